@@ -1,0 +1,89 @@
+"""Packaging; tool settings live in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """The one place that names the version is ``tagcache/__init__.py``."""
+    text = (HERE / "tagcache" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError("tagcache/__init__.py does not name __version__")
+    return match[1]
+
+
+EXTRAS = {
+    # The manhole: SSH, and so cryptography and bcrypt.
+    "conch": ["twisted[conch]>=24.7"],
+    # ssl: endpoint strings.
+    "tls": ["twisted[tls]>=24.7"],
+    # The asyncio reactor on uvloop's event loop: twistd --reactor=uvloop.
+    "uvloop": ["uvloop>=0.21"],
+}
+DEV = [
+    "build>=1.2",
+    "hypothesis>=6.100",
+    "mypy>=1.15",
+    "mypy-zope>=1.0.11",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "pytest-twisted>=1.14",
+    "ruff>=0.9",
+    "towncrier>=24.8",
+    "trustme>=1.2",
+    "types-pyOpenSSL",
+]
+
+setup(
+    name="tagcache",
+    version=version(),
+    description="A tag-aware cache server on Twisted",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["tagcache", "tagcache.*"]),
+        "twisted.plugins",
+    ],
+    # An editable install must put this folder itself on sys.path: twistd finds plugins by
+    # walking directories, which an import finder does not give it.
+    package_dir={"": "."},
+    package_data={
+        "tagcache": ["py.typed"],
+        "tagcache.config": ["configspec.ini"],
+    },
+    zip_safe=False,
+    install_requires=[
+        "twisted>=24.7",
+        "zope.interface>=6",
+        "configobj>=5.0.9",
+        "click>=8.1",
+    ],
+    extras_require={
+        **EXTRAS,
+        "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
+        "dev": DEV,
+    },
+    entry_points={"console_scripts": ["tagcache = tagcache.cli.main:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Database",
+        "Typing :: Typed",
+    ],
+)

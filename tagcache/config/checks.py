@@ -1,0 +1,67 @@
+"""The value types of configspec.ini that the validator does not know itself."""
+
+from __future__ import annotations
+
+import math
+from ipaddress import ip_network
+
+from configobj.validate import Validator, VdtTypeError, VdtValueError, is_float
+
+from tagcache.config.settings import Network
+
+
+class _NotAPort(VdtValueError):  # type: ignore[misc]
+    def __init__(self, value: object) -> None:
+        Exception.__init__(
+            self,
+            f'the value "{value}" is neither a port number (0 to 65535) nor an endpoint string '
+            "such as tcp:1984:interface=127.0.0.1",
+        )
+
+
+class _NotANetwork(VdtValueError):  # type: ignore[misc]
+    def __init__(self, value: object) -> None:
+        Exception.__init__(
+            self, f'"{value}" is neither an address nor a network such as 10.0.0.0/8 or fd00::/8'
+        )
+
+
+def port_or_endpoint(value: object) -> str:
+    """Accept a port number or what looks like a Twisted endpoint string."""
+    if not isinstance(value, str):
+        raise VdtTypeError(value)
+    if value.isascii() and value.isdigit() and int(value) <= 65535:
+        return str(int(value))
+    kind, colon, _ = value.partition(":")
+    if colon and kind.isidentifier():
+        return value
+    raise _NotAPort(value)
+
+
+def networks(value: object) -> tuple[Network, ...]:
+    """Accept a list of addresses and networks; host bits of a network may be set."""
+    items: list[str] = value if isinstance(value, list) else [str(value)]
+    found = []
+    for item in items:
+        if item == "":
+            continue
+        try:
+            found.append(ip_network(item, strict=False))
+        except ValueError:
+            raise _NotANetwork(item) from None
+    return tuple(found)
+
+
+def seconds(value: object, min: str, max: str) -> float:
+    """Accept a finite number of seconds within the bounds."""
+    number: float = is_float(value, min, max)
+    if not math.isfinite(number):
+        raise VdtTypeError(value)
+    return number
+
+
+def validator() -> Validator:
+    """Return a validator that knows every type of configspec.ini."""
+    return Validator(
+        {"port_or_endpoint": port_or_endpoint, "networks": networks, "seconds": seconds}
+    )

@@ -1,0 +1,245 @@
+"""Reading the configuration: one Settings, or one list of everything that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
+
+from tagcache.config.checks import validator
+from tagcache.config.environment import Override, overrides
+from tagcache.config.settings import Settings
+from tagcache.errors import ConfigurationError
+
+FILE_NAME = "tagcache.conf"
+SECRETS = frozenset({("authentication", "password")})
+# What is read once, while the server starts; everything else follows a reload.
+NEEDS_RESTART = frozenset(
+    {
+        ("server", "host"),
+        ("server", "tcp_port"),
+        ("server", "http_port"),
+        ("server", "num_shards"),
+        ("logging", "format"),
+        ("logging", "file"),
+        ("performance", "listen_backlog"),
+        ("performance", "reuse_port"),
+        ("performance", "defer_accept_seconds"),
+        ("performance", "fast_open_queue"),
+        ("manhole", "enabled"),
+        ("manhole", "port"),
+        ("manhole", "user"),
+        ("manhole", "authorized_keys_file"),
+        ("manhole", "host_key_file"),
+    }
+)
+_SECTION = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+_KEY = re.compile(r"""\s*["']?([^#=\s"']+)["']?\s*=""")
+
+
+class Origin(enum.Enum):
+    """Where a knob's value came from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Settings with what is known of where they came from.
+
+    ``path`` is the file that was read, or None; ``origins`` tells for each (section, key)
+    where its value came from; ``notices`` are sentences the operator should see.
+    """
+
+    settings: Settings
+    path: Path | None
+    origins: Mapping[tuple[str, str], Origin]
+    notices: tuple[str, ...]
+
+    def knobs(self) -> Iterator[tuple[str, str, Any, Origin]]:
+        """Yield (section, key, value, origin) for every knob; secrets are masked."""
+        for section in dataclasses.fields(self.settings):
+            values = getattr(self.settings, section.name)
+            for knob in dataclasses.fields(values):
+                name = (section.name, knob.name)
+                value = "********" if name in SECRETS else getattr(values, knob.name)
+                yield *name, value, self.origins[name]
+
+
+def find(environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file to use where none is named; None if there is none.
+
+    That is ``tagcache.conf`` in the working directory, else in the user's configuration
+    directory.
+    """
+    user = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "")) / ".config"
+    for candidate in (Path(FILE_NAME), Path(user, "tagcache", FILE_NAME)):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
+    """Read ``path``, or only defaults and environment if it is None.
+
+    Raises ConfigurationError, which names everything that is wrong.
+    """
+    source = str(path) if path is not None else "built-in defaults and environment"
+    text = _read(path, source) if path is not None else ""
+    try:
+        config = ConfigObj(
+            text.splitlines(),
+            configspec=configspec(),
+            interpolation=False,
+            raise_errors=False,
+        )
+    except ConfigObjError as error:
+        faults = [_syntax_fault(each) for each in getattr(error, "errors", None) or [error]]
+        raise ConfigurationError(source, faults) from None
+    lines = _line_numbers(text)
+    from_environment, notices = overrides(environ)
+    by_knob = {}
+    for override in from_environment:
+        if not isinstance(config.get(override.section, {}), dict):
+            continue  # a key that stands where the section belongs is reported below
+        section = config.setdefault(override.section, {})
+        section[override.key] = override.value
+        by_knob[override.section, override.key] = override
+    checked = config.validate(validator(), preserve_errors=True)
+    faults = [] if checked is True else _value_faults(config, checked, lines, by_knob)
+    faults += _unknown_names(config, lines)
+    if faults:
+        raise ConfigurationError(source, sorted(faults, key=_line_number))
+    return _configuration(config, path, by_knob, notices)
+
+
+def configspec() -> ConfigObj:
+    """Return the parsed configspec."""
+    text = resources.files(__package__).joinpath("configspec.ini").read_text("utf-8")
+    return ConfigObj(
+        text.splitlines(), interpolation=False, list_values=False, _inspec=True, raise_errors=True
+    )
+
+
+def _read(path: Path, source: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigurationError(source, [f"can not be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigurationError(source, [f"line {line}: is not UTF-8 text"]) from None
+
+
+def _syntax_fault(error: ConfigObjError) -> str:
+    # The parser quotes the line, which may hold a password: the number must do.
+    message = re.split(r"[('\"]", str(error), maxsplit=1)[0].strip().rstrip(".")
+    return f"line {error.line_number}: {message[:1].lower()}{message[1:]}"
+
+
+def _line_numbers(text: str) -> dict[tuple[str, ...], int]:
+    """Return where each section (section,) and each knob (section, key) stands."""
+    found: dict[tuple[str, ...], int] = {}
+    section: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := _SECTION.match(line):
+            section = (match[1].strip("\"'"),)
+            found.setdefault(section, number)
+        elif match := _KEY.match(line):
+            found.setdefault((*section, match[1]), number)
+    return found
+
+
+def _value_faults(
+    config: ConfigObj,
+    checked: dict[str, Any],
+    lines: Mapping[tuple[str, ...], int],
+    from_environment: Mapping[tuple[str, str], Override],
+) -> list[str]:
+    faults = []
+    spec = config.configspec
+    for sections, key, error in flatten_errors(config, checked):
+        if key is None or len(sections) != 1:
+            name = ".".join(sections)
+            faults.append(f"[{name}] is a section, and can not be given a value")
+            continue
+        section = sections[0]
+        expected = re.sub(r",?\s*default=.*\)$", ")", spec[section][key]).replace("()", "")
+        override = from_environment.get((section, key))
+        if override is not None:
+            where = f"the environment variable {override.variable} ({section}.{key})"
+        else:
+            where = _where((section, key), lines)
+        said = _masked(str(error), (section, key), config[section].get(key))
+        if isinstance(config[section].get(key), list) and not expected.startswith("networks"):
+            said = "a comma makes a list of it; put the value in quotes"
+        faults.append(f"{where}: {said.rstrip('.')} (expected: {expected})")
+    return faults
+
+
+def _line_number(fault: str) -> int:
+    match = re.match(r"line (\d+)", fault)
+    return int(match[1]) if match else 0
+
+
+def _masked(message: str, name: tuple[str, str], value: object) -> str:
+    return message.replace(str(value), "********") if name in SECRETS and value else message
+
+
+def _where(name: tuple[str, ...], lines: Mapping[tuple[str, ...], int]) -> str:
+    dotted = ".".join(name)
+    return f"line {lines[name]}: {dotted}" if name in lines else dotted
+
+
+def _unknown_names(config: ConfigObj, lines: Mapping[tuple[str, ...], int]) -> list[str]:
+    spec = config.configspec
+    faults = []
+    for parents, name in get_extra_values(config):
+        path = (*parents, name)
+        container = config
+        for parent in parents:
+            container = container[parent]
+        if not parents:
+            kind, known = "section", list(spec)
+            if not isinstance(container[name], dict):
+                homes = [section for section in spec if name in spec[section]]
+                hint = f"; it belongs into [{homes[0]}]" if homes else ""
+                faults.append(f"{_where(path, lines)}: stands before any section{hint}")
+                continue
+        else:
+            kind, known = "key", list(spec.get(parents[0], {}))
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+        faults.append(f"{_where(path, lines)}: unknown {kind}{hint}")
+    return faults
+
+
+def _configuration(
+    config: ConfigObj,
+    path: Path | None,
+    from_environment: Mapping[tuple[str, str], Override],
+    notices: list[str],
+) -> Configuration:
+    sections = {}
+    origins = {}
+    types = get_type_hints(Settings)
+    for section in dataclasses.fields(Settings):
+        values = config[section.name]
+        sections[section.name] = types[section.name](**values)
+        for key in values:
+            if (section.name, key) in from_environment:
+                origin = Origin.ENVIRONMENT
+            else:
+                origin = Origin.DEFAULT if key in values.defaults else Origin.FILE
+            origins[section.name, key] = origin
+    return Configuration(Settings(**sections), path, origins, tuple(notices))

@@ -1,0 +1,107 @@
+"""The settings as frozen values; names, types and bounds are those of configspec.ini."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import TypeAlias
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+DEFAULT_PASSWORD = "password"  # noqa: S105 - what an installation has before it sets its own
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """``[server]``: ports are numbers as text, or Twisted endpoint strings."""
+
+    host: str
+    tcp_port: str
+    http_port: str
+    num_shards: int
+    cleanup_interval_seconds: float
+    allowed_origin: str
+    shutdown_grace_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationSettings:
+    """``[authentication]``."""
+
+    username: str
+    password: str = field(repr=False)
+    token_lifetime_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """``[cache]``: lengths are bytes."""
+
+    default_ttl_seconds: float
+    max_tags_per_entry: int
+    max_key_length: int
+    max_tag_length: int
+    max_value_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingSettings:
+    """``[logging]``: an empty ``file`` means standard output, or what twistd was told."""
+
+    level: str
+    format: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceSettings:
+    """``[performance]``: 0 leaves a socket option to the system, but switches keepalive off."""
+
+    tcp_nodelay: bool
+    tcp_keepalive_seconds: int
+    tcp_keepalive_interval_seconds: int
+    tcp_keepalive_probes: int
+    tcp_user_timeout_ms: int
+    send_buffer_bytes: int
+    receive_buffer_bytes: int
+    listen_backlog: int
+    reuse_port: bool
+    defer_accept_seconds: int
+    fast_open_queue: int
+    max_connections: int
+    idle_timeout_seconds: float
+    max_reply_buffer_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecuritySettings:
+    """``[security]``: no ``allowed_ips`` means that every address is allowed."""
+
+    require_auth: bool
+    require_tcp_auth: bool
+    rate_limit_per_minute: int
+    allowed_ips: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ManholeSettings:
+    """``[manhole]``."""
+
+    enabled: bool
+    port: str
+    user: str
+    authorized_keys_file: str
+    host_key_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All sections."""
+
+    server: ServerSettings
+    authentication: AuthenticationSettings
+    cache: CacheSettings
+    logging: LoggingSettings
+    performance: PerformanceSettings
+    security: SecuritySettings
+    manhole: ManholeSettings

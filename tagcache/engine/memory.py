@@ -1,0 +1,272 @@
+"""The cache in this process's memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from heapq import nlargest
+
+from zope.interface import implementer
+
+from tagcache.engine import int64
+from tagcache.engine.entry import NEVER, Entry
+from tagcache.engine.expiry import ExpiryIndex
+from tagcache.engine.limits import Limits
+from tagcache.engine.statistics import Counters, Totals
+from tagcache.engine.tags import TagIndex
+from tagcache.errors import (
+    IntegerOverflow,
+    KeyTooLong,
+    NotAnInteger,
+    TagTooLong,
+    TooManyTags,
+    ValueTooLarge,
+)
+from tagcache.interfaces import ICache
+
+_SHARED_TAGS = 8192
+
+
+@implementer(ICache)
+class MemoryCache:
+    """An ICache that holds its entries in dictionaries; one thread owns it.
+
+    ``monotonic`` and ``wall`` return seconds; expiry goes by the first, which never jumps,
+    and creation times by the second.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._monotonic = monotonic
+        self._wall = wall
+        self._entries: dict[bytes, Entry] = {}
+        self._tags = TagIndex()
+        self._expiry = ExpiryIndex()
+        self._shared_tags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
+        self._bytes = 0
+        self._hits = 0
+        self._misses = 0
+        self._puts = 0
+        self._invalidations = 0
+        self._expirations = 0
+
+    @property
+    def limits(self) -> Limits:
+        """What an entry may be at most."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        # Those tag sets were checked against the old limits.
+        self._shared_tags = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            if entry.expires > self._monotonic():
+                self._hits += 1
+                return entry.value
+            self._expire(key, entry)
+        self._misses += 1
+        return None
+
+    def peek(self, key: bytes) -> Entry | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry.expires > self._monotonic():
+            return entry
+        self._expire(key, entry)
+        return None
+
+    def put(
+        self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
+    ) -> int | None:
+        limits = self._limits
+        if len(key) > limits.max_key_length:
+            raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
+        if len(value) > limits.max_value_length:
+            raise ValueTooLarge(
+                f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
+            )
+        ttl_ms = ttl_ms or limits.default_ttl_ms or None
+        self._store(key, value, self._checked_tags(tags) if tags else (), ttl_ms)
+        return ttl_ms
+
+    def add(
+        self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
+    ) -> bool:
+        if self.peek(key) is not None:
+            return False
+        self.put(key, value, tags, ttl_ms)
+        return True
+
+    def increment(
+        self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
+    ) -> int:
+        entry = self.peek(key)
+        if entry is None:
+            self._check_range(by)
+            self.put(key, b"%d" % by, tags, ttl_ms)
+            return by
+        stored = int64.parse(entry.value.strip())
+        if stored is None:
+            raise NotAnInteger
+        result = stored + by
+        self._check_range(result)
+        self._store(
+            key,
+            b"%d" % result,
+            self._checked_tags(tags) if tags else entry.tags,
+            ttl_ms or entry.ttl_ms,
+        )
+        return result
+
+    def decrement(
+        self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
+    ) -> int:
+        self._check_range(-by)
+        return self.increment(key, -by, tags, ttl_ms)
+
+    def delete(self, key: bytes) -> bool:
+        return self._invalidate((key,)) == 1
+
+    def invalidate_tag(self, tag: bytes) -> int:
+        return self._invalidate(list(self._tags.keys(tag)))
+
+    def invalidate_any(self, tags: Collection[bytes]) -> int:
+        return self._invalidate(self._tags.any(tags))
+
+    def invalidate_all(self, tags: Collection[bytes]) -> int:
+        return self._invalidate(self._tags.all(tags))
+
+    def invalidate_keys(self, keys: Collection[bytes]) -> int:
+        return self._invalidate(keys)
+
+    def keys_by_tag(self, tag: bytes) -> list[bytes]:
+        now = self._monotonic()
+        entries = self._entries
+        return [key for key in self._tags.keys(tag) if entries[key].expires > now]
+
+    def flush(self) -> int:
+        return self._invalidate(list(self._entries))
+
+    def sweep(self) -> Iterator[None]:
+        now = self._monotonic()
+        while (bucket := self._expiry.past(now)) is not None:
+            while bucket:
+                key = bucket.pop()
+                entry = self._entries[key]
+                if entry.expires <= now:
+                    self._expire(key, entry)
+                else:
+                    entry.bucket = self._expiry.schedule(key, entry.expires, now)
+                yield
+
+    def counters(self) -> Counters:
+        return Counters(
+            hits=self._hits,
+            misses=self._misses,
+            puts=self._puts,
+            invalidations=self._invalidations,
+            expirations=self._expirations,
+        )
+
+    def totals(self) -> Totals:
+        self._settle()
+        return Totals(items=len(self._entries), tags=len(self._tags), bytes=self._bytes)
+
+    def top_tags(self, count: int = 20) -> list[tuple[bytes, int]]:
+        self._settle()
+        return nlargest(count, self._tags.sizes(), key=lambda item: item[1])
+
+    def _settle(self) -> None:
+        """Reclaim all that has expired up to now, so that the totals are exact."""
+        for _ in self.sweep():
+            pass
+        now = self._monotonic()
+        for key in list(self._expiry.present(now)):
+            entry = self._entries[key]
+            if entry.expires <= now:
+                self._expire(key, entry)
+
+    def _checked_tags(self, tags: Collection[bytes]) -> tuple[bytes, ...]:
+        """Return the tags without repetition, one shared tuple for equal sets.
+
+        Raises TooManyTags, TagTooLong.
+        """
+        given = tuple(tags)
+        shared = self._shared_tags.get(given)
+        if shared is not None:
+            return shared
+        checked = tuple(dict.fromkeys(given))
+        limits = self._limits
+        if len(checked) > limits.max_tags_per_entry:
+            raise TooManyTags(f"{len(checked)} tags, the limit is {limits.max_tags_per_entry}")
+        for tag in checked:
+            if len(tag) > limits.max_tag_length:
+                raise TagTooLong(
+                    f"a tag has {len(tag)} bytes, the limit is {limits.max_tag_length}"
+                )
+        if len(self._shared_tags) >= _SHARED_TAGS:
+            # Sharing is an economy, not a promise: names that never come back must not stay.
+            self._shared_tags.clear()
+        self._shared_tags[given] = checked
+        return checked
+
+    def _store(self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl_ms: int | None) -> None:
+        now = self._monotonic()
+        old = self._entries.get(key)
+        if old is not None:
+            if old.expires <= now:
+                self._expirations += 1
+            self._remove(key, old)
+        if ttl_ms is None:
+            expires, bucket = NEVER, None
+        else:
+            expires = now + ttl_ms / 1000
+            bucket = self._expiry.schedule(key, expires, now)
+        self._entries[key] = Entry(value, tags, ttl_ms, expires, int(self._wall() * 1000), bucket)
+        if tags:
+            self._tags.add(key, tags)
+        self._bytes += len(key) + len(value)
+        self._puts += 1
+
+    def _invalidate(self, keys: Iterable[bytes]) -> int:
+        now = self._monotonic()
+        count = 0
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is None:
+                continue
+            if entry.expires > now:
+                self._remove(key, entry)
+                count += 1
+            else:
+                self._expire(key, entry)
+        self._invalidations += count
+        return count
+
+    def _expire(self, key: bytes, entry: Entry) -> None:
+        self._remove(key, entry)
+        self._expirations += 1
+
+    def _remove(self, key: bytes, entry: Entry) -> None:
+        """The one way out of the cache, whatever the reason."""
+        del self._entries[key]
+        if entry.tags:
+            self._tags.discard(key, entry.tags)
+        if entry.bucket is not None:
+            entry.bucket.discard(key)
+        self._bytes -= len(key) + len(entry.value)
+
+    @staticmethod
+    def _check_range(number: int) -> None:
+        if not int64.MIN <= number <= int64.MAX:
+            raise IntegerOverflow

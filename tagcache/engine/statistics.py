@@ -1,0 +1,39 @@
+"""What the cache counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Counted since the start, never reset.
+
+    ``hits`` and ``misses`` count lookups, ``puts`` every store, ``invalidations`` every entry
+    removed on request, ``expirations`` every expired entry reclaimed.
+    """
+
+    hits: int
+    misses: int
+    puts: int
+    invalidations: int
+    expirations: int
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits as a share of lookups, 0.0 before the first."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What is in the cache at this moment; expired entries are not.
+
+    ``items`` and ``tags`` are numbers of entries and of tags in use; ``bytes`` is the length
+    of all keys and values.
+    """
+
+    items: int
+    tags: int
+    bytes: int

@@ -1,0 +1,96 @@
+"""Every exception that TagCache raises on purpose; each docstring says whose fault it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TagCacheError(Exception):
+    """The root of the tree; never raised itself."""
+
+
+class CommandError(TagCacheError):
+    """A command could not be carried out, and changed nothing: the client's fault.
+
+    ``code`` (str) is what the line protocol sends after ``ERR``; ``str(error)`` says in a
+    sentence what was wrong.
+    """
+
+    code = "bad_request"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or self.code)
+
+
+class KeyTooLong(CommandError):
+    """The key has more bytes than ``cache.max_key_length``."""
+
+    code = "key_too_long"
+
+
+class ValueTooLarge(CommandError):
+    """The value has more bytes than ``cache.max_value_length``."""
+
+    code = "value_too_large"
+
+
+class TooManyTags(CommandError):
+    """The entry carries more tags than ``cache.max_tags_per_entry``."""
+
+    code = "too_many_tags"
+
+
+class TagTooLong(CommandError):
+    """A tag has more bytes than ``cache.max_tag_length``."""
+
+    code = "tag_too_long"
+
+
+class NotAnInteger(CommandError):
+    """The stored value is not a decimal 64-bit integer, so it can not be counted up or down."""
+
+    code = "value is not an integer"
+
+
+class IntegerOverflow(CommandError):
+    """The result would not fit a signed 64-bit integer."""
+
+    code = "integer overflow"
+
+
+class InvalidArgument(CommandError):
+    """A field of a request is missing or can not be read; ``code`` names which."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        super().__init__(code)
+
+
+class LineTooLong(TagCacheError):
+    """A request line is longer than any legal request: the client's fault.
+
+    ``lines`` (list of bytes) are the complete requests that came before it.
+    """
+
+    def __init__(self, lines: list[bytes]) -> None:
+        super().__init__("line_too_long")
+        self.lines = lines
+
+
+class ConfigurationError(TagCacheError):
+    """The configuration can not be used: the operator's fault.
+
+    ``faults`` (sequence of str) holds one sentence for each thing that is wrong; ``str(error)``
+    is all of them, a line each, below a line that names the source.
+    """
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        lines = [f"tagcache: the configuration can not be used ({source}):"]
+        lines += [f"  - {fault}" for fault in self.faults]
+        super().__init__("\n".join(lines))
+
+
+class ListenError(TagCacheError):
+    """A port could not be listened on: the operator's fault, or another process has it."""

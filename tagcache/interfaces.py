@@ -1,0 +1,81 @@
+"""The seams between the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from zope.interface import Attribute, Interface
+
+from tagcache.engine.entry import Entry
+from tagcache.engine.limits import Limits
+from tagcache.engine.statistics import Counters, Totals
+
+
+class ICache(Interface):
+    """A tag-aware cache of byte strings.
+
+    Keys, values and tags are ``bytes``. ``ttl_ms`` is milliseconds; None and 0 both mean that
+    none is given, so that the default applies. An entry past its expiry does not exist for
+    any method. A method that raises has changed nothing.
+    """
+
+    limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
+
+    def get(key: bytes) -> bytes | None:
+        """Return the value, or None; counts a hit or a miss."""
+
+    def peek(key: bytes) -> Entry | None:
+        """Return the whole entry, or None; counts nothing. Not to be changed."""
+
+    def put(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> int | None:
+        """Store, replacing value, tags, TTL and creation time.
+
+        Returns the TTL in force in milliseconds, or None for an entry that does not expire.
+        Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong.
+        """
+
+    def add(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> bool:
+        """Store only if the key is absent; say whether it was stored. Raises as ``put``."""
+
+    def increment(key: bytes, by: int, tags: Collection[bytes], ttl_ms: int | None) -> int:
+        """Add ``by`` to a stored integer and return the result; an absent key starts at 0.
+
+        The TTL starts anew; a TTL or tags given replace the old ones.
+        Raises NotAnInteger, IntegerOverflow, and as ``put``.
+        """
+
+    def decrement(key: bytes, by: int, tags: Collection[bytes], ttl_ms: int | None) -> int:
+        """Subtract ``by``; the smallest 64-bit integer always overflows. See ``increment``."""
+
+    def delete(key: bytes) -> bool:
+        """Remove one entry; say whether it was there."""
+
+    def invalidate_tag(tag: bytes) -> int:
+        """Remove every entry that carries the tag; return how many there were."""
+
+    def invalidate_any(tags: Collection[bytes]) -> int:
+        """Remove every entry that carries at least one of the tags; return how many."""
+
+    def invalidate_all(tags: Collection[bytes]) -> int:
+        """Remove every entry that carries all of the tags; return how many."""
+
+    def invalidate_keys(keys: Collection[bytes]) -> int:
+        """Remove the entries with these keys; return how many there were."""
+
+    def keys_by_tag(tag: bytes) -> list[bytes]:
+        """Return the keys of the entries that carry the tag, in no particular order."""
+
+    def flush() -> int:
+        """Remove every entry; return how many there were."""
+
+    def sweep() -> Iterator[None]:
+        """Reclaim expired entries, yielding after each, so that the caller can stop and go on."""
+
+    def counters() -> Counters:
+        """Return what was counted since the start; costs nothing."""
+
+    def totals() -> Totals:
+        """Return what is in the cache; first reclaims all that has expired and is unswept."""
+
+    def top_tags(count: int) -> list[tuple[bytes, int]]:
+        """Return at most ``count`` tags with their numbers of keys, the largest first."""

@@ -1,0 +1,1 @@
+"""What listens, answers and looks after itself."""

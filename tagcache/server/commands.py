@@ -1,0 +1,217 @@
+"""What each verb of the line protocol does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from tagcache import wire
+from tagcache.errors import InvalidArgument
+from tagcache.interfaces import ICache
+from tagcache.server.connections import Connections
+from tagcache.server.credentials import Credentials
+from tagcache.server.protocol import CacheProtocol, Command, Disconnect, Verbs
+from tagcache.server.slices import Slices
+
+_AUTH_REQUIRED = wire.error("auth_required")
+
+log = Logger(namespace="tagcache.commands")
+
+
+class Commands:
+    """The verbs, bound to the cache and to what they tell about.
+
+    ``info`` returns what INFO answers, as a JSON object.
+    """
+
+    def __init__(
+        self,
+        cache: ICache,
+        connections: Connections,
+        credentials: Credentials,
+        slices: Slices,
+        info: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._cache = cache
+        self._connections = connections
+        self._credentials = credentials
+        self._slices = slices
+        self._info = info
+        everything: dict[bytes, Command] = {
+            b"GET": self.get,
+            b"PUT": self.put,
+            b"ADD": self.add,
+            b"INCR": self.incr,
+            b"DECR": self.decr,
+            b"DEL": self.delete,
+            b"INV_TAG": self.inv_tag,
+            b"INV_TAGS_ANY": self.inv_tags_any,
+            b"INV_TAGS_ALL": self.inv_tags_all,
+            b"INV_KEYS": self.inv_keys,
+            b"KEYS_BY_TAG": self.keys_by_tag,
+            b"KEYS": self.keys_by_tag,
+            b"STATS": self.stats,
+            b"FLUSH": self.flush,
+            b"AUTH": self.auth,
+            b"CLIENTS": self.clients,
+            b"CLIENT_KILL": self.client_kill,
+            b"INFO": self.info,
+            b"PING": self.ping,
+            b"QUIT": self.quit,
+        }
+        self._everything = _both_cases(everything)
+        self._only_auth = _both_cases({b"AUTH": self.auth})
+
+    def verbs(self, authenticated: bool) -> tuple[Verbs, Command]:
+        """Return the verbs that a client may use, and what answers to any other."""
+        if authenticated:
+            return self._everything, self.unknown
+        return self._only_auth, self.not_authenticated
+
+    def get(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        if len(fields) < 2:
+            raise InvalidArgument("missing_key")
+        value = self._cache.get(fields[1])
+        return wire.NOT_FOUND if value is None else wire.value(value)
+
+    def put(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        self._cache.put(*_entry(fields))
+        return wire.OK
+
+    def add(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        return wire.ADDED if self._cache.add(*_entry(fields)) else wire.EXISTS
+
+    def incr(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        return wire.integer(self._cache.increment(*_step(fields)))
+
+    def decr(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        return wire.integer(self._cache.decrement(*_step(fields)))
+
+    def delete(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        if len(fields) < 2:
+            raise InvalidArgument("missing_key")
+        return wire.DELETED if self._cache.delete(fields[1]) else wire.NOT_DELETED
+
+    def inv_tag(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        return wire.count(b"INV_TAG", self._cache.invalidate_tag(_tag(fields)))
+
+    def inv_tags_any(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        tags = wire.parse_list(_second(fields), "tags")
+        return wire.count(b"INV_TAGS_ANY", self._cache.invalidate_any(tags))
+
+    def inv_tags_all(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        tags = wire.parse_list(_second(fields), "tags")
+        return wire.count(b"INV_TAGS_ALL", self._cache.invalidate_all(tags))
+
+    def inv_keys(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        keys = wire.parse_list(_second(fields), "keys")
+        return wire.count(b"INV_KEYS", self._cache.invalidate_keys(keys))
+
+    def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        reply, left_out = wire.keys(self._cache.keys_by_tag(_tag(fields)))
+        if left_out:
+            log.info(
+                "KEYS for {peer} left out {count} keys that hold a comma or a line feed",
+                peer=client.connection.peer,
+                count=left_out,
+            )
+        return reply
+
+    def stats(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        counted = self._cache.counters()
+        return wire.stats(
+            counted.hits, counted.misses, counted.puts, counted.invalidations, counted.hit_ratio
+        )
+
+    def flush(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        return wire.count(b"FLUSH", self._cache.flush())
+
+    def auth(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        user, password = fields[1:3] if len(fields) >= 3 else (b"", b"")
+        if not self._credentials.accepts(user, password):
+            log.warn("{peer}: authentication failed", peer=client.connection.peer)
+            raise InvalidArgument("auth_failed")
+        client.use_verbs(*self.verbs(authenticated=True))
+        return wire.OK
+
+    def clients(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
+        described: list[str] = []
+        connections = list(self._connections)
+        now = self._connections.monotonic()
+
+        def describe() -> Iterator[None]:
+            for connection in connections:
+                described.append(json.dumps(connection.describe(now), separators=(",", ":")))
+                yield
+
+        done = self._slices.run(describe())
+        return done.addCallback(lambda _: wire.json_list(b"CLIENTS", described))
+
+    def client_kill(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        text = _second(fields)
+        if not text:
+            raise InvalidArgument("missing_id")
+        if not text.isdigit() or len(text) > 19:
+            raise InvalidArgument("invalid_id")
+        connection = self._connections.get(int(text))
+        reply = wire.json_object(
+            b"CLIENT_KILL", {"id": int(text), "killed": connection is not None}
+        )
+        if connection is client.connection:
+            raise Disconnect(reply)
+        if connection is not None:
+            connection.abort()
+        return reply
+
+    def info(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
+        swept = self._slices.run(self._cache.sweep())
+        return swept.addCallback(lambda _: wire.json_object(b"INFO", self._info()))
+
+    def ping(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        return wire.PONG
+
+    def quit(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        raise Disconnect(wire.OK)
+
+    def unknown(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        return wire.UNKNOWN_COMMAND
+
+    def not_authenticated(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        return _AUTH_REQUIRED
+
+
+def _both_cases(verbs: dict[bytes, Command]) -> dict[bytes, Command]:
+    return verbs | {verb.lower(): command for verb, command in verbs.items()}
+
+
+def _entry(fields: list[bytes]) -> tuple[bytes, bytes, list[bytes], int | None]:
+    """Read ``verb key ttl tags value``; returns what ``put`` takes."""
+    if len(fields) == 5:
+        _, key, ttl, tags, value = fields
+    else:
+        _, key, ttl, tags, value = (*fields, b"", b"", b"", b"")[:5]
+    if not key:
+        raise InvalidArgument("missing_key")
+    return key, value, wire.parse_tags(tags), wire.parse_ttl(ttl)
+
+
+def _step(fields: list[bytes]) -> tuple[bytes, int, list[bytes], int | None]:
+    """Read ``verb key by ttl tags``; returns what ``increment`` takes."""
+    _, key, by, ttl, tags = (*fields, b"", b"", b"", b"")[:5]
+    if not key:
+        raise InvalidArgument("missing_key")
+    return key, wire.parse_by(by), wire.parse_tags(tags), wire.parse_ttl(ttl)
+
+
+def _second(fields: list[bytes]) -> bytes:
+    return fields[1] if len(fields) > 1 else b""
+
+
+def _tag(fields: list[bytes]) -> bytes:
+    if len(fields) < 2:
+        raise InvalidArgument("missing_tag")
+    return fields[1]

@@ -1,0 +1,126 @@
+"""Who is connected, and what is known of each connection."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.interfaces import IAddress
+
+from tagcache.server.sockopts import AppliedOption
+
+
+class Connection:
+    """What is known of one connection.
+
+    Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
+    and what held right after; ``counted`` says whether it takes one of ``max_connections``;
+    ``abort`` closes the connection at once.
+    """
+
+    __slots__ = (
+        "abort",
+        "bytes_in",
+        "bytes_out",
+        "commands",
+        "counted",
+        "id",
+        "last_active",
+        "last_verb",
+        "listener",
+        "opened",
+        "peer",
+        "socket_options",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        listener: str,
+        transport: Any,
+        options: tuple[AppliedOption, ...],
+        now: float,
+        counted: bool,
+    ) -> None:
+        self.id = id
+        self.counted = counted
+        self.listener = listener
+        self.transport = transport
+        self.peer = address_text(transport.getPeer())
+        self.socket_options = options
+        self.opened = self.last_active = now
+        self.commands = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.last_verb = b""
+        self.abort: Callable[[], None] = transport.abortConnection
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Return it as a JSON object; ``now`` is of the same clock."""
+        return {
+            "id": self.id,
+            "listener": self.listener,
+            "peer": self.peer,
+            "age_seconds": round(now - self.opened, 3),
+            "idle_seconds": round(now - self.last_active, 3),
+            "commands": self.commands,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "last_verb": self.last_verb.decode("latin-1"),
+            "socket_options": {each.name: each.describe() for each in self.socket_options},
+        }
+
+
+class Connections:
+    """The open connections of all listeners; ids are never used again.
+
+    ``clients`` is the number of open ones that count towards ``max_connections``; ``total``
+    counts every connection there ever was, ``refused`` those that were turned away.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+        self.clients = 0
+        self.total = 0
+        self.refused = 0
+        self._ids = itertools.count(1)
+        self._open: dict[int, Connection] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._open.values()))
+
+    def get(self, id: int) -> Connection | None:
+        """Return the open connection with that id."""
+        return self._open.get(id)
+
+    def open(
+        self, listener: str, transport: Any, options: tuple[AppliedOption, ...], counted: bool
+    ) -> Connection:
+        """Note a new connection."""
+        self.total += 1
+        self.clients += counted
+        connection = Connection(
+            next(self._ids), listener, transport, options, self.monotonic(), counted
+        )
+        self._open[connection.id] = connection
+        return connection
+
+    def close(self, connection: Connection) -> None:
+        """Forget a connection that is gone."""
+        if self._open.pop(connection.id, None) is not None:
+            self.clients -= connection.counted
+
+
+def address_text(address: IAddress | None) -> str:
+    """Return an address as an operator would write it."""
+    host = getattr(address, "host", None)
+    if host is None:
+        name = getattr(address, "name", None)
+        return f"unix:{name.decode('utf-8', 'replace')}" if name else "unix"
+    port = getattr(address, "port", 0)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

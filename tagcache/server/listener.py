@@ -1,0 +1,111 @@
+"""What every listener does with a new connection: admit it, arm its socket, keep count."""
+
+from __future__ import annotations
+
+import enum
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+
+from tagcache.config.settings import Settings
+from tagcache.server.connections import Connection, Connections, address_text
+from tagcache.server.sockopts import AppliedOption, SocketOptions, socket_of
+
+
+class Refusal(enum.Enum):
+    """Why a connection is turned away."""
+
+    ADDRESS = "address not allowed"
+    FULL = "max_connections reached"
+
+
+class Listener:
+    """The policy of one listening port: who may connect, how many, with which socket options.
+
+    ``counted`` says whether its connections count towards ``max_connections``: an admin shell
+    must stay within reach when the clients have taken every place.
+    """
+
+    log = Logger(namespace="tagcache.listener")
+
+    def __init__(
+        self, name: str, settings: Settings, connections: Connections, counted: bool = True
+    ) -> None:
+        self.name = name
+        self.connections = connections
+        self.counted = counted
+        self._unhonoured: set[str] = set()
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings; they hold for connections that come from now on."""
+        self.socket_options = SocketOptions.from_settings(settings.performance)
+        self.max_connections = settings.performance.max_connections
+        self.allowed = settings.security.allowed_ips
+        self._unhonoured.clear()
+
+    def refuse(self, address: IAddress | None) -> Refusal | None:
+        """Say why a connection from ``address`` is to be turned away; None if it is welcome."""
+        if not self._admits(address):
+            refusal = Refusal.ADDRESS
+        elif self.counted and self.connections.clients >= self.max_connections:
+            refusal = Refusal.FULL
+        else:
+            return None
+        self.connections.refused += 1
+        self.log.warn(
+            "{listener}: refused {peer}: {reason}",
+            listener=self.name,
+            peer=address_text(address),
+            reason=refusal.value,
+        )
+        return refusal
+
+    def opened(self, transport: Any) -> Connection:
+        """Arm the socket of a connection that was just made, and note the connection."""
+        with socket_of(transport) as sock:
+            options = self.socket_options.apply(sock) if sock is not None else ()
+        self._warn(options)
+        connection = self.connections.open(self.name, transport, options, self.counted)
+        self.log.debug(
+            "{listener}: connection {id} from {peer} opened",
+            listener=self.name,
+            id=connection.id,
+            peer=connection.peer,
+        )
+        return connection
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection that is gone."""
+        self.connections.close(connection)
+        self.log.debug(
+            "{listener}: connection {id} from {peer} closed",
+            listener=self.name,
+            id=connection.id,
+            peer=connection.peer,
+        )
+
+    def _admits(self, address: IAddress | None) -> bool:
+        host = getattr(address, "host", None)
+        if not self.allowed or host is None:
+            return True
+        ip = ip_address(host)
+        if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        return any(ip.version == network.version and ip in network for network in self.allowed)
+
+    def _warn(self, options: tuple[AppliedOption, ...]) -> None:
+        """Tell of each option that does not hold as asked, once until the next configuration."""
+        for option in options:
+            if not option.honoured and option.name not in self._unhonoured:
+                self._unhonoured.add(option.name)
+                self.log.warn(
+                    "{listener}: socket option {option}: asked {asked}, in effect {effective}{why}",
+                    listener=self.name,
+                    option=option.name,
+                    asked=option.asked,
+                    effective=option.effective,
+                    why=f" ({option.error})" if option.error else "",
+                )

@@ -1,0 +1,259 @@
+"""An SSH shell inside the running server: public keys only, the live objects by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.conch import manhole, manhole_ssh
+from twisted.conch.checkers import IAuthorizedKeysDB, SSHPublicKeyChecker
+from twisted.conch.insults import insults
+from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.transport import SSHServerTransport
+from twisted.cred.portal import Portal
+from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tagcache.config.settings import ManholeSettings
+from tagcache.server.connections import Connection
+from tagcache.server.listener import Listener
+from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
+from tagcache.server.report import Report, table
+from tagcache.server.service import TagCacheService
+from tagcache.server.sockopts import SocketOptions, socket_of
+
+log = Logger(namespace="tagcache.manhole")
+
+
+@implementer(IAuthorizedKeysDB)
+class AuthorizedKeys:
+    """The keys of the one user; the file is read at each attempt, so that it can be changed."""
+
+    def __init__(self, settings: ManholeSettings) -> None:
+        self._user = settings.user.encode()
+        self._path = Path(settings.authorized_keys_file)
+
+    def getAuthorizedKeys(self, username: bytes) -> list[Key]:
+        if username != self._user:
+            return []
+        try:
+            return read_authorized_keys(self._path)
+        except KeyFileError as error:
+            log.error("nobody can log in: {why}", why=str(error))
+            return []
+
+
+class Interpreter(manhole.ManholeInterpreter):
+    """Ends the session, not the server, where the code typed asks to exit."""
+
+    def runcode(self, *args: Any, **more: Any) -> None:
+        try:
+            super().runcode(*args, **more)
+        except SystemExit:
+            self.handler.handle_QUIT()
+        except BaseException:
+            # KeyboardInterrupt and its like: shown like any other exception.
+            self.showtraceback()
+
+
+class Shell(manhole.Manhole):
+    """The prompt."""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.interpreter = Interpreter(self, self.namespace)
+
+    def initializeScreen(self) -> None:
+        super().initializeScreen()
+        self.terminal.reset()
+        self.terminal.write(b"TagCache; help() lists what is here, Ctrl-D leaves.\n")
+        self.terminal.write(self.ps[self.pn])
+        self.setInsertMode()
+
+
+class _OneCommand:
+    """Takes the output of one command that came with the connection instead of a prompt."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def addOutput(self, data: str | bytes, isAsync: bool | None = None) -> None:
+        self._process.write(data.encode() if isinstance(data, str) else data)
+
+    def handle_QUIT(self) -> None:
+        """Leave it at that: the command is over anyway."""
+
+
+class Session(manhole_ssh.TerminalSession):
+    """A session with a prompt, or of one command: ``ssh host 'stats()'``."""
+
+    namespace: dict[str, Any]
+
+    def execCommand(self, proto: Any, cmd: bytes) -> None:
+        interpreter = Interpreter(_OneCommand(proto), dict(self.namespace))
+        interpreter.runsource(cmd.decode("utf-8", "replace"), symbol="single")
+        proto.write(b"\n")
+        proto.processEnded(Failure(ProcessDone(None)))
+
+    def windowChanged(self, newWindowSize: Any) -> None:
+        """Nothing is laid out for a window of a certain size."""
+
+    def eofReceived(self) -> None:
+        """The prompt ends with Ctrl-D or with the connection."""
+
+
+class Transport(SSHServerTransport):
+    """Arms its socket and is listed among the connections."""
+
+    connection: Connection | None = None
+
+    def connectionMade(self) -> None:
+        self.connection = self.factory.listener.opened(self.transport)
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.connection is not None:
+            self.connection.bytes_in += len(data)
+            self.connection.last_active = self.factory.listener.connections.monotonic()
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.connection is not None:
+            self.factory.listener.closed(self.connection)
+        super().connectionLost(reason)
+
+
+class ManholeFactory(manhole_ssh.ConchFactory):
+    """Admits connections to the shell. Raises KeyFileError."""
+
+    protocol = Transport
+    noisy = False
+
+    def __init__(
+        self, settings: ManholeSettings, listener: Listener, namespace: dict[str, Any]
+    ) -> None:
+        self.listener = listener
+        realm = manhole_ssh.TerminalRealm()
+        realm.sessionFactory = type("BoundSession", (Session,), {"namespace": namespace})
+        realm.chainedProtocolFactory = lambda: insults.ServerProtocol(Shell, namespace)
+        super().__init__(Portal(realm, [SSHPublicKeyChecker(AuthorizedKeys(settings))]))
+        key = host_key(Path(settings.host_key_file))
+        self.publicKeys = {key.sshType(): key.public()}
+        self.privateKeys = {key.sshType(): key}
+
+    def buildProtocol(self, addr: IAddress) -> Protocol | None:
+        if self.listener.refuse(addr) is not None:
+            return None
+        protocol: Protocol = super().buildProtocol(addr)
+        return protocol
+
+
+def namespace(service: TagCacheService) -> dict[str, Any]:
+    """Return what a session finds by name: the live objects, and commands that print well."""
+
+    def connections() -> Report:
+        """who is connected"""
+        now = service.connections.monotonic()
+        rows = [
+            (
+                each.id,
+                each.listener,
+                each.peer,
+                now - each.opened,
+                now - each.last_active,
+                each.commands,
+                each.bytes_in,
+                each.bytes_out,
+                each.last_verb.decode("latin-1"),
+            )
+            for each in service.connections
+        ]
+        headings = (
+            *("id", "listener", "peer", "age s", "idle s"),
+            *("commands", "bytes in", "bytes out", "last verb"),
+        )
+        return table(headings, rows, "no connections")
+
+    def sockopts(id: int | None = None) -> Report:
+        """socket options asked and in effect: of the listeners, or of connection ID, read now"""
+        if id is None:
+            rows = [
+                (each.name, option.name, option.asked, option.effective, option.error)
+                for each in service.listeners()
+                for option in each.socket_options
+            ]
+            return table(("listener", "option", "asked", "effective", "error"), rows, "no options")
+        connection = service.connections.get(id)
+        if connection is None:
+            return Report(f"there is no connection {id}")
+        asked: dict[str, Any] = {each.name: each.asked for each in connection.socket_options}
+        with socket_of(connection.transport) as sock:
+            options = SocketOptions(**asked).read(sock) if sock is not None else ()
+        return table(
+            ("option", "asked", "effective", "error"),
+            [(each.name, each.asked, each.effective, each.error) for each in options],
+            "no options",
+        )
+
+    def stats() -> Report:
+        """counters and totals of the cache"""
+        return table(("what", "value"), list(service.info()["cache"].items()), "nothing")
+
+    def top_tags(count: int = 20) -> Report:
+        """the tags with the most keys"""
+        rows = [
+            (tag.decode("utf-8", "backslashreplace"), keys)
+            for tag, keys in service.cache.top_tags(count)
+        ]
+        return table(("tag", "keys"), rows, "no tags")
+
+    def kill(id: int) -> Report:
+        """close connection ID"""
+        connection = service.connections.get(id)
+        if connection is None:
+            return Report(f"there is no connection {id}")
+        connection.abort()
+        return Report(f"closed connection {id} from {connection.peer}")
+
+    def config() -> Report:
+        """every knob, its value and where it came from"""
+        knobs = service.configuration.knobs()
+        rows = [(f"{s}.{key}", str(value), origin.value) for s, key, value, origin in knobs]
+        return table(("knob", "value", "from"), rows, "nothing")
+
+    commands: list[Callable[..., Report]] = [
+        connections,
+        sockopts,
+        stats,
+        top_tags,
+        kill,
+        config,
+    ]
+
+    def help(topic: object = None) -> Report:
+        """this list"""
+        rows = [
+            ("cache", "the live cache: cache.peek(b'key'), cache.invalidate_tag(b'tag'), ..."),
+            ("service", "the whole server: service.reload(), service.info(), ..."),
+            *(
+                (f"{each.__name__}({_parameters(each)})", each.__doc__ or "")
+                for each in [*commands, help]
+            ),
+        ]
+        return table(("name", "what it is"), rows, "nothing")
+
+    return {
+        "cache": service.cache,
+        "service": service,
+        **{each.__name__: each for each in [*commands, help]},
+    }
+
+
+def _parameters(command: Callable[..., Report]) -> str:
+    names = command.__code__.co_varnames[: command.__code__.co_argcount]
+    return "" if command.__name__ == "help" else ", ".join(names)

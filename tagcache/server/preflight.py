@@ -1,0 +1,202 @@
+"""What can be known to be wrong, or without effect, before anything is started."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from tagcache.config.loading import Configuration, Origin
+from tagcache.config.settings import DEFAULT_PASSWORD, Settings
+from tagcache.errors import ConfigurationError
+from tagcache.server.endpoints import Target, description, targets
+
+# Of the HTTP API, which this version does not have yet.
+NOT_YET = frozenset(
+    {
+        ("server", "http_port"),
+        ("server", "allowed_origin"),
+        ("authentication", "token_lifetime_seconds"),
+        ("security", "require_auth"),
+        ("security", "rate_limit_per_minute"),
+    }
+)
+# What files, pipes and the reactor take of the descriptors, besides connections.
+SPARE_DESCRIPTORS = 64
+_TCP_ONLY = (
+    "tcp_nodelay",
+    "tcp_keepalive_seconds",
+    "tcp_keepalive_interval_seconds",
+    "tcp_keepalive_probes",
+    "tcp_user_timeout_ms",
+    "reuse_port",
+    "defer_accept_seconds",
+    "fast_open_queue",
+)
+
+
+def check(configuration: Configuration) -> list[str]:
+    """Return the notices an operator should see; raises ConfigurationError with all faults."""
+    settings = configuration.settings
+    faults: list[str] = []
+    notices = list(configuration.notices)
+    where = _targets(settings, faults)
+    faults += _exposure(settings, where.get("server.tcp_port", []))
+    if settings.manhole.enabled:
+        faults += _manhole(settings)
+        notices += _manhole_exposure(where.get("manhole.port", []))
+    faults += _log_file(settings)
+    notices += _without_effect(configuration, where)
+    notices += _open_doors(settings, where.get("server.tcp_port", []))
+    notices += _descriptors(settings)
+    if faults:
+        source = configuration.path or "built-in defaults and environment"
+        raise ConfigurationError(str(source), faults)
+    return notices
+
+
+def _targets(settings: Settings, faults: list[str]) -> dict[str, list[Target]]:
+    host = settings.server.host
+    endpoints = {"server.tcp_port": description(settings.server.tcp_port, host)}
+    if settings.manhole.enabled:
+        # A number means loopback here, whatever the cache's host: the shell can do anything.
+        endpoints["manhole.port"] = description(settings.manhole.port, "127.0.0.1")
+    found = {}
+    for knob, endpoint in endpoints.items():
+        try:
+            found[knob] = targets(endpoint)
+        except ValueError as error:
+            faults.append(f"{knob}: {endpoint!r} {error}")
+    return found
+
+
+def _exposure(settings: Settings, where: list[Target]) -> Iterator[str]:
+    if settings.authentication.password != DEFAULT_PASSWORD:
+        return
+    for target in where:
+        if not target.only_local:
+            yield (
+                f"server.tcp_port would be open to other machines ({_interface(target)}) while the "
+                "password is the default one. Three ways out: keep to this machine with "
+                "server.host = 127.0.0.1; or set a password of your own in "
+                "authentication.password (or TAGCACHE_PASSWORD) and let in only whom you name in "
+                "security.allowed_ips; or set a password of your own and demand it with "
+                "security.require_tcp_auth = true"
+            )
+
+
+def _interface(target: Target) -> str:
+    return target.interface or "all interfaces"
+
+
+def _open_doors(settings: Settings, where: list[Target]) -> Iterator[str]:
+    if settings.security.require_tcp_auth or settings.security.allowed_ips:
+        return
+    for target in where:
+        if not target.only_local:
+            yield (
+                f"server.tcp_port is open to everyone who can reach {_interface(target)}: neither "
+                "security.require_tcp_auth nor security.allowed_ips restricts it"
+            )
+
+
+def _manhole_exposure(where: list[Target]) -> Iterator[str]:
+    for target in where:
+        if not target.only_local:
+            yield (
+                f"manhole.port listens beyond this machine ({_interface(target)}): whoever holds "
+                "an authorized key can run any code in the server"
+            )
+
+
+def _manhole(settings: Settings) -> Iterator[str]:
+    if find_spec("cryptography") is None or find_spec("bcrypt") is None:
+        yield "manhole.enabled needs the SSH extra: pip install 'tagcache[conch]'"
+        return
+    from tagcache.server.manhole_keys import KeyFileError, check_host_key, read_authorized_keys
+
+    if not settings.manhole.authorized_keys_file:
+        yield "manhole.authorized_keys_file must name a file with at least one public key"
+    else:
+        try:
+            read_authorized_keys(Path(settings.manhole.authorized_keys_file))
+        except KeyFileError as error:
+            yield f"manhole.authorized_keys_file: {error}"
+    if not settings.manhole.host_key_file:
+        yield "manhole.host_key_file must name a file; it is created if it is missing"
+    else:
+        try:
+            check_host_key(Path(settings.manhole.host_key_file))
+        except KeyFileError as error:
+            yield f"manhole.host_key_file: {error}"
+
+
+def _log_file(settings: Settings) -> Iterator[str]:
+    if not settings.logging.file:
+        return
+    path = Path(settings.logging.file)
+    if path.is_dir():
+        yield f"logging.file: {path} is a directory"
+    elif not path.parent.is_dir():
+        yield f"logging.file: there is no directory {path.parent}"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        yield f"logging.file: {path} can not be written"
+
+
+def _without_effect(configuration: Configuration, where: dict[str, list[Target]]) -> Iterator[str]:
+    settings = configuration.settings
+    by_hand = {name for name, origin in configuration.origins.items() if origin != Origin.DEFAULT}
+    for section, key in sorted(by_hand & NOT_YET):
+        yield f"{section}.{key} has no effect: this version has no HTTP API"
+    if ("server", "num_shards") in by_hand:
+        yield (
+            f"server.num_shards = {settings.server.num_shards} has no effect: one reactor thread "
+            "owns the whole cache, which is one shard"
+        )
+    if ("server", "host") in by_hand and not settings.server.tcp_port.isdigit():
+        yield "server.host has no effect: server.tcp_port is an endpoint string"
+    kinds = {target.kind for target in where.get("server.tcp_port", [])}
+    if "unix" in kinds:
+        for key in _TCP_ONLY:
+            if ("performance", key) in by_hand:
+                yield f"performance.{key} has no effect on the UNIX socket of server.tcp_port"
+    if "systemd" in kinds and settings.performance.reuse_port:
+        yield (
+            "performance.reuse_port has no effect: systemd has bound the socket already "
+            "(ReusePort= in its unit does it)"
+        )
+    if settings.performance.fast_open_queue and not _fast_open_allowed():
+        yield (
+            "performance.fast_open_queue has no effect: the kernel accepts no fast open "
+            "(sysctl net.ipv4.tcp_fastopen must have bit 2 set)"
+        )
+
+
+def _fast_open_allowed() -> bool:
+    try:
+        allowed = Path("/proc/sys/net/ipv4/tcp_fastopen").read_text(encoding="ascii")
+    except OSError:
+        return True  # not Linux: the socket option itself will tell
+    return bool(int(allowed) & 2)
+
+
+def _descriptors(settings: Settings) -> Iterator[str]:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.performance.max_connections + SPARE_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        yield (
+            f"performance.max_connections = {settings.performance.max_connections} can not be "
+            f"reached: this process may have {hard} open files (ulimit -Hn)"
+        )
+
+
+def raise_descriptor_limit(settings: Settings) -> None:
+    """Raise the soft limit of open files to what max_connections needs, as far as allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.performance.max_connections + SPARE_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

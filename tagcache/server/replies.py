@@ -1,0 +1,65 @@
+"""The way of replies to a client that may read slowly, or not at all."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+
+@implementer(IPushProducer)
+class ReplyBuffer:
+    """Writes to a transport while it takes data, and holds what it does not take.
+
+    ``limit`` is the most bytes to hold; beyond it ``overflow`` is called, once, and nothing
+    more is kept.
+    """
+
+    def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
+        self._transport = transport
+        self._limit = limit
+        self._overflow = overflow
+        self._held: deque[bytes] = deque()
+        self.held_bytes = 0
+        self._paused = False
+        self._dropped = False
+        transport.registerProducer(self, True)
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` after all that was written before."""
+        if not self._paused:
+            self._transport.write(data)
+        elif not self._dropped:
+            self._held.append(data)
+            self.held_bytes += len(data)
+            if self.held_bytes > self._limit:
+                self._dropped = True
+                self._held.clear()
+                self._overflow()
+
+    def finish(self) -> None:
+        """Hand everything that is held to the transport, and let go of it."""
+        self._transport.unregisterProducer()
+        self._paused = False
+        self._release()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self._release()
+
+    def stopProducing(self) -> None:
+        self._dropped = self._paused = True
+        self._held.clear()
+
+    def _release(self) -> None:
+        # The transport may ask for a pause in the middle of this.
+        while self._held and not self._paused:
+            data = self._held.popleft()
+            self.held_bytes -= len(data)
+            self._transport.write(data)

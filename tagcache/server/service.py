@@ -1,0 +1,333 @@
+"""The services that listen, and the one that holds everything together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from socket import AF_UNSPEC
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+
+import tagcache
+import twisted
+from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
+from tagcache.config.settings import Settings
+from tagcache.errors import ConfigurationError, ListenError
+from tagcache.interfaces import ICache
+from tagcache.server import preflight, systemd
+from tagcache.server.connections import Connections, address_text
+from tagcache.server.endpoints import listen
+from tagcache.server.factory import CacheFactory
+from tagcache.server.listener import Listener
+from tagcache.server.logs import LogWriter
+from tagcache.server.sockopts import AppliedOption, ListenOptions, socket_of
+
+log = Logger(namespace="tagcache.service")
+
+
+class ListenerService(Service):
+    """Listens while it runs; a port that can not be had fails the start.
+
+    ``knob`` is the setting that says where, for messages.
+    """
+
+    port: IListeningPort | None = None
+    socket_options: tuple[AppliedOption, ...] = ()
+
+    def __init__(
+        self,
+        knob: str,
+        endpoint: str,
+        factory: IProtocolFactory,
+        listener: Listener,
+        options: ListenOptions,
+        reactor: Any,
+    ) -> None:
+        self.setName(listener.name)
+        self._listener = listener
+        self._knob = knob
+        self.endpoint = endpoint
+        self._factory = factory
+        self._options = options
+        self._reactor = reactor
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as text; empty while it does not."""
+        return address_text(self.port.getHost()) if self.port is not None else ""
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        listening = maybeDeferred(
+            listen, self.endpoint, self._factory, self._options, self._reactor
+        )
+        failed: list[Failure] = []
+        listening.addCallbacks(self._listening, failed.append)
+        if failed:
+            error = failed[0].value
+            reason = getattr(error, "socketError", None) or error
+            raise ListenError(
+                f"{self.name}: can not listen on {self.endpoint} ({self._knob}): {reason}"
+            )
+
+    def startService(self) -> None:
+        if self.port is None:
+            self.privilegedStartService()
+        super().startService()
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        if self.port is None:
+            return succeed(None)
+        port, self.port = self.port, None
+        return maybeDeferred(port.stopListening)
+
+    def configure(self, settings: Settings) -> None:
+        """Follow the receive buffer, which accepted sockets inherit from the listening one."""
+        wanted = ListenOptions.from_settings(settings.performance)
+        if wanted.receive_buffer_bytes == self._options.receive_buffer_bytes:
+            return
+        if wanted.receive_buffer_bytes is None:
+            log.warn(
+                "{name}: performance.receive_buffer_bytes goes back to the system's own choice "
+                "only at the next start",
+                name=self.name,
+            )
+            return
+        self._options = replace(self._options, receive_buffer_bytes=wanted.receive_buffer_bytes)
+        self._apply()
+
+    def _listening(self, port: IListeningPort) -> None:
+        self.port = port
+        family = self._apply()
+        log.info(
+            "{name}: listening on {address}; listening socket: {listening}; "
+            "each connection: {each}",
+            name=self.name,
+            address=self.address,
+            listening=_options_text(self.socket_options),
+            each=_options_text(self._listener.socket_options.probe(family)),
+        )
+        for option in self.socket_options:
+            if not option.honoured:
+                log.warn(
+                    "{name}: listening socket: {option}",
+                    name=self.name,
+                    option=_option_text(option),
+                )
+
+    def _apply(self) -> int:
+        """Set the listening socket's options; return its address family."""
+        with socket_of(self.port) as sock:
+            if sock is None:
+                return AF_UNSPEC
+            self.socket_options = self._options.apply_listening(sock)
+            return sock.family
+
+
+def _options_text(options: Sequence[AppliedOption]) -> str:
+    return ", ".join(_option_text(each) for each in options) or "no options"
+
+
+def _option_text(option: AppliedOption) -> str:
+    asked = "system's choice" if option.asked is None else option.asked
+    text = f"{option.name}={option.effective}"
+    if option.asked is None or option.effective != option.asked:
+        text += f" (asked: {asked})"
+    return text + (f" ({option.error})" if option.error else "")
+
+
+class TagCacheService(MultiService):
+    """The whole server: what it consists of, how it starts, reloads and stops.
+
+    ``followers`` are called with new settings at a reload; ``reread`` returns the new
+    configuration, or raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        cache: ICache,
+        connections: Connections,
+        factory: CacheFactory,
+        followers: Sequence[Callable[[Settings], None]],
+        reread: Callable[[], Configuration],
+        log_writer: LogWriter | None,
+        environ: Mapping[str, str],
+        reactor: Any,
+    ) -> None:
+        super().__init__()
+        self.setName("tagcache")
+        self.configuration = configuration
+        self.cache = cache
+        self.connections = connections
+        self.pending_restart: tuple[str, ...] = ()
+        self._factory = factory
+        self._followers = followers
+        self._reread = reread
+        self._log_writer = log_writer
+        self._environ = environ
+        self._reactor = reactor
+        self._started = time.monotonic()
+        self._old_sighup: Any = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in effect."""
+        return self.configuration.settings
+
+    def setServiceParent(self, parent: Any) -> None:
+        super().setServiceParent(parent)
+        if self._log_writer is not None and isinstance(parent, Componentized):
+            # How twistd learns that a service brings its own way of logging.
+            parent.setComponent(ILogObserver, self._log_writer)
+
+    def listeners(self) -> list[ListenerService]:
+        """The listening services, whether they listen or not."""
+        return [each for each in self if isinstance(each, ListenerService)]
+
+    def privilegedStartService(self) -> None:
+        preflight.raise_descriptor_limit(self.settings)
+        try:
+            super().privilegedStartService()
+        except ListenError as error:
+            log.critical("{why}", why=str(error))
+            raise SystemExit(f"tagcache: {error}") from None
+
+    def startService(self) -> None:
+        super().startService()
+        self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
+        systemd.notify(self._environ, "READY=1", f"MAINPID={os.getpid()}")
+
+    @inlineCallbacks
+    def stopService(self) -> Generator[Deferred[Any], Any, None]:
+        systemd.notify(self._environ, "STOPPING=1")
+        if self._old_sighup is not None:
+            signal.signal(signal.SIGHUP, self._old_sighup)
+        log.info("stopping: {clients} connections to see off", clients=len(self.connections))
+        yield DeferredList([each.stopService() for each in self.listeners()])
+        yield self._factory.drain(self.settings.server.shutdown_grace_seconds)
+        yield maybeDeferred(super().stopService)
+
+    def reload(self) -> None:
+        """Read the configuration again and follow it as far as that is possible while running.
+
+        A configuration that can not be used changes nothing.
+        """
+        systemd.notify(
+            self._environ, "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"
+        )
+        try:
+            self._reload()
+        finally:
+            systemd.notify(self._environ, "READY=1")
+
+    def _reload(self) -> None:
+        if self._log_writer is not None:
+            self._log_writer.reopen()
+        try:
+            new = self._reread()
+            notices = preflight.check(new)
+        except ConfigurationError as error:
+            log.error("reload: nothing changed. {why}", why=str(error))
+            return
+        for notice in notices:
+            log.warn("{notice}", notice=notice)
+        pending = []
+        changed = 0
+        for name, old_value, new_value in _differences(self.settings, new.settings):
+            knob = ".".join(name)
+            if name in NEEDS_RESTART:
+                pending.append(knob)
+                log.warn("reload: {knob} takes effect at the next start", knob=knob)
+            elif name in SECRETS:
+                changed += 1
+                log.info("reload: {knob} changed", knob=knob)
+            else:
+                changed += 1
+                log.info("reload: {knob}: {old} -> {new}", knob=knob, old=old_value, new=new_value)
+        self.pending_restart = tuple(pending)
+        in_effect = _keep_until_restart(self.settings, new.settings)
+        self.configuration = replace(new, settings=in_effect)
+        for follow in self._followers:
+            follow(in_effect)
+        log.info("reload: {changed} settings changed", changed=changed)
+
+    def _on_sighup(self, number: int, frame: FrameType | None) -> None:
+        # A signal may come in the middle of anything; the reactor runs this between events.
+        self._reactor.callFromThread(self.reload)
+
+    def info(self) -> dict[str, Any]:
+        """Return what INFO tells, as a JSON object."""
+        settings = self.settings
+        counters = self.cache.counters()
+        totals = self.cache.totals()
+        return {
+            "server": {
+                "version": tagcache.__version__,
+                "pid": os.getpid(),
+                "uptime_seconds": round(time.monotonic() - self._started, 3),
+                "python": sys.version.split()[0],
+                "twisted": twisted.__version__,
+                "reactor": type(self._reactor).__name__,
+                "config_file": str(self.configuration.path) if self.configuration.path else None,
+                "pending_restart": list(self.pending_restart),
+            },
+            "listeners": [
+                {
+                    "name": each.name,
+                    "address": each.address,
+                    "socket_options": {
+                        option.name: option.describe() for option in each.socket_options
+                    },
+                }
+                for each in self.listeners()
+            ],
+            "connections": {
+                "clients": self.connections.clients,
+                "open": len(self.connections),
+                "max_connections": settings.performance.max_connections,
+                "total": self.connections.total,
+                "refused": self.connections.refused,
+            },
+            "cache": {
+                **{each.name: getattr(counters, each.name) for each in fields(counters)},
+                "hit_ratio": counters.hit_ratio,
+                **{each.name: getattr(totals, each.name) for each in fields(totals)},
+                "shard_count": 1,
+            },
+        }
+
+
+def _differences(old: Settings, new: Settings) -> Iterator[tuple[tuple[str, str], Any, Any]]:
+    for section in fields(Settings):
+        before, after = getattr(old, section.name), getattr(new, section.name)
+        for knob in fields(before):
+            values = getattr(before, knob.name), getattr(after, knob.name)
+            if values[0] != values[1]:
+                yield (section.name, knob.name), *values
+
+
+def _keep_until_restart(old: Settings, new: Settings) -> Settings:
+    """Return the new settings, but the old ones where a restart is needed."""
+    sections = {}
+    for section in fields(Settings):
+        before, after = getattr(old, section.name), getattr(new, section.name)
+        kept = {
+            knob.name: getattr(before, knob.name)
+            for knob in fields(before)
+            if (section.name, knob.name) in NEEDS_RESTART
+        }
+        sections[section.name] = replace(after, **kept)
+    return Settings(**sections)

@@ -1,0 +1,30 @@
+"""Long work in short slices, so that it never keeps a client waiting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Cooperator
+
+SLICE_SECONDS = 0.001
+
+
+class Slices:
+    """Runs iterators to their end, about a millisecond at a time between other events."""
+
+    def __init__(self, reactor: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+        def end_of_slice() -> Callable[[], bool]:
+            end = monotonic() + SLICE_SECONDS
+            return lambda: monotonic() > end
+
+        self._cooperator = Cooperator(
+            terminationPredicateFactory=end_of_slice,
+            scheduler=lambda run: reactor.callLater(0, run),
+        )
+
+    def run(self, work: Iterator[Any]) -> Deferred[Any]:
+        """Run ``work``; the Deferred fires when it is done, or fails with what it raised."""
+        return self._cooperator.cooperate(work).whenDone()

@@ -1,0 +1,52 @@
+"""Reclaims expired entries now and then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tagcache.config.settings import Settings
+from tagcache.interfaces import ICache
+from tagcache.server.slices import Slices
+
+log = Logger(namespace="tagcache.sweeper")
+
+
+class Sweeper(Service):
+    """Sweeps the cache every ``server.cleanup_interval_seconds``, in slices."""
+
+    def __init__(self, cache: ICache, slices: Slices, settings: Settings, reactor: Any) -> None:
+        self._cache = cache
+        self._slices = slices
+        self._interval = settings.server.cleanup_interval_seconds
+        self._loop = LoopingCall(self._sweep)
+        self._loop.clock = reactor
+
+    def configure(self, settings: Settings) -> None:
+        """Take a new interval; it counts from now."""
+        self._interval = settings.server.cleanup_interval_seconds
+        if self._loop.running:
+            self._loop.stop()
+            self._loop.start(self._interval, now=False)
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop.start(self._interval, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+
+    def _sweep(self) -> Deferred[None]:
+        # The loop waits for the Deferred, so that sweeps never overlap; it must not fail, or
+        # the loop would end.
+        return self._slices.run(self._cache.sweep()).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        log.failure("sweeping failed; the next sweep tries again", failure)

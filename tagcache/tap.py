@@ -1,0 +1,156 @@
+"""The ``twistd tagcache`` command: its options, and the assembly of its service."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python import usage
+
+import tagcache
+from tagcache.config.loading import Configuration, find, load
+from tagcache.config.settings import Settings
+from tagcache.engine.memory import MemoryCache
+from tagcache.errors import TagCacheError
+from tagcache.server import preflight
+from tagcache.server.commands import Commands
+from tagcache.server.connections import Connections
+from tagcache.server.credentials import Credentials
+from tagcache.server.endpoints import description
+from tagcache.server.factory import CacheFactory, limits_of
+from tagcache.server.listener import Listener
+from tagcache.server.logs import LogWriter
+from tagcache.server.service import ListenerService, TagCacheService
+from tagcache.server.slices import Slices
+from tagcache.server.sockopts import ListenOptions
+from tagcache.server.sweeper import Sweeper
+
+log = Logger(namespace="tagcache.start")
+
+
+class Options(usage.Options):
+    """Command-line options of ``twistd tagcache``."""
+
+    longdesc = (
+        "A tag-aware cache server. Without --config it reads ./tagcache.conf, else the one in "
+        "the user's configuration directory, else it takes built-in defaults."
+    )
+    optParameters = [["config", "c", None, "The configuration file."]]
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"tagcache {tagcache.__version__}")
+        raise SystemExit(0)
+
+
+def makeService(options: Options) -> TagCacheService:
+    """Read the configuration and assemble the server.
+
+    Raises SystemExit, with one message that lists every fault, if it can not be used.
+    """
+    from twisted.internet import reactor
+
+    path = Path(options["config"]) if options["config"] else find(os.environ)
+
+    def read() -> Configuration:
+        return load(path, os.environ)
+
+    try:
+        configuration = read()
+        notices = preflight.check(configuration)
+        log_path, no_log = _log_destination(options.parent or {}, configuration.settings)
+        writer = None if no_log else LogWriter(configuration.settings, log_path)
+        service = assemble(configuration, read, writer, os.environ, reactor)
+    except TagCacheError as error:
+        raise SystemExit(str(error)) from None
+    for notice in [*notices, no_log] if no_log else notices:
+        log.warn("{notice}", notice=notice)
+    return service
+
+
+def assemble(
+    configuration: Configuration,
+    reread: Callable[[], Configuration],
+    log_writer: LogWriter | None,
+    environ: Mapping[str, str],
+    reactor: Any,
+) -> TagCacheService:
+    """Put the parts together. Raises ConfigurationError."""
+    settings = configuration.settings
+    cache = MemoryCache(limits_of(settings))
+    connections = Connections(time.monotonic)
+    credentials = Credentials(settings)
+    slices = Slices(reactor)
+    listener = Listener("cache", settings, connections)
+    commands = Commands(cache, connections, credentials, slices, lambda: service.info())
+    factory = CacheFactory(listener, commands, settings, reactor)
+    sweeper = Sweeper(cache, slices, settings, reactor)
+
+    def follow_limits(settings: Settings) -> None:
+        cache.limits = limits_of(settings)
+
+    followers: list[Callable[[Settings], None]] = [
+        follow_limits,
+        credentials.configure,
+        listener.configure,
+        factory.configure,
+        sweeper.configure,
+    ]
+    if log_writer is not None:
+        followers.append(log_writer.configure)
+    service = TagCacheService(
+        configuration,
+        cache,
+        connections,
+        factory,
+        followers,
+        reread,
+        log_writer,
+        environ,
+        reactor,
+    )
+    listen_options = ListenOptions.from_settings(settings.performance)
+    sweeper.setServiceParent(service)
+    endpoint = description(settings.server.tcp_port, settings.server.host)
+    door = ListenerService("server.tcp_port", endpoint, factory, listener, listen_options, reactor)
+    door.setServiceParent(service)
+    followers.append(door.configure)
+    if settings.manhole.enabled:
+        # Needs an extra, which must not be asked of those who do without the shell.
+        from tagcache.server import manhole
+
+        shell_listener = Listener("manhole", settings, connections, counted=False)
+        followers.append(shell_listener.configure)
+        shell_factory = manhole.ManholeFactory(
+            settings.manhole, shell_listener, manhole.namespace(service)
+        )
+        endpoint = description(settings.manhole.port, "127.0.0.1")
+        door = ListenerService(
+            "manhole.port", endpoint, shell_factory, shell_listener, listen_options, reactor
+        )
+        door.setServiceParent(service)
+        followers.append(door.configure)
+    return service
+
+
+def _log_destination(twistd: Mapping[str, Any], settings: Settings) -> tuple[Path | None, str]:
+    """Return the file to log to (None: standard output), and why our log can not be used if so.
+
+    ``twistd`` are twistd's own options.
+    """
+    if twistd.get("syslog") or twistd.get("logger"):
+        return None, (
+            "[logging] has no effect: twistd was told where and how to log (--syslog, --logger)"
+        )
+    told = twistd.get("logfile")
+    if settings.logging.file:
+        return Path(settings.logging.file).absolute(), ""
+    if told and told != "-":
+        return Path(told).absolute(), ""
+    if told == "-" or twistd.get("nodaemon", True):
+        return None, ""
+    return Path("twistd.log").absolute(), ""

@@ -1,0 +1,191 @@
+"""The line protocol: bytes to requests and results to replies, without any I/O.
+
+A request is a line of at most five fields with a TAB between them; the fifth keeps its tabs.
+The full contract is in docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tagcache.engine import int64
+from tagcache.engine.limits import Limits
+from tagcache.errors import InvalidArgument, LineTooLong
+
+OK = b"OK\n"
+ADDED = b"ADDED\n"
+EXISTS = b"EXISTS\n"
+NOT_FOUND = b"NF\n"
+DELETED = b"DEL ok\n"
+NOT_DELETED = b"DEL nf\n"
+PONG = b"PONG\n"
+
+UINT64_MAX = 2**64 - 1
+_MAX_FIELDS = 5
+_TTL = re.compile(rb"0*([0-9]{1,20})")
+
+
+def error(code: str) -> bytes:
+    """Return the reply for a request that could not be carried out."""
+    return b"ERR %s\n" % code.encode("ascii", "replace")
+
+
+UNKNOWN_COMMAND = error("unknown_command")
+NOT_REPRESENTABLE = error("value_not_representable")
+
+
+def max_line_length(limits: Limits) -> int:
+    """Return the length in bytes, without its end, of the longest request that can be legal.
+
+    That is a PUT with everything at its limit. Lists of keys or tags have no limit of their
+    own and share this one.
+    """
+    verb, tabs, ttl = 4, 4, 20
+    tags = limits.max_tags_per_entry * (limits.max_tag_length + 1)
+    return verb + tabs + limits.max_key_length + ttl + tags + limits.max_value_length
+
+
+class LineBuffer:
+    """Cuts a stream of chunks into lines, in time linear in their length.
+
+    ``max_length`` (bytes) may be changed at any time.
+    """
+
+    __slots__ = ("_partial", "max_length")
+
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
+        self._partial = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished line are held."""
+        return len(self._partial)
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that ``chunk`` completes, without their LF and any CR before it.
+
+        Raises LineTooLong, with the lines before, as soon as a line exceeds the limit even if
+        its end has not come; what follows it is lost.
+        """
+        lines = chunk.split(b"\n")
+        rest = lines.pop()
+        partial = self._partial
+        if partial and lines:
+            partial += lines[0]
+            lines[0] = bytes(partial)
+            partial.clear()
+        if rest:
+            partial += rest
+        # Only the first line and the rest can have grown past the chunk that is at hand.
+        longest = max(len(lines[0]) if lines else 0, len(partial), len(chunk))
+        if longest > self.max_length:
+            self._check(lines)
+        if b"\r" in chunk or (lines and lines[0].endswith(b"\r")):
+            return [line.rstrip(b"\r") for line in lines]
+        return lines
+
+    def clear(self) -> None:
+        """Forget the unfinished line."""
+        self._partial.clear()
+
+    def _check(self, lines: list[bytes]) -> None:
+        for number, line in enumerate(lines):
+            if len(line) > self.max_length and len(line.rstrip(b"\r")) > self.max_length:
+                self.clear()
+                raise LineTooLong([line.rstrip(b"\r") for line in lines[:number]])
+        if len(self._partial) > self.max_length:
+            self.clear()
+            raise LineTooLong([line.rstrip(b"\r") for line in lines])
+
+
+def split(line: bytes) -> list[bytes]:
+    """Return the fields of a request line: the verb and at most four more."""
+    return line.split(b"\t", _MAX_FIELDS - 1)
+
+
+def parse_ttl(field: bytes) -> int | None:
+    """Read a time to live in milliseconds; None where none is given.
+
+    Raises InvalidArgument (``invalid_ttl``).
+    """
+    if field in (b"-", b""):
+        return None
+    match = _TTL.fullmatch(field)
+    if match is None or (ttl_ms := int(match[1])) > UINT64_MAX:
+        raise InvalidArgument("invalid_ttl")
+    return ttl_ms or None
+
+
+def parse_by(field: bytes) -> int:
+    """Read the step of INCR and DECR; empty means 1. Raises InvalidArgument (``invalid_by``)."""
+    if not field:
+        return 1
+    by = int64.parse(field)
+    if by is None:
+        raise InvalidArgument("invalid_by")
+    return by
+
+
+def parse_tags(field: bytes) -> list[bytes]:
+    """Read the tags of an entry: split at commas, not trimmed, empty ones dropped."""
+    if field in (b"-", b""):
+        return []
+    return [tag for tag in field.split(b",") if tag]
+
+
+def parse_list(field: bytes, name: str) -> list[bytes]:
+    """Read a list of tags or keys: split at commas, trimmed, empty ones dropped.
+
+    ``name`` is ``tags`` or ``keys``. Raises InvalidArgument (``missing_...``, ``empty_...``).
+    """
+    if not field:
+        raise InvalidArgument(f"missing_{name}")
+    items = [item for part in field.split(b",") if (item := part.strip())]
+    if not items:
+        raise InvalidArgument(f"empty_{name}")
+    return items
+
+
+def value(content: bytes) -> bytes:
+    """Return the reply that carries a value; an error where a line can not hold it."""
+    if b"\n" in content:
+        return NOT_REPRESENTABLE
+    return b"VALUE\t%b\n" % content
+
+
+def integer(number: int) -> bytes:
+    """Return the reply to INCR and DECR."""
+    return b"VALUE\t%d\n" % number
+
+
+def count(verb: bytes, number: int) -> bytes:
+    """Return the reply of a verb that answers with a number."""
+    return b"%b\t%d\n" % (verb, number)
+
+
+def keys(found: Sequence[bytes]) -> tuple[bytes, int]:
+    """Return the reply to KEYS, and how many keys a comma-separated line can not hold."""
+    joined = b",".join(found)
+    if b"\n" not in joined and joined.count(b",") == max(len(found) - 1, 0):
+        return b"KEYS\t%b\n" % joined, 0
+    framed = [key for key in found if b"," not in key and b"\n" not in key]
+    return b"KEYS\t%b\n" % b",".join(framed), len(found) - len(framed)
+
+
+def stats(hits: int, misses: int, puts: int, invalidations: int, hit_ratio: float) -> bytes:
+    """Return the reply to STATS."""
+    return b"STATS\t%d\t%d\t%d\t%d\t%.6f\n" % (hits, misses, puts, invalidations, hit_ratio)
+
+
+def json_object(verb: bytes, content: dict[str, Any]) -> bytes:
+    """Return the reply of a verb that answers with a JSON object, on one line."""
+    return b"%b\t%b\n" % (verb, json.dumps(content, separators=(",", ":")).encode("ascii"))
+
+
+def json_list(verb: bytes, items: Sequence[str]) -> bytes:
+    """Return the reply of a verb that answers with a JSON array of what is JSON already."""
+    return b"%b\t[%b]\n" % (verb, ",".join(items).encode("ascii"))
