@@ -76,6 +76,16 @@ class Configuration:
                 yield *name, value, self.origins[name]
 
 
+    def changed(self) -> Iterator[tuple[str, str]]:
+        """Yield (section, key) of every knob whose value is not the default."""
+        default = load(None, {}).settings
+        for section in dataclasses.fields(default):
+            ours, theirs = getattr(self.settings, section.name), getattr(default, section.name)
+            for knob in dataclasses.fields(ours):
+                if getattr(ours, knob.name) != getattr(theirs, knob.name):
+                    yield section.name, knob.name
+
+
 def find(environ: Mapping[str, str]) -> Path | None:
     """Return the configuration file to use where none is named; None if there is none.
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from tagcache.config.loading import Configuration, Origin
+from twisted.logger import Logger
+
+from tagcache.config.loading import Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import ConfigurationError
 from tagcache.server.endpoints import Target, description, targets
@@ -23,6 +25,8 @@ NOT_YET = frozenset(
         ("security", "rate_limit_per_minute"),
     }
 )
+log = Logger(namespace="tagcache.start")
+
 # What files, pipes and the reactor take of the descriptors, besides connections.
 SPARE_DESCRIPTORS = 64
 _TCP_ONLY = (
@@ -147,7 +151,7 @@ def _log_file(settings: Settings) -> Iterator[str]:
 
 def _without_effect(configuration: Configuration, where: dict[str, list[Target]]) -> Iterator[str]:
     settings = configuration.settings
-    by_hand = {name for name, origin in configuration.origins.items() if origin != Origin.DEFAULT}
+    by_hand = set(configuration.changed())
     for section, key in sorted(by_hand & NOT_YET):
         yield f"{section}.{key} has no effect: this version has no HTTP API"
     if ("server", "num_shards") in by_hand:
@@ -199,4 +203,13 @@ def raise_descriptor_limit(settings: Settings) -> None:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:
+        log.warn(
+            "performance.max_connections = {limit} can not be reached: this process may have "
+            "{soft} open files, and can not have more ({why})",
+            limit=settings.performance.max_connections,
+            soft=soft,
+            why=str(error),
+        )

@@ -172,7 +172,6 @@ class CacheProtocol(Protocol):
             self._queued += lines
 
     def _execute(self, lines: list[bytes]) -> None:
-        verbs = self._verbs
         replies: list[bytes] = []
         fields = [b""]
         commands = 0
@@ -182,6 +181,7 @@ class CacheProtocol(Protocol):
             commands += 1
             fields = line.split(b"\t", 4)
             verb = fields[0]
+            verbs = self._verbs  # which a command before may have changed
             command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
             try:
                 reply = command(self, fields)

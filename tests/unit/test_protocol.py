@@ -1,0 +1,477 @@
+"""The protocol over an in-memory transport."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from tagcache.config.settings import Settings
+from tagcache.engine.memory import MemoryCache
+from tagcache.server.commands import Commands
+from tagcache.server.connections import Connections
+from tagcache.server.credentials import Credentials
+from tagcache.server.factory import CacheFactory, limits_of
+from tagcache.server.listener import Listener
+from tagcache.server.protocol import CacheProtocol
+from tagcache.server.replies import ReplyBuffer
+from tagcache.server.slices import Slices
+from tests.helpers import settings_with
+
+
+class Transport(StringTransport):
+    """A StringTransport that can be told to be full, and notes how it was closed."""
+
+    half_closed = False
+    aborted = False
+    writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        super().write(data)
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        super().abortConnection()
+
+
+class Server:
+    """A factory with everything it needs, on a clock, and clients of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.clock = Clock()
+        self.cache = MemoryCache(
+            limits_of(settings), monotonic=self.clock.seconds, wall=self.clock.seconds
+        )
+        self.connections = Connections(self.clock.seconds)
+        self.listener = Listener("cache", settings, self.connections)
+        self.commands = Commands(
+            self.cache,
+            self.connections,
+            Credentials(settings),
+            Slices(self.clock, self.clock.seconds),
+            lambda: {"some": "info"},
+        )
+        self.factory = CacheFactory(self.listener, self.commands, settings, self.clock)
+
+    def connect(self, host: str = "127.0.0.1") -> tuple[Any, Transport]:
+        address = IPv4Address("TCP", host, 5000)
+        protocol = self.factory.buildProtocol(address)
+        transport = Transport(peerAddress=address)
+        if protocol is not None:
+            protocol.makeConnection(transport)
+        return protocol, transport
+
+    def ask(self, data: bytes) -> bytes:
+        protocol, transport = self.connect()
+        protocol.dataReceived(data)
+        self.clock.pump([0] * 3)
+        lose(protocol)
+        return transport.value()
+
+
+def lose(protocol: CacheProtocol) -> None:
+    protocol.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server(settings_with())
+
+
+def test_it_can_be_closed_by_halves(server: Server) -> None:
+    protocol, transport = server.connect()
+    assert verifyObject(IHalfCloseableProtocol, protocol)
+    assert verifyObject(IPushProducer, transport.producer)
+
+
+def test_replies_of_one_chunk_leave_in_one_write(server: Server) -> None:
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"PUT\tk\t-\t-\tv\n" + b"GET\tk\n" * 500)
+    assert transport.writes == 1
+    assert transport.value() == b"OK\n" + b"VALUE\tv\n" * 500
+
+
+def test_a_request_in_pieces(server: Server) -> None:
+    protocol, transport = server.connect()
+    for byte in b"PUT\tk\t-\ta,b\tv w\r\nGET\tk\r\n":
+        protocol.dataReceived(bytes([byte]))
+    assert transport.value() == b"OK\nVALUE\tv w\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply"),
+    [
+        (b"PUT\tk\tabc\t-\tv\nGET\tk\n", b"ERR invalid_ttl\nNF\n"),
+        (b"ADD\tk\t-1\t-\tv\nGET\tk\n", b"ERR invalid_ttl\nNF\n"),
+        (b"INCR\tk\tabc\nGET\tk\n", b"ERR invalid_by\nNF\n"),
+        (b"DECR\tk\t1\tabc\nGET\tk\n", b"ERR invalid_ttl\nNF\n"),
+        (b"PUT\t" + b"k" * 1025 + b"\t-\t-\tv\n", b"ERR key_too_long\n"),
+        (b"PUT\tk\t-\t" + b"t" * 1025 + b"\tv\nGET\tk\n", b"ERR tag_too_long\nNF\n"),
+        (
+            b"PUT\tk\t-\t" + b",".join(b"%d" % n for n in range(101)) + b"\tv\nGET\tk\n",
+            b"ERR too_many_tags\nNF\n",
+        ),
+        (b"PUT\tk\t-\t-\t" + b"v" * 1048577 + b"\nGET\tk\n", b"ERR value_too_large\nNF\n"),
+        (b"PING\n", b"PONG\n"),
+        (b"ping\n", b"PONG\n"),
+        (b"Ping\textra\n", b"PONG\n"),
+        (b"CLIENT_KILL\n", b"ERR missing_id\n"),
+        (b"CLIENT_KILL\tx\n", b"ERR invalid_id\n"),
+        (b"CLIENT_KILL\t99\n", b'CLIENT_KILL\t{"id":99,"killed":false}\n'),
+        (b"INFO\n", b'INFO\t{"some":"info"}\n'),
+        (b"AUTH\n", b"ERR auth_failed\n"),
+        (b"AUTH\tsometoken\n", b"ERR auth_failed\n"),
+        (b"AUTH\tadmin\twrong\n", b"ERR auth_failed\n"),
+        (b"AUTH\tadmin\tpassword\n", b"OK\n"),
+        (b"\xff\xfe\n", b"ERR unknown_command\n"),
+        (b"PUT\tk\t-\t-\t\xff\xfe\x00\nGET\tk\n", b"OK\nVALUE\t\xff\xfe\x00\n"),
+    ],
+)
+def test_what_the_reference_does_not_say(server: Server, request_: bytes, reply: bytes) -> None:
+    assert server.ask(request_) == reply
+
+
+def test_a_value_with_a_line_feed_is_not_sent(server: Server) -> None:
+    server.cache.put(b"k", b"a\nb")
+    assert server.ask(b"GET\tk\nPING\n") == b"ERR value_not_representable\nPONG\n"
+
+
+def test_keys_that_can_not_be_listed_are_told_in_the_log(server: Server) -> None:
+    server.cache.put(b"a,b", b"", [b"t"])
+    server.cache.put(b"c", b"", [b"t"])
+    with capturedLogs() as events:
+        assert server.ask(b"KEYS\tt\n") == b"KEYS\tc\n"
+    assert [event["count"] for event in events if "left out" in event["log_format"]] == [1]
+
+
+def test_clients_describes_every_connection(server: Server) -> None:
+    other, _ = server.connect("10.1.2.3")
+    other.dataReceived(b"GET\tk\nping\n")
+    server.clock.advance(2.5)
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"CLIENTS\nPING\n")
+    server.clock.pump([0] * 5)
+    reply, pong = transport.value().splitlines()
+    assert pong == b"PONG"
+    first, second = json.loads(reply.removeprefix(b"CLIENTS\t"))
+    assert first == {
+        "id": 1,
+        "listener": "cache",
+        "peer": "10.1.2.3:5000",
+        "age_seconds": 2.5,
+        "idle_seconds": 2.5,
+        "commands": 2,
+        "bytes_in": 11,
+        "bytes_out": 8,
+        "last_verb": "ping",
+        "socket_options": {},
+    }
+    assert (second["id"], second["last_verb"], second["commands"]) == (2, "CLIENTS", 1)
+
+
+def test_another_connection_can_be_killed(server: Server) -> None:
+    _, victim = server.connect()
+    assert server.ask(b"CLIENT_KILL\t1\n") == b'CLIENT_KILL\t{"id":1,"killed":true}\n'
+    assert victim.aborted
+
+
+def test_killing_oneself_is_answered_first(server: Server) -> None:
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"CLIENT_KILL\t1\nPING\n")
+    assert transport.value() == b'CLIENT_KILL\t{"id":1,"killed":true}\n'
+    assert transport.half_closed
+
+
+def test_quit_answers_what_came_before_and_nothing_after(server: Server) -> None:
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"PING\nQUIT\nPING\n")
+    protocol.dataReceived(b"PING\n")
+    assert transport.value() == b"PONG\nOK\n"
+    assert transport.half_closed
+    assert not transport.disconnecting
+    protocol.readConnectionLost()
+    assert transport.disconnecting
+
+
+def test_a_client_that_does_not_close_after_us_is_closed(server: Server) -> None:
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"QUIT\n")
+    server.clock.advance(0.9)
+    assert not transport.aborted
+    server.clock.advance(0.2)
+    assert transport.aborted
+
+
+def test_the_wait_for_a_close_ends_with_the_connection(server: Server) -> None:
+    protocol, _ = server.connect()
+    protocol.dataReceived(b"QUIT\n")
+    lose(protocol)
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_end_of_stream_discards_an_unfinished_line_and_answers_the_rest(server: Server) -> None:
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"PING\nPUT\tk\t-\t-\tcut sho")
+    protocol.readConnectionLost()
+    assert transport.value() == b"PONG\n"
+    assert transport.disconnecting
+    assert server.cache.peek(b"k") is None
+
+
+def test_a_line_too_long_is_told_and_closes(server: Server) -> None:
+    server = Server(
+        settings_with(
+            cache={"max_key_length": 1, "max_value_length": 1, "max_tags_per_entry": 0}
+        )
+    )
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"PING\n" + b"x" * 1000)
+    assert transport.value() == b"PONG\nERR line_too_long\n"
+    assert transport.half_closed
+    protocol.dataReceived(b"\nPING\n")
+    assert transport.value() == b"PONG\nERR line_too_long\n"
+
+
+def test_a_command_that_fails_is_logged_and_answered_without_detail(server: Server) -> None:
+    def fail(key: bytes) -> bytes:
+        raise RuntimeError("secret detail")
+
+    server.cache.get = fail  # type: ignore[method-assign]
+    with capturedLogs() as events:
+        assert server.ask(b"GET\tk\nPING\n") == b"ERR internal_error\nPONG\n"
+    failures = [event for event in events if "log_failure" in event]
+    assert len(failures) == 1
+    assert failures[0]["log_failure"].check(RuntimeError)
+
+
+class Later:
+    """A verb whose reply is in the test's hands."""
+
+    def __init__(self, server: Server) -> None:
+        self.waiting: list[Deferred[bytes]] = []
+        verbs, otherwise = server.commands.verbs(authenticated=True)
+        self.protocol, self.transport = server.connect()
+        self.protocol.use_verbs({**verbs, b"LATER": self.answer}, otherwise)
+
+    def answer(self, client: Any, fields: list[bytes]) -> Deferred[bytes]:
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+
+def test_replies_keep_their_order_behind_one_that_takes_time(server: Server) -> None:
+    later = Later(server)
+    later.protocol.dataReceived(b"PING\nLATER\nPING\nLATER\n")
+    later.protocol.dataReceived(b"GET\tk\nPING\n")
+    assert later.transport.value() == b"PONG\n"
+    assert later.transport.producerState == "paused"
+    later.waiting[0].callback(b"FIRST\n")
+    assert later.transport.value() == b"PONG\nFIRST\nPONG\n"
+    later.waiting[1].callback(b"SECOND\n")
+    assert later.transport.value() == b"PONG\nFIRST\nPONG\nSECOND\nNF\nPONG\n"
+    assert later.transport.producerState == "producing"
+
+
+def test_a_reply_that_fails_late_is_logged(server: Server) -> None:
+    later = Later(server)
+    later.protocol.dataReceived(b"LATER\nPING\n")
+    with capturedLogs() as events:
+        later.waiting[0].errback(RuntimeError("secret"))
+    assert later.transport.value() == b"ERR internal_error\nPONG\n"
+    assert any("log_failure" in event for event in events)
+
+
+def test_end_of_stream_waits_for_a_reply_that_takes_time(server: Server) -> None:
+    later = Later(server)
+    later.protocol.dataReceived(b"LATER\nPING\n")
+    later.protocol.readConnectionLost()
+    assert not later.transport.disconnecting
+    later.waiting[0].callback(b"FIRST\n")
+    assert later.transport.value() == b"FIRST\nPONG\n"
+    assert later.transport.disconnecting
+
+
+def test_quit_behind_a_reply_that_takes_time(server: Server) -> None:
+    later = Later(server)
+    later.protocol.dataReceived(b"LATER\nQUIT\nPING\n")
+    later.waiting[0].callback(b"FIRST\n")
+    assert later.transport.value() == b"FIRST\nOK\n"
+    assert later.transport.half_closed
+
+
+def test_a_connection_lost_meanwhile_cancels_the_work(server: Server) -> None:
+    later = Later(server)
+    later.protocol.dataReceived(b"LATER\nPING\n")
+    with capturedLogs() as events:
+        lose(later.protocol)
+    assert later.waiting[0].called
+    assert later.transport.value() == b""
+    assert not any("log_failure" in event for event in events)
+
+
+def test_replies_wait_while_the_transport_is_full(server: Server) -> None:
+    protocol, transport = server.connect()
+    transport.producer.pauseProducing()
+    protocol.dataReceived(b"PING\n")
+    protocol.dataReceived(b"GET\tk\n")
+    assert transport.value() == b""
+    transport.producer.resumeProducing()
+    assert transport.value() == b"PONG\nNF\n"
+
+
+def test_what_waits_is_sent_before_a_close(server: Server) -> None:
+    protocol, transport = server.connect()
+    transport.producer.pauseProducing()
+    protocol.dataReceived(b"PING\nQUIT\n")
+    assert transport.value() == b"PONG\nOK\n"
+    assert transport.half_closed
+    assert transport.producer is None
+
+
+def test_a_client_that_does_not_read_is_dropped_at_the_limit() -> None:
+    server = Server(settings_with(performance={"max_reply_buffer_bytes": 10}))
+    protocol, transport = server.connect()
+    transport.producer.pauseProducing()
+    protocol.dataReceived(b"PING\n")
+    protocol.dataReceived(b"PING\n")
+    assert not transport.aborted
+    with capturedLogs() as events:
+        protocol.dataReceived(b"PING\n")
+    assert transport.aborted
+    assert any("dropped" in event["log_format"] for event in events)
+
+
+def test_held_replies_go_out_only_as_fast_as_the_transport_takes_them() -> None:
+    class Narrow(Transport):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            self.producer.pauseProducing()
+
+    transport = Narrow()
+    buffer = ReplyBuffer(transport, 100, lambda: None)
+    for data in (b"a", b"b", b"c"):
+        buffer.write(data)
+    assert (transport.value(), buffer.held_bytes) == (b"a", 2)
+    buffer.resumeProducing()
+    assert (transport.value(), buffer.held_bytes) == (b"ab", 1)
+
+
+def test_without_authentication_only_auth_is_understood() -> None:
+    server = Server(settings_with(security={"require_tcp_auth": True}))
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"GET\tk\nPING\nnope\nAUTH\tadmin\tpasswor\nGET\tk\n")
+    assert transport.value() == (
+        b"ERR auth_required\n" * 3 + b"ERR auth_failed\n" + b"ERR auth_required\n"
+    )
+    transport.clear()
+    protocol.dataReceived(b"auth\tadmin\tpassword\nGET\tk\nnope\n")
+    assert transport.value() == b"OK\nNF\nERR unknown_command\n"
+
+
+def test_a_failed_authentication_is_logged_without_the_password(server: Server) -> None:
+    with capturedLogs() as events:
+        server.ask(b"AUTH\tadmin\thunter2\n")
+    assert any("authentication failed" in event["log_format"] for event in events)
+    assert "hunter2" not in repr(events)
+
+
+def test_one_connection_too_many_is_told_and_closed() -> None:
+    server = Server(settings_with(performance={"max_connections": 2}))
+    first, _ = server.connect()
+    server.connect()
+    _, refused = server.connect()
+    assert refused.value() == b"ERR max_connections\n"
+    assert refused.disconnecting
+    assert server.connections.refused == 1
+    lose(first)
+    _, welcome = server.connect()
+    assert welcome.value() == b""
+    assert server.connections.clients == 2
+
+
+def test_an_address_that_is_not_allowed_is_closed_without_a_word() -> None:
+    from ipaddress import ip_network
+
+    allowed = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    server = Server(settings_with(security={"allowed_ips": allowed}))
+    build = server.factory.buildProtocol
+    assert build(IPv4Address("TCP", "127.0.0.1", 1)) is None
+    assert build(IPv4Address("TCP", "10.200.0.1", 1)) is not None
+    from twisted.internet.address import IPv6Address
+
+    assert build(IPv6Address("TCP", "fd00::1", 1)) is not None
+    assert build(IPv6Address("TCP", "fe80::1%eth0", 1)) is None
+    assert build(IPv6Address("TCP", "::ffff:10.0.0.1", 1)) is not None
+    assert build(IPv6Address("TCP", "::ffff:11.0.0.1", 1)) is None
+    assert build(UNIXAddress(b"/run/socket")) is not None
+
+
+def test_idle_connections_are_ended() -> None:
+    server = Server(settings_with(performance={"idle_timeout_seconds": 10.0}))
+    idle, idle_transport = server.connect()
+    busy, busy_transport = server.connect()
+    for _ in range(12):
+        server.clock.advance(1)
+        busy.dataReceived(b"PING\n")
+    assert idle_transport.disconnecting
+    assert not busy_transport.disconnecting
+    assert not busy_transport.half_closed
+
+
+def test_new_settings_hold_for_connections_that_are_open(server: Server) -> None:
+    protocol, transport = server.connect()
+    server.factory.configure(
+        settings_with(
+            cache={"max_key_length": 1, "max_value_length": 1, "max_tags_per_entry": 0},
+            performance={"idle_timeout_seconds": 4.0},
+        )
+    )
+    protocol.dataReceived(b"x" * 1000)
+    assert transport.value() == b"ERR line_too_long\n"
+    _, other = server.connect()
+    server.clock.pump([1] * 6)
+    assert other.disconnecting
+    server.factory.configure(settings_with())
+    _, third = server.connect()
+    server.clock.pump([1] * 100)
+    assert not third.disconnecting
+
+
+def test_draining_closes_everyone_and_tells_when_it_is_done(server: Server) -> None:
+    protocol, transport = server.connect()
+    done: list[None] = []
+    server.factory.drain(5).addCallback(done.append)
+    assert transport.half_closed
+    assert done == []
+    lose(protocol)
+    assert done == [None]
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_draining_does_not_outlive_its_grace(server: Server) -> None:
+    later = Later(server)
+    later.protocol.dataReceived(b"LATER\n")
+    server.factory.drain(5)
+    server.clock.advance(4.9)
+    assert not later.transport.aborted
+    server.clock.advance(0.2)
+    assert later.transport.aborted
+
+
+def test_draining_nobody_is_done_at_once(server: Server) -> None:
+    done: list[None] = []
+    server.factory.drain(5).addCallback(done.append)
+    assert done == [None]
