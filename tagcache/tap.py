@@ -125,9 +125,7 @@ def assemble(
 
         shell_listener = Listener("manhole", settings, connections, counted=False)
         followers.append(shell_listener.configure)
-        shell_factory = manhole.ManholeFactory(
-            settings.manhole, shell_listener, manhole.namespace(service)
-        )
+        shell_factory = manhole.ManholeFactory(settings, shell_listener, manhole.namespace(service))
         endpoint = description(settings.manhole.port, "127.0.0.1")
         door = ListenerService(
             "manhole.port", endpoint, shell_factory, shell_listener, listen_options, reactor

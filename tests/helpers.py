@@ -11,7 +11,7 @@ from tagcache.config.settings import Settings
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
-    """The default settings, but for what is given: ``settings_with(cache={"max_key_length": 5})``."""
+    """The default settings, but for what is given: ``cache={"max_key_length": 5}``."""
     settings = load(None, {}).settings
     changed = {
         name: replace(getattr(settings, name), **values) for name, values in sections.items()

@@ -41,7 +41,7 @@ NEEDS_RESTART = frozenset(
         ("manhole", "host_key_file"),
     }
 )
-_SECTION = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+_SECTION = re.compile(r"\s*\[+\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"""\s*["']?([^#=\s"']+)["']?\s*=""")
 
 
@@ -74,7 +74,6 @@ class Configuration:
                 name = (section.name, knob.name)
                 value = "********" if name in SECRETS else getattr(values, knob.name)
                 yield *name, value, self.origins[name]
-
 
     def changed(self) -> Iterator[tuple[str, str]]:
         """Yield (section, key) of every knob whose value is not the default."""
@@ -117,16 +116,16 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
         faults = [_syntax_fault(each) for each in getattr(error, "errors", None) or [error]]
         raise ConfigurationError(source, faults) from None
     lines = _line_numbers(text)
+    faults = _misplaced(config, lines)
     from_environment, notices = overrides(environ)
     by_knob = {}
     for override in from_environment:
-        if not isinstance(config.get(override.section, {}), dict):
-            continue  # a key that stands where the section belongs is reported below
         section = config.setdefault(override.section, {})
         section[override.key] = override.value
         by_knob[override.section, override.key] = override
     checked = config.validate(validator(), preserve_errors=True)
-    faults = [] if checked is True else _value_faults(config, checked, lines, by_knob)
+    if checked is not True:
+        faults += _value_faults(config, checked, lines, by_knob)
     faults += _unknown_names(config, lines)
     if faults:
         raise ConfigurationError(source, sorted(faults, key=_line_number))
@@ -170,6 +169,22 @@ def _line_numbers(text: str) -> dict[tuple[str, ...], int]:
     return found
 
 
+def _misplaced(config: ConfigObj, lines: Mapping[tuple[str, ...], int]) -> list[str]:
+    """Take out values where sections belong, and the other way round; the validator trips."""
+    faults = []
+    for section in config.configspec:
+        if section not in config:
+            continue
+        if not isinstance(config[section], dict):
+            faults.append(f"{_where((section,), lines)}: is a section, to be written [{section}]")
+            del config[section]
+            continue
+        for name in list(config[section].sections):
+            faults.append(f"{_where((name,), lines)}: [{section}] has no sections in it")
+            del config[section][name]
+    return faults
+
+
 def _value_faults(
     config: ConfigObj,
     checked: dict[str, Any],
@@ -179,11 +194,7 @@ def _value_faults(
     faults = []
     spec = config.configspec
     for sections, key, error in flatten_errors(config, checked):
-        if key is None or len(sections) != 1:
-            name = ".".join(sections)
-            faults.append(f"[{name}] is a section, and can not be given a value")
-            continue
-        section = sections[0]
+        (section,) = sections
         expected = re.sub(r",?\s*default=.*\)$", ")", spec[section][key]).replace("()", "")
         override = from_environment.get((section, key))
         if override is not None:

@@ -50,6 +50,11 @@ class LogWriter:
         self._stream.close()
         self._stream = stream
 
+    def close(self) -> None:
+        """Close the file; nothing is written any more."""
+        if self._path is not None:
+            self._stream.close()
+
     def __call__(self, event: dict[str, Any]) -> None:
         level = event.get("log_level") or LogLevel.info
         if level < self._level:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tagcache.config.settings import ManholeSettings
+from tagcache.config.settings import Settings
 from tagcache.server.connections import Connection
 from tagcache.server.listener import Listener
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
@@ -34,9 +34,9 @@ log = Logger(namespace="tagcache.manhole")
 class AuthorizedKeys:
     """The keys of the one user; the file is read at each attempt, so that it can be changed."""
 
-    def __init__(self, settings: ManholeSettings) -> None:
-        self._user = settings.user.encode()
-        self._path = Path(settings.authorized_keys_file)
+    def __init__(self, settings: Settings) -> None:
+        self._user = settings.manhole.user.encode()
+        self._path = Path(settings.manhole.authorized_keys_file)
 
     def getAuthorizedKeys(self, username: bytes) -> list[Key]:
         if username != self._user:
@@ -134,15 +134,13 @@ class ManholeFactory(manhole_ssh.ConchFactory):
     protocol = Transport
     noisy = False
 
-    def __init__(
-        self, settings: ManholeSettings, listener: Listener, namespace: dict[str, Any]
-    ) -> None:
+    def __init__(self, settings: Settings, listener: Listener, namespace: dict[str, Any]) -> None:
         self.listener = listener
         realm = manhole_ssh.TerminalRealm()
         realm.sessionFactory = type("BoundSession", (Session,), {"namespace": namespace})
         realm.chainedProtocolFactory = lambda: insults.ServerProtocol(Shell, namespace)
         super().__init__(Portal(realm, [SSHPublicKeyChecker(AuthorizedKeys(settings))]))
-        key = host_key(Path(settings.host_key_file))
+        key = host_key(Path(settings.manhole.host_key_file))
         self.publicKeys = {key.sshType(): key.public()}
         self.privateKeys = {key.sshType(): key}
 

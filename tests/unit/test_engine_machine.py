@@ -89,9 +89,7 @@ class CacheMachine(RuleBasedStateMachine):
                 self.store(key, value, tags, ttl_ms or self.default_ttl_ms)
 
     @rule(key=KEYS, by=STEPS, tags=TAGS, ttl_ms=TTLS, down=st.booleans())
-    def count(
-        self, key: bytes, by: int, tags: list[bytes], ttl_ms: int | None, down: bool
-    ) -> None:
+    def count(self, key: bytes, by: int, tags: list[bytes], ttl_ms: int | None, down: bool) -> None:
         step = -by if down else by
         old = self.live().get(key)
         result: int | None = None

@@ -234,9 +234,7 @@ def test_end_of_stream_discards_an_unfinished_line_and_answers_the_rest(server: 
 
 def test_a_line_too_long_is_told_and_closes(server: Server) -> None:
     server = Server(
-        settings_with(
-            cache={"max_key_length": 1, "max_value_length": 1, "max_tags_per_entry": 0}
-        )
+        settings_with(cache={"max_key_length": 1, "max_value_length": 1, "max_tags_per_entry": 0})
     )
     protocol, transport = server.connect()
     protocol.dataReceived(b"PING\n" + b"x" * 1000)
@@ -421,7 +419,7 @@ def test_an_address_that_is_not_allowed_is_closed_without_a_word() -> None:
 
 def test_idle_connections_are_ended() -> None:
     server = Server(settings_with(performance={"idle_timeout_seconds": 10.0}))
-    idle, idle_transport = server.connect()
+    _, idle_transport = server.connect()
     busy, busy_transport = server.connect()
     for _ in range(12):
         server.clock.advance(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from tagcache.errors import InvalidArgument, LineTooLong
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 def feed_all(buffer: wire.LineBuffer, chunks: list[bytes]) -> tuple[list[bytes], bool]:
@@ -191,8 +192,6 @@ def test_json_replies_are_one_ascii_line() -> None:
 
 
 def test_the_longest_legal_request_is_a_put_with_everything_at_its_limit() -> None:
-    limits = Limits(
-        max_key_length=3, max_value_length=5, max_tags_per_entry=2, max_tag_length=4
-    )
+    limits = Limits(max_key_length=3, max_value_length=5, max_tags_per_entry=2, max_tag_length=4)
     longest = b"PUT\tkey\t18446744073709551615\taaaa,bbbb\tvalue"
     assert len(longest) <= wire.max_line_length(limits) <= len(longest) + 2

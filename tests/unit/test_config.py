@@ -1,0 +1,271 @@
+"""Reading the configuration, and what is said of a bad one."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagcache.config.environment import VARIABLES, overrides
+from tagcache.config.loading import Configuration, Origin, find, load
+from tagcache.errors import ConfigurationError
+
+
+def read(tmp_path: Path, text: str, **environ: str) -> Configuration:
+    path = tmp_path / "tagcache.conf"
+    path.write_text(text, encoding="utf-8")
+    return load(path, environ)
+
+
+def faults(tmp_path: Path, text: str, **environ: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, text, **environ)
+    assert str(tmp_path / "tagcache.conf") in str(caught.value)
+    for fault in caught.value.faults:
+        assert fault in str(caught.value)
+    return list(caught.value.faults)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert read(tmp_path, "").settings == load(None, {}).settings
+
+
+def test_the_references_defaults() -> None:
+    settings = load(None, {}).settings
+    assert settings.server.http_port == "8080"
+    assert settings.server.tcp_port == "1984"
+    assert settings.server.num_shards == 16
+    assert settings.server.cleanup_interval_seconds == 60
+    assert settings.authentication.username == "admin"
+    assert settings.authentication.password == "password"
+    assert settings.authentication.token_lifetime_seconds == 3600
+    assert settings.cache.default_ttl_seconds == 0
+    assert settings.cache.max_tags_per_entry == 100
+    assert settings.cache.max_key_length == 1024
+    assert settings.cache.max_value_length == 1048576
+    assert settings.logging.level == "info"
+    assert settings.performance.tcp_nodelay is True
+    assert settings.performance.tcp_keepalive_seconds == 7200
+    assert settings.performance.max_connections == 10000
+    assert settings.security.require_auth is True
+    assert settings.security.rate_limit_per_minute == 0
+    assert settings.security.allowed_ips == ()
+
+
+def test_values_of_every_kind(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path,
+        """\ufeff
+        [server]
+        tcp_port = "unix:/run/tagcache.sock"
+        cleanup_interval_seconds = 0.5
+        [authentication]
+        password = "a, b # c"
+        [performance]
+        tcp_nodelay = no
+        max_connections = 5   # few
+        [security]
+        allowed_ips = 127.0.0.1, 10.1.2.3/8, fd00::/8
+        """,
+    ).settings
+    assert settings.server.tcp_port == "unix:/run/tagcache.sock"
+    assert settings.server.cleanup_interval_seconds == 0.5
+    assert settings.authentication.password == "a, b # c"
+    assert settings.performance.tcp_nodelay is False
+    assert settings.performance.max_connections == 5
+    assert settings.security.allowed_ips == (
+        ip_network("127.0.0.1/32"),
+        ip_network("10.0.0.0/8"),
+        ip_network("fd00::/8"),
+    )
+
+
+def test_values_are_not_interpolated(tmp_path: Path) -> None:
+    settings = read(tmp_path, "[authentication]\npassword = %(x)s$y").settings
+    assert settings.authentication.password == "%(x)s$y"
+
+
+def test_the_password_is_not_in_the_repr(tmp_path: Path) -> None:
+    configuration = read(tmp_path, "[authentication]\npassword = hunter2")
+    assert "hunter2" not in repr(configuration)
+    assert "hunter2" not in str(list(configuration.knobs()))
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    told = faults(
+        tmp_path,
+        "stray = 1\n"
+        "[server]\n"
+        "tcp_port = abc\n"
+        "tcp_prt = 3\n"
+        "[perfomance]\n"
+        "x = 1\n"
+        "[performance]\n"
+        "tcp_nodelay = maybe\n"
+        "max_connections = 0\n"
+        "[authentication]\n"
+        "password = hunter2,b\n"
+        "[security]\n"
+        "allowed_ips = 10.0.0.0/8, foo\n",
+        TC_SWEEP_INTERVAL_MS="soon",
+        LOG_LEVEL="loud",
+    )
+    expected = [
+        ("the environment variable TC_SWEEP_INTERVAL_MS", "server.cleanup_interval_seconds"),
+        ("the environment variable LOG_LEVEL", "logging.level"),
+        ("line 1: stray", "stands before any section"),
+        ("line 3: server.tcp_port", "neither a port number"),
+        ("line 4: server.tcp_prt", "did you mean tcp_port?"),
+        ("line 5: perfomance", "did you mean performance?"),
+        ("line 8: performance.tcp_nodelay", '"maybe"'),
+        ("line 9: performance.max_connections", "too small"),
+        ("line 11: authentication.password", "put the value in quotes"),
+        ("line 13: security.allowed_ips", '"foo" is neither an address nor a network'),
+    ]
+    assert len(told) == len(expected)
+    for start, part in expected:
+        assert [fault for fault in told if fault.startswith(start) and part in fault], start
+    assert "hunter2" not in "".join(told)
+
+
+def test_a_knob_before_any_section_is_told_where_it_belongs(tmp_path: Path) -> None:
+    (told,) = faults(tmp_path, "tcp_nodelay = true")
+    assert "it belongs into [performance]" in told
+
+
+def test_an_unknown_name_that_resembles_nothing_lists_the_known_ones(tmp_path: Path) -> None:
+    (told,) = faults(tmp_path, "[manhole]\nzzz = 1")
+    assert "known: enabled, port, user" in told
+
+
+def test_a_section_given_as_a_value_is_told(tmp_path: Path) -> None:
+    assert faults(tmp_path, "cache = 1", HOST="::1") == [
+        "line 1: cache: is a section, to be written [cache]"
+    ]
+
+
+def test_a_subsection_is_told(tmp_path: Path) -> None:
+    told = faults(tmp_path, "[cache]\n[[more]]\nx = 1\n[server]\n[[tcp_port]]\nx = 1")
+    assert told == [
+        "line 2: more: [cache] has no sections in it",
+        "line 5: tcp_port: [server] has no sections in it",
+    ]
+    assert faults(tmp_path, "[unknown]\n[[more]]\nx = 1")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e999", "0"])
+def test_seconds_are_finite_and_within_bounds(tmp_path: Path, text: str) -> None:
+    (told,) = faults(tmp_path, f"[server]\ncleanup_interval_seconds = {text}")
+    assert told.startswith("line 2: server.cleanup_interval_seconds")
+
+
+def test_what_is_not_ini_is_told_by_line_and_not_quoted(tmp_path: Path) -> None:
+    told = faults(tmp_path, "[server]\npassword hunter2\n[server]\n[cache\n")
+    assert [fault.split(":")[0] for fault in told] == ["line 2", "line 3", "line 4"]
+    assert "hunter2" not in "".join(told)
+
+
+def test_what_is_not_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "tagcache.conf"
+    path.write_bytes(b"[server]\nhost = \xff\n")
+    with pytest.raises(ConfigurationError, match="line 2: is not UTF-8 text"):
+        load(path, {})
+
+
+def test_a_file_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="can not be read: No such file"):
+        load(tmp_path / "nowhere.conf", {})
+    with pytest.raises(ConfigurationError, match="can not be read: Is a directory"):
+        load(tmp_path, {})
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.mktemp("config") / "tagcache.conf"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    try:
+        load(path, {})
+    except ConfigurationError as error:
+        assert error.faults
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "section", "key", "expected"),
+    [
+        ("HOST", "0.0.0.0", "server", "host", "0.0.0.0"),
+        ("PORT", "81", "server", "http_port", "81"),
+        ("TC_HTTP_PORT", "82", "server", "http_port", "82"),
+        ("TCP_PORT", "83", "server", "tcp_port", "83"),
+        ("TC_TCP_PORT", "84", "server", "tcp_port", "84"),
+        ("NUM_SHARDS", "2", "server", "num_shards", 2),
+        ("TC_NUM_SHARDS", "3", "server", "num_shards", 3),
+        ("CLEANUP_INTERVAL_SECONDS", "5", "server", "cleanup_interval_seconds", 5.0),
+        ("CLEANUP_INTERVAL_MS", "1500", "server", "cleanup_interval_seconds", 1.5),
+        ("TC_SWEEP_INTERVAL_MS", "250", "server", "cleanup_interval_seconds", 0.25),
+        ("ALLOWED_ORIGIN", "https://a", "server", "allowed_origin", "https://a"),
+        ("TAGCACHE_USERNAME", "me", "authentication", "username", "me"),
+        ("TAGCACHE_PASSWORD", "a,b", "authentication", "password", "a,b"),
+        ("LOG_LEVEL", "DEBUG", "logging", "level", "debug"),
+    ],
+)
+def test_the_environment_goes_before_the_file(
+    tmp_path: Path, variable: str, value: str, section: str, key: str, expected: object
+) -> None:
+    configuration = read(
+        tmp_path,
+        "[server]\nhost = 127.0.0.2\ncleanup_interval_seconds = 7\nnum_shards = 9\n"
+        "tcp_port = 1\nhttp_port = 2\n[logging]\nlevel = error\n[authentication]\npassword = x",
+        **{variable: value},
+    )
+    assert getattr(getattr(configuration.settings, section), key) == expected
+    assert configuration.origins[section, key] is Origin.ENVIRONMENT
+
+
+def test_every_environment_variable_is_tested() -> None:
+    marks = test_the_environment_goes_before_the_file.pytestmark  # type: ignore[attr-defined]
+    assert {each[0] for each in marks[0].args[1]} == {each[0] for each in VARIABLES}
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert overrides({"PORT": ""}) == ([], [])
+
+
+def test_of_two_variables_the_first_wins_and_the_other_is_told() -> None:
+    configuration = load(None, {"PORT": "1", "TC_HTTP_PORT": "2"})
+    assert configuration.settings.server.http_port == "1"
+    assert configuration.notices == (
+        "the environment variable TC_HTTP_PORT has no effect: "
+        "PORT sets server.http_port too, and goes first",
+    )
+    assert load(None, {"PORT": "1", "TC_HTTP_PORT": "1"}).notices == ()
+
+
+def test_origins(tmp_path: Path) -> None:
+    configuration = read(tmp_path, "[server]\nhost = ::1\n[cache]", TCP_PORT="5")
+    assert configuration.origins["server", "host"] is Origin.FILE
+    assert configuration.origins["server", "tcp_port"] is Origin.ENVIRONMENT
+    assert configuration.origins["cache", "max_key_length"] is Origin.DEFAULT
+    assert set(configuration.changed()) == {("server", "host"), ("server", "tcp_port")}
+
+
+def test_where_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    here = tmp_path / "here"
+    for directory in (home / ".config" / "tagcache", here, tmp_path / "xdg" / "tagcache"):
+        directory.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert find({"HOME": str(home)}) is None
+    in_home = home / ".config" / "tagcache" / "tagcache.conf"
+    in_home.touch()
+    assert find({"HOME": str(home)}) == in_home
+    in_xdg = tmp_path / "xdg" / "tagcache" / "tagcache.conf"
+    in_xdg.touch()
+    assert find({"HOME": str(home), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}) == in_xdg
+    (here / "tagcache.conf").touch()
+    assert find({"HOME": str(home)}) == Path("tagcache.conf")
+    assert list(here.iterdir()) == [here / "tagcache.conf"]

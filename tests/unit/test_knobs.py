@@ -1,0 +1,86 @@
+"""The file, the configspec and the code name the same knobs, and each is used."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from pathlib import Path
+
+from configobj import ConfigObj
+
+import tagcache
+from tagcache.config.loading import NEEDS_RESTART, Origin, configspec, load
+from tagcache.config.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "conf" / "tagcache.conf"
+
+
+def names_in_code() -> set[tuple[str, str]]:
+    settings = load(None, {}).settings
+    return {
+        (section.name, knob.name)
+        for section in dataclasses.fields(Settings)
+        for knob in dataclasses.fields(getattr(settings, section.name))
+    }
+
+
+def names_in(config: ConfigObj) -> set[tuple[str, str]]:
+    return {(section, key) for section in config for key in config[section]}
+
+
+def test_file_configspec_and_code_name_the_same_knobs() -> None:
+    sample = ConfigObj(str(SAMPLE), interpolation=False)
+    assert names_in(sample) == names_in(configspec()) == names_in_code()
+
+
+def test_the_file_gives_every_knob_its_default() -> None:
+    from_file = load(SAMPLE, {})
+    assert from_file.settings == load(None, {}).settings
+    assert set(from_file.origins.values()) == {Origin.FILE}
+
+
+def test_every_knob_is_explained() -> None:
+    explained = False
+    for line in SAMPLE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            explained = False
+        elif line.startswith("#"):
+            explained = True
+        elif "=" in line:
+            assert explained, line
+
+
+def test_the_file_marks_what_needs_a_restart() -> None:
+    marked = set()
+    section, comment = "", ""
+    for line in SAMPLE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            section, comment = line.strip("[]"), ""
+        elif line.startswith("#"):
+            comment += line
+        elif "=" in line:
+            if "[R]" in comment:
+                marked.add((section, line.split("=")[0].strip()))
+        else:
+            comment = ""
+    assert marked == set(NEEDS_RESTART)
+    assert marked <= names_in_code()
+
+
+def test_every_knob_is_read_somewhere() -> None:
+    """As ``settings.section.knob``, or as ``section.knob`` where the section was passed on."""
+    read = set()
+    for path in Path(tagcache.__file__).parent.rglob("*.py"):
+        if path.parent.name == "config":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                holder = node.value
+                if isinstance(holder, ast.Attribute):
+                    read.add((holder.attr, node.attr))
+                elif isinstance(holder, ast.Name):
+                    read.add((holder.id, node.attr))
+    from tagcache.server.preflight import NOT_YET
+
+    assert names_in_code() - read == NOT_YET

@@ -1,0 +1,218 @@
+"""What is known to be wrong, or without effect, before the start."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.conch.ssh.keys import Key
+
+from tagcache.config.loading import load
+from tagcache.errors import ConfigurationError
+from tagcache.server import preflight
+from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
+from tests.helpers import settings_with
+
+
+def check(**sections: Any) -> list[str]:
+    return preflight.check(replace(load(None, {}), settings=settings_with(**sections)))
+
+
+def faults(**sections: Any) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        check(**sections)
+    return list(caught.value.faults)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> dict[str, Any]:
+    """A manhole that could be started."""
+    key = host_key(tmp_path / "client")
+    (tmp_path / "authorized").write_bytes(key.public().toString("OPENSSH"))
+    return {
+        "enabled": True,
+        "authorized_keys_file": str(tmp_path / "authorized"),
+        "host_key_file": str(tmp_path / "host"),
+    }
+
+
+def test_the_defaults_are_fine() -> None:
+    assert check() == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
+def test_the_default_password_is_not_for_other_machines(host: str) -> None:
+    (fault,) = faults(server={"host": host})
+    for way_out in ("server.host = 127.0.0.1", "TAGCACHE_PASSWORD", "require_tcp_auth = true"):
+        assert way_out in fault
+    assert faults(server={"host": host}, security={"require_tcp_auth": True})
+
+
+def test_an_endpoint_string_is_not_a_way_around_it() -> None:
+    assert faults(server={"tcp_port": "tcp:1984"})
+    assert faults(server={"tcp_port": "tcp:1984:interface=10.0.0.1"})
+    assert check(server={"tcp_port": "unix:/run/x"}) == []
+
+
+def test_an_open_door_is_told() -> None:
+    own = {"password": "own"}
+    (notice,) = check(server={"host": "0.0.0.0"}, authentication=own)
+    assert "open to everyone who can reach 0.0.0.0" in notice
+    closed = {"require_tcp_auth": True}
+    assert check(server={"host": "0.0.0.0"}, authentication=own, security=closed) == []
+
+
+def test_an_endpoint_that_can_not_be_used_is_a_fault() -> None:
+    (fault,) = faults(server={"tcp_port": "nope:1"})
+    assert fault.startswith("server.tcp_port: 'nope:1' can not be used")
+
+
+def test_what_has_no_effect_is_told() -> None:
+    for section, key, value in [
+        ("server", "http_port", "81"),
+        ("server", "allowed_origin", "*"),
+        ("authentication", "token_lifetime_seconds", 5),
+        ("security", "require_auth", False),
+        ("security", "rate_limit_per_minute", 5),
+        ("server", "num_shards", 4),
+    ]:
+        (notice,) = check(**{section: {key: value}})
+        assert notice.startswith(f"{section}.{key}")
+        assert "has no effect" in notice
+
+
+def test_tcp_options_on_a_unix_socket_are_told() -> None:
+    (notice,) = check(server={"tcp_port": "unix:/run/x"}, performance={"tcp_nodelay": False})
+    assert notice.startswith("performance.tcp_nodelay has no effect on the UNIX socket")
+
+
+def test_a_host_beside_an_endpoint_string_is_told() -> None:
+    (notice,) = check(server={"tcp_port": "tcp:1:interface=127.0.0.1", "host": "127.0.0.2"})
+    assert notice.startswith("server.host has no effect")
+
+
+def test_fast_open_that_the_kernel_forbids_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for allowed, count in ((False, 1), (True, 0)):
+        monkeypatch.setattr(preflight, "_fast_open_allowed", lambda allowed=allowed: allowed)
+        notices = check(performance={"fast_open_queue": 5})
+        assert len([n for n in notices if "net.ipv4.tcp_fastopen" in n]) == count
+
+
+def test_more_connections_than_open_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    (notice,) = check(performance={"max_connections": 5000})
+    assert "this process may have 4096 open files" in notice
+    assert check(performance={"max_connections": 4000}) == []
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
+    preflight.raise_descriptor_limit(settings_with(performance={"max_connections": 500}))
+    preflight.raise_descriptor_limit(settings_with(performance={"max_connections": 2000}))
+    preflight.raise_descriptor_limit(settings_with(performance={"max_connections": 9000}))
+    assert limits == [(2064, 4096), (4096, 4096)]
+
+
+def test_a_log_file_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    (fault,) = faults(logging={"file": str(tmp_path)})
+    assert "is a directory" in fault
+    (fault,) = faults(logging={"file": str(tmp_path / "nowhere" / "log")})
+    assert "there is no directory" in fault
+    assert check(logging={"file": str(tmp_path / "log")}) == []
+
+
+def test_a_manhole_with_keys_is_fine(keys: dict[str, Any]) -> None:
+    assert check(manhole=keys) == []
+    assert not Path(keys["host_key_file"]).exists()
+
+
+def test_a_manhole_without_its_files_is_refused() -> None:
+    told = faults(manhole={"enabled": True})
+    assert [fault.split(" ")[0] for fault in told] == [
+        "manhole.authorized_keys_file",
+        "manhole.host_key_file",
+    ]
+
+
+def test_a_manhole_for_other_machines_is_told(keys: dict[str, Any]) -> None:
+    (notice,) = check(manhole={**keys, "port": "tcp:2222"})
+    assert "listens beyond this machine (all interfaces)" in notice
+
+
+def test_a_manhole_without_its_extra_is_refused(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    assert faults(manhole=keys) == [
+        "manhole.enabled needs the SSH extra: pip install 'tagcache[conch]'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "holds no public key"),
+        (b"# only a comment\n", "holds no public key"),
+        (b"garbage\n", "line 1 is not a public key"),
+        (b"# one\nssh-ed25519 AAAAgarbage x\n", "line 2 is not a public key"),
+        (None, "can not be read"),
+    ],
+)
+def test_authorized_keys_that_can_not_be_used(
+    keys: dict[str, Any], content: bytes | None, why: str
+) -> None:
+    path = Path(keys["authorized_keys_file"])
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    (fault,) = faults(manhole=keys)
+    assert why in fault
+
+
+def test_options_before_an_authorized_key_are_refused(keys: dict[str, Any]) -> None:
+    path = Path(keys["authorized_keys_file"])
+    path.write_bytes(b'from="10.0.0.1" ' + path.read_bytes())
+    with pytest.raises(KeyFileError, match="options before the key are not supported"):
+        read_authorized_keys(path)
+
+
+def test_several_authorized_keys(keys: dict[str, Any]) -> None:
+    path = Path(keys["authorized_keys_file"])
+    path.write_bytes(b"# mine\n" + path.read_bytes() + b"\n\n" + path.read_bytes())
+    assert len(read_authorized_keys(path)) == 2
+
+
+def test_a_host_key_is_created_for_its_owner_only_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "host"
+    created = host_key(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert host_key(path) == created
+
+
+def test_a_host_key_that_others_can_read_is_refused(keys: dict[str, Any]) -> None:
+    path = Path(keys["host_key_file"])
+    host_key(path)
+    path.chmod(0o640)
+    (fault,) = faults(manhole=keys)
+    assert "can be read by others (mode 0640)" in fault
+    with pytest.raises(KeyFileError):
+        host_key(path)
+
+
+def test_what_is_not_a_host_key_is_refused(keys: dict[str, Any], tmp_path: Path) -> None:
+    path = Path(keys["host_key_file"])
+    path.touch(0o600)
+    path.write_bytes(b"garbage")
+    assert "is not a private key" in faults(manhole=keys)[0]
+    path.write_bytes(Key.fromFile(str(tmp_path / "client")).public().toString("OPENSSH"))
+    assert "is a public key" in faults(manhole=keys)[0]
+    nowhere = str(tmp_path / "nowhere" / "key")
+    assert "there is no directory" in faults(manhole={**keys, "host_key_file": nowhere})[0]

@@ -1,0 +1,84 @@
+"""Slices of work, and the sweeper that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from tagcache.engine.memory import MemoryCache
+from tagcache.server.slices import SLICE_SECONDS, Slices
+from tagcache.server.sweeper import Sweeper
+from tests.helpers import settings_with
+
+
+def test_work_is_done_in_slices_between_other_events() -> None:
+    now = [0.0]
+    done = []
+    at_each_turn = []
+
+    class Turns(Clock):
+        def callLater(self, *args: Any, **more: Any) -> IDelayedCall:
+            at_each_turn.append(len(done))
+            return super().callLater(*args, **more)
+
+    def work() -> Iterator[None]:
+        for number in range(10):
+            now[0] += SLICE_SECONDS / 2
+            done.append(number)
+            yield
+
+    clock = Turns()
+    finished: list[object] = []
+    Slices(clock, lambda: now[0]).run(work()).addCallback(finished.append)
+    clock.pump([0] * 20)
+    assert finished
+    assert done == list(range(10))
+    assert at_each_turn == [0, 3, 6, 9]
+
+
+def test_the_sweeper_reclaims_at_each_interval() -> None:
+    clock = Clock()
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+    slices = Slices(clock)
+    sweeper = Sweeper(
+        cache, slices, settings_with(server={"cleanup_interval_seconds": 10.0}), clock
+    )
+    sweeper.startService()
+    cache.put(b"k", b"v", [], 1000)
+    clock.pump([9.9, 0, 0])
+    assert len(cache._entries) == 1
+    clock.pump([0.1, 0, 0])
+    assert len(cache._entries) == 0
+    cache.put(b"k", b"v", [], 1000)
+    sweeper.configure(settings_with(server={"cleanup_interval_seconds": 2.0}))
+    clock.pump([2, 0, 0])
+    assert len(cache._entries) == 0
+    sweeper.stopService()
+    clock.pump([0, 0])
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_sweep_that_fails_is_logged_and_the_next_one_comes() -> None:
+    clock = Clock()
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+    sweeps = []
+
+    def fail() -> Iterator[None]:
+        sweeps.append(1)
+        raise RuntimeError("boom")
+        yield
+
+    cache.sweep = fail  # type: ignore[method-assign]
+    sweeper = Sweeper(
+        cache, Slices(clock), settings_with(server={"cleanup_interval_seconds": 1.0}), clock
+    )
+    sweeper.startService()
+    with capturedLogs() as events:
+        clock.pump([1, 0, 0, 1, 0, 0])
+    assert len(sweeps) == 2
+    assert len([event for event in events if "log_failure" in event]) == 2
+    sweeper.stopService()
