@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.protocol import ServerFactory
+from twisted.python.failure import Failure
 
 from tagcache.server.sockopts import ListenOptions
 
@@ -49,13 +50,17 @@ def targets(endpoint: str) -> list[Target]:
     Raises ValueError, with what is wrong in a sentence, where the string can not be used.
     """
     recorder = _RecordingReactor()
+    failed: list[Failure] = []
     try:
-        serverFromString(recorder, endpoint).listen(ServerFactory())
+        serverFromString(recorder, endpoint).listen(ServerFactory()).addErrback(failed.append)
+        for failure in failed:
+            failure.raiseException()
     except Exception as error:
         # Parsers raise whatever their argument parsing runs into: OSError for a missing
         # certificate, TypeError for a word they do not know, ValueError for no such kind.
         raise ValueError(f"can not be used as an endpoint: {error}") from error
-    return recorder.targets
+    # Some other kind of endpoint, of which nothing is known: then it is open to all.
+    return recorder.targets or [Target(endpoint.partition(":")[0], "")]
 
 
 class ListeningReactor:
@@ -141,7 +146,7 @@ class _RecordingReactor:
         self.targets.append(Target("tcp", interface))
 
     def listenSSL(
-        self, port: int, factory: Any, context: Any, backlog: int = 50, interface: str = ""
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> None:
         self.targets.append(Target("ssl", interface))
 

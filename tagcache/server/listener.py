@@ -13,6 +13,8 @@ from tagcache.config.settings import Settings
 from tagcache.server.connections import Connection, Connections, address_text
 from tagcache.server.sockopts import AppliedOption, SocketOptions, socket_of
 
+log = Logger(namespace="tagcache.listener")
+
 
 class Refusal(enum.Enum):
     """Why a connection is turned away."""
@@ -27,8 +29,6 @@ class Listener:
     ``counted`` says whether its connections count towards ``max_connections``: an admin shell
     must stay within reach when the clients have taken every place.
     """
-
-    log = Logger(namespace="tagcache.listener")
 
     def __init__(
         self, name: str, settings: Settings, connections: Connections, counted: bool = True
@@ -55,7 +55,7 @@ class Listener:
         else:
             return None
         self.connections.refused += 1
-        self.log.warn(
+        log.warn(
             "{listener}: refused {peer}: {reason}",
             listener=self.name,
             peer=address_text(address),
@@ -69,7 +69,7 @@ class Listener:
             options = self.socket_options.apply(sock) if sock is not None else ()
         self._warn(options)
         connection = self.connections.open(self.name, transport, options, self.counted)
-        self.log.debug(
+        log.debug(
             "{listener}: connection {id} from {peer} opened",
             listener=self.name,
             id=connection.id,
@@ -80,7 +80,7 @@ class Listener:
     def closed(self, connection: Connection) -> None:
         """Forget a connection that is gone."""
         self.connections.close(connection)
-        self.log.debug(
+        log.debug(
             "{listener}: connection {id} from {peer} closed",
             listener=self.name,
             id=connection.id,
@@ -101,7 +101,7 @@ class Listener:
         for option in options:
             if not option.honoured and option.name not in self._unhonoured:
                 self._unhonoured.add(option.name)
-                self.log.warn(
+                log.warn(
                     "{listener}: socket option {option}: asked {asked}, in effect {effective}{why}",
                     listener=self.name,
                     option=option.name,

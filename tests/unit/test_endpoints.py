@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
 
+from tagcache.server import endpoints
 from tagcache.server.endpoints import Target, description, listen, targets
 from tagcache.server.sockopts import ListenOptions, socket_of
+from tests.integration.tls import tls_endpoint
 
 
 @pytest.mark.parametrize(
@@ -46,9 +49,25 @@ def test_an_endpoint_that_can_not_be_used_is_told(endpoint: str) -> None:
         targets(endpoint)
 
 
-def test_kinds() -> None:
+def test_kinds(tmp_path: Path) -> None:
+    endpoint, _ = tls_endpoint(tmp_path)
     assert targets("unix:/x") == [Target("unix", None)]
     assert targets("tcp:1:interface=10.0.0.1") == [Target("tcp", "10.0.0.1")]
+    assert targets(endpoint) == [Target("ssl", "127.0.0.1")]
+    assert targets(endpoint.replace(":interface=127.0.0.1", "")) == [Target("ssl", "")]
+    assert targets("haproxy:tcp:1") == [Target("tcp", "")]
+
+
+def test_a_kind_of_endpoint_of_which_nothing_is_known_is_open_to_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Strange:
+        def listen(self, factory: ServerFactory) -> Deferred[None]:
+            return succeed(None)
+
+    monkeypatch.setattr(endpoints, "serverFromString", lambda reactor, text: Strange())
+    (target,) = targets("strange:1")
+    assert not target.only_local
 
 
 async def listen_and_look(endpoint: str, options: ListenOptions) -> dict[str, Any]:

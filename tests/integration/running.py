@@ -1,0 +1,184 @@
+"""A real server process, and a plain client of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+TWISTD = Path(sys.executable).with_name("twistd")
+STARTED = re.compile(r"(\w+): listening on (\S+);")
+TIMEOUT = 20.0
+
+
+class Client:
+    """A blocking client that sends and reads lines."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.sock.settimeout(TIMEOUT)
+        self._buffer = b""
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def line(self) -> bytes:
+        """The next line with its end; what there is of it at the end of the stream."""
+        while b"\n" not in self._buffer:
+            data = self.sock.recv(65536)
+            if not data:
+                line, self._buffer = self._buffer, b""
+                return line
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line + b"\n"
+
+    def ask(self, request: bytes) -> bytes:
+        self.send(request + b"\n")
+        return self.line()
+
+    def json(self, request: bytes) -> Any:
+        return json.loads(self.ask(request).split(b"\t", 1)[1])
+
+    def rest(self) -> bytes:
+        """Everything until the server closes."""
+        data, self._buffer = self._buffer, b""
+        while more := self.sock.recv(65536):
+            data += more
+        return data
+
+
+def config_text(sections: Mapping[str, Mapping[str, object]]) -> str:
+    lines = []
+    for section, knobs in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f'{key} = "{value}"' for key, value in knobs.items()]
+    return "\n".join(lines) + "\n"
+
+
+class RunningServer:
+    """``twistd tagcache`` with a configuration of its own; waits until it listens."""
+
+    def __init__(
+        self,
+        directory: Path,
+        sections: Mapping[str, Mapping[str, object]] | None = None,
+        environ: Mapping[str, str] | None = None,
+        wait: bool = True,
+        twistd: Path = TWISTD,
+        **popen: Any,
+    ) -> None:
+        self.directory = directory
+        self.config = directory / "tagcache.conf"
+        self.log = directory / "out.log"
+        self.sections: dict[str, dict[str, object]] = {
+            "server": {"tcp_port": 0},
+            "logging": {"level": "debug"},
+        }
+        for section, knobs in (sections or {}).items():
+            self.sections.setdefault(section, {}).update(knobs)
+        self.write_config()
+        reactor = os.environ.get("TAGCACHE_TEST_REACTOR")
+        arguments = [str(twistd), "--nodaemon", "--pidfile="]
+        arguments += [f"--reactor={reactor}"] if reactor else []
+        arguments += ["tagcache", f"--config={self.config}"]
+        clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                arguments,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env={**clean, **(environ or {})},
+                **popen,
+            )
+        if wait:
+            self.wait_for_log("cache: listening on")
+            # The log line comes just before the start is complete.
+            self.addresses = dict(STARTED.findall(self.text()))
+
+    def __enter__(self) -> RunningServer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def write_config(self) -> None:
+        self.config.write_text(config_text(self.sections))
+
+    def text(self) -> str:
+        """What the server has written so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for_log(self, part: str, count: int = 1) -> str:
+        """Wait until ``part`` is in the log ``count`` times; return the log."""
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            text = self.text()
+            if text.count(part) >= count:
+                return text
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        raise AssertionError(f"{part!r} is not in the log:\n{self.text()}")
+
+    @property
+    def port(self) -> int:
+        return int(self.addresses["cache"].rpartition(":")[2])
+
+    def connect(self) -> Client:
+        return Client(socket.create_connection(("127.0.0.1", self.port), TIMEOUT))
+
+    def ask(self, request: bytes) -> bytes:
+        with self.connect() as client:
+            return client.ask(request)
+
+    def reload(self, **sections: Mapping[str, object]) -> str:
+        """Change the file and send SIGHUP; return what was logged since."""
+        for section, knobs in sections.items():
+            self.sections.setdefault(section, {}).update(knobs)
+        self.write_config()
+        return self.hang_up()
+
+    def hang_up(self) -> str:
+        before = len(self.text())
+        count = self.text().count("settings changed") + self.text().count("nothing changed")
+        self.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            text = self.text()
+            if text.count("settings changed") + text.count("nothing changed") > count:
+                return text[before:]
+            time.sleep(0.01)
+        raise AssertionError(f"no reload:\n{self.text()}")
+
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> float:
+        """Stop it, and return how many seconds that took."""
+        start = time.monotonic()
+        self.process.send_signal(by)
+        self.process.wait(TIMEOUT)
+        return time.monotonic() - start
+
+
+def eventually(condition: Any, timeout: float = TIMEOUT) -> None:
+    """Wait until ``condition()`` holds."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
