@@ -8,14 +8,16 @@ from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet import tcp
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tagcache.server.sockopts import ListenOptions
+
+log = Logger(namespace="tagcache.listener")
 
 
 def description(port: str, host: str) -> str:
@@ -49,6 +51,7 @@ def targets(endpoint: str) -> list[Target]:
 
     Raises ValueError, with what is wrong in a sentence, where the string can not be used.
     """
+    kind = endpoint.partition(":")[0]
     recorder = _RecordingReactor()
     failed: list[Failure] = []
     try:
@@ -58,9 +61,12 @@ def targets(endpoint: str) -> list[Target]:
     except Exception as error:
         # Parsers raise whatever their argument parsing runs into: OSError for a missing
         # certificate, TypeError for a word they do not know, ValueError for no such kind.
-        raise ValueError(f"can not be used as an endpoint: {error}") from error
+        why = str(error)
+        if kind == "systemd" and isinstance(error, LookupError):
+            why = "systemd has passed no such socket"
+        raise ValueError(f"can not be used as an endpoint: {why}") from error
     # Some other kind of endpoint, of which nothing is known: then it is open to all.
-    return recorder.targets or [Target(endpoint.partition(":")[0], "")]
+    return recorder.targets or [Target(kind, "")]
 
 
 class ListeningReactor:
@@ -113,8 +119,28 @@ class ListeningReactor:
         return given if self._explicit_backlog or wanted is None else wanted
 
 
+class _OutOfDescriptors:
+    """Makes one warning of what Twisted tells about each connection it can not accept."""
+
+    _QUIET_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if "EMFILE" not in event.get("log_format", ""):
+            globalLogPublisher(event)
+        elif event["log_time"] >= self._quiet_until:
+            self._quiet_until = event["log_time"] + self._QUIET_SECONDS
+            log.warn(
+                "out of file descriptors: connections are closed unserved until some are free "
+                "(ulimit -n, LimitNOFILE=)"
+            )
+
+
 class _Port(tcp.Port):
     options: ListenOptions
+    _logger = Logger(namespace="tagcache.listener", observer=_OutOfDescriptors())
 
     def createInternetSocket(self) -> socket.socket:
         sock: socket.socket = super().createInternetSocket()
@@ -129,11 +155,6 @@ def listen(
     wrapped = ListeningReactor(reactor, options, explicit_backlog=":backlog=" in endpoint)
     listening: Deferred[IListeningPort] = serverFromString(wrapped, endpoint).listen(factory)
     return listening
-
-
-def is_unix(port: IListeningPort) -> bool:
-    """Say whether a port listens on a UNIX socket."""
-    return isinstance(port.getHost(), UNIXAddress)
 
 
 class _RecordingReactor:

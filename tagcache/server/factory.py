@@ -110,4 +110,4 @@ class CacheFactory(ServerFactory):
         now = self.listener.connections.monotonic()
         for protocol in list(self._protocols):
             if now - protocol.connection.last_active >= self._idle_timeout:
-                protocol.end()
+                protocol.end_idle()

@@ -133,6 +133,13 @@ class CacheProtocol(Protocol):
             if self._pending is None:
                 self._finish()
 
+    def end_idle(self) -> None:
+        """End, or cut off if it has ended and its last replies are still not taken."""
+        if self._finished:
+            self.connection.abort()
+        else:
+            self.end()
+
     def drain(self) -> None:
         """End once what has arrived by now is read and answered."""
         with socket_of(self.transport) as sock:
@@ -151,7 +158,8 @@ class CacheProtocol(Protocol):
             self.end()
 
     def writeConnectionLost(self) -> None:
-        """The peer has been told that no more replies come; nothing is left to do."""
+        # The last reply is on its way, and the peer told that no more come.
+        self._linger = self._call_later(LINGER_SECONDS, self.connection.abort)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._linger is not None and self._linger.active():
@@ -260,7 +268,6 @@ class CacheProtocol(Protocol):
         if self._read_ended or idle or ISSLTransport.providedBy(self.transport):
             self.transport.loseConnection()
         else:
-            self._linger = self._call_later(LINGER_SECONDS, self.connection.abort)
             self.transport.loseWriteConnection()
 
     def _overflow(self) -> None:

@@ -35,6 +35,7 @@ class Transport(StringTransport):
     half_closed = False
     aborted = False
     writes = 0
+    protocol: Any = None
 
     def write(self, data: bytes) -> None:
         self.writes += 1
@@ -42,6 +43,10 @@ class Transport(StringTransport):
 
     def loseWriteConnection(self) -> None:
         self.half_closed = True
+
+    def all_is_sent(self) -> None:
+        """What happens some time after loseWriteConnection."""
+        self.protocol.writeConnectionLost()
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -72,6 +77,7 @@ class Server:
         protocol = self.factory.buildProtocol(address)
         transport = Transport(peerAddress=address)
         if protocol is not None:
+            transport.protocol = protocol
             protocol.makeConnection(transport)
         return protocol, transport
 
@@ -210,6 +216,9 @@ def test_quit_answers_what_came_before_and_nothing_after(server: Server) -> None
 def test_a_client_that_does_not_close_after_us_is_closed(server: Server) -> None:
     protocol, transport = server.connect()
     protocol.dataReceived(b"QUIT\n")
+    server.clock.advance(60)
+    assert not transport.aborted
+    transport.all_is_sent()
     server.clock.advance(0.9)
     assert not transport.aborted
     server.clock.advance(0.2)
@@ -217,8 +226,9 @@ def test_a_client_that_does_not_close_after_us_is_closed(server: Server) -> None
 
 
 def test_the_wait_for_a_close_ends_with_the_connection(server: Server) -> None:
-    protocol, _ = server.connect()
+    protocol, transport = server.connect()
     protocol.dataReceived(b"QUIT\n")
+    transport.all_is_sent()
     lose(protocol)
     assert server.clock.getDelayedCalls() == []
 
@@ -427,6 +437,16 @@ def test_idle_connections_are_ended() -> None:
     assert idle_transport.disconnecting
     assert not busy_transport.disconnecting
     assert not busy_transport.half_closed
+
+
+def test_replies_that_are_not_taken_after_the_end_do_not_hold_an_idle_connection() -> None:
+    server = Server(settings_with(performance={"idle_timeout_seconds": 10.0}))
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"QUIT\n")
+    server.clock.pump([1] * 9)
+    assert not transport.aborted
+    server.clock.pump([1] * 4)
+    assert transport.aborted
 
 
 def test_new_settings_hold_for_connections_that_are_open(server: Server) -> None:
