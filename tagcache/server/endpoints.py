@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tagcache.server.sockopts import ListenOptions
 
@@ -58,6 +59,8 @@ def targets(endpoint: str) -> list[Target]:
         serverFromString(recorder, endpoint).listen(ServerFactory()).addErrback(failed.append)
         for failure in failed:
             failure.raiseException()
+    except _NotAdopted:
+        return recorder.targets
     except Exception as error:
         # Parsers raise whatever their argument parsing runs into: OSError for a missing
         # certificate, TypeError for a word they do not know, ValueError for no such kind.
@@ -119,6 +122,7 @@ class ListeningReactor:
         return given if self._explicit_backlog or wanted is None else wanted
 
 
+@implementer(ILogObserver)
 class _OutOfDescriptors:
     """Makes one warning of what Twisted tells about each connection it can not accept."""
 
@@ -157,6 +161,10 @@ def listen(
     return listening
 
 
+class _NotAdopted(Exception):
+    pass
+
+
 class _RecordingReactor:
     """Notes where it is asked to listen."""
 
@@ -180,3 +188,5 @@ class _RecordingReactor:
             with socket.fromfd(descriptor, family, socket.SOCK_STREAM) as sock:
                 interface = sock.getsockname()[0]
         self.targets.append(Target("systemd", interface))
+        # The endpoint closes the descriptor once it is adopted, and the server needs it yet.
+        raise _NotAdopted

@@ -69,11 +69,14 @@ class Shell(manhole.Manhole):
         self.interpreter = Interpreter(self, self.namespace)
 
     def initializeScreen(self) -> None:
-        super().initializeScreen()
         self.terminal.reset()
         self.terminal.write(b"TagCache; help() lists what is here, Ctrl-D leaves.\n")
         self.terminal.write(self.ps[self.pn])
         self.setInsertMode()
+
+    def terminalSize(self, width: int, height: int) -> None:
+        """Note it; clearing the screen would take away what was said on it."""
+        self.width, self.height = width, height
 
 
 class _OneCommand:
@@ -89,22 +92,36 @@ class _OneCommand:
         """Leave it at that: the command is over anyway."""
 
 
+class _ShellTransport(manhole_ssh.TerminalSessionTransport):
+    """Ends a session as a program that has done what it should, not as a lost connection."""
+
+    def __init__(self, proto: Any, chainedProtocol: Any, *more: Any) -> None:
+        super().__init__(proto, chainedProtocol, *more)
+        chainedProtocol.transport.loseConnection = lambda: proto.processEnded(_done())
+
+
 class Session(manhole_ssh.TerminalSession):
     """A session with a prompt, or of one command: ``ssh host 'stats()'``."""
 
     namespace: dict[str, Any]
+    # Of a session that was not given a terminal.
+    width, height = 80, 24
 
     def execCommand(self, proto: Any, cmd: bytes) -> None:
         interpreter = Interpreter(_OneCommand(proto), dict(self.namespace))
         interpreter.runsource(cmd.decode("utf-8", "replace"), symbol="single")
         proto.write(b"\n")
-        proto.processEnded(Failure(ProcessDone(None)))
+        proto.processEnded(_done())
 
     def windowChanged(self, newWindowSize: Any) -> None:
         """Nothing is laid out for a window of a certain size."""
 
     def eofReceived(self) -> None:
         """The prompt ends with Ctrl-D or with the connection."""
+
+
+def _done() -> Failure:
+    return Failure(ProcessDone(None))
 
 
 class Transport(SSHServerTransport):
@@ -137,6 +154,7 @@ class ManholeFactory(manhole_ssh.ConchFactory):
     def __init__(self, settings: Settings, listener: Listener, namespace: dict[str, Any]) -> None:
         self.listener = listener
         realm = manhole_ssh.TerminalRealm()
+        realm.transportFactory = _ShellTransport
         realm.sessionFactory = type("BoundSession", (Session,), {"namespace": namespace})
         realm.chainedProtocolFactory = lambda: insults.ServerProtocol(Shell, namespace)
         super().__init__(Portal(realm, [SSHPublicKeyChecker(AuthorizedKeys(settings))]))
@@ -149,6 +167,22 @@ class ManholeFactory(manhole_ssh.ConchFactory):
             return None
         protocol: Protocol = super().buildProtocol(addr)
         return protocol
+
+
+class _Config:
+    """The configuration in effect, also after a reload."""
+
+    def __init__(self, service: TagCacheService) -> None:
+        self._service = service
+
+    @property
+    def settings(self) -> Settings:
+        return self._service.settings
+
+    def __repr__(self) -> str:
+        knobs = self._service.configuration.knobs()
+        rows = [(f"{s}.{key}", str(value), origin.value) for s, key, value, origin in knobs]
+        return table(("knob", "value", "from"), rows, "nothing").text
 
 
 def namespace(service: TagCacheService) -> dict[str, Any]:
@@ -218,24 +252,18 @@ def namespace(service: TagCacheService) -> dict[str, Any]:
         connection.abort()
         return Report(f"closed connection {id} from {connection.peer}")
 
-    def config() -> Report:
-        """every knob, its value and where it came from"""
-        knobs = service.configuration.knobs()
-        rows = [(f"{s}.{key}", str(value), origin.value) for s, key, value, origin in knobs]
-        return table(("knob", "value", "from"), rows, "nothing")
-
     commands: list[Callable[..., Report]] = [
         connections,
         sockopts,
         stats,
         top_tags,
         kill,
-        config,
     ]
 
     def help(topic: object = None) -> Report:
         """this list"""
         rows = [
+            ("config", "every knob, its value and where it came from; config.settings"),
             ("cache", "the live cache: cache.peek(b'key'), cache.invalidate_tag(b'tag'), ..."),
             ("service", "the whole server: service.reload(), service.info(), ..."),
             *(
@@ -247,6 +275,7 @@ def namespace(service: TagCacheService) -> dict[str, Any]:
 
     return {
         "cache": service.cache,
+        "config": _Config(service),
         "service": service,
         **{each.__name__: each for each in [*commands, help]},
     }
