@@ -1,0 +1,100 @@
+"""What is installed is what was written, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.integration.running import RunningServer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*command: object, **more: object) -> str:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=clean,
+        **more,  # type: ignore[call-overload]
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A wheel and an sdist of a copy of the tree, so that the build leaves nothing in it."""
+    tree = tmp_path_factory.mktemp("tree")
+    files = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).splitlines()
+    for name in files:
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((ROOT / name).read_bytes())
+    run(sys.executable, "-m", "build", "--outdir", tree / "dist", tree)
+    (wheel,) = (tree / "dist").glob("*.whl")
+    (sdist,) = (tree / "dist").glob("*.tar.gz")
+    return {"wheel": wheel, "sdist": sdist}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_an_installed_package_serves_and_can_be_removed(
+    built: dict[str, Path], kind: str, tmp_path: Path
+) -> None:
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=True)
+    python, twistd = environment / "bin" / "python", environment / "bin" / "twistd"
+    run(python, "-m", "pip", "install", "--quiet", built[kind])
+    assert "A tag-aware cache server" in run(twistd, "--help", cwd=tmp_path)
+    assert "--config" in run(twistd, "tagcache", "--help", cwd=tmp_path)
+    assert run(twistd, "tagcache", "--version", cwd=tmp_path).startswith("tagcache ")
+    assert "server" in run(environment / "bin" / "tagcache", "--help", cwd=tmp_path)
+    with RunningServer(tmp_path, twistd=twistd) as server:
+        with server.connect() as client:
+            assert client.ask(b"PUT\tk\t60000\ta,b\tvalue") == b"OK\n"
+            assert client.ask(b"GET\tk") == b"VALUE\tvalue\n"
+        assert "Traceback" not in server.text()
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "tagcache")
+    left = run(twistd, "--help", cwd=tmp_path)
+    assert "tag-aware" not in left
+    assert "web " in left
+    run(python, "-m", "pip", "check")
+    assert not list(environment.glob("lib/*/site-packages/tagcache*"))
+
+
+def test_without_its_extra_the_manhole_is_refused_in_a_sentence(
+    built: dict[str, Path], tmp_path: Path
+) -> None:
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=True)
+    run(environment / "bin" / "python", "-m", "pip", "install", "--quiet", built["wheel"])
+    twistd = environment / "bin" / "twistd"
+    with RunningServer(
+        tmp_path, {"manhole": {"enabled": "true"}}, twistd=twistd, wait=False
+    ) as server:
+        assert server.process.wait(20) == 1
+        assert "pip install 'tagcache[conch]'" in server.text()
+
+
+def test_an_editable_install_lists_the_command() -> None:
+    assert "A tag-aware cache server" in run(Path(sys.executable).with_name("twistd"), "--help")
+
+
+def test_listing_the_commands_imports_nothing_of_ours() -> None:
+    script = (
+        "import sys; from twisted.plugins import tagcache_plugin; "
+        "print(tagcache_plugin.tagcache.tapname, [m for m in sys.modules if m[:9] == 'tagcache.'])"
+    )
+    assert run(sys.executable, "-c", script, cwd="/") == "tagcache []\n"
+
+
+def test_the_version_is_named_in_one_place() -> None:
+    version = run(sys.executable, "setup.py", "--version", cwd=ROOT).splitlines()[-1]
+    assert version == run(sys.executable, "-c", "import tagcache; print(tagcache.__version__)")[:-1]
