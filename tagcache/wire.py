@@ -74,17 +74,21 @@ class LineBuffer:
         lines = chunk.split(b"\n")
         rest = lines.pop()
         partial = self._partial
+        longest = len(chunk)
+        carriage_returns = b"\r" in chunk
         if partial and lines:
             partial += lines[0]
             lines[0] = bytes(partial)
             partial.clear()
+            # Only this line and the rest can be longer than the chunk that is at hand.
+            longest = max(longest, len(lines[0]))
+            carriage_returns = carriage_returns or lines[0].endswith(b"\r")
         if rest:
             partial += rest
-        # Only the first line and the rest can have grown past the chunk that is at hand.
-        longest = max(len(lines[0]) if lines else 0, len(partial), len(chunk))
+            longest = max(longest, len(partial))
         if longest > self.max_length:
             self._check(lines)
-        if b"\r" in chunk or (lines and lines[0].endswith(b"\r")):
+        if carriage_returns:
             return [line.rstrip(b"\r") for line in lines]
         return lines
 

@@ -222,7 +222,9 @@ class CacheProtocol(Protocol):
         if commands:
             connection = self.connection
             connection.commands += commands
-            connection.last_verb = fields[0]
+            verb = fields[0].upper()
+            # What is not a verb may be anything, a password too, and is shown to others.
+            connection.last_verb = verb if verb in self._verbs else b"unknown"
 
     def _send(self, replies: list[bytes]) -> None:
         if replies:

@@ -183,10 +183,16 @@ def test_clients_describes_every_connection(server: Server) -> None:
         "commands": 2,
         "bytes_in": 11,
         "bytes_out": 8,
-        "last_verb": "ping",
+        "last_verb": "PING",
         "socket_options": {},
     }
     assert (second["id"], second["last_verb"], second["commands"]) == (2, "CLIENTS", 1)
+
+
+def test_what_is_not_a_verb_is_not_shown(server: Server) -> None:
+    protocol, _ = server.connect()
+    protocol.dataReceived(b"AUTH admin hunter2\n")
+    assert [each.last_verb for each in server.connections] == [b"unknown"]
 
 
 def test_another_connection_can_be_killed(server: Server) -> None:
