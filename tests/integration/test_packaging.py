@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import tagcache
 from tests.integration.running import RunningServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +96,6 @@ def test_listing_the_commands_imports_nothing_of_ours() -> None:
     assert run(sys.executable, "-c", script, cwd="/") == "tagcache []\n"
 
 
-def test_the_version_is_named_in_one_place() -> None:
-    version = run(sys.executable, "setup.py", "--version", cwd=ROOT).splitlines()[-1]
-    assert version == run(sys.executable, "-c", "import tagcache; print(tagcache.__version__)")[:-1]
+def test_the_version_is_named_in_one_place(built: dict[str, Path]) -> None:
+    assert built["wheel"].name.split("-")[1] == tagcache.__version__
+    assert f"-{tagcache.__version__}.tar" in built["sdist"].name
