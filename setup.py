@@ -36,8 +36,10 @@ DEV = [
     "pytest-timeout>=2.3",
     "pytest-twisted>=1.14",
     "ruff>=0.9",
+    "schemathesis>=4",
     "towncrier>=24.8",
     "trustme>=1.2",
+    "types-psutil",
     "types-pyOpenSSL",
 ]
 
@@ -67,6 +69,9 @@ setup(
         "zope.interface>=6",
         "configobj>=5.0.9",
         "click>=8.1",
+        "httptools>=0.6.1",
+        "orjson>=3.10",
+        "psutil>=5.9",
     ],
     extras_require={
         **EXTRAS,

@@ -92,5 +92,9 @@ class ConfigurationError(TagCacheError):
         super().__init__("\n".join(lines))
 
 
+class CredentialsFixed(TagCacheError):
+    """The credentials can not be changed, because the environment sets them."""
+
+
 class ListenError(TagCacheError):
     """A port could not be listened on: the operator's fault, or another process has it."""

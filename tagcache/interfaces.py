@@ -65,6 +65,28 @@ class ICache(Interface):
     def keys_by_tag(tag: bytes) -> list[bytes]:
         """Return the keys of the entries that carry the tag, in no particular order."""
 
+    def keys_by_any(tags: Collection[bytes]) -> list[bytes]:
+        """Return the keys of the entries that carry at least one of the tags."""
+
+    def keys_by_all(tags: Collection[bytes]) -> list[bytes]:
+        """Return the keys of the entries that carry all of the tags; none for no tags."""
+
+    def newest(offset: int, limit: int) -> list[tuple[bytes, Entry]]:
+        """Return at most ``limit`` entries, the last stored first, after skipping ``offset``."""
+
+    def scan(prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
+        """Yield the entries whose keys begin with ``prefix``, the last stored first.
+
+        Yields None for each entry that does not fit, so that the caller can stop and go on.
+        Entries stored after the start are left out, and so are those removed meanwhile.
+        """
+
+    def scan_tags(prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:
+        """Yield (tag, keys, bytes) for each tag that begins with ``prefix``, in no order.
+
+        ``bytes`` is the length of its entries' keys and values. Yields None between, as ``scan``.
+        """
+
     def flush() -> int:
         """Remove every entry; return how many there were."""
 

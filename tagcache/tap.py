@@ -8,22 +8,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import threads
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.python import usage
 
 import tagcache
-from tagcache.config.loading import Configuration, find, load
+from tagcache.config.loading import Configuration, find, load, user_file
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import TagCacheError
-from tagcache.server import preflight
 from tagcache.server.commands import Commands
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
 from tagcache.server.endpoints import description
 from tagcache.server.factory import CacheFactory, limits_of
+from tagcache.server.http.api import Api
+from tagcache.server.http.application import HttpApplication
+from tagcache.server.http.factory import HttpFactory
 from tagcache.server.listener import Listener
 from tagcache.server.logs import LogWriter
+from tagcache.server.machine import Machine
+from tagcache.server.preflight import Preflight
+from tagcache.server.rates import Rates
 from tagcache.server.service import ListenerService, TagCacheService
 from tagcache.server.slices import Slices
 from tagcache.server.sockopts import ListenOptions
@@ -54,17 +61,20 @@ def makeService(options: Options) -> TagCacheService:
     """
     from twisted.internet import reactor
 
-    path = Path(options["config"]) if options["config"] else find(os.environ)
+    path = Path(options["config"]) if options["config"] is not None else find(os.environ)
+    # twistd may change the working directory before it is read again.
+    path = path.absolute() if path is not None else None
 
     def read() -> Configuration:
         return load(path, os.environ)
 
     try:
         configuration = read()
-        notices = preflight.check(configuration)
+        check = Preflight()
+        notices = check.check(configuration)
         log_path, no_log = _log_destination(options.parent or {}, configuration.settings)
         writer = None if no_log else LogWriter(configuration.settings, log_path)
-        service = assemble(configuration, read, writer, os.environ, reactor)
+        service = assemble(configuration, check, read, writer, os.environ, reactor)
     except TagCacheError as error:
         raise SystemExit(str(error)) from None
     for notice in [*notices, no_log] if no_log else notices:
@@ -74,21 +84,40 @@ def makeService(options: Options) -> TagCacheService:
 
 def assemble(
     configuration: Configuration,
+    check: Preflight,
     reread: Callable[[], Configuration],
     log_writer: LogWriter | None,
     environ: Mapping[str, str],
     reactor: Any,
 ) -> TagCacheService:
-    """Put the parts together. Raises ConfigurationError."""
+    """Put the parts together. Raises ConfigurationError, KeyFileError."""
     settings = configuration.settings
     cache = MemoryCache(limits_of(settings))
     connections = Connections(time.monotonic)
-    credentials = Credentials(settings)
+    credentials = Credentials(
+        configuration, user_file(environ), time.monotonic, threads.deferToThread
+    )
+    rates = Rates(settings, time.monotonic)
     slices = Slices(reactor)
-    listener = Listener("cache", settings, connections)
-    commands = Commands(cache, connections, credentials, slices, lambda: service.info())
-    factory = CacheFactory(listener, commands, settings, reactor)
     sweeper = Sweeper(cache, slices, settings, reactor)
+
+    cache_listener = Listener("cache", settings, connections)
+    commands = Commands(cache, connections, credentials, slices, lambda: service.info())
+    cache_factory = CacheFactory(cache_listener, commands, rates, settings, reactor)
+
+    http_listener = Listener("http", settings, connections)
+    api = Api(
+        cache,
+        connections,
+        credentials,
+        slices,
+        Machine(),
+        lambda: service.configuration,
+        lambda: check.is_exposed(service.settings),
+        time.monotonic,
+    )
+    application = HttpApplication(api.routes, credentials, rates, settings)
+    http_factory = HttpFactory(http_listener, application, settings, reactor)
 
     def follow_limits(settings: Settings) -> None:
         cache.limits = limits_of(settings)
@@ -96,9 +125,13 @@ def assemble(
     followers: list[Callable[[Settings], None]] = [
         follow_limits,
         credentials.configure,
-        listener.configure,
-        factory.configure,
+        rates.configure,
         sweeper.configure,
+        cache_listener.configure,
+        cache_factory.configure,
+        http_listener.configure,
+        application.configure,
+        http_factory.configure,
     ]
     if log_writer is not None:
         followers.append(log_writer.configure)
@@ -106,32 +139,33 @@ def assemble(
         configuration,
         cache,
         connections,
-        factory,
+        (cache_factory, http_factory),
+        check,
         followers,
         reread,
         log_writer,
         environ,
         reactor,
     )
-    listen_options = ListenOptions.from_settings(settings.performance)
     sweeper.setServiceParent(service)
-    endpoint = description(settings.server.tcp_port, settings.server.host)
-    door = ListenerService("server.tcp_port", endpoint, factory, listener, listen_options, reactor)
-    door.setServiceParent(service)
-    followers.append(door.configure)
+
+    def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:
+        options = ListenOptions.from_settings(settings.performance)
+        door = ListenerService(knob, description(port, host), factory, at, options, reactor)
+        door.setServiceParent(service)
+        followers.append(door.configure)
+
+    server = settings.server
+    listen("server.tcp_port", server.tcp_port, server.host, cache_factory, cache_listener)
+    listen("server.http_port", server.http_port, server.host, http_factory, http_listener)
     if settings.manhole.enabled:
         # Needs an extra, which must not be asked of those who do without the shell.
         from tagcache.server import manhole
 
         shell_listener = Listener("manhole", settings, connections, counted=False)
         followers.append(shell_listener.configure)
-        shell_factory = manhole.ManholeFactory(settings, shell_listener, manhole.namespace(service))
-        endpoint = description(settings.manhole.port, "127.0.0.1")
-        door = ListenerService(
-            "manhole.port", endpoint, shell_factory, shell_listener, listen_options, reactor
-        )
-        door.setServiceParent(service)
-        followers.append(door.configure)
+        shell = manhole.ManholeFactory(settings, shell_listener, manhole.namespace(service))
+        listen("manhole.port", settings.manhole.port, "127.0.0.1", shell, shell_listener)
     return service
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from tagcache.config.loading import load
+from twisted.internet.defer import maybeDeferred
+
+from tagcache.config.loading import Origin, load
 from tagcache.config.settings import Settings
+from tagcache.server.credentials import Credentials
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
@@ -17,3 +21,16 @@ def settings_with(**sections: Mapping[str, Any]) -> Settings:
         name: replace(getattr(settings, name), **values) for name, values in sections.items()
     }
     return replace(settings, **changed)
+
+
+def credentials_of(
+    settings: Settings,
+    monotonic: Callable[[], float],
+    path: Path | None = None,
+    origin: Origin = Origin.DEFAULT,
+) -> Credentials:
+    """A credential store that hashes at once instead of in a thread."""
+    defaults = load(None, {})
+    origins = {**defaults.origins, ("authentication", "password"): origin}
+    configuration = replace(defaults, settings=settings, path=path, origins=origins)
+    return Credentials(configuration, Path("/nowhere"), monotonic, maybeDeferred)

@@ -11,7 +11,7 @@ import click
 import tagcache
 from tagcache.config.loading import find, load
 from tagcache.errors import ConfigurationError
-from tagcache.server import preflight
+from tagcache.server.preflight import Preflight
 
 _CONFIG = click.option(
     "--config",
@@ -58,7 +58,7 @@ def check(file: Path | None) -> None:
     """
     path = file or find(os.environ)
     try:
-        notices = preflight.check(load(path, os.environ))
+        notices = Preflight().check(load(path, os.environ))
     except ConfigurationError as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from None

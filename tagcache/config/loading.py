@@ -42,6 +42,7 @@ NEEDS_RESTART = frozenset(
     }
 )
 _SECTION = re.compile(r"\s*\[+\s*([^\[\]]+?)\s*\]")
+_QUOTED = re.compile(r"""(["']).*?\1""")
 _KEY = re.compile(r"""\s*["']?([^#=\s"']+)["']?\s*=""")
 
 
@@ -91,11 +92,16 @@ def find(environ: Mapping[str, str]) -> Path | None:
     That is ``tagcache.conf`` in the working directory, else in the user's configuration
     directory.
     """
-    user = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "")) / ".config"
-    for candidate in (Path(FILE_NAME), Path(user, "tagcache", FILE_NAME)):
+    for candidate in (Path(FILE_NAME), user_file(environ)):
         if candidate.is_file():
             return candidate
     return None
+
+
+def user_file(environ: Mapping[str, str]) -> Path:
+    """Return where the user's own configuration file is, or would be."""
+    base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "")) / ".config"
+    return Path(base, "tagcache", FILE_NAME)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
@@ -116,7 +122,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
         faults = [_syntax_fault(each) for each in getattr(error, "errors", None) or [error]]
         raise ConfigurationError(source, faults) from None
     lines = _line_numbers(text)
-    faults = _misplaced(config, lines)
+    faults = _misplaced(config, lines) + _cut_values(text)
     from_environment, notices = overrides(environ)
     by_knob = {}
     for override in from_environment:
@@ -167,6 +173,17 @@ def _line_numbers(text: str) -> dict[tuple[str, ...], int]:
         elif match := _KEY.match(line):
             found.setdefault((*section, match[1]), number)
     return found
+
+
+def _cut_values(text: str) -> list[str]:
+    """Find values in which a # was surely meant, and would begin a comment."""
+    return [
+        f"line {number}: {match[1]}: a # in a value must be in quotes; one that begins a comment "
+        "has a blank before it"
+        for number, line in enumerate(text.splitlines(), 1)
+        if (match := _KEY.match(line))
+        and re.search(r"[^\s#]#", _QUOTED.sub("", line[match.end() :]).split(" #")[0])
+    ]
 
 
 def _misplaced(config: ConfigObj, lines: Mapping[tuple[str, ...], int]) -> list[str]:

@@ -8,12 +8,13 @@ from typing import TypeAlias
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
+DEFAULT_USERNAME = "admin"
 DEFAULT_PASSWORD = "password"  # noqa: S105 - what an installation has before it sets its own
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """``[server]``: ports are numbers as text, or Twisted endpoint strings."""
+    """``[server]``: ports are numbers as text, or Twisted endpoint strings; "off" for none."""
 
     host: str
     tcp_port: str
@@ -21,6 +22,10 @@ class ServerSettings:
     num_shards: int
     cleanup_interval_seconds: float
     allowed_origin: str
+    max_body_bytes: int
+    http_header_timeout_seconds: float
+    http_body_timeout_seconds: float
+    http_keepalive_timeout_seconds: float
     shutdown_grace_seconds: float
 
 

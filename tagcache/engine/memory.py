@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import nlargest
+from itertools import islice
 
 from zope.interface import implementer
 
@@ -24,7 +25,9 @@ from tagcache.errors import (
 )
 from tagcache.interfaces import ICache
 
+# Sharing tag sets is an economy: only short ones, and so many, are remembered.
 _SHARED_TAGS = 8192
+_SHARED_TAG_BYTES = 512
 
 
 @implementer(ICache)
@@ -150,11 +153,47 @@ class MemoryCache:
         return self._invalidate(keys)
 
     def keys_by_tag(self, tag: bytes) -> list[bytes]:
+        return self._live(self._tags.keys(tag))
+
+    def keys_by_any(self, tags: Collection[bytes]) -> list[bytes]:
+        return self._live(self._tags.any(tags))
+
+    def keys_by_all(self, tags: Collection[bytes]) -> list[bytes]:
+        return self._live(self._tags.all(tags))
+
+    def newest(self, offset: int, limit: int) -> list[tuple[bytes, Entry]]:
+        # Storing appends to the dictionary, also where it overwrites: it is in order of age.
         now = self._monotonic()
-        entries = self._entries
-        return [key for key in self._tags.keys(tag) if entries[key].expires > now]
+        live = (item for item in reversed(self._entries.items()) if item[1].expires > now)
+        return list(islice(live, offset, offset + limit))
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
+        keys = list(self._entries)
+        while keys:
+            key = keys.pop()
+            entry = self._entries.get(key) if key.startswith(prefix) else None
+            if entry is not None and entry.expires > self._monotonic():
+                yield key, entry
+            else:
+                yield None
+
+    def scan_tags(self, prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:
+        for tag in self._tags.names():
+            if not tag.startswith(prefix):
+                yield None
+                continue
+            keys = size = 0
+            for key in list(self._tags.keys(tag)):
+                entry = self._entries.get(key)
+                if entry is not None and entry.expires > self._monotonic():
+                    keys += 1
+                    size += len(key) + len(entry.value)
+                yield None
+            if keys:
+                yield tag, keys, size
 
     def flush(self) -> int:
+        self._shared_tags.clear()
         return self._invalidate(list(self._entries))
 
     def sweep(self) -> Iterator[None]:
@@ -186,6 +225,11 @@ class MemoryCache:
         self._settle()
         return nlargest(count, self._tags.sizes(), key=lambda item: item[1])
 
+    def _live(self, keys: Iterable[bytes]) -> list[bytes]:
+        now = self._monotonic()
+        entries = self._entries
+        return [key for key in keys if entries[key].expires > now]
+
     def _settle(self) -> None:
         """Reclaim all that has expired up to now, so that the totals are exact."""
         for _ in self.sweep():
@@ -214,10 +258,10 @@ class MemoryCache:
                 raise TagTooLong(
                     f"a tag has {len(tag)} bytes, the limit is {limits.max_tag_length}"
                 )
-        if len(self._shared_tags) >= _SHARED_TAGS:
-            # Sharing is an economy, not a promise: names that never come back must not stay.
-            self._shared_tags.clear()
-        self._shared_tags[given] = checked
+        if sum(map(len, given)) <= _SHARED_TAG_BYTES:
+            if len(self._shared_tags) >= _SHARED_TAGS:
+                self._shared_tags.clear()
+            self._shared_tags[given] = checked
         return checked
 
     def _store(self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl_ms: int | None) -> None:

@@ -52,6 +52,10 @@ class TagIndex:
         smallest, *others = sorted((self._keys.get(tag, _NO_KEYS) for tag in tags), key=len)
         return set(smallest).intersection(*others)
 
+    def names(self) -> list[bytes]:
+        """Return the tags that are in use."""
+        return list(self._keys)
+
     def sizes(self) -> Iterator[tuple[bytes, int]]:
         """Yield each tag with the number of its keys."""
         for tag, keys in self._keys.items():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from tagcache import wire
@@ -15,6 +15,7 @@ from tagcache.interfaces import ICache
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
 from tagcache.server.protocol import CacheProtocol, Command, Disconnect, Verbs
+from tagcache.server.seldom import Seldom
 from tagcache.server.slices import Slices
 
 _AUTH_REQUIRED = wire.error("auth_required")
@@ -41,6 +42,7 @@ class Commands:
         self._credentials = credentials
         self._slices = slices
         self._info = info
+        self._left_out = Seldom()
         everything: dict[bytes, Command] = {
             b"GET": self.get,
             b"PUT": self.put,
@@ -113,9 +115,11 @@ class Commands:
 
     def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         reply, left_out = wire.keys(self._cache.keys_by_tag(_tag(fields)))
-        if left_out:
+        more = self._left_out.now() if left_out else None
+        if more is not None:
             log.info(
-                "KEYS for {peer} left out {count} keys that hold a comma or a line feed",
+                "KEYS for {peer} left out {count} keys that hold a comma or a line feed{more}",
+                more=more,
                 peer=client.connection.peer,
                 count=left_out,
             )
@@ -130,13 +134,21 @@ class Commands:
     def flush(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         return wire.count(b"FLUSH", self._cache.flush())
 
-    def auth(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        user, password = fields[1:3] if len(fields) >= 3 else (b"", b"")
-        if not self._credentials.accepts(user, password):
-            log.warn("{peer}: authentication failed", peer=client.connection.peer)
-            raise InvalidArgument("auth_failed")
-        client.use_verbs(*self.verbs(authenticated=True))
-        return wire.OK
+    def auth(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
+        address = client.connection.host
+        if len(fields) == 2:
+            checked = succeed(self._credentials.accepts_token(fields[1]))
+        else:
+            user, password = fields[1:3] if len(fields) > 2 else (b"", b"")
+            checked = self._credentials.verify(user, password, address)
+
+        def conclude(right: bool) -> bytes:
+            if not right:
+                raise InvalidArgument("auth_failed")
+            client.use_verbs(*self.verbs(authenticated=True))
+            return wire.OK
+
+        return checked.addCallback(conclude)
 
     def clients(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
         described: list[str] = []

@@ -15,8 +15,8 @@ class Connection:
     """What is known of one connection.
 
     Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
-    and what held right after; ``counted`` says whether it takes one of ``max_connections``;
-    ``abort`` closes the connection at once.
+    and what held right after; ``host`` is the peer without its port; ``counted`` says whether
+    it takes one of ``max_connections``; ``abort`` closes the connection at once.
     """
 
     __slots__ = (
@@ -25,6 +25,7 @@ class Connection:
         "bytes_out",
         "commands",
         "counted",
+        "host",
         "id",
         "last_active",
         "last_verb",
@@ -48,7 +49,9 @@ class Connection:
         self.counted = counted
         self.listener = listener
         self.transport = transport
-        self.peer = address_text(transport.getPeer())
+        peer = transport.getPeer()
+        self.peer = address_text(peer)
+        self.host: str = getattr(peer, "host", "") or "unix"
         self.socket_options = options
         self.opened = self.last_active = now
         self.commands = 0

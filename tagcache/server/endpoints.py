@@ -16,6 +16,7 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tagcache.server.seldom import Seldom
 from tagcache.server.sockopts import ListenOptions
 
 log = Logger(namespace="tagcache.listener")
@@ -126,19 +127,17 @@ class ListeningReactor:
 class _OutOfDescriptors:
     """Makes one warning of what Twisted tells about each connection it can not accept."""
 
-    _QUIET_SECONDS = 10.0
-
     def __init__(self) -> None:
-        self._quiet_until = 0.0
+        self._seldom = Seldom()
 
     def __call__(self, event: dict[str, Any]) -> None:
         if "EMFILE" not in event.get("log_format", ""):
             globalLogPublisher(event)
-        elif event["log_time"] >= self._quiet_until:
-            self._quiet_until = event["log_time"] + self._QUIET_SECONDS
+        elif (more := self._seldom.now()) is not None:
             log.warn(
                 "out of file descriptors: connections are closed unserved until some are free "
-                "(ulimit -n, LimitNOFILE=)"
+                "(ulimit -n, LimitNOFILE=){more}",
+                more=more,
             )
 
 

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from tagcache.config.settings import Settings
 from tagcache.server.connections import Connection, Connections, address_text
+from tagcache.server.seldom import Seldom
 from tagcache.server.sockopts import AppliedOption, SocketOptions, socket_of
 
 log = Logger(namespace="tagcache.listener")
@@ -37,6 +38,7 @@ class Listener:
         self.connections = connections
         self.counted = counted
         self._unhonoured: set[str] = set()
+        self._refusals = Seldom()
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -55,8 +57,12 @@ class Listener:
         else:
             return None
         self.connections.refused += 1
+        more = self._refusals.now()
+        if more is None:
+            return refusal
         log.warn(
-            "{listener}: refused {peer}: {reason}",
+            "{listener}: refused {peer}: {reason}{more}",
+            more=more,
             listener=self.name,
             peer=address_text(address),
             reason=refusal.value,

@@ -14,21 +14,13 @@ from tagcache.config.loading import Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import ConfigurationError
 from tagcache.server.endpoints import Target, description, targets
+from tagcache.server.passwords import check_hash, is_hash, matches
 
-# Of the HTTP API, which this version does not have yet.
-NOT_YET = frozenset(
-    {
-        ("server", "http_port"),
-        ("server", "allowed_origin"),
-        ("authentication", "token_lifetime_seconds"),
-        ("security", "require_auth"),
-        ("security", "rate_limit_per_minute"),
-    }
-)
 log = Logger(namespace="tagcache.start")
 
 # What files, pipes and the reactor take of the descriptors, besides connections.
 SPARE_DESCRIPTORS = 64
+_DOORS = ("server.tcp_port", "server.http_port")
 _TCP_ONLY = (
     "tcp_nodelay",
     "tcp_keepalive_seconds",
@@ -41,53 +33,91 @@ _TCP_ONLY = (
 )
 
 
-def check(configuration: Configuration) -> list[str]:
-    """Return the notices an operator should see; raises ConfigurationError with all faults."""
-    settings = configuration.settings
-    faults: list[str] = []
-    notices = list(configuration.notices)
-    where = _targets(settings, faults)
-    faults += _exposure(settings, where.get("server.tcp_port", []))
-    if settings.manhole.enabled:
-        faults += _manhole(settings)
-        notices += _manhole_exposure(where.get("manhole.port", []))
-    faults += _log_file(settings)
-    notices += _without_effect(configuration, where)
-    notices += _open_doors(settings, where.get("server.tcp_port", []))
-    notices += _descriptors(settings)
-    if faults:
-        source = configuration.path or "built-in defaults and environment"
-        raise ConfigurationError(str(source), faults)
-    return notices
+class Preflight:
+    """The checks of a start and of each reload.
+
+    It remembers where an endpoint string leads: to look again could disturb what a listening
+    server has made of it, such as a descriptor from systemd.
+    """
+
+    def __init__(self) -> None:
+        self._targets: dict[str, list[Target]] = {}
+
+    def check(self, configuration: Configuration) -> list[str]:
+        """Return the notices an operator should see.
+
+        Raises ConfigurationError with everything that is wrong.
+        """
+        settings = configuration.settings
+        faults = _password(settings)
+        notices = list(configuration.notices)
+        where = self._find(settings, faults)
+        doors = {knob: where.get(knob, []) for knob in _DOORS}
+        for knob, found in doors.items():
+            faults += _exposure(settings, knob, found)
+        if settings.manhole.enabled:
+            faults += _manhole(settings)
+            notices += _manhole_exposure(where.get("manhole.port", []))
+        faults += _log_file(settings)
+        notices += _without_effect(configuration, where)
+        notices += _open_doors(settings, doors["server.tcp_port"])
+        notices += _descriptors(settings)
+        if faults:
+            source = configuration.path or "built-in defaults and environment"
+            raise ConfigurationError(str(source), faults)
+        return notices
+
+    def is_exposed(self, settings: Settings) -> bool:
+        """Say whether a port other than the manhole's is open to other machines."""
+        where = self._find(settings, [])
+        return any(not target.only_local for knob in _DOORS for target in where.get(knob, []))
+
+    def _find(self, settings: Settings, faults: list[str]) -> dict[str, list[Target]]:
+        host = settings.server.host
+        endpoints = {
+            "server.tcp_port": description(settings.server.tcp_port, host),
+            "server.http_port": description(settings.server.http_port, host),
+        }
+        if settings.manhole.enabled:
+            # A number means loopback here, whatever the doors' host: the shell can do anything.
+            endpoints["manhole.port"] = description(settings.manhole.port, "127.0.0.1")
+        found = {}
+        for knob, endpoint in endpoints.items():
+            try:
+                if endpoint not in self._targets:
+                    self._targets[endpoint] = targets(endpoint)
+                found[knob] = self._targets[endpoint]
+            except ValueError as error:
+                faults.append(f"{knob}: {endpoint!r} {error}")
+        return found
 
 
-def _targets(settings: Settings, faults: list[str]) -> dict[str, list[Target]]:
-    host = settings.server.host
-    endpoints = {"server.tcp_port": description(settings.server.tcp_port, host)}
-    if settings.manhole.enabled:
-        # A number means loopback here, whatever the cache's host: the shell can do anything.
-        endpoints["manhole.port"] = description(settings.manhole.port, "127.0.0.1")
-    found = {}
-    for knob, endpoint in endpoints.items():
-        try:
-            found[knob] = targets(endpoint)
-        except ValueError as error:
-            faults.append(f"{knob}: {endpoint!r} {error}")
-    return found
+def _password(settings: Settings) -> list[str]:
+    try:
+        if is_hash(settings.authentication.password):
+            check_hash(settings.authentication.password)
+    except ValueError as error:
+        return [f"authentication.password: {error}"]
+    return []
 
 
-def _exposure(settings: Settings, where: list[Target]) -> Iterator[str]:
-    if settings.authentication.password != DEFAULT_PASSWORD:
-        return
+def _exposure(settings: Settings, knob: str, where: list[Target]) -> Iterator[str]:
     for target in where:
-        if not target.only_local:
+        if target.only_local:
+            continue
+        if matches(settings.authentication.password, DEFAULT_PASSWORD.encode()):
             yield (
-                f"server.tcp_port would be open to other machines ({_interface(target)}) while the "
+                f"{knob} would be open to other machines ({_interface(target)}) while the "
                 "password is the default one. Three ways out: keep to this machine with "
                 "server.host = 127.0.0.1; or set a password of your own in "
                 "authentication.password (or TAGCACHE_PASSWORD) and let in only whom you name in "
                 "security.allowed_ips; or set a password of your own and demand it with "
                 "security.require_tcp_auth = true"
+            )
+        if knob == "server.http_port" and not settings.security.require_auth:
+            yield (
+                f"security.require_auth = false, and {knob} would be open to other machines "
+                f"({_interface(target)}): without authentication it is for this machine only"
             )
 
 
@@ -152,15 +182,14 @@ def _log_file(settings: Settings) -> Iterator[str]:
 def _without_effect(configuration: Configuration, where: dict[str, list[Target]]) -> Iterator[str]:
     settings = configuration.settings
     by_hand = set(configuration.changed())
-    for section, key in sorted(by_hand & NOT_YET):
-        yield f"{section}.{key} has no effect: this version has no HTTP API"
     if ("server", "num_shards") in by_hand:
         yield (
             f"server.num_shards = {settings.server.num_shards} has no effect: one reactor thread "
             "owns the whole cache, which is one shard"
         )
-    if ("server", "host") in by_hand and not settings.server.tcp_port.isdigit():
-        yield "server.host has no effect: server.tcp_port is an endpoint string"
+    ports = (settings.server.tcp_port, settings.server.http_port)
+    if ("server", "host") in by_hand and not any(port.isdigit() for port in ports):
+        yield "server.host has no effect: the ports are endpoint strings"
     kinds = {target.kind for target in where.get("server.tcp_port", [])}
     if "unix" in kinds:
         for key in _TCP_ONLY:

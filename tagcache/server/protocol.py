@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import struct
-import termios
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, ISSLTransport
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tagcache import wire
 from tagcache.errors import CommandError, LineTooLong
-from tagcache.server.connections import Connection
-from tagcache.server.listener import Listener
-from tagcache.server.replies import ReplyBuffer
-from tagcache.server.sockopts import socket_of
+from tagcache.server.rates import Rates
+from tagcache.server.serving import ServedProtocol, ServingFactory
 
-# How long a connection that we close is still read from, so that what the client is sending
-# does not reset it before the last replies have arrived.
-LINGER_SECONDS = 1.0
 _LINE_TOO_LONG = wire.error("line_too_long")
+_RATE_LIMITED = wire.error("rate_limited")
 _INTERNAL_ERROR = wire.error("internal_error")
+# Replies of a chunk leave in one write, up to this many bytes.
+_MOST_AT_ONCE = 256 * 1024
 
 log = Logger(namespace="tagcache.protocol")
 
@@ -39,21 +31,7 @@ class Disconnect(Exception):
         self.reply = reply
 
 
-class RefusedProtocol(Protocol):
-    """Tells a client why it can not be served, and closes."""
-
-    transport: Any
-
-    def __init__(self, reply: bytes) -> None:
-        self._reply = reply
-
-    def connectionMade(self) -> None:
-        self.transport.write(self._reply)
-        self.transport.loseConnection()
-
-
-@implementer(IHalfCloseableProtocol)
-class CacheProtocol(Protocol):
+class CacheProtocol(ServedProtocol):
     """One client of the line protocol.
 
     ``verbs`` maps each verb, in upper and in lower case, to its command; ``otherwise`` answers
@@ -61,42 +39,23 @@ class CacheProtocol(Protocol):
     what the client sends meanwhile waits, so that replies keep the order of requests.
     """
 
-    transport: Any
-    connection: Connection
-
     def __init__(
         self,
-        listener: Listener,
+        factory: ServingFactory,
         verbs: Verbs,
         otherwise: Command,
         max_line_length: int,
-        max_reply_buffer: int,
-        call_later: Callable[..., IDelayedCall],
-        made: Callable[[CacheProtocol], None],
-        lost: Callable[[CacheProtocol], None],
+        rates: Rates,
     ) -> None:
-        self._listener = listener
+        super().__init__(factory)
         self._verbs = verbs
         self._otherwise = otherwise
         self._lines = wire.LineBuffer(max_line_length)
-        self._max_reply_buffer = max_reply_buffer
-        self._call_later = call_later
-        self._made = made
-        self._lost = lost
-        self._monotonic = listener.connections.monotonic
+        self._rates = rates
         self._pending: Deferred[bytes] | None = None
         self._queued: list[bytes] = []
         # What to say once everything received is answered; None while the client may go on.
         self._farewell: bytes | None = None
-        self._finished = False
-        self._read_ended = False
-        self._linger: IDelayedCall | None = None
-        self._unread: int | None = None
-
-    def connectionMade(self) -> None:
-        self.connection = self._listener.opened(self.transport)
-        self._replies = ReplyBuffer(self.transport, self._max_reply_buffer, self._overflow)
-        self._made(self)
 
     def use_verbs(self, verbs: Verbs, otherwise: Command) -> None:
         """Understand these verbs from the next request on."""
@@ -110,9 +69,7 @@ class CacheProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._farewell is not None:
             return
-        connection = self.connection
-        connection.bytes_in += len(data)
-        connection.last_active = self._monotonic()
+        self.received(len(data))
         try:
             lines = self._lines.feed(data)
         except LineTooLong as error:
@@ -120,10 +77,7 @@ class CacheProtocol(Protocol):
             self.end(_LINE_TOO_LONG)
             return
         self._take(lines)
-        if self._unread is not None:
-            self._unread -= len(data)
-            if self._unread <= 0:
-                self.end()
+        self.count_drained(len(data))
 
     def end(self, farewell: bytes = b"") -> None:
         """Read no more requests; answer those that came, say ``farewell``, and close."""
@@ -131,47 +85,14 @@ class CacheProtocol(Protocol):
             self._farewell = farewell
             self._lines.clear()
             if self._pending is None:
-                self._finish()
+                self.finish(farewell)
 
-    def end_idle(self) -> None:
-        """End, or cut off if it has ended and its last replies are still not taken."""
-        if self._finished:
-            self.connection.abort()
-        else:
-            self.end()
-
-    def drain(self) -> None:
-        """End once what has arrived by now is read and answered."""
-        with socket_of(self.transport) as sock:
-            self._unread = _bytes_to_read(sock.fileno()) if sock is not None else 0
-        if self._unread and ISSLTransport.providedBy(self.transport):
-            # What arrived is longer than what it decrypts to.
-            self._unread = 1
-        if not self._unread:
-            self.end()
-
-    def readConnectionLost(self) -> None:
-        self._read_ended = True
-        if self._finished:
-            self.transport.loseConnection()
-        else:
-            self.end()
-
-    def writeConnectionLost(self) -> None:
-        # The last reply is on its way, and the peer told that no more come.
-        self._linger = self._call_later(LINGER_SECONDS, self.connection.abort)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
+    def gone(self) -> None:
         if self._farewell is None:
             self._farewell = b""
-        self._finished = True
         self._queued.clear()
         if self._pending is not None:
             self._pending.cancel()
-        self._listener.closed(self.connection)
-        self._lost(self)
 
     def _take(self, lines: list[bytes]) -> None:
         if self._pending is None:
@@ -181,12 +102,17 @@ class CacheProtocol(Protocol):
 
     def _execute(self, lines: list[bytes]) -> None:
         replies: list[bytes] = []
+        size = 0
         fields = [b""]
         commands = 0
+        limited = self._rates.limited
         for number, line in enumerate(lines, 1):
             if not line:
                 continue
             commands += 1
+            if limited and self._rates.take(self.connection.host):
+                replies.append(_RATE_LIMITED)
+                continue
             fields = line.split(b"\t", 4)
             verb = fields[0]
             verbs = self._verbs  # which a command before may have changed
@@ -198,23 +124,38 @@ class CacheProtocol(Protocol):
             except Disconnect as disconnect:
                 self._count(commands, fields)
                 self._send(replies)
-                self.end(disconnect.reply)
+                # What came after it, even a line too long, does not count any more.
+                self._farewell = disconnect.reply
+                self.finish(disconnect.reply)
                 return
             except Exception:
                 log.failure(
                     "{listener}: {verb} from {peer} failed",
-                    listener=self._listener.name,
+                    listener=self.connection.listener,
                     verb=verb,
                     peer=self.connection.peer,
                 )
                 reply = _INTERNAL_ERROR
-            if isinstance(reply, bytes):
-                replies.append(reply)
-            else:
-                self._count(commands, fields)
+            if not isinstance(reply, bytes):
+                awaited = reply
+                settled = self._settled(awaited)
+                if settled is None:
+                    self._count(commands, fields)
+                    self._send(replies)
+                    self._pending = awaited
+                    self._queued = lines[number:]
+                    self.transport.pauseProducing()
+                    return
+                reply = settled
+            replies.append(reply)
+            size += len(reply)
+            if size > _MOST_AT_ONCE:
+                # Small requests can have large replies, and a client may not read them.
                 self._send(replies)
-                self._wait(reply, lines[number:])
-                return
+                replies.clear()
+                size = 0
+                if self.dropped:
+                    return
         self._count(commands, fields)
         self._send(replies)
 
@@ -228,28 +169,32 @@ class CacheProtocol(Protocol):
 
     def _send(self, replies: list[bytes]) -> None:
         if replies:
-            data = b"".join(replies)
-            self.connection.bytes_out += len(data)
-            self._replies.write(data)
+            self.send(b"".join(replies))
 
-    def _wait(self, reply: Deferred[bytes], rest: list[bytes]) -> None:
-        """Answer ``rest``, and whatever comes meanwhile, after ``reply`` has come."""
-        self._pending = reply
-        self._queued = rest
-        self.transport.pauseProducing()
+    def _settled(self, reply: Deferred[bytes]) -> bytes | None:
+        """Return a reply that is there already; else None, and go on when it comes."""
+        settled: list[bytes] = []
+
+        def arrived(result: bytes) -> None:
+            if self._pending is None:
+                settled.append(result)
+            else:
+                self._go_on(result)
+
         reply.addErrback(self._failed)
-        reply.addCallback(self._go_on)
+        reply.addCallback(arrived)
+        return settled[0] if settled else None
 
     def _failed(self, failure: Failure) -> bytes:
         if isinstance(failure.value, CommandError):
             return wire.error(failure.value.code)
-        if not self._finished:
+        if not self.finished:
             log.failure("a command from {peer} failed", failure, peer=self.connection.peer)
         return _INTERNAL_ERROR
 
     def _go_on(self, reply: bytes) -> None:
         self._pending = None
-        if self._finished:
+        if self.finished:
             return
         self._send([reply])
         queued, self._queued = self._queued, []
@@ -257,37 +202,8 @@ class CacheProtocol(Protocol):
         if self._pending is None:
             self.transport.resumeProducing()
             if self._farewell is not None:
-                self._finish()
-
-    def _finish(self) -> None:
-        if self._finished:
-            return
-        self._finished = True
-        if self._farewell:
-            self._send([self._farewell])
-        self._replies.finish()
-        idle = self._monotonic() - self.connection.last_active > LINGER_SECONDS
-        if self._read_ended or idle or ISSLTransport.providedBy(self.transport):
-            self.transport.loseConnection()
-        else:
-            self.transport.loseWriteConnection()
-
-    def _overflow(self) -> None:
-        log.warn(
-            "{listener}: dropped {peer}: more than {limit} bytes of replies not read",
-            listener=self._listener.name,
-            peer=self.connection.peer,
-            limit=self._max_reply_buffer,
-        )
-        self.connection.abort()
+                self.finish(self._farewell)
 
 
 Command: TypeAlias = Callable[[CacheProtocol, list[bytes]], "bytes | Deferred[bytes]"]
 Verbs: TypeAlias = Mapping[bytes, Command]
-
-
-def _bytes_to_read(descriptor: int) -> int:
-    """Return how many bytes the kernel holds that were not read yet."""
-    counted = fcntl.ioctl(descriptor, termios.FIONREAD, struct.pack("i", 0))
-    count: int = struct.unpack("i", counted)[0]
-    return count

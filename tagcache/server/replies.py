@@ -15,7 +15,7 @@ class ReplyBuffer:
     """Writes to a transport while it takes data, and holds what it does not take.
 
     ``limit`` is the most bytes to hold; beyond it ``overflow`` is called, once, and nothing
-    more is kept.
+    more is kept: ``dropped`` is true from then on.
     """
 
     def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
@@ -24,19 +24,19 @@ class ReplyBuffer:
         self._overflow = overflow
         self._held: deque[bytes] = deque()
         self.held_bytes = 0
+        self.dropped = False
         self._paused = False
-        self._dropped = False
         transport.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:
         """Send ``data`` after all that was written before."""
         if not self._paused:
             self._transport.write(data)
-        elif not self._dropped:
+        elif not self.dropped:
             self._held.append(data)
             self.held_bytes += len(data)
             if self.held_bytes > self._limit:
-                self._dropped = True
+                self.dropped = True
                 self._held.clear()
                 self._overflow()
 
@@ -54,7 +54,7 @@ class ReplyBuffer:
         self._release()
 
     def stopProducing(self) -> None:
-        self._dropped = self._paused = True
+        self.dropped = self._paused = True
         self._held.clear()
 
     def _release(self) -> None:

@@ -25,12 +25,13 @@ from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import Settings
 from tagcache.errors import ConfigurationError, ListenError
 from tagcache.interfaces import ICache
-from tagcache.server import preflight, systemd
+from tagcache.server import systemd
 from tagcache.server.connections import Connections, address_text
 from tagcache.server.endpoints import listen
-from tagcache.server.factory import CacheFactory
 from tagcache.server.listener import Listener
 from tagcache.server.logs import LogWriter
+from tagcache.server.preflight import Preflight, raise_descriptor_limit
+from tagcache.server.serving import ServingFactory
 from tagcache.server.sockopts import AppliedOption, ListenOptions, socket_of
 
 log = Logger(namespace="tagcache.service")
@@ -160,7 +161,8 @@ class TagCacheService(MultiService):
         configuration: Configuration,
         cache: ICache,
         connections: Connections,
-        factory: CacheFactory,
+        factories: Sequence[ServingFactory],
+        check: Preflight,
         followers: Sequence[Callable[[Settings], None]],
         reread: Callable[[], Configuration],
         log_writer: LogWriter | None,
@@ -173,7 +175,8 @@ class TagCacheService(MultiService):
         self.cache = cache
         self.connections = connections
         self.pending_restart: tuple[str, ...] = ()
-        self._factory = factory
+        self._factories = factories
+        self._check = check
         self._followers = followers
         self._reread = reread
         self._log_writer = log_writer
@@ -198,7 +201,7 @@ class TagCacheService(MultiService):
         return [each for each in self if isinstance(each, ListenerService)]
 
     def privilegedStartService(self) -> None:
-        preflight.raise_descriptor_limit(self.settings)
+        raise_descriptor_limit(self.settings)
         try:
             super().privilegedStartService()
         except ListenError as error:
@@ -214,10 +217,15 @@ class TagCacheService(MultiService):
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
         systemd.notify(self._environ, "STOPPING=1")
         if self._old_sighup is not None:
-            signal.signal(signal.SIGHUP, self._old_sighup)
+            # From here on signals are not what they were: none may cut the farewell short by
+            # its default action, and a second request to stop ends the patience.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_second_signal)
         log.info("stopping: {clients} connections to see off", clients=len(self.connections))
         yield DeferredList([each.stopService() for each in self.listeners()])
-        yield self._factory.drain(self.settings.server.shutdown_grace_seconds)
+        grace = self.settings.server.shutdown_grace_seconds
+        yield DeferredList([factory.drain(grace) for factory in self._factories])
         yield maybeDeferred(super().stopService)
 
     def reload(self) -> None:
@@ -238,7 +246,10 @@ class TagCacheService(MultiService):
             self._log_writer.reopen()
         try:
             new = self._reread()
-            notices = preflight.check(new)
+            in_effect = replace(new, settings=_keep_until_restart(self.settings, new.settings))
+            notices = self._check.check(new)
+            # What stays until the next start may not go with what changes now.
+            self._check.check(in_effect)
         except ConfigurationError as error:
             log.error("reload: nothing changed. {why}", why=str(error))
             return
@@ -258,11 +269,14 @@ class TagCacheService(MultiService):
                 changed += 1
                 log.info("reload: {knob}: {old} -> {new}", knob=knob, old=old_value, new=new_value)
         self.pending_restart = tuple(pending)
-        in_effect = _keep_until_restart(self.settings, new.settings)
-        self.configuration = replace(new, settings=in_effect)
+        self.configuration = in_effect
         for follow in self._followers:
-            follow(in_effect)
+            follow(in_effect.settings)
         log.info("reload: {changed} settings changed", changed=changed)
+
+    def _on_second_signal(self, number: int, frame: FrameType | None) -> None:
+        for factory in self._factories:
+            self._reactor.callFromThread(factory.abort_all)
 
     def _on_sighup(self, number: int, frame: FrameType | None) -> None:
         # A signal may come in the middle of anything; the reactor runs this between events.

@@ -24,24 +24,34 @@ class Sweeper(Service):
         self._cache = cache
         self._slices = slices
         self._interval = settings.server.cleanup_interval_seconds
-        self._loop = LoopingCall(self._sweep)
-        self._loop.clock = reactor
+        self._reactor = reactor
+        self._loop: LoopingCall | None = None
 
     def configure(self, settings: Settings) -> None:
         """Take a new interval; it counts from now."""
         self._interval = settings.server.cleanup_interval_seconds
-        if self._loop.running:
-            self._loop.stop()
-            self._loop.start(self._interval, now=False)
+        if self._loop is not None:
+            self._stop()
+            self._start()
 
     def startService(self) -> None:
         super().startService()
-        self._loop.start(self._interval, now=False)
+        self._start()
 
     def stopService(self) -> None:
         super().stopService()
-        if self._loop.running:
+        self._stop()
+
+    def _start(self) -> None:
+        # A new one each time: one that is stopped in the middle of a sweep is not done yet.
+        self._loop = LoopingCall(self._sweep)
+        self._loop.clock = self._reactor
+        self._loop.start(self._interval, now=False)
+
+    def _stop(self) -> None:
+        if self._loop is not None and self._loop.running:
             self._loop.stop()
+        self._loop = None
 
     def _sweep(self) -> Deferred[None]:
         # The loop waits for the Deferred, so that sweeps never overlap; it must not fail, or

@@ -86,7 +86,7 @@ class RunningServer:
         self.config = directory / "tagcache.conf"
         self.log = directory / "out.log"
         self.sections: dict[str, dict[str, object]] = {
-            "server": {"tcp_port": 0},
+            "server": {"tcp_port": 0, "http_port": 0},
             "logging": {"level": "debug"},
         }
         for section, knobs in (sections or {}).items():
@@ -107,7 +107,7 @@ class RunningServer:
                 **popen,
             )
         if wait:
-            self.wait_for_log("cache: listening on")
+            self.wait_for_log("http: listening on")
             # The log line comes just before the start is complete.
             self.addresses = dict(STARTED.findall(self.text()))
 

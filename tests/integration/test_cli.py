@@ -57,7 +57,7 @@ def test_without_a_file_the_usual_one_is_checked(tmp_path: Path) -> None:
 
 
 def test_the_server_in_the_foreground(tmp_path: Path) -> None:
-    (tmp_path / "tagcache.conf").write_text("[server]\ntcp_port = 0\n")
+    (tmp_path / "tagcache.conf").write_text("[server]\ntcp_port = 0\nhttp_port = 0\n")
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -341,6 +341,84 @@ def test_an_interrupt_stops_it_too(server: RunningServer) -> None:
     assert server.process.returncode == -signal.SIGINT
 
 
+def test_signals_during_a_stop_do_not_cut_it_short(start: Start) -> None:
+    server = start({"server": {"shutdown_grace_seconds": 20}})
+    with server.connect() as slow:
+        slow.ask(b"PUT\tk\t-\t-\t" + b"x" * 1_000_000)
+        slow.send(b"GET\tk\n" * 30)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_log("stopping")
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert server.process.poll() is None
+        assert len(slow.rest()) == 30 * 1_000_007
+    assert server.process.wait(10) == -signal.SIGTERM
+
+
+def test_a_second_request_to_stop_ends_the_patience(start: Start) -> None:
+    server = start({"server": {"shutdown_grace_seconds": 60}})
+    with server.connect() as slow:
+        slow.ask(b"PUT\tk\t-\t-\t" + b"x" * 1_000_000)
+        slow.send(b"GET\tk\n" * 30)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_log("stopping")
+        assert server.stop() < 5
+
+
+def test_a_reload_does_not_open_a_door_that_a_start_would_not(start: Start) -> None:
+    """The old address stays until the restart, so the new password must fit it."""
+    server = start(
+        {
+            "server": {"host": "0.0.0.0"},
+            "authentication": {"password": "own"},
+            "security": {"require_tcp_auth": "true"},
+        }
+    )
+    log = server.reload(
+        server={"host": "127.0.0.1"},
+        authentication={"password": "password"},
+        security={"require_tcp_auth": "false"},
+    )
+    assert "nothing changed" in log
+    assert "Three ways out" in log
+    assert server.ask(b"GET\tk") == b"ERR auth_required\n"
+
+
+def test_a_relative_path_is_found_again_at_a_reload(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "my.conf").write_text("[server]\ntcp_port = 0\nhttp_port = 0\n")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(Path(sys.executable).with_name("twistd"), "-n", "--pidfile="),
+                *("--rundir=run", "tagcache", "--config=my.conf"),
+            ],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    eventually(lambda: "http: listening on" in log.read_text())
+    time.sleep(0.2)
+    process.send_signal(signal.SIGHUP)
+    eventually(lambda: "0 settings changed" in log.read_text())
+    process.terminate()
+    process.wait(20)
+
+
+def test_a_client_that_asks_for_much_and_reads_nothing_costs_little(start: Start) -> None:
+    server = start({"performance": {"max_reply_buffer_bytes": 10_000_000}})
+    with server.connect() as client, server.connect() as greedy:
+        client.ask(b"PUT\tk\t-\t-\t" + b"x" * 60_000)
+        greedy.send(b"GET\tk\n" * 10_000)
+        server.wait_for_log("bytes of replies not read")
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        assert int(status.split("VmHWM:")[1].split()[0]) < 150_000  # kB
+        assert client.ask(b"PING") == b"PONG\n"
+
+
 def test_systemd_is_told(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -367,7 +445,8 @@ def test_systemd_may_bind_the_socket(start: Start, tmp_path: Path) -> None:
         )
         config = tmp_path / "tagcache.conf"
         config.write_text(
-            "[server]\ntcp_port = systemd:domain=INET:index=0\n[performance]\nlisten_backlog = 11\n"
+            "[server]\ntcp_port = systemd:domain=INET:index=0\nhttp_port = 0\n"
+            "[performance]\nlisten_backlog = 11\n"
         )
         twistd = str(Path(sys.executable).with_name("twistd"))
         process = subprocess.Popen(
@@ -383,9 +462,12 @@ def test_systemd_may_bind_the_socket(start: Start, tmp_path: Path) -> None:
     try:
         with Client(socket.create_connection(("127.0.0.1", port), 20)) as client:
             assert client.ask(b"PING") == b"PONG\n"
-            (listener,) = client.json(b"INFO")["listeners"]
+            listener = client.json(b"INFO")["listeners"][0]
             assert listener["address"] == f"127.0.0.1:{port}"
             assert listener["socket_options"]["listen_backlog"]["effective"] == 11
+            config.write_text(config.read_text() + "[cache]\nmax_key_length = 1\n")
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: client.ask(b"PUT\tkey\t-\t-\tv") == b"ERR key_too_long\n")
     finally:
         process.terminate()
         output, _ = process.communicate(timeout=20)
@@ -399,7 +481,7 @@ def test_a_socket_that_systemd_did_not_pass_is_told(start: Start) -> None:
 
 def test_as_a_daemon(tmp_path: Path) -> None:
     config = tmp_path / "tagcache.conf"
-    config.write_text("[server]\ntcp_port = 0\n")
+    config.write_text("[server]\ntcp_port = 0\nhttp_port = 0\n")
     twistd = Path(sys.executable).with_name("twistd")
     subprocess.run([twistd, "tagcache", "-c", config], cwd=tmp_path, check=True, timeout=20)
     log = tmp_path / "twistd.log"
@@ -414,7 +496,7 @@ def test_as_a_daemon(tmp_path: Path) -> None:
 
 def test_twistds_own_log_options_are_respected(tmp_path: Path) -> None:
     config = tmp_path / "tagcache.conf"
-    config.write_text("[server]\ntcp_port = 0\n")
+    config.write_text("[server]\ntcp_port = 0\nhttp_port = 0\n")
     twistd = Path(sys.executable).with_name("twistd")
     process = subprocess.Popen(
         [twistd, "-n", "--pidfile=", "--logfile=own.log", "tagcache", "-c", config], cwd=tmp_path

@@ -119,7 +119,7 @@ def test_option_of_the_listening_socket(
     with listening(server.process.pid, server.port) as sock:
         assert sock.getsockopt(level, option) == raw
     with server.connect() as client:
-        (listener,) = client.json(b"INFO")["listeners"]
+        listener = client.json(b"INFO")["listeners"][0]
     assert int(listener["socket_options"][knob]["effective"]) == raw
 
 

@@ -83,6 +83,26 @@ def test_values_of_every_kind(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ('password = "abc#def"', "abc#def"),
+        ("password = 'abc#def' # comment", "abc#def"),
+        ("password = abc # comment#more", "abc"),
+        ("password = abc#def", None),
+        ("password = abc#", None),
+    ],
+)
+def test_a_hash_sign_is_not_lost(tmp_path: Path, line: str, password: str | None) -> None:
+    text = f"[authentication]\n{line}"
+    if password is None:
+        (fault,) = faults(tmp_path, text)
+        assert fault.startswith("line 2: password: a # in a value must be in quotes")
+        assert "abc" not in fault
+    else:
+        assert read(tmp_path, text).settings.authentication.password == password
+
+
 def test_values_are_not_interpolated(tmp_path: Path) -> None:
     settings = read(tmp_path, "[authentication]\npassword = %(x)s$y").settings
     assert settings.authentication.password == "%(x)s$y"

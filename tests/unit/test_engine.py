@@ -287,6 +287,56 @@ def test_tag_sets_that_never_come_back_are_forgotten(cache: MemoryCache) -> None
     for number in range(20_000):
         cache.put(b"k", b"", [b"%d" % number])
     assert len(cache._shared_tags) <= 8192
+    cache.put(b"k", b"", [b"x" * 1000])
+    assert (b"x" * 1000,) not in cache._shared_tags
+    cache.flush()
+    assert cache._shared_tags == {}
+
+
+def test_the_newest_come_first(clock: Clock, cache: MemoryCache) -> None:
+    for key in (b"a", b"b", b"c", b"d"):
+        cache.put(key, b"", [], 100 if key == b"d" else None)
+    cache.put(b"a", b"again")
+    assert [key for key, _ in cache.newest(0, 10)] == [b"a", b"d", b"c", b"b"]
+    clock.advance(1)
+    assert [key for key, _ in cache.newest(1, 1)] == [b"c"]
+    assert cache.newest(9, 9) == []
+
+
+def test_scanning_goes_on_while_entries_come_and_go(clock: Clock, cache: MemoryCache) -> None:
+    for number in range(10):
+        cache.put(b"k%d" % number, b"", [], 1000 if number == 5 else None)
+    cache.put(b"other", b"")
+    scan = cache.scan(b"k")
+    assert next(scan) is None
+    first = next(scan)
+    assert first is not None
+    assert first[0] == b"k9"
+    cache.delete(b"k8")
+    cache.put(b"k99", b"")
+    clock.advance(2)
+    rest = [item[0] for item in scan if item is not None]
+    assert rest == [b"k7", b"k6", b"k4", b"k3", b"k2", b"k1", b"k0"]
+
+
+def test_scanning_tags_adds_up_their_entries(clock: Clock, cache: MemoryCache) -> None:
+    cache.put(b"1", b"abc", [b"ta", b"tb"])
+    cache.put(b"22", b"", [b"ta", b"other"])
+    cache.put(b"3", b"", [b"gone"], 10)
+    clock.advance(1)
+    found = sorted(item for item in cache.scan_tags(b"") if item is not None)
+    assert found == [(b"other", 1, 2), (b"ta", 2, 6), (b"tb", 1, 4)]
+    assert sorted(item[0] for item in cache.scan_tags(b"t") if item) == [b"ta", b"tb"]
+
+
+def test_keys_by_any_and_by_all(clock: Clock, cache: MemoryCache) -> None:
+    cache.put(b"1", b"", [b"x"])
+    cache.put(b"2", b"", [b"x", b"y"])
+    cache.put(b"3", b"", [b"x", b"y"], 10)
+    clock.advance(1)
+    assert sorted(cache.keys_by_any([b"x", b"y"])) == [b"1", b"2"]
+    assert cache.keys_by_all([b"x", b"y"]) == [b"2"]
+    assert cache.keys_by_all([]) == cache.keys_by_any([]) == []
 
 
 def test_limits_hold_at_the_limit_and_not_beyond(cache: MemoryCache) -> None:

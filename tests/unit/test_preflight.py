@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from twisted.conch.ssh.keys import Key
 from tagcache.config.loading import load
 from tagcache.errors import ConfigurationError
 from tagcache.server import preflight
+from tagcache.server.endpoints import targets
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
+from tagcache.server.passwords import hash_password
 from tests.helpers import settings_with
 
 
 def check(**sections: Any) -> list[str]:
-    return preflight.check(replace(load(None, {}), settings=settings_with(**sections)))
+    configuration = replace(load(None, {}), settings=settings_with(**sections))
+    return preflight.Preflight().check(configuration)
 
 
 def faults(**sections: Any) -> list[str]:
@@ -45,9 +49,12 @@ def test_the_defaults_are_fine() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
 def test_the_default_password_is_not_for_other_machines(host: str) -> None:
-    (fault,) = faults(server={"host": host})
+    told = faults(server={"host": host})
+    assert [fault.split(" ")[0] for fault in told] == ["server.tcp_port", "server.http_port"]
     for way_out in ("server.host = 127.0.0.1", "TAGCACHE_PASSWORD", "require_tcp_auth = true"):
-        assert way_out in fault
+        assert all(way_out in fault for fault in told)
+    hashed = hash_password("password", secrets.token_bytes)
+    assert faults(server={"host": host}, authentication={"password": hashed})
     assert faults(server={"host": host}, security={"require_tcp_auth": True})
 
 
@@ -71,17 +78,36 @@ def test_an_endpoint_that_can_not_be_used_is_a_fault() -> None:
 
 
 def test_what_has_no_effect_is_told() -> None:
-    for section, key, value in [
-        ("server", "http_port", "81"),
-        ("server", "allowed_origin", "*"),
-        ("authentication", "token_lifetime_seconds", 5),
-        ("security", "require_auth", False),
-        ("security", "rate_limit_per_minute", 5),
-        ("server", "num_shards", 4),
-    ]:
-        (notice,) = check(**{section: {key: value}})
-        assert notice.startswith(f"{section}.{key}")
-        assert "has no effect" in notice
+    (notice,) = check(server={"num_shards": 4})
+    assert notice.startswith("server.num_shards = 4 has no effect")
+
+
+def test_without_authentication_http_is_for_this_machine_only() -> None:
+    assert check(security={"require_auth": False}) == []
+    (fault,) = faults(
+        server={"http_port": "tcp:80"},
+        authentication={"password": "own"},
+        security={"require_auth": False},
+    )
+    assert fault.startswith("security.require_auth = false, and server.http_port would be open")
+
+
+def test_a_password_hash_that_can_not_be_used_is_told() -> None:
+    (fault,) = faults(authentication={"password": "scrypt$nonsense"})
+    assert fault.startswith("authentication.password: is not a scrypt hash")
+
+
+def test_where_an_endpoint_leads_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = []
+    monkeypatch.setattr(
+        preflight, "targets", lambda endpoint: looked_up.append(endpoint) or targets(endpoint)
+    )
+    once = preflight.Preflight()
+    for _ in range(3):
+        once.check(load(None, {}))
+    assert len(looked_up) == 2
+    assert not once.is_exposed(load(None, {}).settings)
+    assert once.is_exposed(settings_with(server={"http_port": "tcp:80"}))
 
 
 def test_tcp_options_on_a_unix_socket_are_told() -> None:
@@ -90,7 +116,9 @@ def test_tcp_options_on_a_unix_socket_are_told() -> None:
 
 
 def test_a_host_beside_an_endpoint_string_is_told() -> None:
-    (notice,) = check(server={"tcp_port": "tcp:1:interface=127.0.0.1", "host": "127.0.0.2"})
+    endpoint = "tcp:1:interface=127.0.0.1"
+    assert check(server={"tcp_port": endpoint, "host": "127.0.0.2"}) == []
+    (notice,) = check(server={"tcp_port": endpoint, "http_port": endpoint, "host": "127.0.0.2"})
     assert notice.startswith("server.host has no effect")
 
 

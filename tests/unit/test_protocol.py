@@ -20,13 +20,13 @@ from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.server.commands import Commands
 from tagcache.server.connections import Connections
-from tagcache.server.credentials import Credentials
 from tagcache.server.factory import CacheFactory, limits_of
 from tagcache.server.listener import Listener
 from tagcache.server.protocol import CacheProtocol
+from tagcache.server.rates import Rates
 from tagcache.server.replies import ReplyBuffer
 from tagcache.server.slices import Slices
-from tests.helpers import settings_with
+from tests.helpers import credentials_of, settings_with
 
 
 class Transport(StringTransport):
@@ -66,11 +66,12 @@ class Server:
         self.commands = Commands(
             self.cache,
             self.connections,
-            Credentials(settings),
+            credentials_of(settings, self.clock.seconds),
             Slices(self.clock, self.clock.seconds),
             lambda: {"some": "info"},
         )
-        self.factory = CacheFactory(self.listener, self.commands, settings, self.clock)
+        self.rates = Rates(settings, self.clock.seconds)
+        self.factory = CacheFactory(self.listener, self.commands, self.rates, settings, self.clock)
 
     def connect(self, host: str = "127.0.0.1") -> tuple[Any, Transport]:
         address = IPv4Address("TCP", host, 5000)
@@ -248,6 +249,16 @@ def test_end_of_stream_discards_an_unfinished_line_and_answers_the_rest(server: 
     assert server.cache.peek(b"k") is None
 
 
+def test_quit_before_a_line_too_long_is_what_is_answered() -> None:
+    server = Server(
+        settings_with(cache={"max_key_length": 1, "max_value_length": 1, "max_tags_per_entry": 0})
+    )
+    later = Later(server)
+    later.protocol.dataReceived(b"LATER\nQUIT\n" + b"x" * 1000)
+    later.waiting[0].callback(b"FIRST\n")
+    assert later.transport.value() == b"FIRST\nOK\n"
+
+
 def test_a_line_too_long_is_told_and_closes(server: Server) -> None:
     server = Server(
         settings_with(cache={"max_key_length": 1, "max_value_length": 1, "max_tags_per_entry": 0})
@@ -398,7 +409,7 @@ def test_without_authentication_only_auth_is_understood() -> None:
 def test_a_failed_authentication_is_logged_without_the_password(server: Server) -> None:
     with capturedLogs() as events:
         server.ask(b"AUTH\tadmin\thunter2\n")
-    assert any("authentication failed" in event["log_format"] for event in events)
+    assert any("failed" in event["log_format"] for event in events)
     assert "hunter2" not in repr(events)
 
 
@@ -414,6 +425,73 @@ def test_one_connection_too_many_is_told_and_closed() -> None:
     _, welcome = server.connect()
     assert welcome.value() == b""
     assert server.connections.clients == 2
+
+
+def test_a_client_that_is_refused_can_not_stay(server: Server) -> None:
+    server = Server(settings_with(performance={"max_connections": 1}))
+    server.connect()
+    protocol, transport = server.connect()
+    server.clock.advance(2)
+    assert transport.aborted
+    lose(protocol)
+    protocol, transport = server.connect()
+    lose(protocol)
+    server.clock.advance(2)
+    assert not transport.aborted
+
+
+def test_refusals_do_not_flood_the_log() -> None:
+    server = Server(settings_with(performance={"max_connections": 1}))
+    server.connect()
+    with capturedLogs() as events:
+        for _ in range(100):
+            server.connect()
+    assert len([event for event in events if "refused" in event["log_format"]]) == 1
+    assert server.connections.refused == 100
+
+
+def test_failed_authentications_do_not_flood_the_log(server: Server) -> None:
+    with capturedLogs() as events:
+        reply = server.ask(b"AUTH\tadmin\twrong\n" * 2000)
+    assert reply == b"ERR auth_failed\n" * 2000
+    assert 1 <= len([event for event in events if "failed" in event["log_format"]]) <= 10
+
+
+def test_an_address_that_fails_too_often_has_to_pause(server: Server) -> None:
+    server.ask(b"AUTH\tadmin\twrong\n" * 10)
+    assert server.ask(b"AUTH\tadmin\tpassword\n") == b"ERR auth_failed\n"
+    server.clock.advance(60)
+    assert server.ask(b"AUTH\tadmin\tpassword\n") == b"OK\n"
+
+
+def test_rates_are_limited_by_address() -> None:
+    server = Server(settings_with(security={"rate_limit_per_minute": 6}))
+    assert server.ask(b"PING\n" * 8) == b"PONG\n" * 6 + b"ERR rate_limited\n" * 2
+    other, transport = server.connect("10.0.0.9")
+    other.dataReceived(b"PING\n")
+    assert transport.value() == b"PONG\n"
+    server.clock.advance(10)
+    assert server.ask(b"PING\nPING\n") == b"PONG\nERR rate_limited\n"
+
+
+def test_small_requests_with_large_replies_are_held_to_the_limit(server: Server) -> None:
+    """One chunk of requests must not make replies without bound."""
+
+    class Full(Transport):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            self.producer.pauseProducing()
+
+    server = Server(settings_with(performance={"max_reply_buffer_bytes": 2_000_000}))
+    server.cache.put(b"k", b"v" * 500_000)
+    protocol = server.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+    assert protocol is not None
+    transport = Full()
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"GET\tk\n" * 10_000)
+    assert transport.aborted
+    assert len(transport.value()) < 1_000_000
+    assert server.cache.counters().hits < 10
 
 
 def test_an_address_that_is_not_allowed_is_closed_without_a_word() -> None:

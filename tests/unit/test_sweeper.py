@@ -62,6 +62,32 @@ def test_the_sweeper_reclaims_at_each_interval() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_a_new_interval_in_the_middle_of_a_sweep_does_not_make_two_sweepers() -> None:
+    clock = Clock()
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+
+    def endless() -> Iterator[None]:
+        while True:
+            yield
+
+    cache.sweep = endless  # type: ignore[method-assign]
+    settings = settings_with(server={"cleanup_interval_seconds": 1.0})
+    now = [0.0]
+
+    def monotonic() -> float:
+        now[0] += 1
+        return now[0]
+
+    sweeper = Sweeper(cache, Slices(clock, monotonic), settings, clock)
+    sweeper.startService()
+    # callLater(0) of the endless sweep never lets Clock.advance return: count, then stop it.
+    for _ in range(3):
+        sweeper.configure(settings)
+    assert len(clock.getDelayedCalls()) == 1
+    sweeper.stopService()
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_sweep_that_fails_is_logged_and_the_next_one_comes() -> None:
     clock = Clock()
     cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)

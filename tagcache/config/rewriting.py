@@ -1,0 +1,64 @@
+"""Changing values in a configuration file, and nothing else in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from configobj import ConfigObj, ConfigObjError
+
+from tagcache.errors import ConfigurationError
+
+
+def rewrite(path: Path, changes: Mapping[tuple[str, str], str | list[str] | None]) -> None:
+    """Set each (section, key) to its value, or remove it where that is None.
+
+    Comments and order stay, the file ends up readable by its owner only, and at no moment is
+    there half a file: a new one is written, synced and renamed into place. A missing file is
+    created, with the folders on the way. Raises ConfigurationError if that can not be done.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+        config = ConfigObj(text.splitlines(), interpolation=False, raise_errors=True)
+        for (section, key), value in changes.items():
+            if value is None:
+                config.get(section, {}).pop(key, None)
+            else:
+                config.setdefault(section, {})[key] = value
+        _replace(path, "\n".join(config.write()) + "\n")
+    except OSError as error:
+        raise ConfigurationError(str(path), [f"can not be written: {error.strerror}"]) from None
+    except (ConfigObjError, UnicodeDecodeError):
+        raise ConfigurationError(str(path), ["can not be read, and is left alone"]) from None
+
+
+def _replace(path: Path, text: str) -> None:
+    target = path.resolve()  # through a link, so that it stays one
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            _keep_owner(target, file.fileno())
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+    directory = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _keep_owner(target: Path, descriptor: int) -> None:
+    """mkstemp gives mode 0600 and the process's user; the file's own user must be able to read."""
+    with contextlib.suppress(OSError):
+        status = target.stat()
+        os.fchown(descriptor, status.st_uid, status.st_gid)

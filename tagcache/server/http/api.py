@@ -1,0 +1,666 @@
+"""The endpoints, and the table that says how they are reached."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import orjson
+from twisted.internet.defer import Deferred
+
+from tagcache.config.loading import NEEDS_RESTART, Configuration
+from tagcache.engine.entry import NEVER, Entry
+from tagcache.errors import IntegerOverflow, NotAnInteger
+from tagcache.interfaces import ICache
+from tagcache.server.connections import Connections
+from tagcache.server.credentials import Credentials
+from tagcache.server.http import jsontext
+from tagcache.server.http.application import is_loopback
+from tagcache.server.http.fields import ANYTHING, SIGNED, TEXT, TEXTS, UNSIGNED, Field, one_of
+from tagcache.server.http.messages import Call, Response, failure, json_response
+from tagcache.server.http.openapi import describe, page
+from tagcache.server.http.routes import Access, Route, Routes
+from tagcache.server.http.schema import (
+    ANY,
+    BOOLEAN,
+    INTEGER,
+    NOT_FOUND,
+    NUMBER,
+    STRING,
+    TTL,
+    array,
+    either,
+    nullable,
+    obj,
+)
+from tagcache.server.machine import Machine
+from tagcache.server.slices import Slices
+
+Answer = Response | Deferred[Response]
+
+MOST_LISTED = 10_000
+_MISS = Response(200, b'{"error":"not_found"}')
+
+_KEY = Field("key", TEXT, "the key", required=True)
+_TAGS = Field("tags", TEXTS, "the tags of the entry")
+_TTL_MS = Field("ttl_ms", UNSIGNED, "time to live in milliseconds; 0 or absent: none")
+_TTL_SECONDS = Field("ttl_seconds", UNSIGNED, "time to live in seconds, if ttl_ms is absent")
+_LIMIT = Field("limit", UNSIGNED, f"how many at most; never more than {MOST_LISTED}")
+_OFFSET = Field("offset", UNSIGNED, "how many to skip")
+_STORE = (_KEY, Field("value", TEXT, "the value", required=True), _TAGS, _TTL_MS, _TTL_SECONDS)
+_COUNT = (
+    _KEY,
+    Field("by", SIGNED, "the step; absent: 1"),
+    _TAGS,
+    _TTL_MS,
+    _TTL_SECONDS,
+)
+_KEYS = (Field("keys", TEXTS, "the keys", required=True),)
+
+_ITEM = obj(
+    ("value", "value_base64"),
+    created_ms=INTEGER,
+    key=STRING,
+    tags=array(STRING),
+    ttl_ms=TTL,
+    value=ANY,
+    value_base64=STRING,
+)
+_STORED = obj(ok=BOOLEAN, ttl_ms=TTL)
+_COUNTED = either(obj(ok=BOOLEAN, ttl_ms=TTL, value=INTEGER), obj(error=STRING, ok=BOOLEAN))
+_INVALIDATED = obj(success=BOOLEAN, count=INTEGER)
+_DONE = obj(("error",), success=BOOLEAN, error=STRING)
+
+
+class Api:
+    """The endpoints, bound to what they tell about."""
+
+    def __init__(
+        self,
+        cache: ICache,
+        connections: Connections,
+        credentials: Credentials,
+        slices: Slices,
+        machine: Machine,
+        configuration: Callable[[], Configuration],
+        exposed: Callable[[], bool],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._cache = cache
+        self._connections = connections
+        self._credentials = credentials
+        self._slices = slices
+        self._machine = machine
+        self._configuration = configuration
+        self._exposed = exposed
+        self._monotonic = monotonic
+        self.routes = Routes(self._table())
+        document = describe(self.routes.all)
+        self._openapi = Response(200, jsontext.dump(document))
+        self._page = page(document)
+
+    def put(self, call: Call) -> Answer:
+        body = call.body
+        ttl_ms = self._cache.put(
+            body["key"].encode(), body["value"].encode(), _tags(body), _ttl(body)
+        )
+        return json_response({"ok": True, "ttl_ms": ttl_ms})
+
+    def add(self, call: Call) -> Answer:
+        body = call.body
+        ttl_ms = _ttl(body)
+        added = self._cache.add(body["key"].encode(), body["value"].encode(), _tags(body), ttl_ms)
+        ttl_ms = ttl_ms or self._cache.limits.default_ttl_ms or None
+        return json_response({"ok": True, "added": added, "ttl_ms": ttl_ms})
+
+    def incr(self, call: Call) -> Answer:
+        return self._count(call, self._cache.increment)
+
+    def decr(self, call: Call) -> Answer:
+        return self._count(call, self._cache.decrement)
+
+    def _count(self, call: Call, operation: Callable[..., int]) -> Answer:
+        body = call.body
+        ttl_ms = _ttl(body)
+        try:
+            value = operation(body["key"].encode(), body.get("by", 1), _tags(body), ttl_ms)
+        except (NotAnInteger, IntegerOverflow) as error:
+            return json_response({"error": error.code, "ok": False})
+        return json_response({"ok": True, "ttl_ms": ttl_ms, "value": value})
+
+    def get(self, call: Call) -> Answer:
+        value = self._cache.get(call.key.encode())
+        if value is None:
+            return _MISS
+        try:
+            return Response(200, b'{"value":%b}' % orjson.dumps(value.decode()))
+        except UnicodeDecodeError:
+            return json_response({"value_base64": base64.b64encode(value).decode()})
+
+    def keys_by_tag(self, call: Call) -> Answer:
+        limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
+        found = self._cache.keys_by_tag(call.query["tag"].encode("utf-8", "replace"))
+        return json_response({"keys": [_text(key) for key in found[:limit]]})
+
+    def invalidate_key(self, call: Call) -> Answer:
+        removed = self._cache.delete(call.body["key"].encode())
+        return json_response({"success": removed, "count": None})
+
+    def invalidate_tag(self, call: Call) -> Answer:
+        count = self._cache.invalidate_tag(call.body["tag"].encode())
+        return json_response({"success": count > 0, "count": count})
+
+    def invalidate_tags(self, call: Call) -> Answer:
+        all_of_them = call.body.get("mode") == "all"
+        invalidate = self._cache.invalidate_all if all_of_them else self._cache.invalidate_any
+        return json_response({"count": invalidate(_tags(call.body)), "success": True})
+
+    def invalidate_keys(self, call: Call) -> Answer:
+        count = self._cache.invalidate_keys([key.encode() for key in call.body["keys"]])
+        return json_response({"count": count, "success": True})
+
+    def flush(self, call: Call) -> Answer:
+        return json_response({"success": True, "count": self._cache.flush()})
+
+    def key(self, call: Call) -> Answer:
+        key = call.key.encode()
+        entry = self._cache.peek(key)
+        return _MISS if entry is None else json_response(self._item(key, entry))
+
+    def put_key(self, call: Call) -> Answer:
+        value = call.body["value"]
+        try:
+            stored = value.encode() if isinstance(value, str) else jsontext.canonical(value)
+        except TypeError:
+            return failure(400, "invalid_json", "the value is nested too deep")
+        ttl_ms = self._cache.put(
+            call.key.encode(), stored, _tags(call.body), call.body.get("ttl_ms")
+        )
+        return json_response({"ok": True, "ttl_ms": ttl_ms})
+
+    def delete_key(self, call: Call) -> Answer:
+        deleted = self._cache.delete(call.key.encode())
+        return json_response({"deleted": int(deleted), "ok": deleted})
+
+    def bulk_get(self, call: Call) -> Answer:
+        items: list[bytes] = []
+
+        def collect() -> Iterator[None]:
+            for text in call.body["keys"]:
+                key = text.encode()
+                entry = self._cache.peek(key)
+                if entry is not None:
+                    items.append(jsontext.dump(self._item(key, entry)))
+                yield
+
+        return self._sliced(collect(), lambda: _listing(b"items", items))
+
+    def list_keys(self, call: Call) -> Answer:
+        limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
+        found = self._cache.newest(call.query.get("offset", 0), limit)
+        return self._rows(
+            found,
+            lambda key, entry: {
+                "created_ms": entry.created_ms,
+                "key": _text(key),
+                "size": len(entry.value),
+                "tags": [_text(tag) for tag in entry.tags],
+                "ttl": self._remaining(entry),
+            },
+        )
+
+    def search(self, call: Call) -> Answer:
+        body = call.body
+        limit = min(body.get("limit", 100), MOST_LISTED)
+        offset = body.get("offset", 0)
+        if body.get("tag_all"):
+            keys = self._cache.keys_by_all([tag.encode() for tag in body["tag_all"]])
+        elif body.get("tag_any"):
+            keys = self._cache.keys_by_any([tag.encode() for tag in body["tag_any"]])
+        elif body.get("q"):
+            return self._search_prefix(body["q"].encode(), offset, limit)
+        else:
+            return self._rows(self._cache.newest(offset, limit), self._search_row)
+        found = ((key, self._cache.peek(key)) for key in islice(keys, offset, offset + limit))
+        return self._rows([(k, e) for k, e in found if e is not None], self._search_row)
+
+    def _search_prefix(self, prefix: bytes, offset: int, limit: int) -> Answer:
+        found: list[tuple[bytes, Entry]] = []
+
+        def scan() -> Iterator[None]:
+            for item in self._cache.scan(prefix):
+                if len(found) >= offset + limit:
+                    return
+                if item is not None:
+                    found.append(item)
+                yield
+
+        done = self._slices.run(scan())
+        return done.addCallback(lambda _: self._rows(found[offset:], self._search_row))
+
+    def _search_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
+        return {
+            "key": _text(key),
+            "ttl_ms": self._remaining(entry),
+            "tags": [_text(tag) for tag in entry.tags],
+            "created_ms": entry.created_ms,
+        }
+
+    def tags(self, call: Call) -> Answer:
+        limit = min(call.query.get("limit", 100), MOST_LISTED)
+        largest: list[tuple[int, bytes, int]] = []
+
+        def scan() -> Iterator[None]:
+            for item in self._cache.scan_tags(call.query.get("prefix", "").encode()):
+                if item is not None and limit:
+                    tag, keys, size = item
+                    push = heapq.heappush if len(largest) < limit else heapq.heappushpop
+                    push(largest, (keys, tag, size))
+                yield
+
+        return self._sliced(
+            scan(),
+            lambda: json_response(
+                {
+                    "tags": [
+                        {"name": _text(tag), "keys": keys, "bytes": size}
+                        for keys, tag, size in sorted(largest, reverse=True)
+                    ]
+                }
+            ),
+        )
+
+    def stats(self, call: Call) -> Answer:
+        return self._sliced(self._cache.sweep(), self._stats)
+
+    def _stats(self) -> Response:
+        counters = self._cache.counters()
+        totals = self._cache.totals()
+        return json_response(
+            {
+                "hits": counters.hits,
+                "misses": counters.misses,
+                "puts": counters.puts,
+                "invalidations": counters.invalidations,
+                "hit_ratio": counters.hit_ratio,
+                "items": totals.items,
+                "bytes": totals.bytes,
+                "tags": totals.tags,
+                "shard_count": 1,
+                "shard_items": [totals.items],
+                "shard_bytes": [totals.bytes],
+                "expirations": counters.expirations,
+            }
+        )
+
+    def connections(self, call: Call) -> Answer:
+        described: list[bytes] = []
+        connections = list(self._connections)
+        now = self._connections.monotonic()
+
+        def describe_each() -> Iterator[None]:
+            for connection in connections:
+                described.append(jsontext.dump(connection.describe(now)))
+                yield
+
+        return self._sliced(describe_each(), lambda: _listing(b"connections", described))
+
+    def config(self, call: Call) -> Answer:
+        configuration = self._configuration()
+        return json_response(
+            {
+                "file": str(configuration.path) if configuration.path else None,
+                "knobs": [
+                    {
+                        "section": section,
+                        "key": key,
+                        "value": [str(each) for each in value]
+                        if isinstance(value, tuple)
+                        else value,
+                        "origin": origin.value,
+                        "needs_restart": (section, key) in NEEDS_RESTART,
+                    }
+                    for section, key, value, origin in configuration.knobs()
+                ],
+            }
+        )
+
+    def health(self, call: Call) -> Answer:
+        return json_response({"status": "ok", "time": _now()})
+
+    def system(self, call: Call) -> Answer:
+        return json_response({**self._machine.usage(), "timestamp": _now()})
+
+    def login(self, call: Call) -> Answer:
+        peer = call.request.peer
+
+        def conclude(right: bool) -> Response:
+            if right:
+                token = self._credentials.issue_token()
+                return json_response(
+                    {"expires_in": self._credentials.token_lifetime, "token": token}
+                )
+            pause = self._credentials.throttle.pause(peer)
+            if pause:
+                line = b"retry-after: %d\r\n" % max(round(pause + 0.5), 1)
+                return failure(
+                    429, "too_many_failures", "authentication failed too often", headers=line
+                )
+            return failure(401, "invalid_credentials")
+
+        username, password = call.body["username"], call.body["password"]
+        checked = self._credentials.verify(username.encode(), password.encode(), peer)
+        return checked.addCallback(conclude)
+
+    def rotate(self, call: Call) -> Answer:
+        return self._credentials.rotate().addCallback(
+            lambda pair: json_response({"ok": True, "username": pair[0], "password": pair[1]})
+        )
+
+    def change_password(self, call: Call) -> Answer:
+        password = call.body.get("new_password")
+        if not isinstance(password, str) or not password:
+            return json_response({"error": "new_password is required", "success": False})
+        changed = self._credentials.change_password(password)
+        return changed.addCallback(lambda _: json_response({"success": True}))
+
+    def reset(self, call: Call) -> Answer:
+        if not is_loopback(call.request.peer):
+            return failure(403, "forbidden", "only from the server's own machine")
+        if self._exposed():
+            return failure(
+                409,
+                "exposed",
+                "a port is open to other machines, which the default password must not be",
+            )
+        self._credentials.reset()
+        return json_response({"success": True})
+
+    def setup_required(self, call: Call) -> Answer:
+        return json_response({"setup_required": self._credentials.is_default()})
+
+    def openapi(self, call: Call) -> Answer:
+        return self._openapi
+
+    def docs(self, call: Call) -> Answer:
+        return self._page
+
+    def _item(self, key: bytes, entry: Entry) -> dict[str, Any]:
+        item: dict[str, Any] = {
+            "created_ms": entry.created_ms,
+            "key": _text(key),
+            "tags": [_text(tag) for tag in entry.tags],
+            "ttl_ms": self._remaining(entry),
+        }
+        try:
+            item["value"] = jsontext.parse(entry.value)
+            orjson.dumps(item["value"])
+        except jsontext.NotJson:
+            try:
+                item["value"] = entry.value.decode()
+            except UnicodeDecodeError:
+                item["value_base64"] = base64.b64encode(entry.value).decode()
+        return item
+
+    def _remaining(self, entry: Entry) -> int | None:
+        if entry.expires == NEVER:
+            return None
+        return max(int((entry.expires - self._monotonic()) * 1000), 0)
+
+    def _rows(
+        self,
+        found: list[tuple[bytes, Entry]],
+        row: Callable[[bytes, Entry], dict[str, Any]],
+    ) -> Answer:
+        if len(found) <= 200:
+            rows = [jsontext.dump(row(key, entry)) for key, entry in found]
+            return _listing(b"keys", rows)
+        dumped: list[bytes] = []
+
+        def dump_each() -> Iterator[None]:
+            for key, entry in found:
+                dumped.append(jsontext.dump(row(key, entry)))
+                yield
+
+        return self._sliced(dump_each(), lambda: _listing(b"keys", dumped))
+
+    def _sliced(self, work: Iterator[Any], conclude: Callable[[], Response]) -> Deferred[Response]:
+        return self._slices.run(work).addCallback(lambda _: conclude())
+
+    def _table(self) -> list[Route]:
+        post, get = "POST", "GET"
+        listed = obj(
+            keys=array(obj(key=STRING, ttl_ms=TTL, tags=array(STRING), created_ms=INTEGER))
+        )
+        return [
+            Route(post, "/put", self.put, "Store a value.", _STORED, _STORE, statuses=(413,)),
+            Route(
+                *(post, "/add", self.add, "Store a value if the key is absent."),
+                obj(ok=BOOLEAN, added=BOOLEAN, ttl_ms=TTL),
+                _STORE,
+                statuses=(413,),
+            ),
+            Route(post, "/incr", self.incr, "Count an integer up.", _COUNTED, _COUNT),
+            Route(post, "/decr", self.decr, "Count an integer down.", _COUNTED, _COUNT),
+            Route(
+                *(get, "/get/{key}", self.get, "Look a value up; counts a hit or a miss."),
+                either(obj(value=STRING), obj(value_base64=STRING), NOT_FOUND),
+            ),
+            Route(
+                *(get, "/keys-by-tag", self.keys_by_tag, "The keys that carry a tag."),
+                obj(keys=array(STRING)),
+                query=(Field("tag", TEXT, "the tag", required=True), _LIMIT),
+            ),
+            Route(
+                *(post, "/invalidate-key", self.invalidate_key, "Remove one entry."),
+                obj(success=BOOLEAN, count={"type": "null"}),
+                (_KEY,),
+            ),
+            Route(
+                *(post, "/invalidate-tag", self.invalidate_tag, "Remove what carries a tag."),
+                _INVALIDATED,
+                (Field("tag", TEXT, "the tag", required=True),),
+            ),
+            Route(
+                *(post, "/invalidate/tags", self.invalidate_tags),
+                "Remove what carries any, or all, of some tags.",
+                _INVALIDATED,
+                (
+                    Field("tags", TEXTS, "the tags", required=True),
+                    Field("mode", one_of("any", "all"), "absent: any"),
+                ),
+            ),
+            Route(
+                *(post, "/invalidate/keys", self.invalidate_keys, "Remove some entries."),
+                _INVALIDATED,
+                _KEYS,
+            ),
+            Route(
+                *(post, "/keys/bulk/delete", self.invalidate_keys, "Remove some entries."),
+                _INVALIDATED,
+                _KEYS,
+            ),
+            Route(post, "/flush", self.flush, "Remove everything.", _INVALIDATED),
+            Route(
+                *(get, "/keys/{key}", self.key, "One entry, its value parsed if it is JSON."),
+                either(_ITEM, NOT_FOUND),
+            ),
+            Route(
+                *("PUT", "/keys/{key}", self.put_key),
+                "Store any JSON value; a string is stored as it is.",
+                _STORED,
+                (Field("value", ANYTHING, "the value", required=True), _TTL_MS, _TAGS),
+                statuses=(413,),
+            ),
+            Route(
+                *("DELETE", "/keys/{key}", self.delete_key, "Remove one entry."),
+                obj(deleted=INTEGER, ok=BOOLEAN),
+            ),
+            Route(
+                *(post, "/keys/bulk/get", self.bulk_get),
+                "Several entries in the order asked for; what is missing is left out.",
+                obj(items=array(_ITEM)),
+                _KEYS,
+            ),
+            Route(
+                *(get, "/keys", self.list_keys, "The entries, the newest first."),
+                obj(
+                    keys=array(
+                        obj(
+                            created_ms=INTEGER,
+                            key=STRING,
+                            size=INTEGER,
+                            tags=array(STRING),
+                            ttl=TTL,
+                        )
+                    )
+                ),
+                query=(_LIMIT, _OFFSET),
+            ),
+            Route(
+                *(post, "/search", self.search),
+                "Entries by all tags, else by any tag, else by prefix, else the newest.",
+                listed,
+                (
+                    Field("q", TEXT, "a prefix of the key"),
+                    Field("tag_any", TEXTS, "tags of which an entry has at least one"),
+                    Field("tag_all", TEXTS, "tags which an entry has all of"),
+                    Field("limit", UNSIGNED, f"absent: 100; never more than {MOST_LISTED}"),
+                    _OFFSET,
+                ),
+            ),
+            Route(
+                *(get, "/stats", self.stats, "Counters, and totals of this moment."),
+                obj(
+                    **dict.fromkeys(("hits", "misses", "puts", "invalidations"), INTEGER),
+                    hit_ratio=NUMBER,
+                    **dict.fromkeys(("items", "bytes", "tags", "shard_count"), INTEGER),
+                    shard_items=array(INTEGER),
+                    shard_bytes=array(INTEGER),
+                    expirations=INTEGER,
+                ),
+            ),
+            Route(
+                *(get, "/tags", self.tags, "The tags with the most keys, the largest first."),
+                obj(tags=array(obj(name=STRING, keys=INTEGER, bytes=INTEGER))),
+                query=(
+                    Field("prefix", TEXT, "a prefix of the tag"),
+                    Field("limit", UNSIGNED, f"absent: 100; never more than {MOST_LISTED}"),
+                ),
+            ),
+            Route(
+                *(get, "/connections", self.connections),
+                "Who is connected, with socket options asked and in effect.",
+                obj(connections=array({"type": "object"})),
+            ),
+            Route(
+                *(get, "/config", self.config),
+                "Every knob, its value and where that came from; secrets are masked.",
+                obj(
+                    file=nullable(STRING),
+                    knobs=array(
+                        obj(
+                            section=STRING,
+                            key=STRING,
+                            value=ANY,
+                            origin={
+                                "type": "string",
+                                "enum": ["default", "file", "environment"],
+                            },
+                            needs_restart=BOOLEAN,
+                        )
+                    ),
+                ),
+            ),
+            Route(
+                *(get, "/health", self.health, "Whether the server answers."),
+                obj(status=STRING, time=STRING),
+                access=Access.OPEN,
+            ),
+            Route(
+                *(get, "/system", self.system, "The machine's processors and memory."),
+                obj(
+                    core_count=INTEGER,
+                    cpu_cores=array(
+                        obj(core=INTEGER, frequency=INTEGER, name=STRING, usage=NUMBER)
+                    ),
+                    global_cpu_usage=NUMBER,
+                    timestamp=STRING,
+                    total_memory=INTEGER,
+                    used_memory=INTEGER,
+                ),
+                access=Access.LOOPBACK_OPEN,
+            ),
+            Route(
+                *(post, "/auth/login", self.login, "Exchange credentials for a token."),
+                obj(expires_in=INTEGER, token=STRING),
+                (
+                    Field("username", TEXT, "the user", required=True),
+                    Field("password", TEXT, "the password", required=True),
+                ),
+                access=Access.OPEN,
+                statuses=(401, 429),
+            ),
+            Route(
+                *(post, "/auth/rotate", self.rotate, "New random credentials; voids all tokens."),
+                obj(ok=BOOLEAN, username=STRING, password=STRING),
+                statuses=(409,),
+            ),
+            Route(
+                *(post, "/auth/change_password", self.change_password),
+                "Set the password; voids all tokens.",
+                _DONE,
+                (Field("new_password", ANYTHING, "the new password, not empty"),),
+                statuses=(409,),
+            ),
+            Route(
+                *(post, "/auth/reset", self.reset),
+                "Back to the default credentials; only from the server's own machine.",
+                _DONE,
+                statuses=(403, 409),
+            ),
+            Route(
+                *(get, "/auth/setup_required", self.setup_required),
+                "Whether the default password stands.",
+                obj(setup_required=BOOLEAN),
+                access=Access.OPEN,
+            ),
+            Route(
+                *(get, "/openapi.json", self.openapi, "This description."),
+                {"type": "object"},
+                access=Access.OPEN,
+            ),
+            Route(
+                *(get, "/docs", self.docs, "This description, to read."),
+                None,
+                access=Access.OPEN,
+                content_type="text/html; charset=utf-8",
+            ),
+        ]
+
+
+def _tags(body: Any) -> list[bytes]:
+    return [tag.encode() for tag in body.get("tags", ()) if tag]
+
+
+def _ttl(body: Any) -> int | None:
+    ttl_ms: int | None = body.get("ttl_ms")
+    if ttl_ms is None and "ttl_seconds" in body:
+        return min(int(body["ttl_seconds"]) * 1000, 2**64 - 1)
+    return ttl_ms
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _listing(name: bytes, items: list[bytes]) -> Response:
+    return Response(200, b'{"%b":[%b]}' % (name, b",".join(items)))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

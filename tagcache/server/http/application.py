@@ -1,0 +1,235 @@
+"""From a request to its endpoint: the checks, in their order, and what is the same for all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tagcache.config.settings import Settings
+from tagcache.errors import CommandError, CredentialsFixed, ValueTooLarge
+from tagcache.server.credentials import Credentials
+from tagcache.server.http import jsontext
+from tagcache.server.http.fields import Field, InvalidField, check_body, check_query
+from tagcache.server.http.messages import Call, Request, Response, failure
+from tagcache.server.http.routes import Access, Route, Routes
+from tagcache.server.rates import Rates
+
+_JSON_TYPE = re.compile(rb"application/(?:json|[^\s;/]+\+json)\s*(?:;.*)?", re.IGNORECASE)
+_UNAUTHORIZED = failure(
+    401, "unauthorized", headers=b'www-authenticate: Basic realm="TagCache", charset="UTF-8"\r\n'
+)
+_NOT_FOUND = failure(404, "not_found", "there is no such path")
+
+
+class HttpApplication:
+    """Answers requests by the table of routes.
+
+    The checks come in this order: path and method, rate, authentication, path and query,
+    content type, JSON, fields. ``objection`` makes those that need no body.
+    """
+
+    def __init__(
+        self, routes: Routes, credentials: Credentials, rates: Rates, settings: Settings
+    ) -> None:
+        self._routes = routes
+        self._credentials = credentials
+        self._rates = rates
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings."""
+        self._require_auth = settings.security.require_auth
+        self._allowed_origin = settings.server.allowed_origin.encode("latin-1", "replace")
+        self.max_body_bytes = settings.server.max_body_bytes
+
+    def answer(self, request: Request) -> Response | Deferred[Response]:
+        found = self._route(request)
+        if isinstance(found, Response):
+            return found
+        route, raw_key = found
+        refusal = self._rate(request)
+        if refusal is not None:
+            return refusal
+        allowed = self._admitted(route, request)
+        if isinstance(allowed, bool):
+            if not allowed:
+                return self._unauthorized(request)
+            return self._call(route, raw_key, request)
+        return allowed.addCallback(
+            lambda right: (
+                self._call(route, raw_key, request) if right else self._unauthorized(request)
+            )
+        )
+
+    def objection(self, request: Request) -> Response | None:
+        found = self._route(request)
+        if isinstance(found, Response):
+            return found
+        route, raw_key = found
+        allowed = self._admitted_at_once(route, request)
+        if allowed is None:
+            return None  # has to be looked into; then the body comes first
+        if not allowed:
+            return _UNAUTHORIZED
+        try:
+            self._path_and_query(route, raw_key, request)
+        except InvalidField as error:
+            return failure(400, "bad_request", str(error))
+        return self._content_type(route, request)
+
+    def header_lines(self, request: Request) -> bytes:
+        """Return the CORS headers: for the allowed origin only, and none where none is set."""
+        if not self._allowed_origin:
+            return b""
+        lines = b"vary: origin\r\n"
+        if request.headers.get(b"origin") == self._allowed_origin:
+            lines += b"access-control-allow-origin: %b\r\n" % self._allowed_origin
+            lines += b"access-control-allow-credentials: true\r\n"
+            if b"access-control-request-method" in request.headers:
+                lines += (
+                    b"access-control-allow-methods: GET, POST, PUT, DELETE\r\n"
+                    b"access-control-allow-headers: authorization, content-type\r\n"
+                    b"access-control-max-age: 600\r\n"
+                )
+        return lines
+
+    def _route(self, request: Request) -> tuple[Route, bytes] | Response:
+        methods, raw_key = self._routes.find(request.path)
+        if methods is None:
+            return _NOT_FOUND
+        route = methods.get(request.method)
+        if route is not None:
+            return route, raw_key
+        allow = b"allow: " + b",".join(methods) + b"\r\n"
+        if request.method == b"OPTIONS":
+            return Response(200, b"", headers=allow)
+        return failure(405, "method_not_allowed", "see the allow header", headers=allow)
+
+    def _rate(self, request: Request) -> Response | None:
+        wait = self._rates.take(request.peer)
+        if not wait:
+            return None
+        line = b"retry-after: %d\r\n" % max(round(wait + 0.5), 1)
+        return failure(429, "rate_limited", "too many requests from this address", headers=line)
+
+    def _admitted_at_once(self, route: Route, request: Request) -> bool | None:
+        """Say whether the request is let in; None if that takes a closer look."""
+        if route.access is Access.OPEN or not self._require_auth:
+            return True
+        if route.access is Access.LOOPBACK_OPEN and is_loopback(request.peer):
+            return True
+        header = request.headers.get(b"authorization")
+        if header is None:
+            return False
+        return self._credentials.known_header(header)
+
+    def _admitted(self, route: Route, request: Request) -> bool | Deferred[bool]:
+        allowed = self._admitted_at_once(route, request)
+        if allowed is None:
+            header = request.headers[b"authorization"]
+            return self._credentials.verify_header(header, request.peer)
+        return allowed
+
+    def _unauthorized(self, request: Request) -> Response:
+        pause = self._credentials.throttle.pause(request.peer)
+        if not pause:
+            return _UNAUTHORIZED
+        line = b"retry-after: %d\r\n" % max(round(pause + 0.5), 1)
+        return failure(429, "too_many_failures", "authentication failed too often", headers=line)
+
+    def _call(
+        self, route: Route, raw_key: bytes, request: Request
+    ) -> Response | Deferred[Response]:
+        try:
+            key, query = self._path_and_query(route, raw_key, request)
+        except InvalidField as error:
+            return failure(400, "bad_request", str(error))
+        body = {}
+        if route.body is not None:
+            wrong_type = self._content_type(route, request)
+            if wrong_type is not None:
+                return wrong_type
+            try:
+                content = jsontext.parse(request.body)
+            except jsontext.NotJson as error:
+                return failure(400, "invalid_json", str(error))
+            try:
+                body = check_body(content, route.body)
+                _check_repetition(request.body, route.body)
+            except InvalidField as error:
+                return failure(422, "invalid_field", str(error))
+        try:
+            response = route.endpoint(Call(request, key, query, body))
+        except CommandError as error:
+            return refused(error)
+        if isinstance(response, Deferred):
+            response.addErrback(_translate)
+        return response
+
+    def _path_and_query(
+        self, route: Route, raw_key: bytes, request: Request
+    ) -> tuple[str, dict[str, object]]:
+        key = ""
+        if raw_key:
+            try:
+                key = unquote_to_bytes(raw_key).decode() if b"%" in raw_key else raw_key.decode()
+            except UnicodeDecodeError:
+                raise InvalidField("the key in the path is not UTF-8") from None
+        query = {}
+        if route.query:
+            pairs = parse_qsl(
+                request.query.decode("latin-1"),
+                keep_blank_values=True,
+                errors="replace",
+            )
+            query = check_query(pairs, route.query)
+        return key, query
+
+    def _content_type(self, route: Route, request: Request) -> Response | None:
+        if route.body is None:
+            return None
+        given = request.headers.get(b"content-type", b"")
+        if given == b"application/json" or _JSON_TYPE.fullmatch(given):
+            return None
+        return failure(415, "unsupported_media_type", "content-type must be application/json")
+
+
+def refused(error: CommandError) -> Response:
+    """Return the response to what the cache refuses."""
+    status = 413 if isinstance(error, ValueTooLarge) else 422
+    return failure(status, error.code, str(error))
+
+
+def is_loopback(peer: str) -> bool:
+    """Say whether an address is of this machine: loopback, or a UNIX socket."""
+    if peer == "unix":
+        return True
+    try:
+        ip = ip_address(peer)
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback
+
+
+def _translate(reason: Failure) -> Response:
+    reason.trap(CommandError, CredentialsFixed)
+    if isinstance(reason.value, CommandError):
+        return refused(reason.value)
+    return failure(409, "credentials_fixed", str(reason.value))
+
+
+def _check_repetition(text: bytes, fields: Sequence[Field]) -> None:
+    """Raise InvalidField if a declared field is there twice; the parser keeps the last one."""
+    # The exact look is slow, and hardly ever needed.
+    escapes = b"\\u" in text
+    if escapes or any(text.count(b'"%b"' % field.name.encode()) > 1 for field in fields):
+        declared = {field.name for field in fields}
+        for name in jsontext.repeated_names(text):
+            if name in declared:
+                raise InvalidField(f"{name} is given twice")

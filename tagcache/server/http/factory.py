@@ -1,0 +1,58 @@
+"""Makes a protocol for each connection of the HTTP port, and ends those that dawdle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+
+from tagcache.config.settings import Settings
+from tagcache.server.http.application import HttpApplication
+from tagcache.server.http.messages import failure
+from tagcache.server.http.protocol import HttpProtocol
+from tagcache.server.listener import Listener
+from tagcache.server.serving import ServedProtocol, ServingFactory
+
+_CHECK_SECONDS = 0.5
+
+
+class HttpFactory(ServingFactory):
+    """The HTTP door."""
+
+    full = failure(503, "max_connections", "the server has no room").encode(False, True)
+
+    def __init__(
+        self, listener: Listener, application: HttpApplication, settings: Settings, reactor: Any
+    ) -> None:
+        self._application = application
+        self._timeouts = LoopingCall(self._end_slow)
+        self._timeouts.clock = reactor
+        super().__init__(listener, settings, reactor)
+
+    def configure(self, settings: Settings) -> None:
+        super().configure(settings)
+        server = settings.server
+        self._head_timeout = server.http_header_timeout_seconds
+        self._body_timeout = server.http_body_timeout_seconds
+        self._keepalive_timeout = server.http_keepalive_timeout_seconds
+
+    def startFactory(self) -> None:
+        self._timeouts.start(_CHECK_SECONDS, now=False)
+
+    def stopFactory(self) -> None:
+        if self._timeouts.running:
+            self._timeouts.stop()
+
+    def build(self) -> ServedProtocol:
+        return HttpProtocol(self, self._application)
+
+    def _end_slow(self) -> None:
+        now = self.listener.connections.monotonic()
+        for protocol in list(self.protocols):
+            if protocol.overdue(now, self._head_timeout, self._body_timeout):
+                protocol.time_out()
+            elif (
+                protocol.waits_for_request
+                and now - protocol.connection.last_active > self._keepalive_timeout
+            ):
+                protocol.end()

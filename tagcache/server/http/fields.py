@@ -1,0 +1,121 @@
+"""What a request may carry, declared once: for checking it and for describing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tagcache.engine import int64
+
+UINT64_MAX = 2**64 - 1
+
+
+class InvalidField(ValueError):
+    """A field is missing or not of its type; ``str`` says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of value: what it accepts, how an error calls it, its JSON Schema."""
+
+    name: str
+    accepts: Callable[[Any], bool]
+    schema: Mapping[str, Any]
+
+
+def _integer(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+TEXT = Kind("a string", lambda value: type(value) is str, {"type": "string"})
+TEXTS = Kind(
+    "a list of strings",
+    lambda value: type(value) is list and all(type(item) is str for item in value),
+    {"type": "array", "items": {"type": "string"}},
+)
+ANYTHING = Kind("any JSON value", lambda value: True, {})
+UNSIGNED = Kind(
+    "an integer from 0 to 2^64-1",
+    _integer(0, UINT64_MAX),
+    {"type": "integer", "minimum": 0, "maximum": UINT64_MAX},
+)
+SIGNED = Kind(
+    "a signed 64-bit integer",
+    _integer(int64.MIN, int64.MAX),
+    {"type": "integer", "minimum": int64.MIN, "maximum": int64.MAX},
+)
+
+
+def one_of(*words: str) -> Kind:
+    """A Kind for one of some words."""
+    return Kind(
+        " or ".join(f'"{word}"' for word in words),
+        lambda value: value in words,
+        {"type": "string", "enum": list(words)},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a JSON body, or one parameter of a query.
+
+    An optional one may be null, which is as if it were absent.
+    """
+
+    name: str
+    kind: Kind
+    about: str
+    required: bool = False
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Its JSON Schema."""
+        schema = dict(self.kind.schema)
+        if not self.required and "type" in schema:
+            schema["type"] = [schema["type"], "null"]
+            if "enum" in schema:
+                schema["enum"] = [*schema["enum"], None]
+        return {**schema, "description": self.about}
+
+
+def check_body(body: Any, fields: Sequence[Field]) -> dict[str, Any]:
+    """Return the declared fields of a JSON object, without those that are absent or null.
+
+    Unknown fields are ignored. Raises InvalidField.
+    """
+    if type(body) is not dict:
+        raise InvalidField("the body must be a JSON object")
+    found = {}
+    for field in fields:
+        value = body.get(field.name)
+        if value is None and not field.required:
+            continue
+        if field.name not in body:
+            raise InvalidField(f"{field.name} is missing")
+        if not field.kind.accepts(value):
+            raise InvalidField(f"{field.name} must be {field.kind.name}")
+        found[field.name] = value
+    return found
+
+
+def check_query(pairs: Sequence[tuple[str, str]], fields: Sequence[Field]) -> dict[str, Any]:
+    """Return the declared parameters of a query. Raises InvalidField."""
+    found: dict[str, Any] = {}
+    known = {field.name: field for field in fields}
+    for name, text in pairs:
+        field = known.get(name)
+        if field is None:
+            continue
+        if name in found:
+            raise InvalidField(f"{name} is given twice")
+        value: Any = text
+        if field.kind is UNSIGNED:
+            value = int(text) if text.isascii() and text.isdigit() and len(text) < 21 else None
+        if not field.kind.accepts(value):
+            raise InvalidField(f"{name} must be {field.kind.name}")
+        found[name] = value
+    for field in fields:
+        if field.required and field.name not in found:
+            raise InvalidField(f"{field.name} is missing")
+    return found

@@ -1,0 +1,76 @@
+"""Requests as they were received, and responses as they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from tagcache.server.http import jsontext
+
+JSON = b"application/json"
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
+    for status in HTTPStatus
+}
+
+
+@dataclass(slots=True)
+class Request:
+    """One request. ``path`` and ``query`` are raw; header names are in lower case."""
+
+    method: bytes
+    path: bytes
+    query: bytes
+    headers: dict[bytes, bytes]
+    peer: str
+    body: bytes = b""
+    keep_alive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One response; ``headers`` are whole lines, each with its CR and LF."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: bytes = b""
+
+    def encode(self, head: bool, close: bool, more: bytes = b"") -> bytes:
+        """Return its bytes; for ``head`` without the body. ``more`` are further header lines."""
+        return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
+            _STATUS_LINES[self.status],
+            self.content_type,
+            len(self.body),
+            self.headers,
+            more,
+            b"connection: close\r\n" if close else b"",
+            b"" if head else self.body,
+        )
+
+
+def json_response(content: Any) -> Response:
+    """Return a 200 with a JSON body."""
+    return Response(200, jsontext.dump(content))
+
+
+def failure(status: int, error: str, detail: str = "", headers: bytes = b"") -> Response:
+    """Return an error with its JSON body."""
+    content = {"error": error, "detail": detail} if detail else {"error": error}
+    return Response(status, jsontext.dump(content), headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What an endpoint is called with, all of it checked.
+
+    ``key`` is the path's parameter, if the route has one; ``query`` and ``body`` hold the
+    declared fields that were given.
+    """
+
+    request: Request
+    key: str = ""
+    query: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,291 @@
+"""HTTP/1.1 on a connection: httptools parses, requests are answered one at a time in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import httptools
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tagcache.server.http.messages import Request, Response, failure
+from tagcache.server.serving import ServedProtocol, ServingFactory
+
+MAX_HEADERS = 100
+MAX_HEAD_BYTES = 32 * 1024
+MAX_TARGET_BYTES = 8 * 1024
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+log = Logger(namespace="tagcache.http")
+
+
+class Application(Protocol):
+    """What answers requests."""
+
+    max_body_bytes: int
+
+    def answer(self, request: Request) -> Response | Deferred[Response]:
+        """Return the response, or a Deferred of it."""
+
+    def objection(self, request: Request) -> Response | None:
+        """Return the error that a request will get whatever its body is, if that is certain."""
+
+    def header_lines(self, request: Request) -> bytes:
+        """Return header lines that every response to this request carries."""
+
+
+class HttpProtocol(ServedProtocol):
+    """One HTTP client."""
+
+    def __init__(self, factory: ServingFactory, application: Application) -> None:
+        super().__init__(factory)
+        self._application = application
+        self._parser = httptools.HttpRequestParser(self)
+        self._requests: deque[Request] = deque()
+        self._pending: Deferred[Response] | None = None
+        self._answers: list[bytes] = []
+        # True once nothing more is read as a request.
+        self._ending = False
+        self._started: float | None = None
+        self._request: Request | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._begin()
+
+    @property
+    def waits_for_request(self) -> bool:
+        """Whether it is between requests."""
+        return self._started is None and self._pending is None
+
+    def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
+        """Say whether the request that is coming in takes too long."""
+        if self._started is None or self._pending is not None:
+            return False
+        return now - self._started > (head_timeout if self._in_head else body_timeout)
+
+    def time_out(self) -> None:
+        """Tell the client that it took too long, and close."""
+        self._refuse(failure(408, "request_timeout", "the request took too long to arrive"))
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._ending:
+            return
+        self.received(len(data))
+        self._message_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # We speak nothing else; the request was answered, and what follows is not HTTP.
+            self.end()
+        except httptools.HttpParserError as error:
+            if not self._ending:
+                cause = error.__context__
+                if isinstance(cause, _Refused):
+                    self._refuse(cause.response)
+                else:
+                    self._refuse(failure(400, "bad_request", str(error) or "not HTTP"))
+        else:
+            self._check_size()
+        self._flush()
+        self.count_drained(len(data))
+
+    def end(self) -> None:
+        if not self._ending:
+            self._ending = True
+            if self._pending is None:
+                self._flush()
+                self.finish()
+
+    def gone(self) -> None:
+        self._ending = True
+        self._requests.clear()
+        if self._pending is not None:
+            self._pending.cancel()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self._begin()
+        self._started = self._monotonic()
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > MAX_TARGET_BYTES:
+            raise _Refused(failure(414, "uri_too_long", f"at most {MAX_TARGET_BYTES} bytes"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+            raise _Refused(_HEAD_TOO_LARGE)
+        name = name.lower()
+        if name == b"authorization" and name in self._headers:
+            raise _Refused(failure(400, "bad_request", "authorization is given twice"))
+        self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        parser = self._parser
+        path, _, query = self._target.partition(b"?")
+        self._request = request = Request(
+            parser.get_method(), path, query, self._headers, self.connection.host
+        )
+        request.keep_alive = parser.should_keep_alive()
+        length = self._headers.get(b"content-length")
+        if length is not None and int(length) > self._application.max_body_bytes:
+            raise _Refused(self._application.objection(request) or self._too_large())
+        expected = self._headers.get(b"expect")
+        if expected is not None:
+            if expected.lower() != b"100-continue":
+                raise _Refused(failure(417, "expectation_failed", "only 100-continue is known"))
+            objection = self._application.objection(request)
+            if objection is not None:
+                raise _Refused(objection)
+            if self._pending is None and not self._requests:
+                self._answers.append(_CONTINUE)
+                self._flush()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._application.max_body_bytes:
+            raise _Refused(self._objection() or self._too_large())
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        self._started = None
+        if request is None or self._ending:
+            return
+        request.body = b"".join(self._body)
+        self._body = []
+        self._message_bytes = 0
+        if self._pending is None:
+            self._answer(request)
+        else:
+            self._requests.append(request)
+
+    # How requests are answered.
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._headers = {}
+        self._header_count = 0
+        self._head_bytes = 0
+        self._body = []
+        self._body_bytes = 0
+        self._message_bytes = 0
+        self._in_head = True
+        self._request = None
+
+    def _objection(self) -> Response | None:
+        return self._application.objection(self._request) if self._request else None
+
+    def _check_size(self) -> None:
+        """Bound what the parser itself may hold: header lines and chunk lines without an end."""
+        if self._started is None or self._ending:
+            return
+        if self._in_head:
+            if self._message_bytes > MAX_HEAD_BYTES + MAX_TARGET_BYTES:
+                self._refuse(_HEAD_TOO_LARGE)
+        elif self._message_bytes > 2 * self._application.max_body_bytes + MAX_HEAD_BYTES:
+            self._refuse(self._too_large())
+
+    def _too_large(self) -> Response:
+        most = self._application.max_body_bytes
+        return failure(413, "body_too_large", f"at most {most} bytes")
+
+    def _answer(self, request: Request) -> None:
+        connection = self.connection
+        connection.commands += 1
+        connection.last_verb = request.method
+        try:
+            response = self._application.answer(request)
+        except Exception:
+            log.failure("{method} from {peer} failed", method=request.method, peer=request.peer)
+            response = _INTERNAL_ERROR
+        if isinstance(response, Response):
+            self._respond(request, response)
+            return
+        settled: list[Response] = []
+        awaited = response
+
+        def arrived(response: Response) -> None:
+            if self._pending is None:
+                settled.append(response)
+            else:
+                self._go_on(request, response)
+
+        awaited.addErrback(self._failed)
+        awaited.addCallback(arrived)
+        if settled:
+            self._respond(request, settled[0])
+        else:
+            self._pending = awaited
+            self._flush()
+            self.transport.pauseProducing()
+
+    def _failed(self, reason: Failure) -> Response:
+        if not self.finished:
+            log.failure("a request from {peer} failed", reason, peer=self.connection.peer)
+        return _INTERNAL_ERROR
+
+    def _go_on(self, request: Request, response: Response) -> None:
+        self._pending = None
+        if self.finished:
+            return
+        self._respond(request, response)
+        while self._requests and self._pending is None and not self.finished:
+            self._answer(self._requests.popleft())
+        self._flush()
+        if self._pending is None and not self.finished:
+            self.transport.resumeProducing()
+            if self._ending:
+                self.finish()
+
+    def _respond(self, request: Request, response: Response) -> None:
+        close = not request.keep_alive or self._ending
+        self._answers.append(
+            response.encode(
+                request.method == b"HEAD", close, self._application.header_lines(request)
+            )
+        )
+        if not request.keep_alive:
+            self._requests.clear()
+            self.end()
+
+    def _refuse(self, response: Response) -> None:
+        """Answer with an error after which the connection can not go on."""
+        if self._ending:
+            return
+        self._ending = True
+        request = self._request
+        lines = self._application.header_lines(request) if request is not None else b""
+        head = request is not None and request.method == b"HEAD"
+        refusal = response.encode(head, True, lines)
+        if self._pending is None:
+            self._flush()
+            self.finish(refusal)
+        else:
+            # Behind the answer that is due; requests that wait are not carried out.
+            self._requests.clear()
+            self._pending.addCallback(lambda _: self.finish(refusal))
+
+    def _flush(self) -> None:
+        if self._answers:
+            data = b"".join(self._answers)
+            self._answers.clear()
+            self.send(data)
+
+
+class _Refused(Exception):
+    def __init__(self, response: Response) -> None:
+        super().__init__(response)
+        self.response = response
+
+
+_HEAD_TOO_LARGE = failure(
+    431, "headers_too_large", f"at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes"
+)
+_INTERNAL_ERROR = failure(500, "internal_error", "a defect of the server; its log has the details")

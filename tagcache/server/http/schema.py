@@ -1,0 +1,39 @@
+"""JSON Schemas of what endpoints answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+BOOLEAN: Schema = {"type": "boolean"}
+INTEGER: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+STRING: Schema = {"type": "string"}
+ANY: Schema = {}
+TTL: Schema = {"type": ["integer", "null"], "description": "milliseconds; null: for ever"}
+
+
+def nullable(schema: Schema) -> Schema:
+    """The schema, or null."""
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def array(items: Schema) -> Schema:
+    """A list of these."""
+    return {"type": "array", "items": items}
+
+
+def obj(optional: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
+    """An object with these properties, all of them there but the ``optional`` ones."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def either(*schemas: Schema) -> Schema:
+    """One of these."""
+    return {"anyOf": list(schemas)}
+
+
+ERROR: Schema = obj(("detail",), error=STRING, detail=STRING)
+NOT_FOUND: Schema = obj(error={"type": "string", "const": "not_found"})

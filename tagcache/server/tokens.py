@@ -1,0 +1,57 @@
+"""Bearer tokens: random, expiring, few."""
+
+from __future__ import annotations
+
+import string
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+LENGTH = 48
+MOST_TOKENS = 10_000
+_ALPHABET = string.ascii_letters + string.digits
+
+
+class Tokens:
+    """Tokens that are valid for ``lifetime`` seconds; the oldest goes when there are too many.
+
+    Only a digest is kept, so that the time of a look-up tells nothing of a token.
+    """
+
+    def __init__(
+        self,
+        lifetime: float,
+        monotonic: Callable[[], float],
+        choose: Callable[[Sequence[str]], str],
+    ) -> None:
+        self.lifetime = lifetime
+        self._monotonic = monotonic
+        self._choose = choose
+        self._expiry: OrderedDict[bytes, float] = OrderedDict()
+
+    def issue(self) -> str:
+        """Return a new token."""
+        token = "".join(self._choose(_ALPHABET) for _ in range(LENGTH))
+        self._expiry[_digest(token.encode())] = self._monotonic() + self.lifetime
+        if len(self._expiry) > MOST_TOKENS:
+            self._expiry.popitem(last=False)
+        return token
+
+    def is_valid(self, token: bytes) -> bool:
+        """Say whether it was issued, has not expired, and was not revoked."""
+        digest = _digest(token)
+        expiry = self._expiry.get(digest)
+        if expiry is None:
+            return False
+        if expiry > self._monotonic():
+            return True
+        del self._expiry[digest]
+        return False
+
+    def revoke_all(self) -> None:
+        """Make every token invalid."""
+        self._expiry.clear()
+
+
+def _digest(token: bytes) -> bytes:
+    return sha256(token).digest()
