@@ -164,6 +164,7 @@ class MemoryCache:
     def newest(self, offset: int, limit: int) -> list[tuple[bytes, Entry]]:
         # Storing appends to the dictionary, also where it overwrites: it is in order of age.
         now = self._monotonic()
+        offset, limit = min(offset, len(self._entries)), min(limit, len(self._entries))
         live = (item for item in reversed(self._entries.items()) if item[1].expires > now)
         return list(islice(live, offset, offset + limit))
 

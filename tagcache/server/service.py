@@ -285,8 +285,8 @@ class TagCacheService(MultiService):
     def info(self) -> dict[str, Any]:
         """Return what INFO tells, as a JSON object."""
         settings = self.settings
+        totals = self.cache.totals()  # first, for it reclaims what has expired
         counters = self.cache.counters()
-        totals = self.cache.totals()
         return {
             "server": {
                 "version": tagcache.__version__,

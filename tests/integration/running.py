@@ -80,8 +80,10 @@ class RunningServer:
         environ: Mapping[str, str] | None = None,
         wait: bool = True,
         twistd: Path = TWISTD,
+        config: str | None = "",
         **popen: Any,
     ) -> None:
+        """``config`` is the text of a whole file instead of sections; None: no file at all."""
         self.directory = directory
         self.config = directory / "tagcache.conf"
         self.log = directory / "out.log"
@@ -91,19 +93,24 @@ class RunningServer:
         }
         for section, knobs in (sections or {}).items():
             self.sections.setdefault(section, {}).update(knobs)
-        self.write_config()
+        if config:
+            self.config.write_text(config)
+        elif config is not None:
+            self.write_config()
         reactor = os.environ.get("TAGCACHE_TEST_REACTOR")
         arguments = [str(twistd), "--nodaemon", "--pidfile="]
         arguments += [f"--reactor={reactor}"] if reactor else []
-        arguments += ["tagcache", f"--config={self.config}"]
+        arguments += ["tagcache"]
+        arguments += [f"--config={self.config}"] if config is not None else []
         clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        self.environ = {**clean, **(environ or {})}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 arguments,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
-                env={**clean, **(environ or {})},
+                env=self.environ,
                 **popen,
             )
         if wait:
@@ -141,6 +148,10 @@ class RunningServer:
     @property
     def port(self) -> int:
         return int(self.addresses["cache"].rpartition(":")[2])
+
+    @property
+    def http_port(self) -> int:
+        return int(self.addresses["http"].rpartition(":")[2])
 
     def connect(self) -> Client:
         return Client(socket.create_connection(("127.0.0.1", self.port), TIMEOUT))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import heapq
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -21,7 +22,7 @@ from tagcache.server.credentials import Credentials
 from tagcache.server.http import jsontext
 from tagcache.server.http.application import is_loopback
 from tagcache.server.http.fields import ANYTHING, SIGNED, TEXT, TEXTS, UNSIGNED, Field, one_of
-from tagcache.server.http.messages import Call, Response, failure, json_response
+from tagcache.server.http.messages import Call, Response, failure, json_response, too_many_failures
 from tagcache.server.http.openapi import describe, page
 from tagcache.server.http.routes import Access, Route, Routes
 from tagcache.server.http.schema import (
@@ -216,7 +217,7 @@ class Api:
     def search(self, call: Call) -> Answer:
         body = call.body
         limit = min(body.get("limit", 100), MOST_LISTED)
-        offset = body.get("offset", 0)
+        offset = min(body.get("offset", 0), sys.maxsize - MOST_LISTED)
         if body.get("tag_all"):
             keys = self._cache.keys_by_all([tag.encode() for tag in body["tag_all"]])
         elif body.get("tag_any"):
@@ -278,8 +279,8 @@ class Api:
         return self._sliced(self._cache.sweep(), self._stats)
 
     def _stats(self) -> Response:
+        totals = self._cache.totals()  # first, for it reclaims what has expired
         counters = self._cache.counters()
-        totals = self._cache.totals()
         return json_response(
             {
                 "hits": counters.hits,
@@ -346,10 +347,7 @@ class Api:
                 )
             pause = self._credentials.throttle.pause(peer)
             if pause:
-                line = b"retry-after: %d\r\n" % max(round(pause + 0.5), 1)
-                return failure(
-                    429, "too_many_failures", "authentication failed too often", headers=line
-                )
+                return too_many_failures(pause)
             return failure(401, "invalid_credentials")
 
         username, password = call.body["username"], call.body["password"]

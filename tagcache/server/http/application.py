@@ -8,16 +8,32 @@ from ipaddress import ip_address
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.config.settings import Settings
-from tagcache.errors import CommandError, CredentialsFixed, ValueTooLarge
+from tagcache.errors import (
+    CommandError,
+    ConfigurationError,
+    CredentialsFixed,
+    TagCacheError,
+    ValueTooLarge,
+)
 from tagcache.server.credentials import Credentials
 from tagcache.server.http import jsontext
 from tagcache.server.http.fields import Field, InvalidField, check_body, check_query
-from tagcache.server.http.messages import Call, Request, Response, failure
+from tagcache.server.http.messages import (
+    Call,
+    Request,
+    Response,
+    failure,
+    too_many,
+    too_many_failures,
+)
 from tagcache.server.http.routes import Access, Route, Routes
 from tagcache.server.rates import Rates
+
+log = Logger(namespace="tagcache.http")
 
 _JSON_TYPE = re.compile(rb"application/(?:json|[^\s;/]+\+json)\s*(?:;.*)?", re.IGNORECASE)
 _UNAUTHORIZED = failure(
@@ -114,8 +130,7 @@ class HttpApplication:
         wait = self._rates.take(request.peer)
         if not wait:
             return None
-        line = b"retry-after: %d\r\n" % max(round(wait + 0.5), 1)
-        return failure(429, "rate_limited", "too many requests from this address", headers=line)
+        return too_many("rate_limited", "too many requests from this address", wait)
 
     def _admitted_at_once(self, route: Route, request: Request) -> bool | None:
         """Say whether the request is let in; None if that takes a closer look."""
@@ -137,10 +152,7 @@ class HttpApplication:
 
     def _unauthorized(self, request: Request) -> Response:
         pause = self._credentials.throttle.pause(request.peer)
-        if not pause:
-            return _UNAUTHORIZED
-        line = b"retry-after: %d\r\n" % max(round(pause + 0.5), 1)
-        return failure(429, "too_many_failures", "authentication failed too often", headers=line)
+        return too_many_failures(pause) if pause else _UNAUTHORIZED
 
     def _call(
         self, route: Route, raw_key: bytes, request: Request
@@ -165,8 +177,11 @@ class HttpApplication:
                 return failure(422, "invalid_field", str(error))
         try:
             response = route.endpoint(Call(request, key, query, body))
-        except CommandError as error:
-            return refused(error)
+        except TagCacheError as error:
+            answer = _answer_to(error)
+            if answer is None:
+                raise
+            return answer
         if isinstance(response, Deferred):
             response.addErrback(_translate)
         return response
@@ -199,10 +214,16 @@ class HttpApplication:
         return failure(415, "unsupported_media_type", "content-type must be application/json")
 
 
-def refused(error: CommandError) -> Response:
-    """Return the response to what the cache refuses."""
-    status = 413 if isinstance(error, ValueTooLarge) else 422
-    return failure(status, error.code, str(error))
+def _answer_to(error: BaseException | None) -> Response | None:
+    """Return the response to an error that an endpoint may raise; None for a defect."""
+    if isinstance(error, CommandError):
+        return failure(413 if isinstance(error, ValueTooLarge) else 422, error.code, str(error))
+    if isinstance(error, CredentialsFixed):
+        return failure(409, "credentials_fixed", str(error))
+    if isinstance(error, ConfigurationError):
+        log.error("nothing was changed: {why}", why=str(error))
+        return failure(500, "not_persisted", "; ".join(error.faults))
+    return None
 
 
 def is_loopback(peer: str) -> bool:
@@ -217,11 +238,8 @@ def is_loopback(peer: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-def _translate(reason: Failure) -> Response:
-    reason.trap(CommandError, CredentialsFixed)
-    if isinstance(reason.value, CommandError):
-        return refused(reason.value)
-    return failure(409, "credentials_fixed", str(reason.value))
+def _translate(reason: Failure) -> Response | Failure:
+    return _answer_to(reason.value) or reason
 
 
 def _check_repetition(text: bytes, fields: Sequence[Field]) -> None:

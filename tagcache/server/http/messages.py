@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -60,6 +61,17 @@ def failure(status: int, error: str, detail: str = "", headers: bytes = b"") -> 
     """Return an error with its JSON body."""
     content = {"error": error, "detail": detail} if detail else {"error": error}
     return Response(status, jsontext.dump(content), headers=headers)
+
+
+def too_many(error: str, detail: str, wait: float) -> Response:
+    """Return a 429; ``wait`` is how many seconds it will last."""
+    line = b"retry-after: %d\r\n" % max(math.ceil(wait), 1)
+    return failure(429, error, detail, headers=line)
+
+
+def too_many_failures(wait: float) -> Response:
+    """Return the answer to an address that failed to authenticate too often."""
+    return too_many("too_many_failures", "authentication failed too often", wait)
 
 
 @dataclass(frozen=True, slots=True)

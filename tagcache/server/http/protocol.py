@@ -48,6 +48,7 @@ class HttpProtocol(ServedProtocol):
         self._answers: list[bytes] = []
         # True once nothing more is read as a request.
         self._ending = False
+        self._farewell = b""
         self._started: float | None = None
         self._request: Request | None = None
         self._headers: dict[bytes, bytes] = {}
@@ -242,7 +243,7 @@ class HttpProtocol(ServedProtocol):
         if self._pending is None and not self.finished:
             self.transport.resumeProducing()
             if self._ending:
-                self.finish()
+                self.finish(self._farewell)
 
     def _respond(self, request: Request, response: Response) -> None:
         close = not request.keep_alive or self._ending
@@ -270,7 +271,7 @@ class HttpProtocol(ServedProtocol):
         else:
             # Behind the answer that is due; requests that wait are not carried out.
             self._requests.clear()
-            self._pending.addCallback(lambda _: self.finish(refusal))
+            self._farewell = refusal
 
     def _flush(self) -> None:
         if self._answers:

@@ -1,0 +1,660 @@
+"""The HTTP door over an in-memory transport."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
+
+from tagcache.config.loading import load
+from tagcache.config.settings import Settings
+from tagcache.engine.memory import MemoryCache
+from tagcache.server.connections import Connections
+from tagcache.server.factory import limits_of
+from tagcache.server.http.api import Api
+from tagcache.server.http.application import HttpApplication, is_loopback
+from tagcache.server.http.factory import HttpFactory
+from tagcache.server.http.messages import Response
+from tagcache.server.listener import Listener
+from tagcache.server.machine import Machine
+from tagcache.server.rates import Rates
+from tagcache.server.slices import Slices
+from tests.helpers import credentials_of, settings_with
+from tests.unit.test_protocol import Transport
+
+BASIC = b"Authorization: Basic YWRtaW46cGFzc3dvcmQ=\r\n"
+JSON = b"Content-Type: application/json\r\n"
+
+
+class Door:
+    """An HTTP factory with everything it needs, on a clock."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or settings_with()
+        self.clock = Clock()
+        self.cache = MemoryCache(
+            limits_of(self.settings), monotonic=self.clock.seconds, wall=self.clock.seconds
+        )
+        self.connections = Connections(self.clock.seconds)
+        self.credentials = credentials_of(self.settings, self.clock.seconds)
+        self.exposed = False
+        configuration = replace(load(None, {}), settings=self.settings)
+        self.api = Api(
+            self.cache,
+            self.connections,
+            self.credentials,
+            Slices(self.clock, self.clock.seconds),
+            Machine(),
+            lambda: configuration,
+            lambda: self.exposed,
+            self.clock.seconds,
+        )
+        self.application = HttpApplication(
+            self.api.routes,
+            self.credentials,
+            Rates(self.settings, self.clock.seconds),
+            self.settings,
+        )
+        self.factory = HttpFactory(
+            Listener("http", self.settings, self.connections),
+            self.application,
+            self.settings,
+            self.clock,
+        )
+        self.factory.startFactory()
+
+    def connect(self, host: str = "127.0.0.1") -> tuple[Any, Transport]:
+        address = IPv4Address("TCP", host, 5000)
+        protocol = self.factory.buildProtocol(address)
+        transport = Transport(peerAddress=address)
+        if protocol is not None:
+            transport.protocol = protocol
+            protocol.makeConnection(transport)
+        return protocol, transport
+
+    def send(self, data: bytes, host: str = "127.0.0.1") -> bytes:
+        protocol, transport = self.connect(host)
+        protocol.dataReceived(data)
+        self.clock.pump([0] * 5)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        return transport.value()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: bytes = BASIC,
+        host: str = "127.0.0.1",
+    ) -> tuple[int, Any]:
+        data = b"" if body is None else json.dumps(body).encode()
+        reply = self.send(request(method, path, data, headers + JSON), host)
+        head, _, content = reply.partition(b"\r\n\r\n")
+        return int(head[9:12]), json.loads(content) if content else None
+
+
+def request(method: str, path: str, body: bytes = b"", headers: bytes = BASIC) -> bytes:
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n".encode()
+        + headers
+        + b"\r\n"
+        + body
+    )
+
+
+def split(data: bytes) -> list[tuple[int, bytes]]:
+    """Status and body of each response."""
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length")
+        )
+        found.append((int(head[9:12]), data[:length]))
+        data = data[length:]
+    return found
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+PUT = request("POST", "/put", b'{"key":"k","value":"v"}', BASIC + JSON)
+GET = request("GET", "/get/k")
+
+
+def test_pipelined_requests_are_answered_in_order_in_one_write(door: Door) -> None:
+    protocol, transport = door.connect()
+    protocol.dataReceived(PUT + GET + request("GET", "/nope") + GET)
+    assert transport.writes == 1
+    statuses = [status for status, _ in split(transport.value())]
+    assert statuses == [200, 200, 404, 200]
+    assert not transport.disconnecting
+
+
+@given(st.lists(st.integers(0, 500), max_size=12))
+def test_the_same_answers_however_the_stream_is_cut(places: list[int]) -> None:
+    door = Door()
+    chunked = (
+        b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + BASIC + JSON + b"\r\n"
+        b'9\r\n{"key":"k\r\ne\r\n","value":"w"}\r\n0\r\n\r\n'
+    )
+    stream = PUT + GET + chunked + GET
+    protocol, transport = door.connect()
+    edges = [0, *sorted(place % len(stream) for place in places), len(stream)]
+    for start, end in pairwise(edges):
+        protocol.dataReceived(stream[start:end])
+    bodies = [body for _, body in split(transport.value())]
+    assert bodies[1] == b'{"value":"v"}'
+    assert bodies[3] == b'{"value":"w"}'
+
+
+def test_head_has_the_head_of_get_and_no_body(door: Door) -> None:
+    door.cache.put(b"k", b"value")
+    reply = door.send(request("HEAD", "/get/k"))
+    assert b"content-length: 17\r\n" in reply
+    assert reply.endswith(b"\r\n\r\n")
+
+
+def test_options_tells_the_methods(door: Door) -> None:
+    reply = door.send(request("OPTIONS", "/keys/k", headers=b""))
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert b"allow: GET,HEAD,PUT,DELETE\r\n" in reply
+
+
+def test_the_connection_closes_when_the_client_says_so(door: Door) -> None:
+    protocol, transport = door.connect()
+    protocol.dataReceived(request("GET", "/health", headers=b"Connection: close\r\n") + GET)
+    assert b"connection: close\r\n" in transport.value()
+    assert len(split(transport.value())) == 1
+    assert transport.half_closed
+
+
+def test_http_1_0_closes(door: Door) -> None:
+    protocol, transport = door.connect()
+    protocol.dataReceived(b"GET /health HTTP/1.0\r\n\r\n")
+    assert transport.half_closed
+
+
+def test_expect_is_answered_before_the_body(door: Door) -> None:
+    protocol, transport = door.connect()
+    head, _, body = request(
+        "POST", "/put", b'{"key":"k","value":"v"}', BASIC + JSON + b"Expect: 100-continue\r\n"
+    ).partition(b"\r\n\r\n")
+    protocol.dataReceived(head + b"\r\n\r\n")
+    assert transport.value() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    transport.clear()
+    protocol.dataReceived(body)
+    assert split(transport.value())[0][0] == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (request("POST", "/nope", b"x" * 9, BASIC + JSON), 404),
+        (request("PUT", "/put", b"x" * 9, BASIC + JSON), 405),
+        (request("POST", "/put", b"x" * 9, JSON), 401),
+        (request("POST", "/put", b"x" * 9, b"Authorization: Basic %%\r\n" + JSON), 401),
+        (request("PUT", "/keys/%FF", b"x" * 9, b"Authorization: Bearer x\r\n" + JSON), 401),
+    ],
+)
+def test_expect_gets_the_error_at_once_where_the_body_can_not_matter(
+    door: Door, data: bytes, status: int
+) -> None:
+    protocol, transport = door.connect()
+    head = data.partition(b"\r\n\r\n")[0]
+    protocol.dataReceived(head + b"\r\nExpect: 100-continue\r\n\r\n")
+    assert split(transport.value())[0][0] == status
+    assert b"connection: close" in transport.value()
+    assert transport.half_closed
+
+
+def test_expect_of_something_else(door: Door) -> None:
+    assert split(door.send(request("GET", "/health", b"", b"Expect: tea\r\n")))[0][0] == 417
+
+
+def test_a_verified_header_gets_its_objections_early(door: Door) -> None:
+    door.send(GET)
+    head = request("PUT", "/keys/%FF", b"x" * 9, BASIC + JSON).partition(b"\r\n\r\n")[0]
+    assert split(door.send(head + b"\r\nExpect: 100-continue\r\n\r\n"))[0][0] == 400
+    head = request("POST", "/put", b"x" * 9, BASIC).partition(b"\r\n\r\n")[0]
+    assert split(door.send(head + b"\r\nExpect: 100-continue\r\n\r\n"))[0][0] == 415
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /health HTTP/9.9\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50, 400),
+        (request("POST", "/put", b"{}", JSON + b"Transfer-Encoding: chunked\r\n"), 400),
+        (b"POST /put HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"POST /put HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /put HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET /health HTTP/1.1\r\n" + BASIC * 2 + b"\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /health HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),
+        (b"GET /health HTTP/1.1\r\nA: " + b"b" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET /health HTTP/1.1\r\nA: " + b"b" * 80_000, 431),
+        (b"POST /put HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 401),
+        (b"POST /nope HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 404),
+        (b"POST /health HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 405),
+    ],
+)
+def test_what_is_not_a_proper_request_is_refused_and_closed(
+    door: Door, data: bytes, status: int
+) -> None:
+    protocol, transport = door.connect()
+    for start in range(0, len(data), 4096):
+        protocol.dataReceived(data[start : start + 4096])
+    ((answered, body),) = split(transport.value())
+    assert answered == status
+    assert json.loads(body)["error"]
+    assert b"connection: close" in transport.value()
+    assert transport.half_closed
+
+
+def test_bodies_are_bounded_however_they_come() -> None:
+    door = Door(settings_with(server={"max_body_bytes": 1024}))
+    door.send(GET)
+    data = request("POST", "/put", b'{"key":"' + b"k" * 1025 + b'","value":""}', BASIC + JSON)
+    assert split(door.send(data))[0][0] == 413
+    chunk = b"400\r\n" + b"x" * 1024 + b"\r\n"
+    head = b"POST /put HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + BASIC + JSON + b"\r\n"
+    assert split(door.send(head + chunk + chunk))[0][0] == 413
+    endless = b"1;" + b"e" * 50_000
+    protocol, transport = door.connect()
+    protocol.dataReceived(head)
+    for _ in range(5):
+        protocol.dataReceived(endless)
+    assert split(transport.value())[0][0] in (400, 413)
+    assert transport.half_closed
+
+
+def test_a_head_that_dawdles_is_timed_out(door: Door) -> None:
+    protocol, transport = door.connect()
+    protocol.dataReceived(b"GET /health HTTP/1.1\r\n")
+    for _ in range(9):
+        door.clock.advance(1)
+        protocol.dataReceived(b"A: b\r\n")
+    assert transport.value() == b""
+    door.clock.pump([1, 1])
+    assert split(transport.value())[0][0] == 408
+    assert transport.disconnecting
+
+
+def test_a_body_that_dawdles_is_timed_out(door: Door) -> None:
+    protocol, transport = door.connect()
+    protocol.dataReceived(request("POST", "/put", b"x" * 100, BASIC + JSON)[:-90])
+    for _ in range(59):
+        door.clock.advance(1)
+        protocol.dataReceived(b"x")
+    assert transport.value() == b""
+    door.clock.pump([1, 1])
+    assert split(transport.value())[0][0] == 408
+
+
+def test_a_connection_between_requests_is_closed_after_a_while(door: Door) -> None:
+    protocol, transport = door.connect()
+    protocol.dataReceived(GET)
+    transport.clear()
+    door.clock.pump([1] * 299)
+    assert not transport.disconnecting
+    door.clock.pump([1] * 3)
+    assert transport.disconnecting
+    assert transport.value() == b""
+
+
+def test_an_upgrade_is_answered_as_plain_http(door: Door) -> None:
+    protocol, transport = door.connect()
+    protocol.dataReceived(
+        request("GET", "/health", headers=b"Connection: upgrade\r\nUpgrade: websocket\r\n")
+    )
+    assert split(transport.value())[0][0] == 200
+
+
+def test_one_connection_too_many(door: Door) -> None:
+    door = Door(settings_with(performance={"max_connections": 1}))
+    door.connect()
+    _, transport = door.connect()
+    assert split(transport.value())[0][0] == 503
+
+
+def test_an_endpoint_that_fails_is_logged_and_told_without_detail(door: Door) -> None:
+    def fail(key: bytes) -> bytes:
+        raise RuntimeError("secret detail")
+
+    door.cache.get = fail  # type: ignore[method-assign]
+    with capturedLogs() as events:
+        ((status, body), (after, _)) = split(door.send(GET + request("GET", "/health")))
+    assert (status, after) == (500, 200)
+    assert b"secret" not in body
+    assert any("log_failure" in event for event in events)
+
+
+class Slow:
+    """An application whose answers are in the test's hands."""
+
+    max_body_bytes = 100
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[Response]] = []
+
+    def answer(self, request: Any) -> Deferred[Response]:
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def objection(self, request: Any) -> None:
+        return None
+
+    def header_lines(self, request: Any) -> bytes:
+        return b""
+
+
+def test_requests_wait_behind_an_answer_that_takes_time(door: Door) -> None:
+    slow = Slow()
+    door.factory._application = slow  # type: ignore[assignment]
+    protocol, transport = door.connect()
+    protocol.dataReceived(GET + GET + GET)
+    assert len(slow.waiting) == 1
+    assert transport.producerState == "paused"
+    slow.waiting[0].callback(Response(200, b"1"))
+    slow.waiting[1].callback(Response(200, b"2"))
+    assert [body for _, body in split(transport.value())] == [b"1", b"2"]
+    slow.waiting[2].errback(RuntimeError("boom"))
+    assert split(transport.value())[2][0] == 500
+    assert transport.producerState == "producing"
+
+
+def test_an_error_behind_an_answer_that_takes_time_comes_after_it(door: Door) -> None:
+    slow = Slow()
+    door.factory._application = slow  # type: ignore[assignment]
+    protocol, transport = door.connect()
+    protocol.dataReceived(GET + b"nonsense\r\n\r\n")
+    assert transport.value() == b""
+    slow.waiting[0].callback(Response(200, b"1"))
+    assert [status for status, _ in split(transport.value())] == [200, 400]
+    assert transport.half_closed
+
+
+def test_a_connection_lost_meanwhile_cancels_the_work(door: Door) -> None:
+    slow = Slow()
+    door.factory._application = slow  # type: ignore[assignment]
+    protocol, _ = door.connect()
+    protocol.dataReceived(GET)
+    with capturedLogs() as events:
+        protocol.connectionLost(Failure(ConnectionDone()))
+    assert slow.waiting[0].called
+    assert not any("log_failure" in event for event in events)
+
+
+# Who may do what.
+
+
+def basic(username: str, password: str) -> bytes:
+    return b"Authorization: Basic %b\r\n" % base64.b64encode(f"{username}:{password}".encode())
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"Authorization: basic YWRtaW46cGFzc3dvcmQ=\r\n",
+        b"Authorization: Basic  YWRtaW46cGFzc3dvcmQ=\r\n",
+        b"Authorization: Basic YWRtaW46cGFzc3dvcmQ\r\n",
+        b"Authorization: Basic YWRtaW5wYXNzd29yZA==\r\n",
+        b"Authorization: Bearer nope\r\n",
+        b"Authorization: Digest x\r\n",
+        basic("admin", "passwor"),
+        basic("admi", "password"),
+        basic("admin", "password "),
+    ],
+)
+def test_without_credentials_nothing_is_told(door: Door, header: bytes) -> None:
+    reply = door.send(request("GET", "/stats", headers=header))
+    assert split(reply) == [(401, b'{"error":"unauthorized"}')]
+    assert b"www-authenticate: Basic" in reply
+
+
+@pytest.mark.parametrize("path", ["/health", "/auth/setup_required", "/docs", "/openapi.json"])
+def test_what_is_open(door: Door, path: str) -> None:
+    assert split(door.send(request("GET", path, headers=b"")))[0][0] == 200
+
+
+def test_every_other_endpoint_asks(door: Door) -> None:
+    from tagcache.server.http.routes import Access
+
+    for route in door.api.routes.all:
+        path = route.path.replace("{key}", "k")
+        status, _ = split(door.send(request(route.method, path, b"{}", JSON), "10.0.0.1"))[0]
+        assert (status == 401) == (route.access is not Access.OPEN), route.path
+
+
+def test_the_machine_is_told_to_this_machine_only(door: Door) -> None:
+    assert door.call("GET", "/system", headers=b"")[0] == 200
+    assert door.call("GET", "/system", headers=b"", host="10.0.0.1")[0] == 401
+
+
+def test_authentication_can_be_switched_off() -> None:
+    door = Door(settings_with(security={"require_auth": False}))
+    assert door.call("GET", "/stats", headers=b"")[0] == 200
+
+
+def test_tokens(door: Door) -> None:
+    login = {"username": "admin", "password": "password"}
+    status, answer = door.call("POST", "/auth/login", login, headers=b"")
+    assert (status, answer["expires_in"]) == (200, 3600)
+    assert len(answer["token"]) == 48
+    assert answer["token"].isalnum()
+    bearer = f"Authorization: Bearer {answer['token']}\r\n".encode()
+    assert door.call("GET", "/stats", headers=bearer)[0] == 200
+    door.clock.advance(3599)
+    assert door.call("GET", "/stats", headers=bearer)[0] == 200
+    door.clock.advance(1)
+    assert door.call("GET", "/stats", headers=bearer)[0] == 401
+
+
+def test_a_wrong_login_is_told_and_slowed_by_address(door: Door) -> None:
+    wrong = {"username": "admin", "password": "x"}
+    for _ in range(5):
+        status, answer = door.call("POST", "/auth/login", wrong, headers=b"")
+        assert (status, answer) == (401, {"error": "invalid_credentials"})
+    assert door.call("POST", "/auth/login", wrong, headers=b"")[0] == 429
+    right = {"username": "admin", "password": "password"}
+    reply = door.send(request("POST", "/auth/login", json.dumps(right).encode(), JSON))
+    assert split(reply)[0][0] == 429
+    assert b"retry-after: 1\r\n" in reply
+    assert door.call("POST", "/auth/login", right, headers=b"", host="10.0.0.9")[0] == 200
+    door.clock.advance(2)
+    assert door.call("POST", "/auth/login", right, headers=b"")[0] == 200
+
+
+def test_a_header_that_was_verified_is_not_slowed(door: Door) -> None:
+    assert door.call("GET", "/stats")[0] == 200
+    for _ in range(20):
+        door.call("GET", "/stats", headers=basic("admin", "x"))
+    assert door.call("GET", "/stats", headers=basic("admin", "y"))[0] == 429
+    assert door.call("GET", "/stats")[0] == 200
+
+
+def test_rates_are_limited(door: Door) -> None:
+    door = Door(settings_with(security={"rate_limit_per_minute": 2}))
+    reply = door.send(GET * 3)
+    assert [status for status, _ in split(reply)] == [200, 200, 429]
+    assert b"retry-after: 30\r\n" in reply
+    assert json.loads(split(reply)[2][1])["error"] == "rate_limited"
+
+
+def test_other_origins_are_told_nothing(door: Door) -> None:
+    reply = door.send(request("GET", "/health", headers=b"Origin: http://evil.example\r\n"))
+    assert b"access-control" not in reply
+
+
+def test_the_allowed_origin_is_allowed() -> None:
+    door = Door(settings_with(server={"allowed_origin": "https://good.example"}))
+    good = b"Origin: https://good.example\r\n"
+    reply = door.send(request("GET", "/stats", headers=good))
+    assert b"access-control-allow-origin: https://good.example\r\n" in reply
+    assert b"vary: origin\r\n" in reply
+    preflight = good + b"Access-Control-Request-Method: POST\r\n"
+    reply = door.send(request("OPTIONS", "/put", headers=preflight))
+    assert reply.startswith(b"HTTP/1.1 200")
+    assert b"access-control-allow-headers: authorization, content-type\r\n" in reply
+    evil = door.send(request("GET", "/health", headers=b"Origin: https://evil.example\r\n"))
+    assert b"access-control" not in evil
+
+
+def test_what_is_loopback() -> None:
+    local = ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "unix")
+    assert all(is_loopback(each) for each in local)
+    assert not any(is_loopback(each) for each in ("10.0.0.1", "::2", "::ffff:10.0.0.1", "", "x"))
+
+
+# What the endpoints do beyond the recorded exchanges.
+
+
+def test_limits_over_http(door: Door) -> None:
+    entry = {"key": "k", "value": "v", "tags": []}
+    for change, status, error in [
+        ({"key": "k" * 1025}, 422, "key_too_long"),
+        ({"value": "v" * 1048577}, 413, "value_too_large"),
+        ({"tags": [str(n) for n in range(101)]}, 422, "too_many_tags"),
+        ({"tags": ["t" * 1025]}, 422, "tag_too_long"),
+    ]:
+        answered, answer = door.call("POST", "/put", {**entry, **change})
+        assert (answered, answer["error"]) == (status, error)
+        assert "limit" in answer["detail"]
+
+
+def test_values_that_are_not_text(door: Door) -> None:
+    door.cache.put(b"k", b"\xff\n", [b"\xfe"])
+    assert door.call("GET", "/get/k") == (200, {"value_base64": "/wo="})
+    _, item = door.call("GET", "/keys/k")
+    assert item["value_base64"] == "/wo="
+    assert "value" not in item
+    assert item["tags"] == ["\ufffd"]
+
+
+def test_a_repeated_field_is_found_however_it_is_written(door: Door) -> None:
+    for body in (
+        b'{"key":"a","value":"v","key":"b"}',
+        b'{"key":"a","value":"v","\\u006bey":"b"}',
+        b'{"key":"a","value":"{\\"key\\":1}","x":{"key":1},"key" :"b"}',
+    ):
+        reply = door.send(request("POST", "/put", body, BASIC + JSON))
+        assert split(reply)[0][0] == 422, body
+    for body in (
+        b'{"key":"key","value":"key"}',
+        b'{"key":"a","value":"v","x":{"key":1},"y":"\\"key\\""}',
+        b'{"key":"a","value":"v","x":1,"x":2}',
+    ):
+        reply = door.send(request("POST", "/put", body, BASIC + JSON))
+        assert split(reply)[0][0] == 200, body
+
+
+def test_paging(door: Door) -> None:
+    for number in range(5):
+        door.cache.put(b"k%d" % number, b"", [b"t"])
+    pages = [door.call("GET", f"/keys?limit=2&offset={n}")[1]["keys"] for n in (0, 2, 4)]
+    assert [[each["key"] for each in page] for page in pages] == [
+        ["k4", "k3"],
+        ["k2", "k1"],
+        ["k0"],
+    ]
+    _, found = door.call("POST", "/search", {"q": "k", "limit": 2, "offset": 1})
+    assert [each["key"] for each in found["keys"]] == ["k3", "k2"]
+    seen = set()
+    for offset in range(5):
+        _, found = door.call("POST", "/search", {"tag_any": ["t"], "limit": 1, "offset": offset})
+        seen.add(found["keys"][0]["key"])
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize("by", [{}, {"q": "k"}, {"tag_any": ["t"]}, {"tag_all": ["t"]}])
+def test_offsets_beyond_everything(door: Door, by: dict[str, Any]) -> None:
+    door.cache.put(b"k", b"", [b"t"])
+    for offset in (1, 2**63, 2**64 - 1):
+        body = {**by, "offset": offset, "limit": 2**64 - 1}
+        assert door.call("POST", "/search", body) == (200, {"keys": []})
+        assert door.call("GET", f"/keys?offset={offset}") == (200, {"keys": []})
+
+
+def test_long_lists_are_answered_in_slices(door: Door) -> None:
+    for number in range(1000):
+        door.cache.put(b"k%d" % number, b"", [b"t"])
+    assert len(door.call("GET", "/keys")[1]["keys"]) == 1000
+    assert len(door.call("POST", "/search", {"q": "k", "limit": 999})[1]["keys"]) == 999
+    assert len(door.call("POST", "/keys/bulk/get", {"keys": ["k1"] * 300})[1]["items"]) == 300
+
+
+def test_tags_are_listed_with_their_sizes(door: Door) -> None:
+    door.cache.put(b"1", b"abc", [b"big", b"one"])
+    door.cache.put(b"2", b"", [b"big"])
+    assert door.call("GET", "/tags")[1] == {
+        "tags": [
+            {"name": "big", "keys": 2, "bytes": 5},
+            {"name": "one", "keys": 1, "bytes": 4},
+        ]
+    }
+    assert [t["name"] for t in door.call("GET", "/tags?prefix=o")[1]["tags"]] == ["one"]
+    assert [t["name"] for t in door.call("GET", "/tags?limit=1")[1]["tags"]] == ["big"]
+    assert door.call("GET", "/tags?limit=0")[1] == {"tags": []}
+
+
+def test_connections_are_listed(door: Door) -> None:
+    (told,) = door.call("GET", "/connections")[1]["connections"]
+    assert (told["listener"], told["last_verb"], told["commands"]) == ("http", "GET", 1)
+
+
+def test_the_configuration_is_told_with_its_secrets_masked(door: Door) -> None:
+    _, told = door.call("GET", "/config")
+    knobs = {(each["section"], each["key"]): each for each in told["knobs"]}
+    assert knobs["authentication", "password"]["value"] == "********"
+    assert knobs["performance", "tcp_nodelay"] == {
+        "section": "performance",
+        "key": "tcp_nodelay",
+        "value": True,
+        "origin": "default",
+        "needs_restart": False,
+    }
+    assert knobs["server", "host"]["needs_restart"] is True
+
+
+def test_stats_leave_out_what_has_expired(door: Door) -> None:
+    door.cache.put(b"k", b"vv", [b"t"], 1000)
+    assert door.call("GET", "/stats")[1]["bytes"] == 3
+    door.clock.advance(1)
+    told = door.call("GET", "/stats")[1]
+    assert (told["items"], told["tags"], told["bytes"], told["expirations"]) == (0, 0, 0, 1)
+    assert (told["shard_count"], told["shard_items"]) == (1, [0])
+
+
+def test_the_description_names_every_route(door: Door) -> None:
+    _, document = door.call("GET", "/openapi.json", headers=b"")
+    assert document["openapi"] == "3.1.0"
+    named = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
+    assert named == {(route.method, route.path) for route in door.api.routes.all}
+
+
+def test_the_page_needs_nothing_from_elsewhere(door: Door) -> None:
+    reply = door.send(request("GET", "/docs", headers=b""))
+    assert b"content-security-policy: default-src 'none'" in reply
+    page = reply.partition(b"\r\n\r\n")[2].decode()
+    for elsewhere in ("http:", "https:", "src=", "@import", "url("):
+        assert elsewhere not in page
+    assert "/invalidate/tags" in page
