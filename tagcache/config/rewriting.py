@@ -28,11 +28,20 @@ def rewrite(path: Path, changes: Mapping[tuple[str, str], str | list[str] | None
                 config.get(section, {}).pop(key, None)
             else:
                 config.setdefault(section, {})[key] = value
+        _space_comments(config)
         _replace(path, "\n".join(config.write()) + "\n")
     except OSError as error:
         raise ConfigurationError(str(path), [f"can not be written: {error.strerror}"]) from None
     except (ConfigObjError, UnicodeDecodeError):
         raise ConfigurationError(str(path), ["can not be read, and is left alone"]) from None
+
+
+def _space_comments(config: ConfigObj) -> None:
+    """Keep the blank before a comment that follows a value; the writer would lose it."""
+    for section in (config, *(config[name] for name in config.sections)):
+        for name, comment in section.inline_comments.items():
+            if comment:
+                section.inline_comments[name] = comment.removeprefix("#").strip()
 
 
 def _replace(path: Path, text: str) -> None:

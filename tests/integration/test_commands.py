@@ -1,0 +1,381 @@
+"""The subcommands of ``tagcache`` against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagcache.config.loading import load
+from tests.integration.running import RunningServer
+
+Start = Callable[..., RunningServer]
+TAGCACHE = Path(sys.executable).with_name("tagcache")
+
+
+class Command:
+    """Runs ``tagcache`` against a server."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self.server = server
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(server.directory),
+            "TAGCACHE_URL": f"http://127.0.0.1:{server.http_port}",
+        }
+
+    def __call__(
+        self, *arguments: object, stdin: bytes = b"", **environ: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [str(TAGCACHE), *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            env={**self.environ, **environ},
+            cwd=self.server.directory,
+            timeout=60,
+        )
+
+    def json(self, *arguments: object) -> Any:
+        done = self(*arguments, "--json")
+        assert done.stderr == b""
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def command(server: RunningServer) -> Command:
+    return Command(server)
+
+
+def test_a_value_goes_in_and_comes_out_as_it_is(command: Command) -> None:
+    value = "line 1\nline 2 \u00e9\t".encode()
+    assert command("put", "a key/with?odd%chars", "-", "--tags", "t,u", stdin=value).returncode == 0
+    done = command("get", "key", "a key/with?odd%chars")
+    assert (done.returncode, done.stdout, done.stderr) == (0, value, b"")
+    found = command.json("get", "key", "a key/with?odd%chars")
+    assert found["tags"] == ["t", "u"]
+    assert command("get", "key", "nope").returncode == 1
+    assert command("put", "k", "-", stdin=b"\xff").returncode == 2
+
+
+def test_bytes_that_are_not_text_come_out_too(command: Command) -> None:
+    command.server.ask(b"PUT\tk\t-\t-\t\xff\x00\xfe")
+    assert command("get", "key", "k").stdout == b"\xff\x00\xfe"
+
+
+def test_storing_with_a_time_to_live(command: Command) -> None:
+    assert command.json("put", "k", "v", "--ttl-ms", 60000) == {"ok": True, "ttl_ms": 60000}
+    assert 0 < command.json("get", "key", "k")["ttl_ms"] <= 60000
+    assert command("put", "k", "v", "--ttl-ms", -1).returncode == 2
+
+
+def test_add_and_counting(command: Command) -> None:
+    assert command("add", "k", "5").returncode == 0
+    assert command("add", "k", "6").returncode == 1
+    assert command("increment", "k").stdout == b"6\n"
+    assert command("decrement", "k", "--by", 10).stdout == b"-4\n"
+    command("put", "text", "abc")
+    done = command("increment", "text")
+    assert (done.returncode, done.stderr) == (1, b"tagcache: value is not an integer\n")
+
+
+def test_tags(command: Command) -> None:
+    for key, tags in (("1", "a"), ("2", "a,b"), ("3", "b"), ("4", "c d/\u00e9")):
+        command("put", key, "v", "--tags", tags)
+    assert sorted(command("get", "tag", "a").stdout.split()) == [b"1", b"2"]
+    assert command("get", "tag", "c d/\u00e9").stdout == b"4\n"
+    assert command("get", "tag", "nope").returncode == 1
+    found = command.json("search", "--tag", "a", "--tag", "b", "--all")
+    assert [each["key"] for each in found] == ["2"]
+    assert len(command("search", "--tag", "a", "--tag", "b").stdout.splitlines()) == 3
+    assert command("search", "1").stdout == b"1\t-\ta\n"
+    assert len(command.json("search", "--limit", 2, "--offset", 1)) == 2
+    assert command("search", "x", "--tag", "y").returncode == 2
+    assert command("flush", "tag", "a", "b", "--all").stdout == b"1\n"
+    assert command("flush", "tag", "a", "b").stdout == b"2\n"
+    assert command("flush", "tag", "a").returncode == 1
+
+
+def test_flushing(command: Command) -> None:
+    for key in "123":
+        command("put", key, "v")
+    assert command("flush", "key", "1", "nope").stdout == b"1\n"
+    assert command("flush", "key", "1").returncode == 1
+    done = command("flush", "all", stdin=b"n\n")
+    assert done.returncode == 1
+    assert b"Remove every entry?" in done.stderr
+    assert command("get", "key", "2").returncode == 0
+    assert command("flush", "all", stdin=b"y\n").stdout == b"2\n"
+    assert command.json("flush", "all", "--yes") == {"count": 0}
+
+
+def test_looking_at_the_server(command: Command) -> None:
+    command("put", "k", "v", "--tags", "a,b")
+    assert command("health").stdout == b"ok\n"
+    assert command.json("stats")["puts"] == 1
+    lines = command("stats", "--watch", "0.1", "--count", "2").stdout.splitlines()
+    assert lines.count(b"items\t1") == 2
+    status = command.json("status")
+    assert (status["items"], status["tags"], status["connections"]) == (1, 2, 1)
+    assert b"items\t1\n" in command("status").stdout
+    with command.server.connect() as client:
+        client.ask(b"PING")
+        row = command("clients").stdout.splitlines()[0].split(b"\t")
+        assert (row[1], row[5], row[8], row[9]) == (b"cache", b"1", b"PING", b"as asked")
+        assert command.json("clients")[0]["socket_options"]["tcp_nodelay"]["effective"] is True
+
+
+def test_options_that_are_not_as_asked_are_marked(start: Start) -> None:
+    command = Command(start({"performance": {"send_buffer_bytes": 1_073_741_823}}))
+    assert b"(asked:1073741823)" in command("clients").stdout
+
+
+def test_who_is_let_in(command: Command) -> None:
+    for wrong in (
+        ("--password", "x", "stats"),
+        ("-u", "x", "stats"),
+        ("-t", "x", "stats"),
+    ):
+        done = command(*wrong)
+        assert (done.returncode, done.stdout) == (3, b"")
+        assert done.stderr.count(b"\n") == 1
+    assert command("stats", TAGCACHE_PASSWORD="x").returncode == 3
+    login = {"username": "admin", "password": "password"}
+    from tests.integration.test_http_server import Door
+
+    token = Door(command.server)("POST", "/auth/login", login)[1]["token"]
+    assert command("--password", "x", "-t", token, "stats").returncode == 0
+    assert command("--password", "x", "stats", TAGCACHE_TOKEN=token).returncode == 0
+    assert command("--password", "x", "health").returncode == 0
+
+
+def test_a_server_that_is_not_there(command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = command("--port", port, "health", TAGCACHE_URL="")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert done.stderr == (
+        f"tagcache: http://127.0.0.1:{port} can not be reached: Connection refused\n".encode()
+    )
+    done = command("--url", f"http://127.0.0.1:{command.server.port}", "health")
+    assert done.returncode == 4
+    assert command("--url", "nonsense", "health").returncode == 2
+
+
+def test_usage(command: Command) -> None:
+    assert command("put", "k").returncode == 2
+    assert command("nonsense").returncode == 2
+
+
+def test_a_limit_is_told_in_a_line(command: Command) -> None:
+    done = command("put", "k" * 2000, "v")
+    assert done.returncode == 1
+    assert done.stderr == b"tagcache: key too long: the key has 2000 bytes, the limit is 1024\n"
+
+
+def test_changing_the_password(command: Command) -> None:
+    done = command("change-password", stdin=b"new\nnew\n")
+    assert done.returncode == 0, done.stderr
+    assert b"new\n" not in done.stdout
+    assert command("stats").returncode == 3
+    assert command("stats", TAGCACHE_PASSWORD="new").returncode == 0
+    assert "scrypt$" in command.server.config.read_text()
+    done = command("reset-credentials", "--yes", TAGCACHE_PASSWORD="new")
+    assert done.returncode == 0, done.stderr
+    assert command("stats").returncode == 0
+
+
+def on_a_terminal(command: Command, *arguments: str) -> str:
+    """What is printed where standard output is a terminal."""
+    leader, follower = pty.openpty()
+    done = subprocess.Popen(
+        [str(TAGCACHE), *arguments],
+        stdout=follower,
+        stderr=follower,
+        env={**command.environ, "TERM": "xterm"},
+    )
+    done.wait(60)
+    os.close(follower)
+    text = b""
+    while True:
+        try:
+            data = os.read(leader, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        text += data
+    os.close(leader)
+    return text.decode()
+
+
+def test_tables_and_colour_are_for_terminals(command: Command) -> None:
+    command("put", "k", "v")
+    shown = on_a_terminal(command, "search")
+    assert "\x1b[1m" in shown
+    assert "ttl ms" in shown
+    piped = command("search").stdout
+    assert b"\x1b" not in piped
+    assert b"ttl ms" not in piped
+    assert on_a_terminal(command, "get", "key", "k") == "v\r\n"
+    assert command("get", "key", "k").stdout == b"v"
+
+
+def test_completion(command: Command) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert b"_TAGCACHE_COMPLETE" in command("completion", shell).stdout
+    done = command(_TAGCACHE_COMPLETE="bash_complete", COMP_WORDS="tagcache inc", COMP_CWORD="1")
+    assert b"increment" in done.stdout
+
+
+def test_restart_says_how(command: Command) -> None:
+    assert b"systemctl restart tagcache" in command("restart").stdout
+
+
+# The configuration file.
+
+
+def test_showing_and_changing_the_file(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("# kept\n[server]\ntcp_port = 5 # five\n[authentication]\npassword = secret\n")
+    shown = command("config", "show", "-c", path).stdout
+    assert b"server.tcp_port\t5\tfile\n" in shown
+    assert b"secret" not in shown
+    assert {"knob": "server.tcp_port", "value": "5", "origin": "file"} in command.json(
+        "config", "show", "-c", path
+    )
+    assert command("config", "get", "server.tcp_port", "-c", path).stdout == b"5\n"
+    assert command("config", "get", "authentication.password", "-c", path).stdout == b"********\n"
+    assert command("config", "get", "server.nope", "-c", path).returncode == 2
+
+    assert command("config", "set", "cache.max_key_length", "77", "-c", path).returncode == 0
+    assert command("config", "set", "security.allowed_ips", "10.0.0.0/8, ::1", "-c", path)
+    assert command("config", "set", "authentication.password", "a,#b", "-c", path)
+    settings = load(path, {}).settings
+    assert settings.cache.max_key_length == 77
+    assert len(settings.security.allowed_ips) == 2
+    assert settings.authentication.password == "a,#b"
+    assert path.read_text().startswith("# kept\n")
+    assert "tcp_port = 5 # five" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    before = path.read_text()
+    done = command("config", "set", "cache.max_key_length", "many", "-c", path)
+    assert (done.returncode, path.read_text()) == (1, before)
+    assert b"cache.max_key_length" in done.stderr
+    assert command("config", "reset", "cache.max_key_length", "-c", path).returncode == 0
+    assert load(path, {}).settings.cache.max_key_length == 1024
+    assert command("config", "reset", "-c", path, stdin=b"n\n").returncode == 1
+    assert command("config", "reset", "--yes", "-c", path).returncode == 0
+    assert load(path, {}).settings == load(None, {}).settings
+    assert path.read_text().startswith("# kept\n")
+
+
+def test_where_the_file_is(command: Command) -> None:
+    done = command("config", "path")
+    assert done.stdout.decode().strip() == str(command.server.config)
+    command.server.config.unlink()
+    done = command("config", "path")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b".config/tagcache/tagcache.conf" in done.stderr
+    assert command("config", "set", "server.tcp_port", "5").returncode == 0
+    assert b".config/tagcache/tagcache.conf" in command("config", "path").stdout
+
+
+TOML = """
+[server]
+http_port = 8081
+tcp_port = 1985
+num_shards = 8
+allowed_origin = "https://a, b # c"
+
+[performance]
+tcp_nodelay = false
+tcp_keepalive_seconds = 100
+
+[security]
+allowed_ips = ["127.0.0.1", "10.0.0.0/8"]
+
+[logging]
+format = "json"
+rotation = "daily"
+
+[tls]
+cert = "x"
+"""
+
+
+def test_importing_the_references_configuration(command: Command, tmp_path: Path) -> None:
+    source = tmp_path / "tagcache.toml"
+    source.write_text(TOML)
+    target = tmp_path / "ours.conf"
+    done = command("import-toml", source, "--output", target)
+    assert done.returncode == 0, done.stderr
+    assert b"logging.rotation" in done.stderr
+    assert b"tls.cert" in done.stderr
+    settings = load(target, {}).settings
+    assert (settings.server.http_port, settings.server.tcp_port) == ("8081", "1985")
+    assert settings.server.allowed_origin == "https://a, b # c"
+    assert settings.performance.tcp_nodelay is False
+    assert settings.performance.tcp_keepalive_seconds == 100
+    assert len(settings.security.allowed_ips) == 2
+    assert settings.logging.format == "json"
+    assert command("import-toml", source, "--output", target).returncode == 1
+    assert command("import-toml", source).stdout.decode() == target.read_text()
+    source.write_text("[server]\ntcp_port = 99999999\n")
+    assert command("import-toml", source).returncode == 1
+    source.write_text("not toml")
+    assert command("import-toml", source).returncode == 1
+
+
+# The load test.
+
+
+def test_bench_checks_what_it_is_answered(command: Command) -> None:
+    for mode in ("get", "put", "mix"):
+        told = command.json(
+            *("bench", "--mode", mode, "--duration", "0.3", "--conns", "4", "--keys", "50"),
+            *("--pipeline", "8", "--tcp-port", command.server.port),
+        )
+        assert told["operations"] > 0
+        assert told["errors"] == 0
+        assert 0 < told["p50_ms"] <= told["p99_ms"] <= told["max_ms"]
+
+
+def test_bench_tells_of_wrong_replies_and_dead_servers(start: Start) -> None:
+    command = Command(start({"cache": {"max_value_length": 5}}))
+    done = command("bench", "--duration", "0.2", "--tcp-port", command.server.port)
+    assert done.returncode == 1
+    assert b"does not store" in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = command("bench", "--tcp-port", port)
+    assert (done.returncode, done.stdout) == (4, b"")
+
+
+def test_bench_counts_replies_that_are_wrong(start: Start) -> None:
+    command = Command(start({"security": {"rate_limit_per_minute": 300}}))
+    done = command(
+        *("bench", "--mode", "get", "--duration", "0.3", "--keys", "50", "--json"),
+        *("--tcp-port", command.server.port),
+    )
+    assert done.returncode == 1
+    assert b"rate_limited" in done.stderr
+    assert json.loads(done.stdout)["errors"] > 0
+
+
+def test_bench_authenticates(start: Start) -> None:
+    command = Command(start({"security": {"require_tcp_auth": "true"}}))
+    told = command.json("bench", "--duration", "0.2", "--tcp-port", command.server.port)
+    assert told["errors"] == 0
+    done = command("--password", "x", "bench", "--tcp-port", command.server.port)
+    assert done.returncode == 1
+    assert b"auth_failed" in done.stderr

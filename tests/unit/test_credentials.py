@@ -1,0 +1,223 @@
+"""Passwords at rest, the file they are in, tokens, throttling and rates."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from tagcache.config.loading import Origin, load
+from tagcache.config.rewriting import rewrite
+from tagcache.errors import ConfigurationError, CredentialsFixed
+from tagcache.server.passwords import check_hash, hash_password, is_hash, matches
+from tagcache.server.rates import Rates
+from tagcache.server.seldom import Seldom
+from tagcache.server.throttle import LONGEST_PAUSE_SECONDS, Throttle
+from tagcache.server.tokens import MOST_TOKENS, Tokens
+from tests.helpers import credentials_of, settings_with
+
+
+@settings(max_examples=5)
+@given(st.text(max_size=50))
+def test_a_hash_matches_its_password_only(password: str) -> None:
+    stored = hash_password(password, secrets.token_bytes)
+    assert is_hash(stored)
+    assert not (password and password in stored)
+    check_hash(stored)
+    assert matches(stored, password.encode())
+    assert not matches(stored, password.encode() + b" ")
+
+
+def test_the_same_password_has_another_hash_each_time() -> None:
+    assert hash_password("x", secrets.token_bytes) != hash_password("x", secrets.token_bytes)
+
+
+def test_a_plain_password_matches_itself() -> None:
+    assert matches("plain", b"plain")
+    assert not matches("plain", b"Plain")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "scrypt$",
+        "scrypt$1$2$3$4",
+        "scrypt$x$8$1$AAAA$AAAA",
+        "scrypt$16383$8$1$AAAA$AAAA",
+        "scrypt$1073741824$8$1$AAAA$AAAA",
+        "scrypt$16384$0$1$AAAA$AAAA",
+        "scrypt$16384$8$1$AAAA$",
+        "scrypt$16384$8$1$A$AAAA",
+    ],
+)
+def test_hashes_that_can_not_be_used(stored: str) -> None:
+    with pytest.raises(ValueError, match="scrypt hash"):
+        check_hash(stored)
+
+
+def test_rewriting_keeps_everything_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text(
+        "# head\n\n[server] # the server\n# the port\ntcp_port = 5 # five\nhost = '::1'\n"
+        "\n[authentication]\npassword = old\n# tail\n"
+    )
+    rewrite(path, {("authentication", "password"): "new, #1", ("cache", "max_key_length"): "7"})
+    text = path.read_text()
+    for line in ("# head", "[server] # the server", "# the port", "tcp_port = 5 # five", "# tail"):
+        assert line in text.splitlines(), line
+    assert load(path, {}).settings.authentication.password == "new, #1"
+    assert load(path, {}).settings.cache.max_key_length == 7
+    rewrite(path, {("authentication", "password"): None, ("cache", "nothing"): None})
+    assert "new, #1" not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_rewriting_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("[server]\ntcp_port = 5\n")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ConfigurationError, match="No space left on device"):
+        rewrite(path, {("server", "tcp_port"): "6"})
+    assert path.read_text() == "[server]\ntcp_port = 5\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_can_not_be_read_is_not_rewritten(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    for content in (b"[server\n", b"\xff"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigurationError, match="left alone"):
+            rewrite(path, {("server", "tcp_port"): "6"})
+        assert path.read_bytes() == content
+
+
+def test_rewriting_follows_a_link(tmp_path: Path) -> None:
+    real = tmp_path / "real.conf"
+    real.write_text("[server]\ntcp_port = 5\n")
+    link = tmp_path / "link.conf"
+    link.symlink_to(real)
+    rewrite(link, {("server", "tcp_port"): "6"})
+    assert link.is_symlink()
+    assert load(real, {}).settings.server.tcp_port == "6"
+
+
+def result(deferred: Deferred[object]) -> object:
+    found: list[object] = []
+    deferred.addBoth(found.append)
+    return found[0]
+
+
+def test_changing_the_password_voids_tokens_and_remembered_headers(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("")
+    store = credentials_of(settings_with(), Clock().seconds, path)
+    header = b"Basic YWRtaW46cGFzc3dvcmQ="
+    token = store.issue_token().encode()
+    assert store.known_header(header) is None
+    assert result(store.verify_header(header, "1.2.3.4")) is True
+    assert store.known_header(header) is True
+    assert store.is_default()
+    result(store.change_password("new"))
+    assert store.known_header(header) is None
+    assert result(store.verify_header(header, "1.2.3.4")) is False
+    assert not store.accepts_token(token)
+    assert not store.is_default()
+    assert result(store.verify(b"admin", b"new", "1.2.3.4")) is True
+    assert is_hash(load(path, {}).settings.authentication.password)
+
+
+def test_a_plain_password_in_the_file_is_warned_about(tmp_path: Path) -> None:
+    for password, origin, count in (
+        ("plain", Origin.FILE, 1),
+        ("plain", Origin.ENVIRONMENT, 0),
+        ("plain", Origin.DEFAULT, 0),
+        (hash_password("x", secrets.token_bytes), Origin.FILE, 0),
+    ):
+        with capturedLogs() as events:
+            credentials_of(
+                settings_with(authentication={"password": password}),
+                Clock().seconds,
+                tmp_path / "a.conf",
+                origin,
+            )
+        assert len([e for e in events if "plain text" in e["log_format"]]) == count
+
+
+def test_what_the_environment_sets_can_not_be_changed(tmp_path: Path) -> None:
+    store = credentials_of(
+        settings_with(), Clock().seconds, tmp_path / "a.conf", Origin.ENVIRONMENT
+    )
+    with pytest.raises(CredentialsFixed, match="TAGCACHE_PASSWORD"):
+        store.change_password("new")
+    with pytest.raises(CredentialsFixed):
+        store.reset()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_new_settings_void_tokens_only_if_credentials_changed() -> None:
+    store = credentials_of(settings_with(), Clock().seconds)
+    token = store.issue_token().encode()
+    store.configure(settings_with(authentication={"token_lifetime_seconds": 5}))
+    assert store.accepts_token(token)
+    assert store.token_lifetime == 5
+    store.configure(settings_with(authentication={"username": "other"}))
+    assert not store.accepts_token(token)
+
+
+def test_tokens_are_bounded_and_the_oldest_goes() -> None:
+    tokens = Tokens(100, Clock().seconds, secrets.choice)
+    first = tokens.issue().encode()
+    second = tokens.issue().encode()
+    for _ in range(MOST_TOKENS - 1):
+        tokens.issue()
+    assert not tokens.is_valid(first)
+    assert tokens.is_valid(second)
+
+
+def test_pauses_grow_are_bounded_and_forgotten() -> None:
+    clock = Clock()
+    throttle = Throttle(clock.seconds)
+    pauses = []
+    for _ in range(12):
+        throttle.failed("a")
+        pauses.append(throttle.pause("a"))
+        clock.advance(throttle.pause("a"))
+    assert pauses == [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS]
+    assert throttle.pause("b") == 0
+    clock.advance(301)
+    throttle.failed("a")
+    assert throttle.pause("a") == 0
+    throttle.succeeded("a")
+    throttle.succeeded("never seen")
+
+
+def test_a_bucket_refills_evenly() -> None:
+    clock = Clock()
+    rates = Rates(settings_with(security={"rate_limit_per_minute": 60}), clock.seconds)
+    assert [rates.take("a") for _ in range(60)] == [0] * 60
+    assert rates.take("a") == pytest.approx(1)
+    assert rates.take("b") == 0
+    clock.advance(2)
+    assert [rates.take("a") > 0 for _ in range(3)] == [False, False, True]
+    rates.configure(settings_with())
+    assert not rates.limited
+    assert rates.take("a") == 0
+
+
+def test_seldom_says_how_much_was_left_unsaid() -> None:
+    clock = Clock()
+    seldom = Seldom(10, clock.seconds)
+    assert [seldom.now() for _ in range(4)] == ["", None, None, None]
+    clock.advance(10)
+    assert seldom.now() == " (3 more since the last such line)"
