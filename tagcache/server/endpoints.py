@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from tagcache.server.seldom import Seldom
 from tagcache.server.sockopts import ListenOptions
+from tagcache.server.uvloop_transport import server_transport
 
 log = Logger(namespace="tagcache.listener")
 
@@ -143,6 +144,7 @@ class _OutOfDescriptors:
 
 class _Port(tcp.Port):
     options: ListenOptions
+    transport = staticmethod(server_transport)  # type: ignore[assignment]  # any callable will do
     _logger = Logger(namespace="tagcache.listener", observer=_OutOfDescriptors())
 
     def createInternetSocket(self) -> socket.socket:
