@@ -118,6 +118,8 @@ def parse_ttl(field: bytes) -> int | None:
     """
     if field in (b"-", b""):
         return None
+    if len(field) < 19 and field.isdigit():
+        return int(field) or None
     match = _TTL.fullmatch(field)
     if match is None or (ttl_ms := int(match[1])) > UINT64_MAX:
         raise InvalidArgument("invalid_ttl")
@@ -158,7 +160,7 @@ def value(content: bytes) -> bytes:
     """Return the reply that carries a value; an error where a line can not hold it."""
     if b"\n" in content:
         return NOT_REPRESENTABLE
-    return b"VALUE\t%b\n" % content
+    return b"VALUE\t" + content + b"\n"
 
 
 def integer(number: int) -> bytes:

@@ -268,17 +268,19 @@ class MemoryCache:
     def _store(self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl_ms: int | None) -> None:
         now = self._monotonic()
         old = self._entries.get(key)
+        tags_stay = False
         if old is not None:
             if old.expires <= now:
                 self._expirations += 1
-            self._remove(key, old)
+            tags_stay = old.tags is tags
+            self._remove(key, old, tags_stay)
         if ttl_ms is None:
             expires, bucket = NEVER, None
         else:
             expires = now + ttl_ms / 1000
             bucket = self._expiry.schedule(key, expires, now)
         self._entries[key] = Entry(value, tags, ttl_ms, expires, int(self._wall() * 1000), bucket)
-        if tags:
+        if tags and not tags_stay:
             self._tags.add(key, tags)
         self._bytes += len(key) + len(value)
         self._puts += 1
@@ -302,10 +304,13 @@ class MemoryCache:
         self._remove(key, entry)
         self._expirations += 1
 
-    def _remove(self, key: bytes, entry: Entry) -> None:
-        """The one way out of the cache, whatever the reason."""
+    def _remove(self, key: bytes, entry: Entry, tags_stay: bool = False) -> None:
+        """The one way out of the cache, whatever the reason.
+
+        ``tags_stay``: the entry that takes its place at once carries the same tags.
+        """
         del self._entries[key]
-        if entry.tags:
+        if entry.tags and not tags_stay:
             self._tags.discard(key, entry.tags)
         if entry.bucket is not None:
             entry.bucket.discard(key)

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from tagcache.server.seldom import Seldom
 from tagcache.server.sockopts import ListenOptions
-from tagcache.server.uvloop_transport import server_transport
+from tagcache.server.transports import server_transport
 
 log = Logger(namespace="tagcache.listener")
 

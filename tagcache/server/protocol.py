@@ -116,8 +116,8 @@ class CacheProtocol(ServedProtocol):
             fields = line.split(b"\t", 4)
             verb = fields[0]
             verbs = self._verbs  # which a command before may have changed
-            command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
             try:
+                command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
                 reply = command(self, fields)
             except CommandError as error:
                 reply = wire.error(error.code)

@@ -275,9 +275,9 @@ def test_a_command_that_fails_is_logged_and_answered_without_detail(server: Serv
     def fail(key: bytes) -> bytes:
         raise RuntimeError("secret detail")
 
-    server.cache.get = fail  # type: ignore[method-assign]
+    server.cache.invalidate_tag = fail  # type: ignore[method-assign,assignment]
     with capturedLogs() as events:
-        assert server.ask(b"GET\tk\nPING\n") == b"ERR internal_error\nPONG\n"
+        assert server.ask(b"INV_TAG\tk\nPING\n") == b"ERR internal_error\nPONG\n"
     failures = [event for event in events if "log_failure" in event]
     assert len(failures) == 1
     assert failures[0]["log_failure"].check(RuntimeError)

@@ -138,7 +138,7 @@ class Api:
         if value is None:
             return _MISS
         try:
-            return Response(200, b'{"value":%b}' % orjson.dumps(value.decode()))
+            return Response(200, b'{"value":' + orjson.dumps(value.decode()) + b"}")
         except UnicodeDecodeError:
             return json_response({"value_base64": base64.b64encode(value).decode()})
 

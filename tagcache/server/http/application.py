@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -39,6 +40,7 @@ _JSON_TYPE = re.compile(rb"application/(?:json|[^\s;/]+\+json)\s*(?:;.*)?", re.I
 _UNAUTHORIZED = failure(
     401, "unauthorized", headers=b'www-authenticate: Basic realm="TagCache", charset="UTF-8"\r\n'
 )
+_NOTHING: dict[str, Any] = {}
 _NOT_FOUND = failure(404, "not_found", "there is no such path")
 
 
@@ -64,29 +66,31 @@ class HttpApplication:
         self.max_body_bytes = settings.server.max_body_bytes
 
     def answer(self, request: Request) -> Response | Deferred[Response]:
-        found = self._route(request)
-        if isinstance(found, Response):
-            return found
-        route, raw_key = found
-        refusal = self._rate(request)
-        if refusal is not None:
-            return refusal
-        allowed = self._admitted(route, request)
-        if isinstance(allowed, bool):
-            if not allowed:
-                return self._unauthorized(request)
+        methods, raw_key = self._routes.find(request.path)
+        route = methods.get(request.method) if methods is not None else None
+        if route is None:
+            return self._no_route(methods, request)
+        if self._rates.limited:
+            refusal = self._rate(request)
+            if refusal is not None:
+                return refusal
+        allowed = self._admitted_at_once(route, request)
+        if allowed:
             return self._call(route, raw_key, request)
-        return allowed.addCallback(
+        if allowed is not None:
+            return self._unauthorized(request)
+        header = request.headers[b"authorization"]
+        return self._credentials.verify_header(header, request.peer).addCallback(
             lambda right: (
                 self._call(route, raw_key, request) if right else self._unauthorized(request)
             )
         )
 
     def objection(self, request: Request) -> Response | None:
-        found = self._route(request)
-        if isinstance(found, Response):
-            return found
-        route, raw_key = found
+        methods, raw_key = self._routes.find(request.path)
+        route = methods.get(request.method) if methods is not None else None
+        if route is None:
+            return self._no_route(methods, request)
         allowed = self._admitted_at_once(route, request)
         if allowed is None:
             return None  # has to be looked into; then the body comes first
@@ -114,13 +118,10 @@ class HttpApplication:
                 )
         return lines
 
-    def _route(self, request: Request) -> tuple[Route, bytes] | Response:
-        methods, raw_key = self._routes.find(request.path)
+    def _no_route(self, methods: dict[bytes, Route] | None, request: Request) -> Response:
+        """Return the answer where the path, or the method for it, is not known."""
         if methods is None:
             return _NOT_FOUND
-        route = methods.get(request.method)
-        if route is not None:
-            return route, raw_key
         allow = b"allow: " + b",".join(methods) + b"\r\n"
         if request.method == b"OPTIONS":
             return Response(200, b"", headers=allow)
@@ -143,13 +144,6 @@ class HttpApplication:
             return False
         return self._credentials.known_header(header)
 
-    def _admitted(self, route: Route, request: Request) -> bool | Deferred[bool]:
-        allowed = self._admitted_at_once(route, request)
-        if allowed is None:
-            header = request.headers[b"authorization"]
-            return self._credentials.verify_header(header, request.peer)
-        return allowed
-
     def _unauthorized(self, request: Request) -> Response:
         pause = self._credentials.throttle.pause(request.peer)
         return too_many_failures(pause) if pause else _UNAUTHORIZED
@@ -158,10 +152,15 @@ class HttpApplication:
         self, route: Route, raw_key: bytes, request: Request
     ) -> Response | Deferred[Response]:
         try:
-            key, query = self._path_and_query(route, raw_key, request)
+            if route.query or b"%" in raw_key:
+                key, query = self._path_and_query(route, raw_key, request)
+            else:
+                key, query = raw_key.decode(), _NOTHING
+        except UnicodeDecodeError:
+            return failure(400, "bad_request", "the key in the path is not UTF-8")
         except InvalidField as error:
             return failure(400, "bad_request", str(error))
-        body = {}
+        body = _NOTHING
         if route.body is not None:
             wrong_type = self._content_type(route, request)
             if wrong_type is not None:
@@ -192,7 +191,7 @@ class HttpApplication:
         key = ""
         if raw_key:
             try:
-                key = unquote_to_bytes(raw_key).decode() if b"%" in raw_key else raw_key.decode()
+                key = unquote_to_bytes(raw_key).decode()
             except UnicodeDecodeError:
                 raise InvalidField("the key in the path is not UTF-8") from None
         query = {}

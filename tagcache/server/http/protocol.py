@@ -49,11 +49,17 @@ class HttpProtocol(ServedProtocol):
         # True once nothing more is read as a request.
         self._ending = False
         self._farewell = b""
+        # The request that is coming in.
         self._started: float | None = None
         self._request: Request | None = None
+        self._target = b""
         self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._in_head = True
         self._body: list[bytes] = []
-        self._begin()
+        self._body_bytes = 0
+        self._message_bytes = 0
+        self._now = 0.0
 
     @property
     def waits_for_request(self) -> bool:
@@ -73,8 +79,11 @@ class HttpProtocol(ServedProtocol):
     def dataReceived(self, data: bytes) -> None:
         if self._ending:
             return
-        self.received(len(data))
-        self._message_bytes += len(data)
+        size = len(data)
+        connection = self.connection
+        connection.bytes_in += size
+        connection.last_active = self._now = self._monotonic()
+        self._message_bytes += size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -88,9 +97,12 @@ class HttpProtocol(ServedProtocol):
                 else:
                     self._refuse(failure(400, "bad_request", str(error) or "not HTTP"))
         else:
-            self._check_size()
-        self._flush()
-        self.count_drained(len(data))
+            if self._started is not None:
+                self._check_size()
+        if self._answers:
+            self._flush()
+        if self._unread is not None:
+            self.count_drained(size)
 
     def end(self) -> None:
         if not self._ending:
@@ -108,8 +120,12 @@ class HttpProtocol(ServedProtocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        self._begin()
-        self._started = self._monotonic()
+        self._target = b""
+        self._headers = {}
+        self._head_bytes = 0
+        self._in_head = True
+        self._request = None
+        self._started = self._now
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -118,9 +134,6 @@ class HttpProtocol(ServedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
-        self._header_count += 1
-        if self._header_count > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
-            raise _Refused(_HEAD_TOO_LARGE)
         name = name.lower()
         if name == b"authorization" and name in self._headers:
             raise _Refused(failure(400, "bad_request", "authorization is given twice"))
@@ -128,25 +141,35 @@ class HttpProtocol(ServedProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        headers = self._headers
+        if len(headers) > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+            raise _Refused(_HEAD_TOO_LARGE)
         parser = self._parser
         path, _, query = self._target.partition(b"?")
         self._request = request = Request(
-            parser.get_method(), path, query, self._headers, self.connection.host
+            parser.get_method(),
+            path,
+            query,
+            headers,
+            self.connection.host,
+            b"",
+            parser.should_keep_alive(),
         )
-        request.keep_alive = parser.should_keep_alive()
-        length = self._headers.get(b"content-length")
+        length = headers.get(b"content-length")
         if length is not None and int(length) > self._application.max_body_bytes:
             raise _Refused(self._application.objection(request) or self._too_large())
-        expected = self._headers.get(b"expect")
-        if expected is not None:
-            if expected.lower() != b"100-continue":
-                raise _Refused(failure(417, "expectation_failed", "only 100-continue is known"))
-            objection = self._application.objection(request)
-            if objection is not None:
-                raise _Refused(objection)
-            if self._pending is None and not self._requests:
-                self._answers.append(_CONTINUE)
-                self._flush()
+        if b"expect" in headers:
+            self._expect(request, headers[b"expect"])
+
+    def _expect(self, request: Request, expected: bytes) -> None:
+        if expected.lower() != b"100-continue":
+            raise _Refused(failure(417, "expectation_failed", "only 100-continue is known"))
+        objection = self._application.objection(request)
+        if objection is not None:
+            raise _Refused(objection)
+        if self._pending is None and not self._requests:
+            self._answers.append(_CONTINUE)
+            self._flush()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -159,8 +182,10 @@ class HttpProtocol(ServedProtocol):
         self._started = None
         if request is None or self._ending:
             return
-        request.body = b"".join(self._body)
-        self._body = []
+        if self._body:
+            request.body = b"".join(self._body)
+            self._body = []
+            self._body_bytes = 0
         self._message_bytes = 0
         if self._pending is None:
             self._answer(request)
@@ -169,23 +194,12 @@ class HttpProtocol(ServedProtocol):
 
     # How requests are answered.
 
-    def _begin(self) -> None:
-        self._target = b""
-        self._headers = {}
-        self._header_count = 0
-        self._head_bytes = 0
-        self._body = []
-        self._body_bytes = 0
-        self._message_bytes = 0
-        self._in_head = True
-        self._request = None
-
     def _objection(self) -> Response | None:
         return self._application.objection(self._request) if self._request else None
 
     def _check_size(self) -> None:
         """Bound what the parser itself may hold: header lines and chunk lines without an end."""
-        if self._started is None or self._ending:
+        if self._ending:
             return
         if self._in_head:
             if self._message_bytes > MAX_HEAD_BYTES + MAX_TARGET_BYTES:
@@ -207,7 +221,11 @@ class HttpProtocol(ServedProtocol):
             log.failure("{method} from {peer} failed", method=request.method, peer=request.peer)
             response = _INTERNAL_ERROR
         if isinstance(response, Response):
-            self._respond(request, response)
+            if request.keep_alive and not self._ending:
+                lines = self._application.header_lines(request)
+                self._answers.append(response.encode(request.method == b"HEAD", False, lines))
+            else:
+                self._respond(request, response)
             return
         settled: list[Response] = []
         awaited = response
@@ -247,11 +265,8 @@ class HttpProtocol(ServedProtocol):
 
     def _respond(self, request: Request, response: Response) -> None:
         close = not request.keep_alive or self._ending
-        self._answers.append(
-            response.encode(
-                request.method == b"HEAD", close, self._application.header_lines(request)
-            )
-        )
+        lines = self._application.header_lines(request)
+        self._answers.append(response.encode(request.method == b"HEAD", close, lines))
         if not request.keep_alive:
             self._requests.clear()
             self.end()
@@ -274,9 +289,10 @@ class HttpProtocol(ServedProtocol):
             self._farewell = refusal
 
     def _flush(self) -> None:
-        if self._answers:
-            data = b"".join(self._answers)
-            self._answers.clear()
+        answers = self._answers
+        if answers:
+            data = answers[0] if len(answers) == 1 else b"".join(answers)
+            answers.clear()
             self.send(data)
 
 

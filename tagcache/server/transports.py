@@ -1,8 +1,9 @@
-"""Connections carried by uvloop's own transport, under Twisted's asyncio reactor.
+"""The transports of accepted connections: a short way from the socket and back.
 
-What costs most of a small request is the way from the socket to ``dataReceived`` and back;
-uvloop's is about half as long as the reactor's. Accepting stays Twisted's, so that listening
-sockets and their options are the same with every reactor.
+That way is what costs most of a small request. Under Twisted's asyncio reactor on uvloop's
+loop, uvloop's own transport carries the connection, in about half the time; under the other
+reactors data goes out at once where nothing waits, instead of in the next turn. Accepting stays
+Twisted's, so that listening sockets and their options are the same with every reactor.
 """
 
 from __future__ import annotations
@@ -31,8 +32,27 @@ def server_transport(
     except RuntimeError:
         loop = None
     if loop is None or not type(loop).__module__.startswith("uvloop"):
-        return tcp.Server(sock, protocol, client, port, session, reactor)
+        return EagerServer(sock, protocol, client, port, session, reactor)
     return UvloopTransport(sock, protocol, client, loop)
+
+
+class EagerServer(tcp.Server):
+    """Twisted's own transport, but for that it sends at once where nothing waits."""
+
+    def write(self, data: bytes) -> None:
+        if (
+            self.connected
+            and not self._writeDisconnected
+            and not self._tempDataBuffer
+            and not self.dataBuffer
+        ):
+            sent = self.writeSomeData(data)
+            if type(sent) is int and sent > 0:
+                if sent == len(data):
+                    return
+                data = data[sent:]
+            # What can not be sent now is, or fails, when the reactor tries.
+        super().write(data)
 
 
 @implementer(ITCPTransport)
