@@ -59,6 +59,7 @@ class Credentials:
         self._stored = authentication.password
         self._key = random_bytes(32)
         self._verified: set[bytes] = set()
+        self._seen: dict[int, bytes] = {}
         if not is_hash(self._stored) and configuration.origins[_PASSWORD] is Origin.FILE:
             log.warn(
                 "{path} holds the password in plain text; `tagcache change-password` (or any "
@@ -108,8 +109,14 @@ class Credentials:
 
     def known_header(self, header: bytes) -> bool | None:
         """Check an ``Authorization`` header as far as that costs nothing; None: not known yet."""
+        if self._seen.get(id(header)) is header:
+            return True
         if header[:6] == b"Basic ":
             if self._digest(header) in self._verified:
+                # A connection that repeats its head brings the very same object again.
+                if len(self._seen) >= _MOST_VERIFIED:
+                    self._seen.clear()
+                self._seen[id(header)] = header
                 return True
             return None if _basic(header) is not None else False
         return header[:7] == b"Bearer " and self._tokens.is_valid(header[7:])
@@ -175,6 +182,7 @@ class Credentials:
         self._username = username
         self._stored = stored
         self._verified.clear()
+        self._seen.clear()
         self._tokens.revoke_all()
 
     def _digest(self, header: bytes) -> bytes:
@@ -184,6 +192,7 @@ class Credentials:
         if right:
             if len(self._verified) >= _MOST_VERIFIED:
                 self._verified.clear()
+                self._seen.clear()
             self._verified.add(digest)
         return right
 

@@ -164,6 +164,69 @@ def test_the_same_answers_however_the_stream_is_cut(places: list[int]) -> None:
     assert bodies[3] == b'{"value":"w"}'
 
 
+def test_a_head_that_comes_again_is_answered_the_same(door: Door) -> None:
+    door.cache.put(b"a", b"1")
+    door.cache.put(b"b?", b"2")
+    protocol, transport = door.connect()
+
+    def ask(data: bytes) -> list[tuple[int, bytes]]:
+        transport.clear()
+        protocol.dataReceived(data)
+        return split(transport.value())
+
+    assert ask(request("GET", "/get/a")) == [(200, b'{"value":"1"}')]
+    head = request("GET", "/get/a").partition(b"\r\n")[2].replace(b"Content-Length: 0\r\n", b"")
+    for _ in range(2):
+        assert ask(b"GET /get/a HTTP/1.1\r\n" + head) == [(200, b'{"value":"1"}')]
+    parse = protocol._parser
+    protocol._parser = None  # from here on nothing is parsed
+    assert ask(b"GET /get/b%3F?x=1 HTTP/1.1\r\n" + head) == [(200, b'{"value":"2"}')]
+    assert ask(b"GET /nope HTTP/1.1\r\n" + head)[0][0] == 404
+    assert ask(b"GET /keys-by-tag?tag=t HTTP/1.1\r\n" + head) == [(200, b'{"keys":[]}')]
+    protocol._parser = parse
+    # Whatever is not just the same is parsed.
+    assert ask(b"GET /get/a HTTP/1.1\r\nX: y\r\n" + head)[0][0] == 200
+    assert ask(b"GET /get/a HTTP/1.1\r\n" + head.replace(BASIC, b""))[0][0] == 401
+    assert ask(b"GET /get/a HTTP/1.1\r\n" + head)[0][0] == 200
+    assert ask(b"HEAD /get/a HTTP/1.1\r\n" + head).pop() == (200, b"")
+    assert ask(b"GET /get/a HTTP/1.1\r\n" + head)[0][0] == 200
+    assert len(ask((b"GET /get/a HTTP/1.1\r\n" + head) * 2)) == 2
+    assert ask(b"GET /get/a HTTP/1.1\r\n" + head)[0][0] == 200
+    assert ask(b"G\0T /get/a HTTP/1.1\r\n" + head)[0][0] == 400
+
+
+def test_a_head_that_comes_again_still_needs_the_password(door: Door) -> None:
+    protocol, transport = door.connect()
+    plain = b"GET /get/a HTTP/1.1\r\nHost: x\r\n" + BASIC + b"\r\n"
+    for _ in range(2):
+        protocol.dataReceived(plain)
+    door.credentials.configure(settings_with(authentication={"password": "other"}))
+    transport.clear()
+    protocol.dataReceived(plain)
+    assert split(transport.value())[0][0] == 401
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"GET /get/k", b"GET /health", b"GET /nope", b"HEAD /get/k"]),
+            st.sampled_from([b"", BASIC, b"X: 1\r\n", BASIC + b"Content-Length: 0\r\n"]),
+        ),
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_one_by_one_or_all_at_once(sent: list[tuple[bytes, bytes]], at_once: bool) -> None:
+    """However requests are put together, each gets the status that it gets alone."""
+    requests = [line + b" HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n" for line, head in sent]
+    alone = [int(Door().send(each)[9:12]) for each in requests]
+    protocol, transport = Door().connect()
+    for data in [b"".join(requests)] if at_once else requests:
+        protocol.dataReceived(data)
+    statuses = [int(part[:3]) for part in transport.value().split(b"HTTP/1.1 ")[1:]]
+    assert statuses == alone
+
+
 def test_head_has_the_head_of_get_and_no_body(door: Door) -> None:
     door.cache.put(b"k", b"value")
     reply = door.send(request("HEAD", "/get/k"))

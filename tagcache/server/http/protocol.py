@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import Protocol
 
@@ -16,6 +17,10 @@ from tagcache.server.serving import ServedProtocol, ServingFactory
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
+_GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
+_NOT_REPEATED = frozenset(
+    (b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")
+)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = Logger(namespace="tagcache.http")
@@ -60,6 +65,8 @@ class HttpProtocol(ServedProtocol):
         self._body_bytes = 0
         self._message_bytes = 0
         self._now = 0.0
+        # The header lines of the last request, with the empty one, if they may come again.
+        self._repeated_head = b""
 
     @property
     def waits_for_request(self) -> bool:
@@ -83,6 +90,11 @@ class HttpProtocol(ServedProtocol):
         connection = self.connection
         connection.bytes_in += size
         connection.last_active = self._now = self._monotonic()
+        if self._repeated_head and self._started is None and self._pending is None:
+            line, _, head = data.partition(b"\r\n")
+            if head == self._repeated_head and (match := _GET_LINE.fullmatch(line)):
+                self._answer_repeated(match[1], match[2])
+                return
         self._message_bytes += size
         try:
             self._parser.feed_data(data)
@@ -99,6 +111,8 @@ class HttpProtocol(ServedProtocol):
         else:
             if self._started is not None:
                 self._check_size()
+            else:
+                self._note_head(data)
         if self._answers:
             self._flush()
         if self._unread is not None:
@@ -193,6 +207,34 @@ class HttpProtocol(ServedProtocol):
             self._requests.append(request)
 
     # How requests are answered.
+
+    def _note_head(self, data: bytes) -> None:
+        """Remember the head of a request that came alone, if the next may repeat it.
+
+        A client on a kept connection sends the same header lines again and again. Those that
+        the parser has accepted once, of a GET without a body, need not be parsed again: then
+        only the request line differs.
+        """
+        request = self._request
+        self._repeated_head = b""
+        if (
+            request is not None
+            and request.method == b"GET"
+            and request.keep_alive
+            and not request.body
+            and data.startswith(b"GET /")
+            and data.find(b"\r\n\r\n") == len(data) - 4
+            and _NOT_REPEATED.isdisjoint(request.headers)
+        ):
+            self._repeated_head = data.partition(b"\r\n")[2]
+
+    def _answer_repeated(self, path: bytes, query: bytes | None) -> None:
+        self._answer(
+            Request(b"GET", path, query or b"", self._headers, self.connection.host, b"", True)
+        )
+        self._flush()
+        if self._unread is not None:
+            self.count_drained(self._unread)
 
     def _objection(self) -> Response | None:
         return self._application.objection(self._request) if self._request else None
