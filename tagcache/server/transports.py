@@ -99,8 +99,8 @@ class UvloopTransport:
         if self._aborting:
             transport.abort()
             return
-        if not self._reading:
-            transport.pause_reading()
+        # uvloop starts to read right after this, and polls only after what is called soon.
+        self._loop.call_soon(self._pause_if_asked)
         for data in self._early:
             transport.write(data)
         self._early.clear()
@@ -110,10 +110,15 @@ class UvloopTransport:
             self._half_close()
         self._close_if_done()
 
+    def _pause_if_asked(self) -> None:
+        if not self._reading and not self._transport.is_closing():
+            self._transport.pause_reading()
+
     def _lost(self, error: BaseException | None) -> None:
         if not self.connected:
             return
         self.connected = False
+        self.write = _ignore  # type: ignore[method-assign]
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
@@ -158,7 +163,7 @@ class UvloopTransport:
         if self._transport.is_closing():
             return
         self._transport.write_eof()
-        self.write = lambda data: None  # type: ignore[method-assign]
+        self.write = _ignore  # type: ignore[method-assign]
         self._tell_when_flushed()
 
     def _tell_when_flushed(self) -> None:
@@ -266,6 +271,10 @@ class _Bridge:
         if closeable is not None:
             closeable.readConnectionLost()
         return closeable is not None
+
+
+def _ignore(data: bytes) -> None:
+    """Write to where nobody reads any more."""
 
 
 def _address(address: tuple[Any, ...]) -> IPv4Address | IPv6Address:
