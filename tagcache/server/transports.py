@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
@@ -74,6 +75,7 @@ class UvloopTransport:
         self._client = client
         self._transport: Any = None
         self._early: list[bytes] = []
+        self._unread: list[bytes] = []
         self._producer: Any = None
         self._streaming = True
         self._full = False
@@ -83,7 +85,7 @@ class UvloopTransport:
         self._task = loop.create_task(self._attach())
 
     async def _attach(self) -> None:
-        bridge: Any = _Bridge(self)
+        bridge: Any = _Bridge(self, self._early_data)
         # uvloop switches no-delay on, whatever it was.
         nodelay = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         try:
@@ -99,8 +101,7 @@ class UvloopTransport:
         if self._aborting:
             transport.abort()
             return
-        # uvloop starts to read right after this, and polls only after what is called soon.
-        self._loop.call_soon(self._pause_if_asked)
+        self._loop.call_soon(self._settle)
         for data in self._early:
             transport.write(data)
         self._early.clear()
@@ -110,9 +111,18 @@ class UvloopTransport:
             self._half_close()
         self._close_if_done()
 
-    def _pause_if_asked(self) -> None:
-        if not self._reading and not self._transport.is_closing():
-            self._transport.pause_reading()
+    def _settle(self) -> None:
+        """Take the short way for data; uvloop has begun to read by now, asked or not."""
+        if not self._transport.is_closing():
+            if not self._reading:
+                self._transport.pause_reading()
+            self._transport.set_protocol(_Bridge(self, self.protocol.dataReceived))
+
+    def _early_data(self, data: bytes) -> None:
+        if self._reading:
+            self.protocol.dataReceived(data)
+        else:
+            self._unread.append(data)
 
     def _lost(self, error: BaseException | None) -> None:
         if not self.connected:
@@ -194,6 +204,10 @@ class UvloopTransport:
     def resumeProducing(self) -> None:
         if not self._reading and not self.disconnecting:
             self._reading = True
+            while self._unread and self._reading:
+                self.protocol.dataReceived(self._unread.pop(0))
+            if not self._reading:
+                return
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -258,9 +272,9 @@ class UvloopTransport:
 class _Bridge:
     """What uvloop takes for an asyncio protocol; most of it goes straight to the Twisted one."""
 
-    def __init__(self, transport: UvloopTransport) -> None:
+    def __init__(self, transport: UvloopTransport, data_received: Callable[[bytes], None]) -> None:
         self._protocol = transport.protocol
-        self.data_received = transport.protocol.dataReceived
+        self.data_received = data_received
         self.connection_made = transport._attached
         self.connection_lost = transport._lost
         self.pause_writing = transport._pause_writing
