@@ -58,6 +58,12 @@ class IntegerOverflow(CommandError):
     code = "integer overflow"
 
 
+class AnswerTooLarge(CommandError):
+    """The answer would have more bytes than the server puts together for one request."""
+
+    code = "answer_too_large"
+
+
 class InvalidArgument(CommandError):
     """A field of a request is missing or can not be read; ``code`` names which."""
 
@@ -93,7 +99,7 @@ class ConfigurationError(TagCacheError):
 
 
 class CredentialsFixed(TagCacheError):
-    """The credentials can not be changed, because the environment sets them."""
+    """The credentials can not be changed: the environment sets them, or someone else just did."""
 
 
 class ListenError(TagCacheError):

@@ -65,11 +65,11 @@ class ICache(Interface):
     def keys_by_tag(tag: bytes) -> list[bytes]:
         """Return the keys of the entries that carry the tag, in no particular order."""
 
-    def keys_by_any(tags: Collection[bytes]) -> list[bytes]:
-        """Return the keys of the entries that carry at least one of the tags."""
+    def scan_any(tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
+        """Yield the entries that carry at least one of the tags, each once; see ``scan``."""
 
-    def keys_by_all(tags: Collection[bytes]) -> list[bytes]:
-        """Return the keys of the entries that carry all of the tags; none for no tags."""
+    def scan_all(tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
+        """Yield the entries that carry all of the tags; none for no tags. See ``scan``."""
 
     def newest(offset: int, limit: int) -> list[tuple[bytes, Entry]]:
         """Return at most ``limit`` entries, the last stored first, after skipping ``offset``."""

@@ -46,6 +46,12 @@ class Api:
     ) -> Any:
         """Return the JSON that the server answers; raises Failed for anything but a 200."""
         parts = urlsplit(self.url)
+        try:
+            parts.port  # noqa: B018 - looked at for what it raises
+        except ValueError as error:
+            raise click.UsageError(f"{self.url}: {error}") from None
+        if self.token and not (self.token.isascii() and self.token.isprintable()):
+            raise click.UsageError("the token holds characters that no token has")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise click.UsageError(f"{self.url} is not an http:// or https:// URL")
         given = {name: value for name, value in (query or {}).items() if value is not None}
@@ -53,7 +59,7 @@ class Api:
         headers = {"Authorization": self._authorization(), "Accept": "application/json"}
         content = None
         if body is not None:
-            content = json.dumps(body).encode()
+            content = _encode(json.dumps(body, ensure_ascii=False))
             headers["Content-Type"] = "application/json"
         if parts.scheme == "https":
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
@@ -88,7 +94,14 @@ class Api:
 
 def segment(key: str) -> str:
     """Return a key as one segment of a path."""
-    return quote(key, safe="")
+    return quote(_encode(key), safe="")
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("keys, tags and values must be UTF-8 text") from None
 
 
 def _refuse(status: int, answer: Any) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tagcache.cli.api import NOT_REACHABLE, Failed
+from tagcache.cli.api import NOT_AUTHORISED, NOT_REACHABLE, Failed
 from tagcache.cli.output import json_option, print_json, print_rows
 
 _VALUE = b"x" * 100
@@ -58,7 +58,7 @@ def bench(
     Exit code 1 if any reply was wrong.
     """
     api = context.obj
-    credentials = (api.username, api.password)
+    credentials = (api.token,) if api.token else (api.username, api.password)
     result = asyncio.run(
         _run(_Load(mode, keys, pipeline, tcp_host, tcp_port, credentials), conns, duration)
     )
@@ -74,7 +74,7 @@ class _Load:
     pipeline: int
     host: str
     port: int
-    credentials: tuple[str, str]
+    credentials: tuple[str, ...]
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
@@ -83,13 +83,14 @@ class _Load:
                 writer.write(b"PING\n")
                 answer = await reader.readline()
                 if answer == b"ERR auth_required\n":
-                    user, password = self.credentials
-                    writer.write(f"AUTH\t{user}\t{password}\n".encode())
+                    writer.write(("\t".join(("AUTH", *self.credentials)) + "\n").encode())
                     answer = await reader.readline()
         except (OSError, TimeoutError) as error:
             why = getattr(error, "strerror", None) or "it does not answer"
             where = f"{self.host}:{self.port}"
             raise Failed(f"{where} can not be reached: {why}", NOT_REACHABLE) from None
+        if answer == b"ERR auth_failed\n":
+            raise Failed("the server says: ERR auth_failed", NOT_AUTHORISED)
         if answer not in (b"PONG\n", b"OK\n"):
             raise Failed(f"the server says: {answer.decode('latin-1').strip() or 'nothing'}")
         return reader, writer

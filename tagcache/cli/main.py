@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 import tagcache
@@ -19,7 +20,7 @@ from tagcache.config.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
 @click.version_option(tagcache.__version__, prog_name="tagcache")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the server is.")
 @click.option("--port", "-p", type=click.IntRange(1, 65535), default=8080, show_default=True)
-@click.option("--url", envvar="TAGCACHE_URL", help="Instead of --host and --port.")
+@click.option("--url", envvar="TAGCACHE_URL", metavar="URL", help="Instead of --host and --port.")
 @click.option("--username", "-u", envvar="TAGCACHE_USERNAME", default=DEFAULT_USERNAME)
 @click.option("--password", envvar="TAGCACHE_PASSWORD", default=DEFAULT_PASSWORD)
 @click.option("--token", "-t", envvar="TAGCACHE_TOKEN", help="Instead of user and password.")
@@ -40,7 +41,19 @@ def main(
     4 not reachable.
     """
     at = f"[{host}]" if ":" in host else host
-    context.obj = Api(url or f"http://{at}:{port}", username, password, token)
+    if url is None or (_is_from_environment(context, "url") and _is_typed(context, "host", "port")):
+        url = f"http://{at}:{port}"
+    if _is_from_environment(context, "token") and _is_typed(context, "username", "password"):
+        token = None
+    context.obj = Api(url, username, password, token)
+
+
+def _is_from_environment(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+
+
+def _is_typed(context: click.Context, *names: str) -> bool:
+    return any(context.get_parameter_source(n) is ParameterSource.COMMANDLINE for n in names)
 
 
 @main.command()

@@ -17,7 +17,12 @@ def _totals(stats: dict[str, Any]) -> list[tuple[str, Any]]:
 
 @click.command()
 @click.option(
-    "--watch", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Print again and again."
+    "--watch",
+    type=click.FloatRange(min=0.1),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Print again and again, every two seconds if none are given.",
 )
 @click.option("--count", type=click.IntRange(min=1), help="With --watch: how often.")
 @json_option

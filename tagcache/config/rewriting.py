@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from configobj import ConfigObj, ConfigObjError
 
+from tagcache.config.passwords import hash_password, is_hash
 from tagcache.errors import ConfigurationError
 
 
@@ -17,8 +19,9 @@ def rewrite(path: Path, changes: Mapping[tuple[str, str], str | list[str] | None
     """Set each (section, key) to its value, or remove it where that is None.
 
     Comments and order stay, the file ends up readable by its owner only, and at no moment is
-    there half a file: a new one is written, synced and renamed into place. A missing file is
-    created, with the folders on the way. Raises ConfigurationError if that can not be done.
+    there half a file: a new one is written, synced and renamed into place. A plain password is
+    replaced by its hash. A missing file is created, with the folders on the way. Raises
+    ConfigurationError if that can not be done.
     """
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
@@ -28,12 +31,20 @@ def rewrite(path: Path, changes: Mapping[tuple[str, str], str | list[str] | None
                 config.get(section, {}).pop(key, None)
             else:
                 config.setdefault(section, {})[key] = value
+        _hash_password(config)
         _space_comments(config)
         _replace(path, "\n".join(config.write()) + "\n")
     except OSError as error:
         raise ConfigurationError(str(path), [f"can not be written: {error.strerror}"]) from None
     except (ConfigObjError, UnicodeDecodeError):
         raise ConfigurationError(str(path), ["can not be read, and is left alone"]) from None
+
+
+def _hash_password(config: ConfigObj) -> None:
+    """Put the hash of a plain password in its place."""
+    plain = config.get("authentication", {}).get("password")
+    if isinstance(plain, str) and plain and not is_hash(plain):
+        config["authentication"]["password"] = hash_password(plain, secrets.token_bytes)
 
 
 def _space_comments(config: ConfigObj) -> None:

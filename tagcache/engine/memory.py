@@ -153,13 +153,24 @@ class MemoryCache:
         return self._invalidate(keys)
 
     def keys_by_tag(self, tag: bytes) -> list[bytes]:
-        return self._live(self._tags.keys(tag))
+        now = self._monotonic()
+        entries = self._entries
+        return [key for key in self._tags.keys(tag) if entries[key].expires > now]
 
-    def keys_by_any(self, tags: Collection[bytes]) -> list[bytes]:
-        return self._live(self._tags.any(tags))
+    def scan_any(self, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
+        seen: set[bytes] = set()
+        for tag in dict.fromkeys(tags):
+            for item in self._scan_keys(list(self._tags.keys(tag)), (tag,)):
+                if item is None or item[0] in seen:
+                    yield None
+                else:
+                    seen.add(item[0])
+                    yield item
 
-    def keys_by_all(self, tags: Collection[bytes]) -> list[bytes]:
-        return self._live(self._tags.all(tags))
+    def scan_all(self, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
+        if tags:
+            smallest = min((self._tags.keys(tag) for tag in tags), key=len)
+            yield from self._scan_keys(list(smallest), tags)
 
     def newest(self, offset: int, limit: int) -> list[tuple[bytes, Entry]]:
         # Storing appends to the dictionary, also where it overwrites: it is in order of age.
@@ -226,10 +237,20 @@ class MemoryCache:
         self._settle()
         return nlargest(count, self._tags.sizes(), key=lambda item: item[1])
 
-    def _live(self, keys: Iterable[bytes]) -> list[bytes]:
-        now = self._monotonic()
-        entries = self._entries
-        return [key for key in keys if entries[key].expires > now]
+    def _scan_keys(
+        self, keys: list[bytes], tags: Collection[bytes]
+    ) -> Iterator[tuple[bytes, Entry] | None]:
+        """Yield those of ``keys`` that are there and carry all of ``tags``; None for others."""
+        for key in keys:
+            entry = self._entries.get(key)
+            if (
+                entry is not None
+                and entry.expires > self._monotonic()
+                and all(tag in entry.tags for tag in tags)
+            ):
+                yield key, entry
+            else:
+                yield None
 
     def _settle(self) -> None:
         """Reclaim all that has expired up to now, so that the totals are exact."""

@@ -15,14 +15,16 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from tagcache.config.loading import Configuration, Origin
+from tagcache.config.passwords import hash_password, is_hash, matches
 from tagcache.config.rewriting import rewrite
 from tagcache.config.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME, Settings
 from tagcache.errors import CredentialsFixed
-from tagcache.server.passwords import hash_password, is_hash, matches
 from tagcache.server.throttle import Throttle
 from tagcache.server.tokens import Tokens
 
 _MOST_VERIFIED = 1000
+_MOST_CHECKED = 64
+_MOST_CHECKED_OF_ADDRESS = 4
 _ALPHABET = string.ascii_letters + string.digits
 _USERNAME = ("authentication", "username")
 _PASSWORD = ("authentication", "password")
@@ -60,6 +62,9 @@ class Credentials:
         self._key = random_bytes(32)
         self._verified: set[bytes] = set()
         self._seen: dict[int, bytes] = {}
+        self._checking: dict[tuple[str, bytes], list[Any]] = {}
+        self._generation = 0
+        self._is_default = matches(self._stored, DEFAULT_PASSWORD.encode())
         if not is_hash(self._stored) and configuration.origins[_PASSWORD] is Origin.FILE:
             log.warn(
                 "{path} holds the password in plain text; `tagcache change-password` (or any "
@@ -77,42 +82,77 @@ class Credentials:
         authentication = settings.authentication
         self._tokens.lifetime = authentication.token_lifetime_seconds
         if (authentication.username, authentication.password) != (self._username, self._stored):
-            self._use(authentication.username, authentication.password)
+            stored = authentication.password
+            self._use(authentication.username, stored, stored == DEFAULT_PASSWORD)
+            if is_hash(stored):
+                self._in_thread(matches, stored, DEFAULT_PASSWORD.encode()).addCallback(
+                    self._note_default, self._generation
+                )
+
+    def _note_default(self, is_default: bool, generation: int) -> None:
+        if generation == self._generation:
+            self._is_default = is_default
 
     def is_default(self) -> bool:
-        """Whether the default password stands. A hash is not looked into here."""
-        return self._stored == DEFAULT_PASSWORD
+        """Whether the default password stands, plain or as a hash."""
+        return self._is_default
 
     def verify(self, username: bytes, password: bytes, address: str) -> Deferred[bool]:
-        """Say whether both are right; while ``address`` has to pause, nothing is right."""
+        """Say whether both are right; while ``address`` has to pause, nothing is right.
+
+        Equal questions share one answer, and only so many different ones are looked into at
+        once: a guess must not be had for less by asking many at a time.
+        """
         if self.throttle.pause(address):
             return succeed(False)
-        name_is_right = secrets.compare_digest(username, self._username.encode())
         stored = self._stored
-        if is_hash(stored):
+        if not is_hash(stored):
+            right = matches(stored, password)
+            return succeed(self._conclude(right, username, stored, address))
+        question = (address, self._digest(b"%d:" % len(username) + username + password))
+        waiting = self._checking.get(question)
+        if waiting is None:
+            of_address = sum(1 for each in self._checking if each[0] == address)
+            if of_address >= _MOST_CHECKED_OF_ADDRESS or len(self._checking) >= _MOST_CHECKED:
+                return succeed(False)
+            waiting = self._checking[question] = []
             checked = self._in_thread(matches, stored, password)
-        else:
-            checked = succeed(matches(stored, password))
+            checked.addCallback(self._conclude, username, stored, address)
+            checked.addBoth(self._answer, question)
+        if question not in self._checking:
+            return succeed(waiting[0])  # it was answered at once
+        answer: Deferred[bool] = Deferred()
+        waiting.append(answer)
+        return answer
 
-        def conclude(password_is_right: bool) -> bool:
-            # What was changed meanwhile does not count any more.
-            right = name_is_right and password_is_right and stored == self._stored
-            if right:
-                self.throttle.succeeded(address)
-            else:
-                # While the address has to pause, no more of these come.
-                log.warn("authentication from {address} failed", address=address)
-                self.throttle.failed(address)
-            return right
+    def _conclude(self, right: bool, username: bytes, stored: str, address: str) -> bool:
+        # Both are always compared; what was changed meanwhile does not count any more.
+        name_is_right = secrets.compare_digest(username, self._username.encode())
+        if right and name_is_right and stored == self._stored:
+            self.throttle.succeeded(address)
+            return True
+        # While the address has to pause, no more of these come.
+        log.warn("authentication from {address} failed", address=address)
+        self.throttle.failed(address)
+        return False
 
-        return checked.addCallback(conclude)
+    def _answer(self, outcome: Any, question: tuple[str, bytes]) -> None:
+        waiting = self._checking.pop(question)
+        if not waiting:
+            waiting.append(outcome)
+        for each in waiting:
+            if isinstance(each, Deferred):
+                each.callback(outcome)
 
-    def known_header(self, header: bytes) -> bool | None:
-        """Check an ``Authorization`` header as far as that costs nothing; None: not known yet."""
+    def known_header(self, header: bytes, address: str) -> bool | None:
+        """Check an ``Authorization`` header as far as that costs nothing; None: not known yet.
+
+        A header is known only where it was right before: from the same address.
+        """
         if self._seen.get(id(header)) is header:
             return True
         if header[:6] == b"Basic ":
-            if self._digest(header) in self._verified:
+            if self._digest(header, address) in self._verified:
                 # A connection that repeats its head brings the very same object again.
                 if len(self._seen) >= _MOST_VERIFIED:
                     self._seen.clear()
@@ -127,7 +167,7 @@ class Credentials:
         if pair is None:
             return succeed(False)
         checked = self.verify(*pair, address)
-        return checked.addCallback(self._remember, self._digest(header))
+        return checked.addCallback(self._remember, self._digest(header, address))
 
     def accepts_token(self, token: bytes) -> bool:
         """Say whether a token is valid."""
@@ -154,14 +194,17 @@ class Credentials:
     def reset(self) -> None:
         """Go back to the default user and password, in the file too. Raises as the above."""
         self._persist({_USERNAME: None, _PASSWORD: None})
-        self._use(DEFAULT_USERNAME, DEFAULT_PASSWORD)
+        self._use(DEFAULT_USERNAME, DEFAULT_PASSWORD, True)
 
     def _change(self, username: str, password: str) -> Deferred[None]:
         self._check_not_fixed()
+        generation = self._generation
 
         def store(hashed: str) -> None:
+            if generation != self._generation:
+                raise CredentialsFixed("the credentials were changed by someone else meanwhile")
             self._persist({_USERNAME: username, _PASSWORD: hashed})
-            self._use(username, hashed)
+            self._use(username, hashed, password == DEFAULT_PASSWORD)
 
         return self._in_thread(hash_password, password, self._random_bytes).addCallback(store)
 
@@ -178,15 +221,19 @@ class Credentials:
         rewrite(self._path, changes)
         log.info("credentials changed, and written to {path}", path=str(self._path))
 
-    def _use(self, username: str, stored: str) -> None:
+    def _use(self, username: str, stored: str, is_default: bool) -> None:
+        self._generation += 1
+        self._is_default = is_default
         self._username = username
         self._stored = stored
         self._verified.clear()
         self._seen.clear()
         self._tokens.revoke_all()
 
-    def _digest(self, header: bytes) -> bytes:
-        return blake2b(header, key=self._key, digest_size=32).digest()
+    def _digest(self, text: bytes, address: str = "") -> bytes:
+        keyed = blake2b(text, key=self._key, digest_size=32)
+        keyed.update(b"\0" + address.encode())
+        return keyed.digest()
 
     def _remember(self, right: bool, digest: bytes) -> bool:
         if right:

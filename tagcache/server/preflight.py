@@ -11,10 +11,10 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from tagcache.config.loading import Configuration
+from tagcache.config.passwords import check_hash, is_hash, matches
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import ConfigurationError
 from tagcache.server.endpoints import Target, description, targets
-from tagcache.server.passwords import check_hash, is_hash, matches
 
 log = Logger(namespace="tagcache.start")
 

@@ -29,6 +29,8 @@ from tagcache.server.sockopts import socket_of
 # How long a connection that we close is still read from, so that what the client is sending
 # does not reset it before the last replies have arrived.
 LINGER_SECONDS = 1.0
+# How long a client may take to read its last replies.
+FAREWELL_SECONDS = 60.0
 
 log = Logger(namespace="tagcache.serving")
 
@@ -70,7 +72,8 @@ class ServedProtocol(Protocol):
         self.finished = False
         self._monotonic = factory.listener.connections.monotonic
         self._read_ended = False
-        self._linger: IDelayedCall | None = None
+        # Ends the patience with a client that has to go.
+        self._patience: IDelayedCall | None = None
         # How much of what had arrived when draining began is still to be read.
         self._unread: int | None = None
 
@@ -135,6 +138,7 @@ class ServedProtocol(Protocol):
         if farewell:
             self.send(farewell)
         self._replies.finish()
+        self._wait_no_longer_than(FAREWELL_SECONDS)
         idle = self._monotonic() - self.connection.last_active > LINGER_SECONDS
         if self._read_ended or idle or ISSLTransport.providedBy(self.transport):
             self.transport.loseConnection()
@@ -150,15 +154,22 @@ class ServedProtocol(Protocol):
 
     def writeConnectionLost(self) -> None:
         # The last reply is on its way, and the peer told that no more come.
-        self._linger = self.factory.reactor.callLater(LINGER_SECONDS, self.connection.abort)
+        self._wait_no_longer_than(LINGER_SECONDS)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
+        self._stop_waiting()
         self.finished = True
         self.gone()
         self.factory.listener.closed(self.connection)
         self.factory.lost(self)
+
+    def _wait_no_longer_than(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._patience = self.factory.reactor.callLater(seconds, self.connection.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
 
     def _overflow(self) -> None:
         log.warn(

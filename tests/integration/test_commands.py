@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tagcache.config.loading import load
+from tagcache.config.passwords import matches
 from tests.integration.running import RunningServer
 
 Start = Callable[..., RunningServer]
@@ -153,7 +154,7 @@ def test_who_is_let_in(command: Command) -> None:
 
     token = Door(command.server)("POST", "/auth/login", login)[1]["token"]
     assert command("--password", "x", "-t", token, "stats").returncode == 0
-    assert command("--password", "x", "stats", TAGCACHE_TOKEN=token).returncode == 0
+    assert command("stats", TAGCACHE_PASSWORD="x", TAGCACHE_TOKEN=token).returncode == 0
     assert command("--password", "x", "health").returncode == 0
 
 
@@ -168,6 +169,21 @@ def test_a_server_that_is_not_there(command: Command) -> None:
     done = command("--url", f"http://127.0.0.1:{command.server.port}", "health")
     assert done.returncode == 4
     assert command("--url", "nonsense", "health").returncode == 2
+    assert command("--url", "http://h:abc", "health").returncode == 2
+    assert command("--token", "a\nb", "health").returncode == 2
+    done = subprocess.run(
+        [str(TAGCACHE).encode(), b"get", b"key", b"\xff"],
+        capture_output=True,
+        env=command.environ,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
+
+
+def test_what_is_typed_goes_before_the_environment(command: Command) -> None:
+    port = command.server.http_port
+    assert command("--port", port, "health", TAGCACHE_URL="http://127.0.0.1:1").returncode == 0
+    assert command("stats", TAGCACHE_TOKEN="x").returncode == 3
+    assert command("-u", "admin", "stats", TAGCACHE_TOKEN="x").returncode == 0
 
 
 def test_usage(command: Command) -> None:
@@ -262,7 +278,8 @@ def test_showing_and_changing_the_file(command: Command, tmp_path: Path) -> None
     settings = load(path, {}).settings
     assert settings.cache.max_key_length == 77
     assert len(settings.security.allowed_ips) == 2
-    assert settings.authentication.password == "a,#b"
+    assert matches(settings.authentication.password, b"a,#b")
+    assert "secret" not in path.read_text()
     assert path.read_text().startswith("# kept\n")
     assert "tcp_port = 5 # five" in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
@@ -377,5 +394,5 @@ def test_bench_authenticates(start: Start) -> None:
     told = command.json("bench", "--duration", "0.2", "--tcp-port", command.server.port)
     assert told["errors"] == 0
     done = command("--password", "x", "bench", "--tcp-port", command.server.port)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert b"auth_failed" in done.stderr

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +16,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from tagcache.config.loading import Origin, load
+from tagcache.config.passwords import check_hash, hash_password, is_hash, matches
 from tagcache.config.rewriting import rewrite
 from tagcache.errors import ConfigurationError, CredentialsFixed
-from tagcache.server.passwords import check_hash, hash_password, is_hash, matches
+from tagcache.server.credentials import Credentials
 from tagcache.server.rates import Rates
 from tagcache.server.seldom import Seldom
 from tagcache.server.throttle import LONGEST_PAUSE_SECONDS, Throttle
@@ -29,7 +32,7 @@ from tests.helpers import credentials_of, settings_with
 def test_a_hash_matches_its_password_only(password: str) -> None:
     stored = hash_password(password, secrets.token_bytes)
     assert is_hash(stored)
-    assert not (password and password in stored)
+    assert len(password) < 4 or password not in stored
     check_hash(stored)
     assert matches(stored, password.encode())
     assert not matches(stored, password.encode() + b" ")
@@ -72,7 +75,7 @@ def test_rewriting_keeps_everything_else(tmp_path: Path) -> None:
     text = path.read_text()
     for line in ("# head", "[server] # the server", "# the port", "tcp_port = 5 # five", "# tail"):
         assert line in text.splitlines(), line
-    assert load(path, {}).settings.authentication.password == "new, #1"
+    assert matches(load(path, {}).settings.authentication.password, b"new, #1")
     assert load(path, {}).settings.cache.max_key_length == 7
     rewrite(path, {("authentication", "password"): None, ("cache", "nothing"): None})
     assert "new, #1" not in path.read_text()
@@ -112,8 +115,8 @@ def test_rewriting_follows_a_link(tmp_path: Path) -> None:
     assert load(real, {}).settings.server.tcp_port == "6"
 
 
-def result(deferred: Deferred[object]) -> object:
-    found: list[object] = []
+def result(deferred: Deferred[Any]) -> Any:
+    found: list[Any] = []
     deferred.addBoth(found.append)
     return found[0]
 
@@ -124,17 +127,96 @@ def test_changing_the_password_voids_tokens_and_remembered_headers(tmp_path: Pat
     store = credentials_of(settings_with(), Clock().seconds, path)
     header = b"Basic YWRtaW46cGFzc3dvcmQ="
     token = store.issue_token().encode()
-    assert store.known_header(header) is None
+    assert store.known_header(header, "1.2.3.4") is None
     assert result(store.verify_header(header, "1.2.3.4")) is True
-    assert store.known_header(header) is True
+    assert store.known_header(header, "1.2.3.4") is True
+    # As another object, and from another address.
+    assert store.known_header(bytes(bytearray(header)), "1.2.3.4") is True
+    assert store.known_header(bytes(bytearray(header)), "4.3.2.1") is None
     assert store.is_default()
     result(store.change_password("new"))
-    assert store.known_header(header) is None
+    assert store.known_header(header, "1.2.3.4") is None
     assert result(store.verify_header(header, "1.2.3.4")) is False
     assert not store.accepts_token(token)
     assert not store.is_default()
     assert result(store.verify(b"admin", b"new", "1.2.3.4")) is True
     assert is_hash(load(path, {}).settings.authentication.password)
+
+
+class Threads:
+    """Slow functions that run when the test says so."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[Deferred[Any], Any]] = []
+
+    def __call__(self, function: Any, *args: Any) -> Deferred[Any]:
+        self.started.append((Deferred(), lambda: function(*args)))
+        return self.started[-1][0]
+
+    def run(self, number: int = 0) -> None:
+        deferred, function = self.started.pop(number)
+        deferred.callback(function())
+
+
+def slow_store(tmp_path: Path) -> tuple[Credentials, Threads]:
+    threads = Threads()
+    hashed = hash_password("right", secrets.token_bytes)
+    configuration = replace(
+        load(None, {}), settings=settings_with(authentication={"password": hashed})
+    )
+    return Credentials(configuration, tmp_path / "a.conf", Clock().seconds, threads), threads
+
+
+def test_many_guesses_at_once_cost_no_less_than_one_by_one(tmp_path: Path) -> None:
+    store, threads = slow_store(tmp_path)
+    answers = [store.verify(b"admin", b"guess%d" % n, "a") for n in range(100)]
+    assert len(threads.started) == 4
+    assert sum(answer.called for answer in answers) == 96
+    elsewhere = store.verify(b"admin", b"right", "b")
+    threads.run(4)
+    assert result(elsewhere) is True
+    while threads.started:
+        threads.run()
+    assert [result(answer) for answer in answers] == [False] * 100
+
+
+def test_equal_questions_share_an_answer(tmp_path: Path) -> None:
+    store, threads = slow_store(tmp_path)
+    answers = [store.verify(b"admin", b"right", "a") for _ in range(50)]
+    assert len(threads.started) == 1
+    threads.run()
+    assert [result(answer) for answer in answers] == [True] * 50
+    wrong = [store.verify(b"admin", b"wrong", "a") for _ in range(50)]
+    threads.run()
+    assert [result(answer) for answer in wrong] == [False] * 50
+    assert store.throttle.pause("a") == 0
+
+
+def test_of_two_changes_at_once_one_wins_and_the_other_is_told(tmp_path: Path) -> None:
+    store, threads = slow_store(tmp_path)
+    rotated = store.rotate()
+    changed = store.change_password("other")
+    threads.run()
+    username, password = result(rotated)
+    threads.run()
+    failure = result(changed)
+    assert failure.check(CredentialsFixed)
+    right = store.verify(username.encode(), password.encode(), "a")
+    threads.run()
+    assert result(right) is True
+
+
+def test_the_default_password_is_known_as_a_hash_too(tmp_path: Path) -> None:
+    hashed = hash_password("password", secrets.token_bytes)
+    settings = settings_with(authentication={"password": hashed})
+    assert credentials_of(settings, Clock().seconds).is_default()
+    store = credentials_of(settings_with(), Clock().seconds, tmp_path / "a.conf")
+    result(store.change_password("password"))
+    assert store.is_default()
+    result(store.change_password("own"))
+    assert not store.is_default()
+    store.configure(settings)
+    assert store.is_default()
 
 
 def test_a_plain_password_in_the_file_is_warned_about(tmp_path: Path) -> None:

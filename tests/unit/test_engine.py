@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from tagcache.engine.entry import NEVER
+from tagcache.engine.entry import NEVER, Entry
 from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import (
@@ -329,14 +331,22 @@ def test_scanning_tags_adds_up_their_entries(clock: Clock, cache: MemoryCache) -
     assert sorted(item[0] for item in cache.scan_tags(b"t") if item) == [b"ta", b"tb"]
 
 
-def test_keys_by_any_and_by_all(clock: Clock, cache: MemoryCache) -> None:
+def test_scanning_by_any_and_by_all_tags(clock: Clock, cache: MemoryCache) -> None:
+    def keys(scan: Iterator[tuple[bytes, Entry] | None]) -> list[bytes]:
+        return sorted(item[0] for item in scan if item is not None)
+
     cache.put(b"1", b"", [b"x"])
     cache.put(b"2", b"", [b"x", b"y"])
     cache.put(b"3", b"", [b"x", b"y"], 10)
     clock.advance(1)
-    assert sorted(cache.keys_by_any([b"x", b"y"])) == [b"1", b"2"]
-    assert cache.keys_by_all([b"x", b"y"]) == [b"2"]
-    assert cache.keys_by_all([]) == cache.keys_by_any([]) == []
+    assert keys(cache.scan_any([b"x", b"y", b"x"])) == [b"1", b"2"]
+    assert keys(cache.scan_all([b"x", b"y"])) == [b"2"]
+    assert keys(cache.scan_all([])) == keys(cache.scan_any([])) == []
+    scan = cache.scan_any([b"x"])
+    next(scan)
+    cache.put(b"1", b"", [b"other"])
+    cache.put(b"2", b"", [b"other"])
+    assert keys(scan) == []
 
 
 def test_limits_hold_at_the_limit_and_not_beyond(cache: MemoryCache) -> None:

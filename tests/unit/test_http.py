@@ -182,8 +182,11 @@ def test_a_head_that_comes_again_is_answered_the_same(door: Door) -> None:
     protocol._parser = None  # from here on nothing is parsed
     assert ask(b"GET /get/b%3F?x=1 HTTP/1.1\r\n" + head) == [(200, b'{"value":"2"}')]
     assert ask(b"GET /nope HTTP/1.1\r\n" + head)[0][0] == 404
-    assert ask(b"GET /keys-by-tag?tag=t HTTP/1.1\r\n" + head) == [(200, b'{"keys":[]}')]
+    assert ask(b"GET /keys?limit=0 HTTP/1.1\r\n" + head) == [(200, b'{"keys":[]}')]
     protocol._parser = parse
+    assert ask(b"GET /get/" + b"k" * 9000 + b" HTTP/1.1\r\n" + head)[0][0] == 414
+    protocol, transport = door.connect()
+    assert ask(b"GET /get/a HTTP/1.1\r\n" + head)[0][0] == 200
     # Whatever is not just the same is parsed.
     assert ask(b"GET /get/a HTTP/1.1\r\nX: y\r\n" + head)[0][0] == 200
     assert ask(b"GET /get/a HTTP/1.1\r\n" + head.replace(BASIC, b""))[0][0] == 401
@@ -193,6 +196,70 @@ def test_a_head_that_comes_again_is_answered_the_same(door: Door) -> None:
     assert len(ask((b"GET /get/a HTTP/1.1\r\n" + head) * 2)) == 2
     assert ask(b"GET /get/a HTTP/1.1\r\n" + head)[0][0] == 200
     assert ask(b"G\0T /get/a HTTP/1.1\r\n" + head)[0][0] == 400
+
+
+def test_a_head_is_remembered_only_if_it_came_in_one_piece(door: Door) -> None:
+    """The end of one head must not pass for the whole of another."""
+    door.cache.put(b"a", b"secret")
+    protocol, transport = door.connect()
+    protocol.dataReceived(b"GET /get/a HTTP/1.1\r\n" + BASIC + b"X: ")
+    protocol.dataReceived(b"GET /y HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert split(transport.value())[0][0] == 200
+    transport.clear()
+    protocol.dataReceived(b"GET /get/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert split(transport.value())[0][0] == 401
+
+
+def test_trailers_are_not_headers(door: Door) -> None:
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    reply = door.send(b"POST /put HTTP/1.1\r\nHost: x\r\n" + JSON + chunked + BASIC + b"\r\n")
+    assert split(reply)[0][0] == 401
+
+
+def test_who_is_not_let_in_does_not_learn_of_limits(door: Door) -> None:
+    huge = b"Content-Length: 99999999\r\n\r\n"
+    for header, status in ((basic("admin", "wrong"), 401), (BASIC, 413)):
+        protocol, transport = door.connect()
+        protocol.dataReceived(b"POST /put HTTP/1.1\r\n" + JSON + header + huge)
+        assert split(transport.value())[0][0] == status
+        assert transport.half_closed
+    protocol, transport = door.connect()
+    protocol.dataReceived(b"POST /put HTTP/1.1\r\n" + BASIC + huge)
+    assert split(transport.value())[0][0] == 415
+
+
+def test_many_large_answers_are_held_to_the_limit() -> None:
+    class Full(Transport):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            self.producer.pauseProducing()
+
+    door = Door(settings_with(performance={"max_reply_buffer_bytes": 2_000_000}))
+    door.cache.put(b"k", b"v" * 500_000)
+    protocol = door.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+    assert protocol is not None
+    transport = Full()
+    protocol.makeConnection(transport)
+    protocol.dataReceived(GET * 700)
+    assert transport.aborted
+    assert len(transport.value()) < 1_000_000
+    assert door.cache.counters().hits < 10
+
+
+def test_an_answer_is_not_put_together_without_bound(door: Door) -> None:
+    door.cache.put(b"k", b"v" * 1_000_000)
+    status, answer = door.call("POST", "/keys/bulk/get", {"keys": ["k"] * 1000})
+    assert (status, answer["error"]) == (413, "answer_too_large")
+
+
+def test_a_client_that_does_not_read_its_last_answer_is_cut_off(door: Door) -> None:
+    protocol, transport = door.connect()
+    protocol.dataReceived(GET)
+    door.clock.pump([1] * 302)
+    assert transport.disconnecting
+    assert not transport.aborted
+    door.clock.pump([1] * 61)
+    assert transport.aborted
 
 
 def test_a_head_that_comes_again_still_needs_the_password(door: Door) -> None:
@@ -291,12 +358,13 @@ def test_expect_of_something_else(door: Door) -> None:
     assert split(door.send(request("GET", "/health", b"", b"Expect: tea\r\n")))[0][0] == 417
 
 
-def test_a_verified_header_gets_its_objections_early(door: Door) -> None:
+def test_expect_does_not_tell_right_credentials_from_wrong_ones(door: Door) -> None:
     door.send(GET)
-    head = request("PUT", "/keys/%FF", b"x" * 9, BASIC + JSON).partition(b"\r\n\r\n")[0]
-    assert split(door.send(head + b"\r\nExpect: 100-continue\r\n\r\n"))[0][0] == 400
-    head = request("POST", "/put", b"x" * 9, BASIC).partition(b"\r\n\r\n")[0]
-    assert split(door.send(head + b"\r\nExpect: 100-continue\r\n\r\n"))[0][0] == 415
+    for header in (BASIC, basic("admin", "wrong")):
+        head = request("POST", "/put", b"x" * 9, header).partition(b"\r\n\r\n")[0]
+        assert door.send(head + b"\r\nExpect: 100-continue\r\n\r\n") == (
+            b"HTTP/1.1 100 Continue\r\n\r\n"
+        )
 
 
 @pytest.mark.parametrize(
@@ -458,6 +526,32 @@ def test_an_error_behind_an_answer_that_takes_time_comes_after_it(door: Door) ->
     assert transport.half_closed
 
 
+def test_requests_before_an_error_or_a_close_are_answered(door: Door) -> None:
+    for last, statuses in (
+        (b"nonsense\r\n\r\n", [200, 200, 400]),
+        (request("GET", "/x", headers=b"Connection: close\r\n") + GET, [200, 200, 200]),
+    ):
+        slow = Slow()
+        door.factory._application = slow  # type: ignore[assignment]
+        protocol, transport = door.connect()
+        protocol.dataReceived(GET + GET + last)
+        while any(not each.called for each in slow.waiting):
+            next(each for each in slow.waiting if not each.called).callback(Response(200, b""))
+        assert [status for status, _ in split(transport.value())] == statuses
+        assert transport.half_closed
+
+
+def test_expect_behind_an_answer_that_takes_time_is_answered_after_it(door: Door) -> None:
+    slow = Slow()
+    door.factory._application = slow  # type: ignore[assignment]
+    protocol, transport = door.connect()
+    head = request("POST", "/put", b"x" * 9, b"Expect: 100-continue\r\n")[:-9]
+    protocol.dataReceived(GET + head)
+    assert transport.value() == b""
+    slow.waiting[0].callback(Response(200, b"1"))
+    assert transport.value().endswith(b"\r\n\r\n1HTTP/1.1 100 Continue\r\n\r\n")
+
+
 def test_a_connection_lost_meanwhile_cancels_the_work(door: Door) -> None:
     slow = Slow()
     door.factory._application = slow  # type: ignore[assignment]
@@ -556,6 +650,13 @@ def test_a_header_that_was_verified_is_not_slowed(door: Door) -> None:
         door.call("GET", "/stats", headers=basic("admin", "x"))
     assert door.call("GET", "/stats", headers=basic("admin", "y"))[0] == 429
     assert door.call("GET", "/stats")[0] == 200
+
+
+def test_the_default_password_can_not_be_set_while_exposed(door: Door) -> None:
+    door.exposed = True
+    for path, body in (("change_password", {"new_password": "password"}), ("reset", None)):
+        status, answer = door.call("POST", f"/auth/{path}", body)
+        assert (status, answer["error"]) == (409, "exposed")
 
 
 def test_rates_are_limited(door: Door) -> None:

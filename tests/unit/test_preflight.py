@@ -12,11 +12,11 @@ import pytest
 from twisted.conch.ssh.keys import Key
 
 from tagcache.config.loading import load
+from tagcache.config.passwords import hash_password
 from tagcache.errors import ConfigurationError
 from tagcache.server import preflight
 from tagcache.server.endpoints import targets
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
-from tagcache.server.passwords import hash_password
 from tests.helpers import settings_with
 
 

@@ -223,7 +223,7 @@ def test_quit_answers_what_came_before_and_nothing_after(server: Server) -> None
 def test_a_client_that_does_not_close_after_us_is_closed(server: Server) -> None:
     protocol, transport = server.connect()
     protocol.dataReceived(b"QUIT\n")
-    server.clock.advance(60)
+    server.clock.advance(59)
     assert not transport.aborted
     transport.all_is_sent()
     server.clock.advance(0.9)

@@ -7,15 +7,15 @@ import heapq
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 import orjson
 from twisted.internet.defer import Deferred
 
 from tagcache.config.loading import NEEDS_RESTART, Configuration
+from tagcache.config.settings import DEFAULT_PASSWORD
 from tagcache.engine.entry import NEVER, Entry
-from tagcache.errors import IntegerOverflow, NotAnInteger
+from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
 from tagcache.interfaces import ICache
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
@@ -44,6 +44,10 @@ from tagcache.server.slices import Slices
 Answer = Response | Deferred[Response]
 
 MOST_LISTED = 10_000
+MOST_ANSWER_BYTES = 64 * 2**20
+_EXPOSED = failure(
+    409, "exposed", "a port is open to other machines, which the default password must not be"
+)
 _MISS = Response(200, b'{"error":"not_found"}')
 
 _KEY = Field("key", TEXT, "the key", required=True)
@@ -144,8 +148,13 @@ class Api:
 
     def keys_by_tag(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
-        found = self._cache.keys_by_tag(call.query["tag"].encode("utf-8", "replace"))
-        return json_response({"keys": [_text(key) for key in found[:limit]]})
+        tag = call.query["tag"].encode("utf-8", "replace")
+        return self._collect(
+            self._cache.scan_any([tag]),
+            0,
+            limit,
+            lambda found: _listing(b"keys", [orjson.dumps(_text(key)) for key, _ in found]),
+        )
 
     def invalidate_key(self, call: Call) -> Answer:
         removed = self._cache.delete(call.body["key"].encode())
@@ -191,11 +200,15 @@ class Api:
         items: list[bytes] = []
 
         def collect() -> Iterator[None]:
+            size = 0
             for text in call.body["keys"]:
                 key = text.encode()
                 entry = self._cache.peek(key)
                 if entry is not None:
                     items.append(jsontext.dump(self._item(key, entry)))
+                    size += len(items[-1])
+                    if size > MOST_ANSWER_BYTES:
+                        raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
                 yield
 
         return self._sliced(collect(), lambda: _listing(b"items", items))
@@ -219,29 +232,38 @@ class Api:
         limit = min(body.get("limit", 100), MOST_LISTED)
         offset = min(body.get("offset", 0), sys.maxsize - MOST_LISTED)
         if body.get("tag_all"):
-            keys = self._cache.keys_by_all([tag.encode() for tag in body["tag_all"]])
+            scan = self._cache.scan_all([tag.encode() for tag in body["tag_all"]])
         elif body.get("tag_any"):
-            keys = self._cache.keys_by_any([tag.encode() for tag in body["tag_any"]])
+            scan = self._cache.scan_any([tag.encode() for tag in body["tag_any"]])
         elif body.get("q"):
-            return self._search_prefix(body["q"].encode(), offset, limit)
+            scan = self._cache.scan(body["q"].encode())
         else:
             return self._rows(self._cache.newest(offset, limit), self._search_row)
-        found = ((key, self._cache.peek(key)) for key in islice(keys, offset, offset + limit))
-        return self._rows([(k, e) for k, e in found if e is not None], self._search_row)
+        return self._collect(scan, offset, limit, lambda found: self._rows(found, self._search_row))
 
-    def _search_prefix(self, prefix: bytes, offset: int, limit: int) -> Answer:
+    def _collect(
+        self,
+        scan: Iterator[tuple[bytes, Entry] | None],
+        offset: int,
+        limit: int,
+        conclude: Callable[[list[tuple[bytes, Entry]]], Answer],
+    ) -> Deferred[Response]:
+        """Answer with a page of what a scan finds, looking no further than its end."""
         found: list[tuple[bytes, Entry]] = []
 
-        def scan() -> Iterator[None]:
-            for item in self._cache.scan(prefix):
-                if len(found) >= offset + limit:
+        def look() -> Iterator[None]:
+            left = offset
+            for item in scan:
+                if len(found) >= limit:
                     return
                 if item is not None:
-                    found.append(item)
+                    if left:
+                        left -= 1
+                    else:
+                        found.append(item)
                 yield
 
-        done = self._slices.run(scan())
-        return done.addCallback(lambda _: self._rows(found[offset:], self._search_row))
+        return self._slices.run(look()).addCallback(lambda _: conclude(found))
 
     def _search_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
         return {
@@ -363,6 +385,8 @@ class Api:
         password = call.body.get("new_password")
         if not isinstance(password, str) or not password:
             return json_response({"error": "new_password is required", "success": False})
+        if password == DEFAULT_PASSWORD and self._exposed():
+            return _EXPOSED
         changed = self._credentials.change_password(password)
         return changed.addCallback(lambda _: json_response({"success": True}))
 
@@ -370,11 +394,7 @@ class Api:
         if not is_loopback(call.request.peer):
             return failure(403, "forbidden", "only from the server's own machine")
         if self._exposed():
-            return failure(
-                409,
-                "exposed",
-                "a port is open to other machines, which the default password must not be",
-            )
+            return _EXPOSED
         self._credentials.reset()
         return json_response({"success": True})
 

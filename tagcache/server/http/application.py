@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from tagcache.config.settings import Settings
 from tagcache.errors import (
+    AnswerTooLarge,
     CommandError,
     ConfigurationError,
     CredentialsFixed,
@@ -40,6 +41,7 @@ _JSON_TYPE = re.compile(rb"application/(?:json|[^\s;/]+\+json)\s*(?:;.*)?", re.I
 _UNAUTHORIZED = failure(
     401, "unauthorized", headers=b'www-authenticate: Basic realm="TagCache", charset="UTF-8"\r\n'
 )
+_TOO_LARGE = (ValueTooLarge, AnswerTooLarge)
 _NOTHING: dict[str, Any] = {}
 _NOT_FOUND = failure(404, "not_found", "there is no such path")
 
@@ -87,20 +89,12 @@ class HttpApplication:
         )
 
     def objection(self, request: Request) -> Response | None:
-        methods, raw_key = self._routes.find(request.path)
+        methods, _ = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
         if route is None:
             return self._no_route(methods, request)
-        allowed = self._admitted_at_once(route, request)
-        if allowed is None:
-            return None  # has to be looked into; then the body comes first
-        if not allowed:
-            return _UNAUTHORIZED
-        try:
-            self._path_and_query(route, raw_key, request)
-        except InvalidField as error:
-            return failure(400, "bad_request", str(error))
-        return self._content_type(route, request)
+        # More than that would tell right credentials from wrong ones without a check of them.
+        return _UNAUTHORIZED if self._admitted_at_once(route, request) is False else None
 
     def header_lines(self, request: Request) -> bytes:
         """Return the CORS headers: for the allowed origin only, and none where none is set."""
@@ -142,7 +136,7 @@ class HttpApplication:
         header = request.headers.get(b"authorization")
         if header is None:
             return False
-        return self._credentials.known_header(header)
+        return self._credentials.known_header(header, request.peer)
 
     def _unauthorized(self, request: Request) -> Response:
         pause = self._credentials.throttle.pause(request.peer)
@@ -165,6 +159,9 @@ class HttpApplication:
             wrong_type = self._content_type(route, request)
             if wrong_type is not None:
                 return wrong_type
+        if request.too_large:
+            return failure(413, "body_too_large", f"at most {self.max_body_bytes} bytes")
+        if route.body is not None:
             try:
                 content = jsontext.parse(request.body)
             except jsontext.NotJson as error:
@@ -216,7 +213,7 @@ class HttpApplication:
 def _answer_to(error: BaseException | None) -> Response | None:
     """Return the response to an error that an endpoint may raise; None for a defect."""
     if isinstance(error, CommandError):
-        return failure(413 if isinstance(error, ValueTooLarge) else 422, error.code, str(error))
+        return failure(413 if isinstance(error, _TOO_LARGE) else 422, error.code, str(error))
     if isinstance(error, CredentialsFixed):
         return failure(409, "credentials_fixed", str(error))
     if isinstance(error, ConfigurationError):

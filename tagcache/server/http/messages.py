@@ -22,7 +22,10 @@ _PLAIN = _STATUS_LINES[200] + b"content-type: application/json\r\ncontent-length
 
 @dataclass(slots=True)
 class Request:
-    """One request. ``path`` and ``query`` are raw; header names are in lower case."""
+    """One request. ``path`` and ``query`` are raw; header names are in lower case.
+
+    ``too_large`` is one whose body was not read, because it is beyond the limit.
+    """
 
     method: bytes
     path: bytes
@@ -31,6 +34,7 @@ class Request:
     peer: str
     body: bytes = b""
     keep_alive: bool = True
+    too_large: bool = False
 
 
 @dataclass(slots=True)

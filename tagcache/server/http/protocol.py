@@ -17,6 +17,8 @@ from tagcache.server.serving import ServedProtocol, ServingFactory
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
+# Answers of a read leave in one write, up to this many bytes.
+_MOST_AT_ONCE = 256 * 1024
 _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
 _NOT_REPEATED = frozenset(
     (b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")
@@ -51,9 +53,11 @@ class HttpProtocol(ServedProtocol):
         self._requests: deque[Request] = deque()
         self._pending: Deferred[Response] | None = None
         self._answers: list[bytes] = []
-        # True once nothing more is read as a request.
-        self._ending = False
+        self._answers_size = 0
+        # True once nothing more is read as a request; and what is said after the last answer.
+        self._deaf = False
         self._farewell = b""
+        self._owes_continue = False
         # The request that is coming in.
         self._started: float | None = None
         self._request: Request | None = None
@@ -84,15 +88,20 @@ class HttpProtocol(ServedProtocol):
         self._refuse(failure(408, "request_timeout", "the request took too long to arrive"))
 
     def dataReceived(self, data: bytes) -> None:
-        if self._ending:
+        if self._deaf:
             return
         size = len(data)
         connection = self.connection
         connection.bytes_in += size
         connection.last_active = self._now = self._monotonic()
-        if self._repeated_head and self._started is None and self._pending is None:
+        between = self._started is None
+        if self._repeated_head and between and self._pending is None:
             line, _, head = data.partition(b"\r\n")
-            if head == self._repeated_head and (match := _GET_LINE.fullmatch(line)):
+            if (
+                head == self._repeated_head
+                and len(line) < MAX_TARGET_BYTES
+                and (match := _GET_LINE.fullmatch(line))
+            ):
                 self._answer_repeated(match[1], match[2])
                 return
         self._message_bytes += size
@@ -102,16 +111,11 @@ class HttpProtocol(ServedProtocol):
             # We speak nothing else; the request was answered, and what follows is not HTTP.
             self.end()
         except httptools.HttpParserError as error:
-            if not self._ending:
-                cause = error.__context__
-                if isinstance(cause, _Refused):
-                    self._refuse(cause.response)
-                else:
-                    self._refuse(failure(400, "bad_request", str(error) or "not HTTP"))
+            self._refuse_what_came(error)
         else:
             if self._started is not None:
                 self._check_size()
-            else:
+            elif between:
                 self._note_head(data)
         if self._answers:
             self._flush()
@@ -119,14 +123,14 @@ class HttpProtocol(ServedProtocol):
             self.count_drained(size)
 
     def end(self) -> None:
-        if not self._ending:
-            self._ending = True
+        if not self._deaf:
+            self._deaf = True
             if self._pending is None:
                 self._flush()
                 self.finish()
 
     def gone(self) -> None:
-        self._ending = True
+        self._deaf = True
         self._requests.clear()
         if self._pending is not None:
             self._pending.cancel()
@@ -147,6 +151,8 @@ class HttpProtocol(ServedProtocol):
             raise _Refused(failure(414, "uri_too_long", f"at most {MAX_TARGET_BYTES} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer, which must not pass for a header
         self._head_bytes += len(name) + len(value)
         name = name.lower()
         if name == b"authorization" and name in self._headers:
@@ -171,7 +177,7 @@ class HttpProtocol(ServedProtocol):
         )
         length = headers.get(b"content-length")
         if length is not None and int(length) > self._application.max_body_bytes:
-            raise _Refused(self._application.objection(request) or self._too_large())
+            raise _TooLarge
         if b"expect" in headers:
             self._expect(request, headers[b"expect"])
 
@@ -181,20 +187,23 @@ class HttpProtocol(ServedProtocol):
         objection = self._application.objection(request)
         if objection is not None:
             raise _Refused(objection)
-        if self._pending is None and not self._requests:
+        if self._pending is None:
             self._answers.append(_CONTINUE)
             self._flush()
+        else:
+            self._owes_continue = True
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self._application.max_body_bytes:
-            raise _Refused(self._objection() or self._too_large())
+            raise _TooLarge
         self._body.append(body)
 
     def on_message_complete(self) -> None:
         request = self._request
         self._started = None
-        if request is None or self._ending:
+        self._owes_continue = False
+        if request is None or self._deaf:
             return
         if self._body:
             request.body = b"".join(self._body)
@@ -236,22 +245,39 @@ class HttpProtocol(ServedProtocol):
         if self._unread is not None:
             self.count_drained(self._unread)
 
-    def _objection(self) -> Response | None:
-        return self._application.objection(self._request) if self._request else None
+    def _refuse_what_came(self, error: httptools.HttpParserError) -> None:
+        if self._deaf:
+            return
+        cause = error.__context__
+        if isinstance(cause, _Refused):
+            self._refuse(cause.response)
+        elif isinstance(cause, _TooLarge):
+            self._answer_too_large()
+        else:
+            self._refuse(failure(400, "bad_request", str(error) or "not HTTP"))
+
+    def _answer_too_large(self) -> None:
+        """Let the application say no: who is not let in is not to learn of limits."""
+        request = self._request
+        if request is None:
+            return
+        request.keep_alive = False
+        request.too_large = True
+        if self._pending is None:
+            self._answer(request)
+        else:
+            self._requests.append(request)
+        self._deaf = True
 
     def _check_size(self) -> None:
         """Bound what the parser itself may hold: header lines and chunk lines without an end."""
-        if self._ending:
+        if self._deaf:
             return
         if self._in_head:
             if self._message_bytes > MAX_HEAD_BYTES + MAX_TARGET_BYTES:
                 self._refuse(_HEAD_TOO_LARGE)
         elif self._message_bytes > 2 * self._application.max_body_bytes + MAX_HEAD_BYTES:
-            self._refuse(self._too_large())
-
-    def _too_large(self) -> Response:
-        most = self._application.max_body_bytes
-        return failure(413, "body_too_large", f"at most {most} bytes")
+            self._answer_too_large()
 
     def _answer(self, request: Request) -> None:
         connection = self.connection
@@ -263,11 +289,7 @@ class HttpProtocol(ServedProtocol):
             log.failure("{method} from {peer} failed", method=request.method, peer=request.peer)
             response = _INTERNAL_ERROR
         if isinstance(response, Response):
-            if request.keep_alive and not self._ending:
-                lines = self._application.header_lines(request)
-                self._answers.append(response.encode(request.method == b"HEAD", False, lines))
-            else:
-                self._respond(request, response)
+            self._respond(request, response)
             return
         settled: list[Response] = []
         awaited = response
@@ -299,43 +321,56 @@ class HttpProtocol(ServedProtocol):
         self._respond(request, response)
         while self._requests and self._pending is None and not self.finished:
             self._answer(self._requests.popleft())
+        if self._owes_continue and self._pending is None and not self._deaf:
+            self._owes_continue = False
+            self._answers.append(_CONTINUE)
         self._flush()
         if self._pending is None and not self.finished:
             self.transport.resumeProducing()
-            if self._ending:
+            if self._deaf:
                 self.finish(self._farewell)
 
     def _respond(self, request: Request, response: Response) -> None:
-        close = not request.keep_alive or self._ending
+        close = not request.keep_alive
         lines = self._application.header_lines(request)
-        self._answers.append(response.encode(request.method == b"HEAD", close, lines))
-        if not request.keep_alive:
+        data = response.encode(request.method == b"HEAD", close, lines)
+        self._answers.append(data)
+        self._answers_size += len(data)
+        if self._answers_size > _MOST_AT_ONCE:
+            # Small requests can have large answers, and a client may not read them.
+            self._flush()
+            if self.dropped:
+                close = True
+        if close:
+            self._deaf = True
             self._requests.clear()
-            self.end()
+            self._flush()
+            self.finish()
 
     def _refuse(self, response: Response) -> None:
         """Answer with an error after which the connection can not go on."""
-        if self._ending:
+        if self._deaf:
             return
-        self._ending = True
+        self._deaf = True
         request = self._request
         lines = self._application.header_lines(request) if request is not None else b""
         head = request is not None and request.method == b"HEAD"
-        refusal = response.encode(head, True, lines)
+        self._farewell = response.encode(head, True, lines)
         if self._pending is None:
             self._flush()
-            self.finish(refusal)
-        else:
-            # Behind the answer that is due; requests that wait are not carried out.
-            self._requests.clear()
-            self._farewell = refusal
+            self.finish(self._farewell)
 
     def _flush(self) -> None:
         answers = self._answers
         if answers:
             data = answers[0] if len(answers) == 1 else b"".join(answers)
             answers.clear()
+            self._answers_size = 0
             self.send(data)
+
+
+class _TooLarge(Exception):
+    pass
 
 
 class _Refused(Exception):
