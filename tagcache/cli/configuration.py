@@ -108,9 +108,13 @@ def reset(knob: str | None, yes: bool, file: Path | None) -> None:
 
 
 @config.command()
-def path() -> None:
+@json_option
+def path(as_json: bool) -> None:
     """Print which file is read; exit code 1 if there is none, and where it would be."""
     found = find(os.environ)
+    if as_json:
+        print_json({"file": str(found.absolute()) if found is not None else None})
+        raise SystemExit(int(found is None))
     if found is not None:
         click.echo(found.absolute())
         return
@@ -120,18 +124,24 @@ def path() -> None:
 
 @config.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-def check(file: Path | None) -> None:
+@json_option
+def check(file: Path | None, as_json: bool) -> None:
     """Say everything that is wrong with FILE, without starting anything.
 
     The environment variables count, as they do at a start. Exit code 1 if it can not be used.
     """
     used = file or find(os.environ)
-    configuration = _load(used)
     try:
-        notices = Preflight().check(configuration)
+        notices = Preflight().check(load(used, os.environ))
     except ConfigurationError as error:
-        click.echo(str(error), err=True)
+        if as_json:
+            print_json({"fine": False, "faults": list(error.faults), "notices": []})
+        else:
+            click.echo(str(error), err=True)
         raise SystemExit(1) from None
+    if as_json:
+        print_json({"fine": True, "faults": [], "notices": notices})
+        return
     for notice in notices:
         click.echo(f"notice: {notice}", err=True)
     click.echo(f"{used or 'built-in defaults and environment'}: fine")

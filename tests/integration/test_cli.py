@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -39,6 +40,20 @@ def test_checking_a_bad_one_lists_every_fault(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "line 2: server.tcp_port" in done.stderr
     assert "line 3: server.hostt: unknown key; did you mean host?" in done.stderr
+
+
+def test_a_check_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("[server]\nnum_shards = 4\n")
+    done = run("config", "check", path, "--json", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert (told["fine"], told["faults"], len(told["notices"])) == (True, [], 1)
+    path.write_text("[server]\ntcp_port = x\n")
+    done = run("config", "check", path, "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["faults"][0].startswith("line 2: server.tcp_port")
+    done = run("config", "path", "--json", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"file": None})
 
 
 def test_a_check_also_tells_what_only_a_start_would(tmp_path: Path) -> None:

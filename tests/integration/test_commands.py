@@ -152,7 +152,9 @@ def test_who_is_let_in(command: Command) -> None:
     login = {"username": "admin", "password": "password"}
     from tests.integration.test_http_server import Door
 
-    token = Door(command.server)("POST", "/auth/login", login)[1]["token"]
+    door = Door(command.server)
+    token = door("POST", "/auth/login", login)[1]["token"]
+    door.connection.close()
     assert command("--password", "x", "-t", token, "stats").returncode == 0
     assert command("stats", TAGCACHE_PASSWORD="x", TAGCACHE_TOKEN=token).returncode == 0
     assert command("--password", "x", "health").returncode == 0

@@ -761,6 +761,17 @@ def test_offsets_beyond_everything(door: Door, by: dict[str, Any]) -> None:
         assert door.call("GET", f"/keys?offset={offset}") == (200, {"keys": []})
 
 
+def test_a_page_far_down_the_list(door: Door) -> None:
+    for number in range(10_100):
+        door.cache.put(b"k%d" % number, b"")
+    for method, path, body in (
+        ("GET", "/keys?offset=10050&limit=2", None),
+        ("POST", "/search", {"offset": 10050, "limit": 2}),
+    ):
+        _, answer = door.call(method, path, body)
+        assert [each["key"] for each in answer["keys"]] == ["k49", "k48"]
+
+
 def test_long_lists_are_answered_in_slices(door: Door) -> None:
     for number in range(1000):
         door.cache.put(b"k%d" % number, b"", [b"t"])

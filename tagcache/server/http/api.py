@@ -215,17 +215,25 @@ class Api:
 
     def list_keys(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
-        found = self._cache.newest(call.query.get("offset", 0), limit)
-        return self._rows(
-            found,
-            lambda key, entry: {
-                "created_ms": entry.created_ms,
-                "key": _text(key),
-                "size": len(entry.value),
-                "tags": [_text(tag) for tag in entry.tags],
-                "ttl": self._remaining(entry),
-            },
-        )
+        return self._newest(call.query.get("offset", 0), limit, self._list_row)
+
+    def _newest(
+        self, offset: int, limit: int, row: Callable[[bytes, Entry], dict[str, Any]]
+    ) -> Answer:
+        if offset <= MOST_LISTED:
+            return self._rows(self._cache.newest(offset, limit), row)
+        # Too far to go in one turn.
+        scan = self._cache.scan(b"")
+        return self._collect(scan, offset, limit, lambda found: self._rows(found, row))
+
+    def _list_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
+        return {
+            "created_ms": entry.created_ms,
+            "key": _text(key),
+            "size": len(entry.value),
+            "tags": [_text(tag) for tag in entry.tags],
+            "ttl": self._remaining(entry),
+        }
 
     def search(self, call: Call) -> Answer:
         body = call.body
@@ -238,7 +246,7 @@ class Api:
         elif body.get("q"):
             scan = self._cache.scan(body["q"].encode())
         else:
-            return self._rows(self._cache.newest(offset, limit), self._search_row)
+            return self._newest(offset, limit, self._search_row)
         return self._collect(scan, offset, limit, lambda found: self._rows(found, self._search_row))
 
     def _collect(
