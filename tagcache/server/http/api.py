@@ -475,6 +475,7 @@ class Api:
             Route(
                 *(get, "/get/{key}", self.get, "Look a value up; counts a hit or a miss."),
                 either(obj(value=STRING), obj(value_base64=STRING), NOT_FOUND),
+                is_lookup=True,
             ),
             Route(
                 *(get, "/keys-by-tag", self.keys_by_tag, "The keys that carry a tag."),

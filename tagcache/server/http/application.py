@@ -78,6 +78,9 @@ class HttpApplication:
                 return refusal
         allowed = self._admitted_at_once(route, request)
         if allowed:
+            if route.is_lookup and raw_key.isascii() and b"%" not in raw_key:
+                # Nothing is left to check, and it raises nothing.
+                return route.endpoint(Call(request, raw_key.decode(), _NOTHING, _NOTHING))
             return self._call(route, raw_key, request)
         if allowed is not None:
             return self._unauthorized(request)

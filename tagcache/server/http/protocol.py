@@ -238,10 +238,16 @@ class HttpProtocol(ServedProtocol):
             self._repeated_head = data.partition(b"\r\n")[2]
 
     def _answer_repeated(self, path: bytes, query: bytes | None) -> None:
-        self._answer(
-            Request(b"GET", path, query or b"", self._headers, self.connection.host, b"", True)
-        )
-        self._flush()
+        connection = self.connection
+        request = Request(b"GET", path, query or b"", self._headers, connection.host, b"", True)
+        response = self._ask(request)
+        if isinstance(response, Response):
+            data = response.encode(False, False, self._application.header_lines(request))
+            connection.bytes_out += len(data)
+            self._replies.write(data)
+        else:
+            self._await(request, response)
+            self._flush()
         if self._unread is not None:
             self.count_drained(self._unread)
 
@@ -279,20 +285,25 @@ class HttpProtocol(ServedProtocol):
         elif self._message_bytes > 2 * self._application.max_body_bytes + MAX_HEAD_BYTES:
             self._answer_too_large()
 
-    def _answer(self, request: Request) -> None:
+    def _ask(self, request: Request) -> Response | Deferred[Response]:
         connection = self.connection
         connection.commands += 1
         connection.last_verb = request.method
         try:
-            response = self._application.answer(request)
+            return self._application.answer(request)
         except Exception:
             log.failure("{method} from {peer} failed", method=request.method, peer=request.peer)
-            response = _INTERNAL_ERROR
+            return _INTERNAL_ERROR
+
+    def _answer(self, request: Request) -> None:
+        response = self._ask(request)
         if isinstance(response, Response):
             self._respond(request, response)
-            return
+        else:
+            self._await(request, response)
+
+    def _await(self, request: Request, awaited: Deferred[Response]) -> None:
         settled: list[Response] = []
-        awaited = response
 
         def arrived(response: Response) -> None:
             if self._pending is None:

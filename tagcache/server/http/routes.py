@@ -26,7 +26,8 @@ class Route:
     """One endpoint. ``path`` ends in ``/{key}`` where it takes a key.
 
     ``body`` is None where no body is read, else its fields; ``answer`` is the JSON Schema of a
-    200, None where that is not JSON. A Deferred answers later.
+    200, None where that is not JSON. A Deferred answers later. ``is_lookup``: it takes a key and
+    nothing else, answers at once, and raises nothing.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Route:
     access: Access = Access.AUTHENTICATED
     content_type: str = "application/json"
     statuses: Sequence[int] = ()
+    is_lookup: bool = False
 
     @property
     def takes_key(self) -> bool:
