@@ -62,43 +62,28 @@ def add(api: Api, key: str, value: str, tags: str, ttl_ms: int | None, as_json: 
         raise SystemExit(NOT_DONE)
 
 
-def _count(
-    api: Api, path: str, key: str, by: int, tags: str, ttl_ms: int | None, as_json: bool
-) -> None:
-    answer = api.call("POST", path, _body(tags, ttl_ms, key=key, by=by))
-    if as_json:
-        print_json(answer)
-    elif answer["ok"]:
-        click.echo(answer["value"])
-    if not answer["ok"]:
-        raise Failed(answer["error"])
+def _counting(name: str, path: str, about: str) -> click.Command:
+    @click.command(name, help=about)
+    @click.argument("key")
+    @click.option("--by", type=int, default=1, show_default=True, help="The step.")
+    @_TAGS
+    @_TTL
+    @json_option
+    @click.pass_obj
+    def count(api: Api, key: str, by: int, tags: str, ttl_ms: int | None, as_json: bool) -> None:
+        answer = api.call("POST", path, _body(tags, ttl_ms, key=key, by=by))
+        if as_json:
+            print_json(answer)
+        elif answer["ok"]:
+            click.echo(answer["value"])
+        if not answer["ok"]:
+            raise Failed(answer["error"])
+
+    return count
 
 
-_BY = click.option("--by", type=int, default=1, show_default=True, help="The step.")
-
-
-@click.command()
-@click.argument("key")
-@_BY
-@_TAGS
-@_TTL
-@json_option
-@click.pass_obj
-def increment(api: Api, key: str, by: int, tags: str, ttl_ms: int | None, as_json: bool) -> None:
-    """Count an integer up, and print it."""
-    _count(api, "/incr", key, by, tags, ttl_ms, as_json)
-
-
-@click.command()
-@click.argument("key")
-@_BY
-@_TAGS
-@_TTL
-@json_option
-@click.pass_obj
-def decrement(api: Api, key: str, by: int, tags: str, ttl_ms: int | None, as_json: bool) -> None:
-    """Count an integer down, and print it."""
-    _count(api, "/decr", key, by, tags, ttl_ms, as_json)
+increment = _counting("increment", "/incr", "Count an integer up, and print it.")
+decrement = _counting("decrement", "/decr", "Count an integer down, and print it.")
 
 
 @click.group()

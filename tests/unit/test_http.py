@@ -228,6 +228,27 @@ def test_who_is_not_let_in_does_not_learn_of_limits(door: Door) -> None:
     assert split(transport.value())[0][0] == 415
 
 
+def test_a_look_up_with_a_body_beyond_the_limit_is_refused_too(door: Door) -> None:
+    door.cache.put(b"k", b"v")
+    assert door.call("GET", "/get/k")[0] == 200
+    huge = b"Content-Length: 99999999\r\n\r\n"
+    ((status, _),) = split(door.send(b"GET /get/k HTTP/1.1\r\n" + BASIC + huge))
+    assert status == 413
+
+
+def test_draining_goes_on_until_all_that_had_arrived_is_read(door: Door) -> None:
+    protocol, transport = door.connect()
+    plain = b"GET /get/k HTTP/1.1\r\nHost: x\r\n" + BASIC + b"\r\n"
+    protocol.dataReceived(plain)
+    protocol._unread = 3 * len(plain)
+    for _ in range(2):
+        protocol.dataReceived(plain)
+        assert not transport.half_closed
+    protocol.dataReceived(plain)
+    assert len(split(transport.value())) == 4
+    assert transport.half_closed
+
+
 def test_many_large_answers_are_held_to_the_limit() -> None:
     class Full(Transport):
         def write(self, data: bytes) -> None:

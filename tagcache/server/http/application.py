@@ -78,7 +78,12 @@ class HttpApplication:
                 return refusal
         allowed = self._admitted_at_once(route, request)
         if allowed:
-            if route.is_lookup and raw_key.isascii() and b"%" not in raw_key:
+            if (
+                route.is_lookup
+                and not request.too_large
+                and raw_key.isascii()
+                and b"%" not in raw_key
+            ):
                 # Nothing is left to check, and it raises nothing.
                 return route.endpoint(Call(request, raw_key.decode(), _NOTHING, _NOTHING))
             return self._call(route, raw_key, request)
@@ -159,7 +164,7 @@ class HttpApplication:
             return failure(400, "bad_request", str(error))
         body = _NOTHING
         if route.body is not None:
-            wrong_type = self._content_type(route, request)
+            wrong_type = _content_type(request)
             if wrong_type is not None:
                 return wrong_type
         if request.too_large:
@@ -188,12 +193,8 @@ class HttpApplication:
     def _path_and_query(
         self, route: Route, raw_key: bytes, request: Request
     ) -> tuple[str, dict[str, object]]:
-        key = ""
-        if raw_key:
-            try:
-                key = unquote_to_bytes(raw_key).decode()
-            except UnicodeDecodeError:
-                raise InvalidField("the key in the path is not UTF-8") from None
+        """Raises UnicodeDecodeError, InvalidField."""
+        key = unquote_to_bytes(raw_key).decode()
         query = {}
         if route.query:
             pairs = parse_qsl(
@@ -204,13 +205,13 @@ class HttpApplication:
             query = check_query(pairs, route.query)
         return key, query
 
-    def _content_type(self, route: Route, request: Request) -> Response | None:
-        if route.body is None:
-            return None
-        given = request.headers.get(b"content-type", b"")
-        if given == b"application/json" or _JSON_TYPE.fullmatch(given):
-            return None
-        return failure(415, "unsupported_media_type", "content-type must be application/json")
+
+def _content_type(request: Request) -> Response | None:
+    """Return the refusal of a body that does not say it is JSON."""
+    given = request.headers.get(b"content-type", b"")
+    if given == b"application/json" or _JSON_TYPE.fullmatch(given):
+        return None
+    return failure(415, "unsupported_media_type", "content-type must be application/json")
 
 
 def _answer_to(error: BaseException | None) -> Response | None:

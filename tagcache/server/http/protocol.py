@@ -103,6 +103,7 @@ class HttpProtocol(ServedProtocol):
                 and (match := _GET_LINE.fullmatch(line))
             ):
                 self._answer_repeated(match[1], match[2])
+                self.count_drained(size)
                 return
         self._message_bytes += size
         try:
@@ -119,8 +120,7 @@ class HttpProtocol(ServedProtocol):
                 self._note_head(data)
         if self._answers:
             self._flush()
-        if self._unread is not None:
-            self.count_drained(size)
+        self.count_drained(size)
 
     def end(self) -> None:
         if not self._deaf:
@@ -248,8 +248,6 @@ class HttpProtocol(ServedProtocol):
         else:
             self._await(request, response)
             self._flush()
-        if self._unread is not None:
-            self.count_drained(self._unread)
 
     def _refuse_what_came(self, error: httptools.HttpParserError) -> None:
         if self._deaf:
