@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 
 from zope.interface import Attribute, Interface
 
@@ -17,15 +17,28 @@ class ICache(Interface):
     Keys, values and tags are ``bytes``. ``ttl_ms`` is milliseconds; None and 0 both mean that
     none is given, so that the default applies. An entry past its expiry does not exist for
     any method. A method that raises has changed nothing.
+
+    Invalidations come as work: a generator that yields now and then, so that the caller can
+    stop and go on, and returns how many entries there were. Nothing happens before it is run.
+    All entries that are meant go at one moment, whatever their number; the memory of many is
+    given back later, by ``reclaim``.
     """
 
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
+    on_garbage: Callable[[], None] = Attribute("Is called when there is something to reclaim.")
+    backlog: int = Attribute("How many entries are removed already, and still hold memory.")
 
     def get(key: bytes) -> bytes | None:
         """Return the value, or None; counts a hit or a miss."""
 
+    def get_many(keys: Collection[bytes]) -> list[bytes | None]:
+        """Return what ``get`` returns for each of the keys, at one moment."""
+
     def peek(key: bytes) -> Entry | None:
         """Return the whole entry, or None; counts nothing. Not to be changed."""
+
+    def created_ms(entry: Entry) -> int:
+        """Return when it was stored, in milliseconds since 1970 by the wall clock as it is now."""
 
     def put(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> int | None:
         """Store, replacing value, tags, TTL and creation time.
@@ -50,17 +63,17 @@ class ICache(Interface):
     def delete(key: bytes) -> bool:
         """Remove one entry; say whether it was there."""
 
-    def invalidate_tag(tag: bytes) -> int:
-        """Remove every entry that carries the tag; return how many there were."""
+    def invalidate_tag(tag: bytes) -> Generator[None, None, int]:
+        """Work that removes every entry that carries the tag, and returns how many."""
 
-    def invalidate_any(tags: Collection[bytes]) -> int:
-        """Remove every entry that carries at least one of the tags; return how many."""
+    def invalidate_any(tags: Collection[bytes]) -> Generator[None, None, int]:
+        """Work that removes every entry that carries at least one of the tags."""
 
-    def invalidate_all(tags: Collection[bytes]) -> int:
-        """Remove every entry that carries all of the tags; return how many."""
+    def invalidate_all(tags: Collection[bytes]) -> Generator[None, None, int]:
+        """Work that removes every entry that carries all of the tags; none for no tags."""
 
-    def invalidate_keys(keys: Collection[bytes]) -> int:
-        """Remove the entries with these keys; return how many there were."""
+    def invalidate_keys(keys: Collection[bytes]) -> Generator[None, None, int]:
+        """Work that removes the entries with these keys."""
 
     def keys_by_tag(tag: bytes) -> list[bytes]:
         """Return the keys of the entries that carry the tag, in no particular order."""
@@ -87,8 +100,11 @@ class ICache(Interface):
         ``bytes`` is the length of its entries' keys and values. Yields None between, as ``scan``.
         """
 
-    def flush() -> int:
-        """Remove every entry; return how many there were."""
+    def flush() -> Generator[None, None, int]:
+        """Work that removes every entry, and returns how many."""
+
+    def reclaim() -> Iterator[None]:
+        """Give back the memory of entries that are removed already, yielding after each."""
 
     def sweep() -> Iterator[None]:
         """Reclaim expired entries, yielding after each, so that the caller can stop and go on."""
@@ -97,7 +113,10 @@ class ICache(Interface):
         """Return what was counted since the start; costs nothing."""
 
     def totals() -> Totals:
-        """Return what is in the cache; first reclaims all that has expired and is unswept."""
+        """Return what is in the cache; first reclaims all that has expired and is unswept.
+
+        Of the entries in ``backlog``, ``tags`` and ``bytes`` still count what they hold.
+        """
 
     def top_tags(count: int) -> list[tuple[bytes, int]]:
         """Return at most ``count`` tags with their numbers of keys, the largest first."""

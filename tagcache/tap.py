@@ -164,7 +164,7 @@ def assemble(
 
         shell_listener = Listener("manhole", settings, connections, counted=False)
         followers.append(shell_listener.configure)
-        shell = manhole.ManholeFactory(settings, shell_listener, manhole.namespace(service))
+        shell = manhole.ManholeFactory(settings, shell_listener, manhole.namespace(service, slices))
         listen("manhole.port", settings.manhole.port, "127.0.0.1", shell, shell_listener)
     return service
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import maybeDeferred
 
 from tagcache.config.loading import Origin, load
 from tagcache.config.settings import Settings
 from tagcache.server.credentials import Credentials
+
+T = TypeVar("T")
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
@@ -34,3 +36,13 @@ def credentials_of(
     origins = {**defaults.origins, ("authentication", "password"): origin}
     configuration = replace(defaults, settings=settings, path=path, origins=origins)
     return Credentials(configuration, Path("/nowhere"), monotonic, maybeDeferred)
+
+
+def done(work: Generator[object, None, T]) -> T:
+    """Run a piece of work to its end in one go, and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result

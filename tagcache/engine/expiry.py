@@ -1,60 +1,93 @@
-"""When to look at which key, so that expiry never walks all entries.
+"""When to look at which entry, so that expiry never walks all of them.
 
-Keys wait in buckets, each named by the moment at which it must be looked at, in ticks of
+Entries wait in buckets, each named by the moment at which it must be looked at, in ticks of
 1/16 second. A deadline within the next 128 ticks has a bucket of its own tick; one further
 away shares a coarser bucket, whose moment comes before the deadline, and is then put into a
 finer one: a TTL of a month is looked at four times. So there are at most some hundred buckets
-for any span of deadlines, scheduling and taking back cost O(1), and nothing stale remains.
+for any span of deadlines. A bucket is a ring, so that scheduling and taking back cost O(1) and
+nothing stale remains.
+
+An entry whose deadline moves further away may stay where it is: it is looked at too early,
+and scheduled anew then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heappop, heappush
+
+from tagcache.engine.entry import Entry, Links
 
 TICKS_PER_SECOND = 16
 _FINE_BITS = 7
 
 
 class ExpiryIndex:
-    """Keys ordered by the moment at which their expiry must be looked at."""
+    """Entries ordered by the moment at which their expiry must be looked at."""
 
     __slots__ = ("_buckets", "_ticks")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, set[bytes]] = {}
+        self._buckets: dict[int, Links] = {}
         self._ticks: list[int] = []
 
-    def schedule(self, key: bytes, deadline: float, now: float) -> set[bytes]:
-        """Put ``key`` into the bucket for ``deadline`` and return that bucket.
+    def schedule(self, entry: Entry, deadline: float, now: float) -> None:
+        """Have ``entry`` looked at in time for ``deadline``; it waits in no bucket yet.
 
-        Both times are seconds of one monotonic clock. The caller takes the key back by
-        discarding it from the bucket.
+        Both times are seconds of one monotonic clock.
         """
         tick = int(deadline * TICKS_PER_SECOND)
         shift = (max(tick - int(now * TICKS_PER_SECOND), 0) >> _FINE_BITS).bit_length()
         tick = tick >> shift << shift
         bucket = self._buckets.get(tick)
         if bucket is None:
-            self._buckets[tick] = bucket = {key}
+            self._buckets[tick] = bucket = Links()
+            bucket.sooner = bucket.later = bucket
             heappush(self._ticks, tick)
-        else:
-            bucket.add(key)
-        return bucket
+        last = bucket.sooner
+        entry.sooner = last
+        entry.later = bucket
+        last.later = bucket.sooner = entry
 
-    def past(self, now: float) -> set[bytes] | None:
-        """Return the earliest bucket, not empty, of a tick that is over; None if there is none.
+    @staticmethod
+    def take_back(entry: Entry) -> None:
+        """Look at ``entry``, which waits in a bucket, no more."""
+        sooner, later = entry.sooner, entry.later
+        sooner.later = later
+        later.sooner = sooner
+        del entry.sooner, entry.later
 
-        The caller empties it; every key in it has either expired or is to be scheduled anew.
+    def past(self, now: float) -> Iterator[Entry]:
+        """Yield the entries of all ticks that are over, the earliest tick first.
+
+        Each has either expired or is to be scheduled anew; the caller takes it back before it
+        asks for the next.
         """
         current = int(now * TICKS_PER_SECOND)
         ticks = self._ticks
         while ticks and ticks[0] < current:
             bucket = self._buckets[ticks[0]]
-            if bucket:
-                return bucket
-            del self._buckets[heappop(ticks)]
-        return None
+            entry = bucket.later
+            if isinstance(entry, Entry):
+                yield entry
+            else:
+                # Alone in its ring, it holds itself.
+                del self._buckets[heappop(ticks)], bucket.sooner, bucket.later
 
-    def present(self, now: float) -> set[bytes]:
-        """Return the keys of the running tick: some have expired, others are about to."""
-        return self._buckets.get(int(now * TICKS_PER_SECOND), set())
+    def present(self, now: float) -> list[Entry]:
+        """Return the entries of the running tick: some have expired, others are about to."""
+        found: list[Entry] = []
+        bucket = self._buckets.get(int(now * TICKS_PER_SECOND))
+        if bucket is not None:
+            entry = bucket.later
+            while isinstance(entry, Entry):
+                found.append(entry)
+                entry = entry.later
+        return found
+
+    def dismantle(self) -> None:
+        """Let go of the entries, none of which is to be looked at any more."""
+        for bucket in self._buckets.values():
+            del bucket.sooner, bucket.later
+        self._buckets.clear()
+        self._ticks.clear()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from heapq import nlargest
-from itertools import islice
 
 from zope.interface import implementer
 
 from tagcache.engine import int64
-from tagcache.engine.entry import NEVER, Entry
+from tagcache.engine.entry import NEVER, Entry, Links
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.limits import Limits
+from tagcache.engine.reclaim import Garbage, Selection
 from tagcache.engine.statistics import Counters, Totals
-from tagcache.engine.tags import TagIndex
+from tagcache.engine.tags import ManyEntries, TagIndex, parts
 from tagcache.errors import (
     IntegerOverflow,
     KeyTooLong,
@@ -25,17 +25,26 @@ from tagcache.errors import (
 )
 from tagcache.interfaces import ICache
 
-# Sharing tag sets is an economy: only short ones, and so many, are remembered.
+# A dictionary that grows is copied as a whole: of a million entries in one, that takes 30 ms.
+_SHARDS = 256
+_SHARD = _SHARDS - 1
+# Sharing tag sets and TTLs is an economy: only short ones, and so many, are remembered.
 _SHARED_TAGS = 8192
 _SHARED_TAG_BYTES = 512
+_SHARED_TTLS = 4096
+# So many entries are removed in one go: it takes less than a millisecond.
+_AT_ONCE = 500
+# Creation times follow the wall clock from the monotonic one; a jump beyond this is followed.
+_WALL_JUMP_SECONDS = 1.0
 
 
 @implementer(ICache)
 class MemoryCache:
     """An ICache that holds its entries in dictionaries; one thread owns it.
 
-    ``monotonic`` and ``wall`` return seconds; expiry goes by the first, which never jumps,
-    and creation times by the second.
+    ``monotonic`` and ``wall`` return seconds; expiry and age go by the first, which never
+    jumps; the second says what o'clock that was. ``on_garbage`` is called when there is
+    something to reclaim.
     """
 
     def __init__(
@@ -45,18 +54,34 @@ class MemoryCache:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or Limits()
+        self.on_garbage: Callable[[], None] = _nothing
         self._monotonic = monotonic
         self._wall = wall
-        self._entries: dict[bytes, Entry] = {}
-        self._tags = TagIndex()
-        self._expiry = ExpiryIndex()
+        self._epoch = wall() - monotonic()
         self._shared_tags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
-        self._bytes = 0
+        self._shared_ttls: dict[int, float] = {}
+        self._garbage = Garbage()
+        # What invalidations under way have found so far.
+        self._selections: list[Selection] = []
+        # Invalidated, and still to be removed: they do not exist for any method.
+        self._dead: list[dict[bytes, Entry] | ManyEntries] = []
+        self._dead_left = 0
         self._hits = 0
         self._misses = 0
         self._puts = 0
         self._invalidations = 0
         self._expirations = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._shards: list[dict[bytes, Entry]] = [{} for _ in range(_SHARDS)]
+        self._tags = TagIndex()
+        self._expiry = ExpiryIndex()
+        # The end of the ring of all entries, in the order of storing.
+        self._end = Links()
+        self._end.older = self._end.newer = self._end
+        self._items = 0
+        self._bytes = 0
 
     @property
     def limits(self) -> Limits:
@@ -69,24 +94,53 @@ class MemoryCache:
         # Those tag sets were checked against the old limits.
         self._shared_tags = {}
 
+    @property
+    def backlog(self) -> int:
+        """How many entries were removed already and still hold memory."""
+        return self._dead_left + self._garbage.entries
+
     def get(self, key: bytes) -> bytes | None:
-        entry = self._entries.get(key)
+        entry = self._shards[hash(key) & _SHARD].get(key)
         if entry is not None:
-            if entry.expires > self._monotonic():
+            if entry.stored + entry.ttl > self._monotonic() and not (
+                self._dead and self._is_dead(entry)
+            ):
+                entry.visited = True
                 self._hits += 1
                 return entry.value
-            self._expire(key, entry)
+            self._remove_gone(entry)
         self._misses += 1
         return None
 
+    def get_many(self, keys: Collection[bytes]) -> list[bytes | None]:
+        now = self._monotonic()
+        shards = self._shards
+        dead = self._dead
+        values: list[bytes | None] = []
+        misses = 0
+        for key in keys:
+            entry = shards[hash(key) & _SHARD].get(key)
+            if entry is not None:
+                if entry.stored + entry.ttl > now and not (dead and self._is_dead(entry)):
+                    entry.visited = True
+                    values.append(entry.value)
+                    continue
+                self._remove_gone(entry)
+            misses += 1
+            values.append(None)
+        self._hits += len(keys) - misses
+        self._misses += misses
+        return values
+
     def peek(self, key: bytes) -> Entry | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if entry.expires > self._monotonic():
-            return entry
-        self._expire(key, entry)
-        return None
+        entry = self._shards[hash(key) & _SHARD].get(key)
+        return entry if entry is not None and self._is_live(entry, self._monotonic()) else None
+
+    def created_ms(self, entry: Entry) -> int:
+        epoch = self._wall() - self._monotonic()
+        if abs(epoch - self._epoch) > _WALL_JUMP_SECONDS:
+            self._epoch = epoch
+        return int((entry.stored + self._epoch) * 1000)
 
     def put(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
@@ -99,7 +153,7 @@ class MemoryCache:
                 f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
             )
         ttl_ms = ttl_ms or limits.default_ttl_ms or None
-        self._store(key, value, self._checked_tags(tags) if tags else (), ttl_ms)
+        self._store(key, value, self._checked_tags(tags) if tags else (), self._ttl(ttl_ms))
         return ttl_ms
 
     def add(
@@ -127,7 +181,7 @@ class MemoryCache:
             key,
             b"%d" % result,
             self._checked_tags(tags) if tags else entry.tags,
-            ttl_ms or entry.ttl_ms,
+            self._ttl(ttl_ms) if ttl_ms else entry.ttl,
         )
         return result
 
@@ -140,85 +194,159 @@ class MemoryCache:
     def delete(self, key: bytes) -> bool:
         return self._invalidate((key,)) == 1
 
-    def invalidate_tag(self, tag: bytes) -> int:
-        return self._invalidate(list(self._tags.keys(tag)))
+    def invalidate_tag(self, tag: bytes) -> Generator[None, None, int]:
+        return self.invalidate_any((tag,))
 
-    def invalidate_any(self, tags: Collection[bytes]) -> int:
-        return self._invalidate(self._tags.any(tags))
+    def invalidate_any(self, tags: Collection[bytes]) -> Generator[None, None, int]:
+        index = self._tags
+        if sum(map(index.count, tags)) <= _AT_ONCE:
+            return self._invalidate([e.key for tag in tags for e in list(index.entries(tag))])
+        *others, largest = sorted(set(tags), key=index.count)
+        # The largest set is taken as it is, and from the others what it does not hold.
+        meant = set(others)
+        rest = Selection(
+            lambda entry: largest not in entry.tags and not meant.isdisjoint(entry.tags)
+        )
+        yield from self._select(rest, others)
+        taken = [self._tags.take_out(tag) for tag in (*others, largest)]
+        return self._condemn([*taken, rest.found], len(taken[-1]) + len(rest.found))
 
-    def invalidate_all(self, tags: Collection[bytes]) -> int:
-        return self._invalidate(self._tags.all(tags))
+    def invalidate_all(self, tags: Collection[bytes]) -> Generator[None, None, int]:
+        if not tags:
+            return 0
+        index = self._tags
+        meant = set(tags)
+        smallest = min(meant, key=index.count)
+        selection = Selection(lambda entry: meant.issubset(entry.tags))
+        if index.count(smallest) <= _AT_ONCE:
+            entries = list(filter(selection.wanted, index.entries(smallest)))
+            return self._invalidate([entry.key for entry in entries])
+        yield from self._select(selection, [smallest])
+        return self._condemn([selection.found], len(selection.found))
 
-    def invalidate_keys(self, keys: Collection[bytes]) -> int:
-        return self._invalidate(keys)
+    def invalidate_keys(self, keys: Collection[bytes]) -> Generator[None, None, int]:
+        if len(keys) <= _AT_ONCE:
+            return self._invalidate(keys)
+        meant = set(keys)
+        selection = Selection(lambda entry: entry.key in meant)
+        yield from self._select(selection, (), filter(None, map(self._find, keys)))
+        return self._condemn([selection.found], len(selection.found))
+
+    def flush(self) -> Generator[None, None, int]:
+        yield from self.sweep()
+        self._settle()
+        count = self._items - self._dead_left
+        for selection in self._selections:
+            selection.flushed()
+        self._shared_tags.clear()
+        if self._items:
+            self._garbage.add(
+                self._items, self._shards, self._end, self._tags, self._expiry, self._dead
+            )
+            self._dead, self._dead_left = [], 0
+            self._clear()
+            self.on_garbage()
+        self._invalidations += count
+        return count
 
     def keys_by_tag(self, tag: bytes) -> list[bytes]:
         now = self._monotonic()
-        entries = self._entries
-        return [key for key in self._tags.keys(tag) if entries[key].expires > now]
+        return [entry.key for entry in self._tags.entries(tag) if self._is_live(entry, now)]
 
     def scan_any(self, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
-        seen: set[bytes] = set()
+        earlier: list[bytes] = []
         for tag in dict.fromkeys(tags):
-            for item in self._scan_keys(list(self._tags.keys(tag)), (tag,)):
-                if item is None or item[0] in seen:
-                    yield None
+            for entry in self._tags.entries(tag):
+                carried = entry.tags if self._is_current(entry) else ()
+                if tag in carried and not any(other in carried for other in earlier):
+                    yield entry.key, entry
                 else:
-                    seen.add(item[0])
-                    yield item
+                    yield None
+            earlier.append(tag)
 
     def scan_all(self, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         if tags:
-            smallest = min((self._tags.keys(tag) for tag in tags), key=len)
-            yield from self._scan_keys(list(smallest), tags)
+            smallest = min(tags, key=self._tags.count)
+            for entry in self._tags.entries(smallest):
+                if self._is_current(entry) and all(tag in entry.tags for tag in tags):
+                    yield entry.key, entry
+                else:
+                    yield None
 
     def newest(self, offset: int, limit: int) -> list[tuple[bytes, Entry]]:
-        # Storing appends to the dictionary, also where it overwrites: it is in order of age.
         now = self._monotonic()
-        offset, limit = min(offset, len(self._entries)), min(limit, len(self._entries))
-        live = (item for item in reversed(self._entries.items()) if item[1].expires > now)
-        return list(islice(live, offset, offset + limit))
+        found: list[tuple[bytes, Entry]] = []
+        place = self._end.older
+        while place is not self._end and len(found) < limit:
+            if isinstance(place, Entry) and self._is_live(place, now):
+                if offset:
+                    offset -= 1
+                else:
+                    found.append((place.key, place))
+            place = place.older
+        return found
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
-        keys = list(self._entries)
-        while keys:
-            key = keys.pop()
-            entry = self._entries.get(key) if key.startswith(prefix) else None
-            if entry is not None and entry.expires > self._monotonic():
-                yield key, entry
-            else:
-                yield None
+        end = self._end
+        # Entries come and go on both sides of the mark; those stored anew go to the end.
+        mark = Links()
+        _link(mark, end.older, end)
+        try:
+            while self._end is end and (place := mark.older) is not end:
+                _unlink(mark)
+                _link(mark, place.older, place)
+                if (
+                    isinstance(place, Entry)
+                    and place.key.startswith(prefix)
+                    and self._is_live(place, self._monotonic())
+                ):
+                    yield place.key, place
+                else:
+                    yield None
+        finally:
+            if self._end is end:
+                _unlink(mark)
 
     def scan_tags(self, prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:
-        for tag in self._tags.names():
+        for tag, _ in self._tags.sizes():
             if not tag.startswith(prefix):
                 yield None
                 continue
             keys = size = 0
-            for key in list(self._tags.keys(tag)):
-                entry = self._entries.get(key)
-                if entry is not None and entry.expires > self._monotonic():
+            for entry in self._tags.entries(tag):
+                if self._is_current(entry) and tag in entry.tags:
                     keys += 1
-                    size += len(key) + len(entry.value)
+                    size += len(entry.key) + len(entry.value)
                 yield None
             if keys:
                 yield tag, keys, size
 
-    def flush(self) -> int:
-        self._shared_tags.clear()
-        return self._invalidate(list(self._entries))
-
     def sweep(self) -> Iterator[None]:
         now = self._monotonic()
-        while (bucket := self._expiry.past(now)) is not None:
-            while bucket:
-                key = bucket.pop()
-                entry = self._entries[key]
-                if entry.expires <= now:
-                    self._expire(key, entry)
-                else:
-                    entry.bucket = self._expiry.schedule(key, entry.expires, now)
-                yield
+        expiry = self._expiry
+        for entry in expiry.past(now):
+            if entry.expires <= now:
+                self._remove_gone(entry)
+            else:
+                expiry.take_back(entry)
+                expiry.schedule(entry, entry.expires, now)
+            yield
+            if self._expiry is not expiry:
+                return
+
+    def reclaim(self) -> Iterator[None]:
+        while self._dead:
+            dead = self._dead[-1]
+            for part in parts(dead):
+                while part:
+                    key, entry = part.popitem()
+                    if self._find(key) is entry:
+                        self._dead_left -= 1
+                        self._remove(entry)
+                    yield
+            if self._dead and self._dead[-1] is dead:
+                self._dead.pop()
+        yield from self._garbage.dismantle()
 
     def counters(self) -> Counters:
         return Counters(
@@ -231,36 +359,36 @@ class MemoryCache:
 
     def totals(self) -> Totals:
         self._settle()
-        return Totals(items=len(self._entries), tags=len(self._tags), bytes=self._bytes)
+        return Totals(
+            items=self._items - self._dead_left, tags=len(self._tags), bytes=self._bytes
+        )
 
     def top_tags(self, count: int = 20) -> list[tuple[bytes, int]]:
         self._settle()
         return nlargest(count, self._tags.sizes(), key=lambda item: item[1])
 
-    def _scan_keys(
-        self, keys: list[bytes], tags: Collection[bytes]
-    ) -> Iterator[tuple[bytes, Entry] | None]:
-        """Yield those of ``keys`` that are there and carry all of ``tags``; None for others."""
-        for key in keys:
-            entry = self._entries.get(key)
-            if (
-                entry is not None
-                and entry.expires > self._monotonic()
-                and all(tag in entry.tags for tag in tags)
-            ):
-                yield key, entry
-            else:
-                yield None
+    def _find(self, key: bytes) -> Entry | None:
+        """Return what is stored there, be it alive or not."""
+        return self._shards[hash(key) & _SHARD].get(key)
+
+    def _is_live(self, entry: Entry, now: float) -> bool:
+        return entry.stored + entry.ttl > now and not (self._dead and self._is_dead(entry))
+
+    def _is_current(self, entry: Entry) -> bool:
+        """Say whether an entry seen a while ago is still stored, and alive."""
+        return self._find(entry.key) is entry and self._is_live(entry, self._monotonic())
+
+    def _is_dead(self, entry: Entry) -> bool:
+        return any(dead.get(entry.key) is entry for dead in self._dead)
 
     def _settle(self) -> None:
         """Reclaim all that has expired up to now, so that the totals are exact."""
         for _ in self.sweep():
             pass
         now = self._monotonic()
-        for key in list(self._expiry.present(now)):
-            entry = self._entries[key]
+        for entry in self._expiry.present(now):
             if entry.expires <= now:
-                self._expire(key, entry)
+                self._remove_gone(entry)
 
     def _checked_tags(self, tags: Collection[bytes]) -> tuple[bytes, ...]:
         """Return the tags without repetition, one shared tuple for equal sets.
@@ -281,63 +409,165 @@ class MemoryCache:
                     f"a tag has {len(tag)} bytes, the limit is {limits.max_tag_length}"
                 )
         if sum(map(len, given)) <= _SHARED_TAG_BYTES:
-            if len(self._shared_tags) >= _SHARED_TAGS:
+            if len(self._shared_tags) >= _SHARED_TAGS + self._items // 8:
                 self._shared_tags.clear()
             self._shared_tags[given] = checked
         return checked
 
-    def _store(self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl_ms: int | None) -> None:
-        now = self._monotonic()
-        old = self._entries.get(key)
-        tags_stay = False
-        if old is not None:
-            if old.expires <= now:
-                self._expirations += 1
-            tags_stay = old.tags is tags
-            self._remove(key, old, tags_stay)
+    def _ttl(self, ttl_ms: int | None) -> float:
+        """Return a time to live in seconds, one shared number for equal ones."""
         if ttl_ms is None:
-            expires, bucket = NEVER, None
+            return NEVER
+        ttl = self._shared_ttls.get(ttl_ms)
+        if ttl is None:
+            if len(self._shared_ttls) >= _SHARED_TTLS:
+                self._shared_ttls.clear()
+            self._shared_ttls[ttl_ms] = ttl = ttl_ms / 1000
+        return ttl
+
+    def _store(self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float) -> None:
+        now = self._monotonic()
+        shard = self._shards[hash(key) & _SHARD]
+        entry = shard.get(key)
+        if entry is not None and (
+            entry.stored + entry.ttl <= now or (self._dead and self._is_dead(entry))
+        ):
+            self._remove_gone(entry)
+            entry = None
+        end = self._end
+        if entry is None:
+            shard[key] = entry = Entry(key, value, tags, now, ttl)
+            if tags:
+                self._tags.add(entry)
+            if ttl != NEVER:
+                self._expiry.schedule(entry, now + ttl, now)
+            self._items += 1
+            self._bytes += len(key) + len(value)
         else:
-            expires = now + ttl_ms / 1000
-            bucket = self._expiry.schedule(key, expires, now)
-        self._entries[key] = Entry(value, tags, ttl_ms, expires, int(self._wall() * 1000), bucket)
-        if tags and not tags_stay:
-            self._tags.add(key, tags)
-        self._bytes += len(key) + len(value)
+            if entry.tags is not tags:
+                self._tags.discard(entry)
+                entry.tags = tags
+                self._tags.add(entry)
+            if entry.ttl != ttl:
+                self._reschedule(entry, ttl, now)
+            # Else it is looked at before it expires now, which is soon enough.
+            entry.stored = now
+            entry.ttl = ttl
+            self._bytes += len(value) - len(entry.value)
+            entry.value = value
+            entry.visited = False
+            older, newer = entry.older, entry.newer
+            older.newer = newer
+            newer.older = older
+        newest = end.older
+        entry.older = newest
+        entry.newer = end
+        newest.newer = end.older = entry
         self._puts += 1
+        if self._selections:
+            self._touch(key)
+
+    def _reschedule(self, entry: Entry, ttl: float, now: float) -> None:
+        """Have an entry that is overwritten looked at in time for its new TTL."""
+        if entry.ttl != NEVER:
+            if entry.expires <= now + ttl != NEVER:
+                return
+            self._expiry.take_back(entry)
+        if ttl != NEVER:
+            self._expiry.schedule(entry, now + ttl, now)
+
+    def _touch(self, key: bytes) -> None:
+        for selection in self._selections:
+            selection.touched.add(key)
+
+    def _select(
+        self, selection: Selection, tags: Iterable[bytes], entries: Iterable[Entry] = ()
+    ) -> Iterator[None]:
+        """Find what an invalidation means: at the end, but not before, exactly that.
+
+        It is looked for among ``entries`` and under ``tags``. Nothing that expired or was
+        invalidated before is in it then, nor anywhere else.
+        """
+        self._selections.append(selection)
+        try:
+            yield from selection.look_at(entries)
+            for tag in tags:
+                yield from selection.look_at(self._tags.entries(tag))
+            yield from self.sweep()
+            while self._dead:
+                yield from self.reclaim()
+                yield from self.sweep()
+            self._settle()
+            selection.look_again(self._find)
+        finally:
+            self._selections.remove(selection)
+
+    def _condemn(self, meant: list[dict[bytes, Entry] | ManyEntries], count: int) -> int:
+        """Let these ``count`` entries exist no more, at once; an entry may be in several."""
+        self._dead = [entries for entries in meant if len(entries)]
+        self._dead_left = count
+        self._invalidations += count
+        if count:
+            self.on_garbage()
+        return count
 
     def _invalidate(self, keys: Iterable[bytes]) -> int:
         now = self._monotonic()
         count = 0
         for key in keys:
-            entry = self._entries.get(key)
+            entry = self._find(key)
             if entry is None:
                 continue
-            if entry.expires > now:
-                self._remove(key, entry)
+            if self._is_live(entry, now):
+                self._remove(entry)
                 count += 1
             else:
-                self._expire(key, entry)
+                self._remove_gone(entry)
         self._invalidations += count
         return count
 
-    def _expire(self, key: bytes, entry: Entry) -> None:
-        self._remove(key, entry)
-        self._expirations += 1
+    def _remove_gone(self, entry: Entry) -> None:
+        """Remove an entry that is stored, but does not exist any more."""
+        if self._dead and self._is_dead(entry):
+            self._dead_left -= 1
+        else:
+            self._expirations += 1
+        self._remove(entry)
 
-    def _remove(self, key: bytes, entry: Entry, tags_stay: bool = False) -> None:
-        """The one way out of the cache, whatever the reason.
-
-        ``tags_stay``: the entry that takes its place at once carries the same tags.
-        """
-        del self._entries[key]
-        if entry.tags and not tags_stay:
-            self._tags.discard(key, entry.tags)
-        if entry.bucket is not None:
-            entry.bucket.discard(key)
+    def _remove(self, entry: Entry) -> None:
+        """The one way out of the cache, whatever the reason."""
+        key = entry.key
+        del self._shards[hash(key) & _SHARD][key]
+        if entry.tags:
+            self._tags.discard(entry)
+        if entry.ttl != NEVER:
+            self._expiry.take_back(entry)
+        _unlink(entry)
+        self._items -= 1
         self._bytes -= len(key) + len(entry.value)
+        if self._selections:
+            self._touch(key)
 
     @staticmethod
     def _check_range(number: int) -> None:
         if not int64.MIN <= number <= int64.MAX:
             raise IntegerOverflow
+
+
+def _link(place: Links, older: Links, newer: Links) -> None:
+    """Put ``place`` between two neighbours in the order of storing."""
+    place.older = older
+    place.newer = newer
+    older.newer = newer.older = place
+
+
+def _unlink(place: Links) -> None:
+    """Take ``place`` out of the order of storing."""
+    older, newer = place.older, place.newer
+    older.newer = newer
+    newer.older = older
+    del place.older, place.newer
+
+
+def _nothing() -> None:
+    """Nobody waits for garbage."""

@@ -1,62 +1,151 @@
-"""Which keys carry which tag."""
+"""Which entries carry which tag."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from typing import TypeAlias
 
-_NO_KEYS: frozenset[bytes] = frozenset()
+from tagcache.engine.entry import Entry
+
+# A dictionary that grows is copied as a whole. Split, the largest copied at once stays small.
+_SPLIT_AT = 16384
+_PARTS = 64
+_MASK = _PARTS - 1
+
+
+class ManyEntries:
+    """Very many entries by key, in parts of which none takes long to grow."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self) -> None:
+        self.parts: list[dict[bytes, Entry]] = [{} for _ in range(_PARTS)]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def get(self, key: bytes) -> Entry | None:
+        return self.parts[hash(key) & _MASK].get(key)
+
+    def add(self, key: bytes, entry: Entry) -> None:
+        self.parts[hash(key) & _MASK][key] = entry
+
+    def discard(self, key: bytes) -> None:
+        self.parts[hash(key) & _MASK].pop(key, None)
+
+
+def parts(entries: dict[bytes, Entry] | ManyEntries) -> list[dict[bytes, Entry]]:
+    """Return the dictionaries that these entries are in."""
+    return entries.parts if isinstance(entries, ManyEntries) else [entries]
+
+
+# Most tags have few entries, and many but one: that one needs no dictionary.
+Carriers: TypeAlias = "Entry | dict[bytes, Entry] | ManyEntries"
 
 
 class TagIndex:
-    """For each tag the keys of the entries that carry it; a tag without keys is dropped."""
+    """For each tag the entries that carry it; a tag without entries is dropped.
 
-    __slots__ = ("_keys",)
+    ``references`` is the sum of the numbers of entries of all tags.
+    """
+
+    __slots__ = ("_shards", "references")
 
     def __init__(self) -> None:
-        self._keys: dict[bytes, set[bytes]] = {}
+        self._shards: list[dict[bytes, Carriers]] = [{} for _ in range(_PARTS)]
+        self.references = 0
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return sum(map(len, self._shards))
 
-    def add(self, key: bytes, tags: tuple[bytes, ...]) -> None:
-        """Note that the entry ``key`` carries ``tags``."""
-        index = self._keys
-        for tag in tags:
-            keys = index.get(tag)
-            if keys is None:
-                index[tag] = {key}
-            else:
-                keys.add(key)
+    def add(self, entry: Entry) -> None:
+        """Note that ``entry`` carries its tags."""
+        key = entry.key
+        shards = self._shards
+        for tag in entry.tags:
+            shard = shards[hash(tag) & _MASK]
+            carriers = shard.get(tag)
+            if type(carriers) is dict:
+                carriers[key] = entry
+                if len(carriers) > _SPLIT_AT:
+                    shard[tag] = _split(carriers)
+            elif carriers is None:
+                shard[tag] = entry
+            elif isinstance(carriers, Entry):
+                shard[tag] = {carriers.key: carriers, key: entry}
+            elif isinstance(carriers, ManyEntries):
+                carriers.add(key, entry)
+        self.references += len(entry.tags)
 
-    def discard(self, key: bytes, tags: tuple[bytes, ...]) -> None:
-        """Forget that the entry ``key`` carries ``tags``."""
-        index = self._keys
-        for tag in tags:
-            keys = index[tag]
-            keys.discard(key)
-            if not keys:
-                del index[tag]
+    def discard(self, entry: Entry) -> None:
+        """Forget that ``entry`` carries its tags.
 
-    def keys(self, tag: bytes) -> Collection[bytes]:
-        """Return the keys under ``tag``: the index's own set, not to be changed."""
-        return self._keys.get(tag, _NO_KEYS)
+        Of a tag that was taken out meanwhile nothing has to be forgotten.
+        """
+        key = entry.key
+        shards = self._shards
+        for tag in entry.tags:
+            shard = shards[hash(tag) & _MASK]
+            carriers = shard.get(tag)
+            if carriers is entry:
+                del shard[tag]
+            elif type(carriers) is dict:
+                if carriers.get(key) is entry:
+                    del carriers[key]
+                    if not carriers:
+                        del shard[tag]
+            elif isinstance(carriers, ManyEntries) and carriers.get(key) is entry:
+                carriers.discard(key)
+                # Whether nothing is left is asked only where it can be so.
+                if not carriers.parts[0] and not any(carriers.parts):
+                    del shard[tag]
+        self.references -= len(entry.tags)
 
-    def any(self, tags: Collection[bytes]) -> set[bytes]:
-        """Return the keys under at least one of ``tags``."""
-        return set().union(*(self._keys.get(tag, _NO_KEYS) for tag in tags))
+    def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
+        """Forget ``tag`` and return its entries by key."""
+        carriers = self._shards[hash(tag) & _MASK].pop(tag, None)
+        if carriers is None:
+            return {}
+        return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
 
-    def all(self, tags: Collection[bytes]) -> set[bytes]:
-        """Return the keys under every one of ``tags``; none for no tags."""
-        if not tags:
-            return set()
-        smallest, *others = sorted((self._keys.get(tag, _NO_KEYS) for tag in tags), key=len)
-        return set(smallest).intersection(*others)
+    def count(self, tag: bytes) -> int:
+        """Return the number of entries that carry ``tag``."""
+        return _count(self._shards[hash(tag) & _MASK].get(tag))
 
-    def names(self) -> list[bytes]:
-        """Return the tags that are in use."""
-        return list(self._keys)
+    def entries(self, tag: bytes) -> Iterator[Entry]:
+        """Yield the entries that carry ``tag``; they may come and go meanwhile."""
+        carriers = self._shards[hash(tag) & _MASK].get(tag)
+        if isinstance(carriers, Entry):
+            yield carriers
+        elif carriers is not None:
+            for part in parts(carriers):
+                yield from list(part.values())
 
     def sizes(self) -> Iterator[tuple[bytes, int]]:
-        """Yield each tag with the number of its keys."""
-        for tag, keys in self._keys.items():
-            yield tag, len(keys)
+        """Yield each tag with the number of its entries; tags may come and go meanwhile."""
+        for shard in self._shards:
+            for tag, carriers in list(shard.items()):
+                yield tag, _count(carriers)
+
+    def dismantle(self) -> Iterator[None]:
+        """Let go of everything, yielding now and then."""
+        for shard in self._shards:
+            while shard:
+                _, carriers = shard.popitem()
+                for part in () if isinstance(carriers, Entry) else parts(carriers):
+                    part.clear()
+                    yield
+                yield
+
+
+def _split(entries: dict[bytes, Entry]) -> ManyEntries:
+    many = ManyEntries()
+    for key, entry in entries.items():
+        many.add(key, entry)
+    return many
+
+
+def _count(carriers: Carriers | None) -> int:
+    if carriers is None:
+        return 0
+    return 1 if isinstance(carriers, Entry) else len(carriers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -14,7 +14,7 @@ from tagcache.errors import InvalidArgument
 from tagcache.interfaces import ICache
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
-from tagcache.server.protocol import CacheProtocol, Command, Disconnect, Verbs
+from tagcache.server.protocol import CacheProtocol, Command, Disconnect, Reply, Verbs
 from tagcache.server.seldom import Seldom
 from tagcache.server.slices import Slices
 
@@ -92,20 +92,26 @@ class Commands:
             raise InvalidArgument("missing_key")
         return wire.DELETED if self._cache.delete(fields[1]) else wire.NOT_DELETED
 
-    def inv_tag(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        return wire.count(b"INV_TAG", self._cache.invalidate_tag(_tag(fields)))
+    def inv_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        return self._counted(b"INV_TAG", self._cache.invalidate_tag(_tag(fields)))
 
-    def inv_tags_any(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+    def inv_tags_any(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         tags = wire.parse_list(_second(fields), "tags")
-        return wire.count(b"INV_TAGS_ANY", self._cache.invalidate_any(tags))
+        return self._counted(b"INV_TAGS_ANY", self._cache.invalidate_any(tags))
 
-    def inv_tags_all(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+    def inv_tags_all(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         tags = wire.parse_list(_second(fields), "tags")
-        return wire.count(b"INV_TAGS_ALL", self._cache.invalidate_all(tags))
+        return self._counted(b"INV_TAGS_ALL", self._cache.invalidate_all(tags))
 
-    def inv_keys(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+    def inv_keys(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         keys = wire.parse_list(_second(fields), "keys")
-        return wire.count(b"INV_KEYS", self._cache.invalidate_keys(keys))
+        return self._counted(b"INV_KEYS", self._cache.invalidate_keys(keys))
+
+    def _counted(self, verb: bytes, work: Generator[None, None, int]) -> Reply:
+        count = self._slices.finish(work)
+        if isinstance(count, Deferred):
+            return count.addCallback(lambda number: wire.count(verb, number))
+        return wire.count(verb, count)
 
     def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         reply, left_out = wire.keys(self._cache.keys_by_tag(_tag(fields)))
@@ -125,8 +131,8 @@ class Commands:
             counted.hits, counted.misses, counted.puts, counted.invalidations, counted.hit_ratio
         )
 
-    def flush(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        return wire.count(b"FLUSH", self._cache.flush())
+    def flush(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        return self._counted(b"FLUSH", self._cache.flush())
 
     def auth(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
         address = client.connection.host

@@ -12,6 +12,7 @@ from twisted.conch.insults import insults
 from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.transport import SSHServerTransport
 from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, connectionDone
@@ -25,6 +26,7 @@ from tagcache.server.listener import Listener
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
 from tagcache.server.report import Report, table
 from tagcache.server.service import TagCacheService
+from tagcache.server.slices import Slices
 from tagcache.server.sockopts import SocketOptions, socket_of
 
 log = Logger(namespace="tagcache.manhole")
@@ -185,7 +187,7 @@ class _Config:
         return table(("knob", "value", "from"), rows, "nothing").text
 
 
-def namespace(service: TagCacheService) -> dict[str, Any]:
+def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
     """Return what a session finds by name: the live objects, and commands that print well."""
 
     def connections() -> Report:
@@ -244,6 +246,11 @@ def namespace(service: TagCacheService) -> dict[str, Any]:
         ]
         return table(("tag", "keys"), rows, "no tags")
 
+    def invalidate(tag: str | bytes) -> int | Deferred[int]:
+        """remove every entry that carries TAG; says how many"""
+        name = tag.encode() if isinstance(tag, str) else tag
+        return slices.finish(service.cache.invalidate_tag(name))
+
     def kill(id: int) -> Report:
         """close connection ID"""
         connection = service.connections.get(id)
@@ -252,11 +259,12 @@ def namespace(service: TagCacheService) -> dict[str, Any]:
         connection.abort()
         return Report(f"closed connection {id} from {connection.peer}")
 
-    commands: list[Callable[..., Report]] = [
+    commands: list[Callable[..., Any]] = [
         connections,
         sockopts,
         stats,
         top_tags,
+        invalidate,
         kill,
     ]
 
@@ -264,7 +272,7 @@ def namespace(service: TagCacheService) -> dict[str, Any]:
         """this list"""
         rows = [
             ("config", "every knob, its value and where it came from; config.settings"),
-            ("cache", "the live cache: cache.peek(b'key'), cache.invalidate_tag(b'tag'), ..."),
+            ("cache", "the live cache: cache.peek(b'key'), cache.totals(), ..."),
             ("service", "the whole server: service.reload(), service.info(), ..."),
             *(
                 (f"{each.__name__}({_parameters(each)})", each.__doc__ or "")

@@ -205,5 +205,6 @@ class CacheProtocol(ServedProtocol):
                 self.finish(self._farewell)
 
 
-Command: TypeAlias = Callable[[CacheProtocol, list[bytes]], "bytes | Deferred[bytes]"]
+Reply: TypeAlias = "bytes | Deferred[bytes]"
+Command: TypeAlias = Callable[[CacheProtocol, list[bytes]], Reply]
 Verbs: TypeAlias = Mapping[bytes, Command]

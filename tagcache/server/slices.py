@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Cooperator
 
 SLICE_SECONDS = 0.001
 
+T = TypeVar("T")
+
 
 class Slices:
     """Runs iterators to their end, about a millisecond at a time between other events."""
 
     def __init__(self, reactor: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+
         def end_of_slice() -> Callable[[], bool]:
             end = monotonic() + SLICE_SECONDS
             return lambda: monotonic() > end
@@ -28,3 +32,20 @@ class Slices:
     def run(self, work: Iterator[Any]) -> Deferred[Any]:
         """Run ``work``; the Deferred fires when it is done, or fails with what it raised."""
         return self._cooperator.cooperate(work).whenDone()
+
+    def finish(self, work: Generator[Any, None, T]) -> T | Deferred[T]:
+        """Run ``work`` to its end and return its result; a Deferred of it where it takes long."""
+        end = self._monotonic() + SLICE_SECONDS
+        try:
+            next(work)
+            while self._monotonic() < end:
+                next(work)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        results: list[T] = []
+
+        def rest() -> Iterator[None]:
+            results.append((yield from work))
+
+        return self.run(rest()).addCallback(lambda _: results[0])

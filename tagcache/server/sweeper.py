@@ -1,4 +1,4 @@
-"""Reclaims expired entries now and then."""
+"""Reclaims expired entries now and then, and invalidated ones at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ log = Logger(namespace="tagcache.sweeper")
 
 
 class Sweeper(Service):
-    """Sweeps the cache every ``server.cleanup_interval_seconds``, in slices."""
+    """Sweeps the cache every ``server.cleanup_interval_seconds``, in slices.
+
+    What was invalidated and still holds memory is reclaimed as soon as there is some.
+    """
 
     def __init__(self, cache: ICache, slices: Slices, settings: Settings, reactor: Any) -> None:
         self._cache = cache
@@ -26,6 +29,8 @@ class Sweeper(Service):
         self._interval = settings.server.cleanup_interval_seconds
         self._reactor = reactor
         self._loop: LoopingCall | None = None
+        self._reclaiming = False
+        cache.on_garbage = self._reclaim
 
     def configure(self, settings: Settings) -> None:
         """Take a new interval; it counts from now."""
@@ -58,5 +63,13 @@ class Sweeper(Service):
         # the loop would end.
         return self._slices.run(self._cache.sweep()).addErrback(self._failed)
 
+    def _reclaim(self) -> None:
+        if not self._reclaiming:
+            self._reclaiming = True
+            self._slices.run(self._cache.reclaim()).addErrback(self._failed).addBoth(self._reclaimed)
+
+    def _reclaimed(self, _: object) -> None:
+        self._reclaiming = False
+
     def _failed(self, failure: Failure) -> None:
-        log.failure("sweeping failed; the next sweep tries again", failure)
+        log.failure("reclaiming failed; the next sweep tries again", failure)

@@ -50,13 +50,13 @@ def test_the_sweeper_reclaims_at_each_interval() -> None:
     sweeper.startService()
     cache.put(b"k", b"v", [], 1000)
     clock.pump([9.9, 0, 0])
-    assert len(cache._entries) == 1
+    assert cache._items == 1
     clock.pump([0.1, 0, 0])
-    assert len(cache._entries) == 0
+    assert cache._items == 0
     cache.put(b"k", b"v", [], 1000)
     sweeper.configure(settings_with(server={"cleanup_interval_seconds": 2.0}))
     clock.pump([2, 0, 0])
-    assert len(cache._entries) == 0
+    assert cache._items == 0
     sweeper.stopService()
     clock.pump([0, 0])
     assert clock.getDelayedCalls() == []

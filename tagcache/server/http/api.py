@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -161,20 +161,28 @@ class Api:
         return json_response({"success": removed, "count": None})
 
     def invalidate_tag(self, call: Call) -> Answer:
-        count = self._cache.invalidate_tag(call.body["tag"].encode())
-        return json_response({"success": count > 0, "count": count})
+        work = self._cache.invalidate_tag(call.body["tag"].encode())
+        return self._counted(work, lambda count: {"success": count > 0, "count": count})
 
     def invalidate_tags(self, call: Call) -> Answer:
         all_of_them = call.body.get("mode") == "all"
         invalidate = self._cache.invalidate_all if all_of_them else self._cache.invalidate_any
-        return json_response({"count": invalidate(_tags(call.body)), "success": True})
+        return self._counted(invalidate(_tags(call.body)), _removed)
 
     def invalidate_keys(self, call: Call) -> Answer:
-        count = self._cache.invalidate_keys([key.encode() for key in call.body["keys"]])
-        return json_response({"count": count, "success": True})
+        keys = [key.encode() for key in call.body["keys"]]
+        return self._counted(self._cache.invalidate_keys(keys), _removed)
 
     def flush(self, call: Call) -> Answer:
-        return json_response({"success": True, "count": self._cache.flush()})
+        return self._counted(self._cache.flush(), _removed)
+
+    def _counted(
+        self, work: Generator[None, None, int], describe: Callable[[int], dict[str, Any]]
+    ) -> Answer:
+        count = self._slices.finish(work)
+        if isinstance(count, Deferred):
+            return count.addCallback(lambda number: json_response(describe(number)))
+        return json_response(describe(count))
 
     def key(self, call: Call) -> Answer:
         key = call.key.encode()
@@ -228,7 +236,7 @@ class Api:
 
     def _list_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
         return {
-            "created_ms": entry.created_ms,
+            "created_ms": self._cache.created_ms(entry),
             "key": _text(key),
             "size": len(entry.value),
             "tags": [_text(tag) for tag in entry.tags],
@@ -278,7 +286,7 @@ class Api:
             "key": _text(key),
             "ttl_ms": self._remaining(entry),
             "tags": [_text(tag) for tag in entry.tags],
-            "created_ms": entry.created_ms,
+            "created_ms": self._cache.created_ms(entry),
         }
 
     def tags(self, call: Call) -> Answer:
@@ -417,7 +425,7 @@ class Api:
 
     def _item(self, key: bytes, entry: Entry) -> dict[str, Any]:
         item: dict[str, Any] = {
-            "created_ms": entry.created_ms,
+            "created_ms": self._cache.created_ms(entry),
             "key": _text(key),
             "tags": [_text(tag) for tag in entry.tags],
             "ttl_ms": self._remaining(entry),
@@ -679,6 +687,10 @@ def _ttl(body: Any) -> int | None:
     if ttl_ms is None and "ttl_seconds" in body:
         return min(int(body["ttl_seconds"]) * 1000, 2**64 - 1)
     return ttl_ms
+
+
+def _removed(count: int) -> dict[str, Any]:
+    return {"success": True, "count": count}
 
 
 def _text(data: bytes) -> str:

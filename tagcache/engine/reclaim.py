@@ -1,0 +1,106 @@
+"""Invalidations of any size: finding what they mean, and letting go of it, a little at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from tagcache.engine.entry import NEVER, Entry, Links
+from tagcache.engine.expiry import ExpiryIndex
+from tagcache.engine.tags import ManyEntries, TagIndex, parts
+
+
+class Selection:
+    """The entries that an invalidation under way means; what changes meanwhile is noted.
+
+    ``wanted`` says of an entry whether it is meant; ``touched`` are the keys of the entries
+    stored or removed since the beginning, to be looked at again at the end.
+    """
+
+    __slots__ = ("_flushed", "found", "touched", "wanted")
+
+    def __init__(self, wanted: Callable[[Entry], bool]) -> None:
+        self.wanted = wanted
+        self.found = ManyEntries()
+        self.touched: set[bytes] = set()
+        self._flushed = False
+
+    def look_at(self, entries: Iterable[Entry]) -> Iterator[None]:
+        """Take those of ``entries`` that are meant, yielding after each."""
+        wanted, found = self.wanted, self.found
+        for entry in entries:
+            if self._flushed:
+                return
+            if wanted(entry):
+                found.add(entry.key, entry)
+            yield
+
+    def flushed(self) -> None:
+        """Note that all entries are gone."""
+        self._flushed = True
+        self.found = ManyEntries()
+        self.touched.clear()
+
+    def look_again(self, lookup: Callable[[bytes], Entry | None]) -> None:
+        """Take account of what was touched; ``lookup`` finds an entry by its key."""
+        for key in self.touched:
+            entry = lookup(key)
+            if entry is not None and self.wanted(entry):
+                self.found.add(key, entry)
+            else:
+                self.found.discard(key)
+        self.touched.clear()
+
+
+class Garbage:
+    """What was flushed, and waits to be let go of; ``entries`` is how many entries are left."""
+
+    __slots__ = ("_heaps", "entries")
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self._heaps: deque[Iterator[None]] = deque()
+
+    def add(
+        self,
+        count: int,
+        shards: Iterable[dict[bytes, Entry]],
+        end: Links,
+        tags: TagIndex,
+        expiry: ExpiryIndex,
+        dead: Iterable[dict[bytes, Entry] | ManyEntries],
+    ) -> None:
+        """Take over ``count`` entries, the end of their ring, and all that refers to them."""
+        self.entries += count
+        self._heaps.append(clear(dead))
+        self._heaps.append(tags.dismantle())
+        # What is in a ring is held by its neighbours.
+        del end.older, end.newer
+        expiry.dismantle()
+        self._heaps.append(self._let_go(shards))
+
+    def dismantle(self) -> Iterator[None]:
+        """Let go of everything, yielding now and then."""
+        while self._heaps:
+            heap = self._heaps[0]
+            yield from heap
+            if self._heaps and self._heaps[0] is heap:
+                self._heaps.popleft()
+
+    def _let_go(self, shards: Iterable[dict[bytes, Entry]]) -> Iterator[None]:
+        for shard in shards:
+            while shard:
+                _, entry = shard.popitem()
+                del entry.older, entry.newer
+                if entry.ttl != NEVER:
+                    del entry.sooner, entry.later
+                self.entries -= 1
+                yield
+
+
+def clear(carriers: Iterable[dict[bytes, Entry] | ManyEntries]) -> Iterator[None]:
+    """Empty these, yielding now and then."""
+    for each in carriers:
+        for part in parts(each):
+            part.clear()
+            yield
