@@ -9,6 +9,7 @@ from zope.interface import Attribute, Interface
 from tagcache.engine.entry import Entry
 from tagcache.engine.limits import Limits
 from tagcache.engine.statistics import Counters, Totals
+from tagcache.engine.terms import Terms
 
 
 class ICache(Interface):
@@ -28,10 +29,13 @@ class ICache(Interface):
     on_garbage: Callable[[], None] = Attribute("Is called when there is something to reclaim.")
     backlog: int = Attribute("How many entries are removed already, and still hold memory.")
 
-    def get(key: bytes) -> bytes | None:
-        """Return the value, or None; counts a hit or a miss."""
+    def get(key: bytes, now: float | None = None) -> bytes | None:
+        """Return the value, or None; counts a hit or a miss.
 
-    def get_many(keys: Collection[bytes]) -> list[bytes | None]:
+        ``now`` is what the cache's monotonic clock says, in seconds, where it was just read.
+        """
+
+    def get_many(keys: Collection[bytes], now: float | None = None) -> list[bytes | None]:
         """Return what ``get`` returns for each of the keys, at one moment."""
 
     def peek(key: bytes) -> Entry | None:
@@ -46,6 +50,9 @@ class ICache(Interface):
         Returns the TTL in force in milliseconds, or None for an entry that does not expire.
         Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong.
         """
+
+    def put_on(key: bytes, value: bytes, terms: Terms, now: float | None = None) -> int | None:
+        """Do as ``put``; checks tags and TTL only where these terms were not checked yet."""
 
     def add(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> bool:
         """Store only if the key is absent; say whether it was stored. Raises as ``put``."""

@@ -25,6 +25,8 @@ PONG = b"PONG\n"
 
 UINT64_MAX = 2**64 - 1
 _MAX_FIELDS = 5
+# Looked for as numbers, which is several times as fast as looking for one byte of bytes.
+_TAB, _LF, _CR = b"\t\n\r"
 _TTL = re.compile(rb"0*([0-9]{1,20})")
 
 
@@ -51,19 +53,15 @@ def max_line_length(limits: Limits) -> int:
 class LineBuffer:
     """Cuts a stream of chunks into lines, in time linear in their length.
 
-    ``max_length`` (bytes) may be changed at any time.
+    ``max_length`` (bytes) may be changed at any time; ``partial`` is what is there of a line
+    that is not complete.
     """
 
-    __slots__ = ("_partial", "max_length")
+    __slots__ = ("max_length", "partial")
 
     def __init__(self, max_length: int) -> None:
         self.max_length = max_length
-        self._partial = bytearray()
-
-    @property
-    def pending(self) -> int:
-        """How many bytes of an unfinished line are held."""
-        return len(self._partial)
+        self.partial = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that ``chunk`` completes, without their LF and any CR before it.
@@ -73,9 +71,9 @@ class LineBuffer:
         """
         lines = chunk.split(b"\n")
         rest = lines.pop()
-        partial = self._partial
+        partial = self.partial
         longest = len(chunk)
-        carriage_returns = b"\r" in chunk
+        carriage_returns = _CR in chunk
         if partial and lines:
             partial += lines[0]
             lines[0] = bytes(partial)
@@ -94,21 +92,53 @@ class LineBuffer:
 
     def clear(self) -> None:
         """Forget the unfinished line."""
-        self._partial.clear()
+        self.partial.clear()
 
     def _check(self, lines: list[bytes]) -> None:
         for number, line in enumerate(lines):
             if len(line) > self.max_length and len(line.rstrip(b"\r")) > self.max_length:
                 self.clear()
                 raise LineTooLong([line.rstrip(b"\r") for line in lines[:number]])
-        if len(self._partial) > self.max_length:
+        if len(self.partial) > self.max_length:
             self.clear()
             raise LineTooLong([line.rstrip(b"\r") for line in lines])
+
+
+def only_gets(chunk: bytes) -> list[bytes] | None:
+    """Return the keys if ``chunk`` is nothing but whole, plain GETs; None if it is anything else.
+
+    That is what clients send most, and it takes a fraction of the time of going by lines.
+    """
+    if chunk[:4] != b"GET\t" or chunk[-1:] != b"\n" or _CR in chunk:
+        return None
+    content = chunk[4:-1]
+    if _LF not in content:
+        return None if _TAB in content else [content]
+    keys = content.split(b"\nGET\t")
+    others = len(keys) - 1
+    return keys if content.count(_LF) == others == content.count(_TAB) else None
+
+
+def is_one_line(chunk: bytes) -> bool:
+    """Say whether ``chunk`` is one whole line with a plain end."""
+    return chunk.find(_LF) == len(chunk) - 1 and _CR not in chunk
 
 
 def split(line: bytes) -> list[bytes]:
     """Return the fields of a request line: the verb and at most four more."""
     return line.split(b"\t", _MAX_FIELDS - 1)
+
+
+def values(contents: Sequence[bytes | None], most: int) -> bytes | None:
+    """Return the replies to many GETs that were all hits.
+
+    None if they were not, if a line can not hold one of the values, if one is empty, or if
+    they have more than ``most`` bytes: then they are to be put together one by one.
+    """
+    if not all(contents) or sum(map(len, contents)) > most:  # type: ignore[arg-type]
+        return None
+    replies = b"VALUE\t" + b"\nVALUE\t".join(contents) + b"\n"  # type: ignore[arg-type]
+    return replies if replies.count(_LF) == len(contents) else None
 
 
 def parse_ttl(field: bytes) -> int | None:
@@ -158,7 +188,7 @@ def parse_list(field: bytes, name: str) -> list[bytes]:
 
 def value(content: bytes) -> bytes:
     """Return the reply that carries a value; an error where a line can not hold it."""
-    if b"\n" in content:
+    if _LF in content:
         return NOT_REPRESENTABLE
     return b"VALUE\t" + content + b"\n"
 

@@ -15,6 +15,7 @@ from tagcache.engine.limits import Limits
 from tagcache.engine.reclaim import Garbage, Selection
 from tagcache.engine.statistics import Counters, Totals
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
+from tagcache.engine.terms import Terms
 from tagcache.errors import (
     IntegerOverflow,
     KeyTooLong,
@@ -99,12 +100,12 @@ class MemoryCache:
         """How many entries were removed already and still hold memory."""
         return self._dead_left + self._garbage.entries
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes, now: float | None = None) -> bytes | None:
         entry = self._shards[hash(key) & _SHARD].get(key)
         if entry is not None:
-            if entry.stored + entry.ttl > self._monotonic() and not (
-                self._dead and self._is_dead(entry)
-            ):
+            if now is None:
+                now = self._monotonic()
+            if entry.stored + entry.ttl > now and not (self._dead and self._is_dead(entry)):
                 entry.visited = True
                 self._hits += 1
                 return entry.value
@@ -112,8 +113,9 @@ class MemoryCache:
         self._misses += 1
         return None
 
-    def get_many(self, keys: Collection[bytes]) -> list[bytes | None]:
-        now = self._monotonic()
+    def get_many(self, keys: Collection[bytes], now: float | None = None) -> list[bytes | None]:
+        if now is None:
+            now = self._monotonic()
         shards = self._shards
         dead = self._dead
         values: list[bytes | None] = []
@@ -145,6 +147,11 @@ class MemoryCache:
     def put(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int | None:
+        return self.put_on(key, value, Terms(tags, ttl_ms))
+
+    def put_on(
+        self, key: bytes, value: bytes, terms: Terms, now: float | None = None
+    ) -> int | None:
         limits = self._limits
         if len(key) > limits.max_key_length:
             raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
@@ -152,9 +159,10 @@ class MemoryCache:
             raise ValueTooLarge(
                 f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
             )
-        ttl_ms = ttl_ms or limits.default_ttl_ms or None
-        self._store(key, value, self._checked_tags(tags) if tags else (), self._ttl(ttl_ms))
-        return ttl_ms
+        if terms.checked is not limits:
+            self._check(terms)
+        self._store(key, value, terms.tags, terms.ttl, self._monotonic() if now is None else now)
+        return terms.ttl_ms
 
     def add(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
@@ -177,11 +185,14 @@ class MemoryCache:
             raise NotAnInteger
         result = stored + by
         self._check_range(result)
+        terms = Terms(tags, ttl_ms)
+        self._check(terms)
         self._store(
             key,
             b"%d" % result,
-            self._checked_tags(tags) if tags else entry.tags,
-            self._ttl(ttl_ms) if ttl_ms else entry.ttl,
+            terms.tags or entry.tags,
+            terms.ttl if terms.asked_ms else entry.ttl,
+            self._monotonic(),
         )
         return result
 
@@ -359,9 +370,7 @@ class MemoryCache:
 
     def totals(self) -> Totals:
         self._settle()
-        return Totals(
-            items=self._items - self._dead_left, tags=len(self._tags), bytes=self._bytes
-        )
+        return Totals(items=self._items - self._dead_left, tags=len(self._tags), bytes=self._bytes)
 
     def top_tags(self, count: int = 20) -> list[tuple[bytes, int]]:
         self._settle()
@@ -390,12 +399,24 @@ class MemoryCache:
             if entry.expires <= now:
                 self._remove_gone(entry)
 
-    def _checked_tags(self, tags: Collection[bytes]) -> tuple[bytes, ...]:
-        """Return the tags without repetition, one shared tuple for equal sets.
+    def _check(self, terms: Terms) -> None:
+        """Hold terms against the limits. Raises TooManyTags, TagTooLong."""
+        limits = self._limits
+        if terms.tags:
+            terms.tags = self._shared(terms.tags)
+        terms.ttl_ms = terms.asked_ms or limits.default_ttl_ms or None
+        terms.ttl = NEVER
+        if terms.ttl_ms is not None:
+            ttl = self._shared_ttls.get(terms.ttl_ms)
+            if ttl is None:
+                if len(self._shared_ttls) >= _SHARED_TTLS:
+                    self._shared_ttls.clear()
+                self._shared_ttls[terms.ttl_ms] = ttl = terms.ttl_ms / 1000
+            terms.ttl = ttl
+        terms.checked = limits
 
-        Raises TooManyTags, TagTooLong.
-        """
-        given = tuple(tags)
+    def _shared(self, given: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return the tags without repetition, one tuple for equal sets."""
         shared = self._shared_tags.get(given)
         if shared is not None:
             return shared
@@ -414,19 +435,9 @@ class MemoryCache:
             self._shared_tags[given] = checked
         return checked
 
-    def _ttl(self, ttl_ms: int | None) -> float:
-        """Return a time to live in seconds, one shared number for equal ones."""
-        if ttl_ms is None:
-            return NEVER
-        ttl = self._shared_ttls.get(ttl_ms)
-        if ttl is None:
-            if len(self._shared_ttls) >= _SHARED_TTLS:
-                self._shared_ttls.clear()
-            self._shared_ttls[ttl_ms] = ttl = ttl_ms / 1000
-        return ttl
-
-    def _store(self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float) -> None:
-        now = self._monotonic()
+    def _store(
+        self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
+    ) -> None:
         shard = self._shards[hash(key) & _SHARD]
         entry = shard.get(key)
         if entry is not None and (
@@ -450,12 +461,13 @@ class MemoryCache:
                 self._tags.add(entry)
             if entry.ttl != ttl:
                 self._reschedule(entry, ttl, now)
+                entry.ttl = ttl
             # Else it is looked at before it expires now, which is soon enough.
             entry.stored = now
-            entry.ttl = ttl
-            self._bytes += len(value) - len(entry.value)
+            old = entry.value
+            if len(value) != len(old):
+                self._bytes += len(value) - len(old)
             entry.value = value
-            entry.visited = False
             older, newer = entry.older, entry.newer
             older.newer = newer
             newer.older = older

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from tagcache import wire
+from tagcache.engine.terms import Terms
 from tagcache.errors import InvalidArgument
 from tagcache.interfaces import ICache
 from tagcache.server.connections import Connections
@@ -19,6 +20,9 @@ from tagcache.server.seldom import Seldom
 from tagcache.server.slices import Slices
 
 _AUTH_REQUIRED = wire.error("auth_required")
+
+_REMEMBERED_TERMS = 4096
+_REMEMBERED_LENGTH = 256
 
 log = Logger(namespace="tagcache.commands")
 
@@ -43,8 +47,9 @@ class Commands:
         self._slices = slices
         self._info = info
         self._left_out = Seldom()
+        self._terms: dict[tuple[bytes, bytes], Terms] = {}
         everything: dict[bytes, Command] = {
-            b"GET": _get(cache.get),
+            b"GET": self.get,
             b"PUT": self.put,
             b"ADD": self.add,
             b"INCR": self.incr,
@@ -65,18 +70,39 @@ class Commands:
             b"PING": self.ping,
             b"QUIT": self.quit,
         }
-        self._everything = _both_cases(everything)
-        self._only_auth = _both_cases({b"AUTH": self.auth})
+        self._everything = Verbs(_both_cases(everything), self.unknown, cache)
+        self._only_auth = Verbs(_both_cases({b"AUTH": self.auth}), self.not_authenticated, None)
 
-    def verbs(self, authenticated: bool) -> tuple[Verbs, Command]:
-        """Return the verbs that a client may use, and what answers to any other."""
-        if authenticated:
-            return self._everything, self.unknown
-        return self._only_auth, self.not_authenticated
+    def verbs(self, authenticated: bool) -> Verbs:
+        """Return what a client may say."""
+        return self._everything if authenticated else self._only_auth
+
+    def get(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        if len(fields) < 2:
+            raise InvalidArgument("missing_key")
+        value = self._cache.get(fields[1])
+        return wire.NOT_FOUND if value is None else wire.value(value)
 
     def put(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        self._cache.put(*_entry(fields))
+        if len(fields) < 5:
+            fields = [*fields, b"", b"", b"", b""][:5]
+        _, key, ttl, tags, value = fields
+        if not key:
+            raise InvalidArgument("missing_key")
+        terms = self._terms.get((ttl, tags))
+        if terms is None:
+            terms = self._read_terms(ttl, tags)
+        self._cache.put_on(key, value, terms, client.now)
         return wire.OK
+
+    def _read_terms(self, ttl: bytes, tags: bytes) -> Terms:
+        """Read the fields, and remember what they mean: the same few come again and again."""
+        terms = Terms(wire.parse_tags(tags), wire.parse_ttl(ttl))
+        if len(tags) <= _REMEMBERED_LENGTH:
+            if len(self._terms) >= _REMEMBERED_TERMS:
+                self._terms.clear()
+            self._terms[ttl, tags] = terms
+        return terms
 
     def add(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         return wire.ADDED if self._cache.add(*_entry(fields)) else wire.EXISTS
@@ -145,7 +171,7 @@ class Commands:
         def conclude(right: bool) -> bytes:
             if not right:
                 raise InvalidArgument("auth_failed")
-            client.use_verbs(*self.verbs(authenticated=True))
+            client.use_verbs(self.verbs(authenticated=True))
             return wire.OK
 
         return checked.addCallback(conclude)
@@ -196,29 +222,15 @@ class Commands:
         return _AUTH_REQUIRED
 
 
-def _get(lookup: Callable[[bytes], bytes | None]) -> Command:
-    """Return GET as a closure: it is what is asked most, and this spares it some look-ups."""
-    found, not_found = wire.value, wire.NOT_FOUND
-
-    def get(client: CacheProtocol, fields: list[bytes]) -> bytes:
-        if len(fields) < 2:
-            raise InvalidArgument("missing_key")
-        value = lookup(fields[1])
-        return not_found if value is None else found(value)
-
-    return get
-
-
-def _both_cases(verbs: dict[bytes, Command]) -> dict[bytes, Command]:
-    return verbs | {verb.lower(): command for verb, command in verbs.items()}
+def _both_cases(verbs: Mapping[bytes, Command]) -> dict[bytes, Command]:
+    return {**verbs, **{verb.lower(): command for verb, command in verbs.items()}}
 
 
 def _entry(fields: list[bytes]) -> tuple[bytes, bytes, list[bytes], int | None]:
     """Read ``verb key ttl tags value``; returns what ``put`` takes."""
-    if len(fields) == 5:
-        _, key, ttl, tags, value = fields
-    else:
-        _, key, ttl, tags, value = (*fields, b"", b"", b"", b"")[:5]
+    if len(fields) < 5:
+        fields = [*fields, b"", b"", b"", b""][:5]
+    _, key, ttl, tags, value = fields
     if not key:
         raise InvalidArgument("missing_key")
     return key, value, wire.parse_tags(tags), wire.parse_ttl(ttl)

@@ -52,5 +52,5 @@ class CacheFactory(ServingFactory):
             protocol.use_limit(self._max_line_length)
 
     def build(self) -> ServedProtocol:
-        verbs, otherwise = self._commands.verbs(authenticated=not self._require_auth)
-        return CacheProtocol(self, verbs, otherwise, self._max_line_length, self._rates)
+        verbs = self._commands.verbs(authenticated=not self._require_auth)
+        return CacheProtocol(self, verbs, self._max_line_length, self._rates)

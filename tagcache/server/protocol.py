@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from tagcache import wire
 from tagcache.errors import CommandError, LineTooLong
+from tagcache.interfaces import ICache
 from tagcache.server.rates import Rates
 from tagcache.server.serving import ServedProtocol, ServingFactory
 
@@ -19,6 +20,7 @@ _RATE_LIMITED = wire.error("rate_limited")
 _INTERNAL_ERROR = wire.error("internal_error")
 # Replies of a chunk leave in one write, up to this many bytes.
 _MOST_AT_ONCE = 256 * 1024
+_GETS_AT_ONCE = 256
 
 log = Logger(namespace="tagcache.protocol")
 
@@ -34,22 +36,21 @@ class Disconnect(Exception):
 class CacheProtocol(ServedProtocol):
     """One client of the line protocol.
 
-    ``verbs`` maps each verb, in upper and in lower case, to its command; ``otherwise`` answers
-    to every other verb. A command returns its reply or, where it takes time, a Deferred of it;
-    what the client sends meanwhile waits, so that replies keep the order of requests.
+    A command returns its reply or, where it takes time, a Deferred of it; what the client
+    sends meanwhile waits, so that replies keep the order of requests. ``now`` is when the
+    lines came that are being answered, in seconds of the monotonic clock.
     """
 
     def __init__(
         self,
         factory: ServingFactory,
         verbs: Verbs,
-        otherwise: Command,
         max_line_length: int,
         rates: Rates,
     ) -> None:
         super().__init__(factory)
-        self._verbs = verbs
-        self._otherwise = otherwise
+        self.now = 0.0
+        self.use_verbs(verbs)
         self._lines = wire.LineBuffer(max_line_length)
         self._rates = rates
         self._pending: Deferred[bytes] | None = None
@@ -57,10 +58,11 @@ class CacheProtocol(ServedProtocol):
         # What to say once everything received is answered; None while the client may go on.
         self._farewell: bytes | None = None
 
-    def use_verbs(self, verbs: Verbs, otherwise: Command) -> None:
+    def use_verbs(self, verbs: Verbs) -> None:
         """Understand these verbs from the next request on."""
-        self._verbs = verbs
-        self._otherwise = otherwise
+        self._verbs = verbs.commands
+        self._otherwise = verbs.otherwise
+        self._gets_from = verbs.gets_from
 
     def use_limit(self, max_line_length: int) -> None:
         """Accept lines up to this length in bytes from now on."""
@@ -69,15 +71,30 @@ class CacheProtocol(ServedProtocol):
     def dataReceived(self, data: bytes) -> None:
         if self._farewell is not None:
             return
-        self.received(len(data))
-        try:
-            lines = self._lines.feed(data)
-        except LineTooLong as error:
-            self._take(error.lines)
-            self.end(_LINE_TOO_LONG)
-            return
-        self._take(lines)
-        self.count_drained(len(data))
+        self.now = now = self._monotonic()
+        connection = self.connection
+        connection.bytes_in += len(data)
+        connection.last_active = now
+        lines = self._lines
+        if (
+            lines.partial
+            or self._pending is not None
+            or self._rates.limited
+            or len(data) > lines.max_length
+        ):
+            self._take_any(data)
+        elif (
+            data[:4] == b"GET\t"
+            and self._gets_from is not None
+            and (keys := wire.only_gets(data)) is not None
+        ):
+            self._get(self._gets_from, keys)
+        elif wire.is_one_line(data):
+            self._execute_one(data[:-1])
+        else:
+            self._take_any(data)
+        if self._unread is not None:
+            self.count_drained(len(data))
 
     def end(self, farewell: bytes = b"") -> None:
         """Read no more requests; answer those that came, say ``farewell``, and close."""
@@ -94,11 +111,84 @@ class CacheProtocol(ServedProtocol):
         if self._pending is not None:
             self._pending.cancel()
 
+    def _take_any(self, data: bytes) -> None:
+        try:
+            lines = self._lines.feed(data)
+        except LineTooLong as error:
+            self._take(error.lines)
+            self.end(_LINE_TOO_LONG)
+        else:
+            self._take(lines)
+
     def _take(self, lines: list[bytes]) -> None:
         if self._pending is None:
             self._execute(lines)
         else:
             self._queued += lines
+
+    def _get(self, cache: ICache, keys: list[bytes]) -> None:
+        """Answer to GETs of these keys."""
+        connection = self.connection
+        connection.commands += len(keys)
+        connection.last_verb = b"GET"
+        if len(keys) == 1:
+            try:
+                value = cache.get(keys[0], self.now)
+            except Exception as error:
+                self.send(self._error(error, b"GET"))
+            else:
+                self.send(wire.NOT_FOUND if value is None else wire.value(value))
+            return
+        for start in range(0, len(keys), _GETS_AT_ONCE):
+            some = keys[start : start + _GETS_AT_ONCE]
+            try:
+                values = cache.get_many(some, self.now)
+            except Exception as error:
+                self.send(self._error(error, b"GET") * len(some))
+                continue
+            replies = wire.values(values, _MOST_AT_ONCE)
+            if replies is not None:
+                self.send(replies)
+            else:
+                self._send_each(values)
+            if self.dropped:
+                return
+
+    def _send_each(self, values: Sequence[bytes | None]) -> None:
+        """Send in pieces: small requests can have large replies."""
+        replies: list[bytes] = []
+        size = 0
+        for value in values:
+            replies.append(wire.NOT_FOUND if value is None else wire.value(value))
+            size += len(replies[-1])
+            if size > _MOST_AT_ONCE:
+                self._send(replies)
+                replies.clear()
+                size = 0
+                if self.dropped:
+                    return
+        self._send(replies)
+
+    def _execute_one(self, line: bytes) -> None:
+        """Do what ``_execute`` does for one line, faster where nothing is out of the ordinary."""
+        fields = line.split(b"\t", 4)
+        command = self._verbs.get(fields[0])
+        if command is None:
+            self._execute([line])
+            return
+        connection = self.connection
+        connection.commands += 1
+        connection.last_verb = fields[0].upper()
+        try:
+            reply = command(self, fields)
+        except Disconnect as disconnect:
+            self._disconnect(disconnect)
+            return
+        except Exception as error:
+            reply = self._error(error, fields[0])
+        settled = reply if isinstance(reply, bytes) else self._wait_for(reply, ())
+        if settled is not None:
+            self.send(settled)
 
     def _execute(self, lines: list[bytes]) -> None:
         replies: list[bytes] = []
@@ -116,35 +206,20 @@ class CacheProtocol(ServedProtocol):
             fields = line.split(b"\t", 4)
             verb = fields[0]
             verbs = self._verbs  # which a command before may have changed
+            command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
             try:
-                command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
                 reply = command(self, fields)
-            except CommandError as error:
-                reply = wire.error(error.code)
             except Disconnect as disconnect:
                 self._count(commands, fields)
                 self._send(replies)
-                # What came after it, even a line too long, does not count any more.
-                self._farewell = disconnect.reply
-                self.finish(disconnect.reply)
+                self._disconnect(disconnect)
                 return
-            except Exception:
-                log.failure(
-                    "{listener}: {verb} from {peer} failed",
-                    listener=self.connection.listener,
-                    verb=verb,
-                    peer=self.connection.peer,
-                )
-                reply = _INTERNAL_ERROR
+            except Exception as error:
+                reply = self._error(error, verb)
             if not isinstance(reply, bytes):
-                awaited = reply
-                settled = self._settled(awaited)
+                settled = self._wait_for(reply, replies, lines[number:])
                 if settled is None:
                     self._count(commands, fields)
-                    self._send(replies)
-                    self._pending = awaited
-                    self._queued = lines[number:]
-                    self.transport.pauseProducing()
                     return
                 reply = settled
             replies.append(reply)
@@ -159,6 +234,23 @@ class CacheProtocol(ServedProtocol):
         self._count(commands, fields)
         self._send(replies)
 
+    def _error(self, error: Exception, verb: bytes) -> bytes:
+        """Return the reply for a command that raised ``error``, which is being handled."""
+        if isinstance(error, CommandError):
+            return wire.error(error.code)
+        log.failure(
+            "{listener}: {verb} from {peer} failed",
+            listener=self.connection.listener,
+            verb=verb,
+            peer=self.connection.peer,
+        )
+        return _INTERNAL_ERROR
+
+    def _disconnect(self, disconnect: Disconnect) -> None:
+        # What came after it, even a line too long, does not count any more.
+        self._farewell = disconnect.reply
+        self.finish(disconnect.reply)
+
     def _count(self, commands: int, fields: list[bytes]) -> None:
         if commands:
             connection = self.connection
@@ -167,12 +259,17 @@ class CacheProtocol(ServedProtocol):
             # What is not a verb may be anything, a password too, and is shown to others.
             connection.last_verb = verb if verb in self._verbs else b"unknown"
 
-    def _send(self, replies: list[bytes]) -> None:
+    def _send(self, replies: Sequence[bytes]) -> None:
         if replies:
             self.send(b"".join(replies))
 
-    def _settled(self, reply: Deferred[bytes]) -> bytes | None:
-        """Return a reply that is there already; else None, and go on when it comes."""
+    def _wait_for(
+        self, reply: Deferred[bytes], before: Sequence[bytes], after: Sequence[bytes] = ()
+    ) -> bytes | None:
+        """Return a reply that is there already; else None, and go on when it comes.
+
+        ``before`` are the replies to be sent first, ``after`` the lines that wait for it.
+        """
         settled: list[bytes] = []
 
         def arrived(result: bytes) -> None:
@@ -183,7 +280,13 @@ class CacheProtocol(ServedProtocol):
 
         reply.addErrback(self._failed)
         reply.addCallback(arrived)
-        return settled[0] if settled else None
+        if settled:
+            return settled[0]
+        self._send(before)
+        self._pending = reply
+        self._queued = list(after)
+        self.transport.pauseProducing()
+        return None
 
     def _failed(self, failure: Failure) -> bytes:
         if isinstance(failure.value, CommandError):
@@ -196,6 +299,7 @@ class CacheProtocol(ServedProtocol):
         self._pending = None
         if self.finished:
             return
+        self.now = self._monotonic()
         self._send([reply])
         queued, self._queued = self._queued, []
         self._execute(queued)
@@ -207,4 +311,17 @@ class CacheProtocol(ServedProtocol):
 
 Reply: TypeAlias = "bytes | Deferred[bytes]"
 Command: TypeAlias = Callable[[CacheProtocol, list[bytes]], Reply]
-Verbs: TypeAlias = Mapping[bytes, Command]
+
+
+class Verbs(NamedTuple):
+    """What a client may say.
+
+    Attributes:
+        commands: each verb, in upper and in lower case, with its command.
+        otherwise: what answers to every other verb.
+        gets_from: the cache that plain GETs are answered from; None if they may not be.
+    """
+
+    commands: Mapping[bytes, Command]
+    otherwise: Command
+    gets_from: ICache | None

@@ -15,7 +15,8 @@ class ReplyBuffer:
     """Writes to a transport while it takes data, and holds what it does not take.
 
     ``limit`` is the most bytes to hold; beyond it ``overflow`` is called, once, and nothing
-    more is kept: ``dropped`` is true from then on.
+    more is kept: ``dropped`` is true from then on. While not ``paused`` the transport may as well
+    be written to.
     """
 
     def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
@@ -25,12 +26,12 @@ class ReplyBuffer:
         self._held: deque[bytes] = deque()
         self.held_bytes = 0
         self.dropped = False
-        self._paused = False
+        self.paused = False
         transport.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:
         """Send ``data`` after all that was written before."""
-        if not self._paused:
+        if not self.paused:
             self._transport.write(data)
         elif not self.dropped:
             self._held.append(data)
@@ -43,23 +44,23 @@ class ReplyBuffer:
     def finish(self) -> None:
         """Hand everything that is held to the transport, and let go of it."""
         self._transport.unregisterProducer()
-        self._paused = False
+        self.paused = False
         self._release()
 
     def pauseProducing(self) -> None:
-        self._paused = True
+        self.paused = True
 
     def resumeProducing(self) -> None:
-        self._paused = False
+        self.paused = False
         self._release()
 
     def stopProducing(self) -> None:
-        self.dropped = self._paused = True
+        self.dropped = self.paused = True
         self._held.clear()
 
     def _release(self) -> None:
         # The transport may ask for a pause in the middle of this.
-        while self._held and not self._paused:
+        while self._held and not self.paused:
             data = self._held.popleft()
             self.held_bytes -= len(data)
             self._transport.write(data)

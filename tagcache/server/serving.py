@@ -93,7 +93,11 @@ class ServedProtocol(Protocol):
     def send(self, data: bytes) -> None:
         """Send, and count what was sent."""
         self.connection.bytes_out += len(data)
-        self._replies.write(data)
+        replies = self._replies
+        if replies.paused:
+            replies.write(data)
+        else:
+            self.transport.write(data)
 
     @property
     def dropped(self) -> bool:

@@ -66,7 +66,9 @@ class Sweeper(Service):
     def _reclaim(self) -> None:
         if not self._reclaiming:
             self._reclaiming = True
-            self._slices.run(self._cache.reclaim()).addErrback(self._failed).addBoth(self._reclaimed)
+            self._slices.run(self._cache.reclaim()).addErrback(self._failed).addBoth(
+                self._reclaimed
+            )
 
     def _reclaimed(self, _: object) -> None:
         self._reclaiming = False

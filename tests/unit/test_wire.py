@@ -70,7 +70,7 @@ def test_an_endless_line_is_refused_before_it_ends() -> None:
     with pytest.raises(LineTooLong) as caught:
         buffer.feed(b"678901")
     assert caught.value.lines == []
-    assert buffer.pending == 0
+    assert not buffer.partial
 
 
 def test_lines_before_the_one_too_long_are_not_lost() -> None:
@@ -89,7 +89,7 @@ def test_a_long_line_that_dribbles_in_is_looked_at_once_per_byte() -> None:
             return self
 
     buffer = wire.LineBuffer(10**6)
-    buffer._partial = Counting()
+    buffer.partial = Counting()
     for _ in range(20_000):
         assert buffer.feed(b"x") == []
     assert buffer.feed(b"\n") == [b"x" * 20_000]
