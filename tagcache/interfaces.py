@@ -29,6 +29,9 @@ class ICache(Interface):
     on_garbage: Callable[[], None] = Attribute("Is called when there is something to reclaim.")
     backlog: int = Attribute("How many entries are removed already, and still hold memory.")
 
+    def __len__() -> int:
+        """Return how many entries hold memory: live ones, unswept ones, and the backlog."""
+
     def get(key: bytes, now: float | None = None) -> bytes | None:
         """Return the value, or None; counts a hit or a miss.
 

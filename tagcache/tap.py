@@ -18,6 +18,7 @@ from tagcache.config.loading import Configuration, find, load, user_file
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import TagCacheError
+from tagcache.server.collector import Collector
 from tagcache.server.commands import Commands
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
@@ -148,6 +149,7 @@ def assemble(
         reactor,
     )
     sweeper.setServiceParent(service)
+    Collector(cache, reactor).setServiceParent(service)
 
     def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:
         options = ListenOptions.from_settings(settings.performance)

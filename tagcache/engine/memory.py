@@ -95,6 +95,9 @@ class MemoryCache:
         # Those tag sets were checked against the old limits.
         self._shared_tags = {}
 
+    def __len__(self) -> int:
+        return self._items + self._garbage.entries
+
     @property
     def backlog(self) -> int:
         """How many entries were removed already and still hold memory."""

@@ -117,6 +117,13 @@ class Connections:
         """Forget a connection that is gone."""
         if self._open.pop(connection.id, None) is not None:
             self.clients -= connection.counted
+            # They hold each other, and the garbage collector seldom looks far back.
+            connection.transport = None
+            connection.abort = _nothing
+
+
+def _nothing() -> None:
+    """Abort what is gone already."""
 
 
 def address_text(address: IAddress | None) -> str:

@@ -47,6 +47,11 @@ class ReplyBuffer:
         self.paused = False
         self._release()
 
+    def abandon(self) -> None:
+        """Let go of everything: the connection is lost, and nobody reads any more."""
+        self.stopProducing()
+        del self._transport, self._overflow
+
     def pauseProducing(self) -> None:
         self.paused = True
 

@@ -164,6 +164,7 @@ class ServedProtocol(Protocol):
         self._stop_waiting()
         self.finished = True
         self.gone()
+        self._replies.abandon()
         self.factory.listener.closed(self.connection)
         self.factory.lost(self)
 

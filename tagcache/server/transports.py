@@ -82,7 +82,7 @@ class UvloopTransport:
         self._reading = True
         self._half_closed = False
         self._aborting = False
-        self._task = loop.create_task(self._attach())
+        self._task: Any = loop.create_task(self._attach())
 
     async def _attach(self) -> None:
         bridge: Any = _Bridge(self, self._early_data)
@@ -113,7 +113,7 @@ class UvloopTransport:
 
     def _settle(self) -> None:
         """Take the short way for data; uvloop has begun to read by now, asked or not."""
-        if not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             if not self._reading:
                 self._transport.pause_reading()
             self._transport.set_protocol(_Bridge(self, self.protocol.dataReceived))
@@ -133,7 +133,11 @@ class UvloopTransport:
         if producer is not None:
             producer.stopProducing()
         reason = ConnectionDone() if error is None else ConnectionLost(str(error))
-        self.protocol.connectionLost(Failure(reason))
+        protocol, self.protocol = self.protocol, None
+        protocol.connectionLost(Failure(reason))
+        # They hold each other, and the garbage collector seldom looks far back.
+        self._task = None
+        self._transport = None
 
     # ITransport
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 import httptools
 from twisted.internet.defer import Deferred
@@ -49,7 +49,7 @@ class HttpProtocol(ServedProtocol):
     def __init__(self, factory: ServingFactory, application: Application) -> None:
         super().__init__(factory)
         self._application = application
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._requests: deque[Request] = deque()
         self._pending: Deferred[Response] | None = None
         self._answers: list[bytes] = []
@@ -131,6 +131,7 @@ class HttpProtocol(ServedProtocol):
 
     def gone(self) -> None:
         self._deaf = True
+        self._parser = None  # which holds this
         self._requests.clear()
         if self._pending is not None:
             self._pending.cancel()
