@@ -210,6 +210,54 @@ def test_a_head_is_remembered_only_if_it_came_in_one_piece(door: Door) -> None:
     assert split(transport.value())[0][0] == 401
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_in_pieces_between_does_not_lend_its_head(door: Door, method: str) -> None:
+    body = b"" if method == "GET" else b"{}"
+    protocol, transport = door.connect()
+    stranger = request(method, "/stats" if method == "GET" else "/flush", body, JSON)
+    stranger = stranger.replace(b"Content-Length: 0\r\n", b"")
+    protocol.dataReceived(stranger)
+    known = request("POST", "/put", b'{"key":"k","value":"v"}', BASIC + JSON)
+    protocol.dataReceived(known[:20])
+    protocol.dataReceived(known[20:])
+    transport.clear()
+    protocol.dataReceived(stranger)
+    assert [status for status, _ in split(transport.value())] == [401]
+    assert door.cache.get(b"k") == b"v"
+
+
+def test_a_head_with_a_body_that_comes_again_is_answered_the_same(door: Door) -> None:
+    protocol, transport = door.connect()
+
+    def put(value: str, path: str = "/put", headers: bytes = b"") -> tuple[int, bytes]:
+        body = json.dumps({"key": "k", "value": value}).encode()
+        transport.clear()
+        protocol.dataReceived(request("POST", path, body, BASIC + JSON + headers))
+        ((status, answer),) = split(transport.value())
+        return status, answer
+
+    for value in ("one", "two", "a longer one", "x"):
+        assert put(value)[0] == 200
+        assert door.cache.get(b"k") == value.encode()
+    assert put("y", "/nope")[0] == 404
+    assert put("z", headers=b"X: 1\r\n")[0] == 200
+    assert door.cache.get(b"k") == b"z"
+    whole = request("POST", "/put", b'{"key":"k","value":"1"}', BASIC + JSON)
+    transport.clear()
+    # Less than a body, more than one, and one that is not JSON.
+    protocol.dataReceived(whole)
+    protocol.dataReceived(whole[:-5])
+    protocol.dataReceived(whole[-5:] + whole[:30])
+    protocol.dataReceived(whole[30:] + whole)
+    protocol.dataReceived(whole[:-1] + b"]")
+    assert [status for status, _ in split(transport.value())] == [200, 200, 200, 200, 400]
+    too_long = b'{"key":"k","value":"%b"}' % (b"x" * (door.settings.server.max_body_bytes))
+    transport.clear()
+    protocol.dataReceived(whole)
+    protocol.dataReceived(request("POST", "/put", too_long, BASIC + JSON))
+    assert [status for status, _ in split(transport.value())] == [200, 413]
+
+
 def test_trailers_are_not_headers(door: Door) -> None:
     chunked = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
     reply = door.send(b"POST /put HTTP/1.1\r\nHost: x\r\n" + JSON + chunked + BASIC + b"\r\n")

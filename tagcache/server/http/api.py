@@ -48,6 +48,7 @@ MOST_ANSWER_BYTES = 64 * 2**20
 _EXPOSED = failure(
     409, "exposed", "a port is open to other machines, which the default password must not be"
 )
+_STORED_FOR_GOOD = b'{"ok":true,"ttl_ms":null}'
 _MISS = Response(200, b'{"error":"not_found"}')
 
 _KEY = Field("key", TEXT, "the key", required=True)
@@ -113,7 +114,9 @@ class Api:
         ttl_ms = self._cache.put(
             body["key"].encode(), body["value"].encode(), _tags(body), _ttl(body)
         )
-        return json_response({"ok": True, "ttl_ms": ttl_ms})
+        return Response(
+            200, _STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms
+        )
 
     def add(self, call: Call) -> Answer:
         body = call.body
@@ -138,13 +141,17 @@ class Api:
         return json_response({"ok": True, "ttl_ms": ttl_ms, "value": value})
 
     def get(self, call: Call) -> Answer:
-        value = self._cache.get(call.key.encode())
+        return Response(200, self.look_up(call.key.encode()))
+
+    def look_up(self, key: bytes) -> bytes:
+        """Return what GET /get/KEY answers."""
+        value = self._cache.get(key)
         if value is None:
-            return _MISS
+            return _MISS.body
         try:
-            return Response(200, b'{"value":' + orjson.dumps(value.decode()) + b"}")
+            return b'{"value":' + orjson.dumps(value.decode()) + b"}"
         except UnicodeDecodeError:
-            return json_response({"value_base64": base64.b64encode(value).decode()})
+            return jsontext.dump({"value_base64": base64.b64encode(value).decode()})
 
     def keys_by_tag(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
@@ -483,7 +490,7 @@ class Api:
             Route(
                 *(get, "/get/{key}", self.get, "Look a value up; counts a hit or a miss."),
                 either(obj(value=STRING), obj(value_base64=STRING), NOT_FOUND),
-                is_lookup=True,
+                lookup=self.look_up,
             ),
             Route(
                 *(get, "/keys-by-tag", self.keys_by_tag, "The keys that carry a tag."),

@@ -29,6 +29,7 @@ from tagcache.server.http.messages import (
     Request,
     Response,
     failure,
+    plain,
     too_many,
     too_many_failures,
 )
@@ -43,6 +44,7 @@ _UNAUTHORIZED = failure(
 )
 _TOO_LARGE = (ValueTooLarge, AnswerTooLarge)
 _NOTHING: dict[str, Any] = {}
+_PERCENT, _BACKSLASH = b"%\\"
 _NOT_FOUND = failure(404, "not_found", "there is no such path")
 
 
@@ -78,14 +80,6 @@ class HttpApplication:
                 return refusal
         allowed = self._admitted_at_once(route, request)
         if allowed:
-            if (
-                route.is_lookup
-                and not request.too_large
-                and raw_key.isascii()
-                and b"%" not in raw_key
-            ):
-                # Nothing is left to check, and it raises nothing.
-                return route.endpoint(Call(request, raw_key.decode(), _NOTHING, _NOTHING))
             return self._call(route, raw_key, request)
         if allowed is not None:
             return self._unauthorized(request)
@@ -95,6 +89,30 @@ class HttpApplication:
                 self._call(route, raw_key, request) if right else self._unauthorized(request)
             )
         )
+
+    def look_up(self, path: bytes, headers: dict[bytes, bytes], peer: str) -> bytes | None:
+        """Return the whole response to a GET that is a plain look-up of a key.
+
+        None where anything else has to be done, a check too: then it is to be answered as any
+        request.
+        """
+        start, _, key = path.rpartition(b"/")
+        route = self._routes.lookups.get(start)
+        if (
+            route is None
+            or route.lookup is None
+            or not key
+            or self._allowed_origin
+            or self._rates.limited
+            or not key.isascii()
+            or _PERCENT in key
+        ):
+            return None
+        if self._require_auth:
+            header = headers.get(b"authorization")
+            if header is None or not self._credentials.known_header(header, peer):
+                return None
+        return plain(route.lookup(key))
 
     def objection(self, request: Request) -> Response | None:
         methods, _ = self._routes.find(request.path)
@@ -245,8 +263,10 @@ def _translate(reason: Failure) -> Response | Failure:
 def _check_repetition(text: bytes, fields: Sequence[Field]) -> None:
     """Raise InvalidField if a declared field is there twice; the parser keeps the last one."""
     # The exact look is slow, and hardly ever needed.
-    escapes = b"\\u" in text
-    if escapes or any(text.count(b'"%b"' % field.name.encode()) > 1 for field in fields):
+    suspicious = _BACKSLASH in text and b"\\u" in text
+    for field in fields:
+        suspicious = suspicious or text.count(field.quoted) > 1
+    if suspicious:
         declared = {field.name for field in fields}
         for name in jsontext.repeated_names(text):
             if name in declared:

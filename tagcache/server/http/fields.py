@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 from tagcache.engine import int64
@@ -67,6 +68,11 @@ class Field:
     kind: Kind
     about: str
     required: bool = False
+    # Its name as JSON writes it.
+    quoted: bytes = dataclass_field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quoted", b'"%b"' % self.name.encode())
 
     @property
     def schema(self) -> dict[str, Any]:

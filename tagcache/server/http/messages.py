@@ -57,7 +57,7 @@ class Response:
             and not (head or close or more or self.headers)
         ):
             # The answer to nearly every request.
-            return _PLAIN + str(len(self.body)).encode() + b"\r\n\r\n" + self.body
+            return plain(self.body)
         return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
             _STATUS_LINES[self.status],
             self.content_type,
@@ -67,6 +67,11 @@ class Response:
             b"connection: close\r\n" if close else b"",
             b"" if head else self.body,
         )
+
+
+def plain(body: bytes) -> bytes:
+    """Return the bytes of a 200 with a JSON body, and nothing out of the ordinary."""
+    return b"%b%d\r\n\r\n%b" % (_PLAIN, len(body), body)
 
 
 def json_response(content: Any) -> Response:

@@ -20,9 +20,8 @@ MAX_TARGET_BYTES = 8 * 1024
 # Answers of a read leave in one write, up to this many bytes.
 _MOST_AT_ONCE = 256 * 1024
 _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
-_NOT_REPEATED = frozenset(
-    (b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")
-)
+_LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECASE)
+_NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upgrade"))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = Logger(namespace="tagcache.http")
@@ -35,6 +34,9 @@ class Application(Protocol):
 
     def answer(self, request: Request) -> Response | Deferred[Response]:
         """Return the response, or a Deferred of it."""
+
+    def look_up(self, path: bytes, headers: dict[bytes, bytes], peer: str) -> bytes | None:
+        """Return the response to a GET if it is a plain look-up, and nothing stands in its way."""
 
     def objection(self, request: Request) -> Response | None:
         """Return the error that a request will get whatever its body is, if that is certain."""
@@ -71,6 +73,8 @@ class HttpProtocol(ServedProtocol):
         self._now = 0.0
         # The header lines of the last request, with the empty one, if they may come again.
         self._repeated_head = b""
+        # The same of one with a body: what is before its length, and after it.
+        self._before_length = self._after_length = b""
 
     @property
     def waits_for_request(self) -> bool:
@@ -95,16 +99,10 @@ class HttpProtocol(ServedProtocol):
         connection.bytes_in += size
         connection.last_active = self._now = self._monotonic()
         between = self._started is None
-        if self._repeated_head and between and self._pending is None:
-            line, _, head = data.partition(b"\r\n")
-            if (
-                head == self._repeated_head
-                and len(line) < MAX_TARGET_BYTES
-                and (match := _GET_LINE.fullmatch(line))
-            ):
-                self._answer_repeated(match[1], match[2])
+        if between and self._pending is None and self._is_repeated(data):
+            if self._unread is not None:
                 self.count_drained(size)
-                return
+            return
         self._message_bytes += size
         try:
             self._parser.feed_data(data)
@@ -139,6 +137,8 @@ class HttpProtocol(ServedProtocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
+        # Those were of the request before.
+        self._repeated_head = self._before_length = b""
         self._target = b""
         self._headers = {}
         self._head_bytes = 0
@@ -226,29 +226,83 @@ class HttpProtocol(ServedProtocol):
         only the request line differs.
         """
         request = self._request
-        self._repeated_head = b""
         if (
-            request is not None
-            and request.method == b"GET"
-            and request.keep_alive
-            and not request.body
-            and data.startswith(b"GET /")
-            and data.find(b"\r\n\r\n") == len(data) - 4
-            and _NOT_REPEATED.isdisjoint(request.headers)
+            request is None
+            or not request.keep_alive
+            or not _NOT_REPEATED.isdisjoint(request.headers)
         ):
-            self._repeated_head = data.partition(b"\r\n")[2]
+            return
+        head, end, body = data.partition(b"\r\n\r\n")
+        if request.method == b"GET":
+            if data.startswith(b"GET /") and not body and b"content-length" not in request.headers:
+                self._repeated_head = data.partition(b"\r\n")[2]
+        elif data.startswith(request.method) and len(body) == len(request.body) > 0:
+            lengths = list(_LENGTH_LINE.finditer(head + end))
+            if len(lengths) == 1:
+                self._before_length = head[: lengths[0].start(1)]
+                self._after_length = (head + end)[lengths[0].end(1) :]
+
+    def _is_repeated(self, data: bytes) -> bool:
+        """Answer to ``data`` if it is one request with a head that came before; say whether."""
+        if self._repeated_head:
+            line, _, head = data.partition(b"\r\n")
+            if head == self._repeated_head and len(line) < MAX_TARGET_BYTES:
+                match = _GET_LINE.fullmatch(line)
+                if match is not None:
+                    self._answer_repeated(match[1], match[2])
+                    return True
+        elif self._before_length and data.startswith(self._before_length):
+            start = len(self._before_length)
+            end = data.find(b"\r", start)
+            length = data[start:end]
+            body_start = end + len(self._after_length)
+            if (
+                data.startswith(self._after_length, end)
+                and length.isdigit()
+                and len(length) < 10
+                and int(length) == len(data) - body_start <= self._application.max_body_bytes
+            ):
+                self._answer_repeated_with(length, data[body_start:])
+                return True
+        return False
+
+    def _answer_repeated_with(self, length: bytes, body: bytes) -> None:
+        last = self._request
+        if last is None:
+            return
+        last.headers[b"content-length"] = length
+        peer = self.connection.host
+        request = Request(last.method, last.path, last.query, last.headers, peer, body, True)
+        self._answer_alone(request)
 
     def _answer_repeated(self, path: bytes, query: bytes | None) -> None:
         connection = self.connection
-        request = Request(b"GET", path, query or b"", self._headers, connection.host, b"", True)
+        if not query:
+            data = self._look_up(path)
+            if data is not None:
+                connection.commands += 1
+                connection.last_verb = b"GET"
+                self.send(data)
+                return
+        self._answer_alone(
+            Request(b"GET", path, query or b"", self._headers, connection.host, b"", True)
+        )
+
+    def _answer_alone(self, request: Request) -> None:
+        """Answer to a request that keeps the connection, and that none came with."""
         response = self._ask(request)
         if isinstance(response, Response):
-            data = response.encode(False, False, self._application.header_lines(request))
-            connection.bytes_out += len(data)
-            self._replies.write(data)
+            self.send(response.encode(False, False, self._application.header_lines(request)))
         else:
             self._await(request, response)
             self._flush()
+
+    def _look_up(self, path: bytes) -> bytes | None:
+        try:
+            return self._application.look_up(path, self._headers, self.connection.host)
+        except Exception:
+            log.failure("GET from {peer} failed", peer=self.connection.peer)
+            return _INTERNAL_ERROR.encode(False, False)
 
     def _refuse_what_came(self, error: httptools.HttpParserError) -> None:
         if self._deaf:

@@ -26,8 +26,8 @@ class Route:
     """One endpoint. ``path`` ends in ``/{key}`` where it takes a key.
 
     ``body`` is None where no body is read, else its fields; ``answer`` is the JSON Schema of a
-    200, None where that is not JSON. A Deferred answers later. ``is_lookup``: it takes a key and
-    nothing else, answers at once, and raises nothing.
+    200, None where that is not JSON. A Deferred answers later. ``lookup`` is there where a key is
+    all it takes: it returns the body of a 200 at once, and raises nothing.
     """
 
     method: str
@@ -40,7 +40,7 @@ class Route:
     access: Access = Access.AUTHENTICATED
     content_type: str = "application/json"
     statuses: Sequence[int] = ()
-    is_lookup: bool = False
+    lookup: Callable[[bytes], bytes] | None = None
 
     @property
     def takes_key(self) -> bool:
@@ -49,17 +49,24 @@ class Route:
 
 
 class Routes:
-    """Finds the endpoint for a method and a raw path."""
+    """Finds the endpoint for a method and a raw path.
+
+    ``lookups`` are the GETs that can be answered by a look-up, by their path without ``/{key}``.
+    """
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.all = tuple(routes)
         self._exact: dict[bytes, dict[bytes, Route]] = {}
         self._with_key: dict[bytes, dict[bytes, Route]] = {}
+        # By the path before the slash.
+        self.lookups: dict[bytes, Route] = {}
         for route in routes:
             if route.takes_key:
                 table, path = self._with_key, route.path.removesuffix("{key}")
             else:
                 table, path = self._exact, route.path
+            if route.lookup is not None:
+                self.lookups[path.removesuffix("/").encode()] = route
             methods = table.setdefault(path.encode(), {})
             methods[route.method.encode()] = route
             if route.method == "GET":
