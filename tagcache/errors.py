@@ -46,6 +46,12 @@ class TagTooLong(CommandError):
     code = "tag_too_long"
 
 
+class OutOfMemory(CommandError):
+    """``cache.max_memory`` has no room for the entry: the operator's, or nobody's, fault."""
+
+    code = "out_of_memory"
+
+
 class NotAnInteger(CommandError):
     """The stored value is not a decimal 64-bit integer, so it can not be counted up or down."""
 

@@ -27,6 +27,7 @@ class ICache(Interface):
 
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
     on_garbage: Callable[[], None] = Attribute("Is called when there is something to reclaim.")
+    memory: int = Attribute("How many bytes all entries and their indexes take, about.")
     backlog: int = Attribute("How many entries are removed already, and still hold memory.")
 
     def __len__() -> int:
@@ -51,7 +52,7 @@ class ICache(Interface):
         """Store, replacing value, tags, TTL and creation time.
 
         Returns the TTL in force in milliseconds, or None for an entry that does not expire.
-        Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong.
+        Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong, OutOfMemory.
         """
 
     def put_on(key: bytes, value: bytes, terms: Terms, now: float | None = None) -> int | None:

@@ -93,7 +93,7 @@ def assemble(
 ) -> TagCacheService:
     """Put the parts together. Raises ConfigurationError, KeyFileError."""
     settings = configuration.settings
-    cache = MemoryCache(limits_of(settings))
+    cache = MemoryCache(limits_of(settings), policy=settings.cache.eviction_policy)
     connections = Connections(time.monotonic)
     credentials = Credentials(
         configuration, user_file(environ), time.monotonic, threads.deferToThread

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from ipaddress import ip_network
 
 from configobj.validate import Validator, VdtTypeError, VdtValueError, is_float
 
 from tagcache.config.settings import Network
+
+_SIZE = re.compile(r"([0-9]{1,15})\s*(b|kb|mb|gb|)", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
 
 
 class _NotAPort(VdtValueError):  # type: ignore[misc]
@@ -16,6 +20,13 @@ class _NotAPort(VdtValueError):  # type: ignore[misc]
             self,
             f'the value "{value}" is neither a port number (0 to 65535) nor an endpoint string '
             "such as tcp:1984:interface=127.0.0.1",
+        )
+
+
+class _NotASize(VdtValueError):  # type: ignore[misc]
+    def __init__(self, value: object) -> None:
+        Exception.__init__(
+            self, f'the value "{value}" is not a number of bytes such as 1048576, 512mb or 2gb'
         )
 
 
@@ -36,6 +47,14 @@ def port_or_endpoint(value: object) -> str:
     if colon and kind.isidentifier():
         return value
     raise _NotAPort(value)
+
+
+def size(value: object) -> int:
+    """Accept a number of bytes, with a unit or without: 512mb, 2GB, 1048576."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise _NotASize(value)
+    return int(match[1]) * _UNITS[match[2].lower()]
 
 
 def networks(value: object) -> tuple[Network, ...]:
@@ -63,5 +82,10 @@ def seconds(value: object, min: str, max: str) -> float:
 def validator() -> Validator:
     """Return a validator that knows every type of configspec.ini."""
     return Validator(
-        {"port_or_endpoint": port_or_endpoint, "networks": networks, "seconds": seconds}
+        {
+            "port_or_endpoint": port_or_endpoint,
+            "networks": networks,
+            "seconds": seconds,
+            "size": size,
+        }
     )

@@ -28,6 +28,8 @@ NEEDS_RESTART = frozenset(
         ("server", "tcp_port"),
         ("server", "http_port"),
         ("server", "num_shards"),
+        ("cache", "eviction_policy"),
+        ("persistence", "snapshot_file"),
         ("logging", "format"),
         ("logging", "file"),
         ("performance", "listen_backlog"),

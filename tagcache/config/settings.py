@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -40,13 +40,25 @@ class AuthenticationSettings:
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """``[cache]``: lengths are bytes."""
+    """``[cache]``: lengths are bytes; a ``max_memory`` of 0 is no limit."""
 
     default_ttl_seconds: float
     max_tags_per_entry: int
     max_key_length: int
     max_tag_length: int
     max_value_length: int
+    max_memory: int
+    eviction_policy: Literal["sieve", "lru", "noeviction"]
+
+
+@dataclass(frozen=True, slots=True)
+class PersistenceSettings:
+    """``[persistence]``: no ``snapshot_file`` means that nothing is kept; an interval of 0, only
+    at a stop.
+    """
+
+    snapshot_file: str
+    snapshot_interval_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,7 @@ class Settings:
     server: ServerSettings
     authentication: AuthenticationSettings
     cache: CacheSettings
+    persistence: PersistenceSettings
     logging: LoggingSettings
     performance: PerformanceSettings
     security: SecuritySettings

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from tagcache.engine.entry import NEVER, Entry, Links
+from tagcache.engine.eviction import UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
 
@@ -53,31 +54,37 @@ class Selection:
 
 
 class Garbage:
-    """What was flushed, and waits to be let go of; ``entries`` is how many entries are left."""
+    """What was flushed, and waits to be let go of; ``entries`` is how many entries are left.
 
-    __slots__ = ("_heaps", "entries")
+    ``memory`` is about how many bytes they take.
+    """
+
+    __slots__ = ("_heaps", "entries", "memory")
 
     def __init__(self) -> None:
         self.entries = 0
+        self.memory = 0
         self._heaps: deque[Iterator[None]] = deque()
 
     def add(
         self,
         count: int,
+        memory: int,
         shards: Iterable[dict[bytes, Entry]],
         end: Links,
         tags: TagIndex,
         expiry: ExpiryIndex,
         dead: Iterable[dict[bytes, Entry] | ManyEntries],
     ) -> None:
-        """Take over ``count`` entries, the end of their ring, and all that refers to them."""
+        """Take over ``count`` entries of ``memory`` bytes, and all that refers to them."""
         self.entries += count
+        self.memory += memory
         self._heaps.append(clear(dead))
         self._heaps.append(tags.dismantle())
         # What is in a ring is held by its neighbours.
         del end.older, end.newer
         expiry.dismantle()
-        self._heaps.append(self._let_go(shards))
+        self._heaps.append(self._let_go(shards, memory // count))
 
     def dismantle(self) -> Iterator[None]:
         """Let go of everything, yielding now and then."""
@@ -87,14 +94,17 @@ class Garbage:
             if self._heaps and self._heaps[0] is heap:
                 self._heaps.popleft()
 
-    def _let_go(self, shards: Iterable[dict[bytes, Entry]]) -> Iterator[None]:
+    def _let_go(self, shards: Iterable[dict[bytes, Entry]], each: int) -> Iterator[None]:
         for shard in shards:
             while shard:
                 _, entry = shard.popitem()
                 del entry.older, entry.newer
                 if entry.ttl != NEVER:
                     del entry.sooner, entry.later
+                if isinstance(entry, UsedEntry):
+                    del entry.colder, entry.hotter
                 self.entries -= 1
+                self.memory -= each
                 yield
 
 

@@ -10,7 +10,8 @@ class Counters:
     """Counted since the start, never reset.
 
     ``hits`` and ``misses`` count lookups, ``puts`` every store, ``invalidations`` every entry
-    removed on request, ``expirations`` every expired entry reclaimed.
+    removed on request, ``expirations`` every expired entry reclaimed,
+    ``evictions`` every entry that had to make room.
     """
 
     hits: int
@@ -18,6 +19,7 @@ class Counters:
     puts: int
     invalidations: int
     expirations: int
+    evictions: int
 
     @property
     def hit_ratio(self) -> float:

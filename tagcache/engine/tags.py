@@ -46,17 +46,16 @@ Carriers: TypeAlias = "Entry | dict[bytes, Entry] | ManyEntries"
 class TagIndex:
     """For each tag the entries that carry it; a tag without entries is dropped.
 
-    ``references`` is the sum of the numbers of entries of all tags.
+    ``references`` is the sum of the numbers of entries of all tags, ``count_all`` how many tags
+    there are.
     """
 
-    __slots__ = ("_shards", "references")
+    __slots__ = ("_shards", "count_all", "references")
 
     def __init__(self) -> None:
         self._shards: list[dict[bytes, Carriers]] = [{} for _ in range(_PARTS)]
         self.references = 0
-
-    def __len__(self) -> int:
-        return sum(map(len, self._shards))
+        self.count_all = 0
 
     def add(self, entry: Entry) -> None:
         """Note that ``entry`` carries its tags."""
@@ -71,6 +70,7 @@ class TagIndex:
                     shard[tag] = _split(carriers)
             elif carriers is None:
                 shard[tag] = entry
+                self.count_all += 1
             elif isinstance(carriers, Entry):
                 shard[tag] = {carriers.key: carriers, key: entry}
             elif isinstance(carriers, ManyEntries):
@@ -89,16 +89,19 @@ class TagIndex:
             carriers = shard.get(tag)
             if carriers is entry:
                 del shard[tag]
+                self.count_all -= 1
             elif type(carriers) is dict:
                 if carriers.get(key) is entry:
                     del carriers[key]
                     if not carriers:
                         del shard[tag]
+                        self.count_all -= 1
             elif isinstance(carriers, ManyEntries) and carriers.get(key) is entry:
                 carriers.discard(key)
                 # Whether nothing is left is asked only where it can be so.
                 if not carriers.parts[0] and not any(carriers.parts):
                     del shard[tag]
+                    self.count_all -= 1
         self.references -= len(entry.tags)
 
     def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
@@ -106,6 +109,7 @@ class TagIndex:
         carriers = self._shards[hash(tag) & _MASK].pop(tag, None)
         if carriers is None:
             return {}
+        self.count_all -= 1
         return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
 
     def count(self, tag: bytes) -> int:

@@ -23,6 +23,7 @@ def limits_of(settings: Settings) -> Limits:
         max_tags_per_entry=cache.max_tags_per_entry,
         max_tag_length=cache.max_tag_length,
         default_ttl_ms=round(settings.cache.default_ttl_seconds * 1000),
+        max_memory=cache.max_memory,
     )
 
 

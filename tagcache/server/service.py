@@ -320,6 +320,10 @@ class TagCacheService(MultiService):
                 "hit_ratio": counters.hit_ratio,
                 **{each.name: getattr(totals, each.name) for each in fields(totals)},
                 "shard_count": 1,
+                "memory_used_bytes": self.cache.memory,
+                "max_memory_bytes": settings.cache.max_memory,
+                "eviction_policy": settings.cache.eviction_policy,
+                "reclaim_backlog": self.cache.backlog,
             },
         }
 

@@ -61,17 +61,25 @@ class Sweeper(Service):
     def _sweep(self) -> Deferred[None]:
         # The loop waits for the Deferred, so that sweeps never overlap; it must not fail, or
         # the loop would end.
+        if self._cache.backlog:
+            self._reclaim()
         return self._slices.run(self._cache.sweep()).addErrback(self._failed)
 
     def _reclaim(self) -> None:
         if not self._reclaiming:
             self._reclaiming = True
-            self._slices.run(self._cache.reclaim()).addErrback(self._failed).addBoth(
-                self._reclaimed
-            )
+            done = self._slices.run(self._cache.reclaim())
+            done.addCallbacks(self._reclaimed, self._reclaim_failed)
 
     def _reclaimed(self, _: object) -> None:
         self._reclaiming = False
+        if self._cache.backlog:
+            # More came while the last of it was dealt with.
+            self._reclaim()
+
+    def _reclaim_failed(self, failure: Failure) -> None:
+        self._reclaiming = False
+        self._failed(failure)
 
     def _failed(self, failure: Failure) -> None:
         log.failure("reclaiming failed; the next sweep tries again", failure)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.task import Clock
 
 from tagcache.engine import memory, tags
@@ -17,7 +17,7 @@ from tagcache.engine.entry import NEVER, Entry
 from tagcache.engine.expiry import TICKS_PER_SECOND
 from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
-from tagcache.errors import CommandError
+from tagcache.errors import CommandError, OutOfMemory
 
 KEYS = st.sampled_from([b"", b"a", b"b", b"c", b"key", b"toolong"])
 TAGS = st.lists(st.sampled_from([b"", b"x", b"y", b"z", b"longtag"]), max_size=4)
@@ -40,7 +40,7 @@ class CacheMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = Clock()
         self.clock.advance(500)
-        self.cache = MemoryCache(LIMITS, monotonic=self.clock.seconds, wall=self.clock.seconds)
+        self.start("sieve")
         self.model: dict[bytes, Model] = {}
         self.default_ttl_ms = 0
         self.hits = self.misses = self.puts = self.invalidations = 0
@@ -48,6 +48,36 @@ class CacheMachine(RuleBasedStateMachine):
         self.reclaiming: Iterator[None] = iter(())
         self.scanning: Iterator[tuple[bytes, Entry] | None] = iter(())
         self.invalidating: list[tuple[str, list[bytes], Generator[None, None, int]]] = []
+        self.evictions = 0
+
+    @initialize(policy=st.sampled_from(["sieve", "lru", "noeviction"]))
+    def start(self, policy: memory.Policy) -> None:
+        self.policy = policy
+        self.cache = MemoryCache(
+            LIMITS, monotonic=self.clock.seconds, wall=self.clock.seconds, policy=policy
+        )
+
+    def note_evictions(self, stored: bytes | None = None) -> None:
+        """What was evicted is known by its absence; nothing else may be absent."""
+        gone = [key for key in self.live() if self.cache.peek(key) is None]
+        for key in gone:
+            del self.model[key]
+        assert stored not in gone
+        evictions = self.cache.counters().evictions
+        assert len(gone) == evictions - self.evictions
+        assert not gone or (self.policy != "noeviction" and self.cache.limits.max_memory)
+        self.evictions = evictions
+
+    def refused(self, error: CommandError, key: bytes, value: bytes, tags: list[bytes]) -> None:
+        """A store that was refused: it does not fit an entry, or not the memory."""
+        if isinstance(error, OutOfMemory):
+            most = self.cache.limits.max_memory
+            cost = 310 + len(key) + len(value) + 200 * len(tags)
+            assert most
+            assert self.policy == "noeviction" or cost > most
+            assert self.cache.memory + cost > most
+        else:
+            assert not self.fits(key, value, tags)
 
     def live(self) -> dict[bytes, Model]:
         now = self.clock.seconds()
@@ -66,6 +96,7 @@ class CacheMachine(RuleBasedStateMachine):
         deadline = float("inf") if not ttl_ms else self.clock.seconds() + ttl_ms / 1000
         self.model[key] = Model(value, tuple(dict.fromkeys(tags)), ttl_ms or None, deadline)
         self.puts += 1
+        self.note_evictions(key)
 
     def remove(self, keys: set[bytes]) -> int:
         for key in keys:
@@ -78,8 +109,8 @@ class CacheMachine(RuleBasedStateMachine):
         effective = ttl_ms or self.default_ttl_ms or None
         try:
             assert self.cache.put(key, value, tags, ttl_ms) == effective
-        except CommandError:
-            assert not self.fits(key, value, tags)
+        except CommandError as error:
+            self.refused(error, key, value, tags)
         else:
             assert self.fits(key, value, tags)
             self.store(key, value, tags, effective)
@@ -89,9 +120,9 @@ class CacheMachine(RuleBasedStateMachine):
         absent = key not in self.live()
         try:
             assert self.cache.add(key, value, tags, ttl_ms) == absent
-        except CommandError:
+        except CommandError as error:
             assert absent
-            assert not self.fits(key, value, tags)
+            self.refused(error, key, value, tags)
         else:
             if absent:
                 assert self.fits(key, value, tags)
@@ -115,6 +146,9 @@ class CacheMachine(RuleBasedStateMachine):
         operation = self.cache.decrement if down else self.cache.increment
         try:
             answer = operation(key, by, tags, ttl_ms)
+        except OutOfMemory as error:
+            self.refused(error, key, b"%d" % (result or 0), tags or list(old.tags if old else ()))
+            return
         except CommandError:
             assert not legal
             return
@@ -154,7 +188,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(["any", "all"]), tags=TAGS)
     def invalidate(self, kind: str, tags: list[bytes]) -> None:
-        self.invalidating.append((kind, tags, self.start(kind, tags)))
+        self.invalidating.append((kind, tags, self.invalidation(kind, tags)))
 
     @rule(keys=st.lists(KEYS, max_size=4))
     def invalidate_keys(self, keys: list[bytes]) -> None:
@@ -165,7 +199,7 @@ class CacheMachine(RuleBasedStateMachine):
     def flush(self) -> None:
         self.invalidating.append(("flush", [], self.cache.flush()))
 
-    def start(self, kind: str, tags: list[bytes]) -> Generator[None, None, int]:
+    def invalidation(self, kind: str, tags: list[bytes]) -> Generator[None, None, int]:
         if kind == "all":
             return self.cache.invalidate_all(tags)
         if len(tags) == 1:
@@ -194,6 +228,16 @@ class CacheMachine(RuleBasedStateMachine):
             except StopIteration:
                 self.reclaiming = self.cache.reclaim()
                 break
+        self.note_evictions()
+
+    @rule()
+    def reclaim_everything(self) -> None:
+        for _ in self.cache.reclaim():
+            pass
+        self.note_evictions()
+        most = self.cache.limits.max_memory
+        assert self.cache.backlog == 0
+        assert not most or self.policy == "noeviction" or self.cache.memory <= most
 
     @rule(tag=st.sampled_from([b"", b"x", b"y", b"z"]))
     def look_at_a_tag(self, tag: bytes) -> None:
@@ -222,10 +266,14 @@ class CacheMachine(RuleBasedStateMachine):
         for item in islice(self.scanning, steps):
             assert item is None or item[0] in self.live()
 
+    @rule(max_memory=st.sampled_from([0, 300, 700, 1500]))
+    def change_memory(self, max_memory: int) -> None:
+        self.cache.limits = replace(self.cache.limits, max_memory=max_memory)
+
     @rule(default_ttl_ms=st.sampled_from([0, 50]))
     def change_default_ttl(self, default_ttl_ms: int) -> None:
         self.default_ttl_ms = default_ttl_ms
-        self.cache.limits = Limits(5, 20, 3, 4, default_ttl_ms)
+        self.cache.limits = replace(self.cache.limits, default_ttl_ms=default_ttl_ms)
 
     @rule(seconds=st.sampled_from([0.001, 0.05, 0.07, 1, 9.99, 3600, 10**6]))
     def pass_time(self, seconds: float) -> None:
@@ -277,6 +325,7 @@ class CacheMachine(RuleBasedStateMachine):
             # A tag that was taken out has lost those that are dead.
             assert by_tag.get(tag, set()) - dead <= indexed.get(tag, set()) <= by_tag[tag]
         assert all(indexed.values())
+        assert cache._tags.count_all == len(indexed)
         assert cache._tags.references == sum(len(entry.tags) for entry in entries.values())
 
     @invariant()
@@ -302,6 +351,14 @@ class CacheMachine(RuleBasedStateMachine):
             assert place is bucket
         expiring = [entry for entry in entries if entry.ttl != NEVER]
         assert sorted(map(id, waiting)) == sorted(map(id, expiring))
+        assert cache._sieve.hand in stored or cache._sieve.hand is cache._end
+        if cache._lru is not None:
+            used = []
+            at = cache._lru._end.hotter
+            while at is not cache._lru._end:
+                used.append(at)
+                at = at.hotter
+            assert sorted(map(id, entries)) == sorted(map(id, used))
 
     @invariant()
     def what_lives_is_there(self) -> None:
@@ -320,5 +377,5 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tags, "_SPLIT_AT", 2)
 
 
-CacheMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 TestCacheMachine = CacheMachine.TestCase

@@ -340,6 +340,10 @@ class Api:
                 "shard_items": [totals.items],
                 "shard_bytes": [totals.bytes],
                 "expirations": counters.expirations,
+                "evictions": counters.evictions,
+                "memory_used_bytes": self._cache.memory,
+                "max_memory_bytes": self._cache.limits.max_memory,
+                "reclaim_backlog": self._cache.backlog,
             }
         )
 
@@ -478,15 +482,25 @@ class Api:
             keys=array(obj(key=STRING, ttl_ms=TTL, tags=array(STRING), created_ms=INTEGER))
         )
         return [
-            Route(post, "/put", self.put, "Store a value.", _STORED, _STORE, statuses=(413,)),
+            Route(post, "/put", self.put, "Store a value.", _STORED, _STORE, statuses=(413, 507)),
             Route(
                 *(post, "/add", self.add, "Store a value if the key is absent."),
                 obj(ok=BOOLEAN, added=BOOLEAN, ttl_ms=TTL),
                 _STORE,
-                statuses=(413,),
+                statuses=(413, 507),
             ),
-            Route(post, "/incr", self.incr, "Count an integer up.", _COUNTED, _COUNT),
-            Route(post, "/decr", self.decr, "Count an integer down.", _COUNTED, _COUNT),
+            Route(
+                post, "/incr", self.incr, "Count an integer up.", _COUNTED, _COUNT, statuses=(507,)
+            ),
+            Route(
+                post,
+                "/decr",
+                self.decr,
+                "Count an integer down.",
+                _COUNTED,
+                _COUNT,
+                statuses=(507,),
+            ),
             Route(
                 *(get, "/get/{key}", self.get, "Look a value up; counts a hit or a miss."),
                 either(obj(value=STRING), obj(value_base64=STRING), NOT_FOUND),
@@ -536,7 +550,7 @@ class Api:
                 "Store any JSON value; a string is stored as it is.",
                 _STORED,
                 (Field("value", ANYTHING, "the value", required=True), _TTL_MS, _TAGS),
-                statuses=(413,),
+                statuses=(413, 507),
             ),
             Route(
                 *("DELETE", "/keys/{key}", self.delete_key, "Remove one entry."),
@@ -584,6 +598,10 @@ class Api:
                     shard_items=array(INTEGER),
                     shard_bytes=array(INTEGER),
                     expirations=INTEGER,
+                    evictions=INTEGER,
+                    memory_used_bytes=INTEGER,
+                    max_memory_bytes=INTEGER,
+                    reclaim_backlog=INTEGER,
                 ),
             ),
             Route(

@@ -18,6 +18,7 @@ from tagcache.errors import (
     CommandError,
     ConfigurationError,
     CredentialsFixed,
+    OutOfMemory,
     TagCacheError,
     ValueTooLarge,
 )
@@ -234,6 +235,8 @@ def _content_type(request: Request) -> Response | None:
 
 def _answer_to(error: BaseException | None) -> Response | None:
     """Return the response to an error that an endpoint may raise; None for a defect."""
+    if isinstance(error, OutOfMemory):
+        return failure(507, error.code, str(error))
     if isinstance(error, CommandError):
         return failure(413 if isinstance(error, _TOO_LARGE) else 422, error.code, str(error))
     if isinstance(error, CredentialsFixed):

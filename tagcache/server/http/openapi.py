@@ -19,6 +19,7 @@ _WHAT = {
     403: "Not from this machine",
     409: "Can not be done as the server is configured",
     413: "Too large",
+    507: "No memory left for it",
     415: "Not JSON",
     422: "A field is missing or wrong, or beyond a limit",
     429: "Too many requests, or failures, from this address",

@@ -1,0 +1,89 @@
+"""Which entry has to go when memory is full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tagcache.engine.entry import Entry, Links
+
+# So many entries in a row are looked at for one that was not visited.
+_LONGEST_SEARCH = 2000
+
+
+class Sieve:
+    """SIEVE (Zhang et al., NSDI '24), over the ring of all entries in the order of storing.
+
+    The ``hand`` moves from the oldest towards the newest. It passes by what was visited since
+    it came by last, and stops at what was not: that goes. A hit costs no more than a flag.
+    """
+
+    __slots__ = ("hand",)
+
+    def __init__(self, end: Links) -> None:
+        self.hand = end
+
+    def leave(self, entry: Entry) -> None:
+        """Note that ``entry`` leaves its place in the ring."""
+        if self.hand is entry:
+            self.hand = entry.newer
+
+    def victim(self, kept: Entry | None) -> Entry | None:
+        """Return the entry to evict, another than ``kept``; None if there is no other."""
+        place = self.hand
+        last = None
+        for _ in range(_LONGEST_SEARCH):
+            if isinstance(place, Entry) and place is not kept:
+                if not place.visited:
+                    self.hand = place.newer
+                    return place
+                place.visited = False
+                last = place
+            place = place.newer
+        self.hand = place
+        return last
+
+
+class UsedEntry(Entry):
+    """An entry with its neighbours in the order of use."""
+
+    __slots__ = ("colder", "hotter")
+
+    colder: UsedEntry
+    hotter: UsedEntry
+
+
+class Lru:
+    """The least recently used entry goes; each use moves an entry to the hot end."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = UsedEntry(b"", b"", (), 0.0, 0.0)
+        self._end.colder = self._end.hotter = self._end
+
+    def add(self, entry: Any) -> None:
+        """Note a new entry."""
+        end = self._end
+        hottest = end.colder
+        entry.colder = hottest
+        entry.hotter = end
+        hottest.hotter = end.colder = entry
+
+    def remove(self, entry: Any) -> None:
+        """Forget an entry."""
+        colder, hotter = entry.colder, entry.hotter
+        colder.hotter = hotter
+        hotter.colder = colder
+        del entry.colder, entry.hotter
+
+    def touch(self, entry: Any) -> None:
+        """Note that an entry was used."""
+        self.remove(entry)
+        self.add(entry)
+
+    def victim(self, kept: Entry | None) -> Entry | None:
+        """Return the entry to evict, another than ``kept``; None if there is no other."""
+        coldest = self._end.hotter
+        if coldest is kept:
+            coldest = coldest.hotter
+        return None if coldest is self._end else coldest

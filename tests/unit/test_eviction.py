@@ -1,0 +1,184 @@
+"""What happens when memory is full."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from twisted.internet.task import Clock
+
+from tagcache.engine.limits import Limits
+from tagcache.engine.memory import MemoryCache, Policy
+from tagcache.errors import OutOfMemory
+from tests.helpers import done
+
+KEYS = [b"%03d" % number for number in range(100)]
+
+
+def cache_of(entries: int, policy: Policy, clock: Clock | None = None) -> MemoryCache:
+    """A cache with room for so many entries with keys of 3 and values of 100 bytes."""
+    monotonic = (clock or Clock()).seconds
+    cache = MemoryCache(monotonic=monotonic, wall=monotonic, policy=policy)
+    cache.put(KEYS[0], b"x" * 100)
+    one = cache.memory
+    done(cache.flush())
+    for _ in cache.reclaim():
+        pass
+    cache.limits = Limits(max_memory=one * entries)
+    return cache
+
+
+def store(cache: MemoryCache, *numbers: int) -> None:
+    for number in numbers:
+        cache.put(KEYS[number], b"x" * 100)
+
+
+def held(cache: MemoryCache) -> list[int]:
+    return sorted(int(key) for key, _ in cache.newest(0, 1000))
+
+
+def test_sieve_evicts_the_oldest_that_was_not_read() -> None:
+    cache = cache_of(4, "sieve")
+    store(cache, 0, 1, 2, 3)
+    cache.get(KEYS[0])
+    cache.get(KEYS[2])
+    store(cache, 4)
+    assert held(cache) == [0, 2, 3, 4]
+    store(cache, 5)
+    assert held(cache) == [0, 2, 4, 5]
+    # The hand goes on from where it was: 0 and 2 have had their second chance.
+    store(cache, 6)
+    assert held(cache) == [0, 2, 5, 6]
+    assert cache.counters().evictions == 3
+    assert cache.memory <= cache.limits.max_memory
+
+
+def test_sieve_keeps_what_is_read_again_and_again_against_a_scan() -> None:
+    cache = cache_of(10, "sieve")
+    store(cache, *range(5))
+    for number in range(20, 90):
+        for key in KEYS[:5]:
+            assert cache.get(key) is not None
+        store(cache, number)
+    assert held(cache)[:5] == [0, 1, 2, 3, 4]
+
+
+def test_lru_evicts_what_was_used_least_recently() -> None:
+    cache = cache_of(3, "lru")
+    store(cache, 0, 1, 2)
+    cache.get(KEYS[0])
+    cache.get_many([KEYS[1]])
+    store(cache, 3)
+    assert held(cache) == [0, 1, 3]
+    store(cache, 0)
+    store(cache, 4)
+    assert held(cache) == [0, 3, 4]
+    # The order of storing is another.
+    assert [key for key, _ in cache.newest(0, 9)] == [KEYS[4], KEYS[0], KEYS[3]]
+
+
+@pytest.mark.parametrize("policy", ["sieve", "lru"])
+def test_what_is_being_stored_is_not_evicted_for_itself(policy: Policy) -> None:
+    cache = cache_of(10, policy)
+    store(cache, *range(10))
+    cache.put(b"large", b"x" * 3000)
+    assert cache.get(b"large") is not None
+    assert cache.memory <= cache.limits.max_memory
+    cache.put(b"large", b"y" * 3100)
+    assert cache.get(b"large") == b"y" * 3100
+
+
+@pytest.mark.parametrize("policy", ["sieve", "lru", "noeviction"])
+def test_what_can_never_fit_is_refused_and_changes_nothing(policy: Policy) -> None:
+    cache = cache_of(3, policy)
+    store(cache, 0, 1, 2)
+    with pytest.raises(OutOfMemory, match="the limit is"):
+        cache.put(KEYS[0], b"x" * 2000)
+    assert held(cache) == [0, 1, 2]
+    assert cache.get(KEYS[0]) == b"x" * 100
+
+
+def test_noeviction_refuses_until_there_is_room() -> None:
+    clock = Clock()
+    cache = cache_of(3, "noeviction", clock)
+    store(cache, 0, 1)
+    cache.put(KEYS[2], b"x" * 100, (), 1000)
+    for refused in (
+        lambda: cache.put(KEYS[3], b"x" * 100),
+        lambda: cache.add(KEYS[3], b"x" * 100),
+        lambda: cache.increment(KEYS[3], 1, [b"t"]),
+        lambda: cache.put(KEYS[0], b"x" * 101),
+        lambda: cache.put(KEYS[0], b"x" * 100, [b"t"]),
+    ):
+        with pytest.raises(OutOfMemory):
+            refused()
+    assert held(cache) == [0, 1, 2]
+    cache.put(KEYS[0], b"y" * 100)
+    cache.put(KEYS[0], b"less")
+    cache.put(KEYS[0], b"y" * 100)
+    clock.advance(2)
+    store(cache, 3)
+    assert held(cache) == [0, 1, 3]
+    assert cache.counters().evictions == 0
+
+
+def test_what_was_flushed_makes_room_without_evictions() -> None:
+    cache = cache_of(50, "sieve")
+    store(cache, *range(50))
+    done(cache.flush())
+    store(cache, *range(50, 90))
+    assert cache.counters().evictions == 0
+    assert held(cache) == list(range(50, 90))
+
+
+def test_a_lower_limit_is_reached_by_reclaiming() -> None:
+    cache = cache_of(100, "sieve")
+    store(cache, *range(100))
+    called = []
+    cache.on_garbage = lambda: called.append(True)
+    cache.limits = replace(cache.limits, max_memory=cache.limits.max_memory // 10)
+    assert called
+    steps = sum(1 for _ in cache.reclaim())
+    assert steps == 90
+    assert held(cache) == list(range(90, 100))
+
+
+def test_what_has_expired_is_not_counted_as_evicted() -> None:
+    clock = Clock()
+    cache = cache_of(3, "sieve", clock)
+    store(cache, 1)
+    cache.put(KEYS[0], b"x" * 100, (), 1000)
+    store(cache, 2)
+    clock.advance(2)
+    # It goes first, though it is not the oldest.
+    store(cache, 3)
+    assert held(cache) == [1, 2, 3]
+    assert (cache.counters().evictions, cache.counters().expirations) == (0, 1)
+
+
+def test_a_store_evicts_no_more_than_so_many() -> None:
+    cache = MemoryCache(limits=Limits(max_memory=1_000_000))
+    for number in range(2000):
+        cache.put(b"%d" % number, b"")
+    cache.on_garbage = lambda: called.append(True)
+    called: list[bool] = []
+    before = cache.counters().evictions
+    cache.put(b"large", b"x" * 900_000)
+    assert cache.counters().evictions - before <= 64
+    assert called
+    for _ in cache.reclaim():
+        pass
+    assert cache.memory <= 1_000_000
+    assert cache.get(b"large") is not None
+
+
+def test_all_read_since_the_hand_came_by_one_goes_anyway() -> None:
+    cache = cache_of(5, "sieve")
+    store(cache, *range(5))
+    for _ in range(3):
+        for number in range(5):
+            cache.get(KEYS[number])
+        store(cache, 10)
+        assert len(held(cache)) == 5
+        done(cache.invalidate_keys([KEYS[10]]))
+        store(cache, *(set(range(5)) - set(held(cache))))
