@@ -78,6 +78,13 @@ class InvalidArgument(CommandError):
         super().__init__(code)
 
 
+class BrokenSnapshot(TagCacheError):
+    """A snapshot file is not one, or is damaged: the disk's fault, or that of who named it.
+
+    ``str(error)`` says what is wrong with it.
+    """
+
+
 class LineTooLong(TagCacheError):
     """A request line is longer than any legal request: the client's fault.
 

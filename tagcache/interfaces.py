@@ -8,6 +8,7 @@ from zope.interface import Attribute, Interface
 
 from tagcache.engine.entry import Entry
 from tagcache.engine.limits import Limits
+from tagcache.engine.snapshot import Saved
 from tagcache.engine.statistics import Counters, Totals
 from tagcache.engine.terms import Terms
 
@@ -119,6 +120,15 @@ class ICache(Interface):
 
     def sweep() -> Iterator[None]:
         """Reclaim expired entries, yielding after each, so that the caller can stop and go on."""
+
+    def saved() -> Iterator[Saved]:
+        """Yield every entry for a snapshot, the oldest first; nothing may change meanwhile."""
+
+    def restore(entry: Saved, downtime: float) -> bool:
+        """Store an entry of a snapshot that is ``downtime`` seconds old; False if it expired.
+
+        Raises as ``put``.
+        """
 
     def counters() -> Counters:
         """Return what was counted since the start; costs nothing."""

@@ -30,6 +30,7 @@ from tagcache.server.http.factory import HttpFactory
 from tagcache.server.listener import Listener
 from tagcache.server.logs import LogWriter
 from tagcache.server.machine import Machine
+from tagcache.server.persistence import Persistence
 from tagcache.server.preflight import Preflight
 from tagcache.server.rates import Rates
 from tagcache.server.service import ListenerService, TagCacheService
@@ -120,6 +121,8 @@ def assemble(
     application = HttpApplication(api.routes, credentials, rates, settings)
     http_factory = HttpFactory(http_listener, application, settings, reactor)
 
+    persistence = Persistence(cache, settings, reactor)
+
     def follow_limits(settings: Settings) -> None:
         cache.limits = limits_of(settings)
 
@@ -128,6 +131,7 @@ def assemble(
         credentials.configure,
         rates.configure,
         sweeper.configure,
+        persistence.configure,
         cache_listener.configure,
         cache_factory.configure,
         http_listener.configure,
@@ -139,6 +143,7 @@ def assemble(
     service = TagCacheService(
         configuration,
         cache,
+        persistence,
         connections,
         (cache_factory, http_factory),
         check,
@@ -149,6 +154,7 @@ def assemble(
         reactor,
     )
     sweeper.setServiceParent(service)
+    persistence.setServiceParent(service)
     Collector(cache, reactor).setServiceParent(service)
 
     def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:

@@ -16,6 +16,7 @@ from tagcache.engine.eviction import Lru, Sieve, UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.limits import Limits
 from tagcache.engine.reclaim import Garbage, Selection
+from tagcache.engine.snapshot import Saved
 from tagcache.engine.statistics import Counters, Totals
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
 from tagcache.engine.terms import Terms
@@ -79,7 +80,7 @@ class MemoryCache:
         self._wall = wall
         self._epoch = wall() - monotonic()
         self._shared_tags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
-        self._shared_ttls: dict[int, float] = {}
+        self._shared_ttls: dict[float, float] = {}
         self._garbage = Garbage()
         # What invalidations under way have found so far.
         self._selections: list[Selection] = []
@@ -198,12 +199,8 @@ class MemoryCache:
         self, key: bytes, value: bytes, terms: Terms, now: float | None = None
     ) -> int | None:
         limits = self._limits
-        if len(key) > limits.max_key_length:
-            raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
-        if len(value) > limits.max_value_length:
-            raise ValueTooLarge(
-                f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
-            )
+        if len(key) > limits.max_key_length or len(value) > limits.max_value_length:
+            self._check_lengths(key, value)
         if terms.checked is not limits:
             self._check(terms)
         self._store(key, value, terms.tags, terms.ttl, self._monotonic() if now is None else now)
@@ -421,6 +418,25 @@ class MemoryCache:
                 self._dead.pop()
         yield from self._garbage.dismantle()
 
+    def saved(self) -> Iterator[Saved]:
+        now = self._monotonic()
+        place = self._end.newer
+        while place is not self._end:
+            if isinstance(place, Entry) and self._is_live(place, now):
+                yield Saved(place.key, place.value, place.tags, now - place.stored, place.ttl)
+            place = place.newer
+
+    def restore(self, entry: Saved, downtime: float) -> bool:
+        now = self._monotonic()
+        stored = now - entry.age - downtime
+        if stored + entry.ttl <= now:
+            return False
+        self._check_lengths(entry.key, entry.value)
+        tags = self._shared(entry.tags) if entry.tags else ()
+        self._store(entry.key, entry.value, tags, self._shared_ttl(entry.ttl), stored)
+        self._puts -= 1
+        return True
+
     def counters(self) -> Counters:
         return Counters(
             hits=self._hits,
@@ -472,13 +488,24 @@ class MemoryCache:
         terms.ttl_ms = terms.asked_ms or limits.default_ttl_ms or None
         terms.ttl = NEVER
         if terms.ttl_ms is not None:
-            ttl = self._shared_ttls.get(terms.ttl_ms)
-            if ttl is None:
-                if len(self._shared_ttls) >= _SHARED_TTLS:
-                    self._shared_ttls.clear()
-                self._shared_ttls[terms.ttl_ms] = ttl = terms.ttl_ms / 1000
-            terms.ttl = ttl
+            terms.ttl = self._shared_ttl(terms.ttl_ms / 1000)
         terms.checked = limits
+
+    def _shared_ttl(self, ttl: float) -> float:
+        """Return one shared number for equal times to live."""
+        if len(self._shared_ttls) >= _SHARED_TTLS:
+            self._shared_ttls.clear()
+        return self._shared_ttls.setdefault(ttl, ttl)
+
+    def _check_lengths(self, key: bytes, value: bytes) -> None:
+        """Raise KeyTooLong, ValueTooLarge."""
+        limits = self._limits
+        if len(key) > limits.max_key_length:
+            raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
+        if len(value) > limits.max_value_length:
+            raise ValueTooLarge(
+                f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
+            )
 
     def _shared(self, given: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Return the tags without repetition, one tuple for equal sets."""

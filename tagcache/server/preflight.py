@@ -59,6 +59,7 @@ class Preflight:
             faults += _manhole(settings)
             notices += _manhole_exposure(where.get("manhole.port", []))
         faults += _log_file(settings)
+        faults += _snapshot_file(settings)
         notices += _without_effect(configuration, where)
         notices += _open_doors(settings, doors["server.tcp_port"])
         notices += _descriptors(settings)
@@ -179,6 +180,18 @@ def _log_file(settings: Settings) -> Iterator[str]:
         yield f"logging.file: {path} can not be written"
 
 
+def _snapshot_file(settings: Settings) -> Iterator[str]:
+    if not settings.persistence.snapshot_file:
+        return
+    path = Path(settings.persistence.snapshot_file).absolute()
+    if path.is_dir():
+        yield f"persistence.snapshot_file: {path} is a directory"
+    elif not path.parent.is_dir():
+        yield f"persistence.snapshot_file: there is no directory {path.parent}"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        yield f"persistence.snapshot_file: no file can be made in {path.parent}"
+
+
 def _without_effect(configuration: Configuration, where: dict[str, list[Target]]) -> Iterator[str]:
     settings = configuration.settings
     by_hand = set(configuration.changed())
@@ -190,6 +203,11 @@ def _without_effect(configuration: Configuration, where: dict[str, list[Target]]
     ports = (settings.server.tcp_port, settings.server.http_port)
     if ("server", "host") in by_hand and not any(port.isdigit() for port in ports):
         yield "server.host has no effect: the ports are endpoint strings"
+    if settings.persistence.snapshot_interval_seconds and not settings.persistence.snapshot_file:
+        yield (
+            "persistence.snapshot_interval_seconds has no effect: "
+            "persistence.snapshot_file is empty"
+        )
     kinds = {target.kind for target in where.get("server.tcp_port", [])}
     if "unix" in kinds:
         for key in _TCP_ONLY:

@@ -30,6 +30,7 @@ from tagcache.server.connections import Connections, address_text
 from tagcache.server.endpoints import listen
 from tagcache.server.listener import Listener
 from tagcache.server.logs import LogWriter
+from tagcache.server.persistence import Persistence
 from tagcache.server.preflight import Preflight, raise_descriptor_limit
 from tagcache.server.serving import ServingFactory
 from tagcache.server.sockopts import AppliedOption, ListenOptions, socket_of
@@ -160,6 +161,7 @@ class TagCacheService(MultiService):
         self,
         configuration: Configuration,
         cache: ICache,
+        persistence: Persistence,
         connections: Connections,
         factories: Sequence[ServingFactory],
         check: Preflight,
@@ -173,6 +175,7 @@ class TagCacheService(MultiService):
         self.setName("tagcache")
         self.configuration = configuration
         self.cache = cache
+        self.persistence = persistence
         self.connections = connections
         self.pending_restart: tuple[str, ...] = ()
         self._factories = factories
@@ -202,6 +205,8 @@ class TagCacheService(MultiService):
 
     def privilegedStartService(self) -> None:
         raise_descriptor_limit(self.settings)
+        # Before a port is open.
+        self.persistence.load()
         try:
             super().privilegedStartService()
         except ListenError as error:
@@ -325,6 +330,7 @@ class TagCacheService(MultiService):
                 "eviction_policy": settings.cache.eviction_policy,
                 "reclaim_backlog": self.cache.backlog,
             },
+            "persistence": self.persistence.describe(),
         }
 
 

@@ -1,0 +1,157 @@
+"""All entries in a file, and back: versioned, checksummed, and nothing but data.
+
+A file is, with all numbers little-endian:
+
+- ``TagCache snapshot`` and a line feed; then the version (u32), the number of entries (u64),
+  when it was taken (f64, seconds since 1970), and the CRC-32 (u32) of these three;
+- blocks, each its length (u32, not 0) and its CRC-32 (u32) and then records: the lengths of
+  key and value (u32 each), the number of its tag set (u32), its age (f64, seconds) and its
+  time to live (f64, seconds; infinite for none), the key and the value. The number of a tag set
+  that was not there before is followed, after the value, by how many tags it has (u32), and
+  each tag's length (u32) and the tag;
+- a length of 0, and once more the number of entries (u64).
+
+Entries come in the order of storing, the oldest first.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
+
+from tagcache.errors import BrokenSnapshot
+
+MAGIC = b"TagCache snapshot\n"
+VERSION = 1
+_HEADER = struct.Struct("<IQd")
+_BLOCK = struct.Struct("<II")
+_RECORD = struct.Struct("<IIIdd")
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_BLOCK_BYTES = 256 * 1024
+# More than the largest block: an entry has at most 1 GiB, besides its tags.
+_MOST_BYTES = 2**31
+
+
+class Saved(NamedTuple):
+    """One entry: ``age`` and ``ttl`` in seconds, at the time of the snapshot."""
+
+    key: bytes
+    value: bytes
+    tags: tuple[bytes, ...]
+    age: float
+    ttl: float
+
+
+class Header(NamedTuple):
+    """What is known of a snapshot before its entries: how many, and when (since 1970)."""
+
+    total: int
+    taken: float
+
+
+def write(file: BinaryIO, header: Header, entries: Iterable[Saved]) -> None:
+    """Write a snapshot; ``header.total`` is the number of ``entries``. Raises OSError."""
+    head = _HEADER.pack(VERSION, *header)
+    file.write(MAGIC + head + _U32.pack(zlib.crc32(head)))
+    numbers: dict[tuple[bytes, ...], int] = {}
+    block: list[bytes] = []
+    size = 0
+    for key, value, tags, age, ttl in entries:
+        number = numbers.get(tags)
+        known = number is not None
+        if number is None:
+            number = numbers[tags] = len(numbers)
+        block += (_RECORD.pack(len(key), len(value), number, age, ttl), key, value)
+        if not known:
+            block.append(_U32.pack(len(tags)))
+            for tag in tags:
+                block += (_U32.pack(len(tag)), tag)
+        size += len(key) + len(value)
+        if size > _BLOCK_BYTES:
+            _write_block(file, block)
+            block.clear()
+            size = 0
+    if block:
+        _write_block(file, block)
+    file.write(_U32.pack(0) + _U64.pack(header.total))
+
+
+def _write_block(file: BinaryIO, block: list[bytes]) -> None:
+    payload = b"".join(block)
+    file.write(_BLOCK.pack(len(payload), zlib.crc32(payload)))
+    file.write(payload)
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Read the beginning of a snapshot. Raises BrokenSnapshot, OSError."""
+    if file.read(len(MAGIC)) != MAGIC:
+        raise BrokenSnapshot("it is not a snapshot of TagCache")
+    head = _exactly(file, _HEADER.size)
+    (checksum,) = _U32.unpack(_exactly(file, _U32.size))
+    if zlib.crc32(head) != checksum:
+        raise BrokenSnapshot("its beginning is damaged")
+    version, count, taken = _HEADER.unpack(head)
+    if version != VERSION:
+        raise BrokenSnapshot(f"it is of version {version}, this server reads version {VERSION}")
+    return Header(count, taken)
+
+
+def read_entries(file: BinaryIO, header: Header) -> Iterator[Saved]:
+    """Yield the entries, whole blocks only. Raises BrokenSnapshot, OSError."""
+    sets: list[tuple[bytes, ...]] = []
+    count = 0
+    while True:
+        (length,) = _U32.unpack(_exactly(file, _U32.size))
+        if not length:
+            break
+        (checksum,) = _U32.unpack(_exactly(file, _U32.size))
+        payload = _exactly(file, length)
+        if zlib.crc32(payload) != checksum:
+            raise BrokenSnapshot(f"it is damaged after {count} entries")
+        try:
+            for entry in _records(payload, sets):
+                count += 1
+                yield entry
+        except (struct.error, IndexError):
+            raise BrokenSnapshot(f"it makes no sense after {count} entries") from None
+    (total,) = _U64.unpack(_exactly(file, _U64.size))
+    if not total == header.total == count:
+        raise BrokenSnapshot(f"it has {count} entries instead of {header.total}")
+    if file.read(1):
+        raise BrokenSnapshot("something follows its end")
+
+
+def _records(payload: bytes, sets: list[tuple[bytes, ...]]) -> Iterator[Saved]:
+    """Yield the records of a block; tag sets that are new are added to ``sets``."""
+    unpack, size = _RECORD.unpack_from, _RECORD.size
+    at = 0
+    while at < len(payload):
+        key_length, value_length, number, age, ttl = unpack(payload, at)
+        at += size
+        key = payload[at : at + key_length]
+        at += key_length
+        value = payload[at : at + value_length]
+        at += value_length
+        if number == len(sets):
+            (tag_count,) = _U32.unpack_from(payload, at)
+            at += _U32.size
+            tags = []
+            for _ in range(tag_count):
+                (length,) = _U32.unpack_from(payload, at)
+                at += _U32.size
+                tags.append(payload[at : at + length])
+                at += length
+            sets.append(tuple(tags))
+        if at > len(payload):
+            raise IndexError
+        yield Saved(key, value, sets[number], age, ttl)
+
+
+def _exactly(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count) if count <= _MOST_BYTES else b""
+    if len(data) != count:
+        raise BrokenSnapshot("its end is missing")
+    return data
