@@ -258,7 +258,11 @@ class MemoryCache:
         # The largest set is taken as it is, and from the others what it does not hold.
         meant = set(others)
         rest = Selection(
-            lambda entry: largest not in entry.tags and not meant.isdisjoint(entry.tags)
+            lambda entries: [
+                entry
+                for entry in entries
+                if largest not in entry.tags and not meant.isdisjoint(entry.tags)
+            ]
         )
         yield from self._select(rest, others)
         taken = [self._tags.take_out(tag) for tag in (*others, largest)]
@@ -270,9 +274,21 @@ class MemoryCache:
         index = self._tags
         meant = set(tags)
         smallest = min(meant, key=index.count)
-        selection = Selection(lambda entry: meant.issubset(entry.tags))
+        one, *others = meant
+        if len(others) == 1:
+            # The most frequent case, and twice as fast.
+            (other,) = others
+            selection = Selection(
+                lambda entries: [
+                    entry for entry in entries if one in entry.tags and other in entry.tags
+                ]
+            )
+        else:
+            selection = Selection(
+                lambda entries: [entry for entry in entries if meant.issubset(entry.tags)]
+            )
         if index.count(smallest) <= _AT_ONCE:
-            entries = list(filter(selection.wanted, index.entries(smallest)))
+            entries = selection.wanted(list(index.entries(smallest)))
             return self._invalidate([entry.key for entry in entries])
         yield from self._select(selection, [smallest])
         return self._condemn([selection.found], len(selection.found))
@@ -281,8 +297,9 @@ class MemoryCache:
         if len(keys) <= _AT_ONCE:
             return self._invalidate(keys)
         meant = set(keys)
-        selection = Selection(lambda entry: entry.key in meant)
-        yield from self._select(selection, (), filter(None, map(self._find, keys)))
+        selection = Selection(lambda entries: [entry for entry in entries if entry.key in meant])
+        found = filter(None, map(self._find, keys))
+        yield from self._select(selection, (), iter(lambda: list(islice(found, 256)), []))
         return self._condemn([selection.found], len(selection.found))
 
     def flush(self) -> Generator[None, None, int]:
@@ -645,7 +662,10 @@ class MemoryCache:
             selection.touched.add(key)
 
     def _select(
-        self, selection: Selection, tags: Iterable[bytes], entries: Iterable[Entry] = ()
+        self,
+        selection: Selection,
+        tags: Iterable[bytes],
+        entries: Iterable[list[Entry]] = (),
     ) -> Iterator[None]:
         """Find what an invalidation means: at the end, but not before, exactly that.
 
@@ -656,7 +676,7 @@ class MemoryCache:
         try:
             yield from selection.look_at(entries)
             for tag in tags:
-                yield from selection.look_at(self._tags.entries(tag))
+                yield from selection.look_at(self._tags.some_entries(tag))
             yield from self.sweep()
             while self._dead:
                 yield from self._bury()

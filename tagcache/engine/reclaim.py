@@ -14,26 +14,24 @@ from tagcache.engine.tags import ManyEntries, TagIndex, parts
 class Selection:
     """The entries that an invalidation under way means; what changes meanwhile is noted.
 
-    ``wanted`` says of an entry whether it is meant; ``touched`` are the keys of the entries
-    stored or removed since the beginning, to be looked at again at the end.
+    ``wanted`` returns those of some entries that are meant; ``touched`` are the keys of the
+    entries stored or removed since the beginning, to be looked at again at the end.
     """
 
     __slots__ = ("_flushed", "found", "touched", "wanted")
 
-    def __init__(self, wanted: Callable[[Entry], bool]) -> None:
+    def __init__(self, wanted: Callable[[list[Entry]], list[Entry]]) -> None:
         self.wanted = wanted
         self.found = ManyEntries()
         self.touched: set[bytes] = set()
         self._flushed = False
 
-    def look_at(self, entries: Iterable[Entry]) -> Iterator[None]:
-        """Take those of ``entries`` that are meant, yielding after each."""
-        wanted, found = self.wanted, self.found
-        for entry in entries:
+    def look_at(self, some: Iterable[list[Entry]]) -> Iterator[None]:
+        """Take those entries that are meant, yielding after each list of them."""
+        for entries in some:
             if self._flushed:
                 return
-            if wanted(entry):
-                found.add(entry.key, entry)
+            self.found.add_all(self.wanted(entries))
             yield
 
     def flushed(self) -> None:
@@ -46,7 +44,7 @@ class Selection:
         """Take account of what was touched; ``lookup`` finds an entry by its key."""
         for key in self.touched:
             entry = lookup(key)
-            if entry is not None and self.wanted(entry):
+            if entry is not None and self.wanted([entry]):
                 self.found.add(key, entry)
             else:
                 self.found.discard(key)

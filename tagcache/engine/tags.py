@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TypeAlias
 
 from tagcache.engine.entry import Entry
@@ -11,6 +12,8 @@ from tagcache.engine.entry import Entry
 _SPLIT_AT = 16384
 _PARTS = 64
 _MASK = _PARTS - 1
+# So many entries are looked at in one go.
+_SOME = 512
 
 
 class ManyEntries:
@@ -29,6 +32,12 @@ class ManyEntries:
 
     def add(self, key: bytes, entry: Entry) -> None:
         self.parts[hash(key) & _MASK][key] = entry
+
+    def add_all(self, entries: Iterable[Entry]) -> None:
+        parts = self.parts
+        for entry in entries:
+            key = entry.key
+            parts[hash(key) & _MASK][key] = entry
 
     def discard(self, key: bytes) -> None:
         self.parts[hash(key) & _MASK].pop(key, None)
@@ -116,14 +125,20 @@ class TagIndex:
         """Return the number of entries that carry ``tag``."""
         return _count(self._shards[hash(tag) & _MASK].get(tag))
 
-    def entries(self, tag: bytes) -> Iterator[Entry]:
-        """Yield the entries that carry ``tag``; they may come and go meanwhile."""
+    def some_entries(self, tag: bytes) -> Iterator[list[Entry]]:
+        """Yield the entries that carry ``tag``, some at a time; they may come and go meanwhile."""
         carriers = self._shards[hash(tag) & _MASK].get(tag)
         if isinstance(carriers, Entry):
-            yield carriers
+            yield [carriers]
         elif carriers is not None:
             for part in parts(carriers):
-                yield from list(part.values())
+                entries = list(part.values())
+                for start in range(0, len(entries), _SOME):
+                    yield entries[start : start + _SOME]
+
+    def entries(self, tag: bytes) -> Iterator[Entry]:
+        """Yield the entries that carry ``tag``; they may come and go meanwhile."""
+        return chain.from_iterable(self.some_entries(tag))
 
     def sizes(self) -> Iterator[tuple[bytes, int]]:
         """Yield each tag with the number of its entries; tags may come and go meanwhile."""
