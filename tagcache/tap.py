@@ -18,6 +18,7 @@ from tagcache.config.loading import Configuration, find, load, user_file
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import TagCacheError
+from tagcache.server import allocator
 from tagcache.server.collector import Collector
 from tagcache.server.commands import Commands
 from tagcache.server.connections import Connections
@@ -101,7 +102,9 @@ def assemble(
     )
     rates = Rates(settings, time.monotonic)
     slices = Slices(reactor)
-    sweeper = Sweeper(cache, slices, settings, reactor)
+    sweeper = Sweeper(
+        cache, slices, settings, reactor, lambda: threads.deferToThread(allocator.trim)
+    )
 
     cache_listener = Listener("cache", settings, connections)
     commands = Commands(cache, connections, credentials, slices, lambda: service.info())

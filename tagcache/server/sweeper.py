@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
@@ -14,22 +15,35 @@ from tagcache.config.settings import Settings
 from tagcache.interfaces import ICache
 from tagcache.server.slices import Slices
 
+# So many entries leave some ten megabytes.
+MUCH = 20_000
+
 log = Logger(namespace="tagcache.sweeper")
 
 
 class Sweeper(Service):
     """Sweeps the cache every ``server.cleanup_interval_seconds``, in slices.
 
-    What was invalidated and still holds memory is reclaimed as soon as there is some.
+    What was invalidated and still holds memory is reclaimed as soon as there is some; after
+    much of it ``trim`` is called, which is to give freed memory back to the system.
     """
 
-    def __init__(self, cache: ICache, slices: Slices, settings: Settings, reactor: Any) -> None:
+    def __init__(
+        self,
+        cache: ICache,
+        slices: Slices,
+        settings: Settings,
+        reactor: Any,
+        trim: Callable[[], object],
+    ) -> None:
         self._cache = cache
+        self._trim = trim
         self._slices = slices
         self._interval = settings.server.cleanup_interval_seconds
         self._reactor = reactor
         self._loop: LoopingCall | None = None
         self._reclaiming = False
+        self._much = False
         cache.on_garbage = self._reclaim
 
     def configure(self, settings: Settings) -> None:
@@ -68,6 +82,7 @@ class Sweeper(Service):
     def _reclaim(self) -> None:
         if not self._reclaiming:
             self._reclaiming = True
+            self._much = self._much or self._cache.backlog >= MUCH
             done = self._slices.run(self._cache.reclaim())
             done.addCallbacks(self._reclaimed, self._reclaim_failed)
 
@@ -76,6 +91,9 @@ class Sweeper(Service):
         if self._cache.backlog:
             # More came while the last of it was dealt with.
             self._reclaim()
+        elif self._much:
+            self._much = False
+            self._trim()
 
     def _reclaim_failed(self, failure: Failure) -> None:
         self._reclaiming = False

@@ -11,8 +11,8 @@ from twisted.logger import capturedLogs
 
 from tagcache.engine.memory import MemoryCache
 from tagcache.server.slices import SLICE_SECONDS, Slices
-from tagcache.server.sweeper import Sweeper
-from tests.helpers import settings_with
+from tagcache.server.sweeper import MUCH, Sweeper
+from tests.helpers import done, settings_with
 
 
 def test_work_is_done_in_slices_between_other_events() -> None:
@@ -45,7 +45,7 @@ def test_the_sweeper_reclaims_at_each_interval() -> None:
     cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
     slices = Slices(clock)
     sweeper = Sweeper(
-        cache, slices, settings_with(server={"cleanup_interval_seconds": 10.0}), clock
+        cache, slices, settings_with(server={"cleanup_interval_seconds": 10.0}), clock, lambda: None
     )
     sweeper.startService()
     cache.put(b"k", b"v", [], 1000)
@@ -78,7 +78,7 @@ def test_a_new_interval_in_the_middle_of_a_sweep_does_not_make_two_sweepers() ->
         now[0] += 1
         return now[0]
 
-    sweeper = Sweeper(cache, Slices(clock, monotonic), settings, clock)
+    sweeper = Sweeper(cache, Slices(clock, monotonic), settings, clock, lambda: None)
     sweeper.startService()
     # callLater(0) of the endless sweep never lets Clock.advance return: count, then stop it.
     for _ in range(3):
@@ -100,7 +100,11 @@ def test_a_sweep_that_fails_is_logged_and_the_next_one_comes() -> None:
 
     cache.sweep = fail  # type: ignore[method-assign]
     sweeper = Sweeper(
-        cache, Slices(clock), settings_with(server={"cleanup_interval_seconds": 1.0}), clock
+        cache,
+        Slices(clock),
+        settings_with(server={"cleanup_interval_seconds": 1.0}),
+        clock,
+        lambda: None,
     )
     sweeper.startService()
     with capturedLogs() as events:
@@ -108,3 +112,25 @@ def test_a_sweep_that_fails_is_logged_and_the_next_one_comes() -> None:
     assert len(sweeps) == 2
     assert len([event for event in events if "log_failure" in event]) == 2
     sweeper.stopService()
+
+
+def test_what_was_invalidated_is_reclaimed_at_once_and_memory_given_back_after_much() -> None:
+    clock = Clock()
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+    trimmed: list[int] = []
+    Sweeper(cache, Slices(clock), settings_with(), clock, lambda: trimmed.append(len(cache)))
+    for count, expected in ((1000, []), (MUCH, [0])):
+        for number in range(count):
+            cache.put(b"%d" % number, b"v", [b"t"])
+        assert done(cache.invalidate_tag(b"t")) == count
+        assert cache.backlog == len(cache) == count
+        assert cache.totals().items == 0
+        while cache.backlog:
+            clock.advance(0)
+        clock.advance(0)
+        assert trimmed == expected
+    cache.put(b"k", b"v")
+    done(cache.flush())
+    clock.pump([0, 0])
+    assert len(cache) == 0
+    assert clock.getDelayedCalls() == []
