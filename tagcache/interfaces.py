@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 
 from zope.interface import Attribute, Interface
 
+from tagcache.engine.activity import TagActivity
 from tagcache.engine.entry import Entry
 from tagcache.engine.limits import Limits
 from tagcache.engine.snapshot import Saved
@@ -139,5 +140,8 @@ class ICache(Interface):
         Of the entries in ``backlog``, ``tags`` and ``bytes`` still count what they hold.
         """
 
-    def top_tags(count: int) -> list[tuple[bytes, int]]:
-        """Return at most ``count`` tags with their numbers of keys, the largest first."""
+    def activity(tag: bytes) -> TagActivity:
+        """Return what went on with a tag, as far as it is one of the busiest."""
+
+    def top_tags(count: int) -> Generator[None, None, list[tuple[bytes, int]]]:
+        """Work that returns at most ``count`` tags and their numbers of keys, the largest first."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from heapq import nlargest
-from itertools import islice
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from heapq import heappush, heappushpop
+from itertools import chain, islice
+from random import Random
 from typing import Literal, TypeAlias
 
 from zope.interface import implementer
 
 from tagcache.engine import int64
+from tagcache.engine.activity import Activity, TagActivity
 from tagcache.engine.entry import NEVER, Entry, Links
 from tagcache.engine.eviction import Lru, Sieve, UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
@@ -73,8 +75,10 @@ class MemoryCache:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         policy: Policy = "sieve",
+        random: Random | None = None,
     ) -> None:
         self._policy = policy
+        self._activity = Activity(random or Random())  # noqa: S311 - it only picks samples
         self.on_garbage: Callable[[], None] = _nothing
         self._monotonic = monotonic
         self._wall = wall
@@ -152,9 +156,12 @@ class MemoryCache:
                 if self._lru is not None:
                     self._lru.touch(entry)
                 self._hits += 1
+                if self._hits >= self._activity.next_sample:
+                    self._activity.sample(self._hits, entry.tags)
                 return entry.value
             self._remove_gone(entry)
         self._misses += 1
+        self._activity.missed(key)
         return None
 
     def get_many(self, keys: Collection[bytes], now: float | None = None) -> list[bytes | None]:
@@ -163,6 +170,7 @@ class MemoryCache:
         shards = self._shards
         dead = self._dead
         values: list[bytes | None] = []
+        tags: tuple[bytes, ...] = ()
         misses = 0
         for key in keys:
             entry = shards[hash(key) & _SHARD].get(key)
@@ -172,12 +180,16 @@ class MemoryCache:
                     if self._lru is not None:
                         self._lru.touch(entry)
                     values.append(entry.value)
+                    tags = entry.tags
                     continue
                 self._remove_gone(entry)
             misses += 1
             values.append(None)
+            self._activity.missed(key)
         self._hits += len(keys) - misses
         self._misses += misses
+        if self._hits >= self._activity.next_sample and misses < len(keys):
+            self._activity.sample(self._hits, tags)
         return values
 
     def peek(self, key: bytes) -> Entry | None:
@@ -253,7 +265,8 @@ class MemoryCache:
     def invalidate_any(self, tags: Collection[bytes]) -> Generator[None, None, int]:
         index = self._tags
         if sum(map(index.count, tags)) <= _AT_ONCE:
-            return self._invalidate([e.key for tag in tags for e in list(index.entries(tag))])
+            by_tag = {tag: [entry.key for entry in index.entries(tag)] for tag in tags}
+            return self._invalidate([key for keys in by_tag.values() for key in keys], by_tag)
         *others, largest = sorted(set(tags), key=index.count)
         # The largest set is taken as it is, and from the others what it does not hold.
         meant = set(others)
@@ -265,7 +278,11 @@ class MemoryCache:
             ]
         )
         yield from self._select(rest, others)
-        taken = [self._tags.take_out(tag) for tag in (*others, largest)]
+        taken = []
+        for tag in (*others, largest):
+            entries = self._tags.take_out(tag)
+            self._note_invalidation(tag, entries, len(entries))
+            taken.append(entries)
         return self._condemn([*taken, rest.found], len(taken[-1]) + len(rest.found))
 
     def invalidate_all(self, tags: Collection[bytes]) -> Generator[None, None, int]:
@@ -288,9 +305,11 @@ class MemoryCache:
                 lambda entries: [entry for entry in entries if meant.issubset(entry.tags)]
             )
         if index.count(smallest) <= _AT_ONCE:
-            entries = selection.wanted(list(index.entries(smallest)))
-            return self._invalidate([entry.key for entry in entries])
+            keys = [entry.key for entry in selection.wanted(list(index.entries(smallest)))]
+            return self._invalidate(keys, dict.fromkeys(meant, keys))
         yield from self._select(selection, [smallest])
+        for tag in meant:
+            self._note_invalidation(tag, selection.found, len(selection.found))
         return self._condemn([selection.found], len(selection.found))
 
     def invalidate_keys(self, keys: Collection[bytes]) -> Generator[None, None, int]:
@@ -470,9 +489,20 @@ class MemoryCache:
             items=self._items - self._dead_left, tags=self._tags.count_all, bytes=self._bytes
         )
 
-    def top_tags(self, count: int = 20) -> list[tuple[bytes, int]]:
+    def activity(self, tag: bytes) -> TagActivity:
+        return self._activity.of(tag)
+
+    def top_tags(self, count: int = 20) -> Generator[None, None, list[tuple[bytes, int]]]:
+        yield from self.sweep()
         self._settle()
-        return nlargest(count, self._tags.sizes(), key=lambda item: item[1])
+        largest: list[tuple[int, bytes]] = []
+        for tag, entries in self._tags.sizes():
+            if len(largest) < count:
+                heappush(largest, (entries, tag))
+            elif count:
+                heappushpop(largest, (entries, tag))
+            yield
+        return [(tag, entries) for entries, tag in sorted(largest, reverse=True)]
 
     def _find(self, key: bytes) -> Entry | None:
         """Return what is stored there, be it alive or not."""
@@ -571,6 +601,7 @@ class MemoryCache:
                 self._expiry.schedule(entry, now + ttl, now)
             self._items += 1
             self._bytes += len(key) + len(value)
+            self._activity.stored(key)
         else:
             if entry.tags is not tags:
                 self._tags.discard(entry)
@@ -695,9 +726,21 @@ class MemoryCache:
             self.on_garbage()
         return count
 
-    def _invalidate(self, keys: Iterable[bytes]) -> int:
+    def _note_invalidation(
+        self, tag: bytes, entries: dict[bytes, Entry] | ManyEntries, count: int
+    ) -> None:
+        keys = chain.from_iterable(parts(entries))
+        self._activity.invalidated(tag, keys, count, self._monotonic())
+
+    def _invalidate(
+        self, keys: Iterable[bytes], by_tag: Mapping[bytes, list[bytes]] | None = None
+    ) -> int:
+        """Remove the entries with these keys; ``by_tag`` says which go for which tag."""
         now = self._monotonic()
         count = 0
+        for tag, carriers in (by_tag or {}).items():
+            if carriers:
+                self._activity.invalidated(tag, carriers, len(carriers), now)
         for key in keys:
             entry = self._find(key)
             if entry is None:

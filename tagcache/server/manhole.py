@@ -238,13 +238,30 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
         """counters and totals of the cache"""
         return table(("what", "value"), list(service.info()["cache"].items()), "nothing")
 
-    def top_tags(count: int = 20) -> Report:
-        """the tags with the most keys"""
-        rows = [
-            (tag.decode("utf-8", "backslashreplace"), keys)
-            for tag, keys in service.cache.top_tags(count)
-        ]
-        return table(("tag", "keys"), rows, "no tags")
+    def top_tags(count: int = 20) -> Report | Deferred[Report]:
+        """the tags with the most keys, and what went on with them"""
+
+        def show(found: list[tuple[bytes, int]]) -> Report:
+            now = service.connections.monotonic()
+            rows = []
+            for tag, keys in found:
+                seen = service.cache.activity(tag)
+                last = seen.last_invalidated
+                rows.append(
+                    (
+                        tag.decode("utf-8", "backslashreplace"),
+                        keys,
+                        seen.hits,
+                        seen.misses,
+                        seen.invalidated,
+                        "never" if last is None else f"{now - last:.0f} s ago",
+                    )
+                )
+            names = ("tag", "keys", "hits", "misses after", "invalidated", "last")
+            return table(names, rows, "no tags")
+
+        found = slices.finish(service.cache.top_tags(count))
+        return found.addCallback(show) if isinstance(found, Deferred) else show(found)
 
     def invalidate(tag: str | bytes) -> int | Deferred[int]:
         """remove every entry that carries TAG; says how many"""

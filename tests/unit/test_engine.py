@@ -103,7 +103,7 @@ def test_what_has_expired_counts_nowhere(clock: Clock, cache: MemoryCache) -> No
     totals = cache.totals()
     assert (totals.items, totals.tags, totals.bytes) == (0, 0, 0)
     store()
-    assert cache.top_tags(5) == []
+    assert done(cache.top_tags(5)) == []
     store()
     assert cache.add(b"short", b"new") is True
     assert cache.counters().invalidations == 0
@@ -415,4 +415,4 @@ def test_top_tags_are_the_largest_first(cache: MemoryCache) -> None:
     cache.put(b"1", b"", [b"few", b"many"])
     cache.put(b"2", b"", [b"many", b"single"])
     cache.put(b"3", b"", [b"many", b"few"])
-    assert cache.top_tags(2) == [(b"many", 3), (b"few", 2)]
+    assert done(cache.top_tags(2)) == [(b"many", 3), (b"few", 2)]

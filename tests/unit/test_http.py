@@ -852,12 +852,27 @@ def test_long_lists_are_answered_in_slices(door: Door) -> None:
 def test_tags_are_listed_with_their_sizes(door: Door) -> None:
     door.cache.put(b"1", b"abc", [b"big", b"one"])
     door.cache.put(b"2", b"", [b"big"])
+    idle = {
+        "hits": 0,
+        "misses_after_invalidation": 0,
+        "invalidations": 0,
+        "invalidated": 0,
+        "seconds_since_invalidation": None,
+    }
     assert door.call("GET", "/tags")[1] == {
         "tags": [
-            {"name": "big", "keys": 2, "bytes": 5},
-            {"name": "one", "keys": 1, "bytes": 4},
+            {"name": "big", "keys": 2, "bytes": 5, **idle},
+            {"name": "one", "keys": 1, "bytes": 4, **idle},
         ]
     }
+    door.call("POST", "/invalidate-tag", {"tag": "big"})
+    door.cache.put(b"3", b"", [b"big"])
+    door.cache.get(b"1")
+    door.clock.advance(2)
+    told = door.call("GET", "/tags?prefix=big")[1]["tags"][0]
+    assert told["misses_after_invalidation"] == told["invalidations"] == 1
+    assert (told["invalidated"], told["seconds_since_invalidation"]) == (2, 2)
+    door.cache.put(b"4", b"", [b"big", b"one"])
     assert [t["name"] for t in door.call("GET", "/tags?prefix=o")[1]["tags"]] == ["one"]
     assert [t["name"] for t in door.call("GET", "/tags?limit=1")[1]["tags"]] == ["big"]
     assert door.call("GET", "/tags?limit=0")[1] == {"tags": []}

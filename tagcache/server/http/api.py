@@ -313,12 +313,25 @@ class Api:
             lambda: json_response(
                 {
                     "tags": [
-                        {"name": _text(tag), "keys": keys, "bytes": size}
+                        {"name": _text(tag), "keys": keys, "bytes": size, **self._activity(tag)}
                         for keys, tag, size in sorted(largest, reverse=True)
                     ]
                 }
             ),
         )
+
+    def _activity(self, tag: bytes) -> dict[str, Any]:
+        seen = self._cache.activity(tag)
+        last = seen.last_invalidated
+        return {
+            "hits": seen.hits,
+            "misses_after_invalidation": seen.misses,
+            "invalidations": seen.invalidations,
+            "invalidated": seen.invalidated,
+            "seconds_since_invalidation": (
+                None if last is None else round(self._monotonic() - last, 3)
+            ),
+        }
 
     def stats(self, call: Call) -> Answer:
         return self._sliced(self._cache.sweep(), self._stats)
@@ -606,7 +619,20 @@ class Api:
             ),
             Route(
                 *(get, "/tags", self.tags, "The tags with the most keys, the largest first."),
-                obj(tags=array(obj(name=STRING, keys=INTEGER, bytes=INTEGER))),
+                obj(
+                    tags=array(
+                        obj(
+                            name=STRING,
+                            keys=INTEGER,
+                            bytes=INTEGER,
+                            hits=INTEGER,
+                            misses_after_invalidation=INTEGER,
+                            invalidations=INTEGER,
+                            invalidated=INTEGER,
+                            seconds_since_invalidation=nullable(NUMBER),
+                        )
+                    )
+                ),
                 query=(
                     Field("prefix", TEXT, "a prefix of the tag"),
                     Field("limit", UNSIGNED, f"absent: 100; never more than {MOST_LISTED}"),
