@@ -151,7 +151,11 @@ def test_commands_print_tables(shell: Shell) -> None:
         assert (stats["hits"], stats["puts"], stats["items"], stats["tags"]) == ("1", "2", "2", "2")
 
         tags = [line.split() for line in shell.ssh("top_tags()").stdout.splitlines()]
-        assert tags[2:4] == [["fruit", "2"], ["red", "1"]]
+        assert [line[:2] for line in tags[2:4]] == [["fruit", "2"], ["red", "1"]]
+        assert tags[2][2:] == ["1", "0", "0", "never"]
+        assert shell.ssh("invalidate('red')").stdout.strip() == "1"
+        tags = [line.split() for line in shell.ssh("top_tags()").stdout.splitlines()]
+        assert [line[:2] for line in tags[2:]] == [["fruit", "1"]]
 
         config = shell.ssh("config").stdout
         assert re.search(r"performance\.tcp_nodelay +True +default", config)
