@@ -121,6 +121,15 @@ class TagIndex:
         self.count_all -= 1
         return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
 
+    def name(self, tag: bytes) -> bytes:
+        """Return ``tag`` as the one object that entries with it have already, if there is one."""
+        carriers = self._shards[hash(tag) & _MASK].get(tag)
+        if carriers is None:
+            return tag
+        if not isinstance(carriers, Entry):
+            carriers = next(chain.from_iterable(part.values() for part in parts(carriers)))
+        return next((each for each in carriers.tags if each == tag), tag)
+
     def count(self, tag: bytes) -> int:
         """Return the number of entries that carry ``tag``."""
         return _count(self._shards[hash(tag) & _MASK].get(tag))
