@@ -1,16 +1,20 @@
 # make serve   install what is needed into .venv and run the server in the foreground
 # make test    install what is needed into .venv and run every test
 # make lint    ruff and mypy
+# make bench   measure the server, beside others that are installed, and write docs/performance.md
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 # Options of `tagcache server`, for instance: make serve ARGS="--config my.conf"
 ARGS ?=
 # Arguments of pytest, for instance: make test TESTS="tests/unit -k wire"
 TESTS ?=
+# Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
+BENCH ?=
 
-.PHONY: serve test lint format clean
+.PHONY: serve test lint format bench clean
 
 serve: $(STAMP)
 	@echo "== tagcache server (Ctrl-C stops it)"
@@ -30,6 +34,10 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(BENCH_STAMP)
+	@echo "== measuring; keep the machine idle meanwhile"
+	$(BIN)/python -m benchmarks.report $(BENCH)
+
 $(STAMP): setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "tagcache needs Python 3.11 or later; name one with: make PYTHON=python3.11 ..." >&2; exit 1; }
@@ -38,6 +46,12 @@ $(STAMP): setup.py pyproject.toml
 	@echo "== installing tagcache and what it needs into $(VENV)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
 	@touch $(STAMP)
+
+$(BENCH_STAMP): $(STAMP)
+	@command -v gcc >/dev/null || { echo "the load generator needs gcc; on Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@echo "== installing what the plots need into $(VENV)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $(BENCH_STAMP)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

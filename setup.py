@@ -42,6 +42,8 @@ DEV = [
     "types-psutil",
     "types-pyOpenSSL",
 ]
+# The plots of `make bench`.
+BENCH = ["matplotlib>=3.8"]
 
 setup(
     name="tagcache",
@@ -77,6 +79,7 @@ setup(
         **EXTRAS,
         "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
         "dev": DEV,
+        "bench": BENCH,
     },
     entry_points={"console_scripts": ["tagcache = tagcache.cli.main:main"]},
     classifiers=[

@@ -1,0 +1,70 @@
+"""What the measurements ran on, and the two cores that they are bound to."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+VERSIONS = {
+    "Redis": ["redis-server", "--version"],
+    "memcached": ["memcached", "--version"],
+    "nginx": ["nginx", "-v"],
+    "wrk": ["wrk", "-v"],
+}
+
+
+def describe() -> dict[str, str]:
+    """Name the machine and the programs that take part."""
+    found = {
+        "CPU": _cpu_model(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "Twisted": _package("twisted"),
+        "uvloop": _package("uvloop"),
+    }
+    return found | {name: _program(command) for name, command in VERSIONS.items()}
+
+
+def on_server_core() -> list[str]:
+    """Return what a server's command line begins with, to keep it on the first core."""
+    return _on_core(0)
+
+
+def on_client_core() -> list[str]:
+    """Return what a load generator's command line begins with, to keep it on the second core."""
+    return _on_core(1)
+
+
+def _on_core(place: int) -> list[str]:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2 or shutil.which("taskset") is None:
+        return []
+    return ["taskset", "--cpu-list", str(cores[place])]
+
+
+def _cpu_model() -> str:
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    match = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    return match[1].strip() if match else platform.machine()
+
+
+def _package(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _program(command: list[str]) -> str:
+    if shutil.which(command[0]) is None:
+        return "not installed"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    match = re.search(r"\d+\.\d+(\.\d+)*", done.stdout + done.stderr)
+    return match[0] if match else "of an unknown version"

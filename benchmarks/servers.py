@@ -1,0 +1,207 @@
+"""Starts and stops the servers that are measured, each on free ports of the loopback."""
+
+from __future__ import annotations
+
+import functools
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from benchmarks.machine import on_server_core
+
+HOST = "127.0.0.1"
+USER, PASSWORD = "admin", "password"
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+MOST_CLIENTS = 4000
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; ``pid`` is the process that does the work."""
+
+    name: str
+    protocol: str
+    pid: int
+    port: int
+    http_port: int = 0
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all its threads so far.
+
+        It is the CPU clock of the process (clock_getcpuclockid), the same sum as in
+        /proc/PID/stat, but in nanoseconds instead of ticks.
+        """
+        return time.clock_gettime((~self.pid << 3) | 2)
+
+    def resident_bytes(self) -> int:
+        """Return how much memory it occupies."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+
+@functools.cache
+def installed(program: str) -> bool:
+    """Say whether there is such a program; print a line, once, if there is not."""
+    if shutil.which(program) is None:
+        print(f"{program} is not installed: skipped", flush=True)
+        return False
+    return True
+
+
+def default_reactor() -> str:
+    """Return what ``tagcache server`` runs on here."""
+    return "uvloop" if find_spec("uvloop") is not None else "epoll"
+
+
+@functools.cache
+def reactors() -> list[str]:
+    """Return the reactors to measure; print a line, once, if uvloop is missing."""
+    if find_spec("uvloop") is None:
+        print("uvloop is not installed: skipped", flush=True)
+        return ["epoll"]
+    return ["uvloop", "epoll"]
+
+
+@contextmanager
+def tagcache(reactor: str, knobs: Mapping[str, object] | None = None) -> Iterator[Server]:
+    """Run ``tagcache server``; ``knobs`` go to the section [server] of its configuration."""
+    with ExitStack() as stack:
+        directory = _directory(stack)
+        port, http_port = _free_ports(2)
+        configuration = directory / "tagcache.conf"
+        server = {"tcp_port": port, "http_port": http_port, **(knobs or {})}
+        lines = ["[server]", *(f"{name} = {value}" for name, value in server.items())]
+        configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        program = Path(sys.executable).with_name("tagcache")
+        command = [str(program), "server", f"--reactor={reactor}", f"--config={configuration}"]
+        pid = _start(stack, directory, command, [port, http_port])
+        yield Server(f"TagCache ({reactor})", "line", pid, port, http_port)
+
+
+@contextmanager
+def redis() -> Iterator[Server]:
+    """Run redis-server, without persistence."""
+    with ExitStack() as stack:
+        directory = _directory(stack)
+        (port,) = _free_ports(1)
+        options = {
+            "bind": HOST,
+            "port": str(port),
+            "save": "",
+            "appendonly": "no",
+            "maxclients": str(MOST_CLIENTS),
+            "tcp-backlog": "1024",
+            "dir": str(directory),
+        }
+        command = ["redis-server"]
+        for name, value in options.items():
+            command += [f"--{name}", value]
+        yield Server("Redis", "redis", _start(stack, directory, command, [port]), port)
+
+
+@contextmanager
+def memcached() -> Iterator[Server]:
+    """Run memcached with one worker thread, and room for everything that is measured."""
+    with ExitStack() as stack:
+        directory = _directory(stack)
+        (port,) = _free_ports(1)
+        command = ["memcached", "-l", HOST, "-p", str(port), "-U", "0", "-t", "1"]
+        command += ["-m", "4096", "-I", "4m", "-b", "1024", "-c", str(MOST_CLIENTS), "-u", "root"]
+        yield Server("memcached", "memcached", _start(stack, directory, command, [port]), port)
+
+
+@contextmanager
+def nginx(locations: Mapping[str, str]) -> Iterator[Server]:
+    """Run nginx with one worker that answers each location with a constant JSON text."""
+    with ExitStack() as stack:
+        directory = _directory(stack)
+        (port,) = _free_ports(1)
+        answers = "\n".join(
+            f"location {place} {{ return 200 '{text}'; }}" for place, text in locations.items()
+        )
+        configuration = directory / "nginx.conf"
+        configuration.write_text(
+            f"""daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr;
+events {{ worker_connections {MOST_CLIENTS}; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    default_type application/json;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen {HOST}:{port};
+        {answers}
+    }}
+}}
+""",
+            encoding="utf-8",
+        )
+        command = ["nginx", "-p", str(directory), "-c", str(configuration), "-e", "stderr"]
+        master = _start(stack, directory, command, [port])
+        (worker,) = psutil.Process(master).children()
+        yield Server("nginx", "http", worker.pid, 0, port)
+
+
+def _directory(stack: ExitStack) -> Path:
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tagcache-bench-")))
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _start(stack: ExitStack, directory: Path, command: list[str], ports: list[int]) -> int:
+    """Start a server that ends with ``stack``; return its pid when all its ports are open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*on_server_core(), *command], stdout=output, stderr=output, cwd=directory
+        )
+    stack.callback(_stop, process)
+    end = time.monotonic() + START_SECONDS
+    for port in ports:
+        while not _is_open(port):
+            if process.poll() is not None or time.monotonic() > end:
+                told = log.read_text(encoding="utf-8", errors="replace")
+                raise RuntimeError(f"{command[0]} does not start:\n{told}")
+            time.sleep(0.02)
+    return process.pid
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
