@@ -1,0 +1,140 @@
+"""Hit ratios of the eviction policies, beside the best that any policy could reach.
+
+python -m benchmarks.eviction [--quick]
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from bisect import bisect
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.suite import Benchmark, Options, main, progress
+from benchmarks.tables import table
+from tagcache.engine.limits import Limits
+from tagcache.engine.memory import MemoryCache, Policy
+
+POLICIES: tuple[Policy, ...] = ("sieve", "lru")
+BEST = "best possible (Belady)"
+KEYS = 20_000
+# Of all keys, so many have room at a time.
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+VALUE = b"x" * 100
+
+
+def zipf(random: Random, length: int) -> list[int]:
+    """Requests as most caches see them: the k-th most popular key is asked for 1/k as often."""
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, KEYS + 1)))
+    return [bisect(weights, random.random() * weights[-1]) for _ in range(length)]
+
+
+def loop(random: Random, length: int) -> list[int]:
+    """The same keys from the first to the last, over and over, as a nightly job asks for them."""
+    return [number % KEYS for number in range(length)]
+
+
+def mixed(random: Random, length: int) -> list[int]:
+    """Zipf, with a scan over 2,000 keys that nobody asks for again after every 8,000 requests."""
+    requests = zipf(random, length)
+    once = itertools.count(KEYS)
+    for start in range(8000, length, 10_000):
+        requests[start : start + 2000] = itertools.islice(once, len(requests[start : start + 2000]))
+    return requests
+
+
+PATTERNS = {"Zipf": zipf, "Zipf with scans": mixed, "loop": loop}
+
+
+def measure(options: Options) -> dict[str, Any]:
+    length = 40_000 if options.quick else 400_000
+    found: dict[str, Any] = {}
+    for name, pattern in PATTERNS.items():
+        requests = pattern(Random(1), length)
+        lines: dict[str, list[float]] = {policy: [] for policy in POLICIES}
+        lines[BEST] = []
+        for share in SHARES:
+            entries = round(KEYS * share)
+            progress(f"{name}: room for {entries:,} of {KEYS:,} keys")
+            for policy in POLICIES:
+                lines[policy].append(hit_ratio(requests, entries, policy))
+            lines[BEST].append(best_hit_ratio(requests, entries))
+        found[name] = lines
+    return {"keys": KEYS, "requests": length, "shares": SHARES, "patterns": found}
+
+
+def hit_ratio(requests: Sequence[int], entries: int, policy: Policy) -> float:
+    """The hit ratio of a client that stores what it did not find."""
+    cache = MemoryCache(policy=policy)
+    # All keys are of one length, and so all entries of one size.
+    cache.put(b"%07d" % 0, VALUE)
+    cache.limits = Limits(max_memory=cache.memory * entries)
+    cache.delete(b"%07d" % 0)
+    for number in requests:
+        key = b"%07d" % number
+        if cache.get(key) is None:
+            cache.put(key, VALUE)
+    return cache.counters().hit_ratio
+
+
+def best_hit_ratio(requests: Sequence[int], entries: int) -> float:
+    """The hit ratio of who knows the future, and evicts what is asked for last of all."""
+    never = len(requests)
+    following = [never] * len(requests)
+    seen: dict[int, int] = {}
+    for place in range(len(requests) - 1, -1, -1):
+        following[place] = seen.get(requests[place], never)
+        seen[requests[place]] = place
+    # For each key that is held, when it is asked for next; the heap has stale ones too.
+    held: dict[int, int] = {}
+    farthest: list[tuple[int, int]] = []
+    hits = 0
+    for place, number in enumerate(requests):
+        if number in held:
+            hits += 1
+        elif len(held) >= entries:
+            while True:
+                minus_next, victim = heappop(farthest)
+                if held.get(victim) == -minus_next:
+                    break
+            if -minus_next <= following[place]:
+                # What comes is asked for even later: best not to keep it at all.
+                heappush(farthest, (minus_next, victim))
+                continue
+            del held[victim]
+        held[number] = following[place]
+        heappush(farthest, (-following[place], number))
+    return hits / len(requests)
+
+
+def section(found: Any, plots: Path) -> str:
+    from benchmarks.plots import panels
+
+    ticks = [f"{share:.0%}" for share in found["shares"]]
+    panels(
+        plots / "eviction.svg",
+        "room, share of the keys",
+        ticks,
+        [(f"hit ratio, {name}", lines) for name, lines in found["patterns"].items()],
+    )
+    rows = [
+        [f"{name}, {policy}", *(f"{ratio:.3f}" for ratio in ratios)]
+        for name, lines in found["patterns"].items()
+        for policy, ratios in lines.items()
+    ]
+    return (
+        f"The engine itself, without a network: {found['requests']:,} requests for {KEYS:,} keys; "
+        "what was not found is stored. `cache.max_memory` has room for a share of the keys.\n\n"
+        f"{table(('pattern and policy', *ticks), rows)}\n"
+        "![Hit ratios](performance/eviction.svg)\n"
+    )
+
+
+BENCHMARK = Benchmark("eviction", "Hit ratio of the eviction policies", measure, section)
+
+if __name__ == "__main__":
+    main(BENCHMARK, sys.argv[1:])
