@@ -159,8 +159,9 @@ def section(found: Any, plots: Path) -> str:
         (
             "GETs of 100-byte values among 10,000 keys over 32 connections, each of which waits "
             "for a reply before its next request, but for what the sweep varies; the CPU time is "
-            "that of all threads of the server. Redis is sent plain `GET` and `SET`, memcached (one worker "
-            "thread) its text protocol. Medians of rounds, server after server.\n"
+            "that of all threads of the server. Redis is sent plain `GET` "
+            "and `SET`, memcached (one worker thread) its text protocol. Medians of rounds, "
+            "server after server.\n"
         )
     ]
     for sweep in SWEEPS:

@@ -182,6 +182,22 @@ def test_seconds_are_finite_and_within_bounds(tmp_path: Path, text: str) -> None
     assert told.startswith("line 2: server.cleanup_interval_seconds")
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1048576", 2**20), ("64kb", 2**16), ("512 MB", 2**29), ("2gb", 2**31), ("7b", 7)],
+)
+def test_sizes_have_units(tmp_path: Path, text: str, size: int) -> None:
+    path = tmp_path / "tagcache.conf"
+    path.write_text(f"[cache]\nmax_memory = {text}\n")
+    assert load(path, {}).settings.cache.max_memory == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5gb", "mb", "1tb", "1 2", "0x10", "\u0661"])
+def test_what_is_not_a_size_is_told(tmp_path: Path, text: str) -> None:
+    (told,) = faults(tmp_path, f'[cache]\nmax_memory = "{text}"')
+    assert "is not a number of bytes such as 1048576, 512mb" in told
+
+
 def test_what_is_not_ini_is_told_by_line_and_not_quoted(tmp_path: Path) -> None:
     told = faults(tmp_path, "[server]\npassword hunter2\n[server]\n[cache\n")
     assert [fault.split(":")[0] for fault in told] == ["line 2", "line 3", "line 4"]

@@ -156,6 +156,20 @@ def test_a_log_file_that_can_not_be_written_is_told(tmp_path: Path) -> None:
     assert check(logging={"file": str(tmp_path / "log")}) == []
 
 
+def test_a_snapshot_file_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+    def told(path: Path) -> list[str]:
+        return faults(persistence={"snapshot_file": str(path)})
+
+    assert told(tmp_path) == [f"persistence.snapshot_file: {tmp_path} is a directory"]
+    assert "there is no directory" in told(tmp_path / "nope" / "snapshot")[0]
+    assert check(persistence={"snapshot_file": str(tmp_path / "snapshot")}) == []
+
+
+def test_an_interval_without_a_snapshot_file_is_told() -> None:
+    (notice,) = check(persistence={"snapshot_interval_seconds": 60.0})
+    assert notice.startswith("persistence.snapshot_interval_seconds has no effect")
+
+
 def test_a_manhole_with_keys_is_fine(keys: dict[str, Any]) -> None:
     assert check(manhole=keys) == []
     assert not Path(keys["host_key_file"]).exists()

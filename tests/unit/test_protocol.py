@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -25,7 +28,7 @@ from tagcache.server.listener import Listener
 from tagcache.server.protocol import CacheProtocol
 from tagcache.server.rates import Rates
 from tagcache.server.replies import ReplyBuffer
-from tagcache.server.slices import Slices
+from tagcache.server.slices import SLICE_SECONDS, Slices
 from tests.helpers import credentials_of, settings_with
 
 
@@ -63,11 +66,12 @@ class Server:
         )
         self.connections = Connections(self.clock.seconds)
         self.listener = Listener("cache", settings, self.connections)
+        self.slices = Slices(self.clock, self.clock.seconds)
         self.commands = Commands(
             self.cache,
             self.connections,
             credentials_of(settings, self.clock.seconds),
-            Slices(self.clock, self.clock.seconds),
+            self.slices,
             lambda: {"some": "info"},
         )
         self.rates = Rates(settings, self.clock.seconds)
@@ -578,3 +582,94 @@ def test_draining_nobody_is_done_at_once(server: Server) -> None:
     done: list[None] = []
     server.factory.drain(5).addCallback(done.append)
     assert done == [None]
+
+
+def test_replies_keep_their_order_around_a_large_invalidation(server: Server) -> None:
+    for number in range(5000):
+        server.cache.put(b"%d" % number, b"v", [b"all", b"even" if number % 2 == 0 else b"odd"])
+    other, seen = server.connect()
+    asked = server.ask(
+        b"GET\t2\nINV_TAGS_ALL\tall,even\nGET\t2\nGET\t3\nINV_TAGS_ANY\todd,all\nGET\t3\nFLUSH\n"
+    )
+    assert asked == (
+        b"VALUE\tv\nINV_TAGS_ALL\t2500\nNF\nVALUE\tv\nINV_TAGS_ANY\t2500\nNF\nFLUSH\t0\n"
+    )
+    other.dataReceived(b"KEYS_BY_TAG\tall\n")
+    assert seen.value() == b"KEYS\t\n"
+
+
+def test_a_large_invalidation_lets_others_in_between() -> None:
+    server = Server(settings_with())
+    looks = itertools.count()
+    # Each look at the clock takes half a slice.
+    slices = Slices(server.clock, lambda: next(looks) * SLICE_SECONDS / 2)
+    server.commands._slices = slices
+    for number in range(5000):
+        server.cache.put(b"%d" % number, b"v", [b"x", b"y"])
+    asking, answer = server.connect()
+    asking.dataReceived(b"INV_TAGS_ALL\tx,y\nPING\n")
+    other, seen = server.connect()
+    other.dataReceived(b"GET\t1\nPUT\t2\t-\tx,y\tnew\nPUT\tz\t-\tx,y\tnew\n")
+    assert answer.value() == b""
+    assert seen.value() == b"VALUE\tv\nOK\nOK\n"
+    server.clock.pump([0] * 100)
+    assert answer.value() == b"INV_TAGS_ALL\t5001\nPONG\n"
+    other.dataReceived(b"GET\t1\nGET\tz\n")
+    assert seen.value().endswith(b"NF\nNF\n")
+
+
+def test_the_largest_set_goes_when_the_request_arrives() -> None:
+    server = Server(settings_with())
+    for number in range(5000):
+        server.cache.put(b"%d" % number, b"v", [b"t"])
+    assert server.ask(b"INV_TAG\tt\nGET\t1\nPUT\t1\t-\tt\tnew\n") == b"INV_TAG\t5000\nNF\nOK\n"
+    for _ in server.cache.reclaim():
+        pass
+    assert server.ask(b"GET\t1\nKEYS_BY_TAG\tt\n") == b"VALUE\tnew\nKEYS\t1\n"
+
+
+def test_a_full_cache_says_so() -> None:
+    server = Server(settings_with(cache={"max_memory": 1000, "max_value_length": 5000}))
+    assert server.ask(b"PUT\tk\t-\t-\t" + b"x" * 2000 + b"\nPING\n") == b"ERR out_of_memory\nPONG\n"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"GET\ta",
+                b"GET\tb",
+                b"GET\t",
+                b"GET\ta\tx",
+                b"GET",
+                b"get\ta",
+                b"GET\ta\r",
+                b"",
+                b"PING",
+                b"PUT\tb\t-\tt\tv",
+                b"DEL\tb",
+                b"GET\tlf",
+                b"GET\tempty",
+            ]
+        ),
+        max_size=8,
+    ),
+    st.lists(st.integers(0, 120), max_size=3),
+)
+def test_the_short_ways_answer_as_the_long_one(lines: list[bytes], cuts: list[int]) -> None:
+    def fresh() -> tuple[Any, Transport]:
+        server = Server(settings_with())
+        server.cache.put(b"a", b"1")
+        server.cache.put(b"lf", b"1\n2")
+        server.cache.put(b"empty", b"")
+        return server.connect()
+
+    data = b"".join(line + b"\n" for line in lines)
+    protocol, transport = fresh()
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for begin, end in itertools.pairwise(places):
+        protocol.dataReceived(data[begin:end])
+    plain, expected = fresh()
+    plain._take_any(data)
+    assert transport.value() == expected.value()
+    assert protocol.connection.commands == plain.connection.commands
