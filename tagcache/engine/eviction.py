@@ -22,10 +22,10 @@ class Sieve:
     def __init__(self, end: Links) -> None:
         self.hand = end
 
-    def leave(self, entry: Entry) -> None:
-        """Note that ``entry`` leaves its place in the ring."""
-        if self.hand is entry:
-            self.hand = entry.newer
+    def leave(self, place: Links) -> None:
+        """Note that an entry, or a mark, leaves its place in the ring."""
+        if self.hand is place:
+            self.hand = place.newer
 
     def victim(self, kept: Entry | None) -> Entry | None:
         """Return the entry to evict, another than ``kept``; None if there is no other."""

@@ -388,6 +388,7 @@ class MemoryCache:
         _link(mark, end.older, end)
         try:
             while self._end is end and (place := mark.older) is not end:
+                self._sieve.leave(mark)
                 _unlink(mark)
                 _link(mark, place.older, place)
                 if (
@@ -400,6 +401,7 @@ class MemoryCache:
                     yield None
         finally:
             if self._end is end:
+                self._sieve.leave(mark)
                 _unlink(mark)
 
     def scan_tags(self, prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:

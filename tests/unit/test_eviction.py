@@ -182,3 +182,17 @@ def test_all_read_since_the_hand_came_by_one_goes_anyway() -> None:
         assert len(held(cache)) == 5
         done(cache.invalidate_keys([KEYS[10]]))
         store(cache, *(set(range(5)) - set(held(cache))))
+
+
+def test_a_scan_that_ends_does_not_take_the_hand_away() -> None:
+    cache = cache_of(4, "sieve")
+    store(cache, 0, 1, 2, 3)
+    scan = cache.scan(b"")
+    for _ in range(3):
+        next(scan)
+    # The scan's mark is now before the entry that goes, and the hand comes to rest on it.
+    store(cache, 4)
+    cache.delete(KEYS[1])
+    scan.close()  # type: ignore[attr-defined]
+    store(cache, 5, 6, 7)
+    assert held(cache) == [4, 5, 6, 7]
