@@ -6,6 +6,7 @@ import gc
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
 from tagcache.interfaces import ICache
@@ -25,6 +26,8 @@ class Collector(Service):
 
     def __init__(self, cache: ICache, reactor: Any) -> None:
         self._cache = cache
+        self._reactor = reactor
+        self._begin: IDelayedCall | None = None
         self._loop = LoopingCall(self._collect)
         self._loop.clock = reactor
         self._before = gc.get_threshold()
@@ -32,16 +35,22 @@ class Collector(Service):
     def startService(self) -> None:
         super().startService()
         self._before = gc.get_threshold()
+        # A first collection takes a while: not before the reactor knows what signals mean.
+        self._begin = self._reactor.callLater(0, self._freeze)
+        self._loop.start(CHECK_SECONDS, now=False)
+
+    def _freeze(self) -> None:
         gc.collect()
         # What is there now stays.
         gc.freeze()
         young, middle, _ = self._before
         gc.set_threshold(young, middle, _NEVER)
-        self._loop.start(CHECK_SECONDS, now=False)
 
     def stopService(self) -> None:
         super().stopService()
         self._loop.stop()
+        if self._begin is not None and self._begin.active():
+            self._begin.cancel()
         gc.set_threshold(*self._before)
         gc.unfreeze()
 

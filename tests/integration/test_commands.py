@@ -16,7 +16,7 @@ import pytest
 
 from tagcache.config.loading import load
 from tagcache.config.passwords import matches
-from tests.integration.running import RunningServer
+from tests.integration.running import RunningServer, eventually
 
 Start = Callable[..., RunningServer]
 TAGCACHE = Path(sys.executable).with_name("tagcache")
@@ -124,6 +124,8 @@ def test_looking_at_the_server(command: Command) -> None:
     assert command.json("stats")["puts"] == 1
     lines = command("stats", "--watch", "0.1", "--count", "2").stdout.splitlines()
     assert lines.count(b"items\t1") == 2
+    # The commands before have hung up; the server comes to know it in its own time.
+    eventually(lambda: command.json("status")["connections"] == 1)
     status = command.json("status")
     assert (status["items"], status["tags"], status["connections"]) == (1, 2, 1)
     assert b"items\t1\n" in command("status").stdout

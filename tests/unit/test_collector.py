@@ -41,6 +41,7 @@ def test_full_collections_are_made_only_while_there_are_few_entries(
     collector = Collector(cache, clock)
     before = gc.get_threshold()
     collector.startService()
+    clock.advance(0)
     try:
         assert gc.get_freeze_count() > 0
         collections.clear()
