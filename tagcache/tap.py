@@ -106,6 +106,8 @@ def assemble(
         cache, slices, settings, reactor, lambda: threads.deferToThread(allocator.trim)
     )
 
+    persistence = Persistence(cache, settings, reactor)
+
     cache_listener = Listener("cache", settings, connections)
     commands = Commands(cache, connections, credentials, slices, lambda: service.info())
     cache_factory = CacheFactory(cache_listener, commands, rates, settings, reactor)
@@ -119,12 +121,11 @@ def assemble(
         Machine(),
         lambda: service.configuration,
         lambda: check.is_exposed(service.settings),
+        persistence.describe,
         time.monotonic,
     )
     application = HttpApplication(api.routes, credentials, rates, settings)
     http_factory = HttpFactory(http_listener, application, settings, reactor)
-
-    persistence = Persistence(cache, settings, reactor)
 
     def follow_limits(settings: Settings) -> None:
         cache.limits = limits_of(settings)

@@ -235,8 +235,11 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
         )
 
     def stats() -> Report:
-        """counters and totals of the cache"""
-        return table(("what", "value"), list(service.info()["cache"].items()), "nothing")
+        """counters and totals of the cache, and how its snapshots stand"""
+        told = service.info()
+        return table(
+            ("what", "value"), [*told["cache"].items(), *told["persistence"].items()], "nothing"
+        )
 
     def top_tags(count: int = 20) -> Report | Deferred[Report]:
         """the tags with the most keys, and what went on with them"""

@@ -56,6 +56,7 @@ def test_everything_is_back_after_a_stop(restart: Restart) -> None:
         assert info["cache"]["items"] == 1002
         assert info["persistence"]["loaded_entries"] == 1002
         assert info["persistence"]["snapshot_age_seconds"] < 60
+        assert info["cache"]["evictions"] == info["cache"]["reclaim_backlog"] == 0
         assert say(client, b"INV_TAG\tt3") == b"INV_TAG\t143\n"
         assert say(client, b"INV_TAG\tall") == b"INV_TAG\t857\n"
     text = server.text()

@@ -29,6 +29,7 @@ from tagcache.server.http.factory import HttpFactory
 from tagcache.server.http.messages import Response
 from tagcache.server.listener import Listener
 from tagcache.server.machine import Machine
+from tagcache.server.persistence import Persistence
 from tagcache.server.rates import Rates
 from tagcache.server.slices import Slices
 from tests.helpers import credentials_of, settings_with
@@ -59,6 +60,7 @@ class Door:
             Machine(),
             lambda: configuration,
             lambda: self.exposed,
+            Persistence(self.cache, self.settings, self.clock).describe,
             self.clock.seconds,
         )
         self.application = HttpApplication(

@@ -94,6 +94,7 @@ class Api:
         machine: Machine,
         configuration: Callable[[], Configuration],
         exposed: Callable[[], bool],
+        persistence: Callable[[], dict[str, Any]],
         monotonic: Callable[[], float],
     ) -> None:
         self._cache = cache
@@ -103,6 +104,7 @@ class Api:
         self._machine = machine
         self._configuration = configuration
         self._exposed = exposed
+        self._persistence = persistence
         self._monotonic = monotonic
         self.routes = Routes(self._table())
         document = describe(self.routes.all)
@@ -339,6 +341,7 @@ class Api:
     def _stats(self) -> Response:
         totals = self._cache.totals()  # first, for it reclaims what has expired
         counters = self._cache.counters()
+        snapshots = self._persistence()
         return json_response(
             {
                 "hits": counters.hits,
@@ -357,6 +360,9 @@ class Api:
                 "memory_used_bytes": self._cache.memory,
                 "max_memory_bytes": self._cache.limits.max_memory,
                 "reclaim_backlog": self._cache.backlog,
+                "snapshot_age_seconds": snapshots["snapshot_age_seconds"],
+                "snapshot_seconds": snapshots["snapshot_seconds"],
+                "snapshot_error": snapshots["snapshot_error"],
             }
         )
 
@@ -615,6 +621,9 @@ class Api:
                     memory_used_bytes=INTEGER,
                     max_memory_bytes=INTEGER,
                     reclaim_backlog=INTEGER,
+                    snapshot_age_seconds=nullable(NUMBER),
+                    snapshot_seconds=nullable(NUMBER),
+                    snapshot_error=nullable(STRING),
                 ),
             ),
             Route(
