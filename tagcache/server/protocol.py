@@ -57,6 +57,9 @@ class CacheProtocol(ServedProtocol):
         self._queued: list[bytes] = []
         # What to say once everything received is answered; None while the client may go on.
         self._farewell: bytes | None = None
+        # The longest chunk that may be taken the short way; 0 while something is unusual.
+        self._short_up_to = 0
+        self._look_around()
 
     def use_verbs(self, verbs: Verbs) -> None:
         """Understand these verbs from the next request on."""
@@ -67,28 +70,41 @@ class CacheProtocol(ServedProtocol):
     def use_limit(self, max_line_length: int) -> None:
         """Accept lines up to this length in bytes from now on."""
         self._lines.max_length = max_line_length
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Find out whether the next chunk can be taken the short way."""
+        ordinary = (
+            self._farewell is None
+            and self._pending is None
+            and not self._lines.partial
+            and not self._rates.limited
+        )
+        self._short_up_to = self._lines.max_length if ordinary else 0
 
     def dataReceived(self, data: bytes) -> None:
-        if self._farewell is not None:
-            return
         self.now = now = self._monotonic()
         connection = self.connection
         connection.bytes_in += len(data)
         connection.last_active = now
-        lines = self._lines
-        if (
-            lines.partial
-            or self._pending is not None
-            or self._rates.limited
-            or len(data) > lines.max_length
-        ):
+        if len(data) > self._short_up_to:
             self._take_any(data)
         elif (
             data[:4] == b"GET\t"
             and self._gets_from is not None
             and (keys := wire.only_gets(data)) is not None
         ):
-            self._get(self._gets_from, keys)
+            connection.commands += len(keys)
+            connection.last_verb = b"GET"
+            if len(keys) == 1:
+                try:
+                    value = self._gets_from.get(keys[0], now)
+                    reply = wire.NOT_FOUND if value is None else wire.value(value)
+                except Exception as error:
+                    reply = self._error(error, b"GET")
+                self.send(reply)
+            else:
+                self._get_many(self._gets_from, keys)
         elif wire.is_one_line(data):
             self._execute_one(data[:-1])
         else:
@@ -101,17 +117,21 @@ class CacheProtocol(ServedProtocol):
         if self._farewell is None:
             self._farewell = farewell
             self._lines.clear()
+            self._look_around()
             if self._pending is None:
                 self.finish(farewell)
 
     def gone(self) -> None:
         if self._farewell is None:
             self._farewell = b""
+            self._look_around()
         self._queued.clear()
         if self._pending is not None:
             self._pending.cancel()
 
     def _take_any(self, data: bytes) -> None:
+        if self._farewell is not None:
+            return
         try:
             lines = self._lines.feed(data)
         except LineTooLong as error:
@@ -119,6 +139,7 @@ class CacheProtocol(ServedProtocol):
             self.end(_LINE_TOO_LONG)
         else:
             self._take(lines)
+            self._look_around()
 
     def _take(self, lines: list[bytes]) -> None:
         if self._pending is None:
@@ -126,19 +147,8 @@ class CacheProtocol(ServedProtocol):
         else:
             self._queued += lines
 
-    def _get(self, cache: ICache, keys: list[bytes]) -> None:
+    def _get_many(self, cache: ICache, keys: list[bytes]) -> None:
         """Answer to GETs of these keys."""
-        connection = self.connection
-        connection.commands += len(keys)
-        connection.last_verb = b"GET"
-        if len(keys) == 1:
-            try:
-                value = cache.get(keys[0], self.now)
-            except Exception as error:
-                self.send(self._error(error, b"GET"))
-            else:
-                self.send(wire.NOT_FOUND if value is None else wire.value(value))
-            return
         for start in range(0, len(keys), _GETS_AT_ONCE):
             some = keys[start : start + _GETS_AT_ONCE]
             try:
@@ -249,6 +259,7 @@ class CacheProtocol(ServedProtocol):
     def _disconnect(self, disconnect: Disconnect) -> None:
         # What came after it, even a line too long, does not count any more.
         self._farewell = disconnect.reply
+        self._look_around()
         self.finish(disconnect.reply)
 
     def _count(self, commands: int, fields: list[bytes]) -> None:
@@ -284,6 +295,7 @@ class CacheProtocol(ServedProtocol):
             return settled[0]
         self._send(before)
         self._pending = reply
+        self._look_around()
         self._queued = list(after)
         self.transport.pauseProducing()
         return None
@@ -303,6 +315,7 @@ class CacheProtocol(ServedProtocol):
         self._send([reply])
         queued, self._queued = self._queued, []
         self._execute(queued)
+        self._look_around()
         if self._pending is None:
             self.transport.resumeProducing()
             if self._farewell is not None:
