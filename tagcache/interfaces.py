@@ -97,9 +97,6 @@ class ICache(Interface):
     def scan_all(tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         """Yield the entries that carry all of the tags; none for no tags. See ``scan``."""
 
-    def newest(offset: int, limit: int) -> list[tuple[bytes, Entry]]:
-        """Return at most ``limit`` entries, the last stored first, after skipping ``offset``."""
-
     def scan(prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
         """Yield the entries whose keys begin with ``prefix``, the last stored first.
 

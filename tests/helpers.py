@@ -11,6 +11,7 @@ from twisted.internet.defer import maybeDeferred
 
 from tagcache.config.loading import Origin, load
 from tagcache.config.settings import Settings
+from tagcache.engine.memory import MemoryCache
 from tagcache.server.credentials import Credentials
 
 T = TypeVar("T")
@@ -36,6 +37,12 @@ def credentials_of(
     origins = {**defaults.origins, ("authentication", "password"): origin}
     configuration = replace(defaults, settings=settings, path=path, origins=origins)
     return Credentials(configuration, Path("/nowhere"), monotonic, maybeDeferred)
+
+
+def newest(cache: MemoryCache, offset: int = 0, limit: int = 1000) -> list[bytes]:
+    """The keys of the entries that were stored last, the newest first."""
+    found = [item[0] for item in cache.scan(b"") if item is not None]
+    return found[offset : offset + limit]
 
 
 def done(work: Generator[object, None, T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import nlargest
@@ -51,7 +52,7 @@ class Activity:
         self._random = random
         self._tags: dict[bytes, TagActivity] = {}
         # Keys that were invalidated: by which tag, and for how many each of them stands.
-        self._removed: dict[bytes, tuple[bytes, int]] = {}
+        self._removed: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
         self._sampled = 0
         self.next_sample = 1
 
@@ -81,7 +82,7 @@ class Activity:
             self._removed.pop(key, None)
             self._removed[key] = tag, max(count // len(some), 1)
         while len(self._removed) > _MOST_KEYS:
-            del self._removed[next(iter(self._removed))]
+            self._removed.popitem(last=False)
 
     def stored(self, key: bytes) -> None:
         """Note that a key is there again."""

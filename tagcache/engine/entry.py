@@ -54,5 +54,8 @@ class Entry(Links):
 
     @property
     def ttl_ms(self) -> int | None:
-        """The time to live it was stored with, in milliseconds; None if it has none."""
-        return None if self.ttl == NEVER else round(self.ttl * 1000)
+        """The time to live it was stored with, in milliseconds; None if it has none.
+
+        Beyond 2**53 it is rounded, and never more than 2**64 - 1.
+        """
+        return None if self.ttl == NEVER else min(round(self.ttl * 1000), 2**64 - 1)

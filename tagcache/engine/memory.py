@@ -44,6 +44,9 @@ _SHARED_TTLS = 4096
 _AT_ONCE = 500
 # What a store may do at most, besides storing: beyond that it is left to ``reclaim``.
 _MOST_EVICTIONS = 64
+# Names in a list, and those of them whose activity is noted.
+_NAMES_AT_ONCE = 256
+_NOTED_TAGS = 64
 _MOST_RECLAIMED = 128
 # What an entry takes besides its key and its value, what each of its tags adds, and what a tag
 # takes that few entries carry; in bytes, measured on CPython 3.11 to 3.13.
@@ -143,6 +146,7 @@ class MemoryCache:
             + self._items * _ENTRY_BYTES
             + tags.references * _REFERENCE_BYTES
             + tags.count_all * _TAG_BYTES
+            + tags.name_bytes
             + self._garbage.memory
         )
 
@@ -264,12 +268,18 @@ class MemoryCache:
 
     def invalidate_any(self, tags: Collection[bytes]) -> Generator[None, None, int]:
         index = self._tags
-        if sum(map(index.count, tags)) <= _AT_ONCE:
+        tags = list(dict.fromkeys(tags))
+        if len(tags) <= _NAMES_AT_ONCE and sum(map(index.count, tags)) <= _AT_ONCE:
             by_tag = {tag: [entry.key for entry in index.entries(tag)] for tag in tags}
             return self._invalidate([key for keys in by_tag.values() for key in keys], by_tag)
-        *others, largest = sorted(set(tags), key=index.count)
+        largest, most = tags[0], -1
+        for number, tag in enumerate(tags):
+            if (count := self._tags.count(tag)) > most:
+                largest, most = tag, count
+            if not number % _NAMES_AT_ONCE:
+                yield
         # The largest set is taken as it is, and from the others what it does not hold.
-        meant = set(others)
+        meant = set(tags) - {largest}
         rest = Selection(
             lambda entries: [
                 entry
@@ -277,13 +287,13 @@ class MemoryCache:
                 if largest not in entry.tags and not meant.isdisjoint(entry.tags)
             ]
         )
-        yield from self._select(rest, others)
-        taken = []
-        for tag in (*others, largest):
-            entries = self._tags.take_out(tag)
-            self._note_invalidation(tag, entries, len(entries))
-            taken.append(entries)
-        return self._condemn([*taken, rest.found], len(taken[-1]) + len(rest.found))
+        yield from self._select(rest, meant)
+        for tag in tags[:_NOTED_TAGS]:
+            self._note_invalidation(
+                tag, (entry.key for entry in self._tags.entries(tag)), self._tags.count(tag)
+            )
+        taken = self._tags.take_out(largest)
+        return self._condemn([taken, rest.found], len(taken) + len(rest.found))
 
     def invalidate_all(self, tags: Collection[bytes]) -> Generator[None, None, int]:
         if not tags:
@@ -308,8 +318,10 @@ class MemoryCache:
             keys = [entry.key for entry in selection.wanted(list(index.entries(smallest)))]
             return self._invalidate(keys, dict.fromkeys(meant, keys))
         yield from self._select(selection, [smallest])
-        for tag in meant:
-            self._note_invalidation(tag, selection.found, len(selection.found))
+        for tag in islice(meant, _NOTED_TAGS):
+            self._note_invalidation(
+                tag, chain.from_iterable(selection.found.parts), len(selection.found)
+            )
         return self._condemn([selection.found], len(selection.found))
 
     def invalidate_keys(self, keys: Collection[bytes]) -> Generator[None, None, int]:
@@ -317,8 +329,7 @@ class MemoryCache:
             return self._invalidate(keys)
         meant = set(keys)
         selection = Selection(lambda entries: [entry for entry in entries if entry.key in meant])
-        found = filter(None, map(self._find, keys))
-        yield from self._select(selection, (), iter(lambda: list(islice(found, 256)), []))
+        yield from self._select(selection, (), self._find_some(keys))
         return self._condemn([selection.found], len(selection.found))
 
     def flush(self) -> Generator[None, None, int]:
@@ -350,10 +361,16 @@ class MemoryCache:
 
     def scan_any(self, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         earlier: list[bytes] = []
+        started = self._monotonic()
         for tag in dict.fromkeys(tags):
             for entry in self._tags.entries(tag):
                 carried = entry.tags if self._is_current(entry) else ()
-                if tag in carried and not any(other in carried for other in earlier):
+                # What was stored since may have had another of the tags before.
+                if (
+                    tag in carried
+                    and entry.stored <= started
+                    and not any(other in carried for other in earlier)
+                ):
                     yield entry.key, entry
                 else:
                     yield None
@@ -367,19 +384,6 @@ class MemoryCache:
                     yield entry.key, entry
                 else:
                     yield None
-
-    def newest(self, offset: int, limit: int) -> list[tuple[bytes, Entry]]:
-        now = self._monotonic()
-        found: list[tuple[bytes, Entry]] = []
-        place = self._end.older
-        while place is not self._end and len(found) < limit:
-            if isinstance(place, Entry) and self._is_live(place, now):
-                if offset:
-                    offset -= 1
-                else:
-                    found.append((place.key, place))
-            place = place.older
-        return found
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
         end = self._end
@@ -436,6 +440,7 @@ class MemoryCache:
         while (
             self._max_memory
             and self._policy != "noeviction"
+            and not self.backlog
             and self.memory > self._max_memory
             and self._evict(None)
         ):
@@ -509,6 +514,12 @@ class MemoryCache:
     def _find(self, key: bytes) -> Entry | None:
         """Return what is stored there, be it alive or not."""
         return self._shards[hash(key) & _SHARD].get(key)
+
+    def _find_some(self, keys: Iterable[bytes]) -> Iterator[list[Entry]]:
+        """Yield what is stored there, some at a time, and nothing for some that are not."""
+        left = iter(keys)
+        while some := list(islice(left, _NAMES_AT_ONCE)):
+            yield list(filter(None, map(self._find, some)))
 
     def _is_live(self, entry: Entry, now: float) -> bool:
         return entry.stored + entry.ttl > now and not (self._dead and self._is_dead(entry))
@@ -643,10 +654,12 @@ class MemoryCache:
         if self._policy != "noeviction":
             return
         more = cost
+        for tag in tags:
+            if not self._tags.count(tag):
+                more += _TAG_BYTES + len(tag)
         old = self._find(key)
         if old is not None:
-            more = len(value) - len(old.value)
-            more += (len(tags) - len(old.tags)) * _REFERENCE_BYTES
+            more -= len(key) + len(old.value) + _ENTRY_BYTES + len(old.tags) * _REFERENCE_BYTES
         if more <= 0 or self.memory + more <= self._max_memory or self.backlog:
             # What is gone already is about to make room.
             return
@@ -709,6 +722,7 @@ class MemoryCache:
         try:
             yield from selection.look_at(entries)
             for tag in tags:
+                yield
                 yield from selection.look_at(self._tags.some_entries(tag))
             yield from self.sweep()
             while self._dead:
@@ -728,11 +742,9 @@ class MemoryCache:
             self.on_garbage()
         return count
 
-    def _note_invalidation(
-        self, tag: bytes, entries: dict[bytes, Entry] | ManyEntries, count: int
-    ) -> None:
-        keys = chain.from_iterable(parts(entries))
-        self._activity.invalidated(tag, keys, count, self._monotonic())
+    def _note_invalidation(self, tag: bytes, keys: Iterable[bytes], count: int) -> None:
+        if count:
+            self._activity.invalidated(tag, keys, count, self._monotonic())
 
     def _invalidate(
         self, keys: Iterable[bytes], by_tag: Mapping[bytes, list[bytes]] | None = None

@@ -82,17 +82,21 @@ class Garbage:
         # What is in a ring is held by its neighbours.
         del end.older, end.newer
         expiry.dismantle()
-        self._heaps.append(self._let_go(shards, memory // count))
+        self._heaps.append(self._let_go(shards, memory, memory // count))
 
     def dismantle(self) -> Iterator[None]:
         """Let go of everything, yielding now and then."""
         while self._heaps:
             heap = self._heaps[0]
-            yield from heap
+            # Not "yield from": who stops in the middle must not close it for all others.
+            for _ in heap:
+                yield
             if self._heaps and self._heaps[0] is heap:
                 self._heaps.popleft()
 
-    def _let_go(self, shards: Iterable[dict[bytes, Entry]], each: int) -> Iterator[None]:
+    def _let_go(
+        self, shards: Iterable[dict[bytes, Entry]], memory: int, each: int
+    ) -> Iterator[None]:
         for shard in shards:
             while shard:
                 _, entry = shard.popitem()
@@ -103,7 +107,9 @@ class Garbage:
                     del entry.colder, entry.hotter
                 self.entries -= 1
                 self.memory -= each
+                memory -= each
                 yield
+        self.memory -= memory
 
 
 def clear(carriers: Iterable[dict[bytes, Entry] | ManyEntries]) -> Iterator[None]:

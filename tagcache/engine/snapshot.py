@@ -2,14 +2,14 @@
 
 A file is, with all numbers little-endian:
 
-- ``TagCache snapshot`` and a line feed; then the version (u32), the number of entries (u64),
+- ``TagCache snapshot`` and a line feed; then the version (u32), about how many entries (u64),
   when it was taken (f64, seconds since 1970), and the CRC-32 (u32) of these three;
 - blocks, each its length (u32, not 0) and its CRC-32 (u32) and then records: the lengths of
   key and value (u32 each), the number of its tag set (u32), its age (f64, seconds) and its
   time to live (f64, seconds; infinite for none), the key and the value. The number of a tag set
   that was not there before is followed, after the value, by how many tags it has (u32), and
   each tag's length (u32) and the tag;
-- a length of 0, and once more the number of entries (u64).
+- a length of 0, and the exact number of entries (u64).
 
 Entries come in the order of storing, the oldest first.
 """
@@ -31,8 +31,7 @@ _RECORD = struct.Struct("<IIIdd")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _BLOCK_BYTES = 256 * 1024
-# More than the largest block: an entry has at most 1 GiB, besides its tags.
-_MOST_BYTES = 2**31
+_PIECE_BYTES = 16 * 2**20
 
 
 class Saved(NamedTuple):
@@ -46,37 +45,40 @@ class Saved(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What is known of a snapshot before its entries: how many, and when (since 1970)."""
+    """What is known of a snapshot before its entries: about how many, and when (since 1970)."""
 
-    total: int
+    about: int
     taken: float
 
 
-def write(file: BinaryIO, header: Header, entries: Iterable[Saved]) -> None:
-    """Write a snapshot; ``header.total`` is the number of ``entries``. Raises OSError."""
+def write(file: BinaryIO, header: Header, entries: Iterable[Saved]) -> int:
+    """Write a snapshot, and return how many entries it has. Raises OSError."""
     head = _HEADER.pack(VERSION, *header)
     file.write(MAGIC + head + _U32.pack(zlib.crc32(head)))
     numbers: dict[tuple[bytes, ...], int] = {}
     block: list[bytes] = []
-    size = 0
+    count = size = 0
     for key, value, tags, age, ttl in entries:
         number = numbers.get(tags)
         known = number is not None
         if number is None:
             number = numbers[tags] = len(numbers)
         block += (_RECORD.pack(len(key), len(value), number, age, ttl), key, value)
+        count += 1
+        size += _RECORD.size + len(key) + len(value)
         if not known:
             block.append(_U32.pack(len(tags)))
             for tag in tags:
                 block += (_U32.pack(len(tag)), tag)
-        size += len(key) + len(value)
+                size += _U32.size + len(tag)
         if size > _BLOCK_BYTES:
             _write_block(file, block)
             block.clear()
             size = 0
     if block:
         _write_block(file, block)
-    file.write(_U32.pack(0) + _U64.pack(header.total))
+    file.write(_U32.pack(0) + _U64.pack(count))
+    return count
 
 
 def _write_block(file: BinaryIO, block: list[bytes]) -> None:
@@ -99,7 +101,7 @@ def read_header(file: BinaryIO) -> Header:
     return Header(count, taken)
 
 
-def read_entries(file: BinaryIO, header: Header) -> Iterator[Saved]:
+def read_entries(file: BinaryIO) -> Iterator[Saved]:
     """Yield the entries, whole blocks only. Raises BrokenSnapshot, OSError."""
     sets: list[tuple[bytes, ...]] = []
     count = 0
@@ -118,8 +120,8 @@ def read_entries(file: BinaryIO, header: Header) -> Iterator[Saved]:
         except (struct.error, IndexError):
             raise BrokenSnapshot(f"it makes no sense after {count} entries") from None
     (total,) = _U64.unpack(_exactly(file, _U64.size))
-    if not total == header.total == count:
-        raise BrokenSnapshot(f"it has {count} entries instead of {header.total}")
+    if total != count:
+        raise BrokenSnapshot(f"it has {count} entries instead of {total}")
     if file.read(1):
         raise BrokenSnapshot("something follows its end")
 
@@ -151,7 +153,12 @@ def _records(payload: bytes, sets: list[tuple[bytes, ...]]) -> Iterator[Saved]:
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
-    data = file.read(count) if count <= _MOST_BYTES else b""
-    if len(data) != count:
-        raise BrokenSnapshot("its end is missing")
-    return data
+    pieces = []
+    while count:
+        # A damaged length must not ask for memory that nothing fills.
+        piece = file.read(min(count, _PIECE_BYTES))
+        if not piece:
+            raise BrokenSnapshot("its end is missing")
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)

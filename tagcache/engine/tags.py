@@ -56,15 +56,16 @@ class TagIndex:
     """For each tag the entries that carry it; a tag without entries is dropped.
 
     ``references`` is the sum of the numbers of entries of all tags, ``count_all`` how many tags
-    there are.
+    there are, ``name_bytes`` the sum of their lengths.
     """
 
-    __slots__ = ("_shards", "count_all", "references")
+    __slots__ = ("_shards", "count_all", "name_bytes", "references")
 
     def __init__(self) -> None:
         self._shards: list[dict[bytes, Carriers]] = [{} for _ in range(_PARTS)]
         self.references = 0
         self.count_all = 0
+        self.name_bytes = 0
 
     def add(self, entry: Entry) -> None:
         """Note that ``entry`` carries its tags."""
@@ -80,6 +81,7 @@ class TagIndex:
             elif carriers is None:
                 shard[tag] = entry
                 self.count_all += 1
+                self.name_bytes += len(tag)
             elif isinstance(carriers, Entry):
                 shard[tag] = {carriers.key: carriers, key: entry}
             elif isinstance(carriers, ManyEntries):
@@ -99,18 +101,21 @@ class TagIndex:
             if carriers is entry:
                 del shard[tag]
                 self.count_all -= 1
+                self.name_bytes -= len(tag)
             elif type(carriers) is dict:
                 if carriers.get(key) is entry:
                     del carriers[key]
                     if not carriers:
                         del shard[tag]
                         self.count_all -= 1
+                        self.name_bytes -= len(tag)
             elif isinstance(carriers, ManyEntries) and carriers.get(key) is entry:
                 carriers.discard(key)
                 # Whether nothing is left is asked only where it can be so.
                 if not carriers.parts[0] and not any(carriers.parts):
                     del shard[tag]
                     self.count_all -= 1
+                    self.name_bytes -= len(tag)
         self.references -= len(entry.tags)
 
     def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
@@ -119,6 +124,7 @@ class TagIndex:
         if carriers is None:
             return {}
         self.count_all -= 1
+        self.name_bytes -= len(tag)
         return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
 
     def name(self, tag: bytes) -> bytes:

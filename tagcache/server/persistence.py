@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import glob
 import json
 import os
 import signal
@@ -50,8 +51,8 @@ class Persistence(Service):
         self._reactor = reactor
         self._wall = wall
         name = settings.persistence.snapshot_file
-        # twistd may change the working directory.
-        self._path = Path(name).absolute() if name else None
+        # twistd may change the working directory; a link is to stay one.
+        self._path = Path(name).resolve() if name else None
         self._interval = settings.persistence.snapshot_interval_seconds
         self._loop: LoopingCall | None = None
         self._child: int | None = None
@@ -89,12 +90,16 @@ class Persistence(Service):
         if path is None:
             return
         started = time.monotonic()
+        for unfinished in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
+            # Of a process that was killed; one that still writes it finds it gone, and gives up.
+            with suppress(OSError):
+                unfinished.unlink()
         # It would look at all of them again and again.
         gc.disable()
         try:
             with path.open("rb") as file:
                 header = snapshot.read_header(file)
-                loaded, left_out = self._load_entries(file, header)
+                loaded, left_out, total = self._load_entries(file, header)
                 size = file.tell()
         except FileNotFoundError:
             log.info("no snapshot {path} yet: starting empty", path=str(path))
@@ -107,7 +112,7 @@ class Persistence(Service):
         seconds = time.monotonic() - started
         self._state |= {
             "snapshot_taken": header.taken,
-            "snapshot_entries": header.total,
+            "snapshot_entries": total,
             "snapshot_bytes": size,
             "loaded_entries": loaded,
             "loaded_seconds": round(seconds, 3),
@@ -118,23 +123,24 @@ class Persistence(Service):
             loaded=loaded,
             path=str(path),
             seconds=seconds,
-            expired=header.total - loaded - left_out,
+            expired=total - loaded - left_out,
             left_out=f", {left_out} are beyond today's limits" if left_out else "",
         )
 
-    def _load_entries(self, file: Any, header: snapshot.Header) -> tuple[int, int]:
+    def _load_entries(self, file: Any, header: snapshot.Header) -> tuple[int, int, int]:
+        """Return how many were loaded, how many were beyond the limits, and how many there were."""
         downtime = max(self._wall() - header.taken, 0.0)
-        loaded = left_out = 0
+        loaded = left_out = number = 0
         told = time.monotonic()
-        for number, entry in enumerate(snapshot.read_entries(file, header), 1):
+        for number, entry in enumerate(snapshot.read_entries(file), 1):
             try:
                 loaded += self._cache.restore(entry, downtime)
             except CommandError:
                 left_out += 1
             if not number % 1000 and time.monotonic() - told > _PROGRESS_SECONDS:
                 told = time.monotonic()
-                log.info("loading: {number} of {total}", number=number, total=header.total)
-        return loaded, left_out
+                log.info("loading: {number} of about {total}", number=number, total=header.about)
+        return loaded, left_out, number
 
     def _start_empty(self, path: Path, error: Exception) -> None:
         for _ in self._cache.flush():
@@ -223,10 +229,16 @@ class Persistence(Service):
     def _wait_for_child(self, child: int) -> Generator[Deferred[Any], Any, int]:
         """Fires with its exit status when it has ended."""
         while self._child == child:
-            ended, status = os.waitpid(child, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(child, os.WNOHANG)
+            except ChildProcessError:
+                ended, status = child, 0  # somebody else has waited for it
             if ended:
                 self._child = None
                 self._status = status
+                if status and self._path is not None:
+                    with suppress(OSError):
+                        self._unfinished(self._path, child).unlink()
             else:
                 yield deferLater(self._reactor, _CHECK_SECONDS)
         return self._status
@@ -263,15 +275,20 @@ class Persistence(Service):
         else:
             self._succeeded(result, time.monotonic() - started)
 
+    @staticmethod
+    def _unfinished(path: Path, pid: int) -> Path:
+        """Where a process writes the file that is to take the place of ``path``."""
+        return path.with_name(f"{path.name}.new-{pid}")
+
     def _write(self, path: Path) -> dict[str, Any]:
         """Write the snapshot; the one before stays if that fails. Raises OSError."""
         taken = self._wall()
-        total = sum(1 for _ in self._cache.saved())
-        new = path.with_name(f"{path.name}.new")
+        new = self._unfinished(path, os.getpid())
         try:
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb", buffering=2**20) as file:
-                snapshot.write(file, snapshot.Header(total, taken), self._cache.saved())
+                header = snapshot.Header(len(self._cache), taken)
+                total = snapshot.write(file, header, self._cache.saved())
                 file.flush()
                 os.fsync(file.fileno())
                 size = file.tell()

@@ -183,9 +183,11 @@ def _log_file(settings: Settings) -> Iterator[str]:
 def _snapshot_file(settings: Settings) -> Iterator[str]:
     if not settings.persistence.snapshot_file:
         return
-    path = Path(settings.persistence.snapshot_file).absolute()
+    path = Path(settings.persistence.snapshot_file).resolve()
     if path.is_dir():
         yield f"persistence.snapshot_file: {path} is a directory"
+    elif path.exists() and not path.is_file():
+        yield f"persistence.snapshot_file: {path} is not a file"
     elif not path.parent.is_dir():
         yield f"persistence.snapshot_file: there is no directory {path.parent}"
     elif not os.access(path.parent, os.W_OK | os.X_OK):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from twisted.internet.task import Clock
@@ -20,7 +20,7 @@ from tagcache.errors import (
     ValueTooLarge,
 )
 from tagcache.interfaces import ICache
-from tests.helpers import done
+from tests.helpers import done, newest
 
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
@@ -299,10 +299,10 @@ def test_the_newest_come_first(clock: Clock, cache: MemoryCache) -> None:
     for key in (b"a", b"b", b"c", b"d"):
         cache.put(key, b"", [], 100 if key == b"d" else None)
     cache.put(b"a", b"again")
-    assert [key for key, _ in cache.newest(0, 10)] == [b"a", b"d", b"c", b"b"]
+    assert newest(cache, 0, 10) == [b"a", b"d", b"c", b"b"]
     clock.advance(1)
-    assert [key for key, _ in cache.newest(1, 1)] == [b"c"]
-    assert cache.newest(9, 9) == []
+    assert newest(cache, 1, 1) == [b"c"]
+    assert newest(cache, 9, 9) == []
 
 
 def test_scanning_goes_on_while_entries_come_and_go(clock: Clock, cache: MemoryCache) -> None:
@@ -389,7 +389,7 @@ def test_sweeping_reclaims_what_has_expired_and_nothing_else(
     assert cache._items in (51, 50)
     clock.advance(100)
     sweep(cache)
-    assert [key for key, _ in cache.newest(0, 9)] == [b"stays"]
+    assert newest(cache, 0, 9) == [b"stays"]
     assert cache.counters().expirations == 100
     assert cache.counters().invalidations == 0
 
@@ -416,3 +416,54 @@ def test_top_tags_are_the_largest_first(cache: MemoryCache) -> None:
     cache.put(b"2", b"", [b"many", b"single"])
     cache.put(b"3", b"", [b"many", b"few"])
     assert done(cache.top_tags(2)) == [(b"many", 3), (b"few", 2)]
+
+
+def steps(work: Generator[None, None, int]) -> tuple[int, int]:
+    """Run a piece of work; return in how many steps, and its result."""
+    count = 0
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return count, end.value
+        count += 1
+
+
+def test_long_lists_of_names_are_worked_off_in_steps(cache: MemoryCache) -> None:
+    names = [b"%d" % number for number in range(10_000)]
+    assert steps(cache.invalidate_keys(names)) >= (10_000 // 256, 0)
+    assert steps(cache.invalidate_any(names)) >= (10_000, 0)
+    for name in names:
+        cache.put(name, b"v", [name])
+    work = cache.invalidate_any(names)
+    count, removed = steps(work)
+    assert removed == 10_000
+    assert count >= 10_000
+    # However many tags there were, a look-up compares with few sets.
+    assert len(cache._dead) <= 2
+    assert cache.get(b"77") is None
+    for _ in cache.reclaim():
+        pass
+    assert (len(cache), cache.totals().tags) == (0, 0)
+
+
+def test_an_entry_that_changes_its_tag_during_a_scan_comes_once(
+    clock: Clock, cache: MemoryCache
+) -> None:
+    for key in (b"1", b"2"):
+        cache.put(key, b"", [b"a"])
+    scan = cache.scan_any([b"a", b"b"])
+    found = [next(scan)]
+    clock.advance(1)
+    cache.put(b"1", b"", [b"b"])
+    cache.put(b"2", b"", [b"b"])
+    found += list(scan)
+    keys = [item[0] for item in found if item is not None]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_largest_ttl_is_told_as_64_bits(cache: MemoryCache) -> None:
+    cache.put(b"k", b"v", [], 2**64 - 1)
+    entry = cache.peek(b"k")
+    assert entry is not None
+    assert entry.ttl_ms == 2**64 - 1

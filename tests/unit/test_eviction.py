@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 from twisted.internet.task import Clock
 
+from tagcache.engine import memory
 from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.errors import OutOfMemory
-from tests.helpers import done
+from tests.helpers import done, newest
 
 KEYS = [b"%03d" % number for number in range(100)]
 
@@ -34,7 +36,7 @@ def store(cache: MemoryCache, *numbers: int) -> None:
 
 
 def held(cache: MemoryCache) -> list[int]:
-    return sorted(int(key) for key, _ in cache.newest(0, 1000))
+    return sorted(int(key) for key in newest(cache))
 
 
 def test_sieve_evicts_the_oldest_that_was_not_read() -> None:
@@ -74,7 +76,7 @@ def test_lru_evicts_what_was_used_least_recently() -> None:
     store(cache, 4)
     assert held(cache) == [0, 3, 4]
     # The order of storing is another.
-    assert [key for key, _ in cache.newest(0, 9)] == [KEYS[4], KEYS[0], KEYS[3]]
+    assert newest(cache, 0, 9) == [KEYS[4], KEYS[0], KEYS[3]]
 
 
 @pytest.mark.parametrize("policy", ["sieve", "lru"])
@@ -196,3 +198,65 @@ def test_a_scan_that_ends_does_not_take_the_hand_away() -> None:
     scan.close()  # type: ignore[attr-defined]
     store(cache, 5, 6, 7)
     assert held(cache) == [4, 5, 6, 7]
+
+
+def test_reclaiming_that_is_left_in_the_middle_goes_on_later() -> None:
+    cache = cache_of(50, "sieve")
+    store(cache, *range(50))
+    done(cache.flush())
+    for steps in (3, 30):
+        assert len(list(islice(cache.reclaim(), steps))) == steps
+    for _ in cache.reclaim():
+        pass
+    assert (cache.backlog, len(cache), cache.memory) == (0, 0, 0)
+
+
+def test_nothing_is_evicted_for_what_is_invalidated_meanwhile() -> None:
+    cache = cache_of(100, "sieve")
+    store(cache, *range(20))
+    for number in range(1000, 1060):
+        cache.put(b"%d" % number, b"x" * 99, [b"old"])
+    cache.limits = replace(cache.limits, max_memory=cache.memory // 2)
+    work = cache.reclaim()
+    next(work)
+    evicted = cache.counters().evictions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "_AT_ONCE", 1)
+        done(cache.invalidate_tag(b"old"))
+    for _ in work:
+        pass
+    for _ in cache.reclaim():
+        pass
+    assert cache.counters().evictions == evicted == 1
+    assert len(held(cache)) == 19
+
+
+def test_nothing_is_left_of_memory_after_a_flush() -> None:
+    cache = MemoryCache()
+    for round in range(3):
+        for number in range(100):
+            cache.put(b"%d" % number, b"x" * (number + round), [b"t%d" % (number % 7)])
+        done(cache.flush())
+        for _ in cache.reclaim():
+            pass
+        assert cache.memory == 0
+
+
+def test_long_names_of_tags_count() -> None:
+    cache = MemoryCache(Limits(max_memory=50_000), policy="noeviction")
+    with pytest.raises(OutOfMemory):
+        for number in range(100):
+            cache.put(b"%d" % number, b"", [b"%d" % number + b"t" * 1000 for _ in range(5)])
+            for tag in range(5):
+                cache.put(b"%d" % number, b"", [b"%d.%d" % (number, tag) + b"t" * 1000])
+    assert cache.memory <= 50_000
+
+
+def test_new_tags_need_room_too() -> None:
+    cache = MemoryCache(Limits(max_memory=100_000), policy="noeviction")
+    for number in range(100):
+        cache.put(b"%d" % number, b"")
+    with pytest.raises(OutOfMemory):
+        for number in range(100):
+            cache.put(b"%d" % number, b"", [b"%d of %d" % (tag, number) for tag in range(20)])
+    assert cache.memory <= 100_000

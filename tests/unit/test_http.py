@@ -922,3 +922,9 @@ def test_the_page_needs_nothing_from_elsewhere(door: Door) -> None:
     for elsewhere in ("http:", "https:", "src=", "@import", "url("):
         assert elsewhere not in page
     assert "/invalidate/tags" in page
+
+
+def test_the_largest_ttl_can_be_listed(door: Door) -> None:
+    door.cache.put(b"k", b"v", [b"t"], 2**64 - 1)
+    assert door.call("GET", "/keys")[1]["keys"][0]["ttl"] == 2**64 - 1
+    assert door.call("GET", "/keys/k")[0] == door.call("POST", "/search", {})[0] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import secrets
 from dataclasses import replace
@@ -161,6 +162,8 @@ def test_a_snapshot_file_that_can_not_be_made_is_told(tmp_path: Path) -> None:
         return faults(persistence={"snapshot_file": str(path)})
 
     assert told(tmp_path) == [f"persistence.snapshot_file: {tmp_path} is a directory"]
+    os.mkfifo(tmp_path / "pipe")
+    assert told(tmp_path / "pipe")[0].endswith("pipe is not a file")
     assert "there is no directory" in told(tmp_path / "nope" / "snapshot")[0]
     assert check(persistence={"snapshot_file": str(tmp_path / "snapshot")}) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,8 @@ from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
 from tagcache.engine.snapshot import Header, Saved
 from tagcache.errors import BrokenSnapshot, KeyTooLong, TooManyTags
+from tagcache.server.persistence import Persistence
+from tests.helpers import newest, settings_with
 
 SAVED = st.builds(
     Saved,
@@ -33,7 +36,7 @@ ENTRIES = [
 
 def written(entries: list[Saved]) -> bytes:
     file = io.BytesIO()
-    snapshot.write(file, Header(len(entries), 1234.5), entries)
+    assert snapshot.write(file, Header(len(entries) + 7, 1234.5), entries) == len(entries)
     return file.getvalue()
 
 
@@ -41,7 +44,7 @@ def read(data: bytes) -> list[Saved]:
     file = io.BytesIO(data)
     header = snapshot.read_header(file)
     assert header.taken == 1234.5
-    return list(snapshot.read_entries(file, header))
+    return list(snapshot.read_entries(file))
 
 
 @given(st.lists(SAVED, max_size=20), st.integers(1, 100))
@@ -108,7 +111,7 @@ def test_an_entry_keeps_everything_and_the_time_that_passed_counts() -> None:
         Limits(default_ttl_ms=50), monotonic=clock.seconds, wall=lambda: clock.seconds() + 100
     )
     assert [after.restore(entry, 3.0) for entry in saved] == [True, True, False]
-    assert [key for key, _ in after.newest(0, 9)] == [b"ten", b"old"]
+    assert newest(after, 0, 9) == [b"ten", b"old"]
     assert after.keys_by_tag(b"b") == [b"old", b"ten"]
     old, ten = after.peek(b"old"), after.peek(b"ten")
     assert old is not None
@@ -132,3 +135,74 @@ def test_what_is_beyond_the_limits_is_refused() -> None:
         cache.restore(Saved(b"long", b"", (), 0.0, NEVER), 0.0)
     with pytest.raises(TooManyTags):
         cache.restore(Saved(b"k", b"", (b"a", b"b"), 0.0, NEVER), 0.0)
+
+
+def test_blocks_stay_small_whatever_the_tags() -> None:
+    entries = [
+        Saved(
+            b"%d" % number, b"", tuple(b"%d %d" % (number, tag) * 100 for tag in range(100)), 0, 1
+        )
+        for number in range(50)
+    ]
+    data = written(entries)
+    assert read(data) == entries
+    at = len(snapshot.MAGIC) + 20 + 4
+    largest = 0
+    while length := int.from_bytes(data[at : at + 4], "little"):
+        largest = max(largest, length)
+        at += 8 + length
+    assert largest < 400_000
+
+
+def test_a_damaged_length_asks_for_no_memory() -> None:
+    data = bytearray(written(ENTRIES))
+    at = len(snapshot.MAGIC) + 20 + 4
+    data[at : at + 4] = b"\xff\xff\xff\xff"
+
+    class Careful(io.BytesIO):
+        def read(self, count: int | None = -1, /) -> bytes:
+            assert count is not None
+            assert 0 <= count <= 16 * 2**20
+            return super().read(count)
+
+    file = Careful(bytes(data))
+    snapshot.read_header(file)
+    with pytest.raises(BrokenSnapshot, match="end is missing"):
+        list(snapshot.read_entries(file))
+
+
+def test_what_expires_while_it_is_written_does_no_harm(tmp_path: Path) -> None:
+    clock = Clock()
+
+    def ticking() -> float:
+        clock.advance(0.5)
+        return clock.seconds()
+
+    cache = MemoryCache(monotonic=ticking, wall=clock.seconds)
+    for number in range(100):
+        cache.put(b"%d" % number, b"v", [], 60_000 + number)
+    path = tmp_path / "snapshot"
+    settings = settings_with(persistence={"snapshot_file": str(path)})
+    persistence = Persistence(cache, settings, clock, clock.seconds)
+    persistence._save_here()
+    assert persistence.describe()["snapshot_error"] is None
+    again = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+    loaded = Persistence(again, settings, clock, clock.seconds)
+    loaded.load()
+    assert loaded.describe()["snapshot_entries"] == len(list(again.saved())) > 0
+
+
+def test_a_link_stays_one_and_unfinished_files_go(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / "snapshot", tmp_path / "there" / "real"
+    link.symlink_to(target)
+    clock = Clock()
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+    cache.put(b"k", b"v")
+    settings = settings_with(persistence={"snapshot_file": str(link)})
+    Persistence(cache, settings, clock, clock.seconds)._save_here()
+    assert link.is_symlink()
+    assert target.is_file()
+    (tmp_path / "there" / "real.new-12345").write_bytes(b"half")
+    Persistence(cache, settings, clock, clock.seconds).load()
+    assert [each.name for each in (tmp_path / "there").iterdir()] == ["real"]

@@ -21,7 +21,16 @@ from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
 from tagcache.server.http import jsontext
 from tagcache.server.http.application import is_loopback
-from tagcache.server.http.fields import ANYTHING, SIGNED, TEXT, TEXTS, UNSIGNED, Field, one_of
+from tagcache.server.http.fields import (
+    ANYTHING,
+    SIGNED,
+    TEXT,
+    TEXTS,
+    UINT64_MAX,
+    UNSIGNED,
+    Field,
+    one_of,
+)
 from tagcache.server.http.messages import Call, Response, failure, json_response, too_many_failures
 from tagcache.server.http.openapi import describe, page
 from tagcache.server.http.routes import Access, Route, Routes
@@ -237,9 +246,6 @@ class Api:
     def _newest(
         self, offset: int, limit: int, row: Callable[[bytes, Entry], dict[str, Any]]
     ) -> Answer:
-        if offset <= MOST_LISTED:
-            return self._rows(self._cache.newest(offset, limit), row)
-        # Too far to go in one turn.
         scan = self._cache.scan(b"")
         return self._collect(scan, offset, limit, lambda found: self._rows(found, row))
 
@@ -272,11 +278,11 @@ class Api:
         offset: int,
         limit: int,
         conclude: Callable[[list[tuple[bytes, Entry]]], Answer],
-    ) -> Deferred[Response]:
+    ) -> Answer:
         """Answer with a page of what a scan finds, looking no further than its end."""
         found: list[tuple[bytes, Entry]] = []
 
-        def look() -> Iterator[None]:
+        def look() -> Generator[None, None, None]:
             left = offset
             for item in scan:
                 if len(found) >= limit:
@@ -288,7 +294,10 @@ class Api:
                         found.append(item)
                 yield
 
-        return self._slices.run(look()).addCallback(lambda _: conclude(found))
+        looked = self._slices.finish(look())
+        if isinstance(looked, Deferred):
+            return looked.addCallback(lambda _: conclude(found))
+        return conclude(found)
 
     def _search_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
         return {
@@ -473,7 +482,7 @@ class Api:
     def _remaining(self, entry: Entry) -> int | None:
         if entry.expires == NEVER:
             return None
-        return max(int((entry.expires - self._monotonic()) * 1000), 0)
+        return min(max(int((entry.expires - self._monotonic()) * 1000), 0), UINT64_MAX)
 
     def _rows(
         self,
