@@ -14,7 +14,7 @@ _MOST_KEYS = 16384
 _KEYS_OF_ONE = 256
 # One hit in so many is looked at, on average; the distance is random, so that no pattern of
 # requests hides from it.
-SAMPLE = 16
+SAMPLE = 128
 
 
 @dataclass(slots=True)
@@ -42,11 +42,10 @@ class TagActivity:
 class Activity:
     """The activity of the tags that have most of it.
 
-    ``next_sample`` is the number of the hit that is to be looked at next. When there are too
-    many tags, the half with the least activity is forgotten.
+    When there are too many tags, the half with the least activity is forgotten.
     """
 
-    __slots__ = ("_random", "_removed", "_sampled", "_tags", "next_sample")
+    __slots__ = ("_random", "_removed", "_sampled", "_tags")
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -54,7 +53,6 @@ class Activity:
         # Keys that were invalidated: by which tag, and for how many each of them stands.
         self._removed: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
         self._sampled = 0
-        self.next_sample = 1
 
     def __len__(self) -> int:
         return len(self._tags)
@@ -63,13 +61,13 @@ class Activity:
         """Return what is known of a tag."""
         return self._tags.get(tag) or TagActivity()
 
-    def sample(self, hits: int, tags: Iterable[bytes]) -> None:
-        """Look at hit number ``hits``, which is or is beyond ``next_sample``."""
+    def sample(self, hits: int, tags: Iterable[bytes]) -> int:
+        """Look at hit number ``hits``; returns the number of the one to look at next."""
         stands_for = hits - self._sampled
         self._sampled = hits
-        self.next_sample = hits + self._random.randrange(1, 2 * SAMPLE)
         for tag in tags:
             self._noticed(tag).hits += stands_for
+        return hits + self._random.randrange(1, 2 * SAMPLE)
 
     def invalidated(self, tag: bytes, keys: Iterable[bytes], count: int, now: float) -> None:
         """Note that ``count`` entries with such keys were removed by their tag."""

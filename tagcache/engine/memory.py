@@ -95,6 +95,7 @@ class MemoryCache:
         self._dead: list[dict[bytes, Entry] | ManyEntries] = []
         self._dead_left = 0
         self._hits = 0
+        self._next_sample = 1
         self._misses = 0
         self._puts = 0
         self._invalidations = 0
@@ -160,8 +161,8 @@ class MemoryCache:
                 if self._lru is not None:
                     self._lru.touch(entry)
                 self._hits += 1
-                if self._hits >= self._activity.next_sample:
-                    self._activity.sample(self._hits, entry.tags)
+                if self._hits >= self._next_sample:
+                    self._next_sample = self._activity.sample(self._hits, entry.tags)
                 return entry.value
             self._remove_gone(entry)
         self._misses += 1
@@ -174,17 +175,18 @@ class MemoryCache:
         shards = self._shards
         dead = self._dead
         values: list[bytes | None] = []
-        tags: tuple[bytes, ...] = ()
+        hit: Entry | None = None
+        lru = self._lru
         misses = 0
         for key in keys:
             entry = shards[hash(key) & _SHARD].get(key)
             if entry is not None:
                 if entry.stored + entry.ttl > now and not (dead and self._is_dead(entry)):
                     entry.visited = True
-                    if self._lru is not None:
-                        self._lru.touch(entry)
+                    if lru is not None:
+                        lru.touch(entry)
                     values.append(entry.value)
-                    tags = entry.tags
+                    hit = entry
                     continue
                 self._remove_gone(entry)
             misses += 1
@@ -192,8 +194,8 @@ class MemoryCache:
             self._activity.missed(key)
         self._hits += len(keys) - misses
         self._misses += misses
-        if self._hits >= self._activity.next_sample and misses < len(keys):
-            self._activity.sample(self._hits, tags)
+        if self._hits >= self._next_sample and hit is not None:
+            self._next_sample = self._activity.sample(self._hits, hit.tags)
         return values
 
     def peek(self, key: bytes) -> Entry | None:
