@@ -720,20 +720,29 @@ class MemoryCache:
         It is looked for among ``entries`` and under ``tags``. Nothing that expired or was
         invalidated before is in it then, nor anywhere else.
         """
+        yield from self._clean()
         self._selections.append(selection)
         try:
             yield from selection.look_at(entries)
             for tag in tags:
                 yield
                 yield from selection.look_at(self._tags.some_entries(tag))
-            yield from self.sweep()
-            while self._dead:
-                yield from self._bury()
-                yield from self.sweep()
+            selection.looking = False
+            yield from selection.look_again(self._find)
+            yield from self._clean()
+            # From here to the end in one go: there is not much left.
             self._settle()
-            selection.look_again(self._find)
+            for _ in selection.look_again(self._find):
+                pass
         finally:
             self._selections.remove(selection)
+
+    def _clean(self) -> Iterator[None]:
+        """Remove what has expired, and what was invalidated before."""
+        yield from self.sweep()
+        while self._dead:
+            yield from self._bury()
+            yield from self.sweep()
 
     def _condemn(self, meant: list[dict[bytes, Entry] | ManyEntries], count: int) -> int:
         """Let these ``count`` entries exist no more, at once; an entry may be in several."""
@@ -792,8 +801,8 @@ class MemoryCache:
         _unlink(entry)
         self._items -= 1
         self._bytes -= len(key) + len(entry.value)
-        if self._selections:
-            self._touch(key)
+        for selection in self._selections:
+            selection.removed(key)
 
     @staticmethod
     def _check_range(number: int) -> None:

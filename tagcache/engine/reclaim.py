@@ -18,13 +18,22 @@ class Selection:
     entries stored or removed since the beginning, to be looked at again at the end.
     """
 
-    __slots__ = ("_flushed", "found", "touched", "wanted")
+    __slots__ = ("_flushed", "found", "looking", "touched", "wanted")
 
     def __init__(self, wanted: Callable[[list[Entry]], list[Entry]]) -> None:
         self.wanted = wanted
         self.found = ManyEntries()
         self.touched: set[bytes] = set()
         self._flushed = False
+        # Until everything was looked at, what is removed may still be about to be found.
+        self.looking = True
+
+    def removed(self, key: bytes) -> None:
+        """Note that an entry was removed."""
+        if self.looking:
+            self.touched.add(key)
+        else:
+            self.found.discard(key)
 
     def look_at(self, some: Iterable[list[Entry]]) -> Iterator[None]:
         """Take those entries that are meant, yielding after each list of them."""
@@ -40,15 +49,16 @@ class Selection:
         self.found = ManyEntries()
         self.touched.clear()
 
-    def look_again(self, lookup: Callable[[bytes], Entry | None]) -> None:
-        """Take account of what was touched; ``lookup`` finds an entry by its key."""
-        for key in self.touched:
+    def look_again(self, lookup: Callable[[bytes], Entry | None]) -> Iterator[None]:
+        """Take account of what was touched, yielding after each; ``lookup`` finds an entry."""
+        while self.touched:
+            key = self.touched.pop()
             entry = lookup(key)
             if entry is not None and self.wanted([entry]):
                 self.found.add(key, entry)
             else:
                 self.found.discard(key)
-        self.touched.clear()
+            yield
 
 
 class Garbage:
