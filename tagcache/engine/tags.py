@@ -99,33 +99,32 @@ class TagIndex:
             shard = shards[hash(tag) & _MASK]
             carriers = shard.get(tag)
             if carriers is entry:
-                del shard[tag]
-                self.count_all -= 1
-                self.name_bytes -= len(tag)
+                self._drop(shard, tag)
             elif type(carriers) is dict:
                 if carriers.get(key) is entry:
                     del carriers[key]
                     if not carriers:
-                        del shard[tag]
-                        self.count_all -= 1
-                        self.name_bytes -= len(tag)
+                        self._drop(shard, tag)
             elif isinstance(carriers, ManyEntries) and carriers.get(key) is entry:
                 carriers.discard(key)
                 # Whether nothing is left is asked only where it can be so.
                 if not carriers.parts[0] and not any(carriers.parts):
-                    del shard[tag]
-                    self.count_all -= 1
-                    self.name_bytes -= len(tag)
+                    self._drop(shard, tag)
         self.references -= len(entry.tags)
 
     def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
         """Forget ``tag`` and return its entries by key."""
-        carriers = self._shards[hash(tag) & _MASK].pop(tag, None)
+        shard = self._shards[hash(tag) & _MASK]
+        carriers = shard.get(tag)
         if carriers is None:
             return {}
+        self._drop(shard, tag)
+        return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
+
+    def _drop(self, shard: dict[bytes, Carriers], tag: bytes) -> None:
+        del shard[tag]
         self.count_all -= 1
         self.name_bytes -= len(tag)
-        return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
 
     def name(self, tag: bytes) -> bytes:
         """Return ``tag`` as the one object that entries with it have already, if there is one."""
@@ -133,7 +132,9 @@ class TagIndex:
         if carriers is None:
             return tag
         if not isinstance(carriers, Entry):
-            carriers = next(chain.from_iterable(part.values() for part in parts(carriers)))
+            # The newest: where the oldest were, a dictionary has holes to step over.
+            values = (reversed(part.values()) for part in parts(carriers))
+            carriers = next(chain.from_iterable(values))
         return next((each for each in carriers.tags if each == tag), tag)
 
     def count(self, tag: bytes) -> int:

@@ -34,7 +34,6 @@ class Collector(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._before = gc.get_threshold()
         # A first collection takes a while: not before the reactor knows what signals mean.
         self._begin = self._reactor.callLater(0, self._freeze)
         self._loop.start(CHECK_SECONDS, now=False)

@@ -84,11 +84,7 @@ class Commands:
         return wire.NOT_FOUND if value is None else wire.value(value)
 
     def put(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        if len(fields) < 5:
-            fields = [*fields, b"", b"", b"", b""][:5]
-        _, key, ttl, tags, value = fields
-        if not key:
-            raise InvalidArgument("missing_key")
+        key, ttl, tags, value = _entry(fields)
         terms = self._terms.get((ttl, tags))
         if terms is None:
             terms = self._read_terms(ttl, tags)
@@ -105,7 +101,9 @@ class Commands:
         return terms
 
     def add(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        return wire.ADDED if self._cache.add(*_entry(fields)) else wire.EXISTS
+        key, ttl, tags, value = _entry(fields)
+        added = self._cache.add(key, value, wire.parse_tags(tags), wire.parse_ttl(ttl))
+        return wire.ADDED if added else wire.EXISTS
 
     def incr(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         return wire.integer(self._cache.increment(*_step(fields)))
@@ -134,10 +132,7 @@ class Commands:
         return self._counted(b"INV_KEYS", self._cache.invalidate_keys(keys))
 
     def _counted(self, verb: bytes, work: Generator[None, None, int]) -> Reply:
-        count = self._slices.finish(work)
-        if isinstance(count, Deferred):
-            return count.addCallback(lambda number: wire.count(verb, number))
-        return wire.count(verb, count)
+        return self._slices.finish(work, lambda number: wire.count(verb, number))
 
     def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         reply, left_out = wire.keys(self._cache.keys_by_tag(_tag(fields)))
@@ -226,14 +221,14 @@ def _both_cases(verbs: Mapping[bytes, Command]) -> dict[bytes, Command]:
     return {**verbs, **{verb.lower(): command for verb, command in verbs.items()}}
 
 
-def _entry(fields: list[bytes]) -> tuple[bytes, bytes, list[bytes], int | None]:
-    """Read ``verb key ttl tags value``; returns what ``put`` takes."""
+def _entry(fields: list[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
+    """Read ``verb key ttl tags value``; returns the last four, missing ones empty."""
     if len(fields) < 5:
         fields = [*fields, b"", b"", b"", b""][:5]
     _, key, ttl, tags, value = fields
     if not key:
         raise InvalidArgument("missing_key")
-    return key, value, wire.parse_tags(tags), wire.parse_ttl(ttl)
+    return key, ttl, tags, value
 
 
 def _step(fields: list[bytes]) -> tuple[bytes, int, list[bytes], int | None]:

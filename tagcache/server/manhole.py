@@ -263,13 +263,12 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
             names = ("tag", "keys", "hits", "misses after", "invalidated", "last")
             return table(names, rows, "no tags")
 
-        found = slices.finish(service.cache.top_tags(count))
-        return found.addCallback(show) if isinstance(found, Deferred) else show(found)
+        return slices.finish(service.cache.top_tags(count), show)
 
     def invalidate(tag: str | bytes) -> int | Deferred[int]:
         """remove every entry that carries TAG; says how many"""
         name = tag.encode() if isinstance(tag, str) else tag
-        return slices.finish(service.cache.invalidate_tag(name))
+        return slices.finish(service.cache.invalidate_tag(name), int)
 
     def kill(id: int) -> Report:
         """close connection ID"""

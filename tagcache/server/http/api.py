@@ -197,10 +197,7 @@ class Api:
     def _counted(
         self, work: Generator[None, None, int], describe: Callable[[int], dict[str, Any]]
     ) -> Answer:
-        count = self._slices.finish(work)
-        if isinstance(count, Deferred):
-            return count.addCallback(lambda number: json_response(describe(number)))
-        return json_response(describe(count))
+        return self._slices.finish(work, lambda count: json_response(describe(count)))
 
     def key(self, call: Call) -> Answer:
         key = call.key.encode()
@@ -294,10 +291,7 @@ class Api:
                         found.append(item)
                 yield
 
-        looked = self._slices.finish(look())
-        if isinstance(looked, Deferred):
-            return looked.addCallback(lambda _: conclude(found))
-        return conclude(found)
+        return self._slices.finish(look(), lambda _: conclude(found))
 
     def _search_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
         return {

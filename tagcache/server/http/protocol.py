@@ -251,7 +251,11 @@ class HttpProtocol(ServedProtocol):
                 if match is not None:
                     self._answer_repeated(match[1], match[2])
                     return True
-        elif self._before_length and data.startswith(self._before_length):
+        elif (
+            self._before_length
+            and self._request is not None
+            and data.startswith(self._before_length)
+        ):
             start = len(self._before_length)
             end = data.find(b"\r", start)
             length = data[start:end]
@@ -262,14 +266,11 @@ class HttpProtocol(ServedProtocol):
                 and len(length) < 10
                 and int(length) == len(data) - body_start <= self._application.max_body_bytes
             ):
-                self._answer_repeated_with(length, data[body_start:])
+                self._answer_repeated_with(self._request, length, data[body_start:])
                 return True
         return False
 
-    def _answer_repeated_with(self, length: bytes, body: bytes) -> None:
-        last = self._request
-        if last is None:
-            return
+    def _answer_repeated_with(self, last: Request, length: bytes, body: bytes) -> None:
         last.headers[b"content-length"] = length
         peer = self.connection.host
         request = Request(last.method, last.path, last.query, last.headers, peer, body, True)
