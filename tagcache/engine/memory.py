@@ -289,7 +289,7 @@ class MemoryCache:
                 if largest not in entry.tags and not meant.isdisjoint(entry.tags)
             ]
         )
-        yield from self._select(rest, meant)
+        yield from self._select(rest, rest.look_at(self._some_entries(meant)))
         for tag in tags[:_NOTED_TAGS]:
             self._note_invalidation(
                 tag, (entry.key for entry in self._tags.entries(tag)), self._tags.count(tag)
@@ -306,10 +306,12 @@ class MemoryCache:
         selection = Selection(
             lambda entries: [entry for entry in entries if meant.issubset(entry.tags)]
         )
+        if len(meant) == 1:
+            return (yield from self.invalidate_any(meant))
         if index.count(smallest) <= _AT_ONCE:
             keys = [entry.key for entry in selection.wanted(list(index.entries(smallest)))]
             return self._invalidate(keys, dict.fromkeys(meant, keys))
-        yield from self._select(selection, [smallest])
+        yield from self._select(selection, self._look_for_all(selection, meant))
         for tag in islice(meant, _NOTED_TAGS):
             self._note_invalidation(
                 tag, chain.from_iterable(selection.found.parts), len(selection.found)
@@ -321,7 +323,7 @@ class MemoryCache:
             return self._invalidate(keys)
         meant = set(keys)
         selection = Selection(lambda entries: [entry for entry in entries if entry.key in meant])
-        yield from self._select(selection, (), self._find_some(keys))
+        yield from self._select(selection, selection.look_at(self._find_some(keys)))
         return self._condemn([selection.found], len(selection.found))
 
     def flush(self) -> Generator[None, None, int]:
@@ -506,6 +508,12 @@ class MemoryCache:
     def _find(self, key: bytes) -> Entry | None:
         """Return what is stored there, be it alive or not."""
         return self._shards[hash(key) & _SHARD].get(key)
+
+    def _some_entries(self, tags: Iterable[bytes]) -> Iterator[list[Entry]]:
+        """Yield what carries these tags, some at a time, and nothing for some that none carries."""
+        for tag in tags:
+            yield []
+            yield from self._tags.some_entries(tag)
 
     def _find_some(self, keys: Iterable[bytes]) -> Iterator[list[Entry]]:
         """Yield what is stored there, some at a time, and nothing for some that are not."""
@@ -699,24 +707,16 @@ class MemoryCache:
         for selection in self._selections:
             selection.touched.add(key)
 
-    def _select(
-        self,
-        selection: Selection,
-        tags: Iterable[bytes],
-        entries: Iterable[list[Entry]] = (),
-    ) -> Iterator[None]:
+    def _select(self, selection: Selection, look: Iterator[None]) -> Iterator[None]:
         """Find what an invalidation means: at the end, but not before, exactly that.
 
-        It is looked for among ``entries`` and under ``tags``. Nothing that expired or was
-        invalidated before is in it then, nor anywhere else.
+        ``look``, which is begun only after that of the past is gone, finds it. Nothing that
+        expired or was invalidated before is in it then, nor anywhere else.
         """
         yield from self._clean()
         self._selections.append(selection)
         try:
-            yield from selection.look_at(entries)
-            for tag in tags:
-                yield
-                yield from selection.look_at(self._tags.some_entries(tag))
+            yield from look
             selection.looking = False
             yield from selection.look_again(self._find)
             yield from self._clean()
@@ -726,6 +726,14 @@ class MemoryCache:
                 pass
         finally:
             self._selections.remove(selection)
+
+    def _look_for_all(self, selection: Selection, tags: Collection[bytes]) -> Iterator[None]:
+        many = self._tags.many_entries(tags)
+        if many is None:
+            smallest = min(tags, key=self._tags.count)
+            yield from selection.look_at(self._tags.some_entries(smallest))
+        else:
+            yield from selection.look_at_common(many)
 
     def _clean(self) -> Iterator[None]:
         """Remove what has expired, and what was invalidated before."""

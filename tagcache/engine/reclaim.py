@@ -10,6 +10,9 @@ from tagcache.engine.eviction import UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
 
+# So many keys are looked at in one go.
+_SOME = 2048
+
 
 class Selection:
     """The entries that an invalidation under way means; what changes meanwhile is noted.
@@ -42,6 +45,27 @@ class Selection:
                 return
             self.found.add_all(self.wanted(entries))
             yield
+
+    def look_at_common(self, carriers: list[ManyEntries]) -> Iterator[None]:
+        """Take the entries that are in all ``carriers``, yielding after some; all are meant.
+
+        The first should be the smallest. This reads their keys alone: where memory is slow, that
+        is twice as fast as asking each entry for its tags.
+        """
+        smallest, *others = carriers
+        for number, part in enumerate(smallest.parts):
+            keys = list(part)
+            common: list[bytes] = []
+            for start in range(0, len(keys), _SOME):
+                some: Iterable[bytes] = keys[start : start + _SOME]
+                for other in others:
+                    some = filter(other.parts[number].__contains__, some)
+                common += some
+                yield
+            if self._flushed:
+                return
+            # What came or went since the keys were listed was touched.
+            self.found.parts[number] = _only(common, part)
 
     def flushed(self) -> None:
         """Note that all entries are gone."""
@@ -120,6 +144,18 @@ class Garbage:
                 memory -= each
                 yield
         self.memory -= memory
+
+
+def _only(keys: list[bytes], entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
+    """Return those of ``entries`` that have one of ``keys``, and maybe some that came since."""
+    if len(keys) < len(entries) // 2:
+        return {key: entry for key in keys if (entry := entries.get(key)) is not None}
+    # A whole dictionary is copied much faster than one is filled.
+    rest = entries.copy()
+    if len(keys) < len(entries):
+        for key in entries.keys() - set(keys):
+            del rest[key]
+    return rest
 
 
 def clear(carriers: Iterable[dict[bytes, Entry] | ManyEntries]) -> Iterator[None]:

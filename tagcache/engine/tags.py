@@ -141,6 +141,12 @@ class TagIndex:
         """Return the number of entries that carry ``tag``."""
         return _count(self._shards[hash(tag) & _MASK].get(tag))
 
+    def many_entries(self, tags: Iterable[bytes]) -> list[ManyEntries] | None:
+        """Return the entries of these tags, the fewest first; None unless each has very many."""
+        found = [self._shards[hash(tag) & _MASK].get(tag) for tag in tags]
+        many = [carriers for carriers in found if isinstance(carriers, ManyEntries)]
+        return sorted(many, key=len) if len(many) == len(found) else None
+
     def some_entries(self, tag: bytes) -> Iterator[list[Entry]]:
         """Yield the entries that carry ``tag``, some at a time; they may come and go meanwhile."""
         carriers = self._shards[hash(tag) & _MASK].get(tag)

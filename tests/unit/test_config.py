@@ -38,7 +38,7 @@ def test_the_references_defaults() -> None:
     assert settings.server.http_port == "8080"
     assert settings.server.tcp_port == "1984"
     assert settings.server.num_shards == 16
-    assert settings.server.cleanup_interval_seconds == 60
+    assert settings.server.cleanup_interval_seconds == 1
     assert settings.authentication.username == "admin"
     assert settings.authentication.password == "password"
     assert settings.authentication.token_lifetime_seconds == 3600

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.task import Clock
 
-from tagcache.engine import memory, tags
+from tagcache.engine import memory, reclaim, tags
 from tagcache.engine.entry import NEVER, Entry
 from tagcache.engine.expiry import TICKS_PER_SECOND
 from tagcache.engine.limits import Limits
@@ -376,6 +376,7 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the ways for large sets taken for one entry or two as well."""
     monkeypatch.setattr(memory, "_AT_ONCE", 1)
     monkeypatch.setattr(tags, "_SPLIT_AT", 2)
+    monkeypatch.setattr(reclaim, "_SOME", 1)
 
 
 CacheMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
