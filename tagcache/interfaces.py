@@ -73,6 +73,12 @@ class ICache(Interface):
     def decrement(key: bytes, by: int, tags: Collection[bytes], ttl_ms: int | None) -> int:
         """Subtract ``by``; the smallest 64-bit integer always overflows. See ``increment``."""
 
+    def touch(key: bytes, ttl_ms: int | None) -> bool:
+        """Give an entry the time to live that ``put`` would, from now; say whether it was there.
+
+        It counts as stored now, but not as a put.
+        """
+
     def delete(key: bytes) -> bool:
         """Remove one entry; say whether it was there."""
 

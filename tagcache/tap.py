@@ -36,8 +36,8 @@ from tagcache.server.preflight import Preflight
 from tagcache.server.rates import Rates
 from tagcache.server.service import ListenerService, TagCacheService
 from tagcache.server.slices import Slices
-from tagcache.server.sockopts import ListenOptions
 from tagcache.server.sweeper import Sweeper
+from tagcache.sockopts import ListenOptions
 
 log = Logger(namespace="tagcache.start")
 

@@ -262,6 +262,16 @@ class MemoryCache:
         self._check_range(-by)
         return self.increment(key, -by, tags, ttl_ms)
 
+    def touch(self, key: bytes, ttl_ms: int | None = None) -> bool:
+        entry = self.peek(key)
+        if entry is None:
+            return False
+        terms = Terms((), ttl_ms)
+        self._check(terms)
+        self._store(key, entry.value, entry.tags, terms.ttl, self._monotonic())
+        self._puts -= 1
+        return True
+
     def delete(self, key: bytes) -> bool:
         return self._invalidate((key,)) == 1
 

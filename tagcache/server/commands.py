@@ -54,6 +54,7 @@ class Commands:
             b"ADD": self.add,
             b"INCR": self.incr,
             b"DECR": self.decr,
+            b"TOUCH": self.touch,
             b"DEL": self.delete,
             b"INV_TAG": self.inv_tag,
             b"INV_TAGS_ANY": self.inv_tags_any,
@@ -110,6 +111,12 @@ class Commands:
 
     def decr(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         return wire.integer(self._cache.decrement(*_step(fields)))
+
+    def touch(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        _, key, ttl = (*fields, b"", b"")[:3]
+        if not key:
+            raise InvalidArgument("missing_key")
+        return wire.TOUCHED if self._cache.touch(key, wire.parse_ttl(ttl)) else wire.NOT_FOUND
 
     def delete(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         if len(fields) < 2:

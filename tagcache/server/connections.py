@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IAddress
 
-from tagcache.server.sockopts import AppliedOption
+from tagcache.sockopts import AppliedOption
 
 
 class Connection:

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tagcache.server.seldom import Seldom
-from tagcache.server.sockopts import ListenOptions
 from tagcache.server.transports import server_transport
+from tagcache.sockopts import ListenOptions
 
 log = Logger(namespace="tagcache.listener")
 

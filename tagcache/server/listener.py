@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from tagcache.config.settings import Settings
 from tagcache.server.connections import Connection, Connections, address_text
 from tagcache.server.seldom import Seldom
-from tagcache.server.sockopts import AppliedOption, SocketOptions, socket_of
+from tagcache.sockopts import AppliedOption, SocketOptions, socket_of
 
 log = Logger(namespace="tagcache.listener")
 

@@ -27,7 +27,7 @@ from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized
 from tagcache.server.report import Report, table
 from tagcache.server.service import TagCacheService
 from tagcache.server.slices import Slices
-from tagcache.server.sockopts import SocketOptions, socket_of
+from tagcache.sockopts import SocketOptions, socket_of
 
 log = Logger(namespace="tagcache.manhole")
 

@@ -33,7 +33,7 @@ from tagcache.server.logs import LogWriter
 from tagcache.server.persistence import Persistence
 from tagcache.server.preflight import Preflight, raise_descriptor_limit
 from tagcache.server.serving import ServingFactory
-from tagcache.server.sockopts import AppliedOption, ListenOptions, socket_of
+from tagcache.sockopts import AppliedOption, ListenOptions, socket_of
 
 log = Logger(namespace="tagcache.service")
 

@@ -24,7 +24,7 @@ from tagcache.config.settings import Settings
 from tagcache.server.connections import Connection
 from tagcache.server.listener import Listener, Refusal
 from tagcache.server.replies import ReplyBuffer
-from tagcache.server.sockopts import socket_of
+from tagcache.sockopts import socket_of
 
 # How long a connection that we close is still read from, so that what the client is sending
 # does not reset it before the last replies have arrived.

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 
 from tagcache.server import endpoints
 from tagcache.server.endpoints import Target, description, listen, targets
-from tagcache.server.sockopts import ListenOptions, socket_of
+from tagcache.sockopts import ListenOptions, socket_of
 from tests.integration.tls import tls_endpoint
 
 

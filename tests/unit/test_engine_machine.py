@@ -171,6 +171,19 @@ class CacheMachine(RuleBasedStateMachine):
             self.hits += 1
             assert self.cache.get(key) == entry.value
 
+    @rule(key=KEYS, ttl_ms=TTLS)
+    def touch(self, key: bytes, ttl_ms: int | None) -> None:
+        old = self.live().get(key)
+        try:
+            assert self.cache.touch(key, ttl_ms) == (old is not None)
+        except OutOfMemory as error:
+            assert old is not None
+            self.refused(error, key, old.value, list(old.tags))
+            return
+        if old is not None:
+            self.store(key, old.value, list(old.tags), ttl_ms or self.default_ttl_ms)
+            self.puts -= 1
+
     @rule(key=KEYS)
     def delete(self, key: bytes) -> None:
         assert self.cache.delete(key) == bool(self.remove({key} & set(self.live())))

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tagcache.server import sockopts
-from tagcache.server.sockopts import AppliedOption, ListenOptions, SocketOptions, socket_of
+from tagcache import sockopts
+from tagcache.sockopts import AppliedOption, ListenOptions, SocketOptions, socket_of
 from tests.helpers import settings_with
 
 

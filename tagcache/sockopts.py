@@ -10,9 +10,10 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tagcache.config.settings import PerformanceSettings
+if TYPE_CHECKING:
+    from tagcache.config.settings import PerformanceSettings
 
 
 @dataclass(frozen=True, slots=True)
