@@ -1,5 +1,21 @@
-"""TagCache: a tag-aware cache server on Twisted."""
+"""TagCache: a tag-aware cache server on Twisted, and its clients."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tagcache.client import AsyncClient, Client
+
 __version__ = "0.1.0"
+
+__all__ = ["AsyncClient", "Client", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # The server does not load the clients.
+    if name in ("AsyncClient", "Client"):
+        from tagcache import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

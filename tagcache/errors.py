@@ -117,3 +117,55 @@ class CredentialsFixed(TagCacheError):
 
 class ListenError(TagCacheError):
     """A port could not be listened on: the operator's fault, or another process has it."""
+
+
+class ClientError(TagCacheError):
+    """The root of what the clients raise; never raised itself."""
+
+
+class Unavailable(ClientError):
+    """The cache can not be reached or does not answer: the network's or the operator's fault.
+
+    With ``ignore_exc`` these, and only these, are taken for a miss.
+    """
+
+
+class ConnectionFailed(Unavailable):
+    """No connection could be made, or one broke: the network's fault, or no server is there."""
+
+
+class TimedOut(Unavailable, TimeoutError):
+    """The server did not accept or answer in time; the connection is closed, as its state is
+    unknown. The command may have been carried out."""
+
+
+class PoolExhausted(Unavailable):
+    """All connections of the pool were in use for too long: ``pool_size`` is the client's fault."""
+
+
+class AuthenticationFailed(ClientError):
+    """The server does not take the user and password, or wants some: the configuration's fault."""
+
+
+class Refused(ClientError):
+    """The server said no, and changed nothing: the request's fault, or that of a limit.
+
+    ``code`` (str) is the word of docs/protocol.md, for instance ``value_too_large``.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        super().__init__(f"the server said: {code}")
+
+
+class BadArgument(ClientError, ValueError):
+    """An argument or option can not be used, and nothing was sent: the caller's fault."""
+
+
+class CannotDecode(ClientError):
+    """What is stored is not what this client's ``serde`` writes: the fault of who stored it, or
+    of an option that differs between the two."""
+
+
+class UnexpectedReply(ClientError):
+    """What answered does not speak the protocol: it is another server, or a defect of one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator
+from typing import Any
 
 from zope.interface import Attribute, Interface
 
@@ -148,3 +149,15 @@ class ICache(Interface):
 
     def top_tags(count: int) -> Generator[None, None, list[tuple[bytes, int]]]:
         """Work that returns at most ``count`` tags and their numbers of keys, the largest first."""
+
+
+class ISerde(Interface):
+    """How a client turns objects into bytes and back."""
+
+    name = Attribute("what it is called in options and URLs (str)")
+
+    def dump(value: Any) -> bytes:
+        """Return the object as bytes. Raises TypeError or ValueError if it can not be."""
+
+    def load(data: bytes) -> Any:
+        """Return the object; the reverse of ``dump``. Raises ValueError if these are not its."""

@@ -13,7 +13,14 @@ from typing import Any
 
 from tagcache.engine import int64
 from tagcache.engine.limits import Limits
-from tagcache.errors import InvalidArgument, LineTooLong
+from tagcache.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    InvalidArgument,
+    LineTooLong,
+    Refused,
+    UnexpectedReply,
+)
 
 OK = b"OK\n"
 ADDED = b"ADDED\n"
@@ -226,3 +233,96 @@ def json_object(verb: bytes, content: dict[str, Any]) -> bytes:
 def json_list(verb: bytes, items: Sequence[str]) -> bytes:
     """Return the reply of a verb that answers with a JSON array of what is JSON already."""
     return b"%b\t[%b]\n" % (verb, ",".join(items).encode("ascii"))
+
+
+class Replies:
+    """Collects ``count`` replies, a line each, from the chunks in which they come."""
+
+    __slots__ = ("_chunks", "_count", "_missing")
+
+    def __init__(self, count: int) -> None:
+        self._count = self._missing = count
+        self._chunks: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes] | None:
+        """Take what came; returns the lines, without their ends, when all are there.
+
+        Raises UnexpectedReply if more came than was asked for.
+        """
+        self._missing -= chunk.count(b"\n")
+        if self._missing > 0:
+            self._chunks.append(chunk)
+            return None
+        if self._chunks:
+            self._chunks.append(chunk)
+            chunk = b"".join(self._chunks)
+        if self._missing or chunk[-1] != _LF:
+            raise UnexpectedReply("the server sent more than was asked for")
+        if self._count == 1:
+            return [chunk[:-1]]
+        lines = chunk.split(b"\n")
+        lines.pop()
+        return lines
+
+
+def read_value(reply: bytes) -> bytes | None:
+    """Read the reply to GET: the value, or None if there is none."""
+    if reply.startswith(b"VALUE\t"):
+        return reply[6:]
+    if reply == b"NF":
+        return None
+    raise not_meant(reply)
+
+
+def read_number(reply: bytes, verb: bytes = b"VALUE") -> int:
+    """Read a reply that carries a number: INCR, DECR, or an invalidation by its verb."""
+    name, tab, number = reply.partition(b"\t")
+    if name == verb and tab:
+        return int(number)
+    raise not_meant(reply)
+
+
+def read_keys(reply: bytes) -> list[bytes]:
+    """Read the reply to KEYS."""
+    name, tab, found = reply.partition(b"\t")
+    if name == b"KEYS" and tab:
+        return found.split(b",") if found else []
+    raise not_meant(reply)
+
+
+def read_word(reply: bytes, yes: bytes, no: bytes | None = None) -> bool:
+    """Read a reply that is one of two words; both are given with their LF."""
+    if reply == yes[:-1]:
+        return True
+    if no is not None and reply == no[:-1]:
+        return False
+    raise not_meant(reply)
+
+
+def read_stats(reply: bytes) -> tuple[int, int, int, int]:
+    """Read the reply to STATS: hits, misses, puts, invalidations."""
+    fields = reply.split(b"\t")
+    if fields[0] == b"STATS" and len(fields) == 6:
+        hits, misses, puts, invalidations = map(int, fields[1:5])
+        return hits, misses, puts, invalidations
+    raise not_meant(reply)
+
+
+def read_json(reply: bytes, verb: bytes) -> Any:
+    """Read the reply of a verb that answers with JSON."""
+    name, tab, content = reply.partition(b"\t")
+    if name == verb and tab:
+        return json.loads(content)
+    raise not_meant(reply)
+
+
+def not_meant(reply: bytes) -> AuthenticationFailed | ConnectionFailed | Refused | UnexpectedReply:
+    """Return what to raise for a reply that is not one to the request."""
+    if not reply.startswith(b"ERR "):
+        return UnexpectedReply(f"this is no reply to the request: {reply[:80]!r}")
+    code = reply[4:].decode("ascii", "replace")
+    if code in ("auth_required", "auth_failed"):
+        return AuthenticationFailed(f"the server said: {code}")
+    if code in ("max_connections", "backend_unavailable"):
+        return ConnectionFailed(f"the server said: {code}")
+    return Refused(code)

@@ -1,0 +1,34 @@
+"""Clients: blocking, for asyncio, for Twisted, and over several servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tagcache.client.asynchronous import AsyncClient
+from tagcache.client.blocking import Client, Pipeline
+from tagcache.client.options import Options
+from tagcache.client.requests import Stats
+from tagcache.client.sharded import AsyncShardedClient, ShardedClient
+
+if TYPE_CHECKING:
+    from tagcache.client.deferred import DeferredClient
+
+__all__ = [
+    "AsyncClient",
+    "AsyncShardedClient",
+    "Client",
+    "DeferredClient",
+    "Options",
+    "Pipeline",
+    "ShardedClient",
+    "Stats",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Who does not use Twisted does not load it.
+    if name == "DeferredClient":
+        from tagcache.client.deferred import DeferredClient
+
+        return DeferredClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

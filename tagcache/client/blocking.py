@@ -1,0 +1,232 @@
+"""The client for threads: every method returns its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+from tagcache.client.binding import BlockingCommands, Pending, QueuedCommands
+from tagcache.client.connection import Connection
+from tagcache.client.making import requests_for
+from tagcache.client.options import OptionFields, Options
+from tagcache.client.outcomes import raise_first, read_all, windows
+from tagcache.client.pool import Pool
+from tagcache.client.requests import Batch, Request, Requests, Tag, Ttl
+from tagcache.errors import ConnectionFailed, Unavailable
+
+T = TypeVar("T")
+_ABSENT = object()
+
+
+class BlockingClient(BlockingCommands):
+    """What all blocking clients share, be there one server or several."""
+
+    _requests: Requests
+    _options: Options
+
+    def _run(self, work: Request[T] | Batch[T]) -> T:
+        if isinstance(work, Batch):
+            return work.conclude(raise_first(self._outcomes(work.requests)))
+        try:
+            return self._perform(work)
+        except Unavailable as error:
+            if not self._options.ignore_exc:
+                raise
+            self._ignored(error)
+            return work.absent
+
+    def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
+        """Carry requests out; a result for each, or the exception that took its place."""
+        try:
+            return self._perform_all(requests)
+        except Unavailable as error:
+            if not self._options.ignore_exc:
+                raise
+            self._ignored(error)
+            return [request.absent for request in requests]
+
+    def _ignored(self, error: Unavailable) -> None:
+        if self._options.on_error is not None:
+            self._options.on_error(error)
+
+    def _perform(self, request: Request[T]) -> T:
+        raise NotImplementedError
+
+    def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
+        raise NotImplementedError
+
+    def get_or_set(
+        self,
+        key: str | bytes,
+        producer: Callable[[], T],
+        *,
+        tags: Iterable[Tag] = (),
+        ttl: Ttl | None = None,
+    ) -> T:
+        """Return what is stored, or what ``producer`` returns, which is stored then.
+
+        Several callers may produce at the same time; tagcache.contrib.cached avoids that within
+        one process. What is invalidated while it is produced is stored nevertheless.
+        """
+        found = self.get(key, _ABSENT)
+        if found is _ABSENT:
+            found = producer()
+            self.put(key, found, tags=tags, ttl=ttl)
+        value: T = found
+        return value
+
+    def pipeline(self) -> Pipeline:
+        """Return commands to be sent together; see Pipeline."""
+        return Pipeline(self._requests, self._outcomes)
+
+
+class Client(BlockingClient):
+    """A client of one server, for any number of threads.
+
+    Options come as an Options object, as keywords, or both: ``Client(host="cache", timeout=0.2)``.
+    Nothing is connected before the first command. Raises BadArgument.
+    """
+
+    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
+        self._options = (options or Options()).changed(changes)
+        self._requests = requests_for(self._options)
+        self._pool = Pool(
+            lambda: Connection(self._options), self._options.pool_size, self._options.pool_timeout
+        )
+
+    @classmethod
+    def from_url(cls, url: str, **changes: Unpack[OptionFields]) -> Client:
+        """Read the options from a URL; see Options.from_url."""
+        return cls(Options.from_url(url, **changes))
+
+    @classmethod
+    def from_config(
+        cls, file: str | Path, section: str = "client", **changes: Unpack[OptionFields]
+    ) -> Client:
+        """Read the options from an INI file; see Options.from_config."""
+        return cls(Options.from_config(file, section, **changes))
+
+    @property
+    def options(self) -> Options:
+        """What the client was told."""
+        return self._options
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._options.address}>"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection; commands raise ConnectionFailed from now on."""
+        self._pool.close()
+
+    def socket_options(self) -> dict[str, dict[str, Any]]:
+        """Return for each socket option what is ``asked``, and what is ``effective``.
+
+        That is read from the socket of a connection of the pool. Raises Unavailable.
+        """
+        connection, _ = self._pool.take()
+        try:
+            return {each.name: each.describe() for each in connection.applied_options()}
+        finally:
+            self._pool.give_back(connection)
+
+    def _perform(self, request: Request[T]) -> T:
+        pool = self._pool
+        connection, used = pool.take()
+        try:
+            lines = connection.exchange(request.payload, 1)
+        except BaseException as error:
+            pool.discard(connection)
+            if not (used and request.safe and isinstance(error, ConnectionFailed)):
+                raise
+            # It had gone stale.
+            lines = self._exchange(pool.take_new(), [request])
+        else:
+            pool.give_back(connection)
+        return request.read(lines[0])
+
+    def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
+        if not requests:
+            return []
+        connection, used = self._pool.take()
+        try:
+            lines = self._exchange(connection, requests)
+        except ConnectionFailed:
+            if not (used and all(request.safe for request in requests)):
+                raise
+            lines = self._exchange(self._pool.take_new(), requests)
+        return read_all(requests, lines)
+
+    def _exchange(self, connection: Connection, requests: list[Request[Any]]) -> list[bytes]:
+        """Send the requests over a connection that was taken, and give that back."""
+        lines: list[bytes] = []
+        try:
+            for payload, count in windows(requests):
+                lines += connection.exchange(payload, count)
+        except BaseException:
+            self._pool.discard(connection)
+            raise
+        self._pool.give_back(connection)
+        return lines
+
+
+class Pipeline(QueuedCommands):
+    """Commands that are sent together and answered together, in one or few round trips.
+
+    They are not one transaction: other clients' commands may come in between.
+
+        with client.pipeline() as pipe:
+            name = pipe.get("name")
+            pipe.increment("views")
+        print(name.result())
+    """
+
+    def __init__(
+        self, requests: Requests, perform: Callable[[list[Request[Any]]], list[Any]]
+    ) -> None:
+        self._requests = requests
+        self._perform = perform
+        self._queued: list[tuple[Request[Any], Pending[Any]]] = []
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.execute()
+
+    def _queue(self, request: Request[T]) -> Pending[T]:
+        pending: Pending[T] = Pending()
+        self._queued.append((request, pending))
+        return pending
+
+    def execute(self) -> list[Any]:
+        """Send what was queued and return the results in order.
+
+        Raises the first exception of a command, when all have their result or exception.
+        """
+        queued, self._queued = self._queued, []
+        outcomes = self._perform([request for request, _ in queued])
+        for (_, pending), outcome in zip(queued, outcomes, strict=True):
+            pending.settle(outcome)
+        return raise_first(outcomes)

@@ -1,0 +1,320 @@
+"""The client for Twisted: every method returns a Deferred."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, cast
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tagcache.client.awaiting import (
+    AwaitedConnection,
+    AwaitedPipeline,
+    AwaitedPool,
+    ICarrier,
+    INetwork,
+    IPromise,
+    PooledClient,
+)
+from tagcache.client.binding import QueuedCommands
+from tagcache.client.making import requests_for
+from tagcache.client.options import OptionFields, Options
+from tagcache.client.requests import Tag, Ttl
+from tagcache.errors import ClientError, ConnectionFailed, TimedOut
+from tagcache.sockopts import AppliedOption, SocketOptions, socket_of
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@implementer(IPromise)
+class _Promise:
+    def __init__(self) -> None:
+        self.awaited: Deferred[Any] = Deferred()
+
+    def resolve(self, result: Any) -> None:
+        if not self.awaited.called:
+            self.awaited.callback(result)
+
+    def reject(self, error: Exception) -> None:
+        if not self.awaited.called:
+            self.awaited.errback(error)
+
+
+@implementer(ICarrier)
+class _Carrier(Protocol):
+    def __init__(
+        self, connection: AwaitedConnection, asked: SocketOptions, carriers: set[_Carrier]
+    ) -> None:
+        self._connection = connection
+        self._asked = asked
+        self._carriers = carriers
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        with socket_of(self.transport) as sock:
+            if sock is not None:
+                self._asked.apply(sock)
+        self._carriers.add(self)
+        self._connection.connected(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._connection.received(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._carriers.discard(self)
+        self._connection.lost(reason.getErrorMessage())
+        self.gone.callback(None)
+
+    def write(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        abort = getattr(self.transport, "abortConnection", None)
+        if abort is not None:
+            abort()
+
+    def options(self) -> tuple[AppliedOption, ...]:
+        with socket_of(self.transport) as sock:
+            return () if sock is None else self._asked.read(sock)
+
+
+class _CarrierFactory(Factory):
+    noisy = False
+
+    def __init__(self, build: Callable[[], _Carrier]) -> None:
+        self._build = build
+
+    def buildProtocol(self, address: IAddress | None) -> Protocol:
+        return self._build()
+
+
+@implementer(INetwork)
+class TwistedNetwork:
+    """Waiting for a reactor, which connects to an endpoint."""
+
+    def __init__(self, reactor: Any, endpoint: IStreamClientEndpoint, options: Options) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._options = options
+        self._carriers: set[_Carrier] = set()
+
+    def promise(self) -> IPromise:
+        promise: IPromise = _Promise()
+        return promise
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Callable[[], object]:
+        delayed = self._reactor.callLater(seconds, call)
+
+        def cancel() -> None:
+            if delayed.active():
+                delayed.cancel()
+
+        return cancel
+
+    def monotonic(self) -> float:
+        seconds: float = self._reactor.seconds()
+        return seconds
+
+    async def connect(self, connection: AwaitedConnection) -> None:
+        asked = self._options.socket_options
+        factory = _CarrierFactory(lambda: _Carrier(connection, asked, self._carriers))
+        connecting = self._endpoint.connect(factory)
+        late = []
+        seconds = self._options.connect_timeout
+        if seconds is not None:
+
+            def timed_out(reason: Any, timeout: float) -> Any:
+                late.append(timeout)
+                return reason
+
+            connecting.addTimeout(seconds, self._reactor, timed_out)
+        try:
+            await connecting
+        except ClientError:
+            raise
+        except CancelledError:
+            if late:
+                raise TimedOut(f"{self._options.address} did not accept in {seconds} s") from None
+            raise
+        except Exception as error:
+            # Endpoints fail with whatever their connection fails with.
+            raise ConnectionFailed(f"{self._options.address}: {error}") from error
+
+    def gather(self, work: list[Coroutine[Any, Any, Any]]) -> Awaitable[list[Any]]:
+        running: list[Deferred[Any]] = [Deferred.fromCoroutine(each) for each in work]
+        finished = DeferredList(running, consumeErrors=True)
+        return finished.addCallback(
+            lambda outcomes: [
+                result if good else cast(Failure, result).value for good, result in outcomes
+            ]
+        )
+
+    async def until_closed(self) -> None:
+        """Wait for connections that are being closed."""
+        for carrier in list(self._carriers):
+            await carrier.gone
+
+
+class _Twisted(PooledClient):
+    """The same as coroutines, which await Deferreds."""
+
+    def __init__(self, reactor: Any, endpoint: IStreamClientEndpoint, options: Options) -> None:
+        self._options = options
+        self._requests = requests_for(options)
+        self._network = TwistedNetwork(reactor, endpoint, options)
+        self._pool = AwaitedPool(self._network, options)
+
+    def _pool_here(self) -> AwaitedPool:
+        return self._pool
+
+    async def close(self) -> None:
+        self._pool.close()
+        await self._network.until_closed()
+
+
+def _deferred(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], Deferred[T]]:
+    @wraps(method)
+    def returning(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return Deferred.fromCoroutine(method(self._client, *args, **kwargs))
+
+    return returning
+
+
+class DeferredClient:
+    """A client of one server, over an endpoint of Twisted.
+
+    Options come as an Options object, as keywords, or both; where the server is, the endpoint
+    says. Nothing is connected before the first command. Raises BadArgument.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoint: IStreamClientEndpoint,
+        options: Options | None = None,
+        **changes: Unpack[OptionFields],
+    ) -> None:
+        self.options = (options or Options()).changed(changes)
+        self._client = _Twisted(reactor, endpoint, self.options)
+
+    @classmethod
+    def from_options(cls, reactor: Any, options: Options) -> DeferredClient:
+        """Connect to where the options say."""
+        return cls(reactor, _endpoint(reactor, options), options)
+
+    @classmethod
+    def from_url(cls, reactor: Any, url: str, **changes: Unpack[OptionFields]) -> DeferredClient:
+        """Read the options from a URL; see Options.from_url."""
+        return cls.from_options(reactor, Options.from_url(url, **changes))
+
+    @classmethod
+    def from_config(
+        cls,
+        reactor: Any,
+        file: str | Path,
+        section: str = "client",
+        **changes: Unpack[OptionFields],
+    ) -> DeferredClient:
+        """Read the options from an INI file; see Options.from_config."""
+        return cls.from_options(reactor, Options.from_config(file, section, **changes))
+
+    def __repr__(self) -> str:
+        return f"<DeferredClient of {self.options.address}>"
+
+    get = _deferred(PooledClient.get)
+    put = _deferred(PooledClient.put)
+    add = _deferred(PooledClient.add)
+    get_many = _deferred(PooledClient.get_many)
+    put_many = _deferred(PooledClient.put_many)
+    delete = _deferred(PooledClient.delete)
+    delete_many = _deferred(PooledClient.delete_many)
+    increment = _deferred(PooledClient.increment)
+    decrement = _deferred(PooledClient.decrement)
+    touch = _deferred(PooledClient.touch)
+    invalidate_tag = _deferred(PooledClient.invalidate_tag)
+    invalidate_tags = _deferred(PooledClient.invalidate_tags)
+    invalidate_keys = _deferred(PooledClient.invalidate_keys)
+    keys_by_tag = _deferred(PooledClient.keys_by_tag)
+    search = _deferred(PooledClient.search)
+    flush = _deferred(PooledClient.flush)
+    stats = _deferred(PooledClient.stats)
+    info = _deferred(PooledClient.info)
+    ping = _deferred(PooledClient.ping)
+    clients = _deferred(PooledClient.clients)
+    socket_options = _deferred(PooledClient.socket_options)
+
+    def get_or_set(
+        self,
+        key: str | bytes,
+        producer: Callable[[], Awaitable[T] | T],
+        *,
+        tags: Iterable[Tag] = (),
+        ttl: Ttl | None = None,
+    ) -> Deferred[T]:
+        """Return what is stored, or what ``producer`` returns, which is stored then.
+
+        What it returns is waited for if it is a Deferred or a coroutine.
+        """
+        return Deferred.fromCoroutine(self._client.get_or_set(key, producer, tags=tags, ttl=ttl))
+
+    def pipeline(self) -> DeferredPipeline:
+        """Return commands to be sent together; see DeferredPipeline."""
+        return DeferredPipeline(self._client.pipeline())
+
+    def close(self) -> Deferred[None]:
+        """Close every connection; commands fail with ConnectionFailed from now on.
+
+        Fires when the connections are gone; those in use are closed when they are given back.
+        """
+        return Deferred.fromCoroutine(self._client.close())
+
+
+class DeferredPipeline(QueuedCommands):
+    """Commands that are sent together and answered together, in one or few round trips.
+
+    They are not one transaction: other clients' commands may come in between.
+
+        pipe = client.pipeline()
+        name = pipe.get("name")
+        pipe.increment("views")
+        yield pipe.execute()
+        print(name.result())
+    """
+
+    def __init__(self, pipeline: AwaitedPipeline) -> None:
+        self._requests = pipeline._requests
+        self._queue = pipeline._queue
+        self._pipeline = pipeline
+
+    def __len__(self) -> int:
+        return len(self._pipeline)
+
+    def execute(self) -> Deferred[list[Any]]:
+        """Send what was queued; fires with the results in order.
+
+        Fails with the first exception of a command, when all have their result or exception.
+        """
+        return Deferred.fromCoroutine(self._pipeline.execute())
+
+
+def _endpoint(reactor: Any, options: Options) -> IStreamClientEndpoint:
+    seconds = options.connect_timeout or 0
+    if options.path is not None:
+        return UNIXClientEndpoint(reactor, options.path, timeout=seconds)
+    endpoint = HostnameEndpoint(reactor, options.host, options.port, timeout=seconds)
+    if options.tls:
+        from tagcache.client.deferred_tls import wrapped
+
+        return wrapped(endpoint, options)
+    return cast(IStreamClientEndpoint, endpoint)

@@ -1,0 +1,17 @@
+"""From a client's options to what makes its requests."""
+
+from __future__ import annotations
+
+from tagcache.client.options import Options
+from tagcache.client.requests import Requests
+from tagcache.client.serde import named
+from tagcache.client.values import Values
+
+
+def requests_for(options: Options) -> Requests:
+    """Return what makes the requests of a client with these options. Raises BadArgument."""
+    if options.tls:
+        # Files that can not be read are told at once.
+        options.tls_context()
+    serde = named(options.serde) if isinstance(options.serde, str) else options.serde
+    return Requests(Values(serde, options.compress_over), options.key_prefix)

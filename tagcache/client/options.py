@@ -1,0 +1,242 @@
+"""What a client can be told: one set of options for all clients, from code, URL or file."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypedDict, get_type_hints
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tagcache.errors import BadArgument, Unavailable
+from tagcache.interfaces import ISerde
+from tagcache.sockopts import SocketOptions
+
+DEFAULT_PORT = 1984
+_SCHEMES = ("tagcache", "tagcaches", "unix")
+_SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
+_SWITCHES |= {"0": False, "false": False, "no": False, "off": False}
+
+
+class OptionFields(TypedDict, total=False):
+    """The fields of Options, for keyword arguments."""
+
+    host: str
+    port: int
+    path: str | None
+    tls: bool
+    tls_ca_file: str | None
+    tls_verify: bool
+    tls_server_name: str | None
+    username: str | None
+    password: str | None
+    timeout: float | None
+    connect_timeout: float | None
+    pool_size: int
+    pool_timeout: float
+    health_check_seconds: float
+    serde: str | ISerde
+    compress_over: int | None
+    key_prefix: str
+    ignore_exc: bool
+    on_error: Callable[[Unavailable], object] | None
+    tcp_nodelay: bool | None
+    tcp_keepalive_seconds: int | None
+    tcp_keepalive_interval_seconds: int | None
+    tcp_keepalive_probes: int | None
+    tcp_user_timeout_ms: int | None
+    send_buffer_bytes: int | None
+    receive_buffer_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where the server is, and how to talk to it. Raises BadArgument.
+
+    ``path`` is that of a UNIX socket, and then ``host`` and ``port`` do not matter.
+
+    ``timeout`` is how long, in seconds, a command may take from sending to the whole reply, and
+    ``connect_timeout`` each address that is tried; None: for ever. ``pool_size`` is the most
+    connections at once; who finds all in use waits ``pool_timeout`` seconds (0: not at all).
+    A connection that was idle for ``health_check_seconds`` is tried with PING before it is used.
+
+    ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``pickle`` or an ISerde. Values of more
+    than ``compress_over`` bytes are compressed (None: none are). ``key_prefix`` goes before every
+    key. With ``ignore_exc`` a cache that is Unavailable is a miss, and ``on_error`` is called with
+    each such error.
+
+    The socket options are those of the server's ``[performance]`` section; None leaves one to
+    the system.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    path: str | None = None
+    tls: bool = False
+    tls_ca_file: str | None = None
+    tls_verify: bool = True
+    tls_server_name: str | None = None
+    username: str | None = None
+    password: str | None = None
+    timeout: float | None = 1.0
+    connect_timeout: float | None = 1.0
+    pool_size: int = 8
+    pool_timeout: float = 1.0
+    health_check_seconds: float = 30.0
+    serde: str | ISerde = "json"
+    compress_over: int | None = None
+    key_prefix: str = ""
+    ignore_exc: bool = False
+    on_error: Callable[[Unavailable], object] | None = None
+    tcp_nodelay: bool | None = True
+    tcp_keepalive_seconds: int | None = None
+    tcp_keepalive_interval_seconds: int | None = None
+    tcp_keepalive_probes: int | None = None
+    tcp_user_timeout_ms: int | None = None
+    send_buffer_bytes: int | None = None
+    receive_buffer_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "connect_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise BadArgument(f"{name} must be more than 0 seconds, or None: {seconds}")
+        for name in ("pool_timeout", "health_check_seconds"):
+            if not getattr(self, name) >= 0:
+                raise BadArgument(f"{name} must not be negative: {getattr(self, name)}")
+        if self.pool_size < 1:
+            raise BadArgument(f"pool_size must be at least 1: {self.pool_size}")
+        if not 0 < self.port < 65536:
+            raise BadArgument(f"port must be from 1 to 65535: {self.port}")
+        if (self.username is None) != (self.password is None):
+            raise BadArgument("username and password are given both, or neither")
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name != "password" and getattr(self, field.name) != field.default
+        )
+        return f"Options({told})"
+
+    @property
+    def address(self) -> str:
+        """Where the server is, for people."""
+        if self.path is not None:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def socket_options(self) -> SocketOptions:
+        """What the sockets are to have."""
+        return SocketOptions(
+            **{field.name: getattr(self, field.name) for field in fields(SocketOptions)}
+        )
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return how to check the server. Raises BadArgument."""
+        return _tls_context(self.tls_ca_file, self.tls_verify)
+
+    @classmethod
+    def from_url(cls, url: str, **changes: Any) -> Options:
+        """Read ``tagcache://user:password@host:port?timeout=0.5&pool_size=8``.
+
+        ``tagcaches://`` is the same over TLS, ``unix:///path`` over a UNIX socket. What stands
+        after the ``?`` are fields of this class. Raises BadArgument.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise BadArgument(f"the URL can not be read: {error}") from None
+        if parts.scheme not in _SCHEMES:
+            raise BadArgument(f"a URL begins with {', '.join(_SCHEMES)}, not {parts.scheme!r}")
+        found: dict[str, Any] = {}
+        if parts.scheme == "unix":
+            found["path"] = unquote(parts.path)
+            if not found["path"] or parts.hostname:
+                raise BadArgument("the URL of a UNIX socket has three slashes: unix:///path")
+        else:
+            if parts.path not in ("", "/"):
+                raise BadArgument(f"the URL has a path, which means nothing: {parts.path}")
+            found["tls"] = parts.scheme == "tagcaches"
+            if parts.hostname:
+                found["host"] = unquote(parts.hostname)
+            if port is not None:
+                found["port"] = port
+        if parts.username is not None:
+            found["username"] = unquote(parts.username)
+            found["password"] = unquote(parts.password or "")
+        given = parse_qsl(parts.query, keep_blank_values=True)
+        found |= _read(dict(given), f"the URL's {parts.scheme}://...?")
+        return cls(**{**found, **changes})
+
+    @classmethod
+    def from_config(cls, file: str | Path, section: str = "client", **changes: Any) -> Options:
+        """Read a section of an INI file: a ``url``, or fields of this class, or both.
+
+        Raises BadArgument.
+        """
+        from configobj import ConfigObj, ConfigObjError
+
+        try:
+            config = ConfigObj(
+                str(file), file_error=True, interpolation=False, list_values=False, encoding="utf-8"
+            )
+        except (OSError, ConfigObjError, UnicodeDecodeError) as error:
+            raise BadArgument(f"{file} can not be read: {error}") from None
+        given = config.get(section)
+        if not isinstance(given, Mapping):
+            raise BadArgument(f"{file} has no section [{section}]")
+        rest = {name: str(text).strip("\"'") for name, text in given.items() if name != "url"}
+        found = {**_read(rest, f"{file} [{section}]"), **changes}
+        if "url" in given:
+            return cls.from_url(str(given["url"]).strip("\"'"), **found)
+        return cls(**found)
+
+    def changed(self, changes: OptionFields) -> Options:
+        """Return these options with others in some places. Raises BadArgument."""
+        return replace(self, **changes)
+
+
+# Reading the certificates of a whole system takes tens of milliseconds.
+@lru_cache(maxsize=16)
+def _tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise BadArgument(f"tls_ca_file={ca_file} can not be used: {error}") from None
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _read(given: Mapping[str, str], source: str) -> dict[str, Any]:
+    """Read options that came as text."""
+    hints = get_type_hints(Options)
+    found: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in hints or name == "on_error":
+            raise BadArgument(f"{source} names {name}, which is no option")
+        try:
+            found[name] = _value(text, hints[name])
+        except ValueError:
+            raise BadArgument(f"{source} has {name}={text!r}, which can not be read") from None
+    return found
+
+
+def _value(text: str, hint: Any) -> Any:
+    kinds = getattr(hint, "__args__", (hint,))
+    if type(None) in kinds and text.lower() in ("", "none"):
+        return None
+    if bool in kinds:
+        if text.lower() not in _SWITCHES:
+            raise ValueError(text)
+        return _SWITCHES[text.lower()]
+    if str in kinds:
+        return text
+    return int(text) if int in kinds else float(text)
