@@ -1,0 +1,1 @@
+"""What every client does, whatever carries it."""

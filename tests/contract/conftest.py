@@ -1,0 +1,136 @@
+"""Every kind of client, each behind the same blocking calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.python.failure import Failure
+
+from tagcache.client import AsyncClient, AsyncShardedClient, Client, DeferredClient, ShardedClient
+from tagcache.client.fake import FakeClient
+from tests.integration.running import RunningServer
+
+Make = Callable[..., Any]
+KINDS = ("blocking", "asyncio", "twisted", "fake", "sharded", "asyncio sharded")
+
+
+class Waiting:
+    """A client whose methods return what has to be waited for; here they wait."""
+
+    def __init__(self, client: Any, wait: Callable[[Callable[[], Any]], Any]) -> None:
+        self.client = client
+        self._wait = wait
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = self._wait(lambda: getattr(self.client, name)(*args, **kwargs))
+            return Waiting(result, self._wait) if hasattr(result, "execute") else result
+
+        return call
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with RunningServer(tmp_path_factory.mktemp("contract")) as server:
+        yield server
+        assert "Traceback" not in server.text(), server.text()
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Another server, for clients that spread keys over several."""
+    with RunningServer(tmp_path_factory.mktemp("second")) as server:
+        yield server
+
+
+class ReactorThread:
+    """A reactor of its own in a thread; the test waits for what happens there."""
+
+    def __init__(self) -> None:
+        self.reactor = EPollReactor()
+        self._thread = Thread(target=self.reactor.run, args=(False,), daemon=True)
+        self._thread.start()
+
+    def wait(self, call: Callable[[], Any]) -> Any:
+        outcome: Queue[Any] = Queue()
+
+        def begin() -> None:
+            maybeDeferred(call).addBoth(outcome.put)
+
+        self.reactor.callFromThread(begin)
+        result = outcome.get(timeout=60)
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+
+    def stop(self) -> None:
+        self.reactor.callFromThread(self.reactor.stop)
+        self._thread.join()
+
+
+@pytest.fixture(scope="session")
+def reactor_thread() -> Iterator[ReactorThread]:
+    thread = ReactorThread()
+    yield thread
+    thread.stop()
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, running: RunningServer) -> Iterator[Callable[..., Any]]:
+    """Makes clients of one kind, all of the same servers, which are empty at first."""
+    made: list[Any] = []
+    url = f"tagcache://127.0.0.1:{running.port}"
+    with Client(port=running.port) as client:
+        client.flush()
+    nodes = [url]
+    if "sharded" in request.param:
+        second: RunningServer = request.getfixturevalue("second")
+        nodes.append(f"tagcache://127.0.0.1:{second.port}")
+        with Client(port=second.port) as client:
+            client.flush()
+    with asyncio.Runner() as runner:
+
+        async def awaited(call: Callable[[], Any]) -> Any:
+            result = call()
+            return await result if hasattr(result, "__await__") else result
+
+        def run(call: Callable[[], Any]) -> Any:
+            return runner.run(awaited(call))
+
+        def build(**changes: Any) -> Any:
+            match request.param:
+                case "blocking":
+                    client: Any = Client.from_url(url, **changes)
+                case "fake":
+                    client = FakeClient(**changes)
+                case "sharded":
+                    client = ShardedClient(nodes, **changes)
+                case "asyncio":
+                    client = Waiting(AsyncClient.from_url(url, **changes), run)
+                case "asyncio sharded":
+                    client = Waiting(AsyncShardedClient(nodes, **changes), run)
+                case "twisted":
+                    thread: ReactorThread = request.getfixturevalue("reactor_thread")
+                    deferred = DeferredClient.from_url(thread.reactor, url, **changes)
+                    client = Waiting(deferred, thread.wait)
+            made.append(client)
+            return client
+
+        yield build
+        for client in made:
+            client.close()
+
+
+@pytest.fixture
+def client(make: Make) -> Any:
+    return make()
