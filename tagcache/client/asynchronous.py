@@ -50,6 +50,10 @@ class _Carrier(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what streams have
         self._transport = transport
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            # Once more: event loops set TCP_NODELAY themselves.
+            self._asked.apply(sock)
         self._connection.connected(self)
 
     def data_received(self, data: bytes) -> None:

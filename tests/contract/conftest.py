@@ -15,7 +15,10 @@ from twisted.python.failure import Failure
 
 from tagcache.client import AsyncClient, AsyncShardedClient, Client, DeferredClient, ShardedClient
 from tagcache.client.fake import FakeClient
+from tests.integration.conftest import start
 from tests.integration.running import RunningServer
+
+__all__ = ["start"]
 
 Make = Callable[..., Any]
 KINDS = ("blocking", "asyncio", "twisted", "fake", "sharded", "asyncio sharded")

@@ -15,6 +15,7 @@ def tls_endpoint(directory: Path) -> tuple[str, ssl.SSLContext]:
     key, chain = directory / "key.pem", directory / "cert.pem"
     certificate.private_key_pem.write_to_path(str(key))
     chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={chain}", context

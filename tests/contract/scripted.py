@@ -1,0 +1,61 @@
+"""A server that does what a test tells it, however wrong."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
+
+
+class ScriptedServer:
+    """Runs the next script for each connection that comes; after the last one, that again."""
+
+    def __init__(self, *scripts: Callable[[socket.socket], None]) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.connections = 0
+        self.received: list[bytes] = []
+        self._scripts = list(scripts)
+        self._thread = Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listening.accept()
+            except OSError:
+                return
+            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+            self.connections += 1
+            Thread(target=self._run, args=(script, sock), daemon=True).start()
+
+    def _run(self, script: Callable[[socket.socket], None], sock: socket.socket) -> None:
+        # A client that gives up resets its connection.
+        with sock, suppress(ConnectionError):
+            script(sock)
+
+    def __enter__(self) -> ScriptedServer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+def answering(*replies: bytes) -> Callable[[socket.socket], None]:
+    """One reply for each chunk that comes, then the end of the stream."""
+
+    def script(sock: socket.socket) -> None:
+        for reply in replies:
+            if not sock.recv(65536):
+                return
+            sock.sendall(reply)
+
+    return script
+
+
+def silent(sock: socket.socket) -> None:
+    """Read until the client gives up."""
+    while sock.recv(65536):
+        pass

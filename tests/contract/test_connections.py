@@ -1,0 +1,389 @@
+"""What clients make of servers that fail, and how they connect."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import trustme
+
+from tagcache.client import AsyncClient, Client, DeferredClient, Options
+from tagcache.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    PoolExhausted,
+    Refused,
+    TimedOut,
+    Unavailable,
+    UnexpectedReply,
+)
+from tests.contract.conftest import ReactorThread, Waiting
+from tests.contract.scripted import ScriptedServer, answering, silent
+from tests.integration.running import RunningServer, eventually
+from tests.integration.tls import tls_endpoint
+
+Connect = Callable[..., Any]
+
+
+@pytest.fixture(params=["blocking", "asyncio", "twisted"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Makes clients of one kind, of any server."""
+    made: list[Any] = []
+    with asyncio.Runner() as runner:
+
+        async def awaited(call: Callable[[], Any]) -> Any:
+            result = call()
+            return await result if hasattr(result, "__await__") else result
+
+        def build(url: str = "tagcache://", **changes: Any) -> Any:
+            options = Options.from_url(url, **changes)
+            match request.param:
+                case "blocking":
+                    client: Any = Client(options)
+                case "asyncio":
+                    client = Waiting(AsyncClient(options), lambda call: runner.run(awaited(call)))
+                case "twisted":
+                    thread: ReactorThread = request.getfixturevalue("reactor_thread")
+                    deferred = DeferredClient.from_options(thread.reactor, options)
+                    client = Waiting(deferred, thread.wait)
+            made.append(client)
+            return client
+
+        yield build
+        for client in made:
+            client.close()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def test_nobody_is_there(connect: Connect) -> None:
+    client = connect(port=free_port())
+    with pytest.raises(ConnectionFailed):
+        client.get("key")
+
+
+def test_a_host_that_is_not_known(connect: Connect) -> None:
+    client = connect(host="no-such-host.invalid")
+    with pytest.raises(ConnectionFailed):
+        client.get("key")
+
+
+def test_an_answer_that_does_not_come(connect: Connect) -> None:
+    with ScriptedServer(silent) as server:
+        client = connect(port=server.port, timeout=0.1)
+        begin = time.monotonic()
+        with pytest.raises(TimedOut, match=r"within 0\.1 s"):
+            client.get("key")
+        assert 0.09 < time.monotonic() - begin < 5
+
+
+def test_the_time_is_that_of_the_whole_answer(connect: Connect) -> None:
+    def dribble(sock: socket.socket) -> None:
+        sock.recv(65536)
+        try:
+            for byte in b"VALUE\t" + b"1" * 100 + b"\n":
+                sock.sendall(bytes([byte]))
+                time.sleep(0.03)
+        except OSError:
+            return
+
+    with ScriptedServer(dribble) as server:
+        client = connect(port=server.port, timeout=0.2)
+        begin = time.monotonic()
+        with pytest.raises(TimedOut):
+            client.get("key")
+        assert time.monotonic() - begin < 2
+
+
+def test_a_late_answer_is_given_to_nobody(connect: Connect) -> None:
+    def late(sock: socket.socket) -> None:
+        sock.recv(65536)
+        time.sleep(0.15)
+        try:
+            sock.sendall(b"VALUE\t1\n")
+        except OSError:
+            return
+
+    with ScriptedServer(late, answering(b"VALUE\t2\n")) as server:
+        client = connect(port=server.port, timeout=0.1)
+        with pytest.raises(TimedOut):
+            client.get("one")
+        time.sleep(0.1)
+        assert client.get("two") == 2
+        assert server.connections == 2
+
+
+def test_a_stale_connection_is_replaced(connect: Connect) -> None:
+    with ScriptedServer(answering(b"VALUE\t1\n")) as server:
+        client = connect(port=server.port)
+        # Each connection is closed by the server after its answer.
+        assert [client.get("key") for _ in range(3)] == [1, 1, 1]
+        time.sleep(0.15)
+        assert client.get("key") == 1
+        assert server.connections == 4
+
+
+def hang_up_on(second: bytes) -> Callable[[socket.socket], None]:
+    """Answer PONG once, and close without an answer when ``second`` comes."""
+
+    def script(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"PONG\n")
+        assert sock.recv(65536) == second
+
+    return script
+
+
+def test_what_is_not_safe_is_not_sent_twice(connect: Connect) -> None:
+    with ScriptedServer(hang_up_on(b"INCR\tn\t1\t-\t-\n")) as server:
+        client = connect(port=server.port)
+        client.ping()
+        with pytest.raises(ConnectionFailed):
+            client.increment("n")
+        assert server.connections == 1
+
+
+def test_what_is_safe_is_sent_twice(connect: Connect) -> None:
+    with ScriptedServer(hang_up_on(b"GET\tn\n"), answering(b"VALUE\t5\n")) as server:
+        client = connect(port=server.port)
+        client.ping()
+        assert client.get("n") == 5
+        assert server.connections == 2
+
+
+def test_it_is_sent_twice_but_not_for_ever(connect: Connect) -> None:
+    def closes(sock: socket.socket) -> None:
+        sock.recv(65536)
+
+    with ScriptedServer(hang_up_on(b"GET\tn\n"), closes) as server:
+        client = connect(port=server.port)
+        client.ping()
+        with pytest.raises(ConnectionFailed):
+            client.get("n")
+        assert server.connections == 2
+
+
+def test_more_than_was_asked_for(connect: Connect) -> None:
+    with ScriptedServer(answering(b"VALUE\t1\nVALUE\t2\n"), answering(b"NF\n")) as server:
+        client = connect(port=server.port)
+        with pytest.raises(UnexpectedReply):
+            client.get("key")
+        assert client.get("key") is None
+        assert server.connections == 2
+
+
+def test_another_kind_of_server(connect: Connect) -> None:
+    with ScriptedServer(answering(b"HTTP/1.1 400 Bad Request\r\n")) as server:
+        client = connect(port=server.port)
+        with pytest.raises(UnexpectedReply, match="HTTP"):
+            client.get("key")
+
+
+def test_a_cache_that_is_down_is_a_miss(connect: Connect) -> None:
+    told: list[Unavailable] = []
+    client = connect(port=free_port(), ignore_exc=True, on_error=told.append)
+    assert client.get("key", "default") == "default"
+    assert client.put("key", 1) is client.add("key", 1) is client.delete("key") is False
+    assert client.get_many(["a", "b"]) == {}
+    assert client.put_many({"a": 1}) == client.delete_many(["a"]) == 0
+    assert client.increment("n", 5) == 5
+    assert client.decrement("n", 5) == -5
+    assert client.invalidate_tag("t") == client.flush() == 0
+    assert client.keys_by_tag("t") == client.search(["t"]) == client.clients() == []
+    assert client.ping() is False
+    assert client.get_or_set("key", lambda: 7) == 7
+    assert len(told) == 17
+    assert all(isinstance(error, ConnectionFailed) for error in told)
+
+
+def test_a_refusal_is_not_ignored(connect: Connect, running: RunningServer) -> None:
+    client = connect(port=running.port, ignore_exc=True)
+    with pytest.raises(Refused):
+        client.put("k" * 2000, 1)
+
+
+def test_the_pool_is_bounded(connect: Connect) -> None:
+    with ScriptedServer(silent) as server:
+        client = connect(port=server.port, timeout=0.3, pool_size=1, pool_timeout=0)
+        if isinstance(client, Client):
+            connection, _ = client._pool.take()
+            with pytest.raises(PoolExhausted, match="all 1 connections"):
+                client.get("key")
+            client._pool.discard(connection)
+            return
+        outcomes: list[Any] = []
+
+        async def twice() -> None:
+            first, second = client.client.get("a"), client.client.get("b")
+            for each in (first, second):
+                try:
+                    await each
+                except Unavailable as error:
+                    outcomes.append(type(error))
+
+        async def beside() -> None:
+            results = await asyncio.gather(
+                client.client.get("a"), client.client.get("b"), return_exceptions=True
+            )
+            outcomes.extend(map(type, results))
+
+        if isinstance(client.client, AsyncClient):
+            client._wait(beside)
+        else:
+            from twisted.internet.defer import Deferred
+
+            client._wait(lambda: Deferred.fromCoroutine(twice()))
+        assert sorted(outcomes, key=str) == sorted([TimedOut, PoolExhausted], key=str)
+
+
+def test_socket_options_are_applied(connect: Connect, running: RunningServer) -> None:
+    client = connect(
+        port=running.port,
+        tcp_nodelay=False,
+        tcp_keepalive_seconds=77,
+        tcp_keepalive_interval_seconds=7,
+        tcp_keepalive_probes=4,
+        tcp_user_timeout_ms=12345,
+        send_buffer_bytes=50_000,
+        receive_buffer_bytes=60_000,
+    )
+    told = client.socket_options()
+    assert told.pop("send_buffer_bytes")["effective"] >= 50_000
+    assert told.pop("receive_buffer_bytes")["effective"] >= 60_000
+    assert told == {
+        "tcp_nodelay": {"asked": False, "effective": False},
+        "tcp_keepalive_seconds": {"asked": 77, "effective": 77},
+        "tcp_keepalive_interval_seconds": {"asked": 7, "effective": 7},
+        "tcp_keepalive_probes": {"asked": 4, "effective": 4},
+        "tcp_user_timeout_ms": {"asked": 12345, "effective": 12345},
+    }
+
+
+def test_authentication(connect: Connect, start: Callable[..., RunningServer]) -> None:
+    server = start(
+        {
+            "authentication": {"username": "ada", "password": "l0ve:lace/%"},
+            "security": {"require_tcp_auth": "true"},
+        }
+    )
+    good = connect(f"tagcache://ada:l0ve%3Alace%2F%25@127.0.0.1:{server.port}")
+    good.put("key", 1)
+    assert good.get("key") == 1
+    wrong = connect(f"tagcache://ada:wrong@127.0.0.1:{server.port}")
+    with pytest.raises(AuthenticationFailed, match="auth_failed"):
+        wrong.get("key")
+    none = connect(f"tagcache://127.0.0.1:{server.port}", ignore_exc=True)
+    with pytest.raises(AuthenticationFailed, match="auth_required"):
+        none.get("key")
+
+
+@pytest.mark.parametrize("connect", ["blocking", "asyncio"], indirect=True)
+def test_tls(connect: Connect, start: Callable[..., RunningServer], tmp_path: Path) -> None:
+    endpoint, _ = tls_endpoint(tmp_path)
+    server = start({"server": {"tcp_port": endpoint}})
+    authority = tmp_path / "ca.pem"
+    trusting = connect(f"tagcaches://localhost:{server.port}?tls_ca_file={authority}")
+    trusting.put("key", "x" * 100_000)
+    assert trusting.get("key") == "x" * 100_000
+    assert trusting.socket_options()["tcp_nodelay"] == {"asked": True, "effective": True}
+    careless = connect(f"tagcaches://127.0.0.1:{server.port}?tls_verify=no")
+    assert careless.get_many(["key"]) == {"key": "x" * 100_000}
+    with pytest.raises(ConnectionFailed):
+        connect(f"tagcaches://localhost:{server.port}").get("key")
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    with pytest.raises(ConnectionFailed):
+        connect(f"tagcaches://localhost:{server.port}?tls_ca_file={other}").get("key")
+    with pytest.raises(Unavailable):
+        connect(f"tagcache://127.0.0.1:{server.port}", timeout=0.5).get("key")
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_on_a_reactor(start: Callable[..., RunningServer], tmp_path: Path) -> None:
+    # On the reactor itself: Twisted's TLS takes its clock from there.
+    from twisted.internet import reactor
+
+    endpoint, _ = tls_endpoint(tmp_path)
+    server = start({"server": {"tcp_port": endpoint}})
+    authority = tmp_path / "ca.pem"
+    url = f"tagcaches://localhost:{server.port}"
+    trusting = DeferredClient.from_url(reactor, f"{url}?tls_ca_file={authority}")
+    await trusting.put("key", "x" * 100_000)
+    assert await trusting.get("key") == "x" * 100_000
+    told = await trusting.socket_options()
+    assert told["tcp_nodelay"] == {"asked": True, "effective": True}
+    await trusting.close()
+    careless = DeferredClient.from_url(reactor, f"{url}?tls_verify=no")
+    assert await careless.get_many(["key"]) == {"key": "x" * 100_000}
+    await careless.close()
+    suspicious = DeferredClient.from_url(reactor, url)
+    with pytest.raises(ConnectionFailed):
+        await suspicious.get("key")
+    await suspicious.close()
+
+
+def test_a_unix_socket(
+    connect: Connect, start: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    start({"server": {"tcp_port": f"unix:{path}"}})
+    client = connect(f"unix://{path}")
+    client.put("key", 1)
+    assert client.get("key") == 1
+    assert set(client.socket_options()) == {"send_buffer_bytes", "receive_buffer_bytes"}
+
+
+def test_both_families_are_tried(
+    connect: Connect, running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def both(host: Any, port: Any, *args: Any, **more: Any) -> Any:
+        if host != "two-families.example":
+            return real(host, port, *args, **more)
+        first = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0))
+        return [first, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    # The server listens on IPv4 alone, so the first address refuses.
+    client = connect(f"tagcache://two-families.example:{running.port}")
+    if isinstance(client, Waiting) and isinstance(client.client, DeferredClient):
+        pytest.skip("Twisted's HostnameEndpoint resolves names and tries addresses")
+    assert client.ping() is True
+
+
+def test_old_idle_connections_are_tried_first(connect: Connect) -> None:
+    def dead(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"VALUE\t1\n")
+        # What comes next is never answered.
+        silent(sock)
+
+    with ScriptedServer(dead, answering(b"VALUE\t2\n")) as server:
+        client = connect(port=server.port, timeout=0.2, health_check_seconds=0.05)
+        assert client.get("key") == 1
+        time.sleep(0.1)
+        assert client.get("key") == 2
+        assert server.connections == 2
+
+
+def test_a_closed_client(connect: Connect, running: RunningServer) -> None:
+    client = connect(port=running.port)
+    client.ping()
+    before = len(client.clients())
+    client.close()
+    with pytest.raises(ConnectionFailed, match="closed"):
+        client.get("key")
+    other = connect(port=running.port)
+    eventually(lambda: len(other.clients()) <= before)
