@@ -1,0 +1,115 @@
+"""Options from code, URL and file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagcache.client import Client, Options
+from tagcache.errors import BadArgument
+
+
+def test_the_defaults() -> None:
+    assert Options.from_url("tagcache://") == Options()
+    assert Options().address == "127.0.0.1:1984"
+
+
+def test_a_url_with_everything() -> None:
+    options = Options.from_url(
+        "tagcaches://a%40b:p%2F%3Aw@[::1]:99/?timeout=0.5&pool_size=3&serde=text&compress_over=10"
+        "&key_prefix=x%3A&ignore_exc=yes&tcp_nodelay=off&tcp_keepalive_seconds=&connect_timeout=none"
+    )
+    assert options == Options(
+        host="::1",
+        port=99,
+        tls=True,
+        username="a@b",
+        password="p/:w",
+        timeout=0.5,
+        connect_timeout=None,
+        pool_size=3,
+        serde="text",
+        compress_over=10,
+        key_prefix="x:",
+        ignore_exc=True,
+        tcp_nodelay=False,
+        tcp_keepalive_seconds=None,
+    )
+    assert options.address == "[::1]:99"
+    assert "p/:w" not in repr(options)
+
+
+def test_a_unix_socket() -> None:
+    options = Options.from_url("unix:///run/tag%20cache?timeout=2", pool_size=5)
+    assert (options.path, options.timeout, options.pool_size) == ("/run/tag cache", 2, 5)
+    assert options.address == "unix:/run/tag cache"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://host", "begins with"),
+        ("tagcache://host:x", "can not be read"),
+        ("tagcache://host:99999", "can not be read"),
+        ("tagcache://host/path", "path"),
+        ("unix://host/path", "three slashes"),
+        ("unix://", "three slashes"),
+        ("tagcache://host?timout=1", "timout, which is no option"),
+        ("tagcache://host?timeout=x", "timeout='x'"),
+        ("tagcache://host?timeout=0", "timeout must be more than 0"),
+        ("tagcache://host?pool_size=0", "pool_size must be at least 1"),
+        ("tagcache://host?pool_timeout=-1", "pool_timeout must not be negative"),
+        ("tagcache://host?ignore_exc=maybe", "ignore_exc='maybe'"),
+        ("tagcache://host?on_error=print", "on_error, which is no option"),
+        ("tagcache://host?serde=yaml", "serde=yaml is not known"),
+        ("tagcache://host?username=ada", "both, or neither"),
+        ("tagcaches://host?tls_ca_file=/nowhere", "tls_ca_file=/nowhere can not be used"),
+        ("tagcache://host?key_prefix=a%0Ab", "key_prefix must not hold"),
+        ("tagcache://host:0", "port must be"),
+    ],
+)
+def test_what_can_not_be_used_is_named(url: str, told: str) -> None:
+    with pytest.raises(BadArgument, match=told):
+        Client.from_url(url)
+
+
+def test_a_section_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "client.ini"
+    file.write_text(
+        "[client]\nurl = tagcache://cache:99?timeout=3\npool_size = 2\n"
+        '[other]\nhost = "other"\nkey_prefix = "a,b;"\n'
+    )
+    first = Client.from_config(file).options
+    assert (first.host, first.port, first.timeout, first.pool_size) == ("cache", 99, 3, 2)
+    second = Client.from_config(file, "other", port=5).options
+    assert (second.host, second.port, second.key_prefix) == ("other", 5, "a,b;")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[other]\n", r"no section \[client\]"),
+        ("[client]\ntimout = 1\n", r"\[client\] names timout, which is no option"),
+        ("[client]\nport = x\n", "port='x'"),
+        ("[client\n", "can not be read"),
+    ],
+)
+def test_a_file_that_can_not_be_used(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "client.ini"
+    file.write_text(text)
+    with pytest.raises(BadArgument, match=told):
+        Options.from_config(file)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(BadArgument, match="/nowhere can not be read"):
+        Options.from_config("/nowhere")
+
+
+def test_keywords_go_before_what_was_given() -> None:
+    changes: dict[str, Any] = {"timeout": 5}
+    assert Client(Options(timeout=1, pool_size=3), **changes).options == Options(
+        timeout=5, pool_size=3
+    )
