@@ -26,6 +26,8 @@ EXTRAS = {
     "tls": ["twisted[tls]>=24.7"],
     # The asyncio reactor on uvloop's event loop: twistd --reactor=uvloop.
     "uvloop": ["uvloop>=0.21"],
+    # serde=msgpack of the clients.
+    "msgpack": ["msgpack>=1"],
 }
 DEV = [
     "build>=1.2",
@@ -42,8 +44,8 @@ DEV = [
     "types-psutil",
     "types-pyOpenSSL",
 ]
-# The plots of `make bench`.
-BENCH = ["matplotlib>=3.8"]
+# The plots of `make bench`, and the clients that it compares with.
+BENCH = ["matplotlib>=3.8", "pymemcache>=4", "redis[hiredis]>=5"]
 
 setup(
     name="tagcache",

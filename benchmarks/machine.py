@@ -42,11 +42,21 @@ def on_client_core() -> list[str]:
     return _on_core(1)
 
 
-def _on_core(place: int) -> list[str]:
+def client_core() -> int | None:
+    """Return the second core; None where there is but one."""
+    return _core(1)
+
+
+def _core(place: int) -> int | None:
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2 or shutil.which("taskset") is None:
+    return cores[place] if len(cores) > 1 else None
+
+
+def _on_core(place: int) -> list[str]:
+    core = _core(place)
+    if core is None or shutil.which("taskset") is None:
         return []
-    return ["taskset", "--cpu-list", str(cores[place])]
+    return ["taskset", "--cpu-list", str(core)]
 
 
 def _cpu_model() -> str:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, estimate, eviction, http, latency, memory, throughput
+from benchmarks import clients, compare, estimate, eviction, http, latency, memory, throughput
 from benchmarks.suite import Options, kept, measure, options_of, parser
 from benchmarks.tables import table
 
 SECTIONS = [
-    module.BENCHMARK for module in (compare, throughput, latency, memory, estimate, eviction, http)
+    module.BENCHMARK
+    for module in (compare, throughput, latency, memory, estimate, eviction, http, clients)
 ]
 BY_HAND = "<!-- written by hand from here on -->"
 
