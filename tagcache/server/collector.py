@@ -20,8 +20,8 @@ _NEVER = 2**31 - 1
 class Collector(Service):
     """Collects young garbage as ever, and old garbage only while there are few entries.
 
-    A full collection looks at every object there is: a fifth of a second for a million entries,
-    in the middle of a request. Entries and connections are let go of without it.
+    A full collection looks at every object there is: 0.4 s for a million entries, in the
+    middle of a request. Entries and connections are let go of without it.
     """
 
     def __init__(self, cache: ICache, reactor: Any) -> None:
