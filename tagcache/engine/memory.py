@@ -17,7 +17,7 @@ from tagcache.engine.entry import NEVER, Entry, Links
 from tagcache.engine.eviction import Lru, Sieve, UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.limits import Limits
-from tagcache.engine.reclaim import Garbage, Selection
+from tagcache.engine.reclaim import Garbage, Overlap, Selection
 from tagcache.engine.snapshot import Saved
 from tagcache.engine.statistics import Counters, Totals
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
@@ -45,6 +45,8 @@ _AT_ONCE = 500
 # What a store may do at most, besides storing: beyond that it is left to ``reclaim``.
 _MOST_EVICTIONS = 64
 _MOST_RECLAIMED = 128
+# Invalidations that wait to be reclaimed: each makes finding an entry a little slower.
+_MOST_DEAD = 16
 # Names in a list, and those of them whose activity is noted.
 _NAMES_AT_ONCE = 256
 _NOTED_TAGS = 64
@@ -297,15 +299,23 @@ class MemoryCache:
                 entry
                 for entry in entries
                 if largest not in entry.tags and not meant.isdisjoint(entry.tags)
-            ]
+            ],
+            self._find_living,
         )
-        yield from self._select(rest, rest.look_at(self._some_entries(meant)))
+        dead = Overlap(
+            lambda entries: [
+                entry for entry in entries if largest in entry.tags and self._is_dead(entry)
+            ],
+            self._find,
+            lambda: self._tags.carriers(largest),
+        )
+        yield from self._select(rest.look_at(self._some_entries(meant)), rest, dead)
         for tag in tags[:_NOTED_TAGS]:
             self._note_invalidation(
                 tag, (entry.key for entry in self._tags.entries(tag)), self._tags.count(tag)
             )
         taken = self._tags.take_out(largest)
-        return self._condemn([taken, rest.found], len(taken) + len(rest.found))
+        return self._condemn([taken, rest.found], len(taken) - len(dead.found) + len(rest.found))
 
     def invalidate_all(self, tags: Collection[bytes]) -> Generator[None, None, int]:
         if not tags:
@@ -314,14 +324,15 @@ class MemoryCache:
         meant = set(tags)
         smallest = min(meant, key=index.count)
         selection = Selection(
-            lambda entries: [entry for entry in entries if meant.issubset(entry.tags)]
+            lambda entries: [entry for entry in entries if meant.issubset(entry.tags)],
+            self._find_living,
         )
         if len(meant) == 1:
             return (yield from self.invalidate_any(meant))
         if index.count(smallest) <= _AT_ONCE:
             keys = [entry.key for entry in selection.wanted(list(index.entries(smallest)))]
             return self._invalidate(keys, dict.fromkeys(meant, keys))
-        yield from self._select(selection, self._look_for_all(selection, meant))
+        yield from self._select(self._look_for_all(selection, meant), selection)
         for tag in islice(meant, _NOTED_TAGS):
             self._note_invalidation(
                 tag, chain.from_iterable(selection.found.parts), len(selection.found)
@@ -332,8 +343,10 @@ class MemoryCache:
         if len(keys) <= _AT_ONCE:
             return self._invalidate(keys)
         meant = set(keys)
-        selection = Selection(lambda entries: [entry for entry in entries if entry.key in meant])
-        yield from self._select(selection, selection.look_at(self._find_some(keys)))
+        selection = Selection(
+            lambda entries: [entry for entry in entries if entry.key in meant], self._find_living
+        )
+        yield from self._select(selection.look_at(self._find_some(keys)), selection)
         return self._condemn([selection.found], len(selection.found))
 
     def flush(self) -> Generator[None, None, int]:
@@ -524,6 +537,11 @@ class MemoryCache:
         for tag in tags:
             yield []
             yield from self._tags.some_entries(tag)
+
+    def _find_living(self, key: bytes) -> Entry | None:
+        """Return what is stored there, unless it was invalidated."""
+        entry = self._find(key)
+        return None if entry is not None and self._dead and self._is_dead(entry) else entry
 
     def _find_some(self, keys: Iterable[bytes]) -> Iterator[list[Entry]]:
         """Yield what is stored there, some at a time, and nothing for some that are not."""
@@ -717,25 +735,34 @@ class MemoryCache:
         for selection in self._selections:
             selection.touched.add(key)
 
-    def _select(self, selection: Selection, look: Iterator[None]) -> Iterator[None]:
+    def _select(self, look: Iterator[None], *selections: Selection) -> Iterator[None]:
         """Find what an invalidation means: at the end, but not before, exactly that.
 
-        ``look``, which is begun only after that of the past is gone, finds it. Nothing that
-        expired or was invalidated before is in it then, nor anywhere else.
+        ``look``, which is begun only after what has expired is gone, finds it. Nothing that
+        expired is in the selections then, nor anywhere else.
         """
-        yield from self._clean()
-        self._selections.append(selection)
+        yield from self.sweep()
+        while len(self._dead) >= _MOST_DEAD:
+            yield from self._bury()
+            yield from self.sweep()
+        self._selections += selections
         try:
             yield from look
-            selection.looking = False
-            yield from selection.look_again(self._find)
-            yield from self._clean()
+            for selection in selections:
+                selection.looking = False
+                yield from selection.look_again()
+            yield from self.sweep()
+            while any(selection.is_behind(self._dead) for selection in selections):
+                for selection in selections:
+                    yield from selection.consider(self._dead)
             # From here to the end in one go: there is not much left.
             self._settle()
-            for _ in selection.look_again(self._find):
-                pass
+            for selection in selections:
+                for _ in selection.look_again():
+                    pass
         finally:
-            self._selections.remove(selection)
+            for selection in selections:
+                self._selections.remove(selection)
 
     def _look_for_all(self, selection: Selection, tags: Collection[bytes]) -> Iterator[None]:
         many = self._tags.many_entries(tags)
@@ -745,17 +772,11 @@ class MemoryCache:
         else:
             yield from selection.look_at_common(many)
 
-    def _clean(self) -> Iterator[None]:
-        """Remove what has expired, and what was invalidated before."""
-        yield from self.sweep()
-        while self._dead:
-            yield from self._bury()
-            yield from self.sweep()
-
     def _condemn(self, meant: list[dict[bytes, Entry] | ManyEntries], count: int) -> int:
         """Let these ``count`` entries exist no more, at once; an entry may be in several."""
-        self._dead = [entries for entries in meant if len(entries)]
-        self._dead_left = count
+        # The oldest is the last, and is reclaimed first.
+        self._dead = [*filter(len, meant), *self._dead]
+        self._dead_left += count
         self._invalidations += count
         if count:
             self.on_garbage()

@@ -114,12 +114,10 @@ class TagIndex:
 
     def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
         """Forget ``tag`` and return its entries by key."""
-        shard = self._shards[hash(tag) & _MASK]
-        carriers = shard.get(tag)
-        if carriers is None:
-            return {}
-        self._drop(shard, tag)
-        return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
+        carriers = self.carriers(tag)
+        if carriers:
+            self._drop(self._shards[hash(tag) & _MASK], tag)
+        return carriers
 
     def _drop(self, shard: dict[bytes, Carriers], tag: bytes) -> None:
         del shard[tag]
@@ -140,6 +138,13 @@ class TagIndex:
     def count(self, tag: bytes) -> int:
         """Return the number of entries that carry ``tag``."""
         return _count(self._shards[hash(tag) & _MASK].get(tag))
+
+    def carriers(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
+        """Return the entries that carry ``tag``, by key; they are not to be changed."""
+        carriers = self._shards[hash(tag) & _MASK].get(tag)
+        if carriers is None:
+            return {}
+        return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
 
     def many_entries(self, tags: Iterable[bytes]) -> list[ManyEntries] | None:
         """Return the entries of these tags, the fewest first; None unless each has very many."""
