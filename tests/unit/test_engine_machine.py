@@ -18,7 +18,7 @@ from tagcache.engine.expiry import TICKS_PER_SECOND
 from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import CommandError, OutOfMemory
-from tests.helpers import newest
+from tests.helpers import done, newest
 
 KEYS = st.sampled_from([b"", b"a", b"b", b"c", b"key", b"toolong"])
 TAGS = st.lists(st.sampled_from([b"", b"x", b"y", b"z", b"longtag"]), max_size=4)
@@ -115,6 +115,12 @@ class CacheMachine(RuleBasedStateMachine):
         else:
             assert self.fits(key, value, tags)
             self.store(key, value, tags, effective)
+
+    @rule(tags=st.sampled_from([[b"x", b"y"], [b"x"], [b"y", b"z"]]), ttl_ms=TTLS)
+    def put_many(self, tags: list[bytes], ttl_ms: int | None) -> None:
+        """Large invalidations that have entries in common are rare otherwise."""
+        for key in (b"k1", b"k2", b"k3", b"k4"):
+            self.put(key, b"v", tags, ttl_ms)
 
     @rule(key=KEYS, value=VALUES, tags=TAGS, ttl_ms=TTLS)
     def add(self, key: bytes, value: bytes, tags: list[bytes], ttl_ms: int | None) -> None:
@@ -219,6 +225,12 @@ class CacheMachine(RuleBasedStateMachine):
         if len(tags) == 1:
             return self.cache.invalidate_tag(tags[0])
         return self.cache.invalidate_any(tags)
+
+    @rule(tag=st.sampled_from([b"x", b"y", b"z"]))
+    def invalidate_tag_at_once(self, tag: bytes) -> None:
+        """With what the invalidations before have left to be reclaimed."""
+        meant = self.meant("any", [tag])
+        assert done(self.cache.invalidate_tag(tag)) == self.remove(meant)
 
     @rule(which=st.integers(0, 9), steps=st.integers(1, 12))
     @precondition(lambda self: self.invalidating)
@@ -392,5 +404,5 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reclaim, "_SOME", 1)
 
 
-CacheMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
 TestCacheMachine = CacheMachine.TestCase
