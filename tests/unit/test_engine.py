@@ -486,14 +486,14 @@ def test_what_is_gone_but_not_reclaimed_is_not_counted_again(cache: MemoryCache)
     cache.put(b"0", b"new", [b"y"])
     assert done(cache.invalidate_tag(b"y")) == 3
     assert cache.totals().items == 0
-    assert cache.backlog == 5
+    assert cache.backlog == 6
     for _ in cache.reclaim():
         pass
     assert (len(cache), cache.backlog, cache.totals().tags) == (0, 0, 0)
 
 
 @pytest.mark.usefixtures("everything_is_large")
-@pytest.mark.parametrize("steps", range(0, 24, 3))
+@pytest.mark.parametrize("steps", range(6))
 def test_invalidations_that_overlap_while_they_are_under_way(
     cache: MemoryCache, steps: int
 ) -> None:
