@@ -493,7 +493,7 @@ def test_what_is_gone_but_not_reclaimed_is_not_counted_again(cache: MemoryCache)
 
 
 @pytest.mark.usefixtures("everything_is_large")
-@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize("steps", range(5))
 def test_invalidations_that_overlap_while_they_are_under_way(
     cache: MemoryCache, steps: int
 ) -> None:
