@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,13 @@ class RunningServer:
         wait: bool = True,
         twistd: Path = TWISTD,
         config: str | None = "",
+        prefix: Sequence[str] = (),
         **popen: Any,
     ) -> None:
-        """``config`` is the text of a whole file instead of sections; None: no file at all."""
+        """``config`` is the text of a whole file instead of sections; None: no file at all.
+
+        ``prefix`` is a program, with its arguments, that runs the server.
+        """
         self.directory = directory
         self.config = directory / "tagcache.conf"
         self.log = directory / "out.log"
@@ -98,7 +102,7 @@ class RunningServer:
         elif config is not None:
             self.write_config()
         reactor = os.environ.get("TAGCACHE_TEST_REACTOR")
-        arguments = [str(twistd), "--nodaemon", "--pidfile="]
+        arguments = [*prefix, str(twistd), "--nodaemon", "--pidfile="]
         arguments += [f"--reactor={reactor}"] if reactor else []
         arguments += ["tagcache"]
         arguments += [f"--config={self.config}"] if config is not None else []
