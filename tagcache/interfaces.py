@@ -8,6 +8,7 @@ from typing import Any
 from zope.interface import Attribute, Interface
 
 from tagcache.engine.activity import TagActivity
+from tagcache.engine.consistency import Consistency
 from tagcache.engine.entry import Entry
 from tagcache.engine.limits import Limits
 from tagcache.engine.snapshot import Saved
@@ -20,7 +21,7 @@ class ICache(Interface):
 
     Keys, values and tags are ``bytes``. ``ttl_ms`` is milliseconds; None and 0 both mean that
     none is given, so that the default applies. An entry past its expiry does not exist for
-    any method. A method that raises has changed nothing.
+    any method. A method that raises, be it a MemoryError, has changed nothing.
 
     Invalidations come as work: a generator that yields now and then, so that the caller can
     stop and go on, and returns how many entries there were. Nothing happens before it is run.
@@ -31,6 +32,7 @@ class ICache(Interface):
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
     on_garbage: Callable[[], None] = Attribute("Is called when there is something to reclaim.")
     memory: int = Attribute("How many bytes all entries and their indexes take, about.")
+    refusing: bool = Attribute("Whether stores are refused with OutOfMemory; may be set.")
     backlog: int = Attribute("How many entries are removed already, and still hold memory.")
 
     def __len__() -> int:
@@ -146,6 +148,13 @@ class ICache(Interface):
 
     def activity(tag: bytes) -> TagActivity:
         """Return what went on with a tag, as far as it is one of the busiest."""
+
+    def check() -> Generator[None, None, Consistency]:
+        """Work that looks whether entries, indexes and totals agree, and returns what it found.
+
+        Everything may go on meanwhile; a flush makes it begin again. The names of very many tags
+        are only added up if a moment is found in which none comes or goes.
+        """
 
     def top_tags(count: int) -> Generator[None, None, list[tuple[bytes, int]]]:
         """Work that returns at most ``count`` tags and their numbers of keys, the largest first."""

@@ -11,8 +11,9 @@ from typing import Literal, TypeAlias
 
 from zope.interface import implementer
 
-from tagcache.engine import int64
+from tagcache.engine import consistency, int64
 from tagcache.engine.activity import Activity, TagActivity
+from tagcache.engine.consistency import Consistency, Recount
 from tagcache.engine.entry import NEVER, Entry, Links
 from tagcache.engine.eviction import Lru, Sieve, UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
@@ -55,6 +56,7 @@ _NOTED_TAGS = 64
 _ENTRY_BYTES = 285
 _REFERENCE_BYTES = 44
 _TAG_BYTES = 130
+_SPARE_BYTES = 65536
 # Creation times follow the wall clock from the monotonic one; a jump beyond this is followed.
 _WALL_JUMP_SECONDS = 1.0
 
@@ -91,8 +93,8 @@ class MemoryCache:
         self._shared_tags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
         self._shared_ttls: dict[float, float] = {}
         self._garbage = Garbage()
-        # What invalidations under way have found so far.
-        self._selections: list[Selection] = []
+        # What is to be told of every change: invalidations under way, and checks.
+        self._watchers: list[Selection | Recount] = []
         # Invalidated, and still to be removed: they do not exist for any method.
         self._dead: list[dict[bytes, Entry] | ManyEntries] = []
         self._dead_left = 0
@@ -104,6 +106,9 @@ class MemoryCache:
         self._expirations = 0
         self._evictions = 0
         self._clear()
+        self._refusing = False
+        # Let go of when there is no memory for what must be brought to its end.
+        self._spare = bytes(_SPARE_BYTES)
         self.limits = limits or Limits()
 
     def _clear(self) -> None:
@@ -128,9 +133,24 @@ class MemoryCache:
         self._limits = limits
         # Those tag sets were checked against the old limits.
         self._shared_tags = {}
-        self._max_memory = limits.max_memory
+        self._look_for_room()
         if limits.max_memory and self.memory > limits.max_memory:
             self.on_garbage()
+
+    @property
+    def refusing(self) -> bool:
+        """Whether nothing is to be stored, because the system gives no more memory."""
+        return self._refusing
+
+    @refusing.setter
+    def refusing(self, refusing: bool) -> None:
+        self._spare = b"" if refusing else bytes(_SPARE_BYTES)
+        self._refusing = refusing
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        # Storing asks for one number only; 0 is no limit.
+        self._max_memory = self._limits.max_memory or int(self._refusing)
 
     def __len__(self) -> int:
         return self._items + self._garbage.entries
@@ -307,7 +327,7 @@ class MemoryCache:
                 entry for entry in entries if largest in entry.tags and self._is_dead(entry)
             ],
             self._find,
-            lambda: self._tags.carriers(largest),
+            lambda: self._tags.by_key(largest),
         )
         yield from self._select(rest.look_at(self._some_entries(meant)), rest, dead)
         for tag in tags[:_NOTED_TAGS]:
@@ -353,8 +373,8 @@ class MemoryCache:
         yield from self.sweep()
         self._settle()
         count = self._items - self._dead_left
-        for selection in self._selections:
-            selection.flushed()
+        for watcher in self._watchers:
+            watcher.flushed()
         self._shared_tags.clear()
         if self._items:
             self._garbage.add(
@@ -455,10 +475,9 @@ class MemoryCache:
     def reclaim(self) -> Iterator[None]:
         yield from self._bury()
         while (
-            self._max_memory
+            0 < self._limits.max_memory < self.memory
             and self._policy != "noeviction"
             and not self.backlog
-            and self.memory > self._max_memory
             and self._evict(None)
         ):
             yield
@@ -516,6 +535,9 @@ class MemoryCache:
     def activity(self, tag: bytes) -> TagActivity:
         return self._activity.of(tag)
 
+    def check(self) -> Generator[None, None, Consistency]:
+        return consistency.check(self)
+
     def top_tags(self, count: int = 20) -> Generator[None, None, list[tuple[bytes, int]]]:
         yield from self.sweep()
         self._settle()
@@ -527,6 +549,10 @@ class MemoryCache:
                 heappushpop(largest, (entries, tag))
             yield
         return [(tag, entries) for entries, tag in sorted(largest, reverse=True)]
+
+    @staticmethod
+    def _shard_of(key: bytes) -> int:
+        return hash(key) & _SHARD
 
     def _find(self, key: bytes) -> Entry | None:
         """Return what is stored there, be it alive or not."""
@@ -627,35 +653,45 @@ class MemoryCache:
         ):
             self._remove_gone(entry)
             entry = None
+        if self._watchers:
+            self._touch(key)
+        # All that may need memory comes first, so that running out of it changes nothing.
+        self._activity.stored(key)
+        puts = self._puts + 1
         end = self._end
         lru = self._lru
         if entry is None:
+            items = self._items + 1
+            size = self._bytes + len(key) + len(value)
             if lru is None:
                 entry = Entry(key, value, tags, now, ttl)
             else:
                 entry = UsedEntry(key, value, tags, now, ttl)
+            try:
+                shard[key] = entry
+                if ttl != NEVER:
+                    self._expiry.schedule(entry, now + ttl, now)
+                if tags:
+                    self._tags.add(entry)
+            except MemoryError:
+                self._take_back(shard, entry)
+                raise
+            if lru is not None:
                 lru.add(entry)
-            shard[key] = entry
-            if tags:
-                self._tags.add(entry)
-            if ttl != NEVER:
-                self._expiry.schedule(entry, now + ttl, now)
-            self._items += 1
-            self._bytes += len(key) + len(value)
-            self._activity.stored(key)
+            self._items = items
+            self._bytes = size
         else:
-            if entry.tags is not tags:
-                self._tags.discard(entry)
-                entry.tags = tags
-                self._tags.add(entry)
+            size = self._bytes + len(value) - len(entry.value)
             if entry.ttl != ttl:
-                self._reschedule(entry, ttl, now)
+                bucket = self._expiry.bucket(now + ttl, now) if ttl != NEVER else None
+            if entry.tags is not tags:
+                self._retag(entry, tags)
+            if entry.ttl != ttl:
+                self._reschedule(entry, ttl, now, bucket)
                 entry.ttl = ttl
             # Else it is looked at before it expires now, which is soon enough.
             entry.stored = now
-            old = entry.value
-            if len(value) != len(old):
-                self._bytes += len(value) - len(old)
+            self._bytes = size
             entry.value = value
             if lru is not None:
                 lru.touch(entry)
@@ -668,14 +704,42 @@ class MemoryCache:
         entry.older = newest
         entry.newer = end
         newest.newer = end.older = entry
-        self._puts += 1
-        if self._selections:
-            self._touch(key)
-        if self._max_memory and self.memory > self._max_memory:
-            self._make_room(entry)
+        self._puts = puts
+        if self._max_memory:
+            try:
+                if self.memory > self._max_memory:
+                    self._make_room(entry)
+            except MemoryError:
+                # It is stored; what is too much goes later.
+                self._spare = b""
+                self.on_garbage()
+
+    def _take_back(self, shard: dict[bytes, Entry], entry: Entry) -> None:
+        """Undo the storing of a new entry for which there was no memory."""
+        if shard.get(entry.key) is entry:
+            del shard[entry.key]
+            if hasattr(entry, "sooner"):
+                self._expiry.take_back(entry)
+
+    def _retag(self, entry: Entry, tags: tuple[bytes, ...]) -> None:
+        """Give an entry other tags; a MemoryError leaves it its own."""
+        old = entry.tags
+        try:
+            self._tags.discard(entry)
+            entry.tags = tags
+            self._tags.add(entry)
+        except MemoryError:
+            self._spare = b""
+            if entry.tags is old:
+                self._tags.discard(entry)  # what is left to be discarded
+            entry.tags = old
+            self._tags.add(entry)
+            raise
 
     def _check_room(self, key: bytes, value: bytes, tags: tuple[bytes, ...]) -> None:
         """Raise OutOfMemory if the entry never fits, or does not without an eviction forbidden."""
+        if self._refusing:
+            raise OutOfMemory("the system gives the server no more memory")
         cost = len(key) + len(value) + _ENTRY_BYTES + len(tags) * _REFERENCE_BYTES
         if cost > self._max_memory:
             raise OutOfMemory(f"the entry takes {cost} bytes, the limit is {self._max_memory}")
@@ -722,18 +786,18 @@ class MemoryCache:
             self._remove_gone(entry)
         return True
 
-    def _reschedule(self, entry: Entry, ttl: float, now: float) -> None:
+    def _reschedule(self, entry: Entry, ttl: float, now: float, bucket: Links | None) -> None:
         """Have an entry that is overwritten looked at in time for its new TTL."""
         if entry.ttl != NEVER:
             if entry.expires <= now + ttl != NEVER:
                 return
             self._expiry.take_back(entry)
-        if ttl != NEVER:
-            self._expiry.schedule(entry, now + ttl, now)
+        if bucket is not None:
+            self._expiry.wait(entry, bucket)
 
     def _touch(self, key: bytes) -> None:
-        for selection in self._selections:
-            selection.touched.add(key)
+        for watcher in self._watchers:
+            watcher.storing(key)
 
     def _select(self, look: Iterator[None], *selections: Selection) -> Iterator[None]:
         """Find what an invalidation means: at the end, but not before, exactly that.
@@ -745,7 +809,7 @@ class MemoryCache:
         while len(self._dead) >= _MOST_DEAD:
             yield from self._bury()
             yield from self.sweep()
-        self._selections += selections
+        self._watchers += selections
         try:
             yield from look
             for selection in selections:
@@ -762,7 +826,7 @@ class MemoryCache:
                     pass
         finally:
             for selection in selections:
-                self._selections.remove(selection)
+                self._watchers.remove(selection)
 
     def _look_for_all(self, selection: Selection, tags: Collection[bytes]) -> Iterator[None]:
         many = self._tags.many_entries(tags)
@@ -818,20 +882,51 @@ class MemoryCache:
     def _remove(self, entry: Entry) -> None:
         """The one way out of the cache, whatever the reason."""
         key = entry.key
-        del self._shards[hash(key) & _SHARD][key]
-        if entry.tags:
+        tags = entry.tags
+        try:
+            for watcher in self._watchers:
+                watcher.removed(key)
+            items = self._items - 1
+            size = self._bytes - len(key) - len(entry.value)
+            del self._shards[hash(key) & _SHARD][key]
+            if tags:
+                self._tags.discard(entry)
+                tags = ()
+            if entry.ttl != NEVER:
+                self._expiry.take_back(entry)
+            if self._lru is not None:
+                self._lru.remove(entry)
+            else:
+                self._sieve.leave(entry)
+            _unlink(entry)
+        except MemoryError:
+            self._remove_the_rest(entry, tags)
+        else:
+            self._items = items
+            self._bytes = size
+
+    def _remove_the_rest(self, entry: Entry, tags: tuple[bytes, ...]) -> None:
+        """Remove what is left of an entry; ``tags`` is empty if it is in no tag any more."""
+        self._spare = b""
+        key = entry.key
+        for watcher in self._watchers:
+            watcher.removed(key)
+        shard = self._shards[hash(key) & _SHARD]
+        if shard.get(key) is entry:
+            del shard[key]
+        if tags:
             self._tags.discard(entry)
-        if entry.ttl != NEVER:
+        if hasattr(entry, "sooner"):
             self._expiry.take_back(entry)
         if self._lru is not None:
-            self._lru.remove(entry)
+            if hasattr(entry, "colder"):
+                self._lru.remove(entry)
         else:
             self._sieve.leave(entry)
-        _unlink(entry)
+        if hasattr(entry, "older"):
+            _unlink(entry)
         self._items -= 1
         self._bytes -= len(key) + len(entry.value)
-        for selection in self._selections:
-            selection.removed(key)
 
     @staticmethod
     def _check_range(number: int) -> None:

@@ -41,8 +41,12 @@ class Selection:
         # Until everything was looked at, what is removed may still be about to be found.
         self.looking = True
 
+    def storing(self, key: bytes) -> None:
+        """Note that the key is about to be stored."""
+        self.touched.add(key)
+
     def removed(self, key: bytes) -> None:
-        """Note that an entry was removed."""
+        """Note that an entry is about to be removed."""
         if self.looking:
             self.touched.add(key)
         else:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from tagcache import wire
+from tagcache.engine.consistency import Consistency
 from tagcache.engine.terms import Terms
 from tagcache.errors import InvalidArgument
 from tagcache.interfaces import ICache
@@ -207,7 +208,11 @@ class Commands:
             connection.abort()
         return reply
 
-    def info(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
+    def info(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        if _second(fields).lower() == b"check":
+            return self._slices.finish(
+                self._cache.check(), lambda found: wire.json_object(b"INFO", described(found))
+            )
         swept = self._slices.run(self._cache.sweep())
         return swept.addCallback(lambda _: wire.json_object(b"INFO", self._info()))
 
@@ -222,6 +227,19 @@ class Commands:
 
     def not_authenticated(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         return _AUTH_REQUIRED
+
+
+def described(found: Consistency) -> dict[str, Any]:
+    """Return what a check found as a JSON object."""
+    return {
+        "check": {
+            "ok": not found.fault_count,
+            "entries": found.entries,
+            "tags": found.tags,
+            "fault_count": found.fault_count,
+            "faults": found.faults,
+        }
+    }
 
 
 def _both_cases(verbs: Mapping[bytes, Command]) -> dict[bytes, Command]:

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tagcache.config.settings import Settings
+from tagcache.engine.consistency import Consistency
 from tagcache.server.connections import Connection
 from tagcache.server.listener import Listener
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
@@ -270,6 +271,18 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
         name = tag.encode() if isinstance(tag, str) else tag
         return slices.finish(service.cache.invalidate_tag(name), int)
 
+    def check() -> Report | Deferred[Report]:
+        """whether entries, indexes and totals agree"""
+
+        def show(found: Consistency) -> Report:
+            looked_at = f"{found.entries} entries and {found.tags} tags"
+            if not found.fault_count:
+                return Report(f"{looked_at}: all is well")
+            faults = "\n".join(found.faults)
+            return Report(f"{looked_at}: {found.fault_count} faults\n{faults}")
+
+        return slices.finish(service.cache.check(), show)
+
     def kill(id: int) -> Report:
         """close connection ID"""
         connection = service.connections.get(id)
@@ -284,6 +297,7 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
         stats,
         top_tags,
         invalidate,
+        check,
         kill,
     ]
 

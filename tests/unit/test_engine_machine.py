@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.internet.task import Clock
 
 from tagcache.engine import memory, reclaim, tags
+from tagcache.engine.consistency import Consistency
 from tagcache.engine.entry import NEVER, Entry
 from tagcache.engine.expiry import TICKS_PER_SECOND
 from tagcache.engine.limits import Limits
@@ -50,6 +51,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.scanning: Iterator[tuple[bytes, Entry] | None] = iter(())
         self.invalidating: list[tuple[str, list[bytes], Generator[None, None, int]]] = []
         self.evictions = 0
+        self.checking: Generator[None, None, Consistency] = self.cache.check()
 
     @initialize(policy=st.sampled_from(["sieve", "lru", "noeviction"]))
     def start(self, policy: memory.Policy) -> None:
@@ -57,6 +59,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache = MemoryCache(
             LIMITS, monotonic=self.clock.seconds, wall=self.clock.seconds, policy=policy
         )
+        self.checking = self.cache.check()
 
     def note_evictions(self, stored: bytes | None = None) -> None:
         """What was evicted is known by its absence; nothing else may be absent."""
@@ -385,6 +388,21 @@ class CacheMachine(RuleBasedStateMachine):
                 used.append(at)
                 at = at.hotter
             assert sorted(map(id, entries)) == sorted(map(id, used))
+
+    @rule()
+    def start_checking(self) -> None:
+        self.checking = self.cache.check()
+
+    @rule(steps=st.integers(1, 1000))
+    def check_a_little(self, steps: int) -> None:
+        """Whatever goes on between its steps, a check finds nothing wrong."""
+        for _ in range(steps):
+            try:
+                next(self.checking)
+            except StopIteration as end:
+                assert end.value is None or end.value.faults == ()
+                self.checking = self.cache.check()
+                break
 
     @invariant()
     def what_lives_is_there(self) -> None:
