@@ -34,6 +34,7 @@ from tagcache.server.machine import Machine
 from tagcache.server.persistence import Persistence
 from tagcache.server.preflight import Preflight
 from tagcache.server.rates import Rates
+from tagcache.server.reserve import Reserve
 from tagcache.server.service import ListenerService, TagCacheService
 from tagcache.server.slices import Slices
 from tagcache.server.sweeper import Sweeper
@@ -126,6 +127,10 @@ def assemble(
     )
     application = HttpApplication(api.routes, credentials, rates, settings)
     http_factory = HttpFactory(http_listener, application, settings, reactor)
+
+    reserve = Reserve(cache, reactor)
+    cache_factory.short_of_memory = reserve.release
+    http_factory.short_of_memory = reserve.release
 
     def follow_limits(settings: Settings) -> None:
         cache.limits = limits_of(settings)

@@ -18,6 +18,7 @@ from tagcache.server.serving import ServedProtocol, ServingFactory
 _LINE_TOO_LONG = wire.error("line_too_long")
 _RATE_LIMITED = wire.error("rate_limited")
 _INTERNAL_ERROR = wire.error("internal_error")
+_OUT_OF_MEMORY = wire.error("out_of_memory")
 # Replies of a chunk leave in one write, up to this many bytes.
 _MOST_AT_ONCE = 256 * 1024
 _GETS_AT_ONCE = 256
@@ -133,10 +134,17 @@ class CacheProtocol(ServedProtocol):
         if self._farewell is not None:
             return
         try:
-            lines = self._lines.feed(data)
+            try:
+                lines = self._lines.feed(data)
+            except MemoryError:
+                self.short_of_memory()
+                lines = self._lines.feed(data)
         except LineTooLong as error:
             self._take(error.lines)
             self.end(_LINE_TOO_LONG)
+        except MemoryError:
+            # What came is lost, and with it where the next request begins.
+            self.end(_OUT_OF_MEMORY)
         else:
             self._take(lines)
             self._look_around()
@@ -181,7 +189,11 @@ class CacheProtocol(ServedProtocol):
 
     def _execute_one(self, line: bytes) -> None:
         """Do what ``_execute`` does for one line, faster where nothing is out of the ordinary."""
-        fields = line.split(b"\t", 4)
+        try:
+            fields = line.split(b"\t", 4)
+        except MemoryError as error:
+            self.send(self._error(error, b""))
+            return
         command = self._verbs.get(fields[0])
         if command is None:
             self._execute([line])
@@ -213,11 +225,11 @@ class CacheProtocol(ServedProtocol):
             if limited and self._rates.take(self.connection.host):
                 replies.append(_RATE_LIMITED)
                 continue
-            fields = line.split(b"\t", 4)
-            verb = fields[0]
-            verbs = self._verbs  # which a command before may have changed
-            command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
             try:
+                fields = line.split(b"\t", 4)
+                verb = fields[0]
+                verbs = self._verbs  # which a command before may have changed
+                command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
                 reply = command(self, fields)
             except Disconnect as disconnect:
                 self._count(commands, fields)
@@ -225,7 +237,7 @@ class CacheProtocol(ServedProtocol):
                 self._disconnect(disconnect)
                 return
             except Exception as error:
-                reply = self._error(error, verb)
+                reply = self._error(error, fields[0])
             if not isinstance(reply, bytes):
                 settled = self._wait_for(reply, replies, lines[number:])
                 if settled is None:
@@ -248,6 +260,9 @@ class CacheProtocol(ServedProtocol):
         """Return the reply for a command that raised ``error``, which is being handled."""
         if isinstance(error, CommandError):
             return wire.error(error.code)
+        if isinstance(error, MemoryError):
+            self.short_of_memory()
+            return _OUT_OF_MEMORY
         log.failure(
             "{listener}: {verb} from {peer} failed",
             listener=self.connection.listener,
@@ -303,6 +318,9 @@ class CacheProtocol(ServedProtocol):
     def _failed(self, failure: Failure) -> bytes:
         if isinstance(failure.value, CommandError):
             return wire.error(failure.value.code)
+        if isinstance(failure.value, MemoryError):
+            self.short_of_memory()
+            return _OUT_OF_MEMORY
         if not self.finished:
             log.failure("a command from {peer} failed", failure, peer=self.connection.peer)
         return _INTERNAL_ERROR

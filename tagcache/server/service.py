@@ -329,6 +329,7 @@ class TagCacheService(MultiService):
                 "max_memory_bytes": settings.cache.max_memory,
                 "eviction_policy": settings.cache.eviction_policy,
                 "reclaim_backlog": self.cache.backlog,
+                "refusing_stores": self.cache.refusing,
             },
             "persistence": self.persistence.describe(),
         }

@@ -301,6 +301,9 @@ class HttpProtocol(ServedProtocol):
     def _look_up(self, path: bytes) -> bytes | None:
         try:
             return self._application.look_up(path, self._headers, self.connection.host)
+        except MemoryError:
+            self.short_of_memory()
+            return _OUT_OF_MEMORY.encode(False, False)
         except Exception:
             log.failure("GET from {peer} failed", peer=self.connection.peer)
             return _INTERNAL_ERROR.encode(False, False)
@@ -345,6 +348,9 @@ class HttpProtocol(ServedProtocol):
         connection.last_verb = request.method
         try:
             return self._application.answer(request)
+        except MemoryError:
+            self.short_of_memory()
+            return _OUT_OF_MEMORY
         except Exception:
             log.failure("{method} from {peer} failed", method=request.method, peer=request.peer)
             return _INTERNAL_ERROR
@@ -375,6 +381,9 @@ class HttpProtocol(ServedProtocol):
             self.transport.pauseProducing()
 
     def _failed(self, reason: Failure) -> Response:
+        if isinstance(reason.value, MemoryError):
+            self.short_of_memory()
+            return _OUT_OF_MEMORY
         if not self.finished:
             log.failure("a request from {peer} failed", reason, peer=self.connection.peer)
         return _INTERNAL_ERROR
@@ -447,4 +456,5 @@ class _Refused(Exception):
 _HEAD_TOO_LARGE = failure(
     431, "headers_too_large", f"at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes"
 )
+_OUT_OF_MEMORY = failure(507, "out_of_memory", "the system gives the server no more memory")
 _INTERNAL_ERROR = failure(500, "internal_error", "a defect of the server; its log has the details")

@@ -1,0 +1,70 @@
+"""A server that the system gives no more memory."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.doors import http_ask
+from tests.integration.running import RunningServer, eventually
+from tests.reliability import Measured
+
+SECTION = "process"
+MORE = 64 * 2**20
+
+
+def address_space(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmSize:")[1].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_the_limit_of_the_address_space(
+    server: RunningServer, size: int, measured: Measured
+) -> None:
+    limit = address_space(server.process.pid) + MORE
+    resource.prlimit(server.process.pid, resource.RLIMIT_AS, (limit, limit))
+    replies: Counter[bytes] = Counter()
+    number = 0
+    batch = 200 if size > 1000 else 1000
+    with server.connect() as client:
+        refused_since = None
+        while refused_since is None or time.monotonic() - refused_since < 1.0:
+            lines = [
+                b"PUT\tk%d\t%s\tall,t%d,u%d\t%s\n"
+                % (n, (b"-", b"600000")[n & 1], n % 1000, n, b"v" * size)
+                for n in range(number, number + batch)
+            ]
+            number += batch
+            client.send(b"".join(lines))
+            replies.update(client.line() for _ in range(batch))
+            if refused_since is None and replies[b"ERR out_of_memory\n"]:
+                refused_since = time.monotonic()
+        assert set(replies) == {b"OK\n", b"ERR out_of_memory\n"}
+        stored = replies[b"OK\n"]
+        # It reads, counts, lists and removes as before.
+        assert client.ask(b"GET\tk1") == b"VALUE\t" + b"v" * size + b"\n"
+        told = client.json(b"INFO")["cache"]
+        assert told["refusing_stores"] is True
+        assert told["items"] == stored
+        status, answer = http_ask(server, "POST", "/put", {"key": "h", "value": "v" * 1000})
+        assert (status, answer["error"]) == (507, "out_of_memory")
+        check = client.json(b"INFO\tcheck")["check"]
+        assert check["faults"] == []
+        assert check["entries"] == stored
+        assert client.ask(b"INV_TAG\tall") == b"INV_TAG\t%d\n" % stored
+        begin = time.monotonic()
+        eventually(lambda: client.ask(b"PUT\tz\t-\t-\tv") == b"OK\n")
+        again = time.monotonic() - begin
+        assert client.json(b"INFO\tcheck")["check"]["faults"] == []
+    assert server.text().count("the system gives no more memory") == 1
+    measured(
+        f"address space limited to {MORE >> 20} MB more under a load of PUTs, {size} B each",
+        "ERR out_of_memory (HTTP 507), everything else goes on, entries and index agree",
+        f"{stored} stored, then {replies[b'ERR out_of_memory' + bytes([10])]} refused; "
+        f"stores again {again:.1f} s after an INV_TAG",
+    )
