@@ -5,21 +5,16 @@ from __future__ import annotations
 import resource
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from tests.faults.doors import http_ask
+from tests.faults.processes import address_space
 from tests.integration.running import RunningServer, eventually
 from tests.reliability import Measured
 
 SECTION = "process"
 MORE = 64 * 2**20
-
-
-def address_space(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmSize:")[1].split()[0]) * 1024
 
 
 @pytest.mark.parametrize("size", [100, 20_000])
