@@ -1,8 +1,9 @@
 """One of several client processes that do anything to the same server, and note what they saw.
 
 ``python -m tests.faults.workload PORT NUMBER OF SECONDS FILE``: client NUMBER of OF writes its own
-keys only, reads those of all, and invalidates what it likes. FILE gets its history as JSON lines,
-unless it is ``-``; the last line printed is how many requests were answered.
+keys only, reads those of all, and invalidates what it likes. FILE gets its history as JSON lines;
+where it is ``-`` there is none, and nothing is flushed, so that the cache gets full. The last line
+printed is how many requests were answered.
 
 Every wrong answer that one client can recognize alone fails at once; what takes all histories
 together is in ``tests.faults.history``.
@@ -31,11 +32,12 @@ TTLS_MS = (None, None, 20, 200, 2000)
 class Worker:
     """Makes requests one by one; ``note`` takes what happened, as it is in the history."""
 
-    def __init__(self, client: Client, number: int, of: int, seed: int) -> None:
+    def __init__(self, client: Client, number: int, of: int, flushes: bool) -> None:
         self._client = client
         self._number = number
         self._of = of
-        self._random = random.Random(seed)
+        self._random = random.Random(number)
+        self._flushes = flushes
         self._versions: dict[int, int] = {}
         self._tags: dict[int, list[bytes]] = {}
         self._count = 0
@@ -70,7 +72,7 @@ class Worker:
             self.list_keys()
         elif choice < 0.998:
             self.invalidate()
-        elif choice < 0.9985:
+        elif choice < 0.9985 and self._flushes:
             _, begin, end = self.ask(b"FLUSH")
             self.note("invalidate", begin, end, tags=[], every=True)
         else:
@@ -182,7 +184,7 @@ def main() -> None:
     seconds, path = float(sys.argv[4]), sys.argv[5]
     with ExitStack() as stack:
         sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
-        worker = Worker(Client(sock), number, of, seed=number)
+        worker = Worker(Client(sock), number, of, flushes=path != "-")
         file = None if path == "-" else stack.enter_context(Path(path).open("w"))
         end = time.monotonic() + seconds
         while time.monotonic() < end:
