@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tagcache.server.reserve import CHECK_SECONDS, PIECE_BYTES, PIECES, Reserve
 from twisted.internet.task import Clock
 
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import OutOfMemory
+from tagcache.server.reserve import CHECK_SECONDS, PIECE_BYTES, PIECES, Reserve
 from tests.helpers import done
 
 
