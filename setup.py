@@ -46,6 +46,8 @@ DEV = [
 ]
 # The plots of `make bench`, and the clients that it compares with.
 BENCH = ["matplotlib>=3.8", "pymemcache>=4", "redis[hiredis]>=5"]
+# The fuzzer and the plot of `make soak`.
+SOAK = ["atheris>=3.0", *BENCH]
 
 setup(
     name="tagcache",
@@ -82,6 +84,7 @@ setup(
         "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
         "dev": DEV,
         "bench": BENCH,
+        "soak": SOAK,
     },
     entry_points={"console_scripts": ["tagcache = tagcache.cli.main:main"]},
     classifiers=[

@@ -88,28 +88,34 @@ class CacheProtocol(ServedProtocol):
         connection = self.connection
         connection.bytes_in += len(data)
         connection.last_active = now
-        if len(data) > self._short_up_to:
-            self._take_any(data)
-        elif (
-            data[:4] == b"GET\t"
-            and self._gets_from is not None
-            and (keys := wire.only_gets(data)) is not None
-        ):
-            connection.commands += len(keys)
-            connection.last_verb = b"GET"
-            if len(keys) == 1:
-                try:
-                    value = self._gets_from.get(keys[0], now)
-                    reply = wire.NOT_FOUND if value is None else wire.value(value)
-                except Exception as error:
-                    reply = self._error(error, b"GET")
-                self.send(reply)
+        try:
+            if len(data) > self._short_up_to:
+                self._take_any(data)
+            elif (
+                data[:4] == b"GET\t"
+                and self._gets_from is not None
+                and (keys := wire.only_gets(data)) is not None
+            ):
+                connection.commands += len(keys)
+                connection.last_verb = b"GET"
+                if len(keys) == 1:
+                    try:
+                        value = self._gets_from.get(keys[0], now)
+                        reply = wire.NOT_FOUND if value is None else wire.value(value)
+                    except Exception as error:
+                        reply = self._error(error, b"GET")
+                    self.send(reply)
+                else:
+                    self._get_many(self._gets_from, keys)
+            elif wire.is_one_line(data):
+                self._execute_one(data[:-1])
             else:
-                self._get_many(self._gets_from, keys)
-        elif wire.is_one_line(data):
-            self._execute_one(data[:-1])
-        else:
-            self._take_any(data)
+                self._take_any(data)
+        except MemoryError:
+            # Nobody knows how far it got.
+            self.short_of_memory()
+            connection.abort()
+            return
         if self._unread is not None:
             self.count_drained(len(data))
 
@@ -287,7 +293,12 @@ class CacheProtocol(ServedProtocol):
 
     def _send(self, replies: Sequence[bytes]) -> None:
         if replies:
-            self.send(b"".join(replies))
+            try:
+                data = b"".join(replies)
+            except MemoryError:
+                self.short_of_memory()
+                data = b"".join(replies)
+            self.send(data)
 
     def _wait_for(
         self, reply: Deferred[bytes], before: Sequence[bytes], after: Sequence[bytes] = ()

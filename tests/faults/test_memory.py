@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections import Counter
+from contextlib import ExitStack
 
 import pytest
 
@@ -26,7 +28,9 @@ def test_the_limit_of_the_address_space(
     replies: Counter[bytes] = Counter()
     number = 0
     batch = 200 if size > 1000 else 1000
-    with server.connect() as client:
+    cut_off = 0
+    with ExitStack() as stack:
+        client = stack.enter_context(server.connect())
         refused_since = None
         while refused_since is None or time.monotonic() - refused_since < 1.0:
             lines = [
@@ -35,17 +39,26 @@ def test_the_limit_of_the_address_space(
                 for n in range(number, number + batch)
             ]
             number += batch
-            client.send(b"".join(lines))
-            replies.update(client.line() for _ in range(batch))
+            try:
+                client.send(b"".join(lines))
+                replies.update(client.line() for _ in range(batch))
+            except ConnectionError:
+                # uvloop reads for us: whose data it has no memory for is cut off, once.
+                assert os.environ.get("TAGCACHE_TEST_REACTOR") == "uvloop"
+                assert refused_since is None
+                cut_off += 1
+                client = stack.enter_context(server.connect())
             if refused_since is None and replies[b"ERR out_of_memory\n"]:
                 refused_since = time.monotonic()
-        assert set(replies) == {b"OK\n", b"ERR out_of_memory\n"}
-        stored = replies[b"OK\n"]
+        assert set(replies) - {b""} == {b"OK\n", b"ERR out_of_memory\n"}
+        assert cut_off <= 1
+        stored = client.json(b"INFO")["cache"]["items"]
+        # Of what a client sent that was cut off, nobody knows how far it got.
+        assert cut_off or stored == replies[b"OK\n"]
         # It reads, counts, lists and removes as before.
         assert client.ask(b"GET\tk1") == b"VALUE\t" + b"v" * size + b"\n"
         told = client.json(b"INFO")["cache"]
         assert told["refusing_stores"] is True
-        assert told["items"] == stored
         status, answer = http_ask(server, "POST", "/put", {"key": "h", "value": "v" * 1000})
         assert (status, answer["error"]) == (507, "out_of_memory")
         check = client.json(b"INFO\tcheck")["check"]
