@@ -34,6 +34,7 @@ DEV = [
     "hypothesis>=6.100",
     "mypy>=1.15",
     "mypy-zope>=1.0.11",
+    "playwright>=1.49",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-twisted>=1.14",
@@ -68,6 +69,7 @@ setup(
     package_data={
         "tagcache": ["py.typed"],
         "tagcache.config": ["configspec.ini"],
+        "tagcache.dashboard": ["*.html", "*.css", "*.js", "*.svg"],
     },
     zip_safe=False,
     install_requires=[
@@ -77,6 +79,7 @@ setup(
         "click>=8.1",
         "httptools>=0.6.1",
         "orjson>=3.10",
+        "prometheus-client>=0.21",
         "psutil>=5.9",
     ],
     extras_require={

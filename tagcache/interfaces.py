@@ -146,6 +146,9 @@ class ICache(Interface):
         Of the entries in ``backlog``, ``tags`` and ``bytes`` still count what they hold.
         """
 
+    def held() -> Totals:
+        """Return what ``totals`` would, with what has expired and is unswept; costs nothing."""
+
     def activity(tag: bytes) -> TagActivity:
         """Return what went on with a tag, as far as it is one of the busiest."""
 

@@ -24,20 +24,28 @@ from tagcache.server.commands import Commands
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
 from tagcache.server.endpoints import description
+from tagcache.server.events import EventLog
 from tagcache.server.factory import CacheFactory, limits_of
+from tagcache.server.history import History
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.factory import HttpFactory
+from tagcache.server.http.observation import Observation
+from tagcache.server.http.sse import Streams
+from tagcache.server.http.static import Dashboard
 from tagcache.server.listener import Listener
 from tagcache.server.logs import LogWriter
 from tagcache.server.machine import Machine
+from tagcache.server.metrics import Metrics
 from tagcache.server.persistence import Persistence
 from tagcache.server.preflight import Preflight
 from tagcache.server.rates import Rates
 from tagcache.server.reserve import Reserve
+from tagcache.server.sampler import Sampler
 from tagcache.server.service import ListenerService, TagCacheService
 from tagcache.server.slices import Slices
 from tagcache.server.sweeper import Sweeper
+from tagcache.server.traffic import Traffic
 from tagcache.sockopts import ListenOptions
 
 log = Logger(namespace="tagcache.start")
@@ -109,11 +117,43 @@ def assemble(
 
     persistence = Persistence(cache, settings, reactor)
 
+    traffic, history, events = Traffic(settings), History(), EventLog()
+    traffic.on_slow = events.slow
+    sampler = Sampler(
+        cache, connections, traffic, history, events, reactor, time.monotonic, time.time
+    )
+    streams = Streams(events)
+    sampler.publish = streams.publish
+    metrics = Metrics(
+        cache,
+        connections,
+        traffic,
+        rates,
+        persistence.describe,
+        lambda: sampler.lag,
+        lambda: len(streams),
+        lambda: service.uptime,
+    )
+
     cache_listener = Listener("cache", settings, connections)
-    commands = Commands(cache, connections, credentials, slices, lambda: service.info())
+    commands = Commands(
+        cache, connections, credentials, slices, lambda: service.info(), traffic, events
+    )
     cache_factory = CacheFactory(cache_listener, commands, rates, settings, reactor)
 
     http_listener = Listener("http", settings, connections)
+    observation = Observation(
+        cache,
+        connections,
+        slices,
+        traffic,
+        history,
+        events,
+        streams,
+        metrics,
+        lambda: service.info(),
+        lambda: service.settings.security.require_auth,
+    )
     api = Api(
         cache,
         connections,
@@ -124,8 +164,11 @@ def assemble(
         lambda: check.is_exposed(service.settings),
         persistence.describe,
         time.monotonic,
+        events,
+        [*Dashboard().routes(), *observation.routes()],
     )
-    application = HttpApplication(api.routes, credentials, rates, settings)
+    application = HttpApplication(api.routes, credentials, rates, settings, traffic)
+    streams.admits = application.still_admits
     http_factory = HttpFactory(http_listener, application, settings, reactor)
 
     reserve = Reserve(cache, reactor)
@@ -139,6 +182,7 @@ def assemble(
         follow_limits,
         credentials.configure,
         rates.configure,
+        traffic.configure,
         sweeper.configure,
         persistence.configure,
         cache_listener.configure,
@@ -164,6 +208,7 @@ def assemble(
     )
     sweeper.setServiceParent(service)
     persistence.setServiceParent(service)
+    sampler.setServiceParent(service)
     Collector(cache, reactor).setServiceParent(service)
 
     def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:

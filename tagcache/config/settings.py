@@ -63,11 +63,14 @@ class PersistenceSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoggingSettings:
-    """``[logging]``: an empty ``file`` means standard output, or what twistd was told."""
+    """``[logging]``: an empty ``file`` means standard output, or what twistd was told; a
+    ``slow_command_ms`` of 0 notes no slow commands.
+    """
 
     level: str
     format: str
     file: str
+    slow_command_ms: int
 
 
 @dataclass(frozen=True, slots=True)

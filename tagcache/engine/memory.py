@@ -528,6 +528,9 @@ class MemoryCache:
 
     def totals(self) -> Totals:
         self._settle()
+        return self.held()
+
+    def held(self) -> Totals:
         return Totals(
             items=self._items - self._dead_left, tags=self._tags.count_all, bytes=self._bytes
         )

@@ -14,6 +14,7 @@ from tagcache.errors import CommandError, LineTooLong
 from tagcache.interfaces import ICache
 from tagcache.server.rates import Rates
 from tagcache.server.serving import ServedProtocol, ServingFactory
+from tagcache.server.traffic import MIXED, UNKNOWN, Traffic
 
 _LINE_TOO_LONG = wire.error("line_too_long")
 _RATE_LIMITED = wire.error("rate_limited")
@@ -48,14 +49,20 @@ class CacheProtocol(ServedProtocol):
         verbs: Verbs,
         max_line_length: int,
         rates: Rates,
+        traffic: Traffic,
     ) -> None:
         super().__init__(factory)
         self.now = 0.0
+        self._traffic = traffic
+        self._counts = traffic.verbs
         self.use_verbs(verbs)
         self._lines = wire.LineBuffer(max_line_length)
         self._rates = rates
         self._pending: Deferred[bytes] | None = None
         self._queued: list[bytes] = []
+        # The command that a reply is awaited of, and since when.
+        self._awaited = b""
+        self._awaited_since = 0.0
         # What to say once everything received is answered; None while the client may go on.
         self._farewell: bytes | None = None
         # The longest chunk that may be taken the short way; 0 while something is unusual.
@@ -96,9 +103,11 @@ class CacheProtocol(ServedProtocol):
                 and self._gets_from is not None
                 and (keys := wire.only_gets(data)) is not None
             ):
-                connection.commands += len(keys)
+                count = len(keys)
+                connection.commands += count
+                self._counts[b"GET"] += count
                 connection.last_verb = b"GET"
-                if len(keys) == 1:
+                if count == 1:
                     try:
                         value = self._gets_from.get(keys[0], now)
                         reply = wire.NOT_FOUND if value is None else wire.value(value)
@@ -118,6 +127,9 @@ class CacheProtocol(ServedProtocol):
             return
         if self._unread is not None:
             self.count_drained(len(data))
+        took = self._monotonic() - now
+        if took >= self._traffic.above:
+            self._note(data, took)
 
     def end(self, farewell: bytes = b"") -> None:
         """Read no more requests; answer those that came, say ``farewell``, and close."""
@@ -206,6 +218,7 @@ class CacheProtocol(ServedProtocol):
             return
         connection = self.connection
         connection.commands += 1
+        self._counts[fields[0]] += 1
         connection.last_verb = fields[0].upper()
         try:
             reply = command(self, fields)
@@ -214,7 +227,7 @@ class CacheProtocol(ServedProtocol):
             return
         except Exception as error:
             reply = self._error(error, fields[0])
-        settled = reply if isinstance(reply, bytes) else self._wait_for(reply, ())
+        settled = reply if isinstance(reply, bytes) else self._wait_for(reply, line)
         if settled is not None:
             self.send(settled)
 
@@ -223,6 +236,7 @@ class CacheProtocol(ServedProtocol):
         size = 0
         fields = [b""]
         commands = 0
+        counts = self._counts
         limited = self._rates.limited
         for number, line in enumerate(lines, 1):
             if not line:
@@ -230,12 +244,16 @@ class CacheProtocol(ServedProtocol):
             commands += 1
             if limited and self._rates.take(self.connection.host):
                 replies.append(_RATE_LIMITED)
+                self._traffic.errors["rate_limited"] += 1
                 continue
             try:
                 fields = line.split(b"\t", 4)
                 verb = fields[0]
                 verbs = self._verbs  # which a command before may have changed
-                command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
+                command = verbs.get(verb)
+                if command is None:
+                    command, verb = self._look_again(verb)
+                counts[verb] += 1
                 reply = command(self, fields)
             except Disconnect as disconnect:
                 self._count(commands, fields)
@@ -245,7 +263,7 @@ class CacheProtocol(ServedProtocol):
             except Exception as error:
                 reply = self._error(error, fields[0])
             if not isinstance(reply, bytes):
-                settled = self._wait_for(reply, replies, lines[number:])
+                settled = self._wait_for(reply, line, replies, lines[number:])
                 if settled is None:
                     self._count(commands, fields)
                     return
@@ -265,10 +283,13 @@ class CacheProtocol(ServedProtocol):
     def _error(self, error: Exception, verb: bytes) -> bytes:
         """Return the reply for a command that raised ``error``, which is being handled."""
         if isinstance(error, CommandError):
+            self._traffic.errors[error.code] += 1
             return wire.error(error.code)
         if isinstance(error, MemoryError):
+            self._traffic.errors["out_of_memory"] += 1
             self.short_of_memory()
             return _OUT_OF_MEMORY
+        self._traffic.errors["internal_error"] += 1
         log.failure(
             "{listener}: {verb} from {peer} failed",
             listener=self.connection.listener,
@@ -301,11 +322,16 @@ class CacheProtocol(ServedProtocol):
             self.send(data)
 
     def _wait_for(
-        self, reply: Deferred[bytes], before: Sequence[bytes], after: Sequence[bytes] = ()
+        self,
+        reply: Deferred[bytes],
+        line: bytes,
+        before: Sequence[bytes] = (),
+        after: Sequence[bytes] = (),
     ) -> bytes | None:
         """Return a reply that is there already; else None, and go on when it comes.
 
-        ``before`` are the replies to be sent first, ``after`` the lines that wait for it.
+        It is the reply to ``line``; ``before`` are the replies to be sent first, ``after`` the
+        lines that wait for it.
         """
         settled: list[bytes] = []
 
@@ -321,18 +347,56 @@ class CacheProtocol(ServedProtocol):
             return settled[0]
         self._send(before)
         self._pending = reply
+        self._awaited, self._awaited_since = line, self.now
         self._look_around()
         self._queued = list(after)
         self.transport.pauseProducing()
         return None
 
+    def _look_again(self, verb: bytes) -> tuple[Command, bytes]:
+        """Return the command for a verb in mixed case, or none at all, and what to count it as."""
+        upper = verb.upper()
+        command = self._verbs.get(upper)
+        return (self._otherwise, b"unknown") if command is None else (command, upper)
+
+    def _note(self, data: bytes, took: float) -> None:
+        """Tell how long it took to answer a chunk, if anything in it was answered."""
+        if self._pending is not None or self.finished:
+            return
+        end = data.rfind(b"\n")
+        if end < 0:
+            return
+        commands = data.count(b"\n")
+        if commands == 1:
+            self._note_line(data[:end], took)
+            return
+        first = data.partition(b"\t")[0].partition(b"\n")[0].upper()
+        last = self.connection.last_verb
+        name = last.decode("latin-1").lower() if first == last else MIXED
+        self._traffic.took(took, name, commands, None, self.connection.peer)
+
+    def _note_line(self, line: bytes, took: float) -> None:
+        verb, _, rest = line.partition(b"\t")
+        verb = verb.strip().upper()
+        argument: bytes | None = rest.partition(b"\t")[0].rstrip(b"\r\n")
+        if verb not in self._verbs:
+            # The end of a long line, or what may be anything.
+            last = self.connection.last_verb
+            verb, argument = last if last in self._verbs else UNKNOWN.encode(), None
+        if verb == b"AUTH" or not argument:
+            argument = None
+        name = verb.decode().lower()
+        self._traffic.took(took, name, 1, argument, self.connection.peer)
+
     def _failed(self, failure: Failure) -> bytes:
         if isinstance(failure.value, CommandError):
+            self._traffic.errors[failure.value.code] += 1
             return wire.error(failure.value.code)
         if isinstance(failure.value, MemoryError):
             self.short_of_memory()
             return _OUT_OF_MEMORY
         if not self.finished:
+            self._traffic.errors["internal_error"] += 1
             log.failure("a command from {peer} failed", failure, peer=self.connection.peer)
         return _INTERNAL_ERROR
 
@@ -340,10 +404,14 @@ class CacheProtocol(ServedProtocol):
         self._pending = None
         if self.finished:
             return
-        self.now = self._monotonic()
+        self.now = now = self._monotonic()
         self._send([reply])
+        if now - self._awaited_since >= self._traffic.above:
+            self._note_line(self._awaited, now - self._awaited_since)
         queued, self._queued = self._queued, []
         self._execute(queued)
+        if queued and self._monotonic() - now >= self._traffic.above:
+            self._note(b"\n".join([*queued, b""]), self._monotonic() - now)
         self._look_around()
         if self._pending is None:
             self.transport.resumeProducing()

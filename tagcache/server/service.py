@@ -189,6 +189,11 @@ class TagCacheService(MultiService):
         self._old_sighup: Any = None
 
     @property
+    def uptime(self) -> float:
+        """How many seconds ago it was made."""
+        return time.monotonic() - self._started
+
+    @property
     def settings(self) -> Settings:
         """The settings in effect."""
         return self.configuration.settings
@@ -296,7 +301,7 @@ class TagCacheService(MultiService):
             "server": {
                 "version": tagcache.__version__,
                 "pid": os.getpid(),
-                "uptime_seconds": round(time.monotonic() - self._started, 3),
+                "uptime_seconds": round(self.uptime, 3),
                 "python": sys.version.split()[0],
                 "twisted": twisted.__version__,
                 "reactor": type(self._reactor).__name__,

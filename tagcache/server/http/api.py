@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
 from tagcache.interfaces import ICache
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
+from tagcache.server.events import EventLog
 from tagcache.server.http import jsontext
 from tagcache.server.http.application import is_loopback
 from tagcache.server.http.fields import (
@@ -87,12 +88,15 @@ _ITEM = obj(
 )
 _STORED = obj(ok=BOOLEAN, ttl_ms=TTL)
 _COUNTED = either(obj(ok=BOOLEAN, ttl_ms=TTL, value=INTEGER), obj(error=STRING, ok=BOOLEAN))
-_INVALIDATED = obj(success=BOOLEAN, count=INTEGER)
+_INVALIDATED = obj(("dry_run",), success=BOOLEAN, count=INTEGER, dry_run=BOOLEAN)
+_DRY_RUN = (
+    Field("dry_run", one_of("true", "false"), "true: only tell how many would go; absent: false"),
+)
 _DONE = obj(("error",), success=BOOLEAN, error=STRING)
 
 
 class Api:
-    """The endpoints, bound to what they tell about."""
+    """The endpoints, bound to what they tell about; ``more`` are those of others."""
 
     def __init__(
         self,
@@ -105,6 +109,8 @@ class Api:
         exposed: Callable[[], bool],
         persistence: Callable[[], dict[str, Any]],
         monotonic: Callable[[], float],
+        events: EventLog,
+        more: Sequence[Route] = (),
     ) -> None:
         self._cache = cache
         self._connections = connections
@@ -115,7 +121,8 @@ class Api:
         self._exposed = exposed
         self._persistence = persistence
         self._monotonic = monotonic
-        self.routes = Routes(self._table())
+        self._events = events
+        self.routes = Routes([*self._table(), *more])
         document = describe(self.routes.all)
         self._openapi = Response(200, jsontext.dump(document))
         self._page = page(document)
@@ -175,29 +182,76 @@ class Api:
         )
 
     def invalidate_key(self, call: Call) -> Answer:
-        removed = self._cache.delete(call.body["key"].encode())
-        return json_response({"success": removed, "count": None})
+        key = call.body["key"].encode()
+        if _is_dry(call):
+            there = self._cache.peek(key) is not None
+            return json_response({"success": there, "count": None, "dry_run": True})
+        return json_response({"success": self._cache.delete(key), "count": None})
 
     def invalidate_tag(self, call: Call) -> Answer:
-        work = self._cache.invalidate_tag(call.body["tag"].encode())
-        return self._counted(work, lambda count: {"success": count > 0, "count": count})
+        tags = [call.body["tag"].encode()]
+        if _is_dry(call):
+            return self._would_go(_count(self._cache.scan_any(tags)), lambda count: count > 0)
+        work = self._cache.invalidate_tag(tags[0])
+        return self._counted(call, tags, work, lambda count: count > 0)
 
     def invalidate_tags(self, call: Call) -> Answer:
         all_of_them = call.body.get("mode") == "all"
+        tags = _tags(call.body)
+        if _is_dry(call):
+            scan = self._cache.scan_all if all_of_them else self._cache.scan_any
+            return self._would_go(_count(scan(tags)))
         invalidate = self._cache.invalidate_all if all_of_them else self._cache.invalidate_any
-        return self._counted(invalidate(_tags(call.body)), _removed)
+        return self._counted(call, tags, invalidate(tags))
 
     def invalidate_keys(self, call: Call) -> Answer:
         keys = [key.encode() for key in call.body["keys"]]
-        return self._counted(self._cache.invalidate_keys(keys), _removed)
+        if _is_dry(call):
+            return self._would_go(self._count_keys(keys))
+        return self._counted(call, keys, self._cache.invalidate_keys(keys))
 
     def flush(self, call: Call) -> Answer:
-        return self._counted(self._cache.flush(), _removed)
+        if _is_dry(call):
+            return self._would_go(self._count_all())
+        return self._counted(call, (), self._cache.flush())
 
     def _counted(
-        self, work: Generator[None, None, int], describe: Callable[[int], dict[str, Any]]
+        self,
+        call: Call,
+        names: Sequence[bytes],
+        work: Generator[None, None, int],
+        success: Callable[[int], bool] = lambda count: True,
     ) -> Answer:
-        return self._slices.finish(work, lambda count: json_response(describe(count)))
+        def conclude(count: int) -> Response:
+            self._events.invalidated(
+                call.request.peer, f"POST {call.request.path.decode()}", names, count
+            )
+            return json_response({"success": success(count), "count": count})
+
+        return self._slices.finish(work, conclude)
+
+    def _would_go(
+        self,
+        work: Generator[None, None, int],
+        success: Callable[[int], bool] = lambda count: True,
+    ) -> Answer:
+        return self._slices.finish(
+            work,
+            lambda count: json_response(
+                {"success": success(count), "count": count, "dry_run": True}
+            ),
+        )
+
+    def _count_keys(self, keys: Sequence[bytes]) -> Generator[None, None, int]:
+        count = 0
+        for key in set(keys):
+            count += self._cache.peek(key) is not None
+            yield
+        return count
+
+    def _count_all(self) -> Generator[None, None, int]:
+        yield from self._cache.sweep()
+        return self._cache.totals().items
 
     def key(self, call: Call) -> Answer:
         key = call.key.encode()
@@ -222,13 +276,15 @@ class Api:
     def bulk_get(self, call: Call) -> Answer:
         items: list[bytes] = []
 
+        raw = call.query.get("raw") == "true"
+
         def collect() -> Iterator[None]:
             size = 0
             for text in call.body["keys"]:
                 key = text.encode()
                 entry = self._cache.peek(key)
                 if entry is not None:
-                    items.append(jsontext.dump(self._item(key, entry)))
+                    items.append(jsontext.dump(self._item(key, entry, raw)))
                     size += len(items[-1])
                     if size > MOST_ANSWER_BYTES:
                         raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
@@ -303,14 +359,20 @@ class Api:
 
     def tags(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", 100), MOST_LISTED)
-        largest: list[tuple[int, bytes, int]] = []
+        measure = call.query.get("sort", "keys")
+        largest: list[tuple[int, bytes, int, int]] = []
 
         def scan() -> Iterator[None]:
             for item in self._cache.scan_tags(call.query.get("prefix", "").encode()):
                 if item is not None and limit:
                     tag, keys, size = item
                     push = heapq.heappush if len(largest) < limit else heapq.heappushpop
-                    push(largest, (keys, tag, size))
+                    first = keys
+                    if measure == "bytes":
+                        first = size
+                    elif measure == "hits":
+                        first = self._cache.activity(tag).hits
+                    push(largest, (first, tag, keys, size))
                 yield
 
         return self._sliced(
@@ -319,7 +381,7 @@ class Api:
                 {
                     "tags": [
                         {"name": _text(tag), "keys": keys, "bytes": size, **self._activity(tag)}
-                        for keys, tag, size in sorted(largest, reverse=True)
+                        for _, tag, keys, size in sorted(largest, reverse=True)
                     ]
                 }
             ),
@@ -456,7 +518,7 @@ class Api:
     def docs(self, call: Call) -> Answer:
         return self._page
 
-    def _item(self, key: bytes, entry: Entry) -> dict[str, Any]:
+    def _item(self, key: bytes, entry: Entry, raw: bool = False) -> dict[str, Any]:
         item: dict[str, Any] = {
             "created_ms": self._cache.created_ms(entry),
             "key": _text(key),
@@ -464,6 +526,8 @@ class Api:
             "ttl_ms": self._remaining(entry),
         }
         try:
+            if raw:
+                raise jsontext.NotJson
             item["value"] = jsontext.parse(entry.value)
             orjson.dumps(item["value"])
         except jsontext.NotJson:
@@ -535,13 +599,15 @@ class Api:
             ),
             Route(
                 *(post, "/invalidate-key", self.invalidate_key, "Remove one entry."),
-                obj(success=BOOLEAN, count={"type": "null"}),
+                obj(("dry_run",), success=BOOLEAN, count={"type": "null"}, dry_run=BOOLEAN),
                 (_KEY,),
+                query=_DRY_RUN,
             ),
             Route(
                 *(post, "/invalidate-tag", self.invalidate_tag, "Remove what carries a tag."),
                 _INVALIDATED,
                 (Field("tag", TEXT, "the tag", required=True),),
+                query=_DRY_RUN,
             ),
             Route(
                 *(post, "/invalidate/tags", self.invalidate_tags),
@@ -551,18 +617,25 @@ class Api:
                     Field("tags", TEXTS, "the tags", required=True),
                     Field("mode", one_of("any", "all"), "absent: any"),
                 ),
+                query=_DRY_RUN,
             ),
             Route(
                 *(post, "/invalidate/keys", self.invalidate_keys, "Remove some entries."),
                 _INVALIDATED,
                 _KEYS,
+                query=_DRY_RUN,
             ),
             Route(
                 *(post, "/keys/bulk/delete", self.invalidate_keys, "Remove some entries."),
                 _INVALIDATED,
                 _KEYS,
+                query=_DRY_RUN,
             ),
-            Route(post, "/flush", self.flush, "Remove everything.", _INVALIDATED),
+            Route(
+                *(post, "/flush", self.flush, "Remove everything."),
+                _INVALIDATED,
+                query=_DRY_RUN,
+            ),
             Route(
                 *(get, "/keys/{key}", self.key, "One entry, its value parsed if it is JSON."),
                 either(_ITEM, NOT_FOUND),
@@ -583,6 +656,9 @@ class Api:
                 "Several entries in the order asked for; what is missing is left out.",
                 obj(items=array(_ITEM)),
                 _KEYS,
+                query=(
+                    Field("raw", one_of("true", "false"), "true: values as text, never parsed"),
+                ),
             ),
             Route(
                 *(get, "/keys", self.list_keys, "The entries, the newest first."),
@@ -630,7 +706,12 @@ class Api:
                 ),
             ),
             Route(
-                *(get, "/tags", self.tags, "The tags with the most keys, the largest first."),
+                *(
+                    get,
+                    "/tags",
+                    self.tags,
+                    "The tags with the most keys (or bytes, or hits), the largest first.",
+                ),
                 obj(
                     tags=array(
                         obj(
@@ -647,6 +728,7 @@ class Api:
                 ),
                 query=(
                     Field("prefix", TEXT, "a prefix of the tag"),
+                    Field("sort", one_of("keys", "bytes", "hits"), "absent: keys"),
                     Field("limit", UNSIGNED, f"absent: 100; never more than {MOST_LISTED}"),
                 ),
             ),
@@ -752,8 +834,17 @@ def _ttl(body: Any) -> int | None:
     return ttl_ms
 
 
-def _removed(count: int) -> dict[str, Any]:
-    return {"success": True, "count": count}
+def _is_dry(call: Call) -> bool:
+    return call.query.get("dry_run") == "true"
+
+
+def _count(scan: Iterator[tuple[bytes, Entry] | None]) -> Generator[None, None, int]:
+    """Work that counts what a scan finds."""
+    count = 0
+    for item in scan:
+        count += item is not None
+        yield
+    return count
 
 
 def _text(data: bytes) -> str:
