@@ -15,8 +15,9 @@ class Connection:
     """What is known of one connection.
 
     Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
-    and what held right after; ``host`` is the peer without its port; ``counted`` says whether
-    it takes one of ``max_connections``; ``abort`` closes the connection at once.
+    and what held right after; ``last_verb`` is as the client spelt it; ``host`` is the peer
+    without its port; ``counted`` says whether it takes one of ``max_connections``; ``abort``
+    closes the connection at once.
     """
 
     __slots__ = (
@@ -71,7 +72,7 @@ class Connection:
             "commands": self.commands,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
-            "last_verb": self.last_verb.decode("latin-1"),
+            "last_verb": self.last_verb.decode("latin-1").upper(),
             "socket_options": {each.name: each.describe() for each in self.socket_options},
         }
 

@@ -204,7 +204,7 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
                 each.commands,
                 each.bytes_in,
                 each.bytes_out,
-                each.last_verb.decode("latin-1"),
+                each.last_verb.decode("latin-1").upper(),
             )
             for each in service.connections
         ]

@@ -212,21 +212,22 @@ class CacheProtocol(ServedProtocol):
         except MemoryError as error:
             self.send(self._error(error, b""))
             return
-        command = self._verbs.get(fields[0])
+        verb = fields[0]
+        command = self._verbs.get(verb)
         if command is None:
             self._execute([line])
             return
         connection = self.connection
         connection.commands += 1
-        self._counts[fields[0]] += 1
-        connection.last_verb = fields[0].upper()
+        connection.last_verb = verb
+        self._counts[verb] += 1
         try:
             reply = command(self, fields)
         except Disconnect as disconnect:
             self._disconnect(disconnect)
             return
         except Exception as error:
-            reply = self._error(error, fields[0])
+            reply = self._error(error, verb)
         settled = reply if isinstance(reply, bytes) else self._wait_for(reply, line)
         if settled is not None:
             self.send(settled)
@@ -236,13 +237,17 @@ class CacheProtocol(ServedProtocol):
         size = 0
         fields = [b""]
         commands = 0
-        counts = self._counts
+        # Runs of one command are counted at their end.
+        current: Command | None = None
+        counted, since = b"unknown", 0
         limited = self._rates.limited
         for number, line in enumerate(lines, 1):
             if not line:
                 continue
             commands += 1
             if limited and self._rates.take(self.connection.host):
+                self._count_run(counted, commands - 1 - since)
+                since = commands
                 replies.append(_RATE_LIMITED)
                 self._traffic.errors["rate_limited"] += 1
                 continue
@@ -251,12 +256,17 @@ class CacheProtocol(ServedProtocol):
                 verb = fields[0]
                 verbs = self._verbs  # which a command before may have changed
                 command = verbs.get(verb)
-                if command is None:
-                    command, verb = self._look_again(verb)
-                counts[verb] += 1
+                if command is None or command is not current:
+                    self._count_run(counted, commands - 1 - since)
+                    since = commands - 1
+                    counted = verb
+                    if command is None:
+                        command, counted = self._look_again(verb)
+                    current = command
                 reply = command(self, fields)
             except Disconnect as disconnect:
                 self._count(commands, fields)
+                self._count_run(counted, commands - since)
                 self._send(replies)
                 self._disconnect(disconnect)
                 return
@@ -266,6 +276,7 @@ class CacheProtocol(ServedProtocol):
                 settled = self._wait_for(reply, line, replies, lines[number:])
                 if settled is None:
                     self._count(commands, fields)
+                    self._count_run(counted, commands - since)
                     return
                 reply = settled
             replies.append(reply)
@@ -278,6 +289,7 @@ class CacheProtocol(ServedProtocol):
                 if self.dropped:
                     return
         self._count(commands, fields)
+        self._count_run(counted, commands - since)
         self._send(replies)
 
     def _error(self, error: Exception, verb: bytes) -> bytes:
@@ -311,6 +323,10 @@ class CacheProtocol(ServedProtocol):
             verb = fields[0].upper()
             # What is not a verb may be anything, a password too, and is shown to others.
             connection.last_verb = verb if verb in self._verbs else b"unknown"
+
+    def _count_run(self, verb: bytes, commands: int) -> None:
+        if commands:
+            self._counts[verb] += commands
 
     def _send(self, replies: Sequence[bytes]) -> None:
         if replies:
@@ -371,7 +387,7 @@ class CacheProtocol(ServedProtocol):
             self._note_line(data[:end], took)
             return
         first = data.partition(b"\t")[0].partition(b"\n")[0].upper()
-        last = self.connection.last_verb
+        last = self.connection.last_verb.upper()
         name = last.decode("latin-1").lower() if first == last else MIXED
         self._traffic.took(took, name, commands, None, self.connection.peer)
 
@@ -381,7 +397,7 @@ class CacheProtocol(ServedProtocol):
         argument: bytes | None = rest.partition(b"\t")[0].rstrip(b"\r\n")
         if verb not in self._verbs:
             # The end of a long line, or what may be anything.
-            last = self.connection.last_verb
+            last = self.connection.last_verb.upper()
             verb, argument = last if last in self._verbs else UNKNOWN.encode(), None
         if verb == b"AUTH" or not argument:
             argument = None
