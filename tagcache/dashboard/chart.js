@@ -76,7 +76,7 @@ export class Chart {
     this.element = h("figure", { class: `card chart ${wide ? "wide" : ""}` },
       h("figcaption", {}, h("h3", {}, title), about ? h("span", { class: "about" }, about) : null,
         h("ul", { class: "legend" }, series.map(({ label }, index) =>
-          h("li", {}, h("span", { class: `key c${index + 1}`, "aria-hidden": "true" }), label ? h("span", {}, label) : null, this.values[index])))),
+          h("li", {}, series.length > 1 ? h("span", { class: `key c${index + 1}`, "aria-hidden": "true" }) : null, label ? h("span", {}, label) : null, this.values[index])))),
       h("div", { class: "plot-area" }, this.svg, this.waiting, this.tip));
     this.svg.addEventListener("pointermove", (event) => this.#point(event));
     this.svg.addEventListener("pointerdown", (event) => this.#point(event));

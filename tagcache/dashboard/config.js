@@ -49,7 +49,7 @@ export function mount(container, signal) {
       pending.size ? h("p", { class: "warning" }, `${plural(pending.size, "change")} in the file will take effect at the next start: ${[...pending].join(", ")}.`) : null,
       sections.map((section) => h("section", { class: "card" },
         h("h2", { class: "mono" }, `[${section}]`),
-        h("div", { class: "scroll" }, h("table", { class: "data knobs" },
+        h("div", { class: "scroll" }, h("table", { class: "data stacked knobs" },
           h("thead", { class: "hidden" }, h("tr", {}, ["Knob", "Value", "From", "A change"].map((name) => h("th", { scope: "col" }, name)))),
           h("tbody", {}, fitting.filter((knob) => knob.section === section).map((knob) => {
             const masked = knob.value === "********";
@@ -59,7 +59,7 @@ export function mount(container, signal) {
               h("th", { scope: "row", class: "mono" }, knob.key),
               h("td", { class: `mono value ${value === "not set" || value === "none" ? "unset" : ""}` }, masked ? h("span", { title: "a secret, which is never shown" }, "••••••••") : visible(value)),
               h("td", {}, h("span", { class: `badge origin ${knob.origin}` }, ORIGINS[knob.origin])),
-              h("td", { class: "about" }, knob.needs_restart ? "needs a restart" : "follows a reload"));
+              h("td", { class: knob.needs_restart ? "restart" : "about" }, knob.needs_restart ? "needs a restart" : "follows a reload"));
           })))))));
   }
 

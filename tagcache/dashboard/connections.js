@@ -52,8 +52,8 @@ export function mount(container, signal) {
   const filter = h("input", { type: "search", placeholder: "Address, listener or verb", "aria-label": "Filter connections", oninput: () => draw() });
   const told = h("p", { class: "about" });
   const body = h("tbody");
-  const columns = [["ID", "num"], ["Peer"], ["Port"], ["Age", "num"], ["Idle", "num"], ["Commands", "num"], ["In", "num"], ["Out", "num"], ["Last verb"], ["Socket options"], ["", "end"]];
-  const table = h("table", { class: "data" }, h("thead", {}, h("tr", {}, columns.map(([name, kind = ""]) => h("th", { scope: "col", class: kind }, name || h("span", { class: "hidden" }, "Close"))))), body);
+  const columns = [["ID", "num"], ["Peer"], ["Port"], ["Age", "num"], ["Idle", "num"], ["Commands", "num"], ["In", "num"], ["Out", "num"], ["Last verb"], ["Socket options", "whole"], ["", "end"]];
+  const table = h("table", { class: "data stacked" }, h("thead", {}, h("tr", {}, columns.map(([name, kind = ""]) => h("th", { scope: "col", class: kind }, name || h("span", { class: "hidden" }, "Close"))))), body);
   const holder = h("div", { class: "card scroll" }, state("loading", "Asking who is connected…"));
   const listeners = h("div", { class: "listeners" });
   put(container,
@@ -66,7 +66,7 @@ export function mount(container, signal) {
   const rows = new Map();
 
   function row(id) {
-    const cells = columns.map(([, kind = ""]) => h("td", { class: kind }));
+    const cells = columns.map(([name, kind = ""]) => h("td", { class: kind, "data-label": name }));
     const chevron = h("button", { type: "button", class: "disclose", "aria-expanded": "false" });
     const details = h("tr", { class: "details", hidden: true }, h("td", { colspan: columns.length }));
     chevron.addEventListener("click", () => {

@@ -35,6 +35,12 @@ export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
 
+/** Tell each cell of a table its column, for windows that are too narrow for columns. */
+export function label(table) {
+  const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+  for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, index) => { cell.dataset.label = names[index] ?? ""; });
+}
+
 const PATHS = {
   tag: "M3 5.5A2.5 2.5 0 0 1 5.5 3h6.1c.7 0 1.3.3 1.8.7l7 7a2.5 2.5 0 0 1 0 3.6l-6.1 6.1a2.5 2.5 0 0 1-3.6 0l-7-7A2.5 2.5 0 0 1 3 11.6z M8.2 6.3a1.9 1.9 0 1 0 0 3.8 1.9 1.9 0 0 0 0-3.8z",
   empty: "M4 13h4l1.5 3h5L16 13h4 M4 13l3-8h10l3 8v6H4z",

@@ -1,7 +1,7 @@
 // What has happened of late: invalidations, slow commands, refused connections, warnings, errors.
 
 import { get } from "./api.js";
-import { h, put, segmented, state, text } from "./dom.js";
+import { h, label, put, segmented, state, text } from "./dom.js";
 import { clock, count, entries, latency, moment, plural, visible } from "./format.js";
 import { live, on } from "./live.js";
 
@@ -23,7 +23,7 @@ function told(event) {
 export function mount(container, signal) {
   const threshold = h("p", { class: "about" });
   const body = h("tbody");
-  const table = h("table", { class: "data events" },
+  const table = h("table", { class: "data stacked events" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Time"), h("th", { scope: "col" }, "Kind"), h("th", { scope: "col" }, "What"), h("th", { scope: "col" }, "Who"))), body);
   const holder = h("div", { class: "card scroll" });
   const choice = segmented("Kind of events", KINDS, kind, (chosen) => { kind = chosen; draw(); });
@@ -45,6 +45,7 @@ export function mount(container, signal) {
       h("td", {}, h("span", { class: `badge kind ${event.kind}` }, event.kind)),
       h("td", { class: "what" }, told(event)),
       h("td", { class: "mono who" }, event.peer ? visible(event.peer) : event.source ?? ""))));
+    label(table);
     if (!table.isConnected) put(holder, table);
   }
 

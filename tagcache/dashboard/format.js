@@ -1,6 +1,7 @@
 // Numbers, times and texts as people read them.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const three = new Intl.NumberFormat("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
 const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 export const MISSING = "–";
@@ -14,9 +15,17 @@ export function count(number) {
 export function compact(number) {
   if (number === null || number === undefined) return MISSING;
   for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e4]]) {
-    if (Math.abs(number) >= size) return short.format(number / (unit === "k" ? 1e3 : size)) + NBSP + unit;
+    if (Math.abs(number) >= size) return three.format(number / (unit === "k" ? 1e3 : size)) + NBSP + unit;
   }
   return Math.abs(number) >= 100 ? whole.format(number) : short.format(Math.round(number * 100) / 100);
+}
+
+/** As an axis is labelled. */
+export function tick(number) {
+  for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e4]]) {
+    if (number >= size) return short.format(number / (unit === "k" ? 1e3 : size)) + NBSP + unit;
+  }
+  return short.format(number);
 }
 
 export function rate(number) {
@@ -70,6 +79,11 @@ export function ttl(ms) {
 }
 
 const two = (number) => String(number).padStart(2, "0");
+
+/** How long ago that was, in words. */
+export function ago(seconds) {
+  return seconds < 1.5 ? "just now" : `${duration(seconds)} ago`;
+}
 
 export function clock(seconds, withSeconds = true) {
   const date = new Date(seconds * 1000);

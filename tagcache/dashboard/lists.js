@@ -2,8 +2,8 @@
 
 import { post } from "./api.js";
 import { button, note, open } from "./dialog.js";
-import { h, put, segmented, state, text } from "./dom.js";
-import { bytes, count, duration, entries, moment, plural, ttl, visible } from "./format.js";
+import { h, label, put, segmented, state, text } from "./dom.js";
+import { ago, bytes, count, entries, moment, plural, ttl, visible } from "./format.js";
 
 export const PAGE = 50;
 
@@ -25,7 +25,7 @@ export function chips(tags, most = 4) {
  */
 export function entryPages(signal, { empty, emptyDetail, changed = () => {} }) {
   const body = h("tbody");
-  const table = h("table", { class: "data" },
+  const table = h("table", { class: "data stacked entries" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Key"), h("th", { scope: "col" }, "Tags"), h("th", { scope: "col", class: "num" }, "Time to live"), h("th", { scope: "col", class: "num" }, "Stored"))), body);
   const holder = h("div", { class: "scroll" });
   const where = h("span", { class: "about", role: "status" });
@@ -67,7 +67,8 @@ export function entryPages(signal, { empty, emptyDetail, changed = () => {} }) {
       h("td", { class: "mono key-cell" }, h("button", { type: "button", class: "link", title: visible(row.key), onclick: () => showEntry(row.key, () => { go(offset); changed(); }) }, visible(row.key))),
       h("td", {}, chips(row.tags)),
       h("td", { class: "num" }, ttl(row.ttl_ms)),
-      h("td", { class: "num", title: moment(row.created_ms / 1000) }, `${duration(Math.max(0, now - row.created_ms) / 1000)} ago`))));
+      h("td", { class: "num", title: moment(row.created_ms / 1000) }, ago((now - row.created_ms) / 1000)))));
+    label(table);
     if (!table.isConnected) put(holder, table);
   }
 

@@ -45,6 +45,7 @@ function showLogin(message = "") {
     try {
       await session.begin(user.value, password.value);
       showApp();
+      document.getElementById("main").focus();
     } catch (error) {
       const why = { 401: "User or password is wrong.", 429: "Too many wrong attempts. Wait half a minute, then try again." };
       text(problem, why[error.status] ?? error.message);

@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { h, put, segmented, text } from "./dom.js";
-import { byteRate, bytes, BYTE_UNITS, compact, count, duration, latency, MISSING, percent, rate } from "./format.js";
+import { byteRate, bytes, BYTE_UNITS, compact, count, duration, latency, MISSING, percent, rate, tick } from "./format.js";
 import { live, on } from "./live.js";
 
 const RANGES = [[300, "5 min"], [900, "15 min"], [3600, "1 hour"]];
@@ -15,13 +15,13 @@ function byteAxis(number) {
 }
 
 const CHARTS = [
-  { title: "Requests", about: "per second, both ports", wide: true, format: rate, axis: compact, series: [{ name: "reads", label: "Reads" }, { name: "writes", label: "Writes" }, { name: "invalidations", label: "Invalidations" }, { name: "others", label: "Other" }] },
+  { title: "Requests", about: "per second, both ports", wide: true, format: rate, axis: tick, series: [{ name: "reads", label: "Reads" }, { name: "writes", label: "Writes" }, { name: "invalidations", label: "Invalidations" }, { name: "others", label: "Other" }] },
   { title: "Hit ratio", format: percent, axis: (share) => `${share * 100}\u00a0%`, domain: 1, series: [{ name: "hit_ratio", label: "" }] },
   { title: "Response time", about: "from a sample", format: latency, series: [{ name: "latency_p50", label: "Median" }, { name: "latency_p99", label: "99th percentile", peak: true }] },
   { title: "Memory", about: "of all entries", format: bytes, axis: byteAxis, binary: true, limit: "max_memory", series: [{ name: "memory", label: "" }] },
-  { title: "Entries and tags", format: compact, integer: true, series: [{ name: "entries", label: "Entries" }, { name: "tags", label: "Tags" }] },
-  { title: "Removed entries", about: "per second", format: rate, axis: compact, series: [{ name: "invalidated", label: "Invalidated" }, { name: "expired", label: "Expired" }, { name: "evicted", label: "Evicted" }] },
-  { title: "Connections", format: count, integer: true, series: [{ name: "connections", label: "" }] },
+  { title: "Entries and tags", format: compact, axis: tick, integer: true, series: [{ name: "entries", label: "Entries" }, { name: "tags", label: "Tags" }] },
+  { title: "Removed entries", about: "per second", format: rate, axis: tick, series: [{ name: "invalidated", label: "Invalidated" }, { name: "expired", label: "Expired" }, { name: "evicted", label: "Evicted" }] },
+  { title: "Connections", format: count, axis: tick, integer: true, series: [{ name: "connections", label: "" }] },
   { title: "Reactor lag", about: "worst of each two seconds", format: latency, series: [{ name: "lag", label: "", peak: true }] },
   { title: "Network", about: "per second", format: byteRate, axis: byteAxis, binary: true, series: [{ name: "bytes_in", label: "In" }, { name: "bytes_out", label: "Out" }] },
 ];

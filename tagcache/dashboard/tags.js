@@ -1,9 +1,9 @@
 // The tags with the most of something, the keys of one, and invalidating them.
 
-import { get } from "./api.js";
+import { get, post } from "./api.js";
 import { button } from "./dialog.js";
-import { h, icon, put, segmented, state, text } from "./dom.js";
-import { bytes, compact, count, duration, plural, visible } from "./format.js";
+import { h, icon, label, put, segmented, state, text } from "./dom.js";
+import { ago, bytes, compact, count, plural, visible } from "./format.js";
 import { entryPages, invalidateTags } from "./lists.js";
 import { on } from "./live.js";
 
@@ -24,7 +24,7 @@ function list(container, signal) {
   let timer = 0;
   const told = h("p", { class: "about", role: "status" });
   const body = h("tbody");
-  const table = h("table", { class: "data" },
+  const table = h("table", { class: "data stacked tags" },
     h("thead", {}, h("tr", {},
       h("th", { scope: "col", class: "check" }, h("span", { class: "hidden" }, "Choose")),
       h("th", { scope: "col" }, "Tag"),
@@ -33,7 +33,7 @@ function list(container, signal) {
       h("th", { scope: "col", class: "num" }, "Invalidated"),
       h("th", { scope: "col", class: "num" }, "Last"))), body);
   const holder = h("div", { class: "card scroll" }, state("loading", "Looking at the tags…"));
-  const act = h("button", { type: "button", class: "danger", onclick: () => invalidateTags([...chosen], () => { chosen.clear(); load(); }) }, "Invalidate…");
+  const act = h("button", { type: "button", class: "outline", onclick: () => invalidateTags([...chosen], () => { chosen.clear(); load(); }) }, "Invalidate…");
   const bar = h("div", { class: "row selection" }, act);
   put(container,
     h("div", { class: "head" }, h("h1", {}, "Tags"), told, h("span", { class: "spring" }), bar, button(icon("refresh"), load, "plain")),
@@ -59,6 +59,7 @@ function list(container, signal) {
   function choose(name, on) {
     if (on) chosen.add(name);
     else chosen.delete(name);
+    act.className = chosen.size ? "danger" : "outline";
     text(act, chosen.size ? `Invalidate ${plural(chosen.size, "tag")}…` : "Invalidate…");
   }
 
@@ -74,15 +75,16 @@ function list(container, signal) {
     put(body, tags.map((each) => {
       const share = h("span", { class: "bar", "aria-hidden": "true" });
       share.style.width = `${(each[sort] / most) * 100}%`;
-      const measured = (name, value) => h("td", { class: `num ${name === sort ? "measured" : ""}` }, name === sort ? share : null, h("span", {}, value));
+      const measured = (name, value) => h("td", { class: `num ${name === sort ? "by" : ""}` }, value);
       return h("tr", {},
         h("td", { class: "check" }, h("input", { type: "checkbox", "aria-label": `Choose ${visible(each.name)}`, checked: chosen.has(each.name), onchange: (event) => choose(each.name, event.target.checked) })),
-        h("td", { class: "mono key-cell" }, h("a", { href: `#/tags/${encodeURIComponent(each.name)}`, title: visible(each.name) }, visible(each.name))),
+        h("td", { class: "mono key-cell measured" }, share, h("a", { href: `#/tags/${encodeURIComponent(each.name)}`, title: visible(each.name) }, visible(each.name))),
         measured("keys", count(each.keys)), measured("bytes", bytes(each.bytes)), measured("hits", compact(each.hits)),
         h("td", { class: "num" }, compact(each.misses_after_invalidation)),
         h("td", { class: "num", title: plural(each.invalidations, "invalidation") }, count(each.invalidated)),
-        h("td", { class: "num" }, each.seconds_since_invalidation === null ? "never" : `${duration(each.seconds_since_invalidation)} ago`));
+        h("td", { class: "num" }, each.seconds_since_invalidation === null ? "never" : ago(each.seconds_since_invalidation)));
     }));
+    label(table);
     if (!table.isConnected) put(holder, table);
   }
 
@@ -101,9 +103,13 @@ function one(container, signal, tag) {
 
   async function look() {
     try {
-      const { tags } = await get(`/tags?limit=1&prefix=${encodeURIComponent(tag)}`, signal);
+      const [{ count: keys }, { tags }] = await Promise.all([
+        post("/invalidate/tags?dry_run=true", { tags: [tag] }, signal),
+        get(`/tags?limit=${MOST}&prefix=${encodeURIComponent(tag)}`, signal),
+      ]);
+      // Where very many tags begin like this one, it may not be among the first.
       const seen = tags.find((each) => each.name === tag);
-      text(told, seen ? `${plural(seen.keys, "key")} · ${bytes(seen.bytes)} · ${compact(seen.hits)} hits` : "");
+      text(told, `${plural(keys, "key")}${seen ? ` · ${bytes(seen.bytes)} · ${compact(seen.hits)} hits` : ""}`);
     } catch {
       text(told, "");
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from typing import Any
 
@@ -62,7 +62,14 @@ class EventLog:
 
     def slow(self, slow: Slow) -> None:
         """Note a slow command."""
-        self._keep(SLOW, slow.time, slow.describe)
+
+        def describe() -> dict[str, Any]:
+            told = slow.describe()
+            # Its number and its time here are the event's.
+            del told["id"], told["time"]
+            return told
+
+        self._keep(SLOW, slow.time, describe)
 
     def __call__(self, event: dict[str, Any]) -> None:
         level = event.get("log_level") or LogLevel.info
@@ -93,21 +100,16 @@ class EventLog:
         Each is a JSON object with ``id``, ``time`` (seconds since 1970), ``kind``, and what there
         is to say of its kind.
         """
-        newest = merge(
-            *(
-                (
-                    (id, moment, kind, describe)
-                    for id, moment, describe in reversed(self._kept[kind])
-                )
-                for kind in kinds
-            ),
-            key=lambda each: -each[0],
-        )
+        newest = merge(*map(self._newest, kinds), key=lambda each: -each[0])
         found = itertools.takewhile(lambda each: each[0] > number, newest)
         return [
             {"id": id, "time": round(moment, 3), "kind": kind, **describe()}
             for id, moment, kind, describe in itertools.islice(found, limit)
         ]
+
+    def _newest(self, kind: str) -> Iterator[tuple[int, float, str, Callable[[], dict[str, Any]]]]:
+        for id, moment, describe in reversed(self._kept[kind]):
+            yield id, moment, kind, describe
 
     def _keep(self, kind: str, moment: float, describe: Callable[[], dict[str, Any]]) -> None:
         self.last = number = next(self._numbers)
