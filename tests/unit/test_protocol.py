@@ -71,6 +71,7 @@ class Server:
         self.slices = Slices(self.clock, self.clock.seconds)
         self.traffic = Traffic(settings, self.clock.seconds)
         self.events = EventLog(self.clock.seconds)
+        self.traffic.on_slow = self.events.slow
         self.commands = Commands(
             self.cache,
             self.connections,
