@@ -1,18 +1,16 @@
 // Lines over time, drawn as SVG: axes with units, a line that follows the pointer or the arrow keys.
 
 import { h, put, s, text } from "./dom.js";
-import { BYTE_UNITS, clock, MISSING } from "./format.js";
+import { clock, MISSING } from "./format.js";
 
 const HEIGHT = 168;
 const MARGIN = { top: 10, right: 12, bottom: 24, left: 58 };
 const TICKS = { 300: 60, 900: 180, 3600: 600 };
 
 function niceStep(rough, binary) {
-  const base = binary ? 1024 ** Math.min(Math.floor(Math.log(Math.max(rough, 1)) / Math.log(1024)), BYTE_UNITS.length - 1) : 1;
-  const scaled = rough / base;
-  const power = 10 ** Math.floor(Math.log10(scaled));
-  const factor = [1, 2, 2.5, 5, 10].find((each) => each * power >= scaled * 0.999);
-  return factor * power * base;
+  if (binary) return 2 ** Math.max(0, Math.ceil(Math.log2(rough * 0.999)));
+  const power = 10 ** Math.floor(Math.log10(rough));
+  return [1, 2, 2.5, 5, 10].find((each) => each * power >= rough * 0.999) * power;
 }
 
 /** Where the lines of an axis from 0 to at least `most` are. */

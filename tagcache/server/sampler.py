@@ -88,9 +88,7 @@ class Sampler(Service):
         self._traffic.tick()
         self._before = self._look()
         self._due = self._monotonic() + TICK_SECONDS
-        self._loop.start(TICK_SECONDS, now=False).addErrback(
-            lambda failure: log.failure("sampling failed, and has ended", failure)
-        )
+        self._loop.start(TICK_SECONDS, now=False)
 
     def stopService(self) -> None:
         super().stopService()
@@ -108,7 +106,11 @@ class Sampler(Service):
         self._traffic.tick()
         self._ticks += 1
         if self._ticks % _TICKS_A_SAMPLE == 0:
-            self._sample()
+            try:
+                self._sample()
+            except Exception:
+                # The loop would end with it.
+                log.failure("a sample failed; the next one tries again")
 
     def _look(self) -> _Totals:
         kinds = dict.fromkeys([*KINDS, "others"], 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -519,6 +520,50 @@ def test_a_narrow_window_holds_every_view(server: RunningServer, look: Look, sch
         assert page.locator(".state.error").count() == 0
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (scheme == "dark")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '{"a":{},"b":[],"c":[{}],"d":"}{,:\\"[","e":-1.50e+10,"f":12345678901234567890}',
+        '[1,[2,[3]],true,null,"\\u0041"]',
+        " [ ] ",
+        "{ }",
+        '["a b",  "c\\\\"]',
+    ],
+)
+def test_json_is_laid_out_and_nothing_in_it_changed(
+    server: RunningServer, look: Look, source: str
+) -> None:
+    page = look(server).page
+    laid_out = page.evaluate(
+        "async (source) => (await import('/dashboard/lists.js')).prettyJson(source)", source
+    )
+    assert re.sub(r"\s", "", laid_out) == re.sub(r"\s", "", source)
+    assert json.loads(laid_out) == json.loads(source)
+    if len(json.loads(source)) > 0:
+        assert laid_out.count("\n") >= len(json.loads(source))
+
+
+def test_what_is_not_json_is_not_laid_out(server: RunningServer, look: Look) -> None:
+    page = look(server).page
+    for source in ("", "12", "{", "[1,]", "<b>{}</b>", "{} {}"):
+        script = "async (source) => (await import('/dashboard/lists.js')).prettyJson(source)"
+        assert page.evaluate(script, source) is None
+
+
+def test_an_axis_begins_at_nothing_and_reaches_the_most(server: RunningServer, look: Look) -> None:
+    page = look(server).page
+    script = "async ([most, how]) => (await import('/dashboard/chart.js')).ticks(most, how)"
+    for most in (0, 1e-6, 0.3, 1, 7, 99, 1000, 123_456, 5e9):
+        for how in ({}, {"binary": True}, {"integer": True}):
+            marks = page.evaluate(script, [most, how])
+            assert marks[0] == 0
+            assert marks[-1] >= most * 0.999
+            assert 2 <= len(marks) <= 7
+            steps = {round(b - a, 12) for a, b in itertools.pairwise(marks)}
+            assert max(steps) == pytest.approx(min(steps))
+    assert page.evaluate(script, [3.5 * 2**20, {"binary": True}])[1] == 2**20
 
 
 def test_everything_is_reached_with_the_keyboard(server: RunningServer, look: Look) -> None:

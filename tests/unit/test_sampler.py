@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs, globalLogPublisher
 
 from tagcache.server.history import COLUMNS, INTERVAL_SECONDS, History
 from tagcache.server.http.routes import Route
@@ -114,6 +114,21 @@ def test_the_lag_is_how_late_a_tick_comes(sampled: Sampled) -> None:
     sampled.pass_time(10)
     assert sampled.sampler.lag == 0
     assert sampled.last()["lag"] == 0
+
+
+def test_a_sample_that_fails_is_logged_and_the_next_one_comes(sampled: Sampled) -> None:
+    def fail(row: bytes) -> None:
+        raise RuntimeError("boom")
+
+    publish, sampled.sampler.publish = sampled.sampler.publish, fail
+    with capturedLogs() as events:
+        sampled.pass_time(2)
+    assert [str(event["log_failure"].value) for event in events if "log_failure" in event] == [
+        "boom"
+    ]
+    sampled.sampler.publish = publish
+    sampled.pass_time(2)
+    assert len(sampled.rows) == 1
 
 
 def test_the_history_is_bounded() -> None:
