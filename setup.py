@@ -89,7 +89,10 @@ setup(
         "bench": BENCH,
         "soak": SOAK,
     },
-    entry_points={"console_scripts": ["tagcache = tagcache.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["tagcache = tagcache.cli.main:main"],
+        "pytest11": ["tagcache = tagcache.contrib.pytest_plugin"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Framework :: Twisted",
