@@ -237,6 +237,10 @@ def json_list(verb: bytes, items: Sequence[str]) -> bytes:
     return b"%b\t[%b]\n" % (verb, ",".join(items).encode("ascii"))
 
 
+# After these replies the server closes the connection.
+LAST_WORDS = (b"ERR line_too_long", b"ERR max_connections")
+
+
 class Replies:
     """Collects ``count`` replies, a line each, from the chunks in which they come."""
 

@@ -365,13 +365,20 @@ class PooledClient(AwaitedClient):
     ) -> list[bytes]:
         """Send the requests over a connection that was taken, and give that back."""
         lines: list[bytes] = []
-        try:
-            for payload, count in windows(requests):
+        over = False
+        for payload, count in windows(requests):
+            if over:
+                connection, _ = await pool.take(new=True)
+            try:
                 lines += await connection.exchange(payload, count)
-        except BaseException:
-            pool.discard(connection)
-            raise
-        pool.give_back(connection)
+            except BaseException:
+                pool.discard(connection)
+                raise
+            over = lines[-1] in wire.LAST_WORDS
+            if over:
+                pool.discard(connection)
+        if not over:
+            pool.give_back(connection)
         return lines
 
 

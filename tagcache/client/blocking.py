@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
+from tagcache import wire
 from tagcache.client.binding import BlockingCommands, Pending, QueuedCommands
 from tagcache.client.connection import Connection
 from tagcache.client.making import requests_for
@@ -154,7 +155,10 @@ class Client(BlockingClient):
             # It had gone stale.
             lines = self._exchange(pool.take_new(), [request])
         else:
-            pool.give_back(connection)
+            if lines[0] in wire.LAST_WORDS:
+                pool.discard(connection)
+            else:
+                pool.give_back(connection)
         return request.read(lines[0])
 
     def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
@@ -172,13 +176,20 @@ class Client(BlockingClient):
     def _exchange(self, connection: Connection, requests: list[Request[Any]]) -> list[bytes]:
         """Send the requests over a connection that was taken, and give that back."""
         lines: list[bytes] = []
-        try:
-            for payload, count in windows(requests):
+        over = False
+        for payload, count in windows(requests):
+            if over:
+                connection = self._pool.take_new()
+            try:
                 lines += connection.exchange(payload, count)
-        except BaseException:
-            self._pool.discard(connection)
-            raise
-        self._pool.give_back(connection)
+            except BaseException:
+                self._pool.discard(connection)
+                raise
+            over = lines[-1] in wire.LAST_WORDS
+            if over:
+                self._pool.discard(connection)
+        if not over:
+            self._pool.give_back(connection)
         return lines
 
 
