@@ -28,8 +28,12 @@ EXTRAS = {
     "uvloop": ["uvloop>=0.21"],
     # serde=msgpack of the clients.
     "msgpack": ["msgpack>=1"],
+    # Frameworks whose caches it can be: tagcache.contrib.
+    "django": ["django>=4.2"],
 }
+FRAMEWORKS = ("django",)
 DEV = [
+    *(requirement for extra in FRAMEWORKS for requirement in EXTRAS[extra]),
     "build>=1.2",
     "hypothesis>=6.100",
     "mypy>=1.15",
