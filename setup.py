@@ -30,10 +30,13 @@ EXTRAS = {
     "msgpack": ["msgpack>=1"],
     # Frameworks whose caches it can be: tagcache.contrib.
     "django": ["django>=4.2"],
+    "flask": ["flask>=3", "flask-caching>=2.4", "cachelib>=0.16"],
+    "cachelib": ["cachelib>=0.16"],
+    "dogpile": ["dogpile.cache>=1.3"],
 }
-FRAMEWORKS = ("django",)
+FRAMEWORKS = ("django", "flask", "cachelib", "dogpile")
 DEV = [
-    *(requirement for extra in FRAMEWORKS for requirement in EXTRAS[extra]),
+    *sorted({requirement for extra in FRAMEWORKS for requirement in EXTRAS[extra]}),
     "build>=1.2",
     "hypothesis>=6.100",
     "mypy>=1.15",
@@ -95,6 +98,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["tagcache = tagcache.cli.main:main"],
+        "dogpile.cache": ["tagcache = tagcache.contrib.dogpile:TagCacheBackend"],
         "pytest11": ["tagcache = tagcache.contrib.pytest_plugin"],
     },
     classifiers=[

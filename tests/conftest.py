@@ -25,6 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): skipped where the program is missing")
     config.addinivalue_line("markers", "root: skipped where the tests do not run as root")
     config.addinivalue_line("markers", "soak: takes minutes; only run by `make soak`")
+    # dogpile's own suites, see tests/contrib/test_dogpile.py.
+    config.addinivalue_line("markers", "time_intensive: takes seconds")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -11,7 +11,6 @@ CACHES = {
 from __future__ import annotations
 
 import inspect
-import logging
 import operator
 import re
 import threading
@@ -26,15 +25,12 @@ from django.core.cache.backends.base import (
 )
 from django.utils.module_loading import import_string
 
-from tagcache.client.binding import Pending
 from tagcache.client.requests import Mode, Tag
+from tagcache.contrib import room
 from tagcache.contrib.connecting import AnyAsyncClient, AnyClient, ClientPerLoop, Connecting
 from tagcache.errors import BadArgument, IntegerOverflow, NotAnInteger, Refused
 
-_log = logging.getLogger(__name__)
 _ILLEGAL_IN_KEY = re.compile(r"[\t\n\r]")
-# The server has no room for a value; a page can do without being cached.
-_NO_ROOM = ("value_too_large", "line_too_long", "out_of_memory")
 # A timeout that has passed already.
 _OVER: Literal[0] = 0
 
@@ -154,12 +150,7 @@ class TagCache(BaseCache):
         if ttl == _OVER:
             client.delete(name)
             return
-        try:
-            client.put(name, value, tags=tags, ttl=ttl)
-        except Refused as error:
-            _check_room(name, error)
-            # What was there before would be stale.
-            client.delete(name)
+        room.put(client, name, value, tags, ttl)
 
     def add(
         self,
@@ -178,11 +169,7 @@ class TagCache(BaseCache):
         )
         if ttl == _OVER:
             return client.get(name, self._missing_key) is self._missing_key
-        try:
-            return client.add(name, value, tags=tags, ttl=ttl)
-        except Refused as error:
-            _check_room(name, error)
-            return False
+        return room.add(client, name, value, tags, ttl)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
@@ -205,19 +192,12 @@ class TagCache(BaseCache):
     ) -> list[Any]:
         """Store values, all with the same ``tags``; return the keys that there was no room for."""
         names = {self.make_and_validate_key(key, version): key for key in data}
-        ttl, client, tags = self._ttl(timeout), self.client, list(tags)
+        ttl, client = self._ttl(timeout), self.client
         if ttl == _OVER:
             client.delete_many(names)
             return []
-        pipe = client.pipeline()
-        put = {name: pipe.put(name, data[key], tags=tags, ttl=ttl) for name, key in names.items()}
-        try:
-            pipe.execute()
-        except Refused:
-            refused = _refused(put)
-            client.delete_many(refused)
-            return [names[name] for name in refused]
-        return []
+        values = {name: data[key] for name, key in names.items()}
+        return [names[name] for name in room.put_many(client, values, tags, ttl)]
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         self.client.delete_many([self.make_and_validate_key(key, version) for key in keys])
@@ -332,7 +312,7 @@ class TagCache(BaseCache):
         try:
             await client.put(name, value, tags=tags, ttl=ttl)
         except Refused as error:
-            _check_room(name, error)
+            room.check_room(name, error)
             await client.delete(name)
 
     async def aadd(
@@ -352,7 +332,7 @@ class TagCache(BaseCache):
         try:
             return await client.add(name, value, tags=tags, ttl=ttl)
         except Refused as error:
-            _check_room(name, error)
+            room.check_room(name, error)
             return False
 
     async def atouch(
@@ -390,7 +370,7 @@ class TagCache(BaseCache):
         try:
             await pipe.execute()
         except Refused:
-            refused = _refused(put)
+            refused = room.refused(put)
             await client.delete_many(refused)
             return [names[name] for name in refused]
         return []
@@ -481,25 +461,6 @@ class TagCache(BaseCache):
     async def aclose(self, **kwargs: Any) -> None:
         """Close the connections of the event loop that runs; it connects anew where needed."""
         await _clients.of(self._connecting)[1].close()
-
-
-def _check_room(name: str, error: Refused) -> None:
-    """Raise ``error`` unless it says that there is no room; that is logged."""
-    if error.code not in _NO_ROOM:
-        raise error
-    _log.warning("%s is not cached: %s", name, error)
-
-
-def _refused(put: Mapping[str, Pending[bool]]) -> list[str]:
-    """Return which of these were not stored, for want of room. Raises Refused."""
-    refused = []
-    for name, pending in put.items():
-        try:
-            pending.result()
-        except Refused as error:
-            _check_room(name, error)
-            refused.append(name)
-    return refused
 
 
 def _is_new(seen: Any, by: int, total: int) -> bool:

@@ -240,7 +240,7 @@ class TestValues:
     ) -> None:
         large = "x" * size
         call(cache, "set", "k", "old")
-        with caplog.at_level(logging.WARNING, "tagcache.contrib.django"):
+        with caplog.at_level(logging.WARNING, "tagcache.contrib.room"):
             call(cache, "set", "k", large)
             assert call(cache, "get", "k") is None
             assert call(cache, "add", "k", large) is False
