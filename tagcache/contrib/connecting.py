@@ -106,20 +106,23 @@ class ClientPerLoop:
         found = self._clients.get(loop)
         if found is None:
             client = self._make()
-            found = self._clients[loop] = client, _until_the_loop_ends(client)
+            found = self._clients[loop] = client, self._until_the_end(loop, client)
             # From the first step on, asyncio.run() ends the generator when it ends the loop.
             await anext(found[1])
         return found[0]
 
     async def close(self) -> None:
         """Close the client of the loop that runs."""
-        found = self._clients.pop(asyncio.get_running_loop(), None)
+        found = self._clients.get(asyncio.get_running_loop())
         if found is not None:
             await found[1].aclose()
 
-
-async def _until_the_loop_ends(client: AnyAsyncClient) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        await client.close()
+    async def _until_the_end(
+        self, loop: asyncio.AbstractEventLoop, client: AnyAsyncClient
+    ) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            # Not left to the weak reference: a generator knows its loop.
+            self._clients.pop(loop, None)
+            await client.close()

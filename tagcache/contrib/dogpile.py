@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex
 from dogpile.cache.region import CacheRegion
@@ -26,6 +26,9 @@ from tagcache.contrib import room
 from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.errors import BadArgument
 
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 Tags = Iterable[Tag] | Callable[..., Iterable[Tag]]
 
 _tags: ContextVar[tuple[Tag, ...]] = ContextVar("_tags", default=())
@@ -33,6 +36,26 @@ _tags: ContextVar[tuple[Tag, ...]] = ContextVar("_tags", default=())
 _NOTED = "_tagcache_tags"
 # So often a lock that can not be had is not there either, until the cache counts as unavailable.
 _MOST_MISSES = 5
+
+
+class CachedOnArguments(Protocol[P, R_co]):
+    """What ``cache_on_arguments`` makes of a function."""
+
+    original: Callable[..., Any]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def get(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Return what is stored, or NO_VALUE."""
+
+    def set(self, value: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Store a value for these arguments, with their tags."""
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function, and store what it returns."""
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Remove what is stored for these arguments."""
 
 
 @contextmanager
@@ -228,11 +251,13 @@ class TagRegion(CacheRegion):
                 keys, _untagged(creator), expiration_time, should_cache_fn
             )
 
-    def cache_on_arguments(self, *args: Any, tags: Tags | None = None, **kwargs: Any) -> Any:
+    def cache_on_arguments(
+        self, *args: Any, tags: Tags | None = None, **kwargs: Any
+    ) -> Callable[[Callable[P, R]], CachedOnArguments[P, R]]:
         """See dogpile's. ``tags`` is given the function's arguments, or the tags themselves."""
-        decorate = super().cache_on_arguments(*args, **kwargs)
+        decorate: Any = super().cache_on_arguments(*args, **kwargs)
         if tags is None:
-            return decorate
+            return cast("Callable[[Callable[P, R]], CachedOnArguments[P, R]]", decorate)
         tags_of: Callable[..., Iterable[Tag]]
         if callable(tags):
             tags_of = tags
@@ -242,7 +267,7 @@ class TagRegion(CacheRegion):
             def tags_of(*args: Any, **kwargs: Any) -> Iterable[Tag]:
                 return always
 
-        def decorator(function: Callable[..., Any]) -> Any:
+        def decorator(function: Callable[P, R]) -> CachedOnArguments[P, R]:
             setattr(function, _NOTED, (function, tags_of))
             decorated: Any = decorate(function)
             store = decorated.set
@@ -257,7 +282,7 @@ class TagRegion(CacheRegion):
                 return value
 
             decorated.set, decorated.refresh = set_, refresh
-            return decorated
+            return cast("CachedOnArguments[P, R]", decorated)
 
         return decorator
 

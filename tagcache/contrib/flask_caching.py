@@ -17,7 +17,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import flask_caching
 from flask import Flask
@@ -28,6 +28,9 @@ from flask_caching.utils import join_generator
 from tagcache.client.requests import Mode, Tag
 from tagcache.contrib import cachelib
 from tagcache.errors import BadArgument
+
+if TYPE_CHECKING:
+    from flask_caching import _CachedFunction, _MemoizedFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,13 +70,23 @@ class Cache(flask_caching.Cache):
     ``set_many`` take ``tags`` too. With a NullCache tags mean nothing.
     """
 
-    def cached(self, *args: Any, tags: Tags | None = None, **kwargs: Any) -> Any:
+    def cached(
+        self, *args: Any, tags: Tags | None = None, **kwargs: Any
+    ) -> Callable[[Callable[P, R]], _CachedFunction[P, R]]:
         """See flask_caching.Cache.cached."""
-        return _tagging(super().cached(*args, **kwargs), tags)
+        decorate: Callable[[Callable[P, R]], _CachedFunction[P, R]] = _tagging(
+            super().cached(*args, **kwargs), tags
+        )
+        return decorate
 
-    def memoize(self, *args: Any, tags: Tags | None = None, **kwargs: Any) -> Any:
+    def memoize(
+        self, *args: Any, tags: Tags | None = None, **kwargs: Any
+    ) -> Callable[[Callable[P, R]], _MemoizedFunction[P, R]]:
         """See flask_caching.Cache.memoize."""
-        return _tagging(super().memoize(*args, **kwargs), tags)
+        decorate: Callable[[Callable[P, R]], _MemoizedFunction[P, R]] = _tagging(
+            super().memoize(*args, **kwargs), tags
+        )
+        return decorate
 
     def set(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool | None:
         """Store a value; ``tags`` may be given."""

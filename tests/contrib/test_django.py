@@ -14,7 +14,7 @@ import pytest
 from django.core.cache.backends.base import InvalidCacheBackendError, InvalidCacheKey
 
 from tagcache.client import AsyncClient, AsyncShardedClient, Client, ShardedClient
-from tagcache.contrib.django import TagCache, close_clients
+from tagcache.contrib.django import TagCache, _clients, close_clients
 from tagcache.contrib.pytest_plugin import Server, _started
 from tagcache.errors import ConnectionFailed, Refused, Unavailable
 
@@ -399,6 +399,8 @@ class TestConnections:
                 asyncio.run(run())
             gc.collect()
         assert clients[0] is not clients[1]
+        (_, per_loop) = _clients.of(cache._connecting)
+        assert not per_loop._clients
         pause = threading.Event()
         for _ in range(200):
             # This one's own, and no other of this cache.
