@@ -219,6 +219,9 @@ class AsyncClient(PooledClient):
         if pool is None:
             if self._closed:
                 raise ConnectionFailed("the client is closed")
+            # Connections know their loop, so that weak references alone would keep both for ever.
+            for ended in [each for each in self._pools if each.is_closed()]:
+                del self._pools[ended]
             pool = AwaitedPool(AsyncioNetwork(self._options), self._options)
             self._pools[loop] = pool
         return pool
