@@ -30,8 +30,8 @@ EXTRAS = {
     "msgpack": ["msgpack>=1"],
     # Frameworks whose caches it can be: tagcache.contrib.
     "django": ["django>=4.2"],
-    "flask": ["flask>=3", "flask-caching>=2.4", "cachelib>=0.16"],
-    "cachelib": ["cachelib>=0.16"],
+    "flask": ["flask>=3", "flask-caching>=2.5", "cachelib>=0.17"],
+    "cachelib": ["cachelib>=0.17"],
     "dogpile": ["dogpile.cache>=1.3"],
 }
 FRAMEWORKS = ("django", "flask", "cachelib", "dogpile")
