@@ -91,7 +91,15 @@ setup(
     ],
     extras_require={
         **EXTRAS,
-        "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
+        # All that the server and the clients can use; a framework is there already, or is not.
+        "all": sorted(
+            {
+                requirement
+                for name, extra in EXTRAS.items()
+                if name not in FRAMEWORKS
+                for requirement in extra
+            }
+        ),
         "dev": DEV,
         "bench": BENCH,
         "soak": SOAK,

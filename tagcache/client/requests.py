@@ -190,6 +190,8 @@ class Requests:
         self, verb: bytes, key: Key, by: int, tags: Iterable[Tag], ttl: Ttl | None, absent: int
     ) -> Request[int]:
         name = self._key(key)
+        if not isinstance(by, int):
+            raise BadArgument(f"by must be an integer, not {type(by).__name__}")
         if not int64.MIN <= by <= int64.MAX:
             raise BadArgument(f"by={by} has more than 64 bits")
         payload = b"%b\t%b\t%d\t%b\n" % (verb, name, by, _terms(tags, ttl))

@@ -183,10 +183,11 @@ class TagIndex:
         if carriers is None:
             return tag
         if not isinstance(carriers, Entry):
+            part = next(filter(None, parts(carriers)))
             # The newest: where the oldest were, a dictionary has holes to step over.
-            values = (reversed(part.values()) for part in parts(carriers))
-            carriers = next(chain.from_iterable(values))
-        return next((each for each in carriers.tags if each == tag), tag)
+            carriers = next(reversed(part.values()))
+        tags = carriers.tags
+        return tags[tags.index(tag)] if tag in tags else tag
 
     def count(self, tag: bytes) -> int:
         """Return the number of entries that carry ``tag``."""

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import pytest_twisted
 import trustme
+from zope.interface.verify import verifyClass, verifyObject
 
-from tagcache.client import AsyncClient, Client, DeferredClient, Options
+from tagcache.client import AsyncClient, Client, DeferredClient, Options, asynchronous, deferred
+from tagcache.client.awaiting import ICarrier, INetwork, IPromise
 from tagcache.errors import (
     AuthenticationFailed,
     ConnectionFailed,
@@ -58,6 +60,20 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
         yield build
         for client in made:
             client.close()
+
+
+def test_the_seams_are_what_they_say(reactor_thread: ReactorThread) -> None:
+    options = Options()
+    endpoint = deferred._endpoint(reactor_thread.reactor, options)
+    assert verifyObject(INetwork, asynchronous.AsyncioNetwork(options))
+    assert verifyObject(
+        INetwork, deferred.TwistedNetwork(reactor_thread.reactor, endpoint, options)
+    )
+    assert verifyClass(ICarrier, asynchronous._Carrier)
+    assert verifyClass(ICarrier, deferred._Carrier)
+    assert verifyObject(IPromise, deferred._Promise())
+    with asyncio.Runner() as runner:
+        assert verifyObject(IPromise, asynchronous._Future(runner.get_loop()))
 
 
 def free_port() -> int:

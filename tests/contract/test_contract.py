@@ -219,6 +219,8 @@ def test_arguments_that_would_mean_something_else(client: Any) -> None:
         client.invalidate_keys([])
     with pytest.raises(BadArgument, match="comma"):
         client.invalidate_keys(["a,b"])
+    with pytest.raises(BadArgument, match="by must be an integer, not float"):
+        client.increment("n", 1.5)
     with pytest.raises(BadArgument, match="64 bits"):
         client.increment("n", 2**63)
     with pytest.raises(BadArgument, match="json can not hold"):
