@@ -22,7 +22,7 @@ Start = Callable[..., RunningServer]
 
 QUIET = {"logging": {"level": "info"}}
 # What a bystander may wait for one of a hundred replies, on a machine with other work to do.
-P99_MS = 60
+P99_MS = 100
 
 
 def quiet(start: Start, **sections: dict[str, object]) -> RunningServer:
@@ -83,6 +83,7 @@ def test_a_million_gets_that_are_never_read(start: Start, measured: Measured) ->
                 for _ in range(100):
                     deaf.send(b"GET\tk\n" * 10_000)
             server.wait_for_log("bytes of replies not read")
+            time.sleep(1)
         after = resident_mb(server.process.pid, peak=True)
         assert client.ask(b"PING") == b"PONG\n"
     assert after - before < 2 * limit_mb + 32

@@ -334,6 +334,8 @@ def test_the_wall_clock_jumps(start: Start, tmp_path: Path, measured: Measured) 
 def test_a_reload_of_a_broken_file_under_load(start: Start, measured: Measured) -> None:
     server = start({"logging": {"level": "info"}})
     clients = [Counting(server, f"count{number}") for number in range(2)]
+    # Until the start is complete, SIGHUP does what it does to any process.
+    eventually(lambda: all(client.acknowledged for client in clients))
     good = server.config.read_bytes()
     broken = {
         "no configuration": b"\x00\xff\xfe not a file",
