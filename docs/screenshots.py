@@ -192,6 +192,8 @@ def take_for_documentation(browser: Browser, server: RunningServer) -> None:
         show(page, view)
         if view == "connections":
             page.locator(".disclose").nth(1).click()
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(500)
         elif view == "overview":
             page.locator(".plot").first.hover(position={"x": 760, "y": 80})
         page.screenshot(path=IMAGES / f"{name}.png")

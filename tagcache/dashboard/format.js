@@ -66,11 +66,11 @@ export function latency(seconds) {
 /** Seconds that may be days. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return MISSING;
-  if (seconds < 10) return `${seconds.toFixed(1)}${NBSP}s`;
+  if (seconds < 10) return `${Math.max(seconds, 0).toFixed(1)}${NBSP}s`;
   if (seconds < 60) return `${Math.floor(seconds)}${NBSP}s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)}${NBSP}min ${Math.floor(seconds % 60)}${NBSP}s`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)}${NBSP}h ${Math.floor((seconds % 3600) / 60)}${NBSP}min`;
-  return `${Math.floor(seconds / 86400)}${NBSP}d ${Math.floor((seconds % 86400) / 3600)}${NBSP}h`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}${NBSP}min${NBSP}${Math.floor(seconds % 60)}${NBSP}s`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)}${NBSP}h${NBSP}${Math.floor((seconds % 3600) / 60)}${NBSP}min`;
+  return `${Math.floor(seconds / 86400)}${NBSP}d${NBSP}${Math.floor((seconds % 86400) / 3600)}${NBSP}h`;
 }
 
 /** Milliseconds to live; null is for ever. */

@@ -207,6 +207,7 @@ export function editEntry(item, changed) {
   const seconds = h("input", { type: "number", name: "ttl", min: "0", step: "any", inputmode: "decimal", value: item && item.left !== null ? String(Math.max(1, Math.round(item.left / 1000))) : "" });
   const form = h("form", { id: "entry-form", class: "form" },
     item?.binary ? h("p", { class: "warning" }, "The value is binary, and can be replaced here by text only.") : null,
+    item?.value?.includes("\r") ? h("p", { class: "warning" }, "The value has line ends of CR LF; saved here, they become LF.") : null,
     h("label", {}, h("span", {}, "Key"), key),
     h("label", {}, h("span", {}, "Value"), value),
     h("label", {}, h("span", {}, "Tags ", h("span", { class: "about" }, "one a line")), tags),

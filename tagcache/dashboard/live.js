@@ -3,7 +3,8 @@
 import { ApiError, get, listen, session } from "./api.js";
 
 const MOST_SAMPLES = 1800;
-const MOST_EVENTS = 500;
+const KINDS = ["invalidation", "slow", "refused", "warning", "error"];
+const MOST_OF_A_KIND = 200;
 const SILENCE_MS = 9000;
 const RETRY_MS = [1000, 2000, 3000, 5000];
 
@@ -61,11 +62,12 @@ class Live extends EventTarget {
       let timer = setTimeout(() => silent.abort(), SILENCE_MS);
       this.problem = "";
       try {
-        const [history, log, info] = await Promise.all([get("/history", signal), get(`/events/log?limit=${MOST_EVENTS}`, signal), get("/info", signal)]);
+        const [history, info, ...logs] = await Promise.all([get("/history", signal), get("/info", signal),
+          ...KINDS.map((kind) => get(`/events/log?kind=${kind}&limit=${MOST_OF_A_KIND}`, signal))]);
         this.interval = history.interval_seconds;
         this.columns = history.columns;
         this.samples = history.samples.map((row) => this.#sample(row));
-        this.events = log.events;
+        this.#keep(logs.flatMap((log) => log.events));
         this.info = info;
         this.#fire("history");
         this.#fire("log");
@@ -102,12 +104,18 @@ class Live extends EventTarget {
       this.#fire("sample");
     } else if (name === "log") {
       const known = this.events[0]?.id ?? 0;
-      this.events.unshift(...data.filter((event) => event.id > known));
-      this.events.length = Math.min(this.events.length, MOST_EVENTS);
+      this.#keep([...data.filter((event) => event.id > known), ...this.events]);
       this.#fire("log");
     } else if (name === "bye") {
       session.end("Your session has expired.");
     }
+  }
+
+  /** Keep the newest of each kind, so that many of one do not push out another. */
+  #keep(events) {
+    const counts = {};
+    events.sort((a, b) => b.id - a.id);
+    this.events = events.filter(({ kind }) => (counts[kind] = (counts[kind] ?? 0) + 1) <= MOST_OF_A_KIND);
   }
 
   #sample(row) {

@@ -463,12 +463,34 @@ def test_events_are_listed_as_they_happen(start: Start, look: Look) -> None:
     expect(slow).to_be_visible()
 
 
-def test_a_refused_connection_is_an_event(start: Start, look: Look) -> None:
-    server = start({"performance": {"max_connections": 10}})
+def test_many_events_of_a_kind_do_not_push_out_another(start: Start, look: Look) -> None:
+    server = start({"performance": {"max_connections": 12}})
+    clients = [server.connect() for _ in range(12)]
+    for client in clients:
+        client.ask(b"PING")
+    with server.connect() as refused:
+        refused.rest()
+    with clients[0] as client:
+        client.send(b"INV_TAG\tnothing\n" * 600)
+        for _ in range(600):
+            client.line()
+    for client in clients[1:]:
+        client.sock.close()
     watched = look(server)
     page = watched.log_in()
     watched.go("Events")
-    clients = [server.connect() for _ in range(10)]
+    expect(page.locator('tr[data-event="invalidation"]').first).to_be_visible()
+    page.get_by_role("button", name="Refused").click()
+    expect(page.locator('tr[data-event="refused"]')).to_have_count(1)
+
+
+def test_a_refused_connection_is_an_event(start: Start, look: Look) -> None:
+    # A browser opens up to a dozen connections.
+    server = start({"performance": {"max_connections": 30}})
+    watched = look(server)
+    page = watched.log_in()
+    watched.go("Events")
+    clients = [server.connect() for _ in range(30)]
     expect(page.locator('tr[data-event="refused"]')).to_contain_text("max_connections reached")
     for client in clients:
         client.sock.close()
