@@ -20,10 +20,10 @@ const CHARTS = [
   { title: "Response time", about: "from a sample", format: latency, series: [{ name: "latency_p50", label: "Median" }, { name: "latency_p99", label: "99th percentile", peak: true }] },
   { title: "Memory", about: "of all entries", format: bytes, axis: byteAxis, binary: true, limit: "max_memory", series: [{ name: "memory", label: "" }] },
   { title: "Entries and tags", format: compact, axis: tick, integer: true, series: [{ name: "entries", label: "Entries" }, { name: "tags", label: "Tags" }] },
-  { title: "Removed entries", about: "per second", format: rate, axis: tick, series: [{ name: "invalidated", label: "Invalidated" }, { name: "expired", label: "Expired" }, { name: "evicted", label: "Evicted" }] },
+  { title: "Removed entries", format: rate, axis: tick, series: [{ name: "invalidated", label: "Invalidated" }, { name: "expired", label: "Expired" }, { name: "evicted", label: "Evicted" }] },
   { title: "Connections", format: count, axis: tick, integer: true, series: [{ name: "connections", label: "" }] },
   { title: "Reactor lag", about: "worst of each two seconds", format: latency, series: [{ name: "lag", label: "", peak: true }] },
-  { title: "Network", about: "per second", format: byteRate, axis: byteAxis, binary: true, series: [{ name: "bytes_in", label: "In" }, { name: "bytes_out", label: "Out" }] },
+  { title: "Network", format: byteRate, axis: byteAxis, binary: true, series: [{ name: "bytes_in", label: "In" }, { name: "bytes_out", label: "Out" }] },
 ];
 
 function tile(label) {
