@@ -275,7 +275,7 @@ class AwaitedClient(AwaitedCommands):
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
-            self._ignored(error)
+            self._options.ignored(error)
             return work.absent
 
     async def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
@@ -285,12 +285,8 @@ class AwaitedClient(AwaitedCommands):
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
-            self._ignored(error)
+            self._options.ignored(error)
             return [request.absent for request in requests]
-
-    def _ignored(self, error: Unavailable) -> None:
-        if self._options.on_error is not None:
-            self._options.on_error(error)
 
     async def _perform(self, request: Request[T]) -> T:
         raise NotImplementedError

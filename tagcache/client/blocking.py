@@ -35,7 +35,7 @@ class BlockingClient(BlockingCommands):
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
-            self._ignored(error)
+            self._options.ignored(error)
             return work.absent
 
     def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
@@ -45,12 +45,8 @@ class BlockingClient(BlockingCommands):
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
-            self._ignored(error)
+            self._options.ignored(error)
             return [request.absent for request in requests]
-
-    def _ignored(self, error: Unavailable) -> None:
-        if self._options.on_error is not None:
-            self._options.on_error(error)
 
     def _perform(self, request: Request[T]) -> T:
         raise NotImplementedError

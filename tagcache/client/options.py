@@ -136,6 +136,11 @@ class Options:
             **{field.name: getattr(self, field.name) for field in fields(SocketOptions)}
         )
 
+    def ignored(self, error: Unavailable) -> None:
+        """Tell ``on_error`` of an error that is taken for a miss."""
+        if self.on_error is not None:
+            self.on_error(error)
+
     def tls_context(self) -> ssl.SSLContext:
         """Return how to check the server. Raises BadArgument."""
         return _tls_context(self.tls_ca_file, self.tls_verify)

@@ -128,25 +128,10 @@ def _merged(request: Request[Any], outcomes: list[Any]) -> Any:
     return request.merge(outcomes) if outcomes else ConnectionFailed("no node answers")
 
 
-def _options(
-    nodes: Iterable[str | Options], changes: OptionFields
-) -> tuple[Options, list[Options]]:
-    """Return what holds for all, and the options of each node."""
-    each = [
-        Options.from_url(node, **changes) if isinstance(node, str) else node.changed(changes)
-        for node in nodes
-    ]
-    return Options().changed(changes), each
+class OverNodes(Generic[C]):
+    """What clients over several servers have in common: the nodes, one client each."""
 
-
-class ShardedClient(BlockingClient):
-    """A client over several servers, for any number of threads.
-
-    ``nodes`` are URLs or Options; keywords hold for all of them. A key belongs to one node; tags
-    are invalidated on all. Keys of a node that is down are misses, and what is stored there is
-    dropped; ``on_error`` is told. When it is back it is flushed before it is used, as it may have
-    missed invalidations; not so with ``flush_on_return=False``. Raises BadArgument.
-    """
+    _client_of: Callable[[Options], C]
 
     def __init__(
         self,
@@ -156,13 +141,17 @@ class ShardedClient(BlockingClient):
         monotonic: Callable[[], float] = time.monotonic,
         **changes: Unpack[OptionFields],
     ) -> None:
-        self._options, each = _options(nodes, changes)
+        each = [
+            Options.from_url(node, **changes) if isinstance(node, str) else node.changed(changes)
+            for node in nodes
+        ]
+        self._options = Options().changed(changes)
         self._requests = requests_for(self._options)
         self._flush_on_return = flush_on_return
-        self._ring = Ring([Node(Client(options), monotonic) for options in each])
+        self._ring = Ring([Node(type(self)._client_of(options), monotonic) for options in each])
 
     @property
-    def nodes(self) -> dict[str, Client]:
+    def nodes(self) -> dict[str, C]:
         """The client of each node, by its address."""
         return {node.name: node.client for node in self._ring.nodes}
 
@@ -170,6 +159,18 @@ class ShardedClient(BlockingClient):
     def down(self) -> list[str]:
         """The addresses of the nodes that are not used at the moment."""
         return [node.name for node in self._ring.nodes if not node.is_up]
+
+
+class ShardedClient(OverNodes[Client], BlockingClient):
+    """A client over several servers, for any number of threads.
+
+    ``nodes`` are URLs or Options; keywords hold for all of them. A key belongs to one node; tags
+    are invalidated on all. Keys of a node that is down are misses, and what is stored there is
+    dropped; ``on_error`` is told. When it is back it is flushed before it is used, as it may have
+    missed invalidations; not so with ``flush_on_return=False``. Raises BadArgument.
+    """
+
+    _client_of = Client
 
     def close(self) -> None:
         """Close every connection."""
@@ -209,36 +210,14 @@ class ShardedClient(BlockingClient):
         except Unavailable as error:
             if not isinstance(error, PoolExhausted):
                 node.failed()
-            self._ignored(error)
+            self._options.ignored(error)
             return None
 
 
-class AsyncShardedClient(AwaitedClient):
+class AsyncShardedClient(OverNodes[AsyncClient], AwaitedClient):
     """A client over several servers, for asyncio; see ShardedClient."""
 
-    def __init__(
-        self,
-        nodes: Iterable[str | Options],
-        *,
-        flush_on_return: bool = True,
-        monotonic: Callable[[], float] = time.monotonic,
-        **changes: Unpack[OptionFields],
-    ) -> None:
-        self._options, each = _options(nodes, changes)
-        self._requests = requests_for(self._options)
-        self._flush_on_return = flush_on_return
-        self._ring = Ring([Node(AsyncClient(options), monotonic) for options in each])
-        self._network = AsyncioNetwork(self._options)
-
-    @property
-    def nodes(self) -> dict[str, AsyncClient]:
-        """The client of each node, by its address."""
-        return {node.name: node.client for node in self._ring.nodes}
-
-    @property
-    def down(self) -> list[str]:
-        """The addresses of the nodes that are not used at the moment."""
-        return [node.name for node in self._ring.nodes if not node.is_up]
+    _client_of = AsyncClient
 
     async def close(self) -> None:
         """Close every connection."""
@@ -260,7 +239,7 @@ class AsyncShardedClient(AwaitedClient):
 
     async def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
         spread = self._ring.spread(requests)
-        answers = await self._network.gather(
+        answers = await AsyncioNetwork(self._options).gather(
             [
                 self._ask(node, [requests[place] for place in places])
                 for node, places in spread.items()
@@ -284,5 +263,5 @@ class AsyncShardedClient(AwaitedClient):
         except Unavailable as error:
             if not isinstance(error, PoolExhausted):
                 node.failed()
-            self._ignored(error)
+            self._options.ignored(error)
             return None
