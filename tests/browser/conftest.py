@@ -17,7 +17,8 @@ from tests.integration.running import RunningServer
 __all__ = ["server", "start"]
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it is there, asyncio takes this thread's loop for running.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as launched:
         yield launched
