@@ -209,6 +209,9 @@ class TagCacheService(MultiService):
         return [each for each in self if isinstance(each, ListenerService)]
 
     def privilegedStartService(self) -> None:
+        # From here on: one that comes before the start is complete is followed after it, and does
+        # not end the process.
+        self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
         raise_descriptor_limit(self.settings)
         # Before a port is open.
         self.persistence.load()
@@ -220,7 +223,6 @@ class TagCacheService(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
         systemd.notify(self._environ, "READY=1", f"MAINPID={os.getpid()}")
 
     @inlineCallbacks
