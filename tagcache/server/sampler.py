@@ -28,7 +28,7 @@ KINDS = {
         *("POST /keys/bulk/get", "POST /search"),
     ),
     "writes": (
-        *("put", "add", "incr", "decr"),
+        *("put", "add", "incr", "decr", "touch"),
         *("POST /put", "POST /add", "POST /incr", "POST /decr", "PUT /keys/{key}"),
     ),
     "invalidations": (
