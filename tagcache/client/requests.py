@@ -86,11 +86,11 @@ class Batch(Generic[T]):
 class Requests:
     """Makes the requests, under one key prefix and with one way to write values."""
 
-    __slots__ = ("_dump", "_load", "_prefix")
+    __slots__ = ("_dump", "_prefix", "load")
 
     def __init__(self, values: Values, key_prefix: str | bytes = b"") -> None:
         self._dump = values.dump
-        self._load = values.load
+        self.load = values.load
         self._prefix = _bytes(key_prefix, "key_prefix")
         if _ILLEGAL_IN_KEY.search(self._prefix):
             raise BadArgument(f"key_prefix must not hold TAB, LF or CR: {key_prefix!r}")
@@ -101,13 +101,17 @@ class Requests:
         Raises CannotDecode if it is not what this client's serde writes.
         """
         name = self._key(key)
-        load = self._load
+        load = self.load
 
         def read(reply: bytes) -> Any:
             content = wire.read_value(reply)
             return default if content is None else load(content)
 
         return Request(b"GET\t%b\n" % name, read, default, True, name)
+
+    def look_up(self, key: Key) -> bytes:
+        """Return what ``get`` sends. Raises BadArgument."""
+        return b"GET\t%b\n" % (self._prefix + _checked_key(key))
 
     def put(
         self, key: Key, value: Any, *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
@@ -138,7 +142,7 @@ class Requests:
         prefix = self._prefix
         missing = object()
         requests: list[Request[Any]] = []
-        load = self._load
+        load = self.load
 
         def read(reply: bytes) -> Any:
             content = wire.read_value(reply)
