@@ -265,8 +265,9 @@ def test_stopping_answers_what_has_arrived(server: RunningServer) -> None:
     request = f"GET /get/k HTTP/1.1\r\nAuthorization: {Door(server).authorization}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
         sock.sendall(request.encode() * 50)
+        # The server has the connection, and so the requests.
+        data = sock.recv(1)
         server.process.terminate()
-        data = b""
         while more := sock.recv(65536):
             data += more
     assert data.count(b"HTTP/1.1 200 ") == 50
