@@ -136,7 +136,7 @@ class AsyncioNetwork:
                 addresses = await loop.getaddrinfo(
                     options.host, options.port, type=socket.SOCK_STREAM
                 )
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 raise ConnectionFailed(f"{options.host} is not known: {error}") from error
         faults = []
         late = True

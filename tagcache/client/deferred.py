@@ -25,7 +25,7 @@ from tagcache.client.awaiting import (
 )
 from tagcache.client.binding import QueuedCommands
 from tagcache.client.making import requests_for
-from tagcache.client.options import OptionFields, Options
+from tagcache.client.options import LONGEST_SECONDS, OptionFields, Options
 from tagcache.client.requests import Tag, Ttl
 from tagcache.errors import ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions, socket_of
@@ -309,7 +309,7 @@ class DeferredPipeline(QueuedCommands):
 
 
 def _endpoint(reactor: Any, options: Options) -> IStreamClientEndpoint:
-    seconds = options.connect_timeout or 0
+    seconds = options.connect_timeout or LONGEST_SECONDS
     if options.path is not None:
         return UNIXClientEndpoint(reactor, options.path, timeout=seconds)
     endpoint = HostnameEndpoint(reactor, options.host, options.port, timeout=seconds)

@@ -49,7 +49,12 @@ class Pool:
                 if (found := self._open_or_wait()) is None:
                     continue
                 return found, False
-            if connection.is_usable():
+            try:
+                usable = connection.is_usable()
+            except BaseException:
+                self.discard(connection)
+                raise
+            if usable:
                 return connection, True
             self.discard(connection)
 

@@ -324,14 +324,17 @@ def _terms(tags: Iterable[Tag], ttl: Ttl | None) -> bytes:
 
 def _bytes(text: str | bytes, name: str) -> bytes:
     if isinstance(text, str):
-        return text.encode("utf-8", "surrogateescape")
+        try:
+            return text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise BadArgument(f"{name} can not be written as UTF-8: {error}") from None
     if isinstance(text, bytes):
         return text
     raise BadArgument(f"{name} must be str or bytes, not {type(text).__name__}")
 
 
 def _checked_key(key: Key) -> bytes:
-    name = key.encode("utf-8", "surrogateescape") if type(key) is str else _bytes(key, "the key")
+    name = key.encode() if type(key) is str and key.isascii() else _bytes(key, "the key")
     if not name or _ILLEGAL_IN_KEY.search(name):
         raise BadArgument(f"a key must not be empty, nor hold TAB, LF or CR: {key!r}")
     return name

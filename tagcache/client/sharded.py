@@ -30,6 +30,10 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
 
+# What is done before a node is chosen, or after several have answered.
+_OF_ALL = ("serde", "compress_over", "key_prefix", "ignore_exc", "on_error")
+
+
 class Node(Generic[C]):
     """One server, and whether it is in use.
 
@@ -141,14 +145,23 @@ class OverNodes(Generic[C]):
         monotonic: Callable[[], float] = time.monotonic,
         **changes: Unpack[OptionFields],
     ) -> None:
+        common = Options().changed(changes)
         each = [
             Options.from_url(node, **changes) if isinstance(node, str) else node.changed(changes)
             for node in nodes
         ]
-        self._options = Options().changed(changes)
+        for options in each:
+            for name in _OF_ALL:
+                if getattr(options, name) != getattr(common, name):
+                    raise BadArgument(f"{name} is given for all nodes, not for {options.address}")
+        self._options = common
         self._requests = requests_for(self._options)
         self._flush_on_return = flush_on_return
-        self._ring = Ring([Node(type(self)._client_of(options), monotonic) for options in each])
+        # What a node does not do is never to be overlooked here.
+        alone: OptionFields = {"ignore_exc": False, "on_error": None}
+        self._ring = Ring(
+            [Node(type(self)._client_of(options.changed(alone)), monotonic) for options in each]
+        )
 
     @property
     def nodes(self) -> dict[str, C]:
@@ -207,9 +220,16 @@ class ShardedClient(OverNodes[Client], BlockingClient):
                 _ = client.flush() if self._flush_on_return else client.ping()
                 node.returned()
             return client._perform_all(requests)
-        except Unavailable as error:
-            if not isinstance(error, PoolExhausted):
+        except PoolExhausted as error:
+            # That is no fault of the node; but what it missed it must not answer with.
+            if not self._options.ignore_exc:
+                raise
+            if not all(request.safe for request in requests):
                 node.failed()
+            self._options.ignored(error)
+            return None
+        except Unavailable as error:
+            node.failed()
             self._options.ignored(error)
             return None
 
@@ -260,8 +280,15 @@ class AsyncShardedClient(OverNodes[AsyncClient], AwaitedClient):
                 _ = await (client.flush() if self._flush_on_return else client.ping())
                 node.returned()
             return await client._perform_all(requests)
-        except Unavailable as error:
-            if not isinstance(error, PoolExhausted):
+        except PoolExhausted as error:
+            # That is no fault of the node; but what it missed it must not answer with.
+            if not self._options.ignore_exc:
+                raise
+            if not all(request.safe for request in requests):
                 node.failed()
+            self._options.ignored(error)
+            return None
+        except Unavailable as error:
+            node.failed()
             self._options.ignored(error)
             return None

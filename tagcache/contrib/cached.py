@@ -24,7 +24,8 @@ from tagcache.client.requests import Tag, Ttl, ttl_ms
 from tagcache.client.sharded import AsyncShardedClient
 from tagcache.contrib.flights import AsyncFlights, Flight, Flights
 from tagcache.contrib.keys import KeyMaker
-from tagcache.errors import BadArgument
+from tagcache.contrib.room import check_room
+from tagcache.errors import BadArgument, Refused
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -111,7 +112,10 @@ class CachedFunction(_Cached[BlockingClient], Generic[P, T]):
         tags = self._tags_of(args, kwargs)
         found = self._function(*args, **kwargs)
         if not flight.is_stale():
-            self._client.put(key, found, tags=tags, ttl=self._ttl)
+            try:
+                self._client.put(key, found, tags=tags, ttl=self._ttl)
+            except Refused as error:
+                check_room(key, error)
             if flight.is_stale():
                 self._client.delete(key)
         return cast(T, found)
@@ -160,7 +164,10 @@ class CachedCoroutine(_Cached[AwaitedClient], Generic[P, T]):
         tags = self._tags_of(args, kwargs)
         found = await self._function(*args, **kwargs)
         if not flight.is_stale():
-            await self._client.put(key, found, tags=tags, ttl=self._ttl)
+            try:
+                await self._client.put(key, found, tags=tags, ttl=self._ttl)
+            except Refused as error:
+                check_room(key, error)
             if flight.is_stale():
                 await self._client.delete(key)
         return cast(T, found)

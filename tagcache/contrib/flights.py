@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
@@ -40,6 +41,11 @@ class Flights:
     """Single-flight among threads."""
 
     def __init__(self) -> None:
+        self.begin()
+        _all.add(self)
+
+    def begin(self) -> None:
+        """Begin with nothing that is being produced."""
         self._lock = threading.Lock()
         self._open: dict[Hashable, Flight[Future[Any]]] = {}
 
@@ -97,6 +103,11 @@ class AsyncFlights:
     """Single-flight among the tasks of each event loop."""
 
     def __init__(self) -> None:
+        self.begin()
+        _all.add(self)
+
+    def begin(self) -> None:
+        """Begin with nothing that is being produced."""
         self._lock = threading.Lock()
         self._loops: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[Hashable, Flight[asyncio.Future[Any]]]
@@ -157,3 +168,15 @@ class AsyncFlights:
             flight = flights.pop(key, None)
             if flight is not None:
                 flight.invalidate()
+
+
+_all: weakref.WeakSet[Flights | AsyncFlights] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    # The threads that produce are in the parent.
+    for flights in list(_all):
+        flights.begin()
+
+
+os.register_at_fork(after_in_child=_forked)

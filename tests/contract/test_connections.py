@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from tagcache.client import AsyncClient, Client, DeferredClient, Options, asynchronous, deferred
 from tagcache.client.awaiting import ICarrier, INetwork, IPromise
+from tagcache.client.connection import Connection
 from tagcache.errors import (
     AuthenticationFailed,
     ConnectionFailed,
@@ -89,8 +91,9 @@ def test_nobody_is_there(connect: Connect) -> None:
         client.get("key")
 
 
-def test_a_host_that_is_not_known(connect: Connect) -> None:
-    client = connect(host="no-such-host.invalid")
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "cache..local"])
+def test_a_host_that_is_not_known(connect: Connect, host: str) -> None:
+    client = connect(host=host)
     with pytest.raises(ConnectionFailed):
         client.get("key")
 
@@ -120,6 +123,42 @@ def test_the_time_is_that_of_the_whole_answer(connect: Connect) -> None:
         with pytest.raises(TimedOut):
             client.get("key")
         assert time.monotonic() - begin < 2
+
+
+def test_signals_do_not_lengthen_the_time() -> None:
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        with ScriptedServer(silent) as server, Client(port=server.port, timeout=0.2) as client:
+            begin = time.monotonic()
+            with pytest.raises(TimedOut):
+                client.get("key")
+            assert time.monotonic() - begin < 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_no_limit_to_connecting(connect: Connect, running: RunningServer) -> None:
+    client = connect(port=running.port, connect_timeout=None, timeout=None)
+    assert client.ping() is True
+
+
+def test_an_interrupted_health_check_leaves_no_connection_behind(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(port=running.port) as client:
+        client.ping()
+
+        def interrupted(connection: Connection) -> bool:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "is_usable", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.ping()
+        assert client._pool.open == 0
+        assert client.ping() is True
 
 
 def test_a_late_answer_is_given_to_nobody(connect: Connect) -> None:
