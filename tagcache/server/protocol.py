@@ -22,6 +22,8 @@ _INTERNAL_ERROR = wire.error("internal_error")
 _OUT_OF_MEMORY = wire.error("out_of_memory")
 # Replies of a chunk leave in one write, up to this many bytes.
 _MOST_AT_ONCE = 256 * 1024
+# No verb is longer.
+_MOST_VERB = 32
 _GETS_AT_ONCE = 256
 
 log = Logger(namespace="tagcache.protocol")
@@ -129,7 +131,11 @@ class CacheProtocol(ServedProtocol):
             self.count_drained(len(data))
         took = self._monotonic() - now
         if took >= self._traffic.above:
-            self._note(data, took)
+            try:
+                self._note(data, took)
+            except MemoryError:
+                # It was answered; only nobody is told how long it took.
+                self.short_of_memory()
 
     def end(self, farewell: bytes = b"") -> None:
         """Read no more requests; answer those that came, say ``farewell``, and close."""
@@ -386,7 +392,7 @@ class CacheProtocol(ServedProtocol):
         if commands == 1:
             self._note_line(data[:end], took)
             return
-        first = data.partition(b"\t")[0].partition(b"\n")[0].upper()
+        first = data[:_MOST_VERB].partition(b"\t")[0].partition(b"\n")[0].upper()
         last = self.connection.last_verb.upper()
         name = last.decode("latin-1").lower() if first == last else MIXED
         self._traffic.took(took, name, commands, None, self.connection.peer)

@@ -684,3 +684,16 @@ def test_the_short_ways_answer_as_the_long_one(lines: list[bytes], cuts: list[in
     plain._take_any(data)
     assert transport.value() == expected.value()
     assert protocol.connection.commands == plain.connection.commands
+
+
+def test_no_memory_to_tell_how_long_it_took(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Traffic, "took", no_memory)
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"PUT\tk\t-\t-\tv\n" + b"GET\tk\n" * 3)
+    assert transport.value() == b"OK\n" + b"VALUE\tv\n" * 3
+    assert transport.connected

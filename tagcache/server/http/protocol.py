@@ -478,9 +478,16 @@ class HttpProtocol(ServedProtocol):
 
     def _note(self, data: bytes, took: float) -> None:
         """Tell how long it took to answer a chunk that ends a request."""
+        try:
+            self._note_chunk(data, took)
+        except MemoryError:
+            # It was answered; only nobody is told how long it took.
+            self.short_of_memory()
+
+    def _note_chunk(self, data: bytes, took: float) -> None:
         if self._request is None and not data.startswith(b"GET /"):
             return
-        method, _, rest = data.partition(b" ")
+        method, _, rest = data[:MAX_HEAD_BYTES].partition(b" ")
         target, version, _ = rest.partition(b" HTTP/1.1\r\n")
         if not version or len(method) > 8:
             # The end of a large body.
