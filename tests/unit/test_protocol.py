@@ -694,6 +694,7 @@ def test_no_memory_to_tell_how_long_it_took(
 
     monkeypatch.setattr(Traffic, "took", no_memory)
     protocol, transport = server.connect()
+    protocol._traffic.above = 0
     protocol.dataReceived(b"PUT\tk\t-\t-\tv\n" + b"GET\tk\n" * 3)
     assert transport.value() == b"OK\n" + b"VALUE\tv\n" * 3
     assert transport.connected
