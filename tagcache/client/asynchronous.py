@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -220,14 +221,17 @@ class AsyncClient(PooledClient):
             if self._closed:
                 raise ConnectionFailed("the client is closed")
             # Connections know their loop, so that weak references alone would keep both for ever.
-            for ended in [each for each in self._pools if each.is_closed()]:
-                del self._pools[ended]
+            with self._lock:
+                for ended in [each for each in self._pools if each.is_closed()]:
+                    del self._pools[ended]
             pool = AwaitedPool(AsyncioNetwork(self._options), self._options)
-            self._pools[loop] = pool
+            with self._lock:
+                self._pools[loop] = pool
         return pool
 
     def _forget_pools(self) -> None:
         """Begin anew, with no connections: in a child process they are the parent's."""
+        self._lock = threading.Lock()
         self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AwaitedPool] = (
             weakref.WeakKeyDictionary()
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from zope.interface import Attribute, Interface
 
@@ -294,6 +294,26 @@ class AwaitedClient(AwaitedCommands):
     async def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
         raise NotImplementedError
 
+    @overload
+    async def get_or_set(
+        self,
+        key: str | bytes,
+        producer: Callable[[], Awaitable[T]],
+        *,
+        tags: Iterable[Tag] = (),
+        ttl: Ttl | None = None,
+    ) -> T: ...
+
+    @overload
+    async def get_or_set(
+        self,
+        key: str | bytes,
+        producer: Callable[[], T],
+        *,
+        tags: Iterable[Tag] = (),
+        ttl: Ttl | None = None,
+    ) -> T: ...
+
     async def get_or_set(
         self,
         key: str | bytes,
@@ -419,7 +439,12 @@ class AwaitedPipeline(QueuedCommands):
         Raises the first exception of a command, when all have their result or exception.
         """
         queued, self._queued = self._queued, []
-        outcomes = await self._perform([request for request, _ in queued])
+        try:
+            outcomes = await self._perform([request for request, _ in queued])
+        except ClientError as error:
+            for _, pending in queued:
+                pending.settle(error)
+            raise
         for (_, pending), outcome in zip(queued, outcomes, strict=True):
             pending.settle(outcome)
         return raise_first(outcomes)

@@ -15,7 +15,7 @@ from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import raise_first, read_all, windows
 from tagcache.client.pool import Pool
 from tagcache.client.requests import Batch, Key, Request, Requests, Tag, Ttl
-from tagcache.errors import ConnectionFailed, Unavailable
+from tagcache.errors import ClientError, ConnectionFailed, Unavailable
 
 T = TypeVar("T")
 _ABSENT = object()
@@ -260,7 +260,12 @@ class Pipeline(QueuedCommands):
         Raises the first exception of a command, when all have their result or exception.
         """
         queued, self._queued = self._queued, []
-        outcomes = self._perform([request for request, _ in queued])
+        try:
+            outcomes = self._perform([request for request, _ in queued])
+        except ClientError as error:
+            for _, pending in queued:
+                pending.settle(error)
+            raise
         for (_, pending), outcome in zip(queued, outcomes, strict=True):
             pending.settle(outcome)
         return raise_first(outcomes)

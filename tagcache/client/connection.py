@@ -103,17 +103,17 @@ class Connection:
         idle = time.monotonic() - self.last_used
         if idle < TRUSTED_SECONDS:
             return True
-        if idle >= self._options.health_check_seconds:
-            try:
-                return requests.PING.read(self.exchange(requests.PING.payload, 1)[0])
-            except Exception:
-                return False
-        if self._options.tls:
-            return True
-        # What can be read is the end of the stream, or what nobody asked for.
+        # What can be read is the end of the stream, or what nobody asked for; of TLS, it may
+        # be for the encryption alone.
         reading = select.poll()
         reading.register(self._sock, select.POLLIN)
-        return not reading.poll(0)
+        is_silent = not reading.poll(0)
+        if idle < self._options.health_check_seconds and (is_silent or not self._options.tls):
+            return is_silent
+        try:
+            return requests.PING.read(self.exchange(requests.PING.payload, 1)[0])
+        except Exception:
+            return False
 
     def applied_options(self) -> tuple[AppliedOption, ...]:
         """Return the socket options as they are now."""

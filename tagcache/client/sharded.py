@@ -204,10 +204,16 @@ class ShardedClient(OverNodes[Client], BlockingClient):
         return result
 
     def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
-        answers = [
-            (places, self._ask(node, [requests[place] for place in places]))
-            for node, places in self._ring.spread(requests).items()
-        ]
+        answers = []
+        failed: ClientError | None = None
+        for node, places in self._ring.spread(requests).items():
+            try:
+                answers.append((places, self._ask(node, [requests[place] for place in places])))
+            except ClientError as error:
+                # The others are asked nevertheless.
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return self._ring.merged(requests, answers)
 
     def _ask(self, node: Node[Client], requests: list[Request[Any]]) -> list[Any] | None:

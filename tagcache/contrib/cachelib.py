@@ -7,6 +7,7 @@ cache.invalidate_tag("post:7")
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
@@ -51,7 +52,9 @@ class TagCache(BaseCache):
 
     def _ttl(self, timeout: int | timedelta | None) -> int | None:
         """Return seconds; None: for ever; _OVER: it has passed already."""
-        seconds = self._normalize_timeout(timeout)
+        if isinstance(timeout, timedelta):
+            timeout = math.ceil(timeout.total_seconds())
+        seconds = self._normalize_timeout(timeout if timeout is None else math.ceil(timeout))
         if seconds == 0:
             return None
         return seconds if seconds > 0 else _OVER

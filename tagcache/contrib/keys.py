@@ -40,6 +40,8 @@ class KeyMaker:
         self._key = key
         self._signature = inspect.signature(function)
         self._name = f"{function.__module__}.{function.__qualname__}"
+        if key is None and "<lambda>" in self._name:
+            raise BadArgument(f"{self._name} has no name of its own: give key=")
         if isinstance(key, str):
             self._check_format(key)
 

@@ -5,6 +5,7 @@ They are there as soon as TagCache is installed beside pytest.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -59,6 +60,9 @@ class Server:
         return f"http://{self.host}:{self.http_port}"
 
 
+_OF_ANOTHER = {"NOTIFY_SOCKET", "LISTEN_FDS", "PORT", "TCP_PORT", "HOST", "LOG_LEVEL"}
+
+
 def _started(directory: Path) -> Iterator[Server]:
     """Run a server; stop it when the iteration goes on. Raises RuntimeError."""
     config, log = directory / "tagcache.conf", directory / "tagcache.log"
@@ -68,6 +72,12 @@ def _started(directory: Path) -> Iterator[Server]:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*command, f"--config={config}"],
             cwd=directory,
+            # What the environment says of a server is about another one.
+            env={
+                name: text
+                for name, text in os.environ.items()
+                if not name.startswith(("TAGCACHE_", "TC_")) and name not in _OF_ANOTHER
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

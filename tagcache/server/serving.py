@@ -204,7 +204,7 @@ class ServingFactory(ServerFactory):
     noisy = False
     full = b""
     # Called when an allocation has failed.
-    short_of_memory: Callable[[], None] = _nothing
+    short_of_memory: Callable[[], None] = staticmethod(_nothing)
 
     def __init__(self, listener: Listener, settings: Settings, reactor: Any) -> None:
         self.listener = listener

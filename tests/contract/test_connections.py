@@ -20,6 +20,7 @@ from tagcache.client.awaiting import ICarrier, INetwork, IPromise
 from tagcache.client.connection import Connection
 from tagcache.errors import (
     AuthenticationFailed,
+    BadArgument,
     ConnectionFailed,
     PoolExhausted,
     Refused,
@@ -137,6 +138,22 @@ def test_signals_do_not_lengthen_the_time() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_pipeline_that_fails_midway(connect: Connect) -> None:
+    client = connect(port=free_port())
+    pipe = client.pipeline()
+    first = pipe.put("key", 1)
+    with pytest.raises(ConnectionFailed):
+        pipe.execute()
+    with pytest.raises(ConnectionFailed):
+        first.result()
+
+
+def test_who_gives_an_endpoint_gives_its_tls(reactor_thread: ReactorThread) -> None:
+    endpoint = deferred._endpoint(reactor_thread.reactor, Options())
+    with pytest.raises(BadArgument, match="whether there is TLS says the endpoint"):
+        DeferredClient(reactor_thread.reactor, endpoint, tls=True)
 
 
 def test_no_limit_to_connecting(connect: Connect, running: RunningServer) -> None:

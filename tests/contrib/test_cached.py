@@ -186,8 +186,15 @@ class TestKeys:
             KeyMaker(self.function)(value)
 
     def test_wrong_arguments_raise_what_the_call_would(self) -> None:
+        def function(value: object) -> None: ...
+
         with pytest.raises(TypeError, match="missing a required argument: 'value'"):
-            KeyMaker(lambda value: value)()
+            KeyMaker(function)()
+
+    def test_lambdas_have_no_name_of_their_own(self) -> None:
+        with pytest.raises(BadArgument, match="has no name of its own: give key="):
+            KeyMaker(lambda value: value)
+        assert KeyMaker(lambda value: value, "lambda:{value}")(5) == "lambda:5"
 
     @pytest.mark.parametrize(
         ("key", "why"), [("a{nope}", "names 'nope'"), ("a{", "no format string")]
