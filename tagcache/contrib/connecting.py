@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import re
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -34,7 +35,8 @@ class CountablePickle(PickleSerde):
     def dump(self, value: Any) -> bytes:
         if type(value) is int and int64.MIN <= value <= int64.MAX:
             return b"%d" % value
-        return super().dump(value)
+        # What can not be pickled raises what the frameworks' own caches would.
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def load(self, data: bytes) -> Any:
         # A pickle of ours begins with a byte that is no digit.
