@@ -26,6 +26,8 @@ EXTRAS = {
     "tls": ["twisted[tls]>=24.7"],
     # The asyncio reactor on uvloop's event loop: twistd --reactor=uvloop.
     "uvloop": ["uvloop>=0.21"],
+    # engine.backend = redis, on the asyncio reactor.
+    "redis": ["redis[hiredis]>=6"],
     # serde=msgpack of the clients.
     "msgpack": ["msgpack>=1"],
 }
@@ -45,7 +47,7 @@ DEV = [
     "types-pyOpenSSL",
 ]
 # The plots of `make bench`, and the clients that it compares with.
-BENCH = ["matplotlib>=3.8", "pymemcache>=4", "redis[hiredis]>=5"]
+BENCH = ["matplotlib>=3.8", "pymemcache>=4", "redis[hiredis]>=6"]
 
 setup(
     name="tagcache",
@@ -66,6 +68,7 @@ setup(
     package_data={
         "tagcache": ["py.typed"],
         "tagcache.config": ["configspec.ini"],
+        "tagcache.remote.scripts": ["*.lua"],
     },
     zip_safe=False,
     install_requires=[

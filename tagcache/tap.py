@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import tagcache
 from tagcache.config.loading import Configuration, find, load, user_file
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
-from tagcache.errors import TagCacheError
+from tagcache.errors import ConfigurationError, TagCacheError
 from tagcache.server import allocator
 from tagcache.server.collector import Collector
 from tagcache.server.commands import Commands
@@ -28,12 +29,15 @@ from tagcache.server.factory import CacheFactory, limits_of
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.factory import HttpFactory
+from tagcache.server.http.remote_api import RemoteApi
 from tagcache.server.listener import Listener
 from tagcache.server.logs import LogWriter
 from tagcache.server.machine import Machine
 from tagcache.server.persistence import Persistence
+from tagcache.server.pipelined import PipelinedProtocol
 from tagcache.server.preflight import Preflight
 from tagcache.server.rates import Rates
+from tagcache.server.remote_commands import RemoteCommands, remote_info
 from tagcache.server.service import ListenerService, TagCacheService
 from tagcache.server.slices import Slices
 from tagcache.server.sweeper import Sweeper
@@ -75,6 +79,7 @@ def makeService(options: Options) -> TagCacheService:
         configuration = read()
         check = Preflight()
         notices = check.check(configuration)
+        _check_reactor(configuration, reactor)
         log_path, no_log = _log_destination(options.parent or {}, configuration.settings)
         writer = None if no_log else LogWriter(configuration.settings, log_path)
         service = assemble(configuration, check, read, writer, os.environ, reactor)
@@ -106,14 +111,30 @@ def assemble(
         cache, slices, settings, reactor, lambda: threads.deferToThread(allocator.trim)
     )
 
-    persistence = Persistence(cache, settings, reactor)
+    persistence = Persistence(cache, _kept_here(settings), reactor)
+
+    backend = remote = None
+    if settings.engine.backend == "redis":
+        # Needs an extra, which must not be asked of those who do without.
+        from tagcache.server.remote import open_backend
+
+        backend, remote = open_backend(settings, reactor)
 
     cache_listener = Listener("cache", settings, connections)
-    commands = Commands(cache, connections, credentials, slices, lambda: service.info())
-    cache_factory = CacheFactory(cache_listener, commands, rates, settings, reactor)
+    commands: Commands
+    if remote is None:
+        commands = Commands(cache, connections, credentials, slices, lambda: service.info())
+        cache_factory = CacheFactory(cache_listener, commands, rates, settings, reactor)
+    else:
+        commands = RemoteCommands(
+            remote, cache, connections, credentials, slices, lambda: remote_info(service, remote)
+        )
+        cache_factory = CacheFactory(
+            cache_listener, commands, rates, settings, reactor, PipelinedProtocol
+        )
 
     http_listener = Listener("http", settings, connections)
-    api = Api(
+    told: tuple[Any, ...] = (
         cache,
         connections,
         credentials,
@@ -124,11 +145,17 @@ def assemble(
         persistence.describe,
         time.monotonic,
     )
+    if remote is None or backend is None:
+        api = Api(*told)
+    else:
+        api = RemoteApi(remote, lambda: backend.trouble, *told)
     application = HttpApplication(api.routes, credentials, rates, settings)
     http_factory = HttpFactory(http_listener, application, settings, reactor)
 
     def follow_limits(settings: Settings) -> None:
         cache.limits = limits_of(settings)
+        if remote is not None:
+            remote.limits = cache.limits
 
     followers: list[Callable[[Settings], None]] = [
         follow_limits,
@@ -142,9 +169,11 @@ def assemble(
         application.configure,
         http_factory.configure,
     ]
+    if backend is not None:
+        followers.append(backend.configure)
     if log_writer is not None:
         followers.append(log_writer.configure)
-    service = TagCacheService(
+    service: TagCacheService = TagCacheService(
         configuration,
         cache,
         persistence,
@@ -157,8 +186,11 @@ def assemble(
         environ,
         reactor,
     )
-    sweeper.setServiceParent(service)
-    persistence.setServiceParent(service)
+    if backend is not None:
+        backend.setServiceParent(service)
+    else:
+        sweeper.setServiceParent(service)
+        persistence.setServiceParent(service)
     Collector(cache, reactor).setServiceParent(service)
 
     def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:
@@ -176,9 +208,31 @@ def assemble(
 
         shell_listener = Listener("manhole", settings, connections, counted=False)
         followers.append(shell_listener.configure)
-        shell = manhole.ManholeFactory(settings, shell_listener, manhole.namespace(service, slices))
+        shell = manhole.ManholeFactory(
+            settings, shell_listener, manhole.namespace(service, slices, remote)
+        )
         listen("manhole.port", settings.manhole.port, "127.0.0.1", shell, shell_listener)
     return service
+
+
+def _kept_here(settings: Settings) -> Settings:
+    """Return the settings without a snapshot where the entries are elsewhere."""
+    if settings.engine.backend == "memory":
+        return settings
+    return replace(settings, persistence=replace(settings.persistence, snapshot_file=""))
+
+
+def _check_reactor(configuration: Configuration, reactor: Any) -> None:
+    """Raise ConfigurationError where the engine needs another reactor."""
+    if configuration.settings.engine.backend == "redis" and not hasattr(
+        reactor, "_asyncioEventloop"
+    ):
+        fault = (
+            "engine.backend = redis needs twistd --reactor=asyncio, or --reactor=uvloop; "
+            "`tagcache server` sees to that itself"
+        )
+        source = configuration.path or "built-in defaults and environment"
+        raise ConfigurationError(str(source), [fault])
 
 
 def _log_destination(twistd: Mapping[str, Any], settings: Settings) -> tuple[Path | None, str]:

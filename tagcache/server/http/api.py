@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +14,11 @@ from twisted.internet.defer import Deferred
 
 from tagcache.config.loading import NEEDS_RESTART, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD
+from tagcache.engine.activity import TagActivity
 from tagcache.engine.entry import NEVER, Entry
+from tagcache.engine.statistics import Counters, Totals
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
-from tagcache.interfaces import ICache
+from tagcache.interfaces import ICache, RemoteTotals
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
 from tagcache.server.http import jsontext
@@ -57,8 +59,8 @@ MOST_ANSWER_BYTES = 64 * 2**20
 _EXPOSED = failure(
     409, "exposed", "a port is open to other machines, which the default password must not be"
 )
-_STORED_FOR_GOOD = b'{"ok":true,"ttl_ms":null}'
-_MISS = Response(200, b'{"error":"not_found"}')
+STORED_FOR_GOOD = b'{"ok":true,"ttl_ms":null}'
+MISS = Response(200, b'{"error":"not_found"}')
 
 _KEY = Field("key", TEXT, "the key", required=True)
 _TAGS = Field("tags", TEXTS, "the tags of the entry")
@@ -92,7 +94,12 @@ _DONE = obj(("error",), success=BOOLEAN, error=STRING)
 
 
 class Api:
-    """The endpoints, bound to what they tell about."""
+    """The endpoints, bound to what they tell about.
+
+    ``AT_ONCE``: whether a look-up never takes time.
+    """
+
+    AT_ONCE = True
 
     def __init__(
         self,
@@ -115,6 +122,8 @@ class Api:
         self._exposed = exposed
         self._persistence = persistence
         self._monotonic = monotonic
+        # None where a look-up takes time.
+        self.lookup: Callable[[bytes], bytes] | None = self.look_up if self.AT_ONCE else None
         self.routes = Routes(self._table())
         document = describe(self.routes.all)
         self._openapi = Response(200, jsontext.dump(document))
@@ -123,16 +132,16 @@ class Api:
     def put(self, call: Call) -> Answer:
         body = call.body
         ttl_ms = self._cache.put(
-            body["key"].encode(), body["value"].encode(), _tags(body), _ttl(body)
+            body["key"].encode(), body["value"].encode(), tags_of(body), ttl_of(body)
         )
         return Response(
-            200, _STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms
+            200, STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms
         )
 
     def add(self, call: Call) -> Answer:
         body = call.body
-        ttl_ms = _ttl(body)
-        added = self._cache.add(body["key"].encode(), body["value"].encode(), _tags(body), ttl_ms)
+        ttl_ms = ttl_of(body)
+        added = self._cache.add(body["key"].encode(), body["value"].encode(), tags_of(body), ttl_ms)
         ttl_ms = ttl_ms or self._cache.limits.default_ttl_ms or None
         return json_response({"ok": True, "added": added, "ttl_ms": ttl_ms})
 
@@ -144,9 +153,9 @@ class Api:
 
     def _count(self, call: Call, operation: Callable[..., int]) -> Answer:
         body = call.body
-        ttl_ms = _ttl(body)
+        ttl_ms = ttl_of(body)
         try:
-            value = operation(body["key"].encode(), body.get("by", 1), _tags(body), ttl_ms)
+            value = operation(body["key"].encode(), body.get("by", 1), tags_of(body), ttl_ms)
         except (NotAnInteger, IntegerOverflow) as error:
             return json_response({"error": error.code, "ok": False})
         return json_response({"ok": True, "ttl_ms": ttl_ms, "value": value})
@@ -156,13 +165,7 @@ class Api:
 
     def look_up(self, key: bytes) -> bytes:
         """Return what GET /get/KEY answers."""
-        value = self._cache.get(key)
-        if value is None:
-            return _MISS.body
-        try:
-            return b'{"value":' + orjson.dumps(value.decode()) + b"}"
-        except UnicodeDecodeError:
-            return jsontext.dump({"value_base64": base64.b64encode(value).decode()})
+        return value_body(self._cache.get(key))
 
     def keys_by_tag(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
@@ -171,7 +174,7 @@ class Api:
             self._cache.scan_any([tag]),
             0,
             limit,
-            lambda found: _listing(b"keys", [orjson.dumps(_text(key)) for key, _ in found]),
+            lambda found: listing(b"keys", [orjson.dumps(text_of(key)) for key, _ in found]),
         )
 
     def invalidate_key(self, call: Call) -> Answer:
@@ -185,14 +188,14 @@ class Api:
     def invalidate_tags(self, call: Call) -> Answer:
         all_of_them = call.body.get("mode") == "all"
         invalidate = self._cache.invalidate_all if all_of_them else self._cache.invalidate_any
-        return self._counted(invalidate(_tags(call.body)), _removed)
+        return self._counted(invalidate(tags_of(call.body)), removed_of)
 
     def invalidate_keys(self, call: Call) -> Answer:
         keys = [key.encode() for key in call.body["keys"]]
-        return self._counted(self._cache.invalidate_keys(keys), _removed)
+        return self._counted(self._cache.invalidate_keys(keys), removed_of)
 
     def flush(self, call: Call) -> Answer:
-        return self._counted(self._cache.flush(), _removed)
+        return self._counted(self._cache.flush(), removed_of)
 
     def _counted(
         self, work: Generator[None, None, int], describe: Callable[[int], dict[str, Any]]
@@ -202,7 +205,7 @@ class Api:
     def key(self, call: Call) -> Answer:
         key = call.key.encode()
         entry = self._cache.peek(key)
-        return _MISS if entry is None else json_response(self._item(key, entry))
+        return MISS if entry is None else json_response(self._item(key, entry))
 
     def put_key(self, call: Call) -> Answer:
         value = call.body["value"]
@@ -211,7 +214,7 @@ class Api:
         except TypeError:
             return failure(400, "invalid_json", "the value is nested too deep")
         ttl_ms = self._cache.put(
-            call.key.encode(), stored, _tags(call.body), call.body.get("ttl_ms")
+            call.key.encode(), stored, tags_of(call.body), call.body.get("ttl_ms")
         )
         return json_response({"ok": True, "ttl_ms": ttl_ms})
 
@@ -234,7 +237,7 @@ class Api:
                         raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
                 yield
 
-        return self._sliced(collect(), lambda: _listing(b"items", items))
+        return self._sliced(collect(), lambda: listing(b"items", items))
 
     def list_keys(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
@@ -249,9 +252,9 @@ class Api:
     def _list_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
         return {
             "created_ms": self._cache.created_ms(entry),
-            "key": _text(key),
+            "key": text_of(key),
             "size": len(entry.value),
-            "tags": [_text(tag) for tag in entry.tags],
+            "tags": [text_of(tag) for tag in entry.tags],
             "ttl": self._remaining(entry),
         }
 
@@ -295,9 +298,9 @@ class Api:
 
     def _search_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
         return {
-            "key": _text(key),
+            "key": text_of(key),
             "ttl_ms": self._remaining(entry),
-            "tags": [_text(tag) for tag in entry.tags],
+            "tags": [text_of(tag) for tag in entry.tags],
             "created_ms": self._cache.created_ms(entry),
         }
 
@@ -318,7 +321,7 @@ class Api:
             lambda: json_response(
                 {
                     "tags": [
-                        {"name": _text(tag), "keys": keys, "bytes": size, **self._activity(tag)}
+                        {"name": text_of(tag), "keys": keys, "bytes": size, **self._activity(tag)}
                         for keys, tag, size in sorted(largest, reverse=True)
                     ]
                 }
@@ -326,7 +329,9 @@ class Api:
         )
 
     def _activity(self, tag: bytes) -> dict[str, Any]:
-        seen = self._cache.activity(tag)
+        return self._tell_activity(self._cache.activity(tag))
+
+    def _tell_activity(self, seen: TagActivity) -> dict[str, Any]:
         last = seen.last_invalidated
         return {
             "hits": seen.hits,
@@ -344,6 +349,17 @@ class Api:
     def _stats(self) -> Response:
         totals = self._cache.totals()  # first, for it reclaims what has expired
         counters = self._cache.counters()
+        limit = self._cache.limits.max_memory
+        return self._tell_stats(totals, counters, self._cache.memory, limit, self._cache.backlog)
+
+    def _tell_stats(
+        self,
+        totals: Totals | RemoteTotals,
+        counters: Counters,
+        memory: int | None,
+        max_memory: int,
+        backlog: int,
+    ) -> Response:
         snapshots = self._persistence()
         return json_response(
             {
@@ -360,9 +376,9 @@ class Api:
                 "shard_bytes": [totals.bytes],
                 "expirations": counters.expirations,
                 "evictions": counters.evictions,
-                "memory_used_bytes": self._cache.memory,
-                "max_memory_bytes": self._cache.limits.max_memory,
-                "reclaim_backlog": self._cache.backlog,
+                "memory_used_bytes": memory,
+                "max_memory_bytes": max_memory,
+                "reclaim_backlog": backlog,
                 "snapshot_age_seconds": snapshots["snapshot_age_seconds"],
                 "snapshot_seconds": snapshots["snapshot_seconds"],
                 "snapshot_error": snapshots["snapshot_error"],
@@ -379,7 +395,7 @@ class Api:
                 described.append(jsontext.dump(connection.describe(now)))
                 yield
 
-        return self._sliced(describe_each(), lambda: _listing(b"connections", described))
+        return self._sliced(describe_each(), lambda: listing(b"connections", described))
 
     def config(self, call: Call) -> Answer:
         configuration = self._configuration()
@@ -402,10 +418,10 @@ class Api:
         )
 
     def health(self, call: Call) -> Answer:
-        return json_response({"status": "ok", "time": _now()})
+        return json_response({"status": "ok", "time": now_text()})
 
     def system(self, call: Call) -> Answer:
-        return json_response({**self._machine.usage(), "timestamp": _now()})
+        return json_response({**self._machine.usage(), "timestamp": now_text()})
 
     def login(self, call: Call) -> Answer:
         peer = call.request.peer
@@ -457,21 +473,9 @@ class Api:
         return self._page
 
     def _item(self, key: bytes, entry: Entry) -> dict[str, Any]:
-        item: dict[str, Any] = {
-            "created_ms": self._cache.created_ms(entry),
-            "key": _text(key),
-            "tags": [_text(tag) for tag in entry.tags],
-            "ttl_ms": self._remaining(entry),
-        }
-        try:
-            item["value"] = jsontext.parse(entry.value)
-            orjson.dumps(item["value"])
-        except jsontext.NotJson:
-            try:
-                item["value"] = entry.value.decode()
-            except UnicodeDecodeError:
-                item["value_base64"] = base64.b64encode(entry.value).decode()
-        return item
+        return item_of(
+            key, entry.value, entry.tags, self._cache.created_ms(entry), self._remaining(entry)
+        )
 
     def _remaining(self, entry: Entry) -> int | None:
         if entry.expires == NEVER:
@@ -485,7 +489,7 @@ class Api:
     ) -> Answer:
         if len(found) <= 200:
             rows = [jsontext.dump(row(key, entry)) for key, entry in found]
-            return _listing(b"keys", rows)
+            return listing(b"keys", rows)
         dumped: list[bytes] = []
 
         def dump_each() -> Iterator[None]:
@@ -493,7 +497,7 @@ class Api:
                 dumped.append(jsontext.dump(row(key, entry)))
                 yield
 
-        return self._sliced(dump_each(), lambda: _listing(b"keys", dumped))
+        return self._sliced(dump_each(), lambda: listing(b"keys", dumped))
 
     def _sliced(self, work: Iterator[Any], conclude: Callable[[], Response]) -> Deferred[Response]:
         return self._slices.run(work).addCallback(lambda _: conclude())
@@ -526,7 +530,7 @@ class Api:
             Route(
                 *(get, "/get/{key}", self.get, "Look a value up; counts a hit or a miss."),
                 either(obj(value=STRING), obj(value_base64=STRING), NOT_FOUND),
-                lookup=self.look_up,
+                lookup=self.lookup,
             ),
             Route(
                 *(get, "/keys-by-tag", self.keys_by_tag, "The keys that carry a tag."),
@@ -621,7 +625,7 @@ class Api:
                     shard_bytes=array(INTEGER),
                     expirations=INTEGER,
                     evictions=INTEGER,
-                    memory_used_bytes=INTEGER,
+                    memory_used_bytes=nullable(INTEGER),
                     max_memory_bytes=INTEGER,
                     reclaim_backlog=INTEGER,
                     snapshot_age_seconds=nullable(NUMBER),
@@ -741,28 +745,60 @@ class Api:
         ]
 
 
-def _tags(body: Any) -> list[bytes]:
+def tags_of(body: Any) -> list[bytes]:
     return [tag.encode() for tag in body.get("tags", ()) if tag]
 
 
-def _ttl(body: Any) -> int | None:
+def ttl_of(body: Any) -> int | None:
     ttl_ms: int | None = body.get("ttl_ms")
     if ttl_ms is None and "ttl_seconds" in body:
         return min(int(body["ttl_seconds"]) * 1000, 2**64 - 1)
     return ttl_ms
 
 
-def _removed(count: int) -> dict[str, Any]:
+def item_of(
+    key: bytes, value: bytes, tags: Iterable[bytes], created_ms: int, left_ms: int | None
+) -> dict[str, Any]:
+    """Return an entry as JSON, its value parsed if it is JSON."""
+    item: dict[str, Any] = {
+        "created_ms": created_ms,
+        "key": text_of(key),
+        "tags": [text_of(tag) for tag in tags],
+        "ttl_ms": left_ms,
+    }
+    try:
+        item["value"] = jsontext.parse(value)
+        orjson.dumps(item["value"])
+    except jsontext.NotJson:
+        try:
+            item["value"] = value.decode()
+        except UnicodeDecodeError:
+            item["value_base64"] = base64.b64encode(value).decode()
+    return item
+
+
+def value_body(value: bytes | None) -> bytes:
+    """Return what a look-up answers."""
+    if value is None:
+        return MISS.body
+    try:
+        return b'{"value":' + orjson.dumps(value.decode()) + b"}"
+    except UnicodeDecodeError:
+        return jsontext.dump({"value_base64": base64.b64encode(value).decode()})
+
+
+def removed_of(count: int) -> dict[str, Any]:
     return {"success": True, "count": count}
 
 
-def _text(data: bytes) -> str:
+def text_of(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _listing(name: bytes, items: list[bytes]) -> Response:
+def listing(name: bytes, items: list[bytes]) -> Response:
     return Response(200, b'{"%b":[%b]}' % (name, b",".join(items)))
 
 
-def _now() -> str:
+def now_text() -> str:
+    """Return the time as it is told."""
     return datetime.now(UTC).isoformat()
