@@ -256,15 +256,26 @@ class RedisCache:
         most = None if limit is None else offset + limit
         queries = [list(tags)] if every and tags else [[tag] for tag in dict.fromkeys(tags)]
         for query in queries:
-            for root in self._roots:
-                cursor = b"0"
-                while most is None or len(found) < most:
-                    cursor, rows = yield self._call(root, scripts.MEMBERS, _PAGE, cursor, *query)
-                    for row in rows:
-                        found.setdefault(row[0], _entry(row))
-                    if cursor == b"0":
-                        break
+            for rows in (yield _all([self._members(root, query, most) for root in self._roots])):
+                for row in rows:
+                    found.setdefault(row[0], _entry(row))
+            if most is not None and len(found) >= most:
+                break
         return list(found.values())[offset:most]
+
+    @inlineCallbacks
+    def _members(self, root: str, query: list[bytes], most: int | None) -> _Work:
+        """Return rows of what carries all tags of the query, each once, and little more than
+        ``most``."""
+        found: dict[bytes, Any] = {}
+        cursor = b"0"
+        while most is None or len(found) < most:
+            cursor, rows = yield self._call(root, scripts.MEMBERS, _PAGE, cursor, *query)
+            for row in rows:
+                found.setdefault(row[0], row)
+            if cursor == b"0":
+                break
+        return list(found.values())
 
     @inlineCallbacks
     def newest(self, prefix: bytes, offset: int, limit: int) -> _Work:

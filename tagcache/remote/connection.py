@@ -78,7 +78,6 @@ def _cluster(scheme: str, rest: str, timeout: float, connections: int) -> RedisC
         socket_connect_timeout=timeout,
         require_full_coverage=False,
         retry=Retry(NoBackoff(), 0),
-        cluster_error_retry_attempts=0,
         protocol=2,
     )
 
