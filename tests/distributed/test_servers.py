@@ -17,6 +17,7 @@ import pytest
 
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.integration.running import RunningServer, eventually
+from tests.integration.test_manhole import Shell
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 UNAVAILABLE = b"ERR backend_unavailable\n"
@@ -318,3 +319,19 @@ def test_knobs_without_effect_are_told(
     assert "cache.max_memory has no effect with engine.backend = redis" in ours.text()
     other = start({"engine": {"timeout_ms": 5}})
     assert "engine.timeout_ms has no effect with engine.backend = memory" in other.text()
+
+
+@pytest.mark.needs("ssh", "ssh-keygen")
+def test_the_shell_waits_for_the_engine(
+    empty_redis: RedisServer,
+    start: Callable[..., RunningServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "asyncio")
+    shell = Shell(start, tmp_path, engine={"backend": "redis", "url": empty_redis.url})
+    shell.server.ask(b"PUT\tk\t-\tsome,tags\tvalue")
+    assert "items" in shell.ssh("stats()").stdout
+    assert "some" in shell.ssh("top_tags()").stdout
+    assert shell.ssh("invalidate('some')").stdout.strip().endswith("1")
+    assert shell.server.ask(b"GET\tk") == b"NF\n"

@@ -680,7 +680,7 @@ class Api:
             ),
             Route(
                 *(get, "/health", self.health, "Whether the server answers."),
-                obj(status=STRING, time=STRING),
+                obj(("detail",), status=STRING, time=STRING, detail=STRING),
                 access=Access.OPEN,
             ),
             Route(
