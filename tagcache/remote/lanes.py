@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,
+    MovedError,
     NoScriptError,
     OutOfMemoryError,
     RedisClusterException,
@@ -26,12 +30,6 @@ _MOST_TOGETHER = 256
 _MUCH = 2**20
 # Calls that may wait in a lane; more would only grow old there.
 _MOST_WAITING = 10_000
-# What a server says while it can not serve, but nothing is wrong with the call.
-_NOT_NOW = (
-    *("LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "READONLY", "NOAUTH", "WRONGPASS"),
-    *("NOPERM", "BUSY", "MISCONF", "NOREPLICAS", "MOVED", "ASK", "UNBLOCKED"),
-)
-
 Client = Redis | RedisCluster
 
 
@@ -125,6 +123,7 @@ class Lane:
                     # The cluster client raises IndexError where it knows no node.
                     self._trouble(str(error) or type(error).__name__)
                     self._fail(batch, "no connection")
+                    await self._look_around()
                 else:
                     for call, result in zip(batch, results, strict=True):
                         self._settle(call, result)
@@ -147,7 +146,15 @@ class Lane:
             again = await self._pipeline([batch[n] for n in unknown], by_text=True)
             for n, result in zip(unknown, again, strict=True):
                 results[n] = result
+        if any(map(_is_out_of_date, results)):
+            await self._look_around()
         return results
+
+    async def _look_around(self) -> None:
+        """Have a cluster asked anew, at the next use, which node has what."""
+        if isinstance(self._client, RedisCluster):
+            with suppress(RedisError, OSError):
+                await self._client.aclose()
 
     async def _pipeline(self, batch: Sequence[_Call], by_text: bool = False) -> list[Any]:
         pipeline: Any = (
@@ -173,7 +180,9 @@ class Lane:
             call.answer.callback(result)
         elif isinstance(result, OutOfMemoryError) or str(result).startswith("OOM"):
             call.answer.errback(OutOfMemory("the backend's memory is full"))
-        elif isinstance(result, ResponseError) and not str(result).startswith(_NOT_NOW):
+        elif type(result) is ResponseError:
+            # The call itself is wrong. Where only the server can not serve, or not us, for
+            # instance ClusterDownError, the class says so.
             call.answer.errback(result)
         elif isinstance(result, RedisError | RedisClusterException | OSError | TimeoutError):
             self._trouble(str(result) or type(result).__name__)
@@ -186,3 +195,8 @@ class Lane:
         for call in calls:
             if not call.answer.called:
                 call.answer.errback(BackendUnavailable(why))
+
+
+def _is_out_of_date(result: Any) -> bool:
+    """Say whether this is what comes of asking a node that is gone, or not responsible now."""
+    return isinstance(result, ConnectionError | ClusterDownError | MovedError)

@@ -31,10 +31,11 @@ class RedisServer:
     def __init__(self, directory: Path, *options: str, cluster: bool = False) -> None:
         self.port = free_port()
         self.directory = directory
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         self.options = list(options)
         if cluster:
             self.options += ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+            self.options += ["--repl-diskless-sync-delay", "0"]
         self.start()
 
     @property
@@ -102,6 +103,9 @@ class RedisCluster:
         assert "All 16384 slots covered" in said.stdout, said
         end = time.monotonic() + 20
         while any("cluster_state:ok" not in node.cli("cluster", "info") for node in self.nodes):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        while any("master_link_status:down" in n.cli("info", "replication") for n in self.nodes):
             assert time.monotonic() < end
             time.sleep(0.05)
 

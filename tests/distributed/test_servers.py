@@ -335,3 +335,25 @@ def test_the_shell_waits_for_the_engine(
     assert "some" in shell.ssh("top_tags()").stdout
     assert shell.ssh("invalidate('some')").stdout.strip().endswith("1")
     assert shell.server.ask(b"GET\tk") == b"NF\n"
+
+
+def test_a_primary_of_a_cluster_that_fails(
+    tmp_path: Path, front: Callable[..., RunningServer]
+) -> None:
+    """Its replica takes over, and a server of ours finds it by itself."""
+    nodes = RedisCluster(tmp_path / "cluster", replicas=1)
+    try:
+        ours = front(nodes.url)
+        eventually(lambda: healthy(ours))
+        with ours.connect() as client:
+            for number in range(200):
+                assert client.ask(b"PUT\tk%d\t-\tt\tv" % number) == b"OK\n"
+            eventually(lambda: client.ask(b"GET\tk7") == b"VALUE\tv\n")
+            nodes.nodes[2].process.kill()
+            eventually(lambda: UNAVAILABLE not in {client.ask(b"GET\tk%d" % n) for n in range(200)})
+            for number in range(200):
+                assert client.ask(b"PUT\tk%d\t-\tt\tw" % number) == b"OK\n"
+            assert client.ask(b"INV_TAG\tt") == b"INV_TAG\t200\n"
+            eventually(lambda: healthy(ours))
+    finally:
+        nodes.stop()
