@@ -26,6 +26,8 @@ EXTRAS = {
     "tls": ["twisted[tls]>=24.7"],
     # The asyncio reactor on uvloop's event loop: twistd --reactor=uvloop.
     "uvloop": ["uvloop>=0.21"],
+    # engine.backend = redis, on the asyncio reactor.
+    "redis": ["redis[hiredis]>=6"],
     # serde=msgpack of the clients.
     "msgpack": ["msgpack>=1"],
     # Frameworks whose caches it can be: tagcache.contrib.
@@ -77,6 +79,7 @@ setup(
         "tagcache": ["py.typed"],
         "tagcache.config": ["configspec.ini"],
         "tagcache.dashboard": ["*.html", "*.css", "*.js", "*.svg"],
+        "tagcache.remote.scripts": ["*.lua"],
     },
     zip_safe=False,
     install_requires=[

@@ -74,14 +74,20 @@ def reactors() -> list[str]:
 
 
 @contextmanager
-def tagcache(reactor: str, knobs: Mapping[str, object] | None = None) -> Iterator[Server]:
+def tagcache(
+    reactor: str,
+    knobs: Mapping[str, object] | None = None,
+    sections: Mapping[str, Mapping[str, object]] | None = None,
+) -> Iterator[Server]:
     """Run ``tagcache server``; ``knobs`` go to the section [server] of its configuration."""
     with ExitStack() as stack:
         directory = _directory(stack)
-        port, http_port = _free_ports(2)
+        port, http_port = free_ports(2)
         configuration = directory / "tagcache.conf"
         server = {"tcp_port": port, "http_port": http_port, **(knobs or {})}
-        lines = ["[server]", *(f"{name} = {value}" for name, value in server.items())]
+        lines = []
+        for section, values in {"server": server, **(sections or {})}.items():
+            lines += [f"[{section}]", *(f"{name} = {value}" for name, value in values.items())]
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         program = Path(sys.executable).with_name("tagcache")
         command = [str(program), "server", f"--reactor={reactor}", f"--config={configuration}"]
@@ -90,11 +96,11 @@ def tagcache(reactor: str, knobs: Mapping[str, object] | None = None) -> Iterato
 
 
 @contextmanager
-def redis() -> Iterator[Server]:
-    """Run redis-server, without persistence."""
+def redis(more: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Run redis-server, without persistence; ``more`` are further options."""
     with ExitStack() as stack:
         directory = _directory(stack)
-        (port,) = _free_ports(1)
+        (port,) = free_ports(1)
         options = {
             "bind": HOST,
             "port": str(port),
@@ -103,6 +109,7 @@ def redis() -> Iterator[Server]:
             "maxclients": str(MOST_CLIENTS),
             "tcp-backlog": "1024",
             "dir": str(directory),
+            **(more or {}),
         }
         command = ["redis-server"]
         for name, value in options.items():
@@ -115,7 +122,7 @@ def memcached() -> Iterator[Server]:
     """Run memcached with one worker thread, and room for everything that is measured."""
     with ExitStack() as stack:
         directory = _directory(stack)
-        (port,) = _free_ports(1)
+        (port,) = free_ports(1)
         command = ["memcached", "-l", HOST, "-p", str(port), "-U", "0", "-t", "1"]
         command += ["-m", "4096", "-I", "4m", "-b", "1024", "-c", str(MOST_CLIENTS), "-u", "root"]
         yield Server("memcached", "memcached", _start(stack, directory, command, [port]), port)
@@ -126,7 +133,7 @@ def nginx(locations: Mapping[str, str]) -> Iterator[Server]:
     """Run nginx with one worker that answers each location with a constant JSON text."""
     with ExitStack() as stack:
         directory = _directory(stack)
-        (port,) = _free_ports(1)
+        (port,) = free_ports(1)
         answers = "\n".join(
             f"location {place} {{ return 200 '{text}'; }}" for place, text in locations.items()
         )
@@ -164,7 +171,8 @@ def _directory(stack: ExitStack) -> Path:
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tagcache-bench-")))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

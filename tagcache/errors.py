@@ -52,6 +52,15 @@ class OutOfMemory(CommandError):
     code = "out_of_memory"
 
 
+class BackendUnavailable(CommandError):
+    """The distributed engine can not be reached, or did not answer in time: the operator's fault.
+
+    Where it did not answer, the command may have been carried out all the same.
+    """
+
+    code = "backend_unavailable"
+
+
 class NotAnInteger(CommandError):
     """The stored value is not a decimal 64-bit integer, so it can not be counted up or down."""
 

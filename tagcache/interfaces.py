@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
@@ -14,9 +15,28 @@ from tagcache.engine.limits import Limits
 from tagcache.engine.snapshot import Saved
 from tagcache.engine.statistics import Counters, Totals
 from tagcache.engine.terms import Terms
+from tagcache.remote.entry import Miss, RemoteEntry
+
+if TYPE_CHECKING:
+    # The engine in memory is to do without.
+    from twisted.internet.defer import Deferred
 
 
-class ICache(Interface):
+class IMeasured(Interface):
+    """What can be told of a cache at once."""
+
+    memory: int = Attribute("How many bytes all entries and their indexes take, about.")
+    max_memory: int = Attribute("How many bytes they may take; 0: no limit.")
+    backlog: int = Attribute("How many entries are removed already, and still hold memory.")
+
+    def counters() -> Counters:
+        """Return what was counted since the start; costs nothing."""
+
+    def held() -> Totals:
+        """Return what is in the cache, with what has expired and is unswept; costs nothing."""
+
+
+class ICache(IMeasured):
     """A tag-aware cache of byte strings.
 
     Keys, values and tags are ``bytes``. ``ttl_ms`` is milliseconds; None and 0 both mean that
@@ -31,9 +51,7 @@ class ICache(Interface):
 
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
     on_garbage: Callable[[], None] = Attribute("Is called when there is something to reclaim.")
-    memory: int = Attribute("How many bytes all entries and their indexes take, about.")
     refusing: bool = Attribute("Whether stores are refused with OutOfMemory; may be set.")
-    backlog: int = Attribute("How many entries are removed already, and still hold memory.")
 
     def __len__() -> int:
         """Return how many entries hold memory: live ones, unswept ones, and the backlog."""
@@ -137,17 +155,11 @@ class ICache(Interface):
         Raises as ``put``.
         """
 
-    def counters() -> Counters:
-        """Return what was counted since the start; costs nothing."""
-
     def totals() -> Totals:
         """Return what is in the cache; first reclaims all that has expired and is unswept.
 
         Of the entries in ``backlog``, ``tags`` and ``bytes`` still count what they hold.
         """
-
-    def held() -> Totals:
-        """Return what ``totals`` would, with what has expired and is unswept; costs nothing."""
 
     def activity(tag: bytes) -> TagActivity:
         """Return what went on with a tag, as far as it is one of the busiest."""
@@ -161,6 +173,155 @@ class ICache(Interface):
 
     def top_tags(count: int) -> Generator[None, None, list[tuple[bytes, int]]]:
         """Work that returns at most ``count`` tags and their numbers of keys, the largest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTotals:
+    """What is in a remote cache at a moment, and what all its servers have counted.
+
+    As Totals; ``backlog`` is how many entries are removed already, and still hold memory.
+    """
+
+    items: int
+    tags: int
+    bytes: int
+    backlog: int
+    counters: Counters
+
+
+class IRemoteCache(Interface):
+    """A tag-aware cache elsewhere, which several servers share: what ICache does, with Deferreds.
+
+    Arguments and results are those of ICache. What can be known to be wrong is raised at once,
+    as there; else a Deferred fails with it, or with OutOfMemory, or with BackendUnavailable:
+    within the engine's timeout for whatever concerns one key. A command that failed so may have
+    been carried out. Commands with the same ``lane`` are carried out in the order of the calls;
+    where None is given, those of the same key are.
+    """
+
+    limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
+    hits: int = Attribute("How many look-ups through this server found their key.")
+    misses: int = Attribute("How many did not.")
+    puts: int = Attribute("How many entries were stored through this server.")
+
+    def get(key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
+        """Look up, counting a hit or a miss. What is computed after a miss can be stored with
+        its ``lease``."""
+
+    def get_many(keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
+        """Look up each of the keys, not necessarily at one moment."""
+
+    def peek(key: bytes) -> Deferred[RemoteEntry | None]:
+        """Return the whole entry; counts nothing."""
+
+    def peek_many(keys: Sequence[bytes]) -> Deferred[list[RemoteEntry | None]]:
+        """Return what ``peek`` does for each, not necessarily at one moment."""
+
+    def put(
+        key: bytes,
+        value: bytes,
+        tags: Collection[bytes] = (),
+        ttl_ms: int | None = None,
+        lease: int | None = None,
+        lane: int | None = None,
+    ) -> Deferred[int | None]:
+        """Store; but store nothing where one of the tags was invalidated since the lease."""
+
+    def add(
+        key: bytes,
+        value: bytes,
+        tags: Collection[bytes] = (),
+        ttl_ms: int | None = None,
+        lane: int | None = None,
+    ) -> Deferred[bool]:
+        """Store only if the key is absent, atomically."""
+
+    def increment(
+        key: bytes,
+        by: int = 1,
+        tags: Collection[bytes] = (),
+        ttl_ms: int | None = None,
+        lane: int | None = None,
+    ) -> Deferred[int]:
+        """Count up, atomically."""
+
+    def decrement(
+        key: bytes,
+        by: int = 1,
+        tags: Collection[bytes] = (),
+        ttl_ms: int | None = None,
+        lane: int | None = None,
+    ) -> Deferred[int]:
+        """Count down, atomically."""
+
+    def touch(key: bytes, ttl_ms: int | None = None, lane: int | None = None) -> Deferred[bool]:
+        """Give an entry a new time to live."""
+
+    def delete(key: bytes, lane: int | None = None) -> Deferred[bool]:
+        """Remove one entry."""
+
+    def invalidate_tag(tag: bytes) -> Deferred[int]:
+        """Remove what carries the tag."""
+
+    def invalidate_any(tags: Collection[bytes]) -> Deferred[int]:
+        """Remove what carries at least one of the tags."""
+
+    def invalidate_all(tags: Collection[bytes]) -> Deferred[int]:
+        """Remove what carries all of the tags."""
+
+    def invalidate_keys(keys: Collection[bytes]) -> Deferred[int]:
+        """Remove the entries with these keys, not necessarily at one moment."""
+
+    def keys_by_tag(tag: bytes) -> Deferred[list[bytes]]:
+        """Return the keys of what carries the tag."""
+
+    def search(
+        tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
+    ) -> Deferred[list[RemoteEntry]]:
+        """Return what carries any, or ``every``, one of the tags; each once, without values."""
+
+    def count(tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
+        """Return how many entries ``search`` would find."""
+
+    def newest(prefix: bytes, offset: int, limit: int) -> Deferred[list[RemoteEntry]]:
+        """Return entries whose keys begin with ``prefix``, the last stored first, no values."""
+
+    def tags(prefix: bytes) -> Deferred[list[tuple[bytes, int, int]]]:
+        """Return (tag, keys, bytes) for each tag that begins with ``prefix``."""
+
+    def top_tags(count: int = 20) -> Deferred[list[tuple[bytes, int]]]:
+        """Return at most ``count`` tags and their numbers of keys, the largest first."""
+
+    def flush() -> Deferred[int]:
+        """Remove everything."""
+
+    def settle() -> Deferred[Any]:
+        """Remove what has expired or was invalidated up to now, and give back its memory."""
+
+    def reclaim() -> Deferred[None]:
+        """Give back the memory of what was flushed."""
+
+    def counters() -> Deferred[Counters]:
+        """Return what all servers have counted."""
+
+    def totals() -> Deferred[RemoteTotals]:
+        """Settle, and return what is in the cache."""
+
+    def held(name_tags: bool) -> Deferred[RemoteTotals]:
+        """Return what is in the cache, with what has expired and is unswept.
+
+        To know how many ``tags`` there are may take listing them all: that is done only if told
+        so, else the number is that of the last time.
+        """
+
+    def check() -> Deferred[Consistency]:
+        """Look whether entries and indexes agree; everything may go on meanwhile."""
+
+    def tell_counts() -> Deferred[Any]:
+        """Add what was counted here to what all servers count together."""
+
+    def activity(tag: bytes) -> TagActivity:
+        """Return what this server did to a tag; hits and misses are not known."""
 
 
 class ISerde(Interface):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import threads
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.python import usage
@@ -17,7 +19,8 @@ import tagcache
 from tagcache.config.loading import Configuration, find, load, user_file
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
-from tagcache.errors import TagCacheError
+from tagcache.errors import ConfigurationError, TagCacheError
+from tagcache.interfaces import IMeasured
 from tagcache.server import allocator
 from tagcache.server.collector import Collector
 from tagcache.server.commands import Commands
@@ -31,6 +34,7 @@ from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.factory import HttpFactory
 from tagcache.server.http.observation import Observation
+from tagcache.server.http.remote_api import RemoteApi
 from tagcache.server.http.sse import Streams
 from tagcache.server.http.static import Dashboard
 from tagcache.server.listener import Listener
@@ -38,8 +42,10 @@ from tagcache.server.logs import LogWriter
 from tagcache.server.machine import Machine
 from tagcache.server.metrics import Metrics
 from tagcache.server.persistence import Persistence
+from tagcache.server.pipelined import PipelinedProtocol
 from tagcache.server.preflight import Preflight
 from tagcache.server.rates import Rates
+from tagcache.server.remote_commands import RemoteCommands, remote_info
 from tagcache.server.reserve import Reserve
 from tagcache.server.sampler import Sampler
 from tagcache.server.service import ListenerService, TagCacheService
@@ -84,6 +90,7 @@ def makeService(options: Options) -> TagCacheService:
         configuration = read()
         check = Preflight()
         notices = check.check(configuration)
+        _check_reactor(configuration, reactor)
         log_path, no_log = _log_destination(options.parent or {}, configuration.settings)
         writer = None if no_log else LogWriter(configuration.settings, log_path)
         service = assemble(configuration, check, read, writer, os.environ, reactor)
@@ -115,17 +122,25 @@ def assemble(
         cache, slices, settings, reactor, lambda: threads.deferToThread(allocator.trim)
     )
 
-    persistence = Persistence(cache, settings, reactor)
+    persistence = Persistence(cache, _kept_here(settings), reactor)
+
+    backend = remote = None
+    if settings.engine.backend == "redis":
+        # Needs an extra, which must not be asked of those who do without.
+        from tagcache.server.remote import open_backend
+
+        backend, remote = open_backend(settings, reactor)
 
     traffic, history, events = Traffic(settings), History(), EventLog()
     traffic.on_slow = events.slow
+    measured: IMeasured = cache if backend is None else backend
     sampler = Sampler(
-        cache, connections, traffic, history, events, reactor, time.monotonic, time.time
+        measured, connections, traffic, history, events, reactor, time.monotonic, time.time
     )
     streams = Streams(events)
     sampler.publish = streams.publish
     metrics = Metrics(
-        cache,
+        measured,
         connections,
         traffic,
         rates,
@@ -136,14 +151,27 @@ def assemble(
     )
 
     cache_listener = Listener("cache", settings, connections)
-    commands = Commands(
-        cache, connections, credentials, slices, lambda: service.info(), traffic, events
-    )
-    cache_factory = CacheFactory(cache_listener, commands, rates, settings, reactor)
+    commands: Commands
+    if remote is None or backend is None:
+        commands = Commands(
+            cache, connections, credentials, slices, lambda: service.info(), traffic, events
+        )
+        cache_factory = CacheFactory(cache_listener, commands, rates, settings, reactor)
+    else:
+        commands = RemoteCommands(
+            remote, cache, connections, credentials, slices, lambda: info(), traffic, events
+        )
+        cache_factory = CacheFactory(
+            cache_listener, commands, rates, settings, reactor, PipelinedProtocol
+        )
+
+    def info() -> Deferred[dict[str, Any]]:
+        if remote is None or backend is None:
+            return slices.run(cache.sweep()).addCallback(lambda _: service.info())
+        return remote_info(service, remote, backend)
 
     http_listener = Listener("http", settings, connections)
     observation = Observation(
-        cache,
         connections,
         slices,
         traffic,
@@ -151,10 +179,10 @@ def assemble(
         events,
         streams,
         metrics,
-        lambda: service.info(),
+        info,
         lambda: service.settings.security.require_auth,
     )
-    api = Api(
+    told: tuple[Any, ...] = (
         cache,
         connections,
         credentials,
@@ -167,6 +195,7 @@ def assemble(
         events,
         [*Dashboard().routes(), *observation.routes()],
     )
+    api = Api(*told) if remote is None or backend is None else RemoteApi(remote, backend, *told)
     application = HttpApplication(api.routes, credentials, rates, settings, traffic)
     streams.admits = application.still_admits
     http_factory = HttpFactory(http_listener, application, settings, reactor)
@@ -177,6 +206,8 @@ def assemble(
 
     def follow_limits(settings: Settings) -> None:
         cache.limits = limits_of(settings)
+        if remote is not None:
+            remote.limits = cache.limits
 
     followers: list[Callable[[Settings], None]] = [
         follow_limits,
@@ -191,9 +222,11 @@ def assemble(
         application.configure,
         http_factory.configure,
     ]
+    if backend is not None:
+        followers.append(backend.configure)
     if log_writer is not None:
         followers.append(log_writer.configure)
-    service = TagCacheService(
+    service: TagCacheService = TagCacheService(
         configuration,
         cache,
         persistence,
@@ -207,7 +240,10 @@ def assemble(
         reactor,
     )
     sweeper.setServiceParent(service)
-    persistence.setServiceParent(service)
+    if backend is not None:
+        backend.setServiceParent(service)
+    else:
+        persistence.setServiceParent(service)
     sampler.setServiceParent(service)
     Collector(cache, reactor).setServiceParent(service)
 
@@ -226,9 +262,31 @@ def assemble(
 
         shell_listener = Listener("manhole", settings, connections, counted=False)
         followers.append(shell_listener.configure)
-        shell = manhole.ManholeFactory(settings, shell_listener, manhole.namespace(service, slices))
+        shell = manhole.ManholeFactory(
+            settings, shell_listener, manhole.namespace(service, slices, info, remote)
+        )
         listen("manhole.port", settings.manhole.port, "127.0.0.1", shell, shell_listener)
     return service
+
+
+def _kept_here(settings: Settings) -> Settings:
+    """Return the settings without a snapshot where the entries are elsewhere."""
+    if settings.engine.backend == "memory":
+        return settings
+    return replace(settings, persistence=replace(settings.persistence, snapshot_file=""))
+
+
+def _check_reactor(configuration: Configuration, reactor: Any) -> None:
+    """Raise ConfigurationError where the engine needs another reactor."""
+    if configuration.settings.engine.backend == "redis" and not hasattr(
+        reactor, "_asyncioEventloop"
+    ):
+        fault = (
+            "engine.backend = redis needs twistd --reactor=asyncio, or --reactor=uvloop; "
+            "`tagcache server` sees to that itself"
+        )
+        source = configuration.path or "built-in defaults and environment"
+        raise ConfigurationError(str(source), [fault])
 
 
 def _log_destination(twistd: Mapping[str, Any], settings: Settings) -> tuple[Path | None, str]:

@@ -42,6 +42,8 @@ VARIABLES: tuple[tuple[str, str, str, Callable[[str], str]], ...] = (
     ("ALLOWED_ORIGIN", "server", "allowed_origin", _as_is),
     ("TAGCACHE_USERNAME", "authentication", "username", _as_is),
     ("TAGCACHE_PASSWORD", "authentication", "password", _as_is),
+    ("TAGCACHE_ENGINE", "engine", "backend", str.lower),
+    ("TAGCACHE_ENGINE_URL", "engine", "url", _as_is),
     ("LOG_LEVEL", "logging", "level", str.lower),
 )
 

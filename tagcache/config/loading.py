@@ -20,7 +20,8 @@ from tagcache.config.settings import Settings
 from tagcache.errors import ConfigurationError
 
 FILE_NAME = "tagcache.conf"
-SECRETS = frozenset({("authentication", "password")})
+# The URL may hold a password.
+SECRETS = frozenset({("authentication", "password"), ("engine", "url")})
 # What is read once, while the server starts; everything else follows a reload.
 NEEDS_RESTART = frozenset(
     {
@@ -29,6 +30,10 @@ NEEDS_RESTART = frozenset(
         ("server", "http_port"),
         ("server", "num_shards"),
         ("cache", "eviction_policy"),
+        ("engine", "backend"),
+        ("engine", "url"),
+        ("engine", "connections"),
+        ("engine", "key_prefix"),
         ("persistence", "snapshot_file"),
         ("logging", "format"),
         ("logging", "file"),

@@ -52,6 +52,17 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """``[engine]``: where entries are kept; all but ``backend`` is about ``redis``."""
+
+    backend: Literal["memory", "redis"]
+    url: str = field(repr=False)
+    timeout_ms: int
+    connections: int
+    key_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
 class PersistenceSettings:
     """``[persistence]``: no ``snapshot_file`` means that nothing is kept; an interval of 0, only
     at a stop.
@@ -121,6 +132,7 @@ class Settings:
     server: ServerSettings
     authentication: AuthenticationSettings
     cache: CacheSettings
+    engine: EngineSettings
     persistence: PersistenceSettings
     logging: LoggingSettings
     performance: PerformanceSettings

@@ -156,6 +156,11 @@ class MemoryCache:
         return self._items + self._garbage.entries
 
     @property
+    def max_memory(self) -> int:
+        """How many bytes all entries may take; 0: no limit."""
+        return self._limits.max_memory
+
+    @property
     def backlog(self) -> int:
         """How many entries were removed already and still hold memory."""
         return self._dead_left + self._garbage.entries

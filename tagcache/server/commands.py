@@ -80,7 +80,7 @@ class Commands:
             b"QUIT": self.quit,
             b"SLOWLOG": self.slowlog,
         }
-        self._everything = Verbs(_both_cases(everything), self.unknown, cache)
+        self._everything = Verbs(_both_cases(everything), self.unknown, self.gets_from())
         traffic.know_verbs(self._everything.commands)
         self._only_auth = Verbs(_both_cases({b"AUTH": self.auth}), self.not_authenticated, None)
 
@@ -88,14 +88,18 @@ class Commands:
         """Return what a client may say."""
         return self._everything if authenticated else self._only_auth
 
-    def get(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+    def gets_from(self) -> ICache | None:
+        """Return the cache that plain GETs may be answered from at once."""
+        return self._cache
+
+    def get(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         if len(fields) < 2:
             raise InvalidArgument("missing_key")
         value = self._cache.get(fields[1])
         return wire.NOT_FOUND if value is None else wire.value(value)
 
-    def put(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        key, ttl, tags, value = _entry(fields)
+    def put(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        key, ttl, tags, value = entry_of(fields)
         terms = self._terms.get((ttl, tags))
         if terms is None:
             terms = self._read_terms(ttl, tags)
@@ -111,42 +115,42 @@ class Commands:
             self._terms[ttl, tags] = terms
         return terms
 
-    def add(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        key, ttl, tags, value = _entry(fields)
+    def add(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        key, ttl, tags, value = entry_of(fields)
         added = self._cache.add(key, value, wire.parse_tags(tags), wire.parse_ttl(ttl))
         return wire.ADDED if added else wire.EXISTS
 
-    def incr(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        return wire.integer(self._cache.increment(*_step(fields)))
+    def incr(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        return wire.integer(self._cache.increment(*step_of(fields)))
 
-    def decr(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        return wire.integer(self._cache.decrement(*_step(fields)))
+    def decr(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        return wire.integer(self._cache.decrement(*step_of(fields)))
 
-    def touch(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+    def touch(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         _, key, ttl = (*fields, b"", b"")[:3]
         if not key:
             raise InvalidArgument("missing_key")
         return wire.TOUCHED if self._cache.touch(key, wire.parse_ttl(ttl)) else wire.NOT_FOUND
 
-    def delete(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+    def delete(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         if len(fields) < 2:
             raise InvalidArgument("missing_key")
         return wire.DELETED if self._cache.delete(fields[1]) else wire.NOT_DELETED
 
     def inv_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        tag = _tag(fields)
+        tag = tag_of(fields)
         return self._counted(client, b"INV_TAG", [tag], self._cache.invalidate_tag(tag))
 
     def inv_tags_any(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        tags = wire.parse_list(_second(fields), "tags")
+        tags = wire.parse_list(second_of(fields), "tags")
         return self._counted(client, b"INV_TAGS_ANY", tags, self._cache.invalidate_any(tags))
 
     def inv_tags_all(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        tags = wire.parse_list(_second(fields), "tags")
+        tags = wire.parse_list(second_of(fields), "tags")
         return self._counted(client, b"INV_TAGS_ALL", tags, self._cache.invalidate_all(tags))
 
     def inv_keys(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        keys = wire.parse_list(_second(fields), "keys")
+        keys = wire.parse_list(second_of(fields), "keys")
         return self._counted(client, b"INV_KEYS", keys, self._cache.invalidate_keys(keys))
 
     def _counted(
@@ -156,14 +160,19 @@ class Commands:
         names: Sequence[bytes],
         work: Generator[None, None, int],
     ) -> Reply:
-        def conclude(number: int) -> bytes:
-            self._events.invalidated(client.connection.peer, verb.decode(), names, number)
-            return wire.count(verb, number)
+        return self._slices.finish(work, lambda number: self._gone(client, verb, names, number))
 
-        return self._slices.finish(work, conclude)
+    def _gone(
+        self, client: CacheProtocol, verb: bytes, names: Sequence[bytes], number: int
+    ) -> bytes:
+        self._events.invalidated(client.connection.peer, verb.decode(), names, number)
+        return wire.count(verb, number)
 
-    def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        reply, left_out = wire.keys(self._cache.keys_by_tag(_tag(fields)))
+    def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        return self._list(client, self._cache.keys_by_tag(tag_of(fields)))
+
+    def _list(self, client: CacheProtocol, keys: list[bytes]) -> bytes:
+        reply, left_out = wire.keys(keys)
         more = self._left_out.now() if left_out else None
         if more is not None:
             log.info(
@@ -174,7 +183,7 @@ class Commands:
             )
         return reply
 
-    def stats(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+    def stats(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         counted = self._cache.counters()
         return wire.stats(
             counted.hits, counted.misses, counted.puts, counted.invalidations, counted.hit_ratio
@@ -213,7 +222,7 @@ class Commands:
         return done.addCallback(lambda _: wire.json_list(b"CLIENTS", described))
 
     def client_kill(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        text = _second(fields)
+        text = second_of(fields)
         if not text:
             raise InvalidArgument("missing_id")
         if not text.isdigit() or len(text) > 19:
@@ -229,7 +238,7 @@ class Commands:
         return reply
 
     def info(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        if _second(fields).lower() == b"check":
+        if second_of(fields).lower() == b"check":
             return self._slices.finish(
                 self._cache.check(), lambda found: wire.json_object(b"INFO", described(found))
             )
@@ -240,7 +249,7 @@ class Commands:
         return wire.PONG
 
     def slowlog(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
-        text = _second(fields)
+        text = second_of(fields)
         if text and not (text.isdigit() and len(text) < 10):
             raise InvalidArgument("invalid_count")
         slow = self.traffic.slow(int(text) if text else MOST_SLOW)
@@ -275,7 +284,7 @@ def _both_cases(verbs: Mapping[bytes, Command]) -> dict[bytes, Command]:
     return {**verbs, **{verb.lower(): command for verb, command in verbs.items()}}
 
 
-def _entry(fields: list[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
+def entry_of(fields: list[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
     """Read ``verb key ttl tags value``; returns the last four, missing ones empty."""
     if len(fields) < 5:
         fields = [*fields, b"", b"", b"", b""][:5]
@@ -285,7 +294,7 @@ def _entry(fields: list[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
     return key, ttl, tags, value
 
 
-def _step(fields: list[bytes]) -> tuple[bytes, int, list[bytes], int | None]:
+def step_of(fields: list[bytes]) -> tuple[bytes, int, list[bytes], int | None]:
     """Read ``verb key by ttl tags``; returns what ``increment`` takes."""
     _, key, by, ttl, tags = (*fields, b"", b"", b"", b"")[:5]
     if not key:
@@ -293,11 +302,11 @@ def _step(fields: list[bytes]) -> tuple[bytes, int, list[bytes], int | None]:
     return key, wire.parse_by(by), wire.parse_tags(tags), wire.parse_ttl(ttl)
 
 
-def _second(fields: list[bytes]) -> bytes:
+def second_of(fields: list[bytes]) -> bytes:
     return fields[1] if len(fields) > 1 else b""
 
 
-def _tag(fields: list[bytes]) -> bytes:
+def tag_of(fields: list[bytes]) -> bytes:
     if len(fields) < 2:
         raise InvalidArgument("missing_tag")
     return fields[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tagcache import wire
@@ -39,7 +40,9 @@ class CacheFactory(ServingFactory):
         rates: Rates,
         settings: Settings,
         reactor: Any,
+        protocol: Callable[..., CacheProtocol] = CacheProtocol,
     ) -> None:
+        self._protocol = protocol
         self._commands = commands
         self._rates = rates
         super().__init__(listener, settings, reactor)
@@ -54,6 +57,6 @@ class CacheFactory(ServingFactory):
 
     def build(self) -> ServedProtocol:
         verbs = self._commands.verbs(authenticated=not self._require_auth)
-        return CacheProtocol(
+        return self._protocol(
             self, verbs, self._max_line_length, self._rates, self._commands.traffic
         )

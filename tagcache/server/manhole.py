@@ -12,7 +12,7 @@ from twisted.conch.insults import insults
 from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.transport import SSHServerTransport
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, connectionDone
@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from tagcache.config.settings import Settings
 from tagcache.engine.consistency import Consistency
+from tagcache.interfaces import IRemoteCache
 from tagcache.server.connections import Connection
 from tagcache.server.listener import Listener
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
@@ -113,8 +114,14 @@ class Session(manhole_ssh.TerminalSession):
     def execCommand(self, proto: Any, cmd: bytes) -> None:
         interpreter = Interpreter(_OneCommand(proto), dict(self.namespace))
         interpreter.runsource(cmd.decode("utf-8", "replace"), symbol="single")
-        proto.write(b"\n")
-        proto.processEnded(_done())
+
+        def end(_: object) -> None:
+            proto.write(b"\n")
+            proto.processEnded(_done())
+
+        # What takes time is shown by the interpreter before this comes.
+        awaited = [each for _, each in interpreter._pendingDeferreds.values()]
+        DeferredList(awaited).addCallback(end)
 
     def windowChanged(self, newWindowSize: Any) -> None:
         """Nothing is laid out for a window of a certain size."""
@@ -188,8 +195,16 @@ class _Config:
         return table(("knob", "value", "from"), rows, "nothing").text
 
 
-def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
-    """Return what a session finds by name: the live objects, and commands that print well."""
+def namespace(
+    service: TagCacheService,
+    slices: Slices,
+    info: Callable[[], Deferred[dict[str, Any]]],
+    remote: IRemoteCache | None = None,
+) -> dict[str, Any]:
+    """Return what a session finds by name: the live objects, and commands that print well.
+
+    ``remote`` is the cache where it is not the service's own.
+    """
 
     def connections() -> Report:
         """who is connected"""
@@ -235,12 +250,14 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
             "no options",
         )
 
-    def stats() -> Report:
+    def stats() -> Deferred[Report]:
         """counters and totals of the cache, and how its snapshots stand"""
-        told = service.info()
-        return table(
-            ("what", "value"), [*told["cache"].items(), *told["persistence"].items()], "nothing"
-        )
+
+        def show(told: dict[str, Any]) -> Report:
+            rows = [*told["cache"].items(), *told["persistence"].items()]
+            return table(("what", "value"), rows, "nothing")
+
+        return info().addCallback(show)
 
     def top_tags(count: int = 20) -> Report | Deferred[Report]:
         """the tags with the most keys, and what went on with them"""
@@ -249,7 +266,7 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
             now = service.connections.monotonic()
             rows = []
             for tag, keys in found:
-                seen = service.cache.activity(tag)
+                seen = (remote or service.cache).activity(tag)
                 last = seen.last_invalidated
                 rows.append(
                     (
@@ -264,11 +281,15 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
             names = ("tag", "keys", "hits", "misses after", "invalidated", "last")
             return table(names, rows, "no tags")
 
+        if remote is not None:
+            return remote.top_tags(count).addCallback(show)
         return slices.finish(service.cache.top_tags(count), show)
 
     def invalidate(tag: str | bytes) -> int | Deferred[int]:
         """remove every entry that carries TAG; says how many"""
         name = tag.encode() if isinstance(tag, str) else tag
+        if remote is not None:
+            return remote.invalidate_tag(name)
         return slices.finish(service.cache.invalidate_tag(name), int)
 
     def check() -> Report | Deferred[Report]:
@@ -281,6 +302,8 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
             faults = "\n".join(found.faults)
             return Report(f"{looked_at}: {found.fault_count} faults\n{faults}")
 
+        if remote is not None:
+            return remote.check().addCallback(show)
         return slices.finish(service.cache.check(), show)
 
     def kill(id: int) -> Report:
@@ -315,7 +338,7 @@ def namespace(service: TagCacheService, slices: Slices) -> dict[str, Any]:
         return table(("name", "what it is"), rows, "nothing")
 
     return {
-        "cache": service.cache,
+        "cache": remote or service.cache,
         "config": _Config(service),
         "service": service,
         **{each.__name__: each for each in [*commands, help]},

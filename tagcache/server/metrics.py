@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 
 import tagcache
-from tagcache.interfaces import ICache
+from tagcache.interfaces import IMeasured
 from tagcache.server.connections import Connections
 from tagcache.server.rates import Rates
 from tagcache.server.traffic import BUCKETS, Traffic
@@ -32,7 +32,7 @@ class Metrics:
 
     def __init__(
         self,
-        cache: ICache,
+        cache: IMeasured,
         connections: Connections,
         traffic: Traffic,
         rates: Rates,
@@ -82,7 +82,7 @@ class Metrics:
         yield _gauge("tags", "Tags that entries carry.", held.tags)
         yield _gauge("data_bytes", "Length of all keys and values.", held.bytes)
         yield _gauge("memory_used_bytes", "Estimate of what all entries take.", cache.memory)
-        yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", cache.limits.max_memory)
+        yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", cache.max_memory)
         yield _gauge(
             "reaper_backlog", "Entries that are removed and still hold memory.", cache.backlog
         )

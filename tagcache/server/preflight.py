@@ -20,6 +20,8 @@ log = Logger(namespace="tagcache.start")
 
 # What files, pipes and the reactor take of the descriptors, besides connections.
 SPARE_DESCRIPTORS = 64
+# Lua takes some thousand values at once.
+MOST_REMOTE_TAGS = 4000
 _DOORS = ("server.tcp_port", "server.http_port")
 _TCP_ONLY = (
     "tcp_nodelay",
@@ -60,7 +62,9 @@ class Preflight:
             notices += _manhole_exposure(where.get("manhole.port", []))
         faults += _log_file(settings)
         faults += _snapshot_file(settings)
+        faults += _engine(settings)
         notices += _without_effect(configuration, where)
+        notices += _engine_without_effect(configuration)
         notices += _open_doors(settings, doors["server.tcp_port"])
         notices += _descriptors(settings)
         if faults:
@@ -192,6 +196,45 @@ def _snapshot_file(settings: Settings) -> Iterator[str]:
         yield f"persistence.snapshot_file: there is no directory {path.parent}"
     elif not os.access(path.parent, os.W_OK | os.X_OK):
         yield f"persistence.snapshot_file: no file can be made in {path.parent}"
+
+
+def _engine(settings: Settings) -> Iterator[str]:
+    if settings.engine.backend != "redis":
+        return
+    if find_spec("redis") is None:
+        yield "engine.backend = redis needs an extra: pip install 'tagcache[redis]'"
+        return
+    from tagcache.remote.connection import BadUrl, check_url
+
+    try:
+        check_url(settings.engine.url)
+    except BadUrl as error:
+        yield f"engine.url: {error}"
+    if set("{}") & set(settings.engine.key_prefix):
+        yield "engine.key_prefix: must have no braces, which mean something to a cluster"
+    if settings.cache.max_tags_per_entry > MOST_REMOTE_TAGS:
+        yield (
+            f"cache.max_tags_per_entry: with engine.backend = redis at most {MOST_REMOTE_TAGS}, "
+            "for the scripts that run there take no more arguments"
+        )
+
+
+def _engine_without_effect(configuration: Configuration) -> Iterator[str]:
+    by_hand = set(configuration.changed())
+    if configuration.settings.engine.backend == "memory":
+        useless = [("engine", key) for key in ("url", "timeout_ms", "connections", "key_prefix")]
+        why = "engine.backend = memory"
+    else:
+        useless = [
+            ("cache", "max_memory"),
+            ("cache", "eviction_policy"),
+            ("persistence", "snapshot_file"),
+            ("persistence", "snapshot_interval_seconds"),
+        ]
+        why = "engine.backend = redis: Redis itself sees to that"
+    for section, key in useless:
+        if (section, key) in by_hand:
+            yield f"{section}.{key} has no effect with {why}"
 
 
 def _without_effect(configuration: Configuration, where: dict[str, list[Target]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogPublisher
 
 from tagcache.engine.statistics import Counters
-from tagcache.interfaces import ICache
+from tagcache.interfaces import IMeasured
 from tagcache.server.connections import Connections
 from tagcache.server.events import EventLog
 from tagcache.server.history import INTERVAL_SECONDS, History
@@ -53,7 +53,7 @@ class Sampler(Service):
 
     def __init__(
         self,
-        cache: ICache,
+        cache: IMeasured,
         connections: Connections,
         traffic: Traffic,
         history: History,
@@ -148,7 +148,7 @@ class Sampler(Service):
                 "entries": held.items,
                 "tags": held.tags,
                 "memory": self._cache.memory,
-                "max_memory": self._cache.limits.max_memory,
+                "max_memory": self._cache.max_memory,
                 "evicted": rate(new.evictions, old.evictions),
                 "expired": rate(new.expirations, old.expirations),
                 "invalidated": rate(new.invalidations, old.invalidations),

@@ -23,8 +23,9 @@ import tagcache
 import twisted
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import Settings
+from tagcache.engine.statistics import Counters, Totals
 from tagcache.errors import ConfigurationError, ListenError
-from tagcache.interfaces import ICache
+from tagcache.interfaces import ICache, RemoteTotals
 from tagcache.server import systemd
 from tagcache.server.connections import Connections, address_text
 from tagcache.server.endpoints import listen
@@ -296,9 +297,37 @@ class TagCacheService(MultiService):
 
     def info(self) -> dict[str, Any]:
         """Return what INFO tells, as a JSON object."""
-        settings = self.settings
         totals = self.cache.totals()  # first, for it reclaims what has expired
-        counters = self.cache.counters()
+        cache = self.cache
+        figures = self.figures(
+            totals, cache.counters(), cache.memory, cache.max_memory, cache.backlog
+        )
+        return self.describe(figures, {"backend": "memory"})
+
+    def figures(
+        self,
+        totals: Totals | RemoteTotals,
+        counters: Counters,
+        memory: int,
+        max_memory: int,
+        backlog: int,
+    ) -> dict[str, Any]:
+        """Return the part of ``info`` that is about the cache."""
+        return {
+            **{each.name: getattr(counters, each.name) for each in fields(counters)},
+            "hit_ratio": counters.hit_ratio,
+            **{name: getattr(totals, name) for name in ("items", "tags", "bytes")},
+            "shard_count": 1,
+            "memory_used_bytes": memory,
+            "max_memory_bytes": max_memory,
+            "eviction_policy": self.settings.cache.eviction_policy,
+            "reclaim_backlog": backlog,
+            "refusing_stores": self.cache.refusing,
+        }
+
+    def describe(self, figures: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
+        """Return what INFO tells, with these figures of the cache and what its engine is."""
+        settings = self.settings
         return {
             "server": {
                 "version": tagcache.__version__,
@@ -327,17 +356,8 @@ class TagCacheService(MultiService):
                 "total": self.connections.total,
                 "refused": self.connections.refused,
             },
-            "cache": {
-                **{each.name: getattr(counters, each.name) for each in fields(counters)},
-                "hit_ratio": counters.hit_ratio,
-                **{each.name: getattr(totals, each.name) for each in fields(totals)},
-                "shard_count": 1,
-                "memory_used_bytes": self.cache.memory,
-                "max_memory_bytes": settings.cache.max_memory,
-                "eviction_policy": settings.cache.eviction_policy,
-                "reclaim_backlog": self.cache.backlog,
-                "refusing_stores": self.cache.refusing,
-            },
+            "cache": figures,
+            "engine": engine,
             "persistence": self.persistence.describe(),
         }
 

@@ -246,6 +246,8 @@ def test_any_text_is_read_or_refused_and_nothing_else(
         ("ALLOWED_ORIGIN", "https://a", "server", "allowed_origin", "https://a"),
         ("TAGCACHE_USERNAME", "me", "authentication", "username", "me"),
         ("TAGCACHE_PASSWORD", "a,b", "authentication", "password", "a,b"),
+        ("TAGCACHE_ENGINE", "Redis", "engine", "backend", "redis"),
+        ("TAGCACHE_ENGINE_URL", "redis://a", "engine", "url", "redis://a"),
         ("LOG_LEVEL", "DEBUG", "logging", "level", "debug"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -77,7 +77,6 @@ class Door:
             self.clock.seconds,
         )
         self.observation = Observation(
-            self.cache,
             self.connections,
             self.slices,
             self.traffic,
@@ -85,7 +84,7 @@ class Door:
             self.events,
             self.streams,
             self.metrics,
-            lambda: {"some": "info"},
+            lambda: succeed({"some": "info"}),
             lambda: self.settings.security.require_auth,
         )
         self.api = Api(

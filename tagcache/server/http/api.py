@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +14,11 @@ from twisted.internet.defer import Deferred
 
 from tagcache.config.loading import NEEDS_RESTART, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD
+from tagcache.engine.activity import TagActivity
 from tagcache.engine.entry import NEVER, Entry
+from tagcache.engine.statistics import Counters, Totals
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
-from tagcache.interfaces import ICache
+from tagcache.interfaces import ICache, RemoteTotals
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
 from tagcache.server.events import EventLog
@@ -58,8 +60,8 @@ MOST_ANSWER_BYTES = 64 * 2**20
 _EXPOSED = failure(
     409, "exposed", "a port is open to other machines, which the default password must not be"
 )
-_STORED_FOR_GOOD = b'{"ok":true,"ttl_ms":null}'
-_MISS = Response(200, b'{"error":"not_found"}')
+STORED_FOR_GOOD = b'{"ok":true,"ttl_ms":null}'
+MISS = Response(200, b'{"error":"not_found"}')
 
 _KEY = Field("key", TEXT, "the key", required=True)
 _TAGS = Field("tags", TEXTS, "the tags of the entry")
@@ -96,7 +98,12 @@ _DONE = obj(("error",), success=BOOLEAN, error=STRING)
 
 
 class Api:
-    """The endpoints, bound to what they tell about; ``more`` are those of others."""
+    """The endpoints, bound to what they tell about; ``more`` are those of others.
+
+    ``AT_ONCE``: whether a look-up never takes time.
+    """
+
+    AT_ONCE = True
 
     def __init__(
         self,
@@ -122,6 +129,8 @@ class Api:
         self._persistence = persistence
         self._monotonic = monotonic
         self._events = events
+        # None where a look-up takes time.
+        self.lookup: Callable[[bytes], bytes] | None = self.look_up if self.AT_ONCE else None
         self.routes = Routes([*self._table(), *more])
         document = describe(self.routes.all)
         self._openapi = Response(200, jsontext.dump(document))
@@ -130,16 +139,16 @@ class Api:
     def put(self, call: Call) -> Answer:
         body = call.body
         ttl_ms = self._cache.put(
-            body["key"].encode(), body["value"].encode(), _tags(body), _ttl(body)
+            body["key"].encode(), body["value"].encode(), tags_of(body), ttl_of(body)
         )
         return Response(
-            200, _STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms
+            200, STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms
         )
 
     def add(self, call: Call) -> Answer:
         body = call.body
-        ttl_ms = _ttl(body)
-        added = self._cache.add(body["key"].encode(), body["value"].encode(), _tags(body), ttl_ms)
+        ttl_ms = ttl_of(body)
+        added = self._cache.add(body["key"].encode(), body["value"].encode(), tags_of(body), ttl_ms)
         ttl_ms = ttl_ms or self._cache.limits.default_ttl_ms or None
         return json_response({"ok": True, "added": added, "ttl_ms": ttl_ms})
 
@@ -151,9 +160,9 @@ class Api:
 
     def _count(self, call: Call, operation: Callable[..., int]) -> Answer:
         body = call.body
-        ttl_ms = _ttl(body)
+        ttl_ms = ttl_of(body)
         try:
-            value = operation(body["key"].encode(), body.get("by", 1), _tags(body), ttl_ms)
+            value = operation(body["key"].encode(), body.get("by", 1), tags_of(body), ttl_ms)
         except (NotAnInteger, IntegerOverflow) as error:
             return json_response({"error": error.code, "ok": False})
         return json_response({"ok": True, "ttl_ms": ttl_ms, "value": value})
@@ -163,13 +172,7 @@ class Api:
 
     def look_up(self, key: bytes) -> bytes:
         """Return what GET /get/KEY answers."""
-        value = self._cache.get(key)
-        if value is None:
-            return _MISS.body
-        try:
-            return b'{"value":' + orjson.dumps(value.decode()) + b"}"
-        except UnicodeDecodeError:
-            return jsontext.dump({"value_base64": base64.b64encode(value).decode()})
+        return value_body(self._cache.get(key))
 
     def keys_by_tag(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
@@ -178,27 +181,26 @@ class Api:
             self._cache.scan_any([tag]),
             0,
             limit,
-            lambda found: _listing(b"keys", [orjson.dumps(_text(key)) for key, _ in found]),
+            lambda found: listing(b"keys", [orjson.dumps(text_of(key)) for key, _ in found]),
         )
 
     def invalidate_key(self, call: Call) -> Answer:
         key = call.body["key"].encode()
-        if _is_dry(call):
-            there = self._cache.peek(key) is not None
-            return json_response({"success": there, "count": None, "dry_run": True})
+        if is_dry(call):
+            return would_go(None, self._cache.peek(key) is not None)
         return json_response({"success": self._cache.delete(key), "count": None})
 
     def invalidate_tag(self, call: Call) -> Answer:
         tags = [call.body["tag"].encode()]
-        if _is_dry(call):
+        if is_dry(call):
             return self._would_go(_count(self._cache.scan_any(tags)), lambda count: count > 0)
         work = self._cache.invalidate_tag(tags[0])
         return self._counted(call, tags, work, lambda count: count > 0)
 
     def invalidate_tags(self, call: Call) -> Answer:
         all_of_them = call.body.get("mode") == "all"
-        tags = _tags(call.body)
-        if _is_dry(call):
+        tags = tags_of(call.body)
+        if is_dry(call):
             scan = self._cache.scan_all if all_of_them else self._cache.scan_any
             return self._would_go(_count(scan(tags)))
         invalidate = self._cache.invalidate_all if all_of_them else self._cache.invalidate_any
@@ -206,12 +208,12 @@ class Api:
 
     def invalidate_keys(self, call: Call) -> Answer:
         keys = [key.encode() for key in call.body["keys"]]
-        if _is_dry(call):
+        if is_dry(call):
             return self._would_go(self._count_keys(keys))
         return self._counted(call, keys, self._cache.invalidate_keys(keys))
 
     def flush(self, call: Call) -> Answer:
-        if _is_dry(call):
+        if is_dry(call):
             return self._would_go(self._count_all())
         return self._counted(call, (), self._cache.flush())
 
@@ -222,25 +224,24 @@ class Api:
         work: Generator[None, None, int],
         success: Callable[[int], bool] = lambda count: True,
     ) -> Answer:
-        def conclude(count: int) -> Response:
-            self._events.invalidated(
-                call.request.peer, f"POST {call.request.path.decode()}", names, count
-            )
-            return json_response({"success": success(count), "count": count})
+        return self._slices.finish(
+            work, lambda count: self._gone(call, names, count, success(count))
+        )
 
-        return self._slices.finish(work, conclude)
+    def _gone(
+        self, call: Call, names: Sequence[bytes], count: int, success: bool = True
+    ) -> Response:
+        self._events.invalidated(
+            call.request.peer, f"POST {call.request.path.decode()}", names, count
+        )
+        return json_response({"success": success, "count": count})
 
     def _would_go(
         self,
         work: Generator[None, None, int],
         success: Callable[[int], bool] = lambda count: True,
     ) -> Answer:
-        return self._slices.finish(
-            work,
-            lambda count: json_response(
-                {"success": success(count), "count": count, "dry_run": True}
-            ),
-        )
+        return self._slices.finish(work, lambda count: would_go(count, success(count)))
 
     def _count_keys(self, keys: Sequence[bytes]) -> Generator[None, None, int]:
         count = 0
@@ -256,7 +257,7 @@ class Api:
     def key(self, call: Call) -> Answer:
         key = call.key.encode()
         entry = self._cache.peek(key)
-        return _MISS if entry is None else json_response(self._item(key, entry))
+        return MISS if entry is None else json_response(self._item(key, entry))
 
     def put_key(self, call: Call) -> Answer:
         value = call.body["value"]
@@ -265,7 +266,7 @@ class Api:
         except TypeError:
             return failure(400, "invalid_json", "the value is nested too deep")
         ttl_ms = self._cache.put(
-            call.key.encode(), stored, _tags(call.body), call.body.get("ttl_ms")
+            call.key.encode(), stored, tags_of(call.body), call.body.get("ttl_ms")
         )
         return json_response({"ok": True, "ttl_ms": ttl_ms})
 
@@ -290,7 +291,7 @@ class Api:
                         raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
                 yield
 
-        return self._sliced(collect(), lambda: _listing(b"items", items))
+        return self._sliced(collect(), lambda: listing(b"items", items))
 
     def list_keys(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
@@ -305,9 +306,9 @@ class Api:
     def _list_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
         return {
             "created_ms": self._cache.created_ms(entry),
-            "key": _text(key),
+            "key": text_of(key),
             "size": len(entry.value),
-            "tags": [_text(tag) for tag in entry.tags],
+            "tags": [text_of(tag) for tag in entry.tags],
             "ttl": self._remaining(entry),
         }
 
@@ -351,9 +352,9 @@ class Api:
 
     def _search_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
         return {
-            "key": _text(key),
+            "key": text_of(key),
             "ttl_ms": self._remaining(entry),
-            "tags": [_text(tag) for tag in entry.tags],
+            "tags": [text_of(tag) for tag in entry.tags],
             "created_ms": self._cache.created_ms(entry),
         }
 
@@ -380,7 +381,7 @@ class Api:
             lambda: json_response(
                 {
                     "tags": [
-                        {"name": _text(tag), "keys": keys, "bytes": size, **self._activity(tag)}
+                        {"name": text_of(tag), "keys": keys, "bytes": size, **self._activity(tag)}
                         for _, tag, keys, size in sorted(largest, reverse=True)
                     ]
                 }
@@ -388,7 +389,9 @@ class Api:
         )
 
     def _activity(self, tag: bytes) -> dict[str, Any]:
-        seen = self._cache.activity(tag)
+        return self._tell_activity(self._cache.activity(tag))
+
+    def _tell_activity(self, seen: TagActivity) -> dict[str, Any]:
         last = seen.last_invalidated
         return {
             "hits": seen.hits,
@@ -406,6 +409,17 @@ class Api:
     def _stats(self) -> Response:
         totals = self._cache.totals()  # first, for it reclaims what has expired
         counters = self._cache.counters()
+        limit = self._cache.limits.max_memory
+        return self._tell_stats(totals, counters, self._cache.memory, limit, self._cache.backlog)
+
+    def _tell_stats(
+        self,
+        totals: Totals | RemoteTotals,
+        counters: Counters,
+        memory: int,
+        max_memory: int,
+        backlog: int,
+    ) -> Response:
         snapshots = self._persistence()
         return json_response(
             {
@@ -422,9 +436,9 @@ class Api:
                 "shard_bytes": [totals.bytes],
                 "expirations": counters.expirations,
                 "evictions": counters.evictions,
-                "memory_used_bytes": self._cache.memory,
-                "max_memory_bytes": self._cache.limits.max_memory,
-                "reclaim_backlog": self._cache.backlog,
+                "memory_used_bytes": memory,
+                "max_memory_bytes": max_memory,
+                "reclaim_backlog": backlog,
                 "snapshot_age_seconds": snapshots["snapshot_age_seconds"],
                 "snapshot_seconds": snapshots["snapshot_seconds"],
                 "snapshot_error": snapshots["snapshot_error"],
@@ -441,7 +455,7 @@ class Api:
                 described.append(jsontext.dump(connection.describe(now)))
                 yield
 
-        return self._sliced(describe_each(), lambda: _listing(b"connections", described))
+        return self._sliced(describe_each(), lambda: listing(b"connections", described))
 
     def config(self, call: Call) -> Answer:
         configuration = self._configuration()
@@ -464,10 +478,10 @@ class Api:
         )
 
     def health(self, call: Call) -> Answer:
-        return json_response({"status": "ok", "time": _now()})
+        return json_response({"status": "ok", "time": now_text()})
 
     def system(self, call: Call) -> Answer:
-        return json_response({**self._machine.usage(), "timestamp": _now()})
+        return json_response({**self._machine.usage(), "timestamp": now_text()})
 
     def login(self, call: Call) -> Answer:
         peer = call.request.peer
@@ -519,23 +533,8 @@ class Api:
         return self._page
 
     def _item(self, key: bytes, entry: Entry, raw: bool = False) -> dict[str, Any]:
-        item: dict[str, Any] = {
-            "created_ms": self._cache.created_ms(entry),
-            "key": _text(key),
-            "tags": [_text(tag) for tag in entry.tags],
-            "ttl_ms": self._remaining(entry),
-        }
-        try:
-            if raw:
-                raise jsontext.NotJson
-            item["value"] = jsontext.parse(entry.value)
-            orjson.dumps(item["value"])
-        except jsontext.NotJson:
-            try:
-                item["value"] = entry.value.decode()
-            except UnicodeDecodeError:
-                item["value_base64"] = base64.b64encode(entry.value).decode()
-        return item
+        created_ms, left = self._cache.created_ms(entry), self._remaining(entry)
+        return item_of(key, entry.value, entry.tags, created_ms, left, raw)
 
     def _remaining(self, entry: Entry) -> int | None:
         if entry.expires == NEVER:
@@ -549,7 +548,7 @@ class Api:
     ) -> Answer:
         if len(found) <= 200:
             rows = [jsontext.dump(row(key, entry)) for key, entry in found]
-            return _listing(b"keys", rows)
+            return listing(b"keys", rows)
         dumped: list[bytes] = []
 
         def dump_each() -> Iterator[None]:
@@ -557,7 +556,7 @@ class Api:
                 dumped.append(jsontext.dump(row(key, entry)))
                 yield
 
-        return self._sliced(dump_each(), lambda: _listing(b"keys", dumped))
+        return self._sliced(dump_each(), lambda: listing(b"keys", dumped))
 
     def _sliced(self, work: Iterator[Any], conclude: Callable[[], Response]) -> Deferred[Response]:
         return self._slices.run(work).addCallback(lambda _: conclude())
@@ -590,7 +589,7 @@ class Api:
             Route(
                 *(get, "/get/{key}", self.get, "Look a value up; counts a hit or a miss."),
                 either(obj(value=STRING), obj(value_base64=STRING), NOT_FOUND),
-                lookup=self.look_up,
+                lookup=self.lookup,
             ),
             Route(
                 *(get, "/keys-by-tag", self.keys_by_tag, "The keys that carry a tag."),
@@ -697,7 +696,7 @@ class Api:
                     shard_bytes=array(INTEGER),
                     expirations=INTEGER,
                     evictions=INTEGER,
-                    memory_used_bytes=INTEGER,
+                    memory_used_bytes=nullable(INTEGER),
                     max_memory_bytes=INTEGER,
                     reclaim_backlog=INTEGER,
                     snapshot_age_seconds=nullable(NUMBER),
@@ -758,7 +757,7 @@ class Api:
             ),
             Route(
                 *(get, "/health", self.health, "Whether the server answers."),
-                obj(status=STRING, time=STRING),
+                obj(("detail",), status=STRING, time=STRING, detail=STRING),
                 access=Access.OPEN,
             ),
             Route(
@@ -823,18 +822,23 @@ class Api:
         ]
 
 
-def _tags(body: Any) -> list[bytes]:
+def tags_of(body: Any) -> list[bytes]:
     return [tag.encode() for tag in body.get("tags", ()) if tag]
 
 
-def _ttl(body: Any) -> int | None:
+def ttl_of(body: Any) -> int | None:
     ttl_ms: int | None = body.get("ttl_ms")
     if ttl_ms is None and "ttl_seconds" in body:
         return min(int(body["ttl_seconds"]) * 1000, 2**64 - 1)
     return ttl_ms
 
 
-def _is_dry(call: Call) -> bool:
+def would_go(count: int | None, success: bool = True) -> Response:
+    """Return the answer to a dry run."""
+    return json_response({"success": success, "count": count, "dry_run": True})
+
+
+def is_dry(call: Call) -> bool:
     return call.query.get("dry_run") == "true"
 
 
@@ -847,13 +851,52 @@ def _count(scan: Iterator[tuple[bytes, Entry] | None]) -> Generator[None, None, 
     return count
 
 
-def _text(data: bytes) -> str:
+def item_of(
+    key: bytes,
+    value: bytes,
+    tags: Iterable[bytes],
+    created_ms: int,
+    left_ms: int | None,
+    raw: bool = False,
+) -> dict[str, Any]:
+    """Return an entry as JSON, its value parsed if it is JSON and not to be ``raw``."""
+    item: dict[str, Any] = {
+        "created_ms": created_ms,
+        "key": text_of(key),
+        "tags": [text_of(tag) for tag in tags],
+        "ttl_ms": left_ms,
+    }
+    try:
+        if raw:
+            raise jsontext.NotJson
+        item["value"] = jsontext.parse(value)
+        orjson.dumps(item["value"])
+    except jsontext.NotJson:
+        try:
+            item["value"] = value.decode()
+        except UnicodeDecodeError:
+            item["value_base64"] = base64.b64encode(value).decode()
+    return item
+
+
+def value_body(value: bytes | None) -> bytes:
+    """Return what a look-up answers."""
+    if value is None:
+        return MISS.body
+    try:
+        return b'{"value":' + orjson.dumps(value.decode()) + b"}"
+    except UnicodeDecodeError:
+        return jsontext.dump({"value_base64": base64.b64encode(value).decode()})
+
+
+def text_of(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _listing(name: bytes, items: list[bytes]) -> Response:
+def listing(name: bytes, items: list[bytes]) -> Response:
     return Response(200, b'{"%b":[%b]}' % (name, b",".join(items)))
 
 
-def _now() -> str:
+def now_text() -> str:
+    """Return the time as it is told."""
     return datetime.now(UTC).isoformat()

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from tagcache.config.settings import Settings
 from tagcache.errors import (
     AnswerTooLarge,
+    BackendUnavailable,
     CommandError,
     ConfigurationError,
     CredentialsFixed,
@@ -261,6 +262,8 @@ def _answer_to(error: BaseException | None) -> Response | None:
     """Return the response to an error that an endpoint may raise; None for a defect."""
     if isinstance(error, OutOfMemory):
         return failure(507, error.code, str(error))
+    if isinstance(error, BackendUnavailable):
+        return failure(503, error.code, str(error))
     if isinstance(error, CommandError):
         return failure(413 if isinstance(error, _TOO_LARGE) else 422, error.code, str(error))
     if isinstance(error, CredentialsFixed):

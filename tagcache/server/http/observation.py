@@ -7,7 +7,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tagcache.interfaces import ICache
 from tagcache.server.connections import Connections
 from tagcache.server.events import KINDS, EventLog
 from tagcache.server.history import History
@@ -48,7 +47,6 @@ class Observation:
 
     def __init__(
         self,
-        cache: ICache,
         connections: Connections,
         slices: Slices,
         traffic: Traffic,
@@ -56,10 +54,9 @@ class Observation:
         events: EventLog,
         streams: Streams,
         metrics: Metrics,
-        info: Callable[[], dict[str, Any]],
+        info: Callable[[], Deferred[dict[str, Any]]],
         requires_auth: Callable[[], bool],
     ) -> None:
-        self._cache = cache
         self._connections = connections
         self._slices = slices
         self._traffic = traffic
@@ -71,8 +68,7 @@ class Observation:
         self._requires_auth = requires_auth
 
     def info(self, call: Call) -> Deferred[Response]:
-        swept = self._slices.run(self._cache.sweep())
-        return swept.addCallback(lambda _: json_response(self._info()))
+        return self._info().addCallback(json_response)
 
     def history(self, call: Call) -> Response:
         return Response(200, self._history.dump())

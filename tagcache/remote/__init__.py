@@ -1,0 +1,1 @@
+"""The cache in a Redis or Valkey server that several TagCache servers share."""

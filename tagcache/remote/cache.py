@@ -1,0 +1,529 @@
+"""The cache in Redis: one partition on a single server, many in a cluster.
+
+All names of a partition share a hash tag, and so a slot: whatever concerns one key, its value,
+the record of it and what became of its tags, is done by one script in one round trip. What
+concerns a tag goes to every partition.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Generator, Sequence
+from itertools import count
+from typing import Any
+from zlib import crc32
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults, inlineCallbacks, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tagcache.engine import int64
+from tagcache.engine.activity import Activity, TagActivity
+from tagcache.engine.consistency import MOST_FAULTS, Consistency
+from tagcache.engine.limits import Limits
+from tagcache.engine.statistics import Counters
+from tagcache.errors import (
+    IntegerOverflow,
+    KeyTooLong,
+    NotAnInteger,
+    TagTooLong,
+    TooManyTags,
+    ValueTooLarge,
+)
+from tagcache.interfaces import IRemoteCache, RemoteTotals
+from tagcache.remote import scripts
+from tagcache.remote.entry import Miss, RemoteEntry
+from tagcache.remote.lanes import Lane
+from tagcache.remote.scripts import Script
+
+# What a script does in one go: Redis serves nobody else meanwhile.
+AT_ONCE = 500
+_PAGE = 500
+_KEYS_AT_ONCE = 200
+# Generations that are kept of tags without entries, in each partition.
+_GENERATIONS = 100_000
+_SETTLE_ROUNDS = 1000
+
+_Work = Generator[Deferred[Any], Any, Any]
+
+
+@implementer(IRemoteCache)
+class RedisCache:
+    """An IRemoteCache; ``prefix`` begins all names, ``partitions`` is how many there are."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        prefix: str,
+        partitions: int,
+        limits: Limits,
+        activity: Activity,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.limits = limits
+        self._lanes = lanes
+        self._roots = [f"{prefix}{{{number}}}:" for number in range(partitions)]
+        if partitions == 1:
+            self._roots = [f"{prefix}{{all}}:"]
+        self._activity = activity
+        self._monotonic = monotonic
+        self._turns = count()
+        self.hits = 0
+        self.misses = 0
+        self.puts = 0
+        # What of these the engine knows.
+        self._told = (0, 0, 0)
+        self._tags_seen = 0
+
+    def get(self, key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
+        return self._of(key, lane, scripts.GET, key).addCallback(self._looked_up)
+
+    def get_many(self, keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
+        return gatherResults([self.get(key) for key in keys], consumeErrors=True).addErrback(_first)
+
+    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[RemoteEntry | None]]:
+        by_root: dict[str, list[int]] = {}
+        for number, key in enumerate(keys):
+            by_root.setdefault(self._root(key), []).append(number)
+        found: list[RemoteEntry | None] = [None] * len(keys)
+        calls = []
+        for root, numbers in by_root.items():
+            for some in _chunks(numbers, _KEYS_AT_ONCE):
+                call = self._call(root, scripts.PEEK, *(keys[number] for number in some))
+                calls.append(call.addCallback(_place, found, some))
+        return _all(calls).addCallback(lambda _: found)
+
+    def peek(self, key: bytes) -> Deferred[RemoteEntry | None]:
+        return self.peek_many([key]).addCallback(lambda found: found[0])
+
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        tags: Collection[bytes] = (),
+        ttl_ms: int | None = None,
+        lease: int | None = None,
+        lane: int | None = None,
+    ) -> Deferred[int | None]:
+        tags = self._check(key, value, tags)
+        ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
+        number = b"" if lease is None else b"%d" % lease
+        stored = self._of(key, lane, scripts.PUT, key, value, _ttl(ttl_ms), number, *tags)
+
+        def conclude(_: int) -> int | None:
+            self.puts += 1
+            return ttl_ms
+
+        return stored.addCallback(conclude)
+
+    def add(
+        self,
+        key: bytes,
+        value: bytes,
+        tags: Collection[bytes] = (),
+        ttl_ms: int | None = None,
+        lane: int | None = None,
+    ) -> Deferred[bool]:
+        tags = self._check(key, value, tags)
+        ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
+        added = self._of(key, lane, scripts.ADD, key, value, _ttl(ttl_ms), *tags)
+
+        def conclude(stored: int) -> bool:
+            self.puts += stored
+            return bool(stored)
+
+        return added.addCallback(conclude)
+
+    def increment(
+        self,
+        key: bytes,
+        by: int = 1,
+        tags: Collection[bytes] = (),
+        ttl_ms: int | None = None,
+        lane: int | None = None,
+    ) -> Deferred[int]:
+        if not int64.MIN <= by <= int64.MAX:
+            raise IntegerOverflow
+        tags = self._check(key, b"%d" % by, tags)
+        default = _ttl(self.limits.default_ttl_ms or None)
+        counted = self._of(
+            key, lane, scripts.INCR, key, b"%d" % by, _ttl(ttl_ms or None), default, *tags
+        )
+
+        def conclude(result: bytes | list[bytes]) -> int:
+            if isinstance(result, list):
+                self.puts += 1
+                return int(result[0])
+            raise IntegerOverflow if result == b"overflow" else NotAnInteger
+
+        return counted.addCallback(conclude)
+
+    def decrement(
+        self,
+        key: bytes,
+        by: int = 1,
+        tags: Collection[bytes] = (),
+        ttl_ms: int | None = None,
+        lane: int | None = None,
+    ) -> Deferred[int]:
+        return self.increment(key, -by, tags, ttl_ms, lane)
+
+    def touch(
+        self, key: bytes, ttl_ms: int | None = None, lane: int | None = None
+    ) -> Deferred[bool]:
+        ttl = _ttl(ttl_ms or self.limits.default_ttl_ms or None)
+        return self._of(key, lane, scripts.TOUCH, key, ttl).addCallback(bool)
+
+    def delete(self, key: bytes, lane: int | None = None) -> Deferred[bool]:
+        return self._of(key, lane, scripts.DELETE, key).addCallback(bool)
+
+    def invalidate_tag(self, tag: bytes) -> Deferred[int]:
+        return self.invalidate_any([tag])
+
+    @inlineCallbacks
+    def invalidate_any(self, tags: Collection[bytes]) -> _Work:
+        names = list(dict.fromkeys(tags))
+        removed = 0
+        for some in _chunks(names, AT_ONCE):
+            answers = yield self._everywhere(scripts.INVALIDATE_ANY, AT_ONCE, *some)
+            removed += sum(answer[0] for answer in answers)
+            buried = yield _all(
+                [
+                    self._bury(root, name)
+                    for root, answer in zip(self._roots, answers, strict=True)
+                    for name in answer[2]
+                ]
+            )
+            removed += sum(buried)
+        if len(names) == 1 and removed:
+            self._activity.invalidated(names[0], (), removed, self._monotonic())
+        return removed
+
+    @inlineCallbacks
+    def _bury(self, root: str, name: bytes) -> _Work:
+        """Remove what ceased to exist with this set; returns how many entries that were."""
+        removed, left = 0, 1
+        while left:
+            some, left = yield self._call(root, scripts.BURY, AT_ONCE, name)
+            removed += some
+        return removed
+
+    @inlineCallbacks
+    def invalidate_all(self, tags: Collection[bytes]) -> _Work:
+        names = list(dict.fromkeys(tags))
+        if not names:
+            return 0
+        if len(names) == 1:
+            removed = yield self.invalidate_any(names)
+            return removed
+        answers = yield self._everywhere(scripts.INVALIDATE_ALL, AT_ONCE, *names)
+        buried = yield _all(
+            [
+                self._bury_all(root, b"%d" % answer[1])
+                for root, answer in zip(self._roots, answers, strict=True)
+                if answer[1]
+            ]
+        )
+        return sum(answer[0] for answer in answers) + sum(buried)
+
+    @inlineCallbacks
+    def _bury_all(self, root: str, number: bytes) -> _Work:
+        removed, cursor = 0, b"0"
+        while True:
+            some, cursor, number = yield self._call(root, scripts.BURY_ALL, AT_ONCE, number, cursor)
+            removed += some
+            if cursor == b"0":
+                return removed
+
+    def invalidate_keys(self, keys: Collection[bytes]) -> Deferred[int]:
+        by_root: dict[str, list[bytes]] = {}
+        for key in dict.fromkeys(keys):
+            by_root.setdefault(self._root(key), []).append(key)
+        return _all(
+            [
+                self._call(root, scripts.DELETE, *some)
+                for root, there in by_root.items()
+                for some in _chunks(there, _KEYS_AT_ONCE)
+            ]
+        ).addCallback(sum)
+
+    @inlineCallbacks
+    def keys_by_tag(self, tag: bytes) -> _Work:
+        found = yield self.search([tag])
+        return [entry.key for entry in found]
+
+    @inlineCallbacks
+    def search(
+        self, tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
+    ) -> _Work:
+        found: dict[bytes, RemoteEntry] = {}
+        most = None if limit is None else offset + limit
+        queries = [list(tags)] if every and tags else [[tag] for tag in dict.fromkeys(tags)]
+        for query in queries:
+            for rows in (yield _all([self._members(root, query, most) for root in self._roots])):
+                for row in rows:
+                    found.setdefault(row[0], _entry(row))
+            if most is not None and len(found) >= most:
+                break
+        return list(found.values())[offset:most]
+
+    @inlineCallbacks
+    def count(self, tags: Sequence[bytes], every: bool = False) -> _Work:
+        names = list(dict.fromkeys(tags))
+        if len(names) == 1:
+            counts = yield self._everywhere(scripts.COUNT, names[0])
+            if -1 not in counts:
+                return sum(counts)
+        found = yield self.search(names, every)
+        return len(found)
+
+    @inlineCallbacks
+    def _members(self, root: str, query: list[bytes], most: int | None) -> _Work:
+        """Return rows of what carries all tags of the query, each once, and little more than
+        ``most``."""
+        found: dict[bytes, Any] = {}
+        cursor = b"0"
+        while most is None or len(found) < most:
+            cursor, rows = yield self._call(root, scripts.MEMBERS, _PAGE, cursor, *query)
+            for row in rows:
+                found.setdefault(row[0], row)
+            if cursor == b"0":
+                break
+        return list(found.values())
+
+    @inlineCallbacks
+    def newest(self, prefix: bytes, offset: int, limit: int) -> _Work:
+        each = yield _all([self._newest(root, prefix, offset + limit) for root in self._roots])
+        merged = heapq.merge(*each, key=lambda entry: -entry.stored_us)
+        return list(merged)[offset : offset + limit]
+
+    @inlineCallbacks
+    def _newest(self, root: str, prefix: bytes, most: int) -> _Work:
+        found: list[RemoteEntry] = []
+        before = b"+inf"
+        while before and len(found) < most:
+            before, rows = yield self._call(root, scripts.NEWEST, _PAGE, before, prefix)
+            found += map(_entry, rows)
+        return found[:most]
+
+    @inlineCallbacks
+    def tags(self, prefix: bytes) -> _Work:
+        yield self.settle()
+        each = yield _all([self._tags(root, prefix) for root in self._roots])
+        sizes: dict[bytes, tuple[int, int]] = {}
+        for found in each:
+            for tag, (keys, size) in found.items():
+                before = sizes.get(tag, (0, 0))
+                sizes[tag] = (before[0] + keys, before[1] + size)
+        return [(tag, keys, size) for tag, (keys, size) in sizes.items()]
+
+    @inlineCallbacks
+    def _tags(self, root: str, prefix: bytes) -> _Work:
+        found: dict[bytes, tuple[int, int]] = {}
+        cursor = b"0"
+        while True:
+            cursor, rows = yield self._call(root, scripts.TAGS, _PAGE, cursor, prefix)
+            for tag, keys, size in rows:
+                found[tag] = (keys, size)
+            if cursor == b"0":
+                return found
+
+    @inlineCallbacks
+    def top_tags(self, count: int = 20) -> _Work:
+        found = yield self.tags(b"")
+        largest = heapq.nlargest(count, ((keys, tag) for tag, keys, _ in found))
+        return [(tag, keys) for keys, tag in largest]
+
+    @inlineCallbacks
+    def flush(self) -> _Work:
+        removed = yield _all([self._flush(root) for root in self._roots])
+        return sum(removed)
+
+    @inlineCallbacks
+    def _flush(self, root: str) -> _Work:
+        for _ in range(_SETTLE_ROUNDS):
+            removed = yield self._call(root, scripts.FLUSH, b"")
+            if removed >= 0:
+                return removed
+            yield self._settle(root)
+        removed = yield self._call(root, scripts.FLUSH, b"now")
+        return removed
+
+    def settle(self) -> Deferred[Any]:
+        """Remove what has expired or was invalidated up to now."""
+        return _all([self._settle(root) for root in self._roots])
+
+    @inlineCallbacks
+    def _settle(self, root: str) -> _Work:
+        for _ in range(_SETTLE_ROUNDS):
+            swept = yield self._call(root, scripts.SWEEP, AT_ONCE, _GENERATIONS)
+            if swept < AT_ONCE:
+                break
+        for _ in range(_SETTLE_ROUNDS):
+            _, left = yield self._call(root, scripts.BURY, AT_ONCE, b"")
+            if not left:
+                break
+        number, cursor = b"", b"0"
+        for _ in range(_SETTLE_ROUNDS):
+            _, cursor, number = yield self._call(root, scripts.BURY_ALL, AT_ONCE, number, cursor)
+            if cursor == b"0":
+                break
+
+    @inlineCallbacks
+    def reclaim(self) -> _Work:
+        """Give back the memory of what was flushed."""
+        for root in self._roots:
+            while (yield self._call(root, scripts.RECLAIM, AT_ONCE)):
+                pass
+
+    @inlineCallbacks
+    def totals(self) -> _Work:
+        yield self.settle()
+        yield self.tell_counts()
+        totals = yield self.held(True)
+        return totals
+
+    @inlineCallbacks
+    def held(self, name_tags: bool) -> _Work:
+        each = yield self._everywhere(scripts.TOTALS)
+        if len(self._roots) == 1:
+            self._tags_seen = each[0][1]
+        elif name_tags:
+            # One tag may be in many partitions.
+            named = yield _all([self._tags(root, b"") for root in self._roots])
+            self._tags_seen = len(set().union(*named))
+        items, _, size, backlog = (sum(answer[n] for answer in each) for n in range(4))
+        counts: dict[bytes, int] = {}
+        for answer in each:
+            names = iter(answer[4])
+            for name in names:
+                counts[name] = counts.get(name, 0) + int(next(names))
+        kinds = ("hits", "misses", "puts", "invalidations", "expirations", "evictions")
+        counters = Counters(*(counts.get(kind.encode(), 0) for kind in kinds))
+        return RemoteTotals(items, self._tags_seen, size, backlog, counters)
+
+    @inlineCallbacks
+    def counters(self) -> _Work:
+        yield self.tell_counts()
+        each = yield self._everywhere(scripts.COUNTS, 0, 0, 0)
+        counts: dict[bytes, int] = {}
+        for answer in each:
+            names = iter(answer)
+            for name in names:
+                counts[name] = counts.get(name, 0) + int(next(names))
+        kinds = ("hits", "misses", "puts", "invalidations", "expirations", "evictions")
+        return Counters(*(counts.get(kind.encode(), 0) for kind in kinds))
+
+    @inlineCallbacks
+    def check(self) -> _Work:
+        faults: list[str] = []
+        entries = 0
+        tags: set[bytes] = set()
+        for root in self._roots:
+            there = yield self._tags(root, b"")
+            tags |= set(there)
+            for what, tag in ((b"entries", b""), *((b"tags", tag) for tag in there)):
+                cursor = None
+                while cursor != b"0":
+                    cursor, looked, found = yield self._call(
+                        root, scripts.CHECK, _PAGE, what, tag, cursor or b"0"
+                    )
+                    entries += looked
+                    pairs = zip(found[::2], found[1::2], strict=True)
+                    faults += [f"{key!r}: {word.decode()}" for key, word in pairs]
+        return Consistency(entries, len(tags), tuple(faults[:MOST_FAULTS]), len(faults))
+
+    def tell_counts(self) -> Deferred[Any]:
+        """Add what was counted here to what all servers count together."""
+        now, before = (self.hits, self.misses, self.puts), self._told
+        if now == before:
+            return succeed(None)
+        new = [a - b for a, b in zip(now, before, strict=True)]
+        self._told = now
+
+        def take_back(reason: Failure) -> Failure:
+            hits, misses, puts = self._told
+            self._told = (hits - new[0], misses - new[1], puts - new[2])
+            return reason
+
+        return self._call(self._roots[0], scripts.COUNTS, *new).addErrback(take_back)
+
+    def activity(self, tag: bytes) -> TagActivity:
+        return self._activity.of(tag)
+
+    def _looked_up(self, found: bytes | int) -> bytes | Miss:
+        if isinstance(found, bytes):
+            self.hits += 1
+            return found
+        self.misses += 1
+        return Miss(found)
+
+    def _root(self, key: bytes) -> str:
+        roots = self._roots
+        return roots[0] if len(roots) == 1 else roots[crc32(key) % len(roots)]
+
+    def _of(self, key: bytes, lane: int | None, script: Script, *arguments: Any) -> Deferred[Any]:
+        number = crc32(key) if lane is None else lane
+        return self._lanes[number % len(self._lanes)].call(script, self._root(key), *arguments)
+
+    def _call(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
+        lane = self._lanes[next(self._turns) % len(self._lanes)]
+        return lane.call(script, root, *arguments)
+
+    def _everywhere(self, script: Script, *arguments: Any) -> Deferred[list[Any]]:
+        return _all([self._call(root, script, *arguments) for root in self._roots])
+
+    def _check(self, key: bytes, value: bytes, tags: Collection[bytes]) -> list[bytes]:
+        limits = self.limits
+        if len(key) > limits.max_key_length:
+            raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
+        if len(value) > limits.max_value_length:
+            raise ValueTooLarge(
+                f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
+            )
+        checked = list(dict.fromkeys(tags))
+        if len(checked) > limits.max_tags_per_entry:
+            raise TooManyTags(f"{len(checked)} tags, the limit is {limits.max_tags_per_entry}")
+        for tag in checked:
+            if len(tag) > limits.max_tag_length:
+                raise TagTooLong(
+                    f"a tag has {len(tag)} bytes, the limit is {limits.max_tag_length}"
+                )
+        return checked
+
+
+def _ttl(ttl_ms: int | None) -> bytes:
+    return b"" if ttl_ms is None else b"%d" % ttl_ms
+
+
+def _entry(row: list[Any], value: bytes | None = None) -> RemoteEntry:
+    key, stored_us, left, ttl, size, tags = row
+    return RemoteEntry(
+        key,
+        value,
+        tuple(tags),
+        size,
+        int(stored_us),
+        int(left) if left else None,
+        int(ttl) if ttl else None,
+    )
+
+
+def _place(rows: list[Any], found: list[RemoteEntry | None], numbers: Sequence[int]) -> None:
+    for number, row in zip(numbers, rows, strict=True):
+        if row:
+            found[number] = _entry(*row)
+
+
+def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _all(calls: list[Deferred[Any]]) -> Deferred[list[Any]]:
+    return gatherResults(calls, consumeErrors=True).addErrback(_first)
+
+
+def _first(reason: Failure) -> Failure:
+    """Return the failure itself of those that were waited for together."""
+    error = reason.value
+    return error.subFailure if isinstance(error, FirstError) else reason

@@ -1,0 +1,151 @@
+-- What the scripts share. KEYS[1] is the root of a partition's names, hash tag included; all
+-- other names are derived from it, and so are of the same slot.
+--
+-- A record of `meta` is {expires ms or 0, stored us, time to live as text, bytes, sequence
+-- number, tags}. An entry is stale when one of its tags was invalidated after that number.
+local base = KEYS[1]
+local clock = redis.call('TIME')
+local now_us = clock[1] * 1000000 + clock[2]
+local now = math.floor(now_us / 1000)
+local epoch = redis.call('GET', base .. 'epoch') or '0'
+local b = base .. epoch .. ':'
+local META, ALL, DUE, TAGS = b .. 'meta', b .. 'all', b .. 'due', b .. 'tags'
+local GENS, COMBOS, DEAD, LATE = b .. 'gens', b .. 'combos', b .. 'dead', b .. 'late'
+local SUMS, COUNTS = b .. 'sums', base .. 'counts'
+
+local function value_of(key) return b .. 'v:' .. key end
+local function carriers(tag) return b .. 't:' .. tag end
+local function digits(number) return string.format('%.0f', number) end
+local function seq() return tonumber(redis.call('GET', base .. 'seq') or '0') end
+
+local function count(what, by)
+    if by ~= 0 then redis.call('HINCRBY', COUNTS, what, by) end
+end
+
+-- Let commands that need memory go on in a full database: this script gives some back.
+local function even_if_full() redis.call('DEL', base .. 'nothing') end
+
+local function read(key)
+    local packed = redis.call('HGET', META, key)
+    return packed and cmsgpack.unpack(packed)
+end
+
+local function expired(meta) return meta[1] > 0 and meta[1] <= now end
+
+local function carries_all(meta, tags)
+    local carried = {}
+    for _, tag in ipairs(meta[6]) do carried[tag] = true end
+    for _, tag in ipairs(tags) do
+        if not carried[tag] then return false end
+    end
+    return true
+end
+
+-- The sequence number of an invalidation after which the entry does not exist; nil if none.
+local function stale(meta)
+    if #meta[6] == 0 then return nil end
+    for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(meta[6]))) do
+        if last and tonumber(last) > meta[5] then return tonumber(last) end
+    end
+    if redis.call('EXISTS', COMBOS) == 1 then
+        local combos = redis.call('HGETALL', COMBOS)
+        for i = 1, #combos, 2 do
+            local at = tonumber(combos[i])
+            if at > meta[5] and carries_all(meta, cmsgpack.unpack(combos[i + 1])) then
+                return at
+            end
+        end
+    end
+    return nil
+end
+
+local function leave_tag(tag, key, bytes)
+    local name = carriers(tag)
+    if redis.call('ZREM', name, key) == 1 then
+        if redis.call('EXISTS', name) == 1 then
+            redis.call('HINCRBY', SUMS, 't:' .. tag, -bytes)
+        else
+            redis.call('SREM', TAGS, tag)
+            redis.call('HDEL', SUMS, 't:' .. tag)
+        end
+    end
+end
+
+-- The one way out, whatever the reason.
+local function drop(key, meta)
+    redis.call('UNLINK', value_of(key))
+    redis.call('HDEL', META, key)
+    redis.call('ZREM', ALL, key)
+    redis.call('ZREM', DUE, key)
+    redis.call('HINCRBY', SUMS, 'bytes', -meta[4])
+    for _, tag in ipairs(meta[6]) do leave_tag(tag, key, meta[4]) end
+end
+
+-- Remove what is recorded but does not exist any more, and count it for the right reason.
+local function drop_gone(key, meta, at)
+    if expired(meta) then
+        count('expirations', 1)
+    elseif at then
+        count('invalidations', 1)
+        redis.call('HINCRBY', LATE, digits(at), 1)
+    else
+        count('evictions', 1)
+    end
+    drop(key, meta)
+end
+
+-- The record of an entry that exists; what does not is removed. Changes the database.
+local function find(key)
+    local meta = read(key)
+    if not meta then return nil end
+    local at = stale(meta)
+    if expired(meta) or at or redis.call('EXISTS', value_of(key)) == 0 then
+        even_if_full()
+        drop_gone(key, meta, at)
+        return nil
+    end
+    return meta
+end
+
+local function is_live(key, meta)
+    return not expired(meta) and not stale(meta) and redis.call('EXISTS', value_of(key)) == 1
+end
+
+-- `ttl` is milliseconds as text, empty for none; `old` what `find` returned.
+local function store(key, value, tags, ttl, at, old)
+    local expires = 0
+    -- The first write: where memory is out this one is refused, and nothing has changed.
+    if ttl ~= '' then
+        expires = math.min(now + tonumber(ttl), 9e15)
+        redis.call('SET', value_of(key), value, 'PXAT', digits(expires))
+        redis.call('ZADD', DUE, digits(expires), key)
+    else
+        redis.call('SET', value_of(key), value)
+        if old and old[1] > 0 then redis.call('ZREM', DUE, key) end
+    end
+    local bytes = #key + #value
+    if old then
+        for _, tag in ipairs(old[6]) do leave_tag(tag, key, old[4]) end
+        redis.call('HINCRBY', SUMS, 'bytes', bytes - old[4])
+    else
+        redis.call('HINCRBY', SUMS, 'bytes', bytes)
+    end
+    redis.call('HSET', META, key, cmsgpack.pack({expires, now_us, ttl, bytes, at, tags}))
+    redis.call('ZADD', ALL, digits(now_us), key)
+    for _, tag in ipairs(tags) do
+        redis.call('ZADD', carriers(tag), expires > 0 and digits(expires) or '+inf', key)
+        redis.call('SADD', TAGS, tag)
+        redis.call('HINCRBY', SUMS, 't:' .. tag, bytes)
+    end
+end
+
+local function from(first)
+    local rest = {}
+    for i = first, #ARGV do rest[#rest + 1] = ARGV[i] end
+    return rest
+end
+
+local function row(key, meta)
+    local left = meta[1] > 0 and digits(math.max(meta[1] - now, 0)) or ''
+    return {key, digits(meta[2]), left, meta[3], meta[4], meta[6]}
+end

@@ -1,0 +1,27 @@
+-- ARGV: key, step, time to live asked for, default time to live, tags
+local key, tags = ARGV[1], from(5)
+local old = find(key)
+local number, ttl = '0', ARGV[3]
+if old then
+    local text = redis.call('GET', value_of(key))
+    local sign, rest = string.match(text, '^%s*([+-]?)0*(%d-)%s*$')
+    if not string.match(text, '^%s*[+-]?%d+%s*$') or #rest > 19 then return 'not an integer' end
+    -- Zeros alone are taken for leading ones.
+    if rest == '' then rest, sign = '0', '' end
+    number = (sign == '-' and '-' or '') .. rest
+    if #tags == 0 then tags = old[6] end
+    if ttl == '' then ttl = old[3] end
+elseif ttl == '' then
+    ttl = ARGV[4]
+end
+-- Lua's numbers have 53 bits; the database's own have 64.
+local scratch = base .. 'nothing'
+redis.call('SET', scratch, number)
+local result = redis.pcall('INCRBY', scratch, ARGV[2])
+number = redis.call('GET', scratch)
+redis.call('DEL', scratch)
+if type(result) == 'table' then
+    return string.find(result.err, 'overflow', 1, true) and 'overflow' or 'not an integer'
+end
+store(key, number, tags, ttl, seq(), old)
+return {number}

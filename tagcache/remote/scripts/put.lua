@@ -1,0 +1,15 @@
+-- ARGV: key, value, time to live, the number of the miss this answers to or '', tags
+local key, tags, at = ARGV[1], from(5), seq()
+if ARGV[4] ~= '' then
+    at = tonumber(ARGV[4])
+    if at < tonumber(redis.call('GET', base .. 'floor') or '0') then return 0 end
+    if #tags > 0 then
+        for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(tags))) do
+            -- What it was computed from has changed since.
+            if last and tonumber(last) > at then return 0 end
+        end
+    end
+    at = seq()
+end
+store(key, ARGV[2], tags, ARGV[3], at, find(key))
+return 1

@@ -1,0 +1,14 @@
+-- Returns how many entries, tags and bytes there are, and how much waits to be removed.
+local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
+local waiting = 0
+for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
+    waiting = waiting + redis.call('ZCARD', name)
+end
+for _, old in ipairs(redis.call('LRANGE', base .. 'old', 0, -1)) do
+    waiting = waiting + redis.call('HLEN', base .. old .. ':meta')
+end
+return {
+    redis.call('HLEN', META) - over, redis.call('SCARD', TAGS),
+    tonumber(redis.call('HGET', SUMS, 'bytes') or '0'), waiting,
+    redis.call('HGETALL', COUNTS),
+}

@@ -1,0 +1,156 @@
+"""The line protocol before a remote engine: many commands under way, replies in order."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+
+from tagcache.server.protocol import CacheProtocol, Verbs
+from tagcache.server.rates import Rates
+from tagcache.server.serving import ServingFactory
+from tagcache.server.traffic import Traffic
+
+# Commands of one client that may be under way.
+_MOST_UNDER_WAY = 1000
+_MOST_LEASES = 1024
+# What concerns one key: the engine keeps the order of these by itself. All others wait for what
+# came before, and what comes after waits for them.
+_ORDERED = frozenset((b"GET", b"PUT", b"ADD", b"INCR", b"DECR", b"TOUCH", b"DEL"))
+
+
+class _Slot:
+    """A command under way, when it came, and its reply: empty until it is there."""
+
+    __slots__ = ("line", "reply", "since")
+
+    def __init__(self, line: bytes, since: float, reply: bytes = b"") -> None:
+        self.line = line
+        self.since = since
+        self.reply = reply
+
+
+class PipelinedProtocol(CacheProtocol):
+    """One client; its commands travel to the engine without waiting for each other.
+
+    ``leases`` are the look-ups of this client that found nothing: by key, what came with them.
+    """
+
+    def __init__(
+        self,
+        factory: ServingFactory,
+        verbs: Verbs,
+        max_line_length: int,
+        rates: Rates,
+        traffic: Traffic,
+    ) -> None:
+        super().__init__(factory, verbs, max_line_length, rates, traffic)
+        self.leases: OrderedDict[bytes, int] = OrderedDict()
+        # The commands under way, in order.
+        self._slots: deque[_Slot] = deque()
+        # Stands for all of them.
+        self._under_way: Deferred[bytes] = Deferred()
+
+    def note_miss(self, key: bytes, lease: int) -> None:
+        """Remember that the client may now compute what it did not find."""
+        self.leases.pop(key, None)
+        self.leases[key] = lease
+        if len(self.leases) > _MOST_LEASES:
+            self.leases.popitem(last=False)
+
+    def _execute_one(self, line: bytes) -> None:
+        self._execute([line])
+
+    def _take(self, lines: list[bytes]) -> None:
+        if self._pending is None or (self._slots and not self._queued):
+            self._execute(lines)
+        else:
+            self._queued += lines
+
+    def _execute(self, lines: list[bytes]) -> None:
+        for number, line in enumerate(lines):
+            if not line:
+                continue
+            fields = line.split(b"\t", 4)
+            verb = fields[0].upper()
+            ordered = verb in _ORDERED and verb in self._verbs and not self._rates.limited
+            if self._slots and (not ordered or len(self._slots) >= _MOST_UNDER_WAY):
+                self._wait(lines[number:])
+                return
+            if ordered:
+                self._count(1, fields)
+                self._count_run(verb, 1)
+                self._start(line, fields, verb)
+            else:
+                super()._execute([line])
+                if self._farewell is not None and self.finished:
+                    return
+                if self._pending is not None:
+                    self._queued = lines[number + 1 :] + self._queued
+                    return
+            if self.dropped:
+                return
+        self._note_slots()
+
+    def _start(self, line: bytes, fields: list[bytes], verb: bytes) -> None:
+        try:
+            reply = self._verbs[verb](self, fields)
+        except Exception as error:
+            reply = self._error(error, verb)
+        if isinstance(reply, bytes):
+            if self._slots:
+                self._slots.append(_Slot(line, self.now, reply))
+            else:
+                self.send(reply)
+            return
+        slot = _Slot(line, self.now)
+        self._slots.append(slot)
+        reply.addErrback(self._failed)
+        reply.addCallback(self._arrived, slot)
+
+    def _arrived(self, reply: bytes, slot: _Slot) -> None:
+        slot.reply = reply
+        took = self._monotonic() - slot.since
+        if took >= self._traffic.above and not self.finished:
+            self._note_line(slot.line, took)
+        slots = self._slots
+        if self.finished or not slots or slots[0] is not slot:
+            return
+        ready = []
+        while slots and slots[0].reply:
+            ready.append(slots.popleft().reply)
+        self._send(ready)
+        if not slots and self._pending is self._under_way:
+            self._drained()
+
+    def _note_slots(self) -> None:
+        if self._slots and self._pending is None:
+            self._pending = self._under_way
+            self._look_around()
+
+    def _wait(self, lines: Sequence[bytes]) -> None:
+        """Go on with these when what is under way has been answered."""
+        self._note_slots()
+        self._queued = [*lines, *self._queued]
+        self.transport.pauseProducing()
+
+    def _drained(self) -> None:
+        self._pending = None
+        self.now = self._monotonic()
+        queued, self._queued = self._queued, []
+        self._execute(queued)
+        self._look_around()
+        self._carry_on()
+
+    def _carry_on(self) -> None:
+        if self._pending is None or (self._pending is self._under_way and not self._queued):
+            self.transport.resumeProducing()
+        if self._pending is None and self._farewell is not None and not self.finished:
+            self.finish(self._farewell)
+
+    def gone(self) -> None:
+        self._slots.clear()
+        if self._pending is self._under_way:
+            self._pending = None
+        super().gone()

@@ -1,0 +1,49 @@
+"""Redis servers, and servers of ours before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.redis_server import RedisCluster, RedisServer
+from tests.integration.conftest import start
+
+__all__ = ["cluster", "empty_redis", "redis", "start"]
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def empty_redis(shared_redis: RedisServer) -> RedisServer:
+    """A Redis that tests share, without entries."""
+    shared_redis.cli("flushall")
+    return shared_redis
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Start Redis servers that end with the test."""
+    started: list[RedisServer] = []
+
+    def start_one(*options: str) -> RedisServer:
+        started.append(RedisServer(tmp_path / f"redis{len(started)}", *options))
+        return started[-1]
+
+    yield start_one
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A cluster of three primaries that tests share."""
+    nodes = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    yield nodes
+    nodes.stop()

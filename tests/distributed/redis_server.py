@@ -1,0 +1,118 @@
+"""Real Redis processes for tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port nobody has, and the one 10000 higher neither, which nodes of a cluster take too.
+
+    It is below those that the system hands out.
+    """
+    while True:
+        port = 12000 + int.from_bytes(os.urandom(2), "big") % 8000
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10000))
+            except OSError:
+                continue
+            return port
+
+
+class RedisServer:
+    """``redis-server`` on a free loopback port, without persistence."""
+
+    def __init__(self, directory: Path, *options: str, cluster: bool = False) -> None:
+        self.port = free_port()
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.options = list(options)
+        if cluster:
+            self.options += ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+            self.options += ["--repl-diskless-sync-delay", "0"]
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                "redis-server",
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+                str(self.directory),
+                *self.options,
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        end = time.monotonic() + 20
+        while "PONG" not in (said := self.cli("ping")) and "NOAUTH" not in said:
+            assert time.monotonic() < end, "redis-server does not answer"
+            assert self.process.poll() is None, "redis-server has ended"
+            time.sleep(0.02)
+
+    def cli(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["redis-cli", "-p", str(self.port), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return done.stdout + done.stderr
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class RedisCluster:
+    """Three primaries."""
+
+    def __init__(self, directory: Path, replicas: int = 0) -> None:
+        self.nodes = [
+            RedisServer(directory / f"node{number}", cluster=True)
+            for number in range(3 * (1 + replicas))
+        ]
+        said = subprocess.run(
+            [
+                "redis-cli",
+                "--cluster",
+                "create",
+                *(f"127.0.0.1:{n.port}" for n in self.nodes),
+                "--cluster-replicas",
+                str(replicas),
+                "--cluster-yes",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "All 16384 slots covered" in said.stdout, said
+        end = time.monotonic() + 20
+        while any("cluster_state:ok" not in node.cli("cluster", "info") for node in self.nodes):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        while any("master_link_status:down" in n.cli("info", "replication") for n in self.nodes):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in self.nodes[:2])
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()

@@ -1,0 +1,270 @@
+"""What every engine does: one suite for that in memory, for Redis, and for a cluster of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from tagcache.engine.limits import Limits
+from tagcache.errors import (
+    CommandError,
+    IntegerOverflow,
+    KeyTooLong,
+    NotAnInteger,
+    TagTooLong,
+    TooManyTags,
+    ValueTooLarge,
+)
+from tagcache.interfaces import ICache, IRemoteCache
+from tests.distributed.engines import Memory, Remote
+
+INT64_MAX = 2**63 - 1
+INT64_MIN = -(2**63)
+NEEDS = pytest.mark.needs("redis-server", "redis-cli")
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("redis", marks=NEEDS),
+        pytest.param("partitions", marks=NEEDS),
+        pytest.param("cluster", marks=NEEDS),
+    ]
+)
+def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param == "memory":
+        engine: Any = Memory()
+    elif request.param == "cluster":
+        nodes = request.getfixturevalue("cluster")
+        for node in nodes.nodes:
+            node.cli("flushall")
+        engine = Remote(nodes.url)
+    else:
+        server = request.getfixturevalue("empty_redis")
+        engine = Remote(server.url, partitions=5 if request.param == "partitions" else 1)
+    yield engine
+    engine.close()
+
+
+def test_it_is_an_engine(engine: Any) -> None:
+    if isinstance(engine, Memory):
+        assert verifyObject(ICache, engine.cache)
+    else:
+        assert verifyObject(IRemoteCache, engine.cache)
+
+
+def test_what_is_stored_is_found(engine: Any) -> None:
+    assert engine.put(b"k", b"v\n\x00\xff", [b"a", b"b", b"a"], 60_000) == 60_000
+    assert engine.get(b"k") == b"v\n\x00\xff"
+    assert engine.get(b"nope") is None
+    assert engine.get_many([b"k", b"x", b"k"]) == [b"v\n\x00\xff", None, b"v\n\x00\xff"]
+    entry = engine.peek(b"k")
+    assert (entry.value, tuple(entry.tags), entry.ttl_ms) == (b"v\n\x00\xff", (b"a", b"b"), 60_000)
+    assert engine.counted() == (3, 2, 1, 0)
+
+
+def test_overwriting_replaces_everything(engine: Any) -> None:
+    engine.put(b"k", b"old", [b"a"], 40)
+    engine.put(b"k", b"new", [b"b"])
+    assert engine.ttl_ms(b"k") is None
+    assert (engine.keys_by_tag(b"a"), engine.keys_by_tag(b"b")) == ([], [b"k"])
+    engine.pass_time(0.08)
+    assert engine.get(b"k") == b"new"
+
+
+def test_what_has_expired_counts_nowhere(engine: Any) -> None:
+    for key in (b"1", b"2", b"3"):
+        engine.put(key, b"v", [b"t"], 30)
+    engine.put(b"stays", b"v")
+    engine.pass_time(0.06)
+    assert engine.get(b"1") is None
+    assert engine.delete(b"1") is False
+    assert engine.keys_by_tag(b"t") == engine.search([b"t"]) == []
+    assert engine.newest() == [b"stays"]
+    assert engine.tags() == []
+    assert engine.invalidate_tag(b"t") == engine.invalidate_all([b"t", b"t"]) == 0
+    assert engine.add(b"2", b"new") is True
+    totals = engine.totals()
+    assert (totals.items, totals.tags, totals.bytes) == (2, 0, 10)
+    assert engine.flush() == 2
+    assert engine.counted()[3] == 2
+
+
+def test_ttl_limits(engine: Any) -> None:
+    assert engine.put(b"k", b"v", [], 0) is None
+    assert engine.put(b"k", b"v", [], 2**64 - 1) == 2**64 - 1
+    assert engine.get(b"k") == b"v"
+    assert engine.ttl_ms(b"k") == 2**64 - 1
+    engine.limit(Limits(default_ttl_ms=40))
+    assert engine.put(b"a", b"v") == 40
+    assert engine.put(b"b", b"v", [], 60_000) == 60_000
+    engine.add(b"c", b"v")
+    engine.increment(b"d")
+    engine.pass_time(0.08)
+    assert engine.get_many([b"a", b"b", b"c", b"d"]) == [None, b"v", None, None]
+
+
+def test_add_stores_only_what_is_absent(engine: Any) -> None:
+    assert engine.add(b"k", b"1", [b"t"]) is True
+    assert engine.add(b"k", b"2", [b"u"]) is False
+    assert engine.get(b"k") == b"1"
+    assert engine.keys_by_tag(b"u") == []
+    engine.invalidate_tag(b"t")
+    assert engine.add(b"k", b"3") is True
+
+
+@pytest.mark.parametrize(
+    ("stored", "result"),
+    [
+        (b"  7 \n", 8),
+        (b"+5", 6),
+        (b"007", 8),
+        (b"-0", 1),
+        (b"-00", 1),
+        (b"0" * 5000 + b"1", 2),
+        (b"-9223372036854775808", -INT64_MAX),
+    ],
+)
+def test_what_counts_as_an_integer(engine: Any, stored: bytes, result: int) -> None:
+    engine.put(b"i", stored)
+    assert engine.increment(b"i") == result
+    assert engine.get(b"i") == b"%d" % result
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b"", b"abc", b"1.0", b"1_0", b"\xd9\xa1", b"\xc2\xa07", b"+", b"9223372036854775808", b"1 2"],
+)
+def test_what_does_not(engine: Any, stored: bytes) -> None:
+    engine.put(b"i", stored)
+    with pytest.raises(NotAnInteger):
+        engine.increment(b"i")
+    assert engine.get(b"i") == stored
+
+
+def test_integer_limits(engine: Any) -> None:
+    engine.put(b"max", b"%d" % INT64_MAX)
+    engine.put(b"min", b"%d" % INT64_MIN)
+    engine.put(b"minus", b"-1")
+    for operation, key, by in [
+        (engine.increment, b"max", 1),
+        (engine.decrement, b"min", 1),
+        (engine.decrement, b"minus", INT64_MIN),
+        (engine.decrement, b"absent", INT64_MIN),
+    ]:
+        with pytest.raises(IntegerOverflow):
+            operation(key, by)
+    assert engine.increment(b"absent", INT64_MIN) == INT64_MIN
+    assert engine.decrement(b"minus", INT64_MAX) == INT64_MIN
+
+
+def test_counting_keeps_or_takes_ttl_and_tags(engine: Any) -> None:
+    engine.put(b"i", b"1", [b"a", b"b"], 60_000)
+    assert engine.increment(b"i") == 2
+    assert (engine.ttl_ms(b"i"), engine.keys_by_tag(b"a")) == (60_000, [b"i"])
+    assert engine.decrement(b"i", 5, [b"c"], 500) == -3
+    assert (engine.keys_by_tag(b"a"), engine.keys_by_tag(b"c")) == ([], [b"i"])
+    engine.pass_time(0.6)
+    assert engine.increment(b"i", 7, [b"d"]) == 7
+    assert engine.keys_by_tag(b"c") == []
+
+
+def test_touching(engine: Any) -> None:
+    engine.put(b"k", b"v", [b"t"], 40)
+    assert engine.touch(b"k", 60_000) is True
+    assert engine.touch(b"nope") is False
+    engine.pass_time(0.08)
+    assert engine.get(b"k") == b"v"
+    assert engine.keys_by_tag(b"t") == [b"k"]
+    assert engine.counted()[2] == 1
+
+
+def test_an_invalidated_entry_leaves_all_its_tags(engine: Any) -> None:
+    engine.put(b"k", b"1", [b"a", b"b"])
+    assert engine.invalidate_tag(b"a") == 1
+    assert engine.get(b"k") is None
+    engine.put(b"k", b"2")
+    assert engine.keys_by_tag(b"b") == []
+    assert engine.invalidate_tag(b"b") == 0
+    assert engine.get(b"k") == b"2"
+
+
+def test_invalidation_by_any_and_by_all(engine: Any) -> None:
+    def fill() -> None:
+        engine.put(b"1", b"", [b"x"])
+        engine.put(b"2", b"", [b"y"])
+        engine.put(b"3", b"", [b"x", b"y"])
+
+    fill()
+    assert engine.invalidate_all([b"x", b"y"]) == 1
+    assert engine.keys_by_tag(b"x") == [b"1"]
+    assert engine.invalidate_all([b"x", b"nope"]) == 0
+    assert engine.invalidate_all([]) == engine.invalidate_any([]) == 0
+    fill()
+    assert engine.invalidate_all([b"x", b"x"]) == 2
+    fill()
+    assert engine.invalidate_any([b"x", b"y", b"nope"]) == 3
+    assert engine.counted()[3] == 6
+    assert engine.invalidate_keys([b"1", b"1", b"2"]) == 0
+
+
+def test_large_invalidations_count_exactly(engine: Any) -> None:
+    def fill() -> None:
+        for number in range(1500):
+            engine.cache.put(b"k%d" % number, b"v", [b"all", b"mod%d" % (number % 2)])
+        engine.put(b"other", b"v", [b"mod0"])
+
+    fill()
+    assert engine.invalidate_all([b"all", b"mod0"]) == 750
+    assert engine.keys_by_tag(b"mod0") == [b"other"]
+    assert engine.invalidate_tag(b"all") == 750
+    assert engine.totals().items == 1
+    fill()
+    assert len(engine.keys_by_tag(b"all")) == 1500
+    assert {tag: keys for tag, keys, _ in engine.tags()} == {
+        b"all": 1500,
+        b"mod0": 751,
+        b"mod1": 750,
+    }
+    assert engine.top_tags(2) == [(b"all", 1500), (b"mod0", 751)]
+    assert engine.invalidate_any([b"mod0", b"mod1"]) == 1501
+    fill()
+    assert engine.invalidate_keys([b"k%d" % number for number in range(0, 3000, 3)]) == 500
+    assert engine.flush() == 1001
+    assert engine.totals().items == 0
+
+
+def test_lists(engine: Any) -> None:
+    engine.put(b"a1", b"abc", [b"ta", b"tb"])
+    engine.put(b"b", b"", [b"ta", b"other"])
+    engine.put(b"a2", b"", [b"tb"])
+    engine.put(b"a1", b"abc", [b"ta", b"tb"])
+    assert sorted(engine.search([b"ta", b"tb", b"ta"])) == [b"a1", b"a2", b"b"]
+    assert engine.search([b"ta", b"tb"], True) == [b"a1"]
+    assert engine.search([], True) == engine.search([]) == []
+    assert engine.newest() == [b"a1", b"a2", b"b"]
+    assert engine.newest(b"a") == [b"a1", b"a2"]
+    assert sorted(engine.tags(b"t")) == [(b"ta", 2, 6), (b"tb", 2, 7)]
+
+
+def test_limits(engine: Any) -> None:
+    engine.limit(
+        Limits(max_key_length=3, max_value_length=4, max_tags_per_entry=2, max_tag_length=5)
+    )
+    engine.put(b"key", b"four", [b"a" * 5, b"b", b"b"])
+    refused: list[tuple[type[CommandError], tuple[Any, ...]]] = [
+        (KeyTooLong, (b"keyy", b"")),
+        (ValueTooLarge, (b"k", b"fivee")),
+        (TooManyTags, (b"k", b"", [b"a", b"b", b"c"])),
+        (TagTooLong, (b"k", b"", [b"a" * 6])),
+    ]
+    for error, arguments in refused:
+        for operation in (engine.put, engine.add):
+            with pytest.raises(error):
+                operation(*arguments)
+    with pytest.raises(TooManyTags):
+        engine.increment(b"i", 1, [b"a", b"b", b"c"])
+    assert engine.newest() == [b"key"]
