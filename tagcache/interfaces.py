@@ -203,6 +203,7 @@ class IRemoteCache(Interface):
     hits: int = Attribute("How many look-ups through this server found their key.")
     misses: int = Attribute("How many did not.")
     puts: int = Attribute("How many entries were stored through this server.")
+    invalidations: int = Attribute("How many entries were removed on request of its clients.")
 
     def get(key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
         """Look up, counting a hit or a miss. What is computed after a miss can be stored with

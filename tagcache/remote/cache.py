@@ -8,12 +8,21 @@ concerns a tag goes to every partition.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from itertools import count
 from typing import Any
+from uuid import uuid4
 from zlib import crc32
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults, inlineCallbacks, succeed
+from twisted.internet.defer import (
+    Deferred,
+    DeferredList,
+    DeferredSemaphore,
+    FirstError,
+    gatherResults,
+    inlineCallbacks,
+    succeed,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -23,6 +32,7 @@ from tagcache.engine.consistency import MOST_FAULTS, Consistency
 from tagcache.engine.limits import Limits
 from tagcache.engine.statistics import Counters
 from tagcache.errors import (
+    CommandError,
     IntegerOverflow,
     KeyTooLong,
     NotAnInteger,
@@ -39,10 +49,18 @@ from tagcache.remote.scripts import Script
 # What a script does in one go: Redis serves nobody else meanwhile.
 AT_ONCE = 500
 _PAGE = 500
+_TAGS_AT_ONCE = 4000
 _KEYS_AT_ONCE = 200
 # Generations that are kept of tags without entries, in each partition.
 _GENERATIONS = 100_000
 _SETTLE_ROUNDS = 1000
+# Invalidations of a server that a cluster may have to note at the same time: each makes look-ups
+# a little slower.
+_INVALIDATIONS_AT_ONCE = 8
+# One that was begun this long ago has lost its server.
+_STUCK_MS = 5000
+# How long the word that an invalidation has happened is kept, if its server can not take it back.
+_COMMIT_KEPT_MS = 3_600_000
 
 _Work = Generator[Deferred[Any], Any, Any]
 
@@ -59,6 +77,7 @@ class RedisCache:
         limits: Limits,
         activity: Activity,
         monotonic: Callable[[], float],
+        new_id: Callable[[], bytes] = lambda: uuid4().hex.encode(),
     ) -> None:
         self.limits = limits
         self._lanes = lanes
@@ -67,16 +86,23 @@ class RedisCache:
             self._roots = [f"{prefix}{{all}}:"]
         self._activity = activity
         self._monotonic = monotonic
+        self._new_id = new_id
         self._turns = count()
+        self._turns_to_invalidate = DeferredSemaphore(_INVALIDATIONS_AT_ONCE)
+        self._next_sample = 0
         self.hits = 0
         self.misses = 0
         self.puts = 0
+        self.invalidations = 0
         # What of these the engine knows.
         self._told = (0, 0, 0)
         self._tags_seen = 0
 
     def get(self, key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
-        return self._of(key, lane, scripts.GET, key).addCallback(self._looked_up)
+        # To tell more costs more.
+        more = () if self.hits < self._next_sample else (b"1",)
+        found = self._of(key, lane, scripts.GET, key, *more)
+        return found.addCallback(self._looked_up, key, bool(more))
 
     def get_many(self, keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
         return gatherResults([self.get(key) for key in keys], consumeErrors=True).addErrback(_first)
@@ -90,8 +116,16 @@ class RedisCache:
         for root, numbers in by_root.items():
             for some in _chunks(numbers, _KEYS_AT_ONCE):
                 call = self._call(root, scripts.PEEK, *(keys[number] for number in some))
-                calls.append(call.addCallback(_place, found, some))
+                calls.append(call.addCallback(self._place, found, some))
         return _all(calls).addCallback(lambda _: found)
+
+    @inlineCallbacks
+    def _place(
+        self, rows: list[Any], found: list[RemoteEntry | None], numbers: Sequence[int]
+    ) -> _Work:
+        for number, row in zip(numbers, rows, strict=True):
+            if row and not (row[2] and (yield self._has_happened(row[2]))):
+                found[number] = _entry(*row[:2])
 
     def peek(self, key: bytes) -> Deferred[RemoteEntry | None]:
         return self.peek_many([key]).addCallback(lambda found: found[0])
@@ -112,6 +146,7 @@ class RedisCache:
 
         def conclude(_: int) -> int | None:
             self.puts += 1
+            self._activity.stored(key)
             return ttl_ms
 
         return stored.addCallback(conclude)
@@ -175,7 +210,11 @@ class RedisCache:
         return self._of(key, lane, scripts.TOUCH, key, ttl).addCallback(bool)
 
     def delete(self, key: bytes, lane: int | None = None) -> Deferred[bool]:
-        return self._of(key, lane, scripts.DELETE, key).addCallback(bool)
+        return (
+            self._of(key, lane, scripts.DELETE, key)
+            .addCallback(self._count_removed)
+            .addCallback(bool)
+        )
 
     def invalidate_tag(self, tag: bytes) -> Deferred[int]:
         return self.invalidate_any([tag])
@@ -184,20 +223,86 @@ class RedisCache:
     def invalidate_any(self, tags: Collection[bytes]) -> _Work:
         names = list(dict.fromkeys(tags))
         removed = 0
-        for some in _chunks(names, AT_ONCE):
-            answers = yield self._everywhere(scripts.INVALIDATE_ANY, AT_ONCE, *some)
-            removed += sum(answer[0] for answer in answers)
-            buried = yield _all(
-                [
-                    self._bury(root, name)
-                    for root, answer in zip(self._roots, answers, strict=True)
-                    for name in answer[2]
-                ]
-            )
-            removed += sum(buried)
-        if len(names) == 1 and removed:
-            self._activity.invalidated(names[0], (), removed, self._monotonic())
+        for some in _chunks(names, _TAGS_AT_ONCE):
+            removed += yield self._invalidate(b"any", some)
         return removed
+
+    @inlineCallbacks
+    def invalidate_all(self, tags: Collection[bytes]) -> _Work:
+        names = list(dict.fromkeys(tags))
+        if not names:
+            return 0
+        # One tag needs no note of a combination.
+        removed = yield self._invalidate(b"any" if len(names) == 1 else b"all", names)
+        return removed
+
+    @inlineCallbacks
+    def _invalidate(self, kind: bytes, tags: Sequence[bytes]) -> _Work:
+        if len(self._roots) == 1:
+            answer = yield self._call(self._roots[0], scripts.INVALIDATE, AT_ONCE, kind, *tags)
+            removed = yield self._carried_out({self._roots[0]: answer})
+            keys = answer[3]
+        else:
+            removed, keys = yield self._turns_to_invalidate.run(self._at_one_moment, kind, tags)
+        self.invalidations += removed
+        if len(tags) == 1 and removed:
+            self._activity.invalidated(tags[0], keys, removed, self._monotonic())
+        return removed
+
+    @inlineCallbacks
+    def _at_one_moment(
+        self, kind: bytes, tags: Sequence[bytes], id: bytes | None = None
+    ) -> Generator[Deferred[Any], Any, tuple[int, list[bytes]]]:
+        """Invalidate in all partitions, so that look-ups see it happen at one moment.
+
+        First every partition takes note of it; then the one that ``id`` belongs to notes that it
+        has happened: look-ups that meet the first note ask there. Then each removes what it has.
+        An ``id`` that is given is of an invalidation that somebody began.
+        """
+        if id is None:
+            id = self._new_id()
+        try:
+            happened = yield self._call(self._root(id), scripts.COMMITTED, id)
+            carried = [1] * len(self._roots)
+            if not happened:
+                noted = [self._call(root, scripts.PREPARE, id, kind, *tags) for root in self._roots]
+                # Also where one has failed: what comes next must not overtake the others.
+                yield DeferredList(noted)
+                carried = yield _all(noted)
+            roots = [root for root, some in zip(self._roots, carried, strict=True) if some]
+            # In one partition alone, it happens when it is removed.
+            if len(roots) > 1:
+                yield self._call(self._root(id), scripts.COMMIT, id, _COMMIT_KEPT_MS)
+        except CommandError:
+            # Whoever asked is told that it may have been carried out in part.
+            yield DeferredList(
+                [self._call(root, scripts.FINISH, AT_ONCE, id) for root in self._roots],
+                consumeErrors=True,
+            )
+            raise
+        answers = yield _all([self._call(root, scripts.FINISH, AT_ONCE, id) for root in roots])
+        if len(roots) > 1:
+            forgotten = self._call(self._root(id), scripts.COMMIT, id, self._forget_after_ms())
+            forgotten.addErrback(lambda _: None)
+        removed = yield self._carried_out(dict(zip(roots, answers, strict=True)))
+        return removed, [key for answer in answers for key in answer[3]]
+
+    def _forget_after_ms(self) -> int:
+        """How long somebody may still ask whether an invalidation has happened."""
+        return int(2000 * max(lane.timeout for lane in self._lanes)) + 1000
+
+    @inlineCallbacks
+    def _carried_out(self, answers: Mapping[str, Any]) -> _Work:
+        """Remove what an invalidation left to be removed; returns how many entries it had."""
+        works = []
+        removed = 0
+        for root, (some, at, names, _) in answers.items():
+            removed += some
+            if names:
+                works += [self._bury(root, name) for name in names]
+            elif at:
+                works.append(self._bury_all(root, b"%d" % at))
+        return removed + sum((yield _all(works)))
 
     @inlineCallbacks
     def _bury(self, root: str, name: bytes) -> _Work:
@@ -207,24 +312,6 @@ class RedisCache:
             some, left = yield self._call(root, scripts.BURY, AT_ONCE, name)
             removed += some
         return removed
-
-    @inlineCallbacks
-    def invalidate_all(self, tags: Collection[bytes]) -> _Work:
-        names = list(dict.fromkeys(tags))
-        if not names:
-            return 0
-        if len(names) == 1:
-            removed = yield self.invalidate_any(names)
-            return removed
-        answers = yield self._everywhere(scripts.INVALIDATE_ALL, AT_ONCE, *names)
-        buried = yield _all(
-            [
-                self._bury_all(root, b"%d" % answer[1])
-                for root, answer in zip(self._roots, answers, strict=True)
-                if answer[1]
-            ]
-        )
-        return sum(answer[0] for answer in answers) + sum(buried)
 
     @inlineCallbacks
     def _bury_all(self, root: str, number: bytes) -> _Work:
@@ -245,7 +332,11 @@ class RedisCache:
                 for root, there in by_root.items()
                 for some in _chunks(there, _KEYS_AT_ONCE)
             ]
-        ).addCallback(sum)
+        ).addCallback(lambda counts: self._count_removed(sum(counts)))
+
+    def _count_removed(self, number: int) -> int:
+        self.invalidations += number
+        return number
 
     @inlineCallbacks
     def keys_by_tag(self, tag: bytes) -> _Work:
@@ -337,7 +428,7 @@ class RedisCache:
     @inlineCallbacks
     def flush(self) -> _Work:
         removed = yield _all([self._flush(root) for root in self._roots])
-        return sum(removed)
+        return self._count_removed(sum(removed))
 
     @inlineCallbacks
     def _flush(self, root: str) -> _Work:
@@ -349,14 +440,20 @@ class RedisCache:
         removed = yield self._call(root, scripts.FLUSH, b"now")
         return removed
 
-    def settle(self) -> Deferred[Any]:
+    @inlineCallbacks
+    def settle(self) -> _Work:
         """Remove what has expired or was invalidated up to now."""
-        return _all([self._settle(root) for root in self._roots])
+        each = yield _all([self._settle(root) for root in self._roots])
+        stuck = {id: (kind, tags) for found in each for id, kind, tags in found}
+        for id, (kind, tags) in stuck.items():
+            yield self._at_one_moment(kind, tags, id)
 
     @inlineCallbacks
     def _settle(self, root: str) -> _Work:
+        stuck: list[Any] = []
+        stuck_ms = max(_STUCK_MS, self._forget_after_ms())
         for _ in range(_SETTLE_ROUNDS):
-            swept = yield self._call(root, scripts.SWEEP, AT_ONCE, _GENERATIONS)
+            swept, stuck = yield self._call(root, scripts.SWEEP, AT_ONCE, _GENERATIONS, stuck_ms)
             if swept < AT_ONCE:
                 break
         for _ in range(_SETTLE_ROUNDS):
@@ -368,6 +465,7 @@ class RedisCache:
             _, cursor, number = yield self._call(root, scripts.BURY_ALL, AT_ONCE, number, cursor)
             if cursor == b"0":
                 break
+        return stuck
 
     @inlineCallbacks
     def reclaim(self) -> _Work:
@@ -451,12 +549,30 @@ class RedisCache:
     def activity(self, tag: bytes) -> TagActivity:
         return self._activity.of(tag)
 
-    def _looked_up(self, found: bytes | int) -> bytes | Miss:
+    def _looked_up(
+        self, found: Any, key: bytes, sampled: bool
+    ) -> bytes | Miss | Deferred[bytes | Miss]:
         if isinstance(found, bytes):
             self.hits += 1
             return found
-        self.misses += 1
-        return Miss(found)
+        if isinstance(found, int):
+            self.misses += 1
+            self._activity.missed(key)
+            return Miss(found)
+        value, number, _, tags, pending = found
+        if pending:
+            return self._has_happened(pending).addCallback(
+                lambda gone: self._looked_up(number if gone else value, key, False)
+            )
+        self.hits += 1
+        if sampled:
+            self._next_sample = self._activity.sample(self.hits, tags)
+        return bytes(value)
+
+    def _has_happened(self, ids: Sequence[bytes]) -> Deferred[bool]:
+        """Say whether one of these invalidations, which wait in a partition, has happened."""
+        asked = [self._call(self._root(id), scripts.COMMITTED, id) for id in ids]
+        return _all(asked).addCallback(any)
 
     def _root(self, key: bytes) -> str:
         roots = self._roots
@@ -507,12 +623,6 @@ def _entry(row: list[Any], value: bytes | None = None) -> RemoteEntry:
         int(left) if left else None,
         int(ttl) if ttl else None,
     )
-
-
-def _place(rows: list[Any], found: list[RemoteEntry | None], numbers: Sequence[int]) -> None:
-    for number, row in zip(numbers, rows, strict=True):
-        if row:
-            found[number] = _entry(*row)
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

@@ -37,7 +37,8 @@ class Backend(Service):
 
     That happens every ``server.cleanup_interval_seconds``, and shows whether the engine can be
     reached: ``trouble`` says why not, and is empty while it can. What it saw the last time is what
-    can be told at once: hits, misses and puts of this server, all else of the whole engine.
+    can be told at once: hits, misses, puts and
+    invalidations of this server, all else of the whole engine.
     ``memory`` and ``max_memory`` are those of the database servers, whatever else they hold.
     """
 
@@ -78,7 +79,13 @@ class Backend(Service):
 
     def counters(self) -> Counters:
         remote, seen = self._remote, self._seen.counters
-        return replace(seen, hits=remote.hits, misses=remote.misses, puts=remote.puts)
+        return replace(
+            seen,
+            hits=remote.hits,
+            misses=remote.misses,
+            puts=remote.puts,
+            invalidations=remote.invalidations,
+        )
 
     def held(self) -> Totals:
         return Totals(self._seen.items, self._seen.tags, self._seen.bytes)

@@ -95,6 +95,8 @@ class RemoteCommands(Commands):
     def delete(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         if len(fields) < 2:
             raise InvalidArgument("missing_key")
+        if isinstance(client, PipelinedProtocol):
+            client.leases.pop(fields[1], None)
         deleted = self._remote.delete(fields[1], client.connection.id)
         return deleted.addCallback(lambda there: wire.DELETED if there else wire.NOT_DELETED)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.integration.conftest import start
+from tests.integration.running import RunningServer
 
 __all__ = ["cluster", "empty_redis", "redis", "start"]
 
@@ -47,3 +49,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     nodes = RedisCluster(tmp_path_factory.mktemp("cluster"))
     yield nodes
     nodes.stop()
+
+
+@pytest.fixture
+def front(
+    start: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., RunningServer]:
+    """Start a server of ours before the Redis at a URL."""
+
+    def start_one(url: str, engine: dict[str, Any] | None = None, **sections: Any) -> RunningServer:
+        monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "asyncio")
+        knobs = {"backend": "redis", "url": url, "timeout_ms": 500, **(engine or {})}
+        return start({"engine": knobs, **sections})
+
+    return start_one

@@ -23,20 +23,6 @@ pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 UNAVAILABLE = b"ERR backend_unavailable\n"
 
 
-@pytest.fixture
-def front(
-    start: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., RunningServer]:
-    """Start a server of ours before the Redis at a URL."""
-
-    def start_one(url: str, engine: dict[str, Any] | None = None, **sections: Any) -> RunningServer:
-        monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "asyncio")
-        knobs = {"backend": "redis", "url": url, "timeout_ms": 500, **(engine or {})}
-        return start({"engine": knobs, **sections})
-
-    return start_one
-
-
 def http(server: RunningServer, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     request = urllib.request.Request(
         f"http://127.0.0.1:{server.http_port}{path}",

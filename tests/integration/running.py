@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,14 @@ class RunningServer:
             "server": {"tcp_port": 0, "http_port": 0},
             "logging": {"level": "debug"},
         }
+        engine_url = os.environ.get("TAGCACHE_TEST_ENGINE_URL")
+        if engine_url:
+            # A cache of its own in the engine that all servers of a test run share.
+            self.sections["engine"] = {
+                "backend": "redis",
+                "url": engine_url,
+                "key_prefix": f"{uuid.uuid4().hex}:",
+            }
         for section, knobs in (sections or {}).items():
             self.sections.setdefault(section, {}).update(knobs)
         if config:
