@@ -209,6 +209,9 @@ class IRemoteCache(Interface):
         """Look up, counting a hit or a miss. What is computed after a miss can be stored with
         its ``lease``."""
 
+    def get_near(key: bytes) -> bytes | None:
+        """Return a value at once that is kept near, counting a hit; None if that can not be."""
+
     def get_many(keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
         """Look up each of the keys, not necessarily at one moment."""
 

@@ -18,7 +18,7 @@ from twisted.python import usage
 import tagcache
 from tagcache.config.loading import Configuration, find, load, user_file
 from tagcache.config.settings import Settings
-from tagcache.engine.memory import MemoryCache
+from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.errors import ConfigurationError, TagCacheError
 from tagcache.interfaces import IMeasured
 from tagcache.server import allocator
@@ -111,7 +111,7 @@ def assemble(
 ) -> TagCacheService:
     """Put the parts together. Raises ConfigurationError, KeyFileError."""
     settings = configuration.settings
-    cache = MemoryCache(limits_of(settings), policy=settings.cache.eviction_policy)
+    cache = MemoryCache(limits_of(settings), policy=_policy(settings))
     connections = Connections(time.monotonic)
     credentials = Credentials(
         configuration, user_file(environ), time.monotonic, threads.deferToThread
@@ -127,9 +127,10 @@ def assemble(
     backend = remote = None
     if settings.engine.backend == "redis":
         # Needs an extra, which must not be asked of those who do without.
-        from tagcache.server.remote import open_backend
+        from tagcache.server.remote import near_limits, open_backend
 
-        backend, remote = open_backend(settings, reactor)
+        cache.limits = near_limits(settings)
+        backend, remote = open_backend(settings, cache, reactor)
 
     traffic, history, events = Traffic(settings), History(), EventLog()
     traffic.on_slow = events.slow
@@ -205,9 +206,11 @@ def assemble(
     http_factory.short_of_memory = reserve.release
 
     def follow_limits(settings: Settings) -> None:
-        cache.limits = limits_of(settings)
-        if remote is not None:
-            remote.limits = cache.limits
+        if remote is None:
+            cache.limits = limits_of(settings)
+        else:
+            cache.limits = near_limits(settings)
+            remote.limits = limits_of(settings)
 
     followers: list[Callable[[Settings], None]] = [
         follow_limits,
@@ -267,6 +270,12 @@ def assemble(
         )
         listen("manhole.port", settings.manhole.port, "127.0.0.1", shell, shell_listener)
     return service
+
+
+def _policy(settings: Settings) -> Policy:
+    """Return what happens when memory is full; what is only near must always make room."""
+    here = settings.engine.backend == "memory"
+    return settings.cache.eviction_policy if here else "sieve"
 
 
 def _kept_here(settings: Settings) -> Settings:

@@ -60,6 +60,7 @@ class EngineSettings:
     timeout_ms: int
     connections: int
     key_prefix: str
+    near_cache_mb: int
 
 
 @dataclass(frozen=True, slots=True)

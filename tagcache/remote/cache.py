@@ -44,6 +44,7 @@ from tagcache.interfaces import IRemoteCache, RemoteTotals
 from tagcache.remote import scripts
 from tagcache.remote.entry import Miss, RemoteEntry
 from tagcache.remote.lanes import Lane
+from tagcache.remote.near import Near
 from tagcache.remote.scripts import Script
 
 # What a script does in one go: Redis serves nobody else meanwhile.
@@ -77,9 +78,11 @@ class RedisCache:
         limits: Limits,
         activity: Activity,
         monotonic: Callable[[], float],
+        near: Near | None = None,
         new_id: Callable[[], bytes] = lambda: uuid4().hex.encode(),
     ) -> None:
         self.limits = limits
+        self._near = near
         self._lanes = lanes
         self._roots = [f"{prefix}{{{number}}}:" for number in range(partitions)]
         if partitions == 1:
@@ -98,11 +101,39 @@ class RedisCache:
         self._told = (0, 0, 0)
         self._tags_seen = 0
 
+    def get_near(self, key: bytes) -> bytes | None:
+        value = None if self._near is None else self._near.get(key)
+        if value is not None:
+            self.hits += 1
+        return value
+
     def get(self, key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
+        near = self._near
+        if near is not None and near.is_fresh:
+            begun = near.begin(key)
+            found = self._of(key, lane, scripts.GET, key, b"1")
+            return found.addCallbacks(
+                self._kept, self._not_kept, (near, key, begun), errbackArgs=(near, key)
+            )
         # To tell more costs more.
         more = () if self.hits < self._next_sample else (b"1",)
         found = self._of(key, lane, scripts.GET, key, *more)
-        return found.addCallback(self._looked_up, key, bool(more))
+        return found.addCallback(self._looked_up, key)
+
+    def _kept(
+        self, found: Any, near: Near, key: bytes, begun: tuple[int, float]
+    ) -> bytes | Miss | Deferred[bytes | Miss]:
+        if isinstance(found, int) or found[4]:
+            near.end(key)
+        else:
+            value, _, left, tags, _ = found
+            near.keep(key, begun, value, tags, int(left) if left else None)
+        return self._looked_up(found, key)
+
+    @staticmethod
+    def _not_kept(reason: Failure, near: Near, key: bytes) -> Failure:
+        near.end(key)
+        return reason
 
     def get_many(self, keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
         return gatherResults([self.get(key) for key in keys], consumeErrors=True).addErrback(_first)
@@ -142,7 +173,7 @@ class RedisCache:
         tags = self._check(key, value, tags)
         ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
         number = b"" if lease is None else b"%d" % lease
-        stored = self._of(key, lane, scripts.PUT, key, value, _ttl(ttl_ms), number, *tags)
+        stored = self._change(key, lane, scripts.PUT, value, _ttl(ttl_ms), number, *tags)
 
         def conclude(_: int) -> int | None:
             self.puts += 1
@@ -161,7 +192,7 @@ class RedisCache:
     ) -> Deferred[bool]:
         tags = self._check(key, value, tags)
         ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
-        added = self._of(key, lane, scripts.ADD, key, value, _ttl(ttl_ms), *tags)
+        added = self._change(key, lane, scripts.ADD, value, _ttl(ttl_ms), *tags)
 
         def conclude(stored: int) -> bool:
             self.puts += stored
@@ -181,8 +212,8 @@ class RedisCache:
             raise IntegerOverflow
         tags = self._check(key, b"%d" % by, tags)
         default = _ttl(self.limits.default_ttl_ms or None)
-        counted = self._of(
-            key, lane, scripts.INCR, key, b"%d" % by, _ttl(ttl_ms or None), default, *tags
+        counted = self._change(
+            key, lane, scripts.INCR, b"%d" % by, _ttl(ttl_ms or None), default, *tags
         )
 
         def conclude(result: bytes | list[bytes]) -> int:
@@ -207,11 +238,11 @@ class RedisCache:
         self, key: bytes, ttl_ms: int | None = None, lane: int | None = None
     ) -> Deferred[bool]:
         ttl = _ttl(ttl_ms or self.limits.default_ttl_ms or None)
-        return self._of(key, lane, scripts.TOUCH, key, ttl).addCallback(bool)
+        return self._change(key, lane, scripts.TOUCH, ttl).addCallback(bool)
 
     def delete(self, key: bytes, lane: int | None = None) -> Deferred[bool]:
         return (
-            self._of(key, lane, scripts.DELETE, key)
+            self._change(key, lane, scripts.DELETE)
             .addCallback(self._count_removed)
             .addCallback(bool)
         )
@@ -236,8 +267,17 @@ class RedisCache:
         removed = yield self._invalidate(b"any" if len(names) == 1 else b"all", names)
         return removed
 
+    def _invalidate(self, kind: bytes, tags: Sequence[bytes]) -> Deferred[int]:
+        near = self._near
+        if near is None:
+            return self._invalidate_there(kind, tags)
+        # Of a combination of tags, each of which an entry has, any one will do.
+        some = tags if kind == b"any" else tags[:1]
+        near.hold_tags(some)
+        return self._invalidate_there(kind, tags).addBoth(_after, near.release_tags, some)
+
     @inlineCallbacks
-    def _invalidate(self, kind: bytes, tags: Sequence[bytes]) -> _Work:
+    def _invalidate_there(self, kind: bytes, tags: Sequence[bytes]) -> _Work:
         if len(self._roots) == 1:
             answer = yield self._call(self._roots[0], scripts.INVALIDATE, AT_ONCE, kind, *tags)
             removed = yield self._carried_out({self._roots[0]: answer})
@@ -328,11 +368,24 @@ class RedisCache:
             by_root.setdefault(self._root(key), []).append(key)
         return _all(
             [
-                self._call(root, scripts.DELETE, *some)
+                self._delete_some(root, some)
                 for root, there in by_root.items()
                 for some in _chunks(there, _KEYS_AT_ONCE)
             ]
         ).addCallback(lambda counts: self._count_removed(sum(counts)))
+
+    def _delete_some(self, root: str, keys: Sequence[bytes]) -> Deferred[int]:
+        near = self._near
+        if near is None:
+            return self._call(root, scripts.DELETE, *keys)
+        for key in keys:
+            near.hold(key)
+
+        def release(keys: Sequence[bytes]) -> None:
+            for key in keys:
+                near.release(key)
+
+        return self._call(root, scripts.DELETE, *keys).addBoth(_after, release, keys)
 
     def _count_removed(self, number: int) -> int:
         self.invalidations += number
@@ -425,8 +478,15 @@ class RedisCache:
         largest = heapq.nlargest(count, ((keys, tag) for tag, keys, _ in found))
         return [(tag, keys) for keys, tag in largest]
 
+    def flush(self) -> Deferred[int]:
+        near = self._near
+        if near is None:
+            return self._flush_there()
+        near.hold_all()
+        return self._flush_there().addBoth(_after, lambda _: near.release_all(), None)
+
     @inlineCallbacks
-    def flush(self) -> _Work:
+    def _flush_there(self) -> _Work:
         removed = yield _all([self._flush(root) for root in self._roots])
         return self._count_removed(sum(removed))
 
@@ -549,9 +609,7 @@ class RedisCache:
     def activity(self, tag: bytes) -> TagActivity:
         return self._activity.of(tag)
 
-    def _looked_up(
-        self, found: Any, key: bytes, sampled: bool
-    ) -> bytes | Miss | Deferred[bytes | Miss]:
+    def _looked_up(self, found: Any, key: bytes) -> bytes | Miss | Deferred[bytes | Miss]:
         if isinstance(found, bytes):
             self.hits += 1
             return found
@@ -562,10 +620,10 @@ class RedisCache:
         value, number, _, tags, pending = found
         if pending:
             return self._has_happened(pending).addCallback(
-                lambda gone: self._looked_up(number if gone else value, key, False)
+                lambda gone: self._looked_up(number if gone else value, key)
             )
         self.hits += 1
-        if sampled:
+        if self.hits >= self._next_sample:
             self._next_sample = self._activity.sample(self.hits, tags)
         return bytes(value)
 
@@ -581,6 +639,16 @@ class RedisCache:
     def _of(self, key: bytes, lane: int | None, script: Script, *arguments: Any) -> Deferred[Any]:
         number = crc32(key) if lane is None else lane
         return self._lanes[number % len(self._lanes)].call(script, self._root(key), *arguments)
+
+    def _change(
+        self, key: bytes, lane: int | None, script: Script, *arguments: Any
+    ) -> Deferred[Any]:
+        """Do as ``_of`` for what changes the entry, so that nothing near contradicts it."""
+        near = self._near
+        if near is None:
+            return self._of(key, lane, script, key, *arguments)
+        near.hold(key)
+        return self._of(key, lane, script, key, *arguments).addBoth(_after, near.release, key)
 
     def _call(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
         lane = self._lanes[next(self._turns) % len(self._lanes)]
@@ -606,6 +674,11 @@ class RedisCache:
                     f"a tag has {len(tag)} bytes, the limit is {limits.max_tag_length}"
                 )
         return checked
+
+
+def _after(result: Any, release: Callable[[Any], None], held: Any) -> Any:
+    release(held)
+    return result
 
 
 def _ttl(ttl_ms: int | None) -> bytes:

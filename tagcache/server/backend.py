@@ -20,7 +20,9 @@ from tagcache.engine.statistics import Counters, Totals
 from tagcache.errors import BackendUnavailable, CommandError
 from tagcache.interfaces import IMeasured, IRemoteCache, RemoteTotals
 from tagcache.remote.lanes import Client, Lane
+from tagcache.remote.near import STALENESS_SECONDS, Near
 from tagcache.remote.servers import ServerState, look_at
+from tagcache.remote.tracking import Tracking
 
 # How long it waits between attempts while the engine is away, and at most.
 _FIRST_PAUSE = 0.25
@@ -43,7 +45,14 @@ class Backend(Service):
     """
 
     def __init__(
-        self, remote: IRemoteCache, lanes: list[Lane], client: Client, place: str, reactor: Any
+        self,
+        remote: IRemoteCache,
+        lanes: list[Lane],
+        client: Client,
+        place: str,
+        reactor: Any,
+        near: Near | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         self.trouble = "not reached yet"
         self._seen = RemoteTotals(0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
@@ -56,6 +65,8 @@ class Backend(Service):
         self._client = client
         self._place = place
         self._reactor = reactor
+        self._near = near
+        self._tracking = tracking
         self._interval = 1.0
         self._last_error = ""
         self._told = False
@@ -98,6 +109,7 @@ class Backend(Service):
             "status": "degraded" if self.trouble else "ok",
             "detail": self.trouble or None,
             "servers": [each.describe() for each in self._servers],
+            "near_cache": None if self._near is None else _described(self._near),
         }
 
     def configure(self, settings: Settings) -> None:
@@ -114,6 +126,8 @@ class Backend(Service):
 
     def startService(self) -> None:
         super().startService()
+        if self._tracking is not None:
+            self._tracking.start()
         self._round = self._keep_up()
 
     @inlineCallbacks
@@ -126,6 +140,8 @@ class Backend(Service):
         yield Deferred.fromFuture(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
+        if self._tracking is not None:
+            await self._tracking.close()
         for lane in self._lanes:
             await lane.close()
         with suppress(RedisError, OSError):
@@ -199,3 +215,17 @@ class Backend(Service):
         self.trouble = ""
         self._last_error = ""
         self._told = False
+
+
+def _described(near: Near) -> dict[str, Any]:
+    held = near.cache.held()
+    return {
+        "fresh": near.is_fresh,
+        "staleness_bound_ms": round(STALENESS_SECONDS * 1000),
+        "items": held.items,
+        "memory_used_bytes": near.cache.memory,
+        "max_memory_bytes": near.cache.max_memory,
+        "hits": near.hits,
+        "evictions": near.cache.counters().evictions,
+        "cleared": near.cleared,
+    }

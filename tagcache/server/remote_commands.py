@@ -52,6 +52,9 @@ class RemoteCommands(Commands):
         if len(fields) < 2:
             raise InvalidArgument("missing_key")
         key = fields[1]
+        near = self._remote.get_near(key)
+        if near is not None:
+            return wire.value(near)
 
         def conclude(found: bytes | Miss) -> bytes:
             if isinstance(found, bytes):

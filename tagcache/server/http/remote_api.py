@@ -106,10 +106,15 @@ class RemoteApi(Api):
         ).addErrback(refused)
 
     def get(self, call: Call) -> Answer:
+        key = call.key.encode()
+        near = self._remote.get_near(key)
+        if near is not None:
+            return Response(200, value_body(near))
+
         def conclude(found: bytes | Miss) -> Response:
             return Response(200, value_body(found if isinstance(found, bytes) else None))
 
-        return self._remote.get(call.key.encode()).addCallback(conclude)
+        return self._remote.get(key).addCallback(conclude)
 
     def keys_by_tag(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
