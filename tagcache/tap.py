@@ -48,7 +48,7 @@ from tagcache.server.rates import Rates
 from tagcache.server.remote_commands import RemoteCommands, remote_info
 from tagcache.server.reserve import Reserve
 from tagcache.server.sampler import Sampler
-from tagcache.server.service import ListenerService, TagCacheService
+from tagcache.server.service import IN_MEMORY, ListenerService, TagCacheService
 from tagcache.server.slices import Slices
 from tagcache.server.sweeper import Sweeper
 from tagcache.server.traffic import Traffic
@@ -149,6 +149,7 @@ def assemble(
         lambda: sampler.lag,
         lambda: len(streams),
         lambda: service.uptime,
+        IN_MEMORY.copy if backend is None else backend.describe,
     )
 
     cache_listener = Listener("cache", settings, connections)

@@ -27,7 +27,7 @@ class Metrics:
     """A prometheus_client collector over running totals: nothing is counted for it.
 
     ``lag`` returns seconds; ``streams`` how many are open; ``persistence`` what INFO tells of
-    snapshots; ``uptime`` seconds.
+    snapshots, and ``engine`` what it tells of where entries are kept; ``uptime`` seconds.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Metrics:
         lag: Callable[[], float],
         streams: Callable[[], int],
         uptime: Callable[[], float],
+        engine: Callable[[], dict[str, Any]],
     ) -> None:
         self._cache = cache
         self._connections = connections
@@ -49,6 +50,7 @@ class Metrics:
         self._lag = lag
         self._streams = streams
         self._uptime = uptime
+        self._engine = engine
         # One of its own: nothing that others register appears in it.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -65,6 +67,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Yield each family."""
         yield from self._of_cache()
+        yield from self._of_engine()
         yield from self._of_connections()
         yield from self._of_traffic()
         yield from self._of_server()
@@ -86,6 +89,24 @@ class Metrics:
         yield _gauge(
             "reaper_backlog", "Entries that are removed and still hold memory.", cache.backlog
         )
+
+    def _of_engine(self) -> Iterator[Metric]:
+        engine = self._engine()
+        yield _gauge(
+            "engine_up",
+            "1 while entries can be reached where they are kept.",
+            int(engine.get("status", "ok") == "ok"),
+        )
+        near = engine.get("near_cache")
+        if near is None:
+            return
+        yield _gauge("near_fresh", "1 while what is kept near may be answered.", int(near["fresh"]))
+        yield _gauge("near_keys", "Entries that are kept near.", near["items"])
+        yield _gauge("near_memory_bytes", "What these take.", near["memory_used_bytes"])
+        yield _gauge("near_memory_max_bytes", "engine.near_cache_mb.", near["max_memory_bytes"])
+        yield _counter("near_hits", "Look-ups that were answered from near.", near["hits"])
+        yield _counter("near_evicted_keys", "Entries that had to make room.", near["evictions"])
+        yield _counter("near_cleared", "How often all that was near was dropped.", near["cleared"])
 
     def _of_connections(self) -> Iterator[Metric]:
         connections = self._connections

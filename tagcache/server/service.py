@@ -36,6 +36,9 @@ from tagcache.server.preflight import Preflight, raise_descriptor_limit
 from tagcache.server.serving import ServingFactory
 from tagcache.sockopts import AppliedOption, ListenOptions, socket_of
 
+# What INFO tells of the engine that is in this process.
+IN_MEMORY: dict[str, Any] = {"backend": "memory"}
+
 log = Logger(namespace="tagcache.service")
 
 
@@ -302,7 +305,7 @@ class TagCacheService(MultiService):
         figures = self.figures(
             totals, cache.counters(), cache.memory, cache.max_memory, cache.backlog
         )
-        return self.describe(figures, {"backend": "memory"})
+        return self.describe(figures, IN_MEMORY)
 
     def figures(
         self,

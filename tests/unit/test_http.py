@@ -75,6 +75,7 @@ class Door:
             lambda: 0.0,
             lambda: len(self.streams),
             self.clock.seconds,
+            lambda: {"backend": "memory"},
         )
         self.observation = Observation(
             self.connections,
