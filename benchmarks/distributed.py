@@ -1,4 +1,7 @@
-"""One server and two before one Redis, and before a cluster of three: throughput and latency.
+"""One server and two before one Redis, and before a cluster of three.
+
+Throughput and latency, with and without a near cache; how old what is near is; and how long an
+invalidation takes.
 
 python -m benchmarks.distributed [--seconds N]
 """
@@ -6,7 +9,9 @@ python -m benchmarks.distributed [--seconds N]
 from __future__ import annotations
 
 import argparse
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,12 +28,20 @@ _LOADS = {
     "put with two tags": Load("put", connections=32, tags="t0:100,t1:100"),
 }
 _KEYS = 10_000
+_NEAR_MB = 64
+_CHANGES = 2000
+_CARRIERS = (10, 1000, 100_000)
 
 
 @contextmanager
-def fronts(url: str, count: int) -> Iterator[list[Server]]:
+def fronts(url: str, count: int, near_mb: int = 0) -> Iterator[list[Server]]:
     """Run so many servers before the Redis at a URL."""
-    engine = {"backend": "redis", "url": f'"{url}"', "timeout_ms": 10_000}
+    engine = {
+        "backend": "redis",
+        "url": f'"{url}"',
+        "timeout_ms": 10_000,
+        "near_cache_mb": near_mb,
+    }
     with ExitStack() as stack:
         yield [
             stack.enter_context(tagcache("uvloop", sections={"engine": engine}))
@@ -75,8 +88,8 @@ def _redis_seconds() -> float:
 
 def rows(name: str, url: str, seconds: float) -> Iterator[str]:
     """Yield a line of the table for each load and number of fronts."""
-    for count in (1, 2):
-        with fronts(url, count) as servers:
+    for count, near_mb in ((1, 0), (2, 0), (1, _NEAR_MB), (2, _NEAR_MB)):
+        with fronts(url, count, near_mb) as servers:
             fill(servers[0], Load(keys=_KEYS, tags="t0:100,t1:100"))
             for what, load in _LOADS.items():
                 measured, engine = measure(servers, replace(load, keys=_KEYS), seconds)
@@ -84,11 +97,79 @@ def rows(name: str, url: str, seconds: float) -> Iterator[str]:
                 operations = sum(each.operations for each in measured)
                 front = sum(each.server_cpu_seconds for each in measured) * 1e6 / operations
                 yield (
-                    f"| {name} | {count} | {what} | {total:,.0f} "
+                    f"| {name} | {count} | {'yes' if near_mb else 'no'} | {what} | {total:,.0f} "
                     f"| {max(each.p50_microseconds for each in measured) / 1000:.2f} "
                     f"| {max(each.p99_microseconds for each in measured) / 1000:.2f} "
                     f"| {front:.1f} | {engine * 1e6 / operations:.1f} |"
                 )
+
+
+class _Client:
+    """A connection that asks and waits."""
+
+    def __init__(self, server: Server) -> None:
+        self._socket = socket.create_connection((HOST, server.port))
+        self._replies = self._socket.makefile("rb")
+
+    def ask(self, line: bytes) -> bytes:
+        self._socket.sendall(line + b"\n")
+        return self._replies.readline()
+
+    def put_many(self, lines: list[bytes]) -> None:
+        for first in range(0, len(lines), 500):
+            some = lines[first : first + 500]
+            self._socket.sendall(b"\n".join([*some, b""]))
+            for _ in some:
+                self._replies.readline()
+
+
+def staleness(name: str, url: str) -> str:
+    """Return a line: how long one server answers what a client of the other has changed."""
+    with fronts(url, 2, _NEAR_MB) as servers:
+        writer, reader = map(_Client, servers)
+        time.sleep(2)
+        ages = []
+        for number in range(_CHANGES):
+            value = b"VALUE\t%d\n" % number
+            writer.ask(b"PUT\tk\t-\t-\t%d" % number)
+            changed = time.perf_counter()
+            while reader.ask(b"GET\tk") != value:
+                pass
+            ages.append((time.perf_counter() - changed) * 1000)
+            for _ in range(3):
+                reader.ask(b"GET\tk")
+    ages.sort()
+    middle, late = ages[len(ages) // 2], ages[len(ages) * 99 // 100]
+    return f"| {name} | {middle:.2f} | {late:.2f} | {ages[-1]:.2f} |"
+
+
+def _look(client: _Client, waits: list[float], over: threading.Event) -> None:
+    while not over.is_set():
+        begun = time.perf_counter()
+        client.ask(b"GET\tx")
+        waits.append(time.perf_counter() - begun)
+
+
+def invalidations(name: str, url: str) -> Iterator[str]:
+    """Yield a line for each number of entries: how long INV_TAG takes, and others meanwhile."""
+    for count in _CARRIERS:
+        with fronts(url, 1) as servers:
+            client, other = _Client(servers[0]), _Client(servers[0])
+            times, waits = [], [0.0]
+            for _ in range(20 if count <= 1000 else 3):
+                client.put_many([b"PUT\tk%d\t-\tt\tv" % number for number in range(count)])
+                over = threading.Event()
+
+                looking = threading.Thread(target=_look, args=(other, waits, over))
+                looking.start()
+                begun = time.perf_counter()
+                client.ask(b"INV_TAG\tt")
+                times.append((time.perf_counter() - begun) * 1000)
+                over.set()
+                looking.join()
+        times.sort()
+        middle = times[len(times) // 2]
+        yield f"| {name} | {count:,} | {middle:.1f} | {max(waits) * 1000:.1f} |"
 
 
 def main() -> None:
@@ -96,15 +177,26 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     seconds = parser.parse_args().seconds
     print(
-        "| engine | fronts | load | ops/s | p50 ms | p99 ms | front µs CPU/op | Redis µs CPU/op |"
+        "| engine | fronts | near | load | ops/s | p50 ms | p99 ms | front µs CPU/op "
+        "| Redis µs CPU/op |"
     )
-    print("|---|---|---|---|---|---|---|---|")
-    with redis() as server:
-        for row in rows("one Redis", f"redis://{HOST}:{server.port}", seconds):
-            print(row, flush=True)
-    with cluster() as url:
-        for row in rows("cluster of 3", url, seconds):
-            print(row, flush=True)
+    print("|---|---|---|---|---|---|---|---|---|")
+    aged: list[str] = []
+    invalidated: list[str] = []
+    with redis() as server, cluster() as nodes:
+        for name, url in (
+            ("one Redis", f"redis://{HOST}:{server.port}"),
+            ("cluster of 3", nodes),
+        ):
+            for row in rows(name, url, seconds):
+                print(row, flush=True)
+            aged.append(staleness(name, url))
+            invalidated += invalidations(name, url)
+    print("\n| engine | old for ms, median | 99 % | longest |\n|---|---|---|---|")
+    print("\n".join(aged))
+    print("\n| engine | entries | INV_TAG ms | longest GET of another meanwhile, ms |")
+    print("|---|---|---|---|")
+    print("\n".join(invalidated))
 
 
 if __name__ == "__main__":

@@ -48,13 +48,15 @@ from tagcache.remote.near import Near
 from tagcache.remote.scripts import Script
 
 # What a script does in one go: Redis serves nobody else meanwhile.
-AT_ONCE = 500
+AT_ONCE = 100
 _PAGE = 500
 _TAGS_AT_ONCE = 4000
 _KEYS_AT_ONCE = 200
 # Generations that are kept of tags without entries, in each partition.
 _GENERATIONS = 100_000
 _SETTLE_ROUNDS = 1000
+# Which invalidations have to be gone through for numbers to be exact.
+_UNCOUNTED = b"uncounted"
 # Invalidations of a server that a cluster may have to note at the same time: each makes look-ups
 # a little slower.
 _INVALIDATIONS_AT_ONCE = 8
@@ -79,10 +81,13 @@ class RedisCache:
         activity: Activity,
         monotonic: Callable[[], float],
         near: Near | None = None,
+        background: Lane | None = None,
         new_id: Callable[[], bytes] = lambda: uuid4().hex.encode(),
     ) -> None:
         self.limits = limits
         self._near = near
+        # What nobody waits for must not be in the way of what somebody does.
+        self._background = background or lanes[0]
         self._lanes = lanes
         self._roots = [f"{prefix}{{{number}}}:" for number in range(partitions)]
         if partitions == 1:
@@ -299,10 +304,12 @@ class RedisCache:
         has happened: look-ups that meet the first note ask there. Then each removes what it has.
         An ``id`` that is given is of an invalidation that somebody began.
         """
-        if id is None:
-            id = self._new_id()
+        happened = 0
         try:
-            happened = yield self._call(self._root(id), scripts.COMMITTED, id)
+            if id is None:
+                id = self._new_id()
+            else:
+                happened = yield self._call(self._root(id), scripts.COMMITTED, id)
             carried = [1] * len(self._roots)
             if not happened:
                 noted = [self._call(root, scripts.PREPARE, id, kind, *tags) for root in self._roots]
@@ -339,7 +346,13 @@ class RedisCache:
         for root, (some, at, names, _) in answers.items():
             removed += some
             if names:
-                works += [self._bury(root, name) for name in names]
+                for name in names:
+                    buried = self._bury(root, name)
+                    if name.endswith(b":c"):
+                        # They are counted; should this fail, the upkeep goes on with it.
+                        buried.addErrback(Failure.trap, CommandError)
+                    else:
+                        works.append(buried)
             elif at:
                 works.append(self._bury_all(root, b"%d" % at))
         return removed + sum((yield _all(works)))
@@ -349,7 +362,7 @@ class RedisCache:
         """Remove what ceased to exist with this set; returns how many entries that were."""
         removed, left = 0, 1
         while left:
-            some, left = yield self._call(root, scripts.BURY, AT_ONCE, name)
+            some, left = yield self._later(root, scripts.BURY, AT_ONCE, name)
             removed += some
         return removed
 
@@ -357,7 +370,9 @@ class RedisCache:
     def _bury_all(self, root: str, number: bytes) -> _Work:
         removed, cursor = 0, b"0"
         while True:
-            some, cursor, number = yield self._call(root, scripts.BURY_ALL, AT_ONCE, number, cursor)
+            some, cursor, number = yield self._later(
+                root, scripts.BURY_ALL, AT_ONCE, number, cursor
+            )
             removed += some
             if cursor == b"0":
                 return removed
@@ -496,7 +511,7 @@ class RedisCache:
             removed = yield self._call(root, scripts.FLUSH, b"")
             if removed >= 0:
                 return removed
-            yield self._settle(root)
+            yield self._settle(root, _UNCOUNTED)
         removed = yield self._call(root, scripts.FLUSH, b"now")
         return removed
 
@@ -509,20 +524,20 @@ class RedisCache:
             yield self._at_one_moment(kind, tags, id)
 
     @inlineCallbacks
-    def _settle(self, root: str) -> _Work:
+    def _settle(self, root: str, which: bytes = b"any") -> _Work:
         stuck: list[Any] = []
         stuck_ms = max(_STUCK_MS, self._forget_after_ms())
         for _ in range(_SETTLE_ROUNDS):
-            swept, stuck = yield self._call(root, scripts.SWEEP, AT_ONCE, _GENERATIONS, stuck_ms)
+            swept, stuck = yield self._later(root, scripts.SWEEP, AT_ONCE, _GENERATIONS, stuck_ms)
             if swept < AT_ONCE:
                 break
         for _ in range(_SETTLE_ROUNDS):
-            _, left = yield self._call(root, scripts.BURY, AT_ONCE, b"")
+            _, left = yield self._later(root, scripts.BURY, AT_ONCE, b"", which)
             if not left:
                 break
         number, cursor = b"", b"0"
         for _ in range(_SETTLE_ROUNDS):
-            _, cursor, number = yield self._call(root, scripts.BURY_ALL, AT_ONCE, number, cursor)
+            _, cursor, number = yield self._later(root, scripts.BURY_ALL, AT_ONCE, number, cursor)
             if cursor == b"0":
                 break
         return stuck
@@ -531,12 +546,12 @@ class RedisCache:
     def reclaim(self) -> _Work:
         """Give back the memory of what was flushed."""
         for root in self._roots:
-            while (yield self._call(root, scripts.RECLAIM, AT_ONCE)):
+            while (yield self._later(root, scripts.RECLAIM, AT_ONCE)):
                 pass
 
     @inlineCallbacks
     def totals(self) -> _Work:
-        yield self.settle()
+        yield _all([self._settle(root, _UNCOUNTED) for root in self._roots])
         yield self.tell_counts()
         totals = yield self.held(True)
         return totals
@@ -653,6 +668,10 @@ class RedisCache:
     def _call(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
         lane = self._lanes[next(self._turns) % len(self._lanes)]
         return lane.call(script, root, *arguments)
+
+    def _later(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
+        """Call for what nobody, or nobody in a hurry, waits for."""
+        return self._background.call(script, root, *arguments)
 
     def _everywhere(self, script: Script, *arguments: Any) -> Deferred[list[Any]]:
         return _all([self._call(root, script, *arguments) for root in self._roots])

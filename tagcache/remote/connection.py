@@ -54,7 +54,7 @@ def _pool(url: str, timeout: float, connections: int) -> BlockingConnectionPool:
     try:
         return BlockingConnectionPool.from_url(
             url,
-            max_connections=connections,
+            max_connections=connections + 1,
             timeout=timeout,
             socket_timeout=None,
             socket_connect_timeout=timeout,

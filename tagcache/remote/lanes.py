@@ -52,7 +52,8 @@ class Lane:
 
     A Deferred of ``call`` fires with what the script returns within ``timeout`` seconds, or
     fails with BackendUnavailable, or OutOfMemory. ``trouble`` is told each error that makes the
-    backend unavailable; ``moved`` is called when a cluster may not be what it was.
+    backend unavailable; ``moved`` is called when a cluster may not be what it was. At most
+    ``most_together`` calls travel at once.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Lane:
         timeout: float,
         trouble: Callable[[str], None],
         moved: Callable[[], object] = lambda: None,
+        most_together: int = _MOST_TOGETHER,
     ) -> None:
+        self._most_together = most_together
         self.timeout = timeout
         self._moved = moved
         self._client = client
@@ -135,7 +138,7 @@ class Lane:
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
         size = 0
-        while self._waiting and len(batch) < _MOST_TOGETHER and size < _MUCH:
+        while self._waiting and len(batch) < self._most_together and size < _MUCH:
             batch.append(self._waiting.popleft())
             size += batch[-1].size
         return batch

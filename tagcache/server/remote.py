@@ -21,6 +21,8 @@ from tagcache.server.factory import limits_of
 
 # A cluster can not spread the entries over more shards than there are partitions.
 _PARTITIONS = 64
+# So that upkeep takes turns with what clients wait for.
+_FEW_TOGETHER = 2
 
 
 def near_limits(settings: Settings) -> Limits:
@@ -54,6 +56,7 @@ def open_backend(settings: Settings, here: ICache, reactor: Any) -> tuple[Backen
             tracking.begin_anew()
 
     lanes = [Lane(client, loop, timeout, trouble, moved) for _ in range(engine.connections)]
+    background = Lane(client, loop, timeout, trouble, moved, _FEW_TOGETHER)
     cache = RedisCache(
         lanes,
         engine.key_prefix,
@@ -62,8 +65,9 @@ def open_backend(settings: Settings, here: ICache, reactor: Any) -> tuple[Backen
         Activity(Random()),  # noqa: S311 - it only picks samples
         time.monotonic,
         near,
+        background,
     )
     place = without_password(engine.url)
-    backends.append(Backend(cache, lanes, client, place, reactor, near, tracking))
+    backends.append(Backend(cache, [*lanes, background], client, place, reactor, near, tracking))
     backends[0].configure(settings)
     return backends[0], cache

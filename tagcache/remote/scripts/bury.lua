@@ -1,23 +1,28 @@
--- ARGV: how many, a set that invalidate_any named, or '' for the oldest. Removes entries that
--- ceased to exist. Returns how many were removed and whether some are left.
-local name = ARGV[2]
-local helping = name == ''
+-- ARGV: how many, a set of entries that ceased to exist, or '' for one that is found, and then
+-- whether any will do ('any') or it must be one that is not counted yet. Removes entries of it. Returns
+-- how many were removed that had not been counted, and whether some are left.
+local name, helping = ARGV[2], ARGV[2] == ''
 even_if_full()
 if helping then
-    name = redis.call('LINDEX', DEAD, 0)
-    if not name then
+    local names = redis.call('LRANGE', DEAD, 0, -1)
+    for i = #names, 1, -1 do
+        if ARGV[3] == 'any' or not is_counted(names[i]) then name = names[i] end
+    end
+    if name == '' then
         -- Nobody looks for these any more.
-        redis.call('DEL', LATE)
+        if #names == 0 then redis.call('DEL', LATE) end
         return {0, 0}
     end
 end
-local at = string.match(name, ':d:(%d+):%d+$')
+local at = string.match(name, ':d:(%d+):%d+')
 local removed = 0
 local popped = redis.call('ZPOPMIN', name, ARGV[1])
 for i = 1, #popped, 2 do
     local meta = read(popped[i])
     if meta and stale(meta) then
-        if expired(meta) then
+        if is_counted(name) or was_counted(popped[i]) then
+            -- It is only removed now.
+        elseif expired(meta) then
             count('expirations', 1)
         else
             removed = removed + 1
@@ -26,14 +31,13 @@ for i = 1, #popped, 2 do
     end
 end
 count('invalidations', removed)
+local left = redis.call('EXISTS', name)
+if left == 0 then redis.call('LREM', DEAD, 1, name) end
 if helping then
     if removed > 0 then redis.call('HINCRBY', LATE, at, removed) end
-    if redis.call('EXISTS', name) == 0 then redis.call('LREM', DEAD, 1, name) end
-    return {removed, redis.call('LLEN', DEAD)}
+    return {removed, 1}
 end
-local left = redis.call('EXISTS', name)
 if left == 0 then
-    redis.call('LREM', DEAD, 1, name)
     removed = removed + tonumber(redis.call('HGET', LATE, at) or '0')
     redis.call('HDEL', LATE, at)
 end

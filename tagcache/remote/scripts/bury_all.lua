@@ -16,7 +16,13 @@ local removed = 0
 for i = 1, #page[2], 2 do
     local meta = read(page[2][i])
     if meta and meta[5] < tonumber(at) and carries_all(meta, tags) then
-        if expired(meta) then count('expirations', 1) else removed = removed + 1 end
+        if was_counted(page[2][i]) then
+            -- It is only removed now.
+        elseif expired(meta) then
+            count('expirations', 1)
+        else
+            removed = removed + 1
+        end
         drop(page[2][i], meta)
     end
 end

@@ -116,9 +116,44 @@ local function drop(key, meta)
     for _, tag in ipairs(meta[6]) do leave_tag(tag, key, meta[4]) end
 end
 
+-- Entries that ceased to exist wait in sets, which DEAD lists, to be removed. Of those whose names end
+-- in ':c' all were counted at that moment.
+local function is_counted(name) return string.sub(name, -2) == ':c' end
+
+local dead = nil
+-- Whether the entry, which is about to be removed, waits in such a set, and does not any more.
+local function was_counted(key)
+    dead = dead or redis.call('LRANGE', DEAD, 0, -1)
+    for _, name in ipairs(dead) do
+        if is_counted(name) and redis.call('ZREM', name, key) == 1 then return true end
+    end
+    return false
+end
+
+-- How many recorded entries do not exist any more and were counted, less those that have expired since.
+local function counted_and_left()
+    local number = 0
+    for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
+        if is_counted(name) then
+            number = number + redis.call('ZCOUNT', name, '(' .. digits(now), '+inf')
+        end
+    end
+    return number
+end
+
+-- Whether the number of entries can be told without looking at each.
+local function is_exact()
+    for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
+        if not is_counted(name) then return false end
+    end
+    return not noted_as('')
+end
+
 -- Remove what is recorded but does not exist any more, and count it for the right reason.
 local function drop_gone(key, meta, at)
-    if expired(meta) then
+    if was_counted(key) then
+        -- It is only removed now.
+    elseif expired(meta) then
         count('expirations', 1)
     elseif at then
         count('invalidations', 1)

@@ -1,8 +1,8 @@
 -- Leaves everything behind under the names of an epoch that is over. Returns how many there were,
 -- or -1 where invalidated entries have to be removed first to tell; ARGV: '' or 'now'.
 even_if_full()
-if ARGV[1] == '' and (redis.call('EXISTS', DEAD) == 1 or noted_as('')) then return -1 end
-local removed = redis.call('HLEN', META)
+if ARGV[1] == '' and not is_exact() then return -1 end
+local removed = redis.call('HLEN', META) - counted_and_left()
 local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
 removed = removed - over
 count('expirations', over)

@@ -34,9 +34,19 @@ local function invalidate_any(at_once, tags)
     end
     local at = redis.call('INCR', base .. 'seq')
     outdate('any', tags, at)
+    -- Then all that carry it still exist, and none is found by two of the tags.
+    local countable = #waiting == 1 and redis.call('EXISTS', DEAD, NOTED) == 0
     for i, tag in ipairs(waiting) do
-        if redis.call('EXISTS', carriers(tag)) == 1 then
+        local size = redis.call('ZCARD', carriers(tag))
+        if size > 0 then
             local name = b .. 'd:' .. digits(at) .. ':' .. i
+            if countable then
+                local live = redis.call('ZCOUNT', carriers(tag), '(' .. digits(now), '+inf')
+                removed = removed + live
+                count('expirations', size - live)
+                name = name .. ':c'
+                keys = redis.call('ZRANGE', carriers(tag), 0, 255)
+            end
             redis.call('RENAME', carriers(tag), name)
             redis.call('SREM', TAGS, tag)
             redis.call('HDEL', SUMS, 't:' .. tag)

@@ -1,4 +1,5 @@
--- Returns how many entries, tags and bytes there are, and how much waits to be removed.
+-- Returns how many entries, tags and bytes there are, how much waits to be removed, what was counted,
+-- and whether the first number is exact.
 local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
 local waiting = 0
 for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
@@ -8,7 +9,7 @@ for _, old in ipairs(redis.call('LRANGE', base .. 'old', 0, -1)) do
     waiting = waiting + redis.call('HLEN', base .. old .. ':meta')
 end
 return {
-    redis.call('HLEN', META) - over, redis.call('SCARD', TAGS),
+    redis.call('HLEN', META) - over - counted_and_left(), redis.call('SCARD', TAGS),
     tonumber(redis.call('HGET', SUMS, 'bytes') or '0'), waiting,
-    redis.call('HGETALL', COUNTS),
+    redis.call('HGETALL', COUNTS), is_exact() and 1 or 0,
 }
