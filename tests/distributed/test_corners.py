@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tagcache.remote import cache as remote_cache
 from tagcache.remote import scripts
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisServer
@@ -43,3 +44,17 @@ def test_the_memory_of_many_flushed_entries_is_given_back(engine: Remote) -> Non
     assert engine.wait(engine.client.keys(ROOT + "0:*")) == []
     assert engine.wait(engine.client.keys("tagcache:v:*")) == []
     assert engine.totals().backlog == 0
+
+
+def test_generations_do_not_pile_up_however_quickly_they_come(
+    engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_cache, "_GENERATIONS", 10)
+    names = [b"%d" % number for number in range(2500)]
+    engine.invalidate_keys(names)
+    engine.invalidate_any(names)
+    engine.all([engine.cache.invalidate_all([b"t", name]) for name in names])
+    engine.settle()
+    kept = [engine.wait(engine.client.zcard(ROOT + "0:" + n)) for n in ("keygens", "gens")]
+    assert kept == [10, 10]
+    assert engine.wait(engine.client.zcard(ROOT + "0:allgens")) == 1000

@@ -1,5 +1,6 @@
 -- ARGV: how many, how many generations to keep, milliseconds. Removes expired entries; returns how
--- many, and the invalidations that wait for longer than that: {id, kind, tags} of each.
+-- many, the invalidations that wait for longer than that: {id, kind, tags} of each, and whether there
+-- are still too many generations.
 local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
 even_if_full()
 for _, key in ipairs(keys) do
@@ -11,6 +12,7 @@ for _, key in ipairs(keys) do
     end
 end
 -- A generation is of use while an entry is stale by it, or was missed before it.
+local too_many = 0
 for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
     local most = gens == ALL_GENS and 1000 or tonumber(ARGV[2])
     local over = redis.call('ZCARD', gens) - most
@@ -18,6 +20,7 @@ for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
         local oldest = redis.call('ZPOPMIN', gens, math.min(over, 1000))
         local floor = tonumber(redis.call('GET', base .. 'floor') or '0')
         redis.call('SET', base .. 'floor', digits(math.max(floor, tonumber(oldest[#oldest]))))
+        if over > 1000 then too_many = 1 end
     end
 end
 redis.call('ZREMRANGEBYSCORE', base .. 'commits', '-inf', digits(now))
@@ -28,4 +31,4 @@ for _, packed in ipairs(noted) do
         stuck[#stuck + 1] = {it[2], it[1], it[4]}
     end
 end
-return {#keys, stuck}
+return {#keys, stuck, too_many}
