@@ -524,7 +524,9 @@ class RedisCache:
                 break
         number, cursor = b"", b"0"
         for _ in range(_SETTLE_ROUNDS):
-            _, cursor, number = yield self._call(root, scripts.BURY_ALL, AT_ONCE, number, cursor)
+            _, cursor, number = yield self._call(
+                root, scripts.BURY_ALL, AT_ONCE, number, cursor, b"help"
+            )
             if cursor == b"0":
                 break
         return stuck

@@ -58,3 +58,45 @@ def test_generations_do_not_pile_up_however_quickly_they_come(
     kept = [engine.wait(engine.client.zcard(ROOT + "0:" + n)) for n in ("keygens", "gens")]
     assert kept == [10, 10]
     assert engine.wait(engine.client.zcard(ROOT + "0:allgens")) == 1000
+
+
+def test_what_is_gone_and_not_removed_yet_is_not_counted(engine: Remote) -> None:
+    put_many(engine, 20, b"t", b"u")
+    ask(engine, scripts.INVALIDATE, 5, b"any", b"t")
+    assert engine.count([b"u"]) == len(engine.search([b"u"])) == 0
+
+
+@pytest.mark.parametrize("kind", ["any", "all"])
+def test_each_is_counted_whoever_removes_it(
+    kind: str, engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_cache, "AT_ONCE", 3)
+    cache = engine.cache
+    put_many(engine, 200, b"t", b"u")
+    invalidate = cache.invalidate_any if kind == "any" else cache.invalidate_all
+    helping = [cache.settle() for _ in range(3)]
+    assert engine.all([invalidate([b"t", b"u"]), *helping])[0] == 200
+    assert engine.counted()[3] == 200
+
+
+def test_what_others_removed_is_counted_until_it_was_told(engine: Remote) -> None:
+    keys = put_many(engine, 20, b"t")
+    _, _, (name,), _ = ask(engine, scripts.INVALIDATE, 5, b"any", b"t")
+    # Two upkeeps come between two steps of whoever invalidates.
+    engine.put(keys[0], b"new")
+    engine.settle()
+    engine.settle()
+    removed = ask(engine, scripts.BURY, 5, name)[0]
+    assert removed == 20
+    left = engine.wait(engine.client.pttl(ROOT + "0:late"))
+    assert left < 60_000
+    engine.settle()
+    assert engine.wait(engine.client.pttl(ROOT + "0:late")) <= max(left, 0)
+
+
+def test_what_others_removed_is_counted_though_it_only_waits(engine: Remote) -> None:
+    keys = put_many(engine, 20, b"t")
+    ask(engine, scripts.PREPARE, b"id", b"any", b"t")
+    engine.put(keys[0], b"new")
+    engine.settle()
+    assert ask(engine, scripts.FINISH, 500, b"id")[0] == 20

@@ -6,8 +6,10 @@ even_if_full()
 if helping then
     name = redis.call('LINDEX', DEAD, 0)
     if not name then
-        -- Nobody looks for these any more.
-        redis.call('DEL', LATE)
+        -- Whoever began an invalidation may be about to look; a minute later nobody is.
+        if redis.call('EXISTS', NOTED) == 0 and redis.call('PTTL', LATE) == -1 then
+            redis.call('PEXPIRE', LATE, 60000)
+        end
         return {0, 0}
     end
 end
