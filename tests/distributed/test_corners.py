@@ -100,3 +100,17 @@ def test_what_others_removed_is_counted_though_it_only_waits(engine: Remote) -> 
     engine.put(keys[0], b"new")
     engine.settle()
     assert ask(engine, scripts.FINISH, 500, b"id")[0] == 20
+
+
+def test_a_miss_before_the_database_was_lost_is_of_no_use_after(
+    engine: Remote, empty_redis: RedisServer
+) -> None:
+    for _ in range(5):
+        engine.invalidate_tag(b"other")
+    missed = engine.run(engine.cache.get(b"k"))
+    empty_redis.cli("flushall")
+    engine.invalidate_tag(b"t")
+    engine.put(b"k", b"stale", [b"t"], None, missed.lease)
+    assert engine.get(b"k") is None
+    engine.put(b"k", b"fresh", [b"t"], None, engine.run(engine.cache.get(b"k")).lease)
+    assert engine.get(b"k") == b"fresh"
