@@ -10,7 +10,7 @@ import pytest
 from tagcache.remote import cache as remote_cache
 from tagcache.remote import scripts
 from tests.distributed.engines import Remote
-from tests.distributed.redis_server import RedisServer
+from tests.distributed.redis_server import RedisCluster, RedisServer
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 ROOT = "tagcache:{all}:"
@@ -21,6 +21,30 @@ def engine(empty_redis: RedisServer) -> Iterator[Remote]:
     remote = Remote(empty_redis.url)
     yield remote
     remote.close()
+
+
+@pytest.mark.parametrize("where", ["redis", "cluster"])
+def test_order_is_kept_where_some_scripts_are_not_known_yet(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    if where == "cluster":
+        nodes: RedisCluster = request.getfixturevalue("cluster")
+        servers = nodes.nodes
+        url = nodes.url
+    else:
+        servers = [request.getfixturevalue("empty_redis")]
+        url = servers[0].url
+    for server in servers:
+        server.cli("flushall")
+        server.cli("script", "flush")
+    engine = Remote(url)
+    try:
+        for key in (b"a", b"b", b"c", b"d", b"e"):
+            assert engine.get(key) is None
+            works = [engine.cache.put(key, b"v", (), None, None, 1), engine.cache.get(key, 1)]
+            assert engine.all(works) == [None, b"v"]
+    finally:
+        engine.close()
 
 
 def ask(engine: Remote, script: scripts.Script, *arguments: Any) -> Any:
