@@ -270,11 +270,12 @@ class RedisCache:
     def _invalidate(self, kind: bytes, tags: Sequence[bytes]) -> Deferred[int]:
         near = self._near
         if near is None:
-            return self._invalidate_there(kind, tags)
+            return _to_the_end(self._invalidate_there(kind, tags))
         # Of a combination of tags, each of which an entry has, any one will do.
         some = tags if kind == b"any" else tags[:1]
         near.hold_tags(some)
-        return self._invalidate_there(kind, tags).addBoth(_after, near.release_tags, some)
+        work = self._invalidate_there(kind, tags).addBoth(_after, near.release_tags, some)
+        return _to_the_end(work)
 
     @inlineCallbacks
     def _invalidate_there(self, kind: bytes, tags: Sequence[bytes]) -> _Work:
@@ -683,6 +684,18 @@ class RedisCache:
 def _after(result: Any, release: Callable[[Any], None], held: Any) -> Any:
     release(held)
     return result
+
+
+def _to_the_end(work: Deferred[Any]) -> Deferred[Any]:
+    """Return a Deferred of the same result that can be cancelled without stopping the work."""
+    told: Deferred[Any] = Deferred()
+
+    def tell(result: Any) -> None:
+        if not told.called:
+            told.callback(result)
+
+    work.addBoth(tell)
+    return told
 
 
 def _ttl(ttl_ms: int | None) -> bytes:

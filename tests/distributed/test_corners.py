@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError
 
+from tagcache.errors import BackendUnavailable
 from tagcache.remote import cache as remote_cache
 from tagcache.remote import scripts
 from tests.distributed.engines import Remote
@@ -138,3 +141,38 @@ def test_a_miss_before_the_database_was_lost_is_of_no_use_after(
     assert engine.get(b"k") is None
     engine.put(b"k", b"fresh", [b"t"], None, engine.run(engine.cache.get(b"k")).lease)
     assert engine.get(b"k") == b"fresh"
+
+
+def test_an_invalidation_is_carried_out_whether_or_not_anybody_waits(
+    empty_redis: RedisServer,
+) -> None:
+    engine = Remote(empty_redis.url, partitions=5)
+    try:
+        put_many(engine, 50, b"t")
+        work = engine.cache.invalidate_tag(b"t")
+        work.addErrback(lambda reason: reason.trap(CancelledError))
+
+        async def begin() -> None:
+            while not await engine.client.keys("*:noted"):
+                await asyncio.sleep(0)
+
+        engine.wait(begin())
+        work.cancel()
+
+        async def end() -> None:
+            while await engine.client.keys("*:noted"):
+                await asyncio.sleep(0.005)
+
+        engine.wait(asyncio.wait_for(end(), 5))
+        assert engine.get_many([b"k%d" % number for number in range(50)]) == [None] * 50
+    finally:
+        engine.close()
+
+
+def test_nothing_is_begun_when_the_server_stops(empty_redis: RedisServer) -> None:
+    engine = Remote(empty_redis.url)
+    engine.get(b"k")
+    engine.close()
+    refused: list[Any] = []
+    engine.lanes[0].call(scripts.GET, ROOT, b"k").addErrback(refused.append)
+    assert [type(reason.value) for reason in refused] == [BackendUnavailable]
