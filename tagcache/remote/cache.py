@@ -19,6 +19,7 @@ from twisted.internet.defer import (
     DeferredList,
     DeferredSemaphore,
     FirstError,
+    fail,
     gatherResults,
     inlineCallbacks,
     succeed,
@@ -32,6 +33,7 @@ from tagcache.engine.consistency import MOST_FAULTS, Consistency
 from tagcache.engine.limits import Limits
 from tagcache.engine.statistics import Counters
 from tagcache.errors import (
+    BackendUnavailable,
     CommandError,
     IntegerOverflow,
     KeyTooLong,
@@ -92,6 +94,8 @@ class RedisCache:
         self._new_id = new_id
         self._turns = count()
         self._turns_to_invalidate = DeferredSemaphore(_INVALIDATIONS_AT_ONCE)
+        # Counts those that failed.
+        self._failed_to_invalidate = 0
         self._next_sample = 0
         self.hits = 0
         self.misses = 0
@@ -284,11 +288,21 @@ class RedisCache:
             removed = yield self._carried_out({self._roots[0]: answer})
             keys = answer[3]
         else:
-            removed, keys = yield self._turns_to_invalidate.run(self._at_one_moment, kind, tags)
+            removed, keys = yield self._turns_to_invalidate.run(
+                self._in_turn, kind, tags, self._failed_to_invalidate
+            )
         self.invalidations += removed
         if len(tags) == 1 and removed:
             self._activity.invalidated(tags[0], keys, removed, self._monotonic())
         return removed
+
+    def _in_turn(
+        self, kind: bytes, tags: Sequence[bytes], failed: int
+    ) -> Deferred[tuple[int, list[bytes]]]:
+        # Where one has just failed in vain, those behind it would only wait as long, each.
+        if self._failed_to_invalidate != failed:
+            return fail(BackendUnavailable("an invalidation before this failed"))
+        return self._at_one_moment(kind, tags)
 
     @inlineCallbacks
     def _at_one_moment(
@@ -300,10 +314,12 @@ class RedisCache:
         has happened: look-ups that meet the first note ask there. Then each removes what it has.
         An ``id`` that is given is of an invalidation that somebody began.
         """
-        if id is None:
-            id = self._new_id()
         try:
-            happened = yield self._call(self._root(id), scripts.COMMITTED, id)
+            happened = False
+            if id is None:
+                id = self._new_id()
+            else:
+                happened = yield self._call(self._root(id), scripts.COMMITTED, id)
             carried = [1] * len(self._roots)
             if not happened:
                 noted = [self._call(root, scripts.PREPARE, id, kind, *tags) for root in self._roots]
@@ -315,6 +331,7 @@ class RedisCache:
             if len(roots) > 1:
                 yield self._call(self._root(id), scripts.COMMIT, id, _COMMIT_KEPT_MS)
         except CommandError:
+            self._failed_to_invalidate += 1
             # Whoever asked is told that it may have been carried out in part.
             yield DeferredList(
                 [self._call(root, scripts.FINISH, AT_ONCE, id) for root in self._roots],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -176,3 +177,23 @@ def test_nothing_is_begun_when_the_server_stops(empty_redis: RedisServer) -> Non
     refused: list[Any] = []
     engine.lanes[0].call(scripts.GET, ROOT, b"k").addErrback(refused.append)
     assert [type(reason.value) for reason in refused] == [BackendUnavailable]
+
+
+def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
+    redis: Callable[..., RedisServer],
+) -> None:
+    server = redis()
+    engine = Remote(server.url, timeout=0.1, partitions=3)
+    try:
+        engine.put(b"k", b"v", [b"t"])
+        server.cli("client", "pause", "60000")
+        refused: list[Any] = []
+        begun = time.monotonic()
+        works = [engine.cache.invalidate_tag(b"t") for _ in range(96)]
+        engine.all([work.addErrback(refused.append) for work in works])
+        # Both steps of the first; else it would take 12 times as long.
+        assert time.monotonic() - begun < 1
+        assert {type(reason.value) for reason in refused} == {BackendUnavailable}
+        assert len(refused) == 96
+    finally:
+        engine.close()
