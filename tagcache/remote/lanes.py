@@ -126,8 +126,9 @@ class Lane:
                 except TimeoutError:
                     self._trouble("it does not answer in time")
                     self._fail(batch, "timeout")
-                except (RedisError, OSError, IndexError) as error:
-                    # The cluster client raises IndexError where it knows no node.
+                except Exception as error:
+                    # Of the cluster client this may be anything, as IndexError where it knows no
+                    # node; and whatever it is, somebody waits for an answer.
                     self._trouble(str(error) or type(error).__name__)
                     self._fail(batch, "no connection")
                     await self._look_around()

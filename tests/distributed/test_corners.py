@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from tagcache.remote import cache as remote_cache
 from tagcache.remote import scripts
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
+from tests.distributed.test_servers import healthy
+from tests.integration.running import RunningServer, eventually
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 ROOT = "tagcache:{all}:"
@@ -195,5 +198,40 @@ def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
         assert time.monotonic() - begun < 1
         assert {type(reason.value) for reason in refused} == {BackendUnavailable}
         assert len(refused) == 96
+    finally:
+        engine.close()
+
+
+def test_a_cluster_of_which_nothing_can_be_reached_is_unavailable(
+    tmp_path: Path, front: Callable[..., RunningServer]
+) -> None:
+    nodes = RedisCluster(tmp_path / "cluster")
+    try:
+        ours = front(nodes.url)
+        eventually(lambda: healthy(ours))
+        for node in nodes.nodes:
+            node.stop()
+        with ours.connect() as client:
+            for line in (b"GET\tk", b"PUT\tk\t-\tt\tv", b"INV_TAG\tt", b"STATS", b"GET\tk"):
+                begun = time.monotonic()
+                assert client.ask(line) == b"ERR backend_unavailable\n"
+                assert time.monotonic() - begun < 2
+            assert not healthy(ours)
+            for node in nodes.nodes:
+                node.start()
+            eventually(lambda: healthy(ours))
+            assert client.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
+            assert client.ask(b"GET\tk") == b"VALUE\tv\n"
+    finally:
+        nodes.stop()
+
+
+def test_an_engine_that_was_never_there_is_unavailable() -> None:
+    engine = Remote("redis+cluster://127.0.0.1:1,127.0.0.1:2", timeout=1.0)
+    try:
+        refused: list[Any] = []
+        engine.run(engine.cache.get(b"k").addErrback(refused.append))
+        assert [type(reason.value) for reason in refused] == [BackendUnavailable]
+        assert engine.troubles
     finally:
         engine.close()
