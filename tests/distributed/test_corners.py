@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError
 
-from tagcache.errors import BackendUnavailable
+from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.remote import cache as remote_cache
 from tagcache.remote import scripts
 from tests.distributed.engines import Remote
@@ -233,5 +233,22 @@ def test_an_engine_that_was_never_there_is_unavailable() -> None:
         engine.run(engine.cache.get(b"k").addErrback(refused.append))
         assert [type(reason.value) for reason in refused] == [BackendUnavailable]
         assert engine.troubles
+    finally:
+        engine.close()
+
+
+def test_invalidations_and_counts_go_on_where_memory_is_out(
+    redis: Callable[..., RedisServer],
+) -> None:
+    server = redis()
+    engine = Remote(server.url, partitions=3)
+    try:
+        keys = put_many(engine, 20, b"t")
+        assert engine.get(keys[0]) == b"v"
+        server.cli("config", "set", "maxmemory", "1")
+        with pytest.raises(OutOfMemory):
+            engine.put(b"k", b"v")
+        assert engine.invalidate_tag(b"t") == 20
+        assert engine.totals().counters.hits == 1
     finally:
         engine.close()
