@@ -531,10 +531,10 @@ class RedisCache:
         stuck: list[Any] = []
         stuck_ms = max(_STUCK_MS, self._forget_after_ms())
         for _ in range(_SETTLE_ROUNDS):
-            swept, stuck, too_many = yield self._call(
+            swept, stuck, more = yield self._call(
                 root, scripts.SWEEP, AT_ONCE, _GENERATIONS, stuck_ms
             )
-            if swept < AT_ONCE and not too_many:
+            if swept < AT_ONCE and not more:
                 break
         for _ in range(_SETTLE_ROUNDS):
             _, left = yield self._call(root, scripts.BURY, AT_ONCE, b"")

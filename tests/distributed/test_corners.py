@@ -252,3 +252,25 @@ def test_invalidations_and_counts_go_on_where_memory_is_out(
         assert engine.totals().counters.hits == 1
     finally:
         engine.close()
+
+
+def test_of_what_the_database_evicted_nothing_is_left(
+    redis: Callable[..., RedisServer],
+) -> None:
+    server = redis("--maxmemory", "6mb", "--maxmemory-policy", "volatile-lru")
+    engine = Remote(server.url)
+    try:
+        for start in range(0, 30_000, 1000):
+            numbers = range(start, start + 1000)
+            hour = 3_600_000
+            puts = [engine.cache.put(b"%d" % n, b"v" * 100, [b"t"], hour) for n in numbers]
+            # Else what they are found by would fill all of it, and none could be stored.
+            assert engine.all(puts) == [hour] * 1000
+            engine.settle()
+        held = engine.totals()
+        values = len(engine.wait(engine.client.keys("tagcache:v:*")))
+        assert 0 < values <= held.items <= 1.5 * values + 100
+        assert held.items + held.counters.evictions == 30_000
+        assert engine.check().faults == ()
+    finally:
+        engine.close()

@@ -1,6 +1,6 @@
 -- ARGV: how many, how many generations to keep, milliseconds. Removes expired entries; returns how
 -- many, the invalidations that wait for longer than that: {id, kind, tags} of each, and whether there
--- are still too many generations.
+-- is more to do of what it does besides.
 local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
 even_if_full()
 for _, key in ipairs(keys) do
@@ -11,8 +11,18 @@ for _, key in ipairs(keys) do
         redis.call('ZREM', DUE, key)
     end
 end
+-- What the database evicted, to make room, leaves its record and its place in the indexes: samples
+-- show it, more of them where they show much.
+local sample, evicted = redis.call('ZRANDMEMBER', DUE, 100), 0
+for _, key in ipairs(sample) do
+    local meta = read(key)
+    if meta and redis.call('EXISTS', value_of(key)) == 0 then
+        drop_gone(key, meta, stale(meta))
+        evicted = evicted + 1
+    end
+end
 -- A generation is of use while an entry is stale by it, or was missed before it.
-local too_many = 0
+local more = 4 * evicted > #sample and 1 or 0
 for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
     local most = gens == ALL_GENS and 1000 or tonumber(ARGV[2])
     local over = redis.call('ZCARD', gens) - most
@@ -20,7 +30,7 @@ for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
         local oldest = redis.call('ZPOPMIN', gens, math.min(over, 1000))
         local floor = tonumber(redis.call('GET', base .. 'floor') or '0')
         redis.call('SET', base .. 'floor', digits(math.max(floor, tonumber(oldest[#oldest]))))
-        if over > 1000 then too_many = 1 end
+        if over > 1000 then more = 1 end
     end
 end
 redis.call('ZREMRANGEBYSCORE', base .. 'commits', '-inf', digits(now))
@@ -31,4 +41,4 @@ for _, packed in ipairs(noted) do
         stuck[#stuck + 1] = {it[2], it[1], it[4]}
     end
 end
-return {#keys, stuck, too_many}
+return {#keys, stuck, more}
