@@ -27,6 +27,8 @@ from tagcache.remote.tracking import Tracking
 # How long it waits between attempts while the engine is away, and at most.
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
+# After which servers that do not tell of their state are given up.
+_LOOK_SECONDS = 5.0
 # So many times as long as listing the tags took, they are not listed again.
 _TAGS_SHARE = 100
 
@@ -187,7 +189,8 @@ class Backend(Service):
         now = self._reactor.seconds()
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)
-        self._servers = yield Deferred.fromFuture(asyncio.ensure_future(look_at(self._client)))
+        looking = asyncio.wait_for(look_at(self._client), _LOOK_SECONDS)
+        self._servers = yield Deferred.fromFuture(asyncio.ensure_future(looking))
         for each in self._servers:
             if each.policy.startswith("allkeys") and each.address not in self._warned:
                 self._warned.add(each.address)

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
 
 from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.remote import cache as remote_cache
 from tagcache.remote import scripts
+from tagcache.server import backend
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import healthy
@@ -274,3 +276,22 @@ def test_of_what_the_database_evicted_nothing_is_left(
         assert engine.check().faults == ()
     finally:
         engine.close()
+
+
+def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
+    engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(backend, "look_at", never)
+    monkeypatch.setattr(backend, "_LOOK_SECONDS", 0.05)
+    upkeep = backend.Backend(engine.cache, engine.lanes, engine.client, "here", Clock())
+
+    async def look() -> None:
+        await asyncio.wait_for(upkeep._look().asFuture(engine.loop), 5)
+
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        engine.wait(look())
+    assert time.monotonic() - begun < 2
