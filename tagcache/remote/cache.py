@@ -19,6 +19,7 @@ from twisted.internet.defer import (
     DeferredList,
     DeferredSemaphore,
     FirstError,
+    fail,
     gatherResults,
     inlineCallbacks,
     succeed,
@@ -32,6 +33,7 @@ from tagcache.engine.consistency import MOST_FAULTS, Consistency
 from tagcache.engine.limits import Limits
 from tagcache.engine.statistics import Counters
 from tagcache.errors import (
+    BackendUnavailable,
     CommandError,
     IntegerOverflow,
     KeyTooLong,
@@ -97,6 +99,8 @@ class RedisCache:
         self._new_id = new_id
         self._turns = count()
         self._turns_to_invalidate = DeferredSemaphore(_INVALIDATIONS_AT_ONCE)
+        # Counts those that failed.
+        self._failed_to_invalidate = 0
         self._next_sample = 0
         self.hits = 0
         self.misses = 0
@@ -275,11 +279,12 @@ class RedisCache:
     def _invalidate(self, kind: bytes, tags: Sequence[bytes]) -> Deferred[int]:
         near = self._near
         if near is None:
-            return self._invalidate_there(kind, tags)
+            return _to_the_end(self._invalidate_there(kind, tags))
         # Of a combination of tags, each of which an entry has, any one will do.
         some = tags if kind == b"any" else tags[:1]
         near.hold_tags(some)
-        return self._invalidate_there(kind, tags).addBoth(_after, near.release_tags, some)
+        work = self._invalidate_there(kind, tags).addBoth(_after, near.release_tags, some)
+        return _to_the_end(work)
 
     @inlineCallbacks
     def _invalidate_there(self, kind: bytes, tags: Sequence[bytes]) -> _Work:
@@ -288,11 +293,21 @@ class RedisCache:
             removed = yield self._carried_out({self._roots[0]: answer})
             keys = answer[3]
         else:
-            removed, keys = yield self._turns_to_invalidate.run(self._at_one_moment, kind, tags)
+            removed, keys = yield self._turns_to_invalidate.run(
+                self._in_turn, kind, tags, self._failed_to_invalidate
+            )
         self.invalidations += removed
         if len(tags) == 1 and removed:
             self._activity.invalidated(tags[0], keys, removed, self._monotonic())
         return removed
+
+    def _in_turn(
+        self, kind: bytes, tags: Sequence[bytes], failed: int
+    ) -> Deferred[tuple[int, list[bytes]]]:
+        # Where one has just failed in vain, those behind it would only wait as long, each.
+        if self._failed_to_invalidate != failed:
+            return fail(BackendUnavailable("an invalidation before this failed"))
+        return self._at_one_moment(kind, tags)
 
     @inlineCallbacks
     def _at_one_moment(
@@ -304,8 +319,8 @@ class RedisCache:
         has happened: look-ups that meet the first note ask there. Then each removes what it has.
         An ``id`` that is given is of an invalidation that somebody began.
         """
-        happened = 0
         try:
+            happened = False
             if id is None:
                 id = self._new_id()
             else:
@@ -321,6 +336,7 @@ class RedisCache:
             if len(roots) > 1:
                 yield self._call(self._root(id), scripts.COMMIT, id, _COMMIT_KEPT_MS)
         except CommandError:
+            self._failed_to_invalidate += 1
             # Whoever asked is told that it may have been carried out in part.
             yield DeferredList(
                 [self._call(root, scripts.FINISH, AT_ONCE, id) for root in self._roots],
@@ -528,8 +544,10 @@ class RedisCache:
         stuck: list[Any] = []
         stuck_ms = max(_STUCK_MS, self._forget_after_ms())
         for _ in range(_SETTLE_ROUNDS):
-            swept, stuck = yield self._later(root, scripts.SWEEP, AT_ONCE, _GENERATIONS, stuck_ms)
-            if swept < AT_ONCE:
+            swept, stuck, more = yield self._later(
+                root, scripts.SWEEP, AT_ONCE, _GENERATIONS, stuck_ms
+            )
+            if swept < AT_ONCE and not more:
                 break
         for _ in range(_SETTLE_ROUNDS):
             _, left = yield self._later(root, scripts.BURY, AT_ONCE, b"", which)
@@ -537,7 +555,9 @@ class RedisCache:
                 break
         number, cursor = b"", b"0"
         for _ in range(_SETTLE_ROUNDS):
-            _, cursor, number = yield self._later(root, scripts.BURY_ALL, AT_ONCE, number, cursor)
+            _, cursor, number = yield self._later(
+                root, scripts.BURY_ALL, AT_ONCE, number, cursor, b"help"
+            )
             if cursor == b"0":
                 break
         return stuck
@@ -698,6 +718,18 @@ class RedisCache:
 def _after(result: Any, release: Callable[[Any], None], held: Any) -> Any:
     release(held)
     return result
+
+
+def _to_the_end(work: Deferred[Any]) -> Deferred[Any]:
+    """Return a Deferred of the same result that can be cancelled without stopping the work."""
+    told: Deferred[Any] = Deferred()
+
+    def tell(result: Any) -> None:
+        if not told.called:
+            told.callback(result)
+
+    work.addBoth(tell)
+    return told
 
 
 def _ttl(ttl_ms: int | None) -> bytes:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
+from tagcache.remote import scripts
 from tagcache.remote.lanes import Client
 
 _CLUSTER = re.compile(r"(rediss?)\+cluster://(.*)", re.DOTALL)
@@ -60,6 +64,7 @@ def _pool(url: str, timeout: float, connections: int) -> BlockingConnectionPool:
             socket_connect_timeout=timeout,
             # A command that is sent again could count twice; the caller is told instead.
             retry=Retry(NoBackoff(), 0),
+            redis_connect_func=_prepare,
             protocol=2,
         )
     except ValueError as error:
@@ -69,7 +74,7 @@ def _pool(url: str, timeout: float, connections: int) -> BlockingConnectionPool:
 def _cluster(scheme: str, rest: str, timeout: float, connections: int) -> RedisCluster:
     login, nodes = _nodes(rest)
     user, _, password = login.partition(":")
-    return RedisCluster(
+    client = RedisCluster(
         startup_nodes=nodes,
         username=unquote(user) or None,
         password=unquote(password) or None,
@@ -80,6 +85,23 @@ def _cluster(scheme: str, rest: str, timeout: float, connections: int) -> RedisC
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+    # It has no parameter for this; the nodes that it finds are given these.
+    client.connection_kwargs["redis_connect_func"] = _prepare
+    return client
+
+
+async def _prepare(connection: Any) -> None:
+    """Log in, and see that the server knows the scripts.
+
+    Of those that travel together, one that is not known would be carried out after the others.
+    """
+    await connection.on_connect()
+    commands = [("SCRIPT", "LOAD", each.text) for each in scripts.EVERY]
+    await connection.send_packed_command(connection.pack_commands(commands))
+    for _ in commands:
+        # Who may not do this may still run them.
+        with suppress(ResponseError):
+            await connection.read_response()
 
 
 def _nodes(rest: str) -> tuple[str, list[ClusterNode]]:

@@ -30,6 +30,7 @@ _MOST_TOGETHER = 256
 _MUCH = 2**20
 # Calls that may wait in a lane; more would only grow old there.
 _MOST_WAITING = 10_000
+_STOPS = "the server stops"
 Client = Redis | RedisCluster
 
 
@@ -74,9 +75,12 @@ class Lane:
         self._waiting: deque[_Call] = deque()
         self._work: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def call(self, script: Script, root: str, *arguments: Any) -> Deferred[Any]:
         """Run a script on the partition with this root."""
+        if self._closed:
+            return fail(BackendUnavailable(_STOPS))
         if len(self._waiting) >= _MOST_WAITING:
             return fail(BackendUnavailable("too many commands wait for the backend"))
         call = _Call(script, root, arguments, self._loop.time() + self.timeout)
@@ -88,13 +92,14 @@ class Lane:
         return call.answer
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and take no more."""
+        self._closed = True
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait([self._work])
         if self._alarm is not None:
             self._alarm.cancel()
-        self._fail(list(self._waiting), "the server stops")
+        self._fail(list(self._waiting), _STOPS)
         self._waiting.clear()
 
     def _set_alarm(self) -> None:
@@ -119,13 +124,14 @@ class Lane:
                     async with asyncio.timeout_at(batch[0].deadline):
                         results = await self._send(batch)
                 except asyncio.CancelledError:
-                    self._fail(batch, "the server stops")
+                    self._fail(batch, _STOPS)
                     raise
                 except TimeoutError:
                     self._trouble("it does not answer in time")
                     self._fail(batch, "timeout")
-                except (RedisError, OSError, IndexError) as error:
-                    # The cluster client raises IndexError where it knows no node.
+                except Exception as error:
+                    # Of the cluster client this may be anything, as IndexError where it knows no
+                    # node; and whatever it is, somebody waits for an answer.
                     self._trouble(str(error) or type(error).__name__)
                     self._fail(batch, "no connection")
                     await self._look_around()

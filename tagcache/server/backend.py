@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
@@ -27,6 +27,8 @@ from tagcache.remote.tracking import Tracking
 # How long it waits between attempts while the engine is away, and at most.
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
+# After which servers that do not tell of their state are given up.
+_LOOK_SECONDS = 5.0
 # So many times as long as listing the tags took, they are not listed again.
 _TAGS_SHARE = 100
 
@@ -159,7 +161,7 @@ class Backend(Service):
             except BackendUnavailable as error:
                 self._gone(self._last_error or str(error))
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
-            except (RedisError, OSError) as error:
+            except (RedisError, RedisClusterException, OSError) as error:
                 self._gone(str(error) or type(error).__name__)
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
             except CommandError as error:
@@ -187,7 +189,8 @@ class Backend(Service):
         now = self._reactor.seconds()
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)
-        self._servers = yield Deferred.fromFuture(asyncio.ensure_future(look_at(self._client)))
+        looking = asyncio.wait_for(look_at(self._client), _LOOK_SECONDS)
+        self._servers = yield Deferred.fromFuture(asyncio.ensure_future(looking))
         for each in self._servers:
             if each.policy.startswith("allkeys") and each.address not in self._warned:
                 self._warned.add(each.address)

@@ -47,3 +47,5 @@ TOTALS = Script("totals", _COMMON)
 COUNTS = Script("counts", _COMMON)
 COUNT = Script("count", _COMMON)
 CHECK = Script("check", _COMMON)
+
+EVERY = tuple(each for each in globals().values() if isinstance(each, Script))

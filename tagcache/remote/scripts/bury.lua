@@ -9,8 +9,10 @@ if helping then
         if ARGV[3] == 'any' or not is_counted(names[i]) then name = names[i] end
     end
     if name == '' then
-        -- Nobody looks for these any more.
-        if #names == 0 then redis.call('DEL', LATE) end
+        -- Whoever began an invalidation may be about to look; a minute later nobody is.
+        if #names + redis.call('EXISTS', NOTED) == 0 and redis.call('PTTL', LATE) == -1 then
+            redis.call('PEXPIRE', LATE, 60000)
+        end
         return {0, 0}
     end
 end

@@ -1,5 +1,6 @@
--- ARGV: how many, number of an invalidation or '' for the oldest, cursor. Goes on with what
--- invalidate_all left. Returns how many were removed and the next cursor; '0' at the end.
+-- ARGV: how many, number of an invalidation or '' for the oldest, cursor, and whether this helps whoever
+-- began it. Goes on with what invalidate_all left. Returns how many were removed and the next cursor;
+-- '0' at the end.
 even_if_full()
 local at = ARGV[2]
 if at == '' then
@@ -27,7 +28,10 @@ for i = 1, #page[2], 2 do
     end
 end
 count('invalidations', removed)
-if page[1] == '0' then
+if ARGV[4] then
+    if removed > 0 then redis.call('HINCRBY', LATE, at, removed) end
+    if page[1] == '0' then redis.call('HDEL', NOTED, at) end
+elseif page[1] == '0' then
     removed = removed + tonumber(redis.call('HGET', LATE, at) or '0')
     redis.call('HDEL', LATE, at)
     redis.call('HDEL', NOTED, at)

@@ -149,6 +149,18 @@ local function is_exact()
     return not noted_as('')
 end
 
+-- Add one to what an invalidation is to count: the one that took the key away, which may be an earlier
+-- one than `at`, the last of the entry's tags.
+local function count_late(key, at)
+    for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
+        if redis.call('ZSCORE', name, key) then
+            at = string.match(name, ':d:(%d+):%d+')
+            break
+        end
+    end
+    redis.call('HINCRBY', LATE, at, 1)
+end
+
 -- Remove what is recorded but does not exist any more, and count it for the right reason.
 local function drop_gone(key, meta, at)
     if was_counted(key) then
@@ -157,7 +169,7 @@ local function drop_gone(key, meta, at)
         count('expirations', 1)
     elseif at then
         count('invalidations', 1)
-        redis.call('HINCRBY', LATE, digits(at), 1)
+        count_late(key, digits(at))
     else
         count('evictions', 1)
     end

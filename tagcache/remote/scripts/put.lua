@@ -2,6 +2,8 @@
 local key, tags, at = ARGV[1], from(5), seq()
 if ARGV[4] ~= '' then
     at = tonumber(ARGV[4])
+    -- A number that is yet to come is of a time before the database lost everything.
+    if at > seq() then return 0 end
     if at < tonumber(redis.call('GET', base .. 'floor') or '0') then return 0 end
     if #tags > 0 then
         for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(tags))) do

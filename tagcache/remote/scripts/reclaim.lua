@@ -3,18 +3,20 @@ local old = redis.call('LINDEX', base .. 'old', 0)
 if not old then return 0 end
 local o = base .. old .. ':'
 local left = tonumber(ARGV[1])
-local page = redis.call('HSCAN', o .. 'meta', '0', 'COUNT', left)
-for i = 1, #page[2], 2 do
-    redis.call('UNLINK', prefix .. 'v:' .. part .. old .. ':' .. page[2][i])
-    redis.call('HDEL', o .. 'meta', page[2][i])
+-- Not by scanning `meta` from its beginning: that finds nothing any more where the beginning of a
+-- large table is empty, long before the table is.
+local popped = redis.call('ZPOPMIN', o .. 'all', left)
+for i = 1, #popped, 2 do
+    redis.call('UNLINK', prefix .. 'v:' .. part .. old .. ':' .. popped[i])
+    redis.call('HDEL', o .. 'meta', popped[i])
 end
-if redis.call('EXISTS', o .. 'meta') == 1 then return 1 end
+if redis.call('EXISTS', o .. 'all') == 1 then return 1 end
 for _, tag in ipairs(redis.call('SPOP', o .. 'tags', left)) do
     redis.call('UNLINK', o .. 't:' .. tag)
 end
 if redis.call('EXISTS', o .. 'tags') == 1 then return 1 end
 for _, name in ipairs(redis.call('LRANGE', o .. 'dead', 0, -1)) do redis.call('UNLINK', name) end
-for _, name in ipairs({'all', 'due', 'gens', 'allgens', 'keygens', 'noted', 'dead', 'late', 'sums'}) do
+for _, name in ipairs({'meta', 'due', 'gens', 'allgens', 'keygens', 'noted', 'dead', 'late', 'sums'}) do
     redis.call('UNLINK', o .. name)
 end
 redis.call('LPOP', base .. 'old')

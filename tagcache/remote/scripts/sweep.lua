@@ -1,5 +1,6 @@
 -- ARGV: how many, how many generations to keep, milliseconds. Removes expired entries; returns how
--- many, and the invalidations that wait for longer than that: {id, kind, tags} of each.
+-- many, the invalidations that wait for longer than that: {id, kind, tags} of each, and whether there
+-- is more to do of what it does besides.
 local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
 even_if_full()
 for _, key in ipairs(keys) do
@@ -10,7 +11,22 @@ for _, key in ipairs(keys) do
         redis.call('ZREM', DUE, key)
     end
 end
+-- What the database evicted, to make room, leaves its record and its place in the indexes: samples
+-- show it, larger ones where there is some, and more of them where there is much.
+local sampled, evicted = 0, 0
+for _, size in ipairs({10, 100}) do
+    for _, key in ipairs(redis.call('ZRANDMEMBER', DUE, size)) do
+        local meta = read(key)
+        sampled = sampled + 1
+        if meta and redis.call('EXISTS', value_of(key)) == 0 then
+            drop_gone(key, meta, stale(meta))
+            evicted = evicted + 1
+        end
+    end
+    if evicted == 0 then break end
+end
 -- A generation is of use while an entry is stale by it, or was missed before it.
+local more = 4 * evicted > sampled and 1 or 0
 for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
     local most = gens == ALL_GENS and 1000 or tonumber(ARGV[2])
     local over = redis.call('ZCARD', gens) - most
@@ -18,6 +34,7 @@ for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
         local oldest = redis.call('ZPOPMIN', gens, math.min(over, 1000))
         local floor = tonumber(redis.call('GET', base .. 'floor') or '0')
         redis.call('SET', base .. 'floor', digits(math.max(floor, tonumber(oldest[#oldest]))))
+        if over > 1000 then more = 1 end
     end
 end
 redis.call('ZREMRANGEBYSCORE', base .. 'commits', '-inf', digits(now))
@@ -28,4 +45,4 @@ for _, packed in ipairs(noted) do
         stuck[#stuck + 1] = {it[2], it[1], it[4]}
     end
 end
-return {#keys, stuck}
+return {#keys, stuck, more}

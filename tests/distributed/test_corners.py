@@ -1,0 +1,312 @@
+"""What goes wrong only with many entries, late helpers, lost data, or an unlucky moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from tagcache.errors import BackendUnavailable, OutOfMemory
+from tagcache.remote import cache as remote_cache
+from tagcache.remote import scripts
+from tagcache.server import backend
+from tests.distributed.engines import Remote
+from tests.distributed.redis_server import RedisCluster, RedisServer
+from tests.distributed.test_servers import healthy
+from tests.integration.running import RunningServer, eventually
+
+pytestmark = pytest.mark.needs("redis-server", "redis-cli")
+ROOT = "tagcache:{all}:"
+
+
+@pytest.fixture
+def engine(empty_redis: RedisServer) -> Iterator[Remote]:
+    remote = Remote(empty_redis.url)
+    yield remote
+    remote.close()
+
+
+@pytest.mark.parametrize("where", ["redis", "cluster"])
+def test_order_is_kept_where_some_scripts_are_not_known_yet(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    if where == "cluster":
+        nodes: RedisCluster = request.getfixturevalue("cluster")
+        servers = nodes.nodes
+        url = nodes.url
+    else:
+        servers = [request.getfixturevalue("empty_redis")]
+        url = servers[0].url
+    for server in servers:
+        server.cli("flushall")
+        server.cli("script", "flush")
+    engine = Remote(url)
+    try:
+        for key in (b"a", b"b", b"c", b"d", b"e"):
+            assert engine.get(key) is None
+            works = [engine.cache.put(key, b"v", (), None, None, 1), engine.cache.get(key, 1)]
+            assert engine.all(works) == [None, b"v"]
+    finally:
+        engine.close()
+
+
+def ask(engine: Remote, script: scripts.Script, *arguments: Any) -> Any:
+    return engine.run(engine.cache._call(ROOT, script, *arguments))
+
+
+def put_many(engine: Remote, number: int, *tags: bytes) -> list[bytes]:
+    keys = [b"k%d" % n for n in range(number)]
+    engine.all([engine.cache.put(key, b"v", tags) for key in keys])
+    return keys
+
+
+def test_the_memory_of_many_flushed_entries_is_given_back(engine: Remote) -> None:
+    # More than a hash of Redis is scanned for at once from its beginning.
+    put_many(engine, 3000, b"t")
+    assert engine.flush() == 3000
+    rounds = 0
+    while ask(engine, scripts.RECLAIM, 10):
+        rounds += 1
+        assert rounds < 400
+    assert engine.wait(engine.client.keys(ROOT + "0:*")) == []
+    assert engine.wait(engine.client.keys("tagcache:v:*")) == []
+    assert engine.totals().backlog == 0
+
+
+def test_generations_do_not_pile_up_however_quickly_they_come(
+    engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_cache, "_GENERATIONS", 10)
+    names = [b"%d" % number for number in range(2500)]
+    engine.invalidate_keys(names)
+    engine.invalidate_any(names)
+    engine.all([engine.cache.invalidate_all([b"t", name]) for name in names])
+    engine.settle()
+    kept = [engine.wait(engine.client.zcard(ROOT + "0:" + n)) for n in ("keygens", "gens")]
+    assert kept == [10, 10]
+    assert engine.wait(engine.client.zcard(ROOT + "0:allgens")) == 1000
+
+
+def test_what_is_gone_and_not_removed_yet_is_not_counted(engine: Remote) -> None:
+    put_many(engine, 20, b"t", b"u")
+    ask(engine, scripts.INVALIDATE, 5, b"any", b"t")
+    assert engine.count([b"u"]) == len(engine.search([b"u"])) == 0
+
+
+@pytest.mark.parametrize("kind", ["any", "all"])
+def test_each_is_counted_whoever_removes_it(
+    kind: str, engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_cache, "AT_ONCE", 3)
+    cache = engine.cache
+    put_many(engine, 200, b"t", b"u")
+    invalidate = cache.invalidate_any if kind == "any" else cache.invalidate_all
+    helping = [cache.settle() for _ in range(3)]
+    assert engine.all([invalidate([b"t", b"u"]), *helping])[0] == 200
+    assert engine.counted()[3] == 200
+
+
+def test_what_others_removed_is_counted_until_it_was_told(engine: Remote) -> None:
+    # While others wait to be removed, these can not be counted in advance.
+    for number in range(10):
+        engine.put(b"other%d" % number, b"v", [b"other"])
+    ask(engine, scripts.INVALIDATE, 5, b"any", b"other")
+    keys = put_many(engine, 20, b"t")
+    _, _, (name,), _ = ask(engine, scripts.INVALIDATE, 5, b"any", b"t")
+    # Two upkeeps come between two steps of whoever invalidates.
+    engine.put(keys[0], b"new")
+    engine.settle()
+    engine.settle()
+    removed = ask(engine, scripts.BURY, 5, name)[0]
+    assert removed == 20
+    left = engine.wait(engine.client.pttl(ROOT + "0:late"))
+    assert left < 60_000
+    engine.settle()
+    assert engine.wait(engine.client.pttl(ROOT + "0:late")) <= max(left, 0)
+
+
+def test_what_others_removed_is_counted_though_it_only_waits(engine: Remote) -> None:
+    keys = put_many(engine, 20, b"t")
+    ask(engine, scripts.PREPARE, b"id", b"any", b"t")
+    engine.put(keys[0], b"new")
+    engine.settle()
+    assert ask(engine, scripts.FINISH, 500, b"id")[0] == 20
+
+
+def test_a_miss_before_the_database_was_lost_is_of_no_use_after(
+    engine: Remote, empty_redis: RedisServer
+) -> None:
+    for _ in range(5):
+        engine.invalidate_tag(b"other")
+    missed = engine.run(engine.cache.get(b"k"))
+    empty_redis.cli("flushall")
+    engine.invalidate_tag(b"t")
+    engine.put(b"k", b"stale", [b"t"], None, missed.lease)
+    assert engine.get(b"k") is None
+    engine.put(b"k", b"fresh", [b"t"], None, engine.run(engine.cache.get(b"k")).lease)
+    assert engine.get(b"k") == b"fresh"
+
+
+def test_an_invalidation_is_carried_out_whether_or_not_anybody_waits(
+    empty_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Remote(empty_redis.url, partitions=5)
+    call = engine.cache._call
+    gates: list[Deferred[None]] = []
+
+    def stop_before_commit(root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:
+        if script is not scripts.COMMIT or gates:
+            return call(root, script, *arguments)
+        gates.append(Deferred())
+        return gates[0].addCallback(lambda _: call(root, script, *arguments))
+
+    monkeypatch.setattr(engine.cache, "_call", stop_before_commit)
+    try:
+        put_many(engine, 50, b"t")
+        work = engine.cache.invalidate_tag(b"t")
+        work.addErrback(lambda reason: reason.trap(CancelledError))
+
+        async def begin() -> None:
+            while not gates:
+                await asyncio.sleep(0.005)
+
+        engine.wait(asyncio.wait_for(begin(), 5))
+        work.cancel()
+        gates[0].callback(None)
+
+        async def end() -> None:
+            while await engine.client.keys("*:noted"):
+                await asyncio.sleep(0.005)
+
+        engine.wait(asyncio.wait_for(end(), 5))
+        assert engine.get_many([b"k%d" % number for number in range(50)]) == [None] * 50
+    finally:
+        engine.close()
+
+
+def test_nothing_is_begun_when_the_server_stops(empty_redis: RedisServer) -> None:
+    engine = Remote(empty_redis.url)
+    engine.get(b"k")
+    engine.close()
+    refused: list[Any] = []
+    engine.lanes[0].call(scripts.GET, ROOT, b"k").addErrback(refused.append)
+    assert [type(reason.value) for reason in refused] == [BackendUnavailable]
+
+
+def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
+    redis: Callable[..., RedisServer],
+) -> None:
+    server = redis()
+    engine = Remote(server.url, timeout=0.1, partitions=3)
+    try:
+        engine.put(b"k", b"v", [b"t"])
+        server.cli("client", "pause", "60000")
+        refused: list[Any] = []
+        begun = time.monotonic()
+        works = [engine.cache.invalidate_tag(b"t") for _ in range(96)]
+        engine.all([work.addErrback(refused.append) for work in works])
+        # Both steps of the first; else it would take 12 times as long.
+        assert time.monotonic() - begun < 1
+        assert {type(reason.value) for reason in refused} == {BackendUnavailable}
+        assert len(refused) == 96
+    finally:
+        engine.close()
+
+
+def test_a_cluster_of_which_nothing_can_be_reached_is_unavailable(
+    tmp_path: Path, front: Callable[..., RunningServer]
+) -> None:
+    nodes = RedisCluster(tmp_path / "cluster")
+    try:
+        ours = front(nodes.url)
+        eventually(lambda: healthy(ours))
+        for node in nodes.nodes:
+            node.stop()
+        with ours.connect() as client:
+            for line in (b"GET\tk", b"PUT\tk\t-\tt\tv", b"INV_TAG\tt", b"STATS", b"GET\tk"):
+                begun = time.monotonic()
+                assert client.ask(line) == b"ERR backend_unavailable\n"
+                assert time.monotonic() - begun < 2
+            assert not healthy(ours)
+            for node in nodes.nodes:
+                node.start()
+            eventually(lambda: healthy(ours))
+            assert client.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
+            assert client.ask(b"GET\tk") == b"VALUE\tv\n"
+    finally:
+        nodes.stop()
+
+
+def test_an_engine_that_was_never_there_is_unavailable() -> None:
+    engine = Remote("redis+cluster://127.0.0.1:1,127.0.0.1:2", timeout=1.0)
+    try:
+        refused: list[Any] = []
+        engine.run(engine.cache.get(b"k").addErrback(refused.append))
+        assert [type(reason.value) for reason in refused] == [BackendUnavailable]
+        assert engine.troubles
+    finally:
+        engine.close()
+
+
+def test_invalidations_and_counts_go_on_where_memory_is_out(
+    redis: Callable[..., RedisServer],
+) -> None:
+    server = redis()
+    engine = Remote(server.url, partitions=3)
+    try:
+        keys = put_many(engine, 20, b"t")
+        assert engine.get(keys[0]) == b"v"
+        server.cli("config", "set", "maxmemory", "1")
+        with pytest.raises(OutOfMemory):
+            engine.put(b"k", b"v")
+        assert engine.invalidate_tag(b"t") == 20
+        assert engine.totals().counters.hits == 1
+    finally:
+        engine.close()
+
+
+def test_of_what_the_database_evicted_nothing_is_left(
+    redis: Callable[..., RedisServer],
+) -> None:
+    server = redis("--maxmemory", "6mb", "--maxmemory-policy", "volatile-lru")
+    engine = Remote(server.url)
+    try:
+        for start in range(0, 30_000, 1000):
+            numbers = range(start, start + 1000)
+            hour = 3_600_000
+            puts = [engine.cache.put(b"%d" % n, b"v" * 100, [b"t"], hour) for n in numbers]
+            # Else what they are found by would fill all of it, and none could be stored.
+            assert engine.all(puts) == [hour] * 1000
+            engine.settle()
+        held = engine.totals()
+        values = len(engine.wait(engine.client.keys("tagcache:v:*")))
+        assert 0 < values <= held.items <= 1.5 * values + 100
+        assert held.items + held.counters.evictions == 30_000
+        assert engine.check().faults == ()
+    finally:
+        engine.close()
+
+
+def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
+    engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(backend, "look_at", never)
+    monkeypatch.setattr(backend, "_LOOK_SECONDS", 0.05)
+    upkeep = backend.Backend(engine.cache, engine.lanes, engine.client, "here", Clock())
+
+    async def look() -> None:
+        await asyncio.wait_for(upkeep._look().asFuture(engine.loop), 5)
+
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        engine.wait(look())
+    assert time.monotonic() - begun < 2
