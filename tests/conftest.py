@@ -13,6 +13,12 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+# Other programs that a test takes in place of one it needs.
+INSTEAD = {
+    "redis-server": "TAGCACHE_TEST_REDIS_SERVER",
+    "redis-cli": "TAGCACHE_TEST_REDIS_CLI",
+}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): skipped where the program is missing")
@@ -20,7 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
-        for program in mark.args:
+        for needed in mark.args:
+            program = os.environ.get(INSTEAD.get(needed, ""), needed)
             if shutil.which(program) is None:
                 why = f"{program} is not installed (the README names its Debian package)"
                 # Where everything was installed on purpose, a skip would hide a hole.

@@ -1,4 +1,8 @@
-"""Real Redis processes for tests."""
+"""Real Redis processes for tests.
+
+The environment variables TAGCACHE_TEST_REDIS_SERVER and TAGCACHE_TEST_REDIS_CLI name other
+programs than ``redis-server`` and ``redis-cli``: another release, or Valkey's.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+
+SERVER = os.environ.get("TAGCACHE_TEST_REDIS_SERVER", "redis-server")
+CLI = os.environ.get("TAGCACHE_TEST_REDIS_CLI", "redis-cli")
 
 
 def free_port() -> int:
@@ -45,7 +52,7 @@ class RedisServer:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [
-                "redis-server",
+                SERVER,
                 "--port",
                 str(self.port),
                 "--bind",
@@ -66,7 +73,7 @@ class RedisServer:
 
     def cli(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["redis-cli", "-p", str(self.port), *arguments],
+            [CLI, "-p", str(self.port), *arguments],
             capture_output=True,
             text=True,
             timeout=30,
@@ -88,7 +95,7 @@ class RedisCluster:
         ]
         said = subprocess.run(
             [
-                "redis-cli",
+                CLI,
                 "--cluster",
                 "create",
                 *(f"127.0.0.1:{n.port}" for n in self.nodes),
