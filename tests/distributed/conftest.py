@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.integration.conftest import start
+from tests.integration.running import RunningServer
 
-__all__ = ["cluster", "empty_redis", "redis", "start"]
+__all__ = ["cluster", "empty_redis", "front", "redis", "start"]
+
+
+@pytest.fixture
+def front(
+    start: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., RunningServer]:
+    """Start a server of ours before the Redis at a URL."""
+
+    def start_one(url: str, engine: dict[str, Any] | None = None, **sections: Any) -> RunningServer:
+        monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "asyncio")
+        knobs = {"backend": "redis", "url": url, "timeout_ms": 500, **(engine or {})}
+        return start({"engine": knobs, **sections})
+
+    return start_one
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +48,8 @@ def redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     """Start Redis servers that end with the test."""
     started: list[RedisServer] = []
 
-    def start_one(*options: str) -> RedisServer:
-        started.append(RedisServer(tmp_path / f"redis{len(started)}", *options))
+    def start_one(*options: str, **more: Any) -> RedisServer:
+        started.append(RedisServer(tmp_path / f"redis{len(started)}", *options, **more))
         return started[-1]
 
     yield start_one
