@@ -19,7 +19,7 @@ Redis = Callable[..., RedisServer]
 Front = Callable[..., RunningServer]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def with_tls() -> None:
     if not has_tls():
         why = "this redis-server was built without TLS"
