@@ -11,7 +11,7 @@ import pytest
 
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import healthy, http
-from tests.distributed.test_tls import one_cache, refused
+from tests.distributed.test_tls import PATIENT, one_cache, refused
 from tests.integration.running import RunningServer, eventually
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
@@ -116,7 +116,7 @@ def test_a_user_with_only_these_rights(redis: Redis, front: Front) -> None:
     server = redis()
     admit(server, RIGHTS)
     url = f"redis://tagcache:w%2Fo%40rd@127.0.0.1:{server.port}/0"
-    all_of_it(front(url), front(url))
+    all_of_it(front(url, PATIENT), front(url, PATIENT))
     # redis-py tells its name and version to those that have that command, and does without.
     denied = re.findall(r"object\"?\n\s*(?:\d+\) )?\"?(\S+?)\"?\n", server.cli("acl", "log"))
     assert {each.partition("|")[0] for each in denied} <= {"client"}
@@ -129,7 +129,7 @@ def test_a_user_of_a_cluster_with_only_these_rights(tmp_path: Path, front: Front
             admit(node, CLUSTER_RIGHTS)
         place = nodes.url.removeprefix("redis+cluster://")
         url = f"redis+cluster://tagcache:w%2Fo%40rd@{place}"
-        all_of_it(front(url), front(url))
+        all_of_it(front(url, PATIENT), front(url, PATIENT))
     finally:
         nodes.stop()
 
@@ -144,10 +144,10 @@ def test_other_names_than_those_it_may_touch(redis: Redis, front: Front) -> None
 def test_a_socket_of_the_file_system(redis: Redis, front: Front, tmp_path: Path) -> None:
     server = redis(socket=tmp_path / "redis.sock")
     url = f"unix://{tmp_path}/redis.sock?db=2"
-    one_cache(front(url), front(url))
+    one_cache(front(url, PATIENT), front(url, PATIENT))
     assert server.cli("-n", "2", "--scan").strip()
     assert not server.cli("-n", "0", "--scan").strip()
     server.cli("config", "set", "requirepass", "w/ord")
     refused(front(url), "Authentication required")
-    with_it = front(f"unix://:w%2Ford@{tmp_path}/redis.sock")
+    with_it = front(f"unix://:w%2Ford@{tmp_path}/redis.sock", PATIENT)
     assert with_it.ask(b"PUT\tk\t-\t-\tv") == b"OK\n"
