@@ -138,7 +138,7 @@ def test_other_names_than_those_it_may_touch(redis: Redis, front: Front) -> None
     server = redis()
     admit(server, RIGHTS)
     url = f"redis://tagcache:w%2Fo%40rd@127.0.0.1:{server.port}/0"
-    refused(front(url, {"key_prefix": "others:"}), "No permissions", "no permissions")
+    refused(front(url, {**PATIENT, "key_prefix": "others:"}), "No permissions", "no permissions")
 
 
 def test_a_socket_of_the_file_system(redis: Redis, front: Front, tmp_path: Path) -> None:
@@ -148,6 +148,6 @@ def test_a_socket_of_the_file_system(redis: Redis, front: Front, tmp_path: Path)
     assert server.cli("-n", "2", "--scan").strip()
     assert not server.cli("-n", "0", "--scan").strip()
     server.cli("config", "set", "requirepass", "w/ord")
-    refused(front(url), "Authentication required")
+    refused(front(url, PATIENT), "Authentication required")
     with_it = front(f"unix://:w%2Ford@{tmp_path}/redis.sock", PATIENT)
     assert with_it.ask(b"PUT\tk\t-\t-\tv") == b"OK\n"

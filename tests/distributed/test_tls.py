@@ -98,8 +98,8 @@ def test_an_unknown_authority(
     redis: Redis, front: Front, ours: Certificates, strange: Certificates
 ) -> None:
     server = redis(tls=ours)
-    refused(front(f"rediss://localhost:{server.port}"), "certificate verify failed")
-    refused(front(trusting(server, strange)), "certificate verify failed")
+    refused(front(f"rediss://localhost:{server.port}", PATIENT), "certificate verify failed")
+    refused(front(trusting(server, strange), PATIENT), "certificate verify failed")
     anybody = front(f"rediss://localhost:{server.port}?ssl_cert_reqs=none", PATIENT)
     assert anybody.ask(b"PUT\tk\t-\t-\tv") == b"OK\n"
 
@@ -108,7 +108,7 @@ def test_another_host(redis: Redis, front: Front, tmp_path: Path) -> None:
     elsewhere = Certificates(tmp_path / "elsewhere", "redis.example.org")
     server = redis(tls=elsewhere)
     refused(
-        front(trusting(server, elsewhere)),
+        front(trusting(server, elsewhere), PATIENT),
         "certificate is not valid for 'localhost'",
     )
     lenient = front(trusting(server, elsewhere, "&ssl_check_hostname=false"), PATIENT)
@@ -138,20 +138,24 @@ def test_certificates_of_clients(
     one_cache(front(showing(ours), PATIENT), front(showing(ours), PATIENT))
     # With TLS 1.3 a client learns of it after the handshake, or only that it was hung up on.
     hung_up = ("Connection reset by peer", "Connection closed by server", "Connection lost")
-    refused(front(trusting(server, ours)), "certificate required", *hung_up)
-    refused(front(showing(strange)), "unknown ca", *hung_up)
+    refused(front(trusting(server, ours), PATIENT), "certificate required", *hung_up)
+    refused(front(showing(strange), PATIENT), "unknown ca", *hung_up)
 
 
 def test_the_oldest_version(redis: Redis, front: Front, ours: Certificates) -> None:
     server = redis("--tls-protocols", "TLSv1.2", tls=ours)
     assert front(trusting(server, ours), PATIENT).ask(b"PUT\tk\t-\t-\tv") == b"OK\n"
-    refused(front(trusting(server, ours, "&ssl_min_version=772")), "PROTOCOL_VERSION", "version")
+    refused(
+        front(trusting(server, ours, "&ssl_min_version=772"), PATIENT),
+        "PROTOCOL_VERSION",
+        "version",
+    )
 
 
 def test_tls_on_one_side_only(redis: Redis, front: Front, ours: Certificates) -> None:
     with_it, without = redis(tls=ours), redis()
     refused(
-        front(f"redis://localhost:{with_it.port}"),
+        front(f"redis://localhost:{with_it.port}", PATIENT),
         "Connection closed",
         "reset by peer",
         "Connection lost",
@@ -162,7 +166,7 @@ def test_tls_on_one_side_only(redis: Redis, front: Front, ours: Certificates) ->
 
 def test_a_redis_that_goes_and_comes_back(redis: Redis, front: Front, ours: Certificates) -> None:
     server = redis(tls=ours)
-    before = front(trusting(server, ours))
+    before = front(trusting(server, ours), PATIENT)
     assert before.ask(b"PUT\tk\t-\t-\tv") == b"OK\n"
     server.stop()
     assert before.ask(b"GET\tk") == UNAVAILABLE
