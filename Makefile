@@ -1,12 +1,14 @@
 # make serve   install what is needed into .venv and run the server in the foreground
 # make test    install what is needed into .venv and run every test
 # make lint    ruff and mypy
+# make soak    the fault tests and the long ones (about 20 minutes), and write docs/reliability.md
 # make bench   measure the server, beside others that are installed, and write docs/performance.md
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+SOAK_STAMP := $(VENV)/.installed-soak
 # Options of `tagcache server`, for instance: make serve ARGS="--config my.conf"
 ARGS ?=
 # Arguments of pytest, for instance: make test TESTS="tests/unit -k wire"
@@ -14,7 +16,7 @@ TESTS ?=
 # Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
 BENCH ?=
 
-.PHONY: serve test lint format bench clean
+.PHONY: serve test lint format soak bench clean
 
 serve: $(STAMP)
 	@echo "== tagcache server (Ctrl-C stops it)"
@@ -34,6 +36,11 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# TAGCACHE_SOAK_SECONDS and TAGCACHE_FUZZ_SECONDS shorten or lengthen it.
+soak: $(SOAK_STAMP)
+	@echo "== faults, fuzzing and minutes of load; keep the machine idle meanwhile"
+	$(BIN)/python -m pytest tests/faults tests/soak -m "soak or not soak" --write-reliability $(TESTS)
+
 bench: $(BENCH_STAMP)
 	@echo "== measuring; keep the machine idle meanwhile"
 	$(BIN)/python -m benchmarks.report $(BENCH)
@@ -52,6 +59,11 @@ $(BENCH_STAMP): $(STAMP)
 	@echo "== installing what the plots need into $(VENV)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $(BENCH_STAMP)
+
+$(SOAK_STAMP): $(STAMP)
+	@echo "== installing the fuzzer and what the plot needs into $(VENV)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[soak]'
+	@touch $(SOAK_STAMP)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,12 +30,20 @@ EXTRAS = {
     "redis": ["redis[hiredis]>=6"],
     # serde=msgpack of the clients.
     "msgpack": ["msgpack>=1"],
+    # Frameworks whose caches it can be: tagcache.contrib.
+    "django": ["django>=4.2"],
+    "flask": ["flask>=3", "flask-caching>=2.5", "cachelib>=0.17"],
+    "cachelib": ["cachelib>=0.17"],
+    "dogpile": ["dogpile.cache>=1.3"],
 }
+FRAMEWORKS = ("django", "flask", "cachelib", "dogpile")
 DEV = [
+    *sorted({requirement for extra in FRAMEWORKS for requirement in EXTRAS[extra]}),
     "build>=1.2",
     "hypothesis>=6.100",
     "mypy>=1.15",
     "mypy-zope>=1.0.11",
+    "playwright>=1.49",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-twisted>=1.14",
@@ -48,7 +56,9 @@ DEV = [
     "types-pyOpenSSL",
 ]
 # The plots of `make bench`, and the clients that it compares with.
-BENCH = ["matplotlib>=3.8", "pymemcache>=4", "redis[hiredis]>=6"]
+BENCH = ["matplotlib>=3.8", "pymemcache>=4", "redis[hiredis]>=5"]
+# The fuzzer and the plot of `make soak`.
+SOAK = ["atheris>=3.0", *BENCH]
 
 setup(
     name="tagcache",
@@ -69,6 +79,7 @@ setup(
     package_data={
         "tagcache": ["py.typed"],
         "tagcache.config": ["configspec.ini"],
+        "tagcache.dashboard": ["*.html", "*.css", "*.js", "*.svg"],
         "tagcache.remote.scripts": ["*.lua"],
     },
     zip_safe=False,
@@ -79,15 +90,29 @@ setup(
         "click>=8.1",
         "httptools>=0.6.1",
         "orjson>=3.10",
+        "prometheus-client>=0.21",
         "psutil>=5.9",
     ],
     extras_require={
         **EXTRAS,
-        "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
+        # All that the server and the clients can use; a framework is there already, or is not.
+        "all": sorted(
+            {
+                requirement
+                for name, extra in EXTRAS.items()
+                if name not in FRAMEWORKS
+                for requirement in extra
+            }
+        ),
         "dev": DEV,
         "bench": BENCH,
+        "soak": SOAK,
     },
-    entry_points={"console_scripts": ["tagcache = tagcache.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["tagcache = tagcache.cli.main:main"],
+        "dogpile.cache": ["tagcache = tagcache.contrib.dogpile:TagCacheBackend"],
+        "pytest11": ["tagcache = tagcache.contrib.pytest_plugin"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Framework :: Twisted",

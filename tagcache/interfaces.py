@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 from tagcache.engine.activity import TagActivity
+from tagcache.engine.consistency import Consistency
 from tagcache.engine.entry import Entry
 from tagcache.engine.limits import Limits
 from tagcache.engine.snapshot import Saved
@@ -21,12 +22,26 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 
-class ICache(Interface):
+class IMeasured(Interface):
+    """What can be told of a cache at once."""
+
+    memory: int = Attribute("How many bytes all entries and their indexes take, about.")
+    max_memory: int = Attribute("How many bytes they may take; 0: no limit.")
+    backlog: int = Attribute("How many entries are removed already, and still hold memory.")
+
+    def counters() -> Counters:
+        """Return what was counted since the start; costs nothing."""
+
+    def held() -> Totals:
+        """Return what is in the cache, with what has expired and is unswept; costs nothing."""
+
+
+class ICache(IMeasured):
     """A tag-aware cache of byte strings.
 
     Keys, values and tags are ``bytes``. ``ttl_ms`` is milliseconds; None and 0 both mean that
     none is given, so that the default applies. An entry past its expiry does not exist for
-    any method. A method that raises has changed nothing.
+    any method. A method that raises, be it a MemoryError, has changed nothing.
 
     Invalidations come as work: a generator that yields now and then, so that the caller can
     stop and go on, and returns how many entries there were. Nothing happens before it is run.
@@ -36,8 +51,7 @@ class ICache(Interface):
 
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
     on_garbage: Callable[[], None] = Attribute("Is called when there is something to reclaim.")
-    memory: int = Attribute("How many bytes all entries and their indexes take, about.")
-    backlog: int = Attribute("How many entries are removed already, and still hold memory.")
+    refusing: bool = Attribute("Whether stores are refused with OutOfMemory; may be set.")
 
     def __len__() -> int:
         """Return how many entries hold memory: live ones, unswept ones, and the backlog."""
@@ -141,9 +155,6 @@ class ICache(Interface):
         Raises as ``put``.
         """
 
-    def counters() -> Counters:
-        """Return what was counted since the start; costs nothing."""
-
     def totals() -> Totals:
         """Return what is in the cache; first reclaims all that has expired and is unswept.
 
@@ -152,6 +163,13 @@ class ICache(Interface):
 
     def activity(tag: bytes) -> TagActivity:
         """Return what went on with a tag, as far as it is one of the busiest."""
+
+    def check() -> Generator[None, None, Consistency]:
+        """Work that looks whether entries, indexes and totals agree, and returns what it found.
+
+        Everything may go on meanwhile; a flush makes it begin again. The names of very many tags
+        are only added up if a moment is found in which none comes or goes.
+        """
 
     def top_tags(count: int) -> Generator[None, None, list[tuple[bytes, int]]]:
         """Work that returns at most ``count`` tags and their numbers of keys, the largest first."""
@@ -182,10 +200,17 @@ class IRemoteCache(Interface):
     """
 
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
+    hits: int = Attribute("How many look-ups through this server found their key.")
+    misses: int = Attribute("How many did not.")
+    puts: int = Attribute("How many entries were stored through this server.")
+    invalidations: int = Attribute("How many entries were removed on request of its clients.")
 
     def get(key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
         """Look up, counting a hit or a miss. What is computed after a miss can be stored with
         its ``lease``."""
+
+    def get_near(key: bytes) -> bytes | None:
+        """Return a value at once that is kept near, counting a hit; None if that can not be."""
 
     def get_many(keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
         """Look up each of the keys, not necessarily at one moment."""
@@ -259,6 +284,9 @@ class IRemoteCache(Interface):
     ) -> Deferred[list[RemoteEntry]]:
         """Return what carries any, or ``every``, one of the tags; each once, without values."""
 
+    def count(tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
+        """Return how many entries ``search`` would find."""
+
     def newest(prefix: bytes, offset: int, limit: int) -> Deferred[list[RemoteEntry]]:
         """Return entries whose keys begin with ``prefix``, the last stored first, no values."""
 
@@ -282,6 +310,16 @@ class IRemoteCache(Interface):
 
     def totals() -> Deferred[RemoteTotals]:
         """Settle, and return what is in the cache."""
+
+    def held(name_tags: bool) -> Deferred[RemoteTotals]:
+        """Return what is in the cache, with what has expired and is unswept.
+
+        To know how many ``tags`` there are may take listing them all: that is done only if told
+        so, else the number is that of the last time.
+        """
+
+    def check() -> Deferred[Consistency]:
+        """Look whether entries and indexes agree; everything may go on meanwhile."""
 
     def tell_counts() -> Deferred[Any]:
         """Add what was counted here to what all servers count together."""

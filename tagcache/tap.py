@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import threads
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.python import usage
@@ -17,30 +18,40 @@ from twisted.python import usage
 import tagcache
 from tagcache.config.loading import Configuration, find, load, user_file
 from tagcache.config.settings import Settings
-from tagcache.engine.memory import MemoryCache
+from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.errors import ConfigurationError, TagCacheError
+from tagcache.interfaces import IMeasured
 from tagcache.server import allocator
 from tagcache.server.collector import Collector
 from tagcache.server.commands import Commands
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
 from tagcache.server.endpoints import description
+from tagcache.server.events import EventLog
 from tagcache.server.factory import CacheFactory, limits_of
+from tagcache.server.history import History
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.factory import HttpFactory
+from tagcache.server.http.observation import Observation
 from tagcache.server.http.remote_api import RemoteApi
+from tagcache.server.http.sse import Streams
+from tagcache.server.http.static import Dashboard
 from tagcache.server.listener import Listener
 from tagcache.server.logs import LogWriter
 from tagcache.server.machine import Machine
+from tagcache.server.metrics import Metrics
 from tagcache.server.persistence import Persistence
 from tagcache.server.pipelined import PipelinedProtocol
 from tagcache.server.preflight import Preflight
 from tagcache.server.rates import Rates
 from tagcache.server.remote_commands import RemoteCommands, remote_info
-from tagcache.server.service import ListenerService, TagCacheService
+from tagcache.server.reserve import Reserve
+from tagcache.server.sampler import Sampler
+from tagcache.server.service import IN_MEMORY, ListenerService, TagCacheService
 from tagcache.server.slices import Slices
 from tagcache.server.sweeper import Sweeper
+from tagcache.server.traffic import Traffic
 from tagcache.sockopts import ListenOptions
 
 log = Logger(namespace="tagcache.start")
@@ -100,7 +111,7 @@ def assemble(
 ) -> TagCacheService:
     """Put the parts together. Raises ConfigurationError, KeyFileError."""
     settings = configuration.settings
-    cache = MemoryCache(limits_of(settings), policy=settings.cache.eviction_policy)
+    cache = MemoryCache(limits_of(settings), policy=_policy(settings))
     connections = Connections(time.monotonic)
     credentials = Credentials(
         configuration, user_file(environ), time.monotonic, threads.deferToThread
@@ -116,24 +127,63 @@ def assemble(
     backend = remote = None
     if settings.engine.backend == "redis":
         # Needs an extra, which must not be asked of those who do without.
-        from tagcache.server.remote import open_backend
+        from tagcache.server.remote import near_limits, open_backend
 
-        backend, remote = open_backend(settings, reactor)
+        cache.limits = near_limits(settings)
+        backend, remote = open_backend(settings, cache, reactor)
+
+    traffic, history, events = Traffic(settings), History(), EventLog()
+    traffic.on_slow = events.slow
+    measured: IMeasured = cache if backend is None else backend
+    sampler = Sampler(
+        measured, connections, traffic, history, events, reactor, time.monotonic, time.time
+    )
+    streams = Streams(events)
+    sampler.publish = streams.publish
+    metrics = Metrics(
+        measured,
+        connections,
+        traffic,
+        rates,
+        persistence.describe,
+        lambda: sampler.lag,
+        lambda: len(streams),
+        lambda: service.uptime,
+        IN_MEMORY.copy if backend is None else backend.describe,
+    )
 
     cache_listener = Listener("cache", settings, connections)
     commands: Commands
-    if remote is None:
-        commands = Commands(cache, connections, credentials, slices, lambda: service.info())
+    if remote is None or backend is None:
+        commands = Commands(
+            cache, connections, credentials, slices, lambda: service.info(), traffic, events
+        )
         cache_factory = CacheFactory(cache_listener, commands, rates, settings, reactor)
     else:
         commands = RemoteCommands(
-            remote, cache, connections, credentials, slices, lambda: remote_info(service, remote)
+            remote, cache, connections, credentials, slices, lambda: info(), traffic, events
         )
         cache_factory = CacheFactory(
             cache_listener, commands, rates, settings, reactor, PipelinedProtocol
         )
 
+    def info() -> Deferred[dict[str, Any]]:
+        if remote is None or backend is None:
+            return slices.run(cache.sweep()).addCallback(lambda _: service.info())
+        return remote_info(service, remote, backend)
+
     http_listener = Listener("http", settings, connections)
+    observation = Observation(
+        connections,
+        slices,
+        traffic,
+        history,
+        events,
+        streams,
+        metrics,
+        info,
+        lambda: service.settings.security.require_auth,
+    )
     told: tuple[Any, ...] = (
         cache,
         connections,
@@ -144,23 +194,30 @@ def assemble(
         lambda: check.is_exposed(service.settings),
         persistence.describe,
         time.monotonic,
+        events,
+        [*Dashboard().routes(), *observation.routes()],
     )
-    if remote is None or backend is None:
-        api = Api(*told)
-    else:
-        api = RemoteApi(remote, lambda: backend.trouble, *told)
-    application = HttpApplication(api.routes, credentials, rates, settings)
+    api = Api(*told) if remote is None or backend is None else RemoteApi(remote, backend, *told)
+    application = HttpApplication(api.routes, credentials, rates, settings, traffic)
+    streams.admits = application.still_admits
     http_factory = HttpFactory(http_listener, application, settings, reactor)
 
+    reserve = Reserve(cache, reactor)
+    cache_factory.short_of_memory = reserve.release
+    http_factory.short_of_memory = reserve.release
+
     def follow_limits(settings: Settings) -> None:
-        cache.limits = limits_of(settings)
-        if remote is not None:
-            remote.limits = cache.limits
+        if remote is None:
+            cache.limits = limits_of(settings)
+        else:
+            cache.limits = near_limits(settings)
+            remote.limits = limits_of(settings)
 
     followers: list[Callable[[Settings], None]] = [
         follow_limits,
         credentials.configure,
         rates.configure,
+        traffic.configure,
         sweeper.configure,
         persistence.configure,
         cache_listener.configure,
@@ -186,11 +243,12 @@ def assemble(
         environ,
         reactor,
     )
+    sweeper.setServiceParent(service)
     if backend is not None:
         backend.setServiceParent(service)
     else:
-        sweeper.setServiceParent(service)
         persistence.setServiceParent(service)
+    sampler.setServiceParent(service)
     Collector(cache, reactor).setServiceParent(service)
 
     def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:
@@ -209,10 +267,16 @@ def assemble(
         shell_listener = Listener("manhole", settings, connections, counted=False)
         followers.append(shell_listener.configure)
         shell = manhole.ManholeFactory(
-            settings, shell_listener, manhole.namespace(service, slices, remote)
+            settings, shell_listener, manhole.namespace(service, slices, info, remote)
         )
         listen("manhole.port", settings.manhole.port, "127.0.0.1", shell, shell_listener)
     return service
+
+
+def _policy(settings: Settings) -> Policy:
+    """Return what happens when memory is full; what is only near must always make room."""
+    here = settings.engine.backend == "memory"
+    return settings.cache.eviction_policy if here else "sieve"
 
 
 def _kept_here(settings: Settings) -> Settings:

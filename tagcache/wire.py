@@ -75,27 +75,29 @@ class LineBuffer:
         """Return the lines that ``chunk`` completes, without their LF and any CR before it.
 
         Raises LineTooLong, with the lines before, as soon as a line exceeds the limit even if
-        its end has not come; what follows it is lost.
+        its end has not come; what follows it is lost. A MemoryError changes nothing.
         """
         lines = chunk.split(b"\n")
         rest = lines.pop()
         partial = self.partial
         longest = len(chunk)
         carriage_returns = _CR in chunk
-        if partial and lines:
-            partial += lines[0]
-            lines[0] = bytes(partial)
-            partial.clear()
+        completed = bool(partial and lines)
+        if completed:
+            lines[0] = b"".join((partial, lines[0]))
             # Only this line and the rest can be longer than the chunk that is at hand.
             longest = max(longest, len(lines[0]))
             carriage_returns = carriage_returns or lines[0].endswith(b"\r")
-        if rest:
+        if carriage_returns:
+            lines = [line.rstrip(b"\r") for line in lines]
+        if completed:
+            self.partial = bytearray(rest)
+        elif rest:
             partial += rest
-            longest = max(longest, len(partial))
+        if rest:
+            longest = max(longest, len(self.partial))
         if longest > self.max_length:
             self._check(lines)
-        if carriage_returns:
-            return [line.rstrip(b"\r") for line in lines]
         return lines
 
     def clear(self) -> None:
@@ -104,12 +106,12 @@ class LineBuffer:
 
     def _check(self, lines: list[bytes]) -> None:
         for number, line in enumerate(lines):
-            if len(line) > self.max_length and len(line.rstrip(b"\r")) > self.max_length:
+            if len(line) > self.max_length:
                 self.clear()
-                raise LineTooLong([line.rstrip(b"\r") for line in lines[:number]])
+                raise LineTooLong(lines[:number])
         if len(self.partial) > self.max_length:
             self.clear()
-            raise LineTooLong([line.rstrip(b"\r") for line in lines])
+            raise LineTooLong(lines)
 
 
 def only_gets(chunk: bytes) -> list[bytes] | None:
@@ -233,6 +235,10 @@ def json_object(verb: bytes, content: dict[str, Any]) -> bytes:
 def json_list(verb: bytes, items: Sequence[str]) -> bytes:
     """Return the reply of a verb that answers with a JSON array of what is JSON already."""
     return b"%b\t[%b]\n" % (verb, ",".join(items).encode("ascii"))
+
+
+# After these replies the server closes the connection.
+LAST_WORDS = (b"ERR line_too_long", b"ERR max_connections")
 
 
 class Replies:

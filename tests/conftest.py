@@ -8,6 +8,13 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.reliability import (  # noqa: F401 - hooks and a fixture, found by their names
+    measured,
+    pytest_addoption,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+)
+
 settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
@@ -22,6 +29,10 @@ INSTEAD = {
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): skipped where the program is missing")
+    config.addinivalue_line("markers", "root: skipped where the tests do not run as root")
+    config.addinivalue_line("markers", "soak: takes minutes; only run by `make soak`")
+    # dogpile's own suites, see tests/contrib/test_dogpile.py.
+    config.addinivalue_line("markers", "time_intensive: takes seconds")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -29,8 +40,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for needed in mark.args:
             program = os.environ.get(INSTEAD.get(needed, ""), needed)
             if shutil.which(program) is None:
-                why = f"{program} is not installed (the README names its Debian package)"
-                # Where everything was installed on purpose, a skip would hide a hole.
-                if os.environ.get("CI"):
-                    pytest.fail(why)
-                pytest.skip(why)
+                skip(f"{program} is not installed (the README names its Debian package)")
+    if item.get_closest_marker("root") is not None and os.geteuid() != 0:
+        skip("it takes root to do this")
+
+
+def skip(why: str) -> None:
+    """Skip a test, but fail it where everything was installed on purpose: a skip hides a hole."""
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -136,7 +137,7 @@ class AsyncioNetwork:
                 addresses = await loop.getaddrinfo(
                     options.host, options.port, type=socket.SOCK_STREAM
                 )
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 raise ConnectionFailed(f"{options.host} is not known: {error}") from error
         faults = []
         late = True
@@ -219,12 +220,18 @@ class AsyncClient(PooledClient):
         if pool is None:
             if self._closed:
                 raise ConnectionFailed("the client is closed")
+            # Connections know their loop, so that weak references alone would keep both for ever.
+            with self._lock:
+                for ended in [each for each in self._pools if each.is_closed()]:
+                    del self._pools[ended]
             pool = AwaitedPool(AsyncioNetwork(self._options), self._options)
-            self._pools[loop] = pool
+            with self._lock:
+                self._pools[loop] = pool
         return pool
 
     def _forget_pools(self) -> None:
         """Begin anew, with no connections: in a child process they are the parent's."""
+        self._lock = threading.Lock()
         self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AwaitedPool] = (
             weakref.WeakKeyDictionary()
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from zope.interface import Attribute, Interface
 
@@ -275,7 +275,7 @@ class AwaitedClient(AwaitedCommands):
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
-            self._ignored(error)
+            self._options.ignored(error)
             return work.absent
 
     async def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
@@ -285,18 +285,34 @@ class AwaitedClient(AwaitedCommands):
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
-            self._ignored(error)
+            self._options.ignored(error)
             return [request.absent for request in requests]
-
-    def _ignored(self, error: Unavailable) -> None:
-        if self._options.on_error is not None:
-            self._options.on_error(error)
 
     async def _perform(self, request: Request[T]) -> T:
         raise NotImplementedError
 
     async def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
         raise NotImplementedError
+
+    @overload
+    async def get_or_set(
+        self,
+        key: str | bytes,
+        producer: Callable[[], Awaitable[T]],
+        *,
+        tags: Iterable[Tag] = (),
+        ttl: Ttl | None = None,
+    ) -> T: ...
+
+    @overload
+    async def get_or_set(
+        self,
+        key: str | bytes,
+        producer: Callable[[], T],
+        *,
+        tags: Iterable[Tag] = (),
+        ttl: Ttl | None = None,
+    ) -> T: ...
 
     async def get_or_set(
         self,
@@ -365,13 +381,20 @@ class PooledClient(AwaitedClient):
     ) -> list[bytes]:
         """Send the requests over a connection that was taken, and give that back."""
         lines: list[bytes] = []
-        try:
-            for payload, count in windows(requests):
+        over = False
+        for payload, count in windows(requests):
+            if over:
+                connection, _ = await pool.take(new=True)
+            try:
                 lines += await connection.exchange(payload, count)
-        except BaseException:
-            pool.discard(connection)
-            raise
-        pool.give_back(connection)
+            except BaseException:
+                pool.discard(connection)
+                raise
+            over = lines[-1] in wire.LAST_WORDS
+            if over:
+                pool.discard(connection)
+        if not over:
+            pool.give_back(connection)
         return lines
 
 
@@ -416,7 +439,12 @@ class AwaitedPipeline(QueuedCommands):
         Raises the first exception of a command, when all have their result or exception.
         """
         queued, self._queued = self._queued, []
-        outcomes = await self._perform([request for request, _ in queued])
+        try:
+            outcomes = await self._perform([request for request, _ in queued])
+        except ClientError as error:
+            for _, pending in queued:
+                pending.settle(error)
+            raise
         for (_, pending), outcome in zip(queued, outcomes, strict=True):
             pending.settle(outcome)
         return raise_first(outcomes)

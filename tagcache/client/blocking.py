@@ -7,14 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
+from tagcache import wire
 from tagcache.client.binding import BlockingCommands, Pending, QueuedCommands
 from tagcache.client.connection import Connection
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import raise_first, read_all, windows
 from tagcache.client.pool import Pool
-from tagcache.client.requests import Batch, Request, Requests, Tag, Ttl
-from tagcache.errors import ConnectionFailed, Unavailable
+from tagcache.client.requests import Batch, Key, Request, Requests, Tag, Ttl
+from tagcache.errors import ClientError, ConnectionFailed, Unavailable
 
 T = TypeVar("T")
 _ABSENT = object()
@@ -34,7 +35,7 @@ class BlockingClient(BlockingCommands):
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
-            self._ignored(error)
+            self._options.ignored(error)
             return work.absent
 
     def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
@@ -44,12 +45,8 @@ class BlockingClient(BlockingCommands):
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
-            self._ignored(error)
+            self._options.ignored(error)
             return [request.absent for request in requests]
-
-    def _ignored(self, error: Unavailable) -> None:
-        if self._options.on_error is not None:
-            self._options.on_error(error)
 
     def _perform(self, request: Request[T]) -> T:
         raise NotImplementedError
@@ -142,6 +139,33 @@ class Client(BlockingClient):
         finally:
             self._pool.give_back(connection)
 
+    def get(self, key: Key, default: Any = None) -> Any:
+        # The most frequent command by far: without the objects that the others are made of.
+        payload = self._requests.look_up(key)
+        pool = self._pool
+        connection = pool.take_trusted()
+        if connection is None:
+            return super().get(key, default)
+        try:
+            reply = connection.exchange(payload, 1)[0]
+        except BaseException as error:
+            pool.discard(connection)
+            if isinstance(error, ConnectionFailed):
+                # It had gone stale.
+                return super().get(key, default)
+            if isinstance(error, Unavailable) and self._options.ignore_exc:
+                self._options.ignored(error)
+                return default
+            raise
+        if reply in wire.LAST_WORDS:
+            pool.discard(connection)
+        else:
+            pool.give_back(connection)
+        content = wire.read_value(reply)
+        return default if content is None else self._requests.load(content)
+
+    get.__doc__ = Requests.get.__doc__
+
     def _perform(self, request: Request[T]) -> T:
         pool = self._pool
         connection, used = pool.take()
@@ -154,7 +178,10 @@ class Client(BlockingClient):
             # It had gone stale.
             lines = self._exchange(pool.take_new(), [request])
         else:
-            pool.give_back(connection)
+            if lines[0] in wire.LAST_WORDS:
+                pool.discard(connection)
+            else:
+                pool.give_back(connection)
         return request.read(lines[0])
 
     def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
@@ -172,13 +199,20 @@ class Client(BlockingClient):
     def _exchange(self, connection: Connection, requests: list[Request[Any]]) -> list[bytes]:
         """Send the requests over a connection that was taken, and give that back."""
         lines: list[bytes] = []
-        try:
-            for payload, count in windows(requests):
+        over = False
+        for payload, count in windows(requests):
+            if over:
+                connection = self._pool.take_new()
+            try:
                 lines += connection.exchange(payload, count)
-        except BaseException:
-            self._pool.discard(connection)
-            raise
-        self._pool.give_back(connection)
+            except BaseException:
+                self._pool.discard(connection)
+                raise
+            over = lines[-1] in wire.LAST_WORDS
+            if over:
+                self._pool.discard(connection)
+        if not over:
+            self._pool.give_back(connection)
         return lines
 
 
@@ -226,7 +260,12 @@ class Pipeline(QueuedCommands):
         Raises the first exception of a command, when all have their result or exception.
         """
         queued, self._queued = self._queued, []
-        outcomes = self._perform([request for request, _ in queued])
+        try:
+            outcomes = self._perform([request for request, _ in queued])
+        except ClientError as error:
+            for _, pending in queued:
+                pending.settle(error)
+            raise
         for (_, pending), outcome in zip(queued, outcomes, strict=True):
             pending.settle(outcome)
         return raise_first(outcomes)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import _socket
 import os
+import select
 import socket
-import struct
 import time
 
 from tagcache import wire
@@ -16,10 +15,7 @@ from tagcache.sockopts import AppliedOption
 
 _CHUNK = 1 << 16
 # A connection that was idle for less is taken for alive without a look.
-_TRUSTED_SECONDS = 0.1
-# Where nobody has replaced the socket module's, the kernel can do the timing, which saves a system
-# call for each of ours.
-_KERNEL_TIMES = socket.socket.recv is _socket.socket.recv
+TRUSTED_SECONDS = 0.1
 
 
 class Connection:
@@ -29,23 +25,17 @@ class Connection:
     state is unknown: it must be closed. Raises ConnectionFailed, TimedOut, AuthenticationFailed.
     """
 
-    __slots__ = ("_options", "_receive", "_send", "_sock", "_timed", "last_used", "socket_options")
+    __slots__ = ("_options", "_receive", "_send", "_sock", "last_used", "socket_options")
 
     def __init__(self, options: Options) -> None:
         self._options = options
         sock, self.socket_options = _connected(options)
-        self._timed = True
         try:
             if options.tls:
                 context = options.tls_context()
                 name = options.tls_server_name or options.host
                 sock = context.wrap_socket(sock, server_hostname=name)
-            elif _KERNEL_TIMES:
-                self._timed = False
-                sock.settimeout(None)
-                _set_timeouts(sock, options.timeout)
-            if self._timed:
-                sock.settimeout(options.timeout)
+            sock.settimeout(options.timeout)
         except TimeoutError:
             sock.close()
             raise TimedOut(f"{options.address} did not answer the TLS handshake") from None
@@ -66,43 +56,44 @@ class Connection:
 
     def exchange(self, payload: bytes, count: int) -> list[bytes]:
         """Send ``payload`` and return the ``count`` reply lines, without their ends."""
+        began = time.monotonic()
         try:
             self._send(payload)
+            if len(payload) > _CHUNK:
+                # That may have taken a while.
+                return self._collect(b"", count, began)
             chunk = self._receive(_CHUNK)
             if count == 1 and chunk.find(b"\n") == len(chunk) - 1 and chunk:
                 return [chunk[:-1]]
-            return self._collect(chunk, count)
-        except (TimeoutError, BlockingIOError):
+            return self._collect(chunk, count, began)
+        except TimeoutError:
             raise self._late() from None
         except OSError as error:
             raise ConnectionFailed(f"{self._options.address}: {error}") from error
 
-    def _collect(self, chunk: bytes, count: int) -> list[bytes]:
-        """Receive until all the replies are there, the first chunk of which has come."""
+    def _collect(self, chunk: bytes, count: int, began: float) -> list[bytes]:
+        """Receive until all the replies are there, after the first chunk, if there is one.
+
+        The time is that of the whole exchange since it began, however the replies trickle in.
+        """
         replies = wire.Replies(count)
         timeout = self._options.timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while chunk:
-                lines = replies.feed(chunk)
+            while True:
+                lines = replies.feed(chunk) if chunk else None
                 if lines is not None:
                     return lines
-                if deadline is not None:
-                    # The time is that of the whole, however it trickles in.
-                    self._wait_at_most(deadline - time.monotonic())
+                if timeout is not None:
+                    left = began + timeout - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError
+                    self._sock.settimeout(left)
                 chunk = self._receive(_CHUNK)
+                if not chunk:
+                    raise ConnectionFailed(f"{self._options.address} closed the connection")
         finally:
-            if deadline is not None:
-                self._wait_at_most(timeout)
-        raise ConnectionFailed(f"{self._options.address} closed the connection")
-
-    def _wait_at_most(self, seconds: float | None) -> None:
-        if seconds is not None and seconds <= 0:
-            raise self._late()
-        if self._timed:
-            self._sock.settimeout(seconds)
-        else:
-            _set_timeouts(self._sock, seconds)
+            if timeout is not None:
+                self._sock.settimeout(timeout)
 
     def _late(self) -> TimedOut:
         return TimedOut(f"{self._options.address} did not answer within {self._options.timeout} s")
@@ -110,23 +101,19 @@ class Connection:
     def is_usable(self) -> bool:
         """Say whether the connection, which was idle, still works."""
         idle = time.monotonic() - self.last_used
-        if idle < _TRUSTED_SECONDS:
+        if idle < TRUSTED_SECONDS:
             return True
-        if idle >= self._options.health_check_seconds:
-            try:
-                return requests.PING.read(self.exchange(requests.PING.payload, 1)[0])
-            except Exception:
-                return False
-        if self._options.tls:
-            return True
+        # What can be read is the end of the stream, or what nobody asked for; of TLS, it may
+        # be for the encryption alone.
+        reading = select.poll()
+        reading.register(self._sock, select.POLLIN)
+        is_silent = not reading.poll(0)
+        if idle < self._options.health_check_seconds and (is_silent or not self._options.tls):
+            return is_silent
         try:
-            # The end of the stream, or what nobody asked for.
-            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
+            return requests.PING.read(self.exchange(requests.PING.payload, 1)[0])
+        except Exception:
             return False
-        return False
 
     def applied_options(self) -> tuple[AppliedOption, ...]:
         """Return the socket options as they are now."""
@@ -153,7 +140,7 @@ def _connected(options: Options) -> tuple[socket.socket, tuple[AppliedOption, ..
             addresses = socket.getaddrinfo(  # type: ignore[assignment]
                 options.host, options.port, type=socket.SOCK_STREAM
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise ConnectionFailed(f"{options.host} is not known: {error}") from error
     faults = []
     late = True
@@ -169,10 +156,3 @@ def _connected(options: Options) -> tuple[socket.socket, tuple[AppliedOption, ..
             late = late and isinstance(error, TimeoutError)
             faults.append(f"{address}: {error.strerror or error}")
     raise (TimedOut if late else ConnectionFailed)("; ".join(faults))
-
-
-def _set_timeouts(sock: socket.socket, seconds: float | None) -> None:
-    whole, rest = divmod(max(seconds or 0, 1e-6 if seconds is not None else 0), 1)
-    value = struct.pack("@ll", int(whole), int(rest * 1_000_000))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)

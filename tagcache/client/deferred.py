@@ -25,9 +25,9 @@ from tagcache.client.awaiting import (
 )
 from tagcache.client.binding import QueuedCommands
 from tagcache.client.making import requests_for
-from tagcache.client.options import OptionFields, Options
+from tagcache.client.options import LONGEST_SECONDS, OptionFields, Options
 from tagcache.client.requests import Tag, Ttl
-from tagcache.errors import ClientError, ConnectionFailed, TimedOut
+from tagcache.errors import BadArgument, ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions, socket_of
 
 T = TypeVar("T")
@@ -206,12 +206,19 @@ class DeferredClient:
         **changes: Unpack[OptionFields],
     ) -> None:
         self.options = (options or Options()).changed(changes)
+        if self.options.tls:
+            raise BadArgument("whether there is TLS says the endpoint: see from_options")
         self._client = _Twisted(reactor, endpoint, self.options)
 
     @classmethod
     def from_options(cls, reactor: Any, options: Options) -> DeferredClient:
         """Connect to where the options say."""
-        return cls(reactor, _endpoint(reactor, options), options)
+        endpoint = _endpoint(reactor, options)
+        plain: OptionFields = {"tls": False, "tls_verify": True}
+        plain |= {"tls_ca_file": None, "tls_server_name": None}
+        client = cls(reactor, endpoint, options.changed(plain))
+        client.options = options
+        return client
 
     @classmethod
     def from_url(cls, reactor: Any, url: str, **changes: Unpack[OptionFields]) -> DeferredClient:
@@ -266,7 +273,9 @@ class DeferredClient:
 
         What it returns is waited for if it is a Deferred or a coroutine.
         """
-        return Deferred.fromCoroutine(self._client.get_or_set(key, producer, tags=tags, ttl=ttl))
+        return Deferred.fromCoroutine(
+            self._client.get_or_set(key, cast(Any, producer), tags=tags, ttl=ttl)
+        )
 
     def pipeline(self) -> DeferredPipeline:
         """Return commands to be sent together; see DeferredPipeline."""
@@ -309,7 +318,7 @@ class DeferredPipeline(QueuedCommands):
 
 
 def _endpoint(reactor: Any, options: Options) -> IStreamClientEndpoint:
-    seconds = options.connect_timeout or 0
+    seconds = options.connect_timeout or LONGEST_SECONDS
     if options.path is not None:
         return UNIXClientEndpoint(reactor, options.path, timeout=seconds)
     endpoint = HostnameEndpoint(reactor, options.host, options.port, timeout=seconds)

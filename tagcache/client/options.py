@@ -16,6 +16,10 @@ from tagcache.sockopts import SocketOptions
 
 DEFAULT_PORT = 1984
 _SCHEMES = ("tagcache", "tagcaches", "unix")
+# A month.
+LONGEST_SECONDS = 2_678_400
+# What stands before the ? of a URL.
+_IN_FRONT = ("host", "port", "path", "tls", "username", "password")
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCHES |= {"0": False, "false": False, "no": False, "off": False}
 
@@ -101,15 +105,26 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("timeout", "connect_timeout"):
             seconds = getattr(self, name)
-            if seconds is not None and not seconds > 0:
-                raise BadArgument(f"{name} must be more than 0 seconds, or None: {seconds}")
+            if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
+                raise BadArgument(
+                    f"{name} must be more than 0 seconds, at most {LONGEST_SECONDS}, or None:"
+                    f" {seconds}"
+                )
         for name in ("pool_timeout", "health_check_seconds"):
-            if not getattr(self, name) >= 0:
-                raise BadArgument(f"{name} must not be negative: {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= LONGEST_SECONDS:
+                raise BadArgument(
+                    f"{name} must be from 0 to {LONGEST_SECONDS} seconds: {getattr(self, name)}"
+                )
         if self.pool_size < 1:
             raise BadArgument(f"pool_size must be at least 1: {self.pool_size}")
         if not 0 < self.port < 65536:
             raise BadArgument(f"port must be from 1 to 65535: {self.port}")
+        if self.tls and self.path is not None:
+            raise BadArgument("there is no TLS over a UNIX socket")
+        if not self.tls and (self.tls_ca_file or self.tls_server_name or not self.tls_verify):
+            raise BadArgument(
+                "tls_ca_file, tls_verify and tls_server_name mean nothing without TLS"
+            )
         if (self.username is None) != (self.password is None):
             raise BadArgument("username and password are given both, or neither")
 
@@ -135,6 +150,11 @@ class Options:
         return SocketOptions(
             **{field.name: getattr(self, field.name) for field in fields(SocketOptions)}
         )
+
+    def ignored(self, error: Unavailable) -> None:
+        """Tell ``on_error`` of an error that is taken for a miss."""
+        if self.on_error is not None:
+            self.on_error(error)
 
     def tls_context(self) -> ssl.SSLContext:
         """Return how to check the server. Raises BadArgument."""
@@ -171,7 +191,13 @@ class Options:
             found["username"] = unquote(parts.username)
             found["password"] = unquote(parts.password or "")
         given = parse_qsl(parts.query, keep_blank_values=True)
-        found |= _read(dict(given), f"the URL's {parts.scheme}://...?")
+        source = f"the URL's {parts.scheme}://...?"
+        if parts.fragment:
+            raise BadArgument(f"the URL has a fragment, which means nothing: #{parts.fragment}")
+        for name, _ in given:
+            if name in _IN_FRONT:
+                raise BadArgument(f"{source} names {name}, which stands before the ?")
+        found |= _read(dict(given), source)
         return cls(**{**found, **changes})
 
     @classmethod
@@ -191,15 +217,20 @@ class Options:
         given = config.get(section)
         if not isinstance(given, Mapping):
             raise BadArgument(f"{file} has no section [{section}]")
-        rest = {name: str(text).strip("\"'") for name, text in given.items() if name != "url"}
+        rest = {name: _unquoted(str(text)) for name, text in given.items() if name != "url"}
         found = {**_read(rest, f"{file} [{section}]"), **changes}
         if "url" in given:
-            return cls.from_url(str(given["url"]).strip("\"'"), **found)
+            return cls.from_url(_unquoted(str(given["url"])), **found)
         return cls(**found)
 
     def changed(self, changes: OptionFields) -> Options:
         """Return these options with others in some places. Raises BadArgument."""
         return replace(self, **changes)
+
+
+def _unquoted(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text
 
 
 # Reading the certificates of a whole system takes tens of milliseconds.

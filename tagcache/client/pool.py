@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
-from tagcache.client.connection import Connection
+from tagcache.client.connection import TRUSTED_SECONDS, Connection
 from tagcache.errors import ConnectionFailed, PoolExhausted
 
 
@@ -49,9 +49,25 @@ class Pool:
                 if (found := self._open_or_wait()) is None:
                     continue
                 return found, False
-            if connection.is_usable():
+            try:
+                usable = connection.is_usable()
+            except BaseException:
+                self.discard(connection)
+                raise
+            if usable:
                 return connection, True
             self.discard(connection)
+
+    def take_trusted(self) -> Connection | None:
+        """Return a connection that was in use a moment ago, if there is one."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return None
+        if time.monotonic() - connection.last_used < TRUSTED_SECONDS:
+            return connection
+        self._idle.append(connection)
+        return None
 
     def take_new(self) -> Connection:
         """Return a connection that was not used before: idle ones are given up for that."""

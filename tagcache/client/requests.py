@@ -86,11 +86,11 @@ class Batch(Generic[T]):
 class Requests:
     """Makes the requests, under one key prefix and with one way to write values."""
 
-    __slots__ = ("_dump", "_load", "_prefix")
+    __slots__ = ("_dump", "_prefix", "load")
 
     def __init__(self, values: Values, key_prefix: str | bytes = b"") -> None:
         self._dump = values.dump
-        self._load = values.load
+        self.load = values.load
         self._prefix = _bytes(key_prefix, "key_prefix")
         if _ILLEGAL_IN_KEY.search(self._prefix):
             raise BadArgument(f"key_prefix must not hold TAB, LF or CR: {key_prefix!r}")
@@ -101,13 +101,17 @@ class Requests:
         Raises CannotDecode if it is not what this client's serde writes.
         """
         name = self._key(key)
-        load = self._load
+        load = self.load
 
         def read(reply: bytes) -> Any:
             content = wire.read_value(reply)
             return default if content is None else load(content)
 
         return Request(b"GET\t%b\n" % name, read, default, True, name)
+
+    def look_up(self, key: Key) -> bytes:
+        """Return what ``get`` sends. Raises BadArgument."""
+        return b"GET\t%b\n" % (self._prefix + _checked_key(key))
 
     def put(
         self, key: Key, value: Any, *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
@@ -138,7 +142,7 @@ class Requests:
         prefix = self._prefix
         missing = object()
         requests: list[Request[Any]] = []
-        load = self._load
+        load = self.load
 
         def read(reply: bytes) -> Any:
             content = wire.read_value(reply)
@@ -190,6 +194,8 @@ class Requests:
         self, verb: bytes, key: Key, by: int, tags: Iterable[Tag], ttl: Ttl | None, absent: int
     ) -> Request[int]:
         name = self._key(key)
+        if not isinstance(by, int):
+            raise BadArgument(f"by must be an integer, not {type(by).__name__}")
         if not int64.MIN <= by <= int64.MAX:
             raise BadArgument(f"by={by} has more than 64 bits")
         payload = b"%b\t%b\t%d\t%b\n" % (verb, name, by, _terms(tags, ttl))
@@ -318,14 +324,17 @@ def _terms(tags: Iterable[Tag], ttl: Ttl | None) -> bytes:
 
 def _bytes(text: str | bytes, name: str) -> bytes:
     if isinstance(text, str):
-        return text.encode("utf-8", "surrogateescape")
+        try:
+            return text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise BadArgument(f"{name} can not be written as UTF-8: {error}") from None
     if isinstance(text, bytes):
         return text
     raise BadArgument(f"{name} must be str or bytes, not {type(text).__name__}")
 
 
 def _checked_key(key: Key) -> bytes:
-    name = key.encode("utf-8", "surrogateescape") if type(key) is str else _bytes(key, "the key")
+    name = key.encode() if type(key) is str and key.isascii() else _bytes(key, "the key")
     if not name or _ILLEGAL_IN_KEY.search(name):
         raise BadArgument(f"a key must not be empty, nor hold TAB, LF or CR: {key!r}")
     return name

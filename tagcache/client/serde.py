@@ -77,7 +77,7 @@ class MsgpackSerde:
         return packed
 
     def load(self, data: bytes) -> Any:
-        return self._msgpack.unpackb(data)
+        return self._msgpack.unpackb(data, strict_map_key=False)
 
 
 @implementer(ISerde)
@@ -87,7 +87,11 @@ class PickleSerde:
     name = "pickle"
 
     def dump(self, value: Any) -> bytes:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        try:
+            return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            # What can not be pickled says so in many ways.
+            raise TypeError(str(error)) from error
 
     def load(self, data: bytes) -> Any:
         try:

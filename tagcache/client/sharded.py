@@ -30,6 +30,10 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
 
+# What is done before a node is chosen, or after several have answered.
+_OF_ALL = ("serde", "compress_over", "key_prefix", "ignore_exc", "on_error")
+
+
 class Node(Generic[C]):
     """One server, and whether it is in use.
 
@@ -128,25 +132,10 @@ def _merged(request: Request[Any], outcomes: list[Any]) -> Any:
     return request.merge(outcomes) if outcomes else ConnectionFailed("no node answers")
 
 
-def _options(
-    nodes: Iterable[str | Options], changes: OptionFields
-) -> tuple[Options, list[Options]]:
-    """Return what holds for all, and the options of each node."""
-    each = [
-        Options.from_url(node, **changes) if isinstance(node, str) else node.changed(changes)
-        for node in nodes
-    ]
-    return Options().changed(changes), each
+class OverNodes(Generic[C]):
+    """What clients over several servers have in common: the nodes, one client each."""
 
-
-class ShardedClient(BlockingClient):
-    """A client over several servers, for any number of threads.
-
-    ``nodes`` are URLs or Options; keywords hold for all of them. A key belongs to one node; tags
-    are invalidated on all. Keys of a node that is down are misses, and what is stored there is
-    dropped; ``on_error`` is told. When it is back it is flushed before it is used, as it may have
-    missed invalidations; not so with ``flush_on_return=False``. Raises BadArgument.
-    """
+    _client_of: Callable[[Options], C]
 
     def __init__(
         self,
@@ -156,13 +145,26 @@ class ShardedClient(BlockingClient):
         monotonic: Callable[[], float] = time.monotonic,
         **changes: Unpack[OptionFields],
     ) -> None:
-        self._options, each = _options(nodes, changes)
+        common = Options().changed(changes)
+        each = [
+            Options.from_url(node, **changes) if isinstance(node, str) else node.changed(changes)
+            for node in nodes
+        ]
+        for options in each:
+            for name in _OF_ALL:
+                if getattr(options, name) != getattr(common, name):
+                    raise BadArgument(f"{name} is given for all nodes, not for {options.address}")
+        self._options = common
         self._requests = requests_for(self._options)
         self._flush_on_return = flush_on_return
-        self._ring = Ring([Node(Client(options), monotonic) for options in each])
+        # What a node does not do is never to be overlooked here.
+        alone: OptionFields = {"ignore_exc": False, "on_error": None}
+        self._ring = Ring(
+            [Node(type(self)._client_of(options.changed(alone)), monotonic) for options in each]
+        )
 
     @property
-    def nodes(self) -> dict[str, Client]:
+    def nodes(self) -> dict[str, C]:
         """The client of each node, by its address."""
         return {node.name: node.client for node in self._ring.nodes}
 
@@ -170,6 +172,18 @@ class ShardedClient(BlockingClient):
     def down(self) -> list[str]:
         """The addresses of the nodes that are not used at the moment."""
         return [node.name for node in self._ring.nodes if not node.is_up]
+
+
+class ShardedClient(OverNodes[Client], BlockingClient):
+    """A client over several servers, for any number of threads.
+
+    ``nodes`` are URLs or Options; keywords hold for all of them. A key belongs to one node; tags
+    are invalidated on all. Keys of a node that is down are misses, and what is stored there is
+    dropped; ``on_error`` is told. When it is back it is flushed before it is used, as it may have
+    missed invalidations; not so with ``flush_on_return=False``. Raises BadArgument.
+    """
+
+    _client_of = Client
 
     def close(self) -> None:
         """Close every connection."""
@@ -190,10 +204,16 @@ class ShardedClient(BlockingClient):
         return result
 
     def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
-        answers = [
-            (places, self._ask(node, [requests[place] for place in places]))
-            for node, places in self._ring.spread(requests).items()
-        ]
+        answers = []
+        failed: ClientError | None = None
+        for node, places in self._ring.spread(requests).items():
+            try:
+                answers.append((places, self._ask(node, [requests[place] for place in places])))
+            except ClientError as error:
+                # The others are asked nevertheless.
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return self._ring.merged(requests, answers)
 
     def _ask(self, node: Node[Client], requests: list[Request[Any]]) -> list[Any] | None:
@@ -206,39 +226,24 @@ class ShardedClient(BlockingClient):
                 _ = client.flush() if self._flush_on_return else client.ping()
                 node.returned()
             return client._perform_all(requests)
-        except Unavailable as error:
-            if not isinstance(error, PoolExhausted):
+        except PoolExhausted as error:
+            # That is no fault of the node; but what it missed it must not answer with.
+            if not self._options.ignore_exc:
+                raise
+            if not all(request.safe for request in requests):
                 node.failed()
-            self._ignored(error)
+            self._options.ignored(error)
+            return None
+        except Unavailable as error:
+            node.failed()
+            self._options.ignored(error)
             return None
 
 
-class AsyncShardedClient(AwaitedClient):
+class AsyncShardedClient(OverNodes[AsyncClient], AwaitedClient):
     """A client over several servers, for asyncio; see ShardedClient."""
 
-    def __init__(
-        self,
-        nodes: Iterable[str | Options],
-        *,
-        flush_on_return: bool = True,
-        monotonic: Callable[[], float] = time.monotonic,
-        **changes: Unpack[OptionFields],
-    ) -> None:
-        self._options, each = _options(nodes, changes)
-        self._requests = requests_for(self._options)
-        self._flush_on_return = flush_on_return
-        self._ring = Ring([Node(AsyncClient(options), monotonic) for options in each])
-        self._network = AsyncioNetwork(self._options)
-
-    @property
-    def nodes(self) -> dict[str, AsyncClient]:
-        """The client of each node, by its address."""
-        return {node.name: node.client for node in self._ring.nodes}
-
-    @property
-    def down(self) -> list[str]:
-        """The addresses of the nodes that are not used at the moment."""
-        return [node.name for node in self._ring.nodes if not node.is_up]
+    _client_of = AsyncClient
 
     async def close(self) -> None:
         """Close every connection."""
@@ -260,7 +265,7 @@ class AsyncShardedClient(AwaitedClient):
 
     async def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
         spread = self._ring.spread(requests)
-        answers = await self._network.gather(
+        answers = await AsyncioNetwork(self._options).gather(
             [
                 self._ask(node, [requests[place] for place in places])
                 for node, places in spread.items()
@@ -281,8 +286,15 @@ class AsyncShardedClient(AwaitedClient):
                 _ = await (client.flush() if self._flush_on_return else client.ping())
                 node.returned()
             return await client._perform_all(requests)
-        except Unavailable as error:
-            if not isinstance(error, PoolExhausted):
+        except PoolExhausted as error:
+            # That is no fault of the node; but what it missed it must not answer with.
+            if not self._options.ignore_exc:
+                raise
+            if not all(request.safe for request in requests):
                 node.failed()
-            self._ignored(error)
+            self._options.ignored(error)
+            return None
+        except Unavailable as error:
+            node.failed()
+            self._options.ignored(error)
             return None

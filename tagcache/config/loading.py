@@ -34,6 +34,7 @@ NEEDS_RESTART = frozenset(
         ("engine", "url"),
         ("engine", "connections"),
         ("engine", "key_prefix"),
+        ("engine", "near_cache_mb"),
         ("persistence", "snapshot_file"),
         ("logging", "format"),
         ("logging", "file"),

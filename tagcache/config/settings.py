@@ -60,6 +60,7 @@ class EngineSettings:
     timeout_ms: int
     connections: int
     key_prefix: str
+    near_cache_mb: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,14 @@ class PersistenceSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoggingSettings:
-    """``[logging]``: an empty ``file`` means standard output, or what twistd was told."""
+    """``[logging]``: an empty ``file`` means standard output, or what twistd was told; a
+    ``slow_command_ms`` of 0 notes no slow commands.
+    """
 
     level: str
     format: str
     file: str
+    slow_command_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,16 +34,30 @@ class ExpiryIndex:
     def schedule(self, entry: Entry, deadline: float, now: float) -> None:
         """Have ``entry`` looked at in time for ``deadline``; it waits in no bucket yet.
 
-        Both times are seconds of one monotonic clock.
+        Both times are seconds of one monotonic clock. A MemoryError changes nothing.
         """
+        self.wait(entry, self.bucket(deadline, now))
+
+    def bucket(self, deadline: float, now: float) -> Links:
+        """Return the bucket for what is to be looked at in time for ``deadline``."""
         tick = int(deadline * TICKS_PER_SECOND)
         shift = (max(tick - int(now * TICKS_PER_SECOND), 0) >> _FINE_BITS).bit_length()
         tick = tick >> shift << shift
         bucket = self._buckets.get(tick)
         if bucket is None:
-            self._buckets[tick] = bucket = Links()
+            bucket = Links()
             bucket.sooner = bucket.later = bucket
-            heappush(self._ticks, tick)
+            self._buckets[tick] = bucket
+            try:
+                heappush(self._ticks, tick)
+            except MemoryError:
+                del self._buckets[tick]
+                raise
+        return bucket
+
+    @staticmethod
+    def wait(entry: Entry, bucket: Links) -> None:
+        """Let ``entry``, which waits in no bucket yet, wait in this one; nothing can fail."""
         last = bucket.sooner
         entry.sooner = last
         entry.later = bucket
@@ -84,6 +98,10 @@ class ExpiryIndex:
                 found.append(entry)
                 entry = entry.later
         return found
+
+    def agrees(self) -> bool:
+        """Say whether the ticks to look at are those that have a bucket."""
+        return len(self._ticks) == len(self._buckets) and self._buckets.keys() == set(self._ticks)
 
     def dismantle(self) -> None:
         """Let go of the entries, none of which is to be looked at any more."""

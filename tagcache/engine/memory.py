@@ -11,13 +11,14 @@ from typing import Literal, TypeAlias
 
 from zope.interface import implementer
 
-from tagcache.engine import int64
+from tagcache.engine import consistency, int64
 from tagcache.engine.activity import Activity, TagActivity
+from tagcache.engine.consistency import Consistency, Recount
 from tagcache.engine.entry import NEVER, Entry, Links
 from tagcache.engine.eviction import Lru, Sieve, UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.limits import Limits
-from tagcache.engine.reclaim import Garbage, Selection
+from tagcache.engine.reclaim import Garbage, Overlap, Selection
 from tagcache.engine.snapshot import Saved
 from tagcache.engine.statistics import Counters, Totals
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
@@ -45,6 +46,8 @@ _AT_ONCE = 500
 # What a store may do at most, besides storing: beyond that it is left to ``reclaim``.
 _MOST_EVICTIONS = 64
 _MOST_RECLAIMED = 128
+# Invalidations that wait to be reclaimed: each makes finding an entry a little slower.
+_MOST_DEAD = 16
 # Names in a list, and those of them whose activity is noted.
 _NAMES_AT_ONCE = 256
 _NOTED_TAGS = 64
@@ -53,6 +56,7 @@ _NOTED_TAGS = 64
 _ENTRY_BYTES = 285
 _REFERENCE_BYTES = 44
 _TAG_BYTES = 130
+_SPARE_BYTES = 65536
 # Creation times follow the wall clock from the monotonic one; a jump beyond this is followed.
 _WALL_JUMP_SECONDS = 1.0
 
@@ -89,8 +93,8 @@ class MemoryCache:
         self._shared_tags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
         self._shared_ttls: dict[float, float] = {}
         self._garbage = Garbage()
-        # What invalidations under way have found so far.
-        self._selections: list[Selection] = []
+        # What is to be told of every change: invalidations under way, and checks.
+        self._watchers: list[Selection | Recount] = []
         # Invalidated, and still to be removed: they do not exist for any method.
         self._dead: list[dict[bytes, Entry] | ManyEntries] = []
         self._dead_left = 0
@@ -102,6 +106,9 @@ class MemoryCache:
         self._expirations = 0
         self._evictions = 0
         self._clear()
+        self._refusing = False
+        # Let go of when there is no memory for what must be brought to its end.
+        self._spare = bytes(_SPARE_BYTES)
         self.limits = limits or Limits()
 
     def _clear(self) -> None:
@@ -126,12 +133,32 @@ class MemoryCache:
         self._limits = limits
         # Those tag sets were checked against the old limits.
         self._shared_tags = {}
-        self._max_memory = limits.max_memory
+        self._look_for_room()
         if limits.max_memory and self.memory > limits.max_memory:
             self.on_garbage()
 
+    @property
+    def refusing(self) -> bool:
+        """Whether nothing is to be stored, because the system gives no more memory."""
+        return self._refusing
+
+    @refusing.setter
+    def refusing(self, refusing: bool) -> None:
+        self._spare = b"" if refusing else bytes(_SPARE_BYTES)
+        self._refusing = refusing
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        # Storing asks for one number only; 0 is no limit.
+        self._max_memory = self._limits.max_memory or int(self._refusing)
+
     def __len__(self) -> int:
         return self._items + self._garbage.entries
+
+    @property
+    def max_memory(self) -> int:
+        """How many bytes all entries may take; 0: no limit."""
+        return self._limits.max_memory
 
     @property
     def backlog(self) -> int:
@@ -297,15 +324,23 @@ class MemoryCache:
                 entry
                 for entry in entries
                 if largest not in entry.tags and not meant.isdisjoint(entry.tags)
-            ]
+            ],
+            self._find_living,
         )
-        yield from self._select(rest, rest.look_at(self._some_entries(meant)))
+        dead = Overlap(
+            lambda entries: [
+                entry for entry in entries if largest in entry.tags and self._is_dead(entry)
+            ],
+            self._find,
+            lambda: self._tags.by_key(largest),
+        )
+        yield from self._select(rest.look_at(self._some_entries(meant)), rest, dead)
         for tag in tags[:_NOTED_TAGS]:
             self._note_invalidation(
                 tag, (entry.key for entry in self._tags.entries(tag)), self._tags.count(tag)
             )
         taken = self._tags.take_out(largest)
-        return self._condemn([taken, rest.found], len(taken) + len(rest.found))
+        return self._condemn([taken, rest.found], len(taken) - len(dead.found) + len(rest.found))
 
     def invalidate_all(self, tags: Collection[bytes]) -> Generator[None, None, int]:
         if not tags:
@@ -314,14 +349,15 @@ class MemoryCache:
         meant = set(tags)
         smallest = min(meant, key=index.count)
         selection = Selection(
-            lambda entries: [entry for entry in entries if meant.issubset(entry.tags)]
+            lambda entries: [entry for entry in entries if meant.issubset(entry.tags)],
+            self._find_living,
         )
         if len(meant) == 1:
             return (yield from self.invalidate_any(meant))
         if index.count(smallest) <= _AT_ONCE:
             keys = [entry.key for entry in selection.wanted(list(index.entries(smallest)))]
             return self._invalidate(keys, dict.fromkeys(meant, keys))
-        yield from self._select(selection, self._look_for_all(selection, meant))
+        yield from self._select(self._look_for_all(selection, meant), selection)
         for tag in islice(meant, _NOTED_TAGS):
             self._note_invalidation(
                 tag, chain.from_iterable(selection.found.parts), len(selection.found)
@@ -332,16 +368,18 @@ class MemoryCache:
         if len(keys) <= _AT_ONCE:
             return self._invalidate(keys)
         meant = set(keys)
-        selection = Selection(lambda entries: [entry for entry in entries if entry.key in meant])
-        yield from self._select(selection, selection.look_at(self._find_some(keys)))
+        selection = Selection(
+            lambda entries: [entry for entry in entries if entry.key in meant], self._find_living
+        )
+        yield from self._select(selection.look_at(self._find_some(keys)), selection)
         return self._condemn([selection.found], len(selection.found))
 
     def flush(self) -> Generator[None, None, int]:
         yield from self.sweep()
         self._settle()
         count = self._items - self._dead_left
-        for selection in self._selections:
-            selection.flushed()
+        for watcher in self._watchers:
+            watcher.flushed()
         self._shared_tags.clear()
         if self._items:
             self._garbage.add(
@@ -442,10 +480,9 @@ class MemoryCache:
     def reclaim(self) -> Iterator[None]:
         yield from self._bury()
         while (
-            self._max_memory
+            0 < self._limits.max_memory < self.memory
             and self._policy != "noeviction"
             and not self.backlog
-            and self.memory > self._max_memory
             and self._evict(None)
         ):
             yield
@@ -496,12 +533,18 @@ class MemoryCache:
 
     def totals(self) -> Totals:
         self._settle()
+        return self.held()
+
+    def held(self) -> Totals:
         return Totals(
             items=self._items - self._dead_left, tags=self._tags.count_all, bytes=self._bytes
         )
 
     def activity(self, tag: bytes) -> TagActivity:
         return self._activity.of(tag)
+
+    def check(self) -> Generator[None, None, Consistency]:
+        return consistency.check(self)
 
     def top_tags(self, count: int = 20) -> Generator[None, None, list[tuple[bytes, int]]]:
         yield from self.sweep()
@@ -515,6 +558,10 @@ class MemoryCache:
             yield
         return [(tag, entries) for entries, tag in sorted(largest, reverse=True)]
 
+    @staticmethod
+    def _shard_of(key: bytes) -> int:
+        return hash(key) & _SHARD
+
     def _find(self, key: bytes) -> Entry | None:
         """Return what is stored there, be it alive or not."""
         return self._shards[hash(key) & _SHARD].get(key)
@@ -524,6 +571,11 @@ class MemoryCache:
         for tag in tags:
             yield []
             yield from self._tags.some_entries(tag)
+
+    def _find_living(self, key: bytes) -> Entry | None:
+        """Return what is stored there, unless it was invalidated."""
+        entry = self._find(key)
+        return None if entry is not None and self._dead and self._is_dead(entry) else entry
 
     def _find_some(self, keys: Iterable[bytes]) -> Iterator[list[Entry]]:
         """Yield what is stored there, some at a time, and nothing for some that are not."""
@@ -609,35 +661,45 @@ class MemoryCache:
         ):
             self._remove_gone(entry)
             entry = None
+        if self._watchers:
+            self._touch(key)
+        # All that may need memory comes first, so that running out of it changes nothing.
+        self._activity.stored(key)
+        puts = self._puts + 1
         end = self._end
         lru = self._lru
         if entry is None:
+            items = self._items + 1
+            size = self._bytes + len(key) + len(value)
             if lru is None:
                 entry = Entry(key, value, tags, now, ttl)
             else:
                 entry = UsedEntry(key, value, tags, now, ttl)
+            try:
+                shard[key] = entry
+                if ttl != NEVER:
+                    self._expiry.schedule(entry, now + ttl, now)
+                if tags:
+                    self._tags.add(entry)
+            except MemoryError:
+                self._take_back(shard, entry)
+                raise
+            if lru is not None:
                 lru.add(entry)
-            shard[key] = entry
-            if tags:
-                self._tags.add(entry)
-            if ttl != NEVER:
-                self._expiry.schedule(entry, now + ttl, now)
-            self._items += 1
-            self._bytes += len(key) + len(value)
-            self._activity.stored(key)
+            self._items = items
+            self._bytes = size
         else:
-            if entry.tags is not tags:
-                self._tags.discard(entry)
-                entry.tags = tags
-                self._tags.add(entry)
+            size = self._bytes + len(value) - len(entry.value)
             if entry.ttl != ttl:
-                self._reschedule(entry, ttl, now)
+                bucket = self._expiry.bucket(now + ttl, now) if ttl != NEVER else None
+            if entry.tags is not tags:
+                self._retag(entry, tags)
+            if entry.ttl != ttl:
+                self._reschedule(entry, ttl, now, bucket)
                 entry.ttl = ttl
             # Else it is looked at before it expires now, which is soon enough.
             entry.stored = now
-            old = entry.value
-            if len(value) != len(old):
-                self._bytes += len(value) - len(old)
+            self._bytes = size
             entry.value = value
             if lru is not None:
                 lru.touch(entry)
@@ -650,14 +712,42 @@ class MemoryCache:
         entry.older = newest
         entry.newer = end
         newest.newer = end.older = entry
-        self._puts += 1
-        if self._selections:
-            self._touch(key)
-        if self._max_memory and self.memory > self._max_memory:
-            self._make_room(entry)
+        self._puts = puts
+        if self._max_memory:
+            try:
+                if self.memory > self._max_memory:
+                    self._make_room(entry)
+            except MemoryError:
+                # It is stored; what is too much goes later.
+                self._spare = b""
+                self.on_garbage()
+
+    def _take_back(self, shard: dict[bytes, Entry], entry: Entry) -> None:
+        """Undo the storing of a new entry for which there was no memory."""
+        if shard.get(entry.key) is entry:
+            del shard[entry.key]
+            if hasattr(entry, "sooner"):
+                self._expiry.take_back(entry)
+
+    def _retag(self, entry: Entry, tags: tuple[bytes, ...]) -> None:
+        """Give an entry other tags; a MemoryError leaves it its own."""
+        old = entry.tags
+        try:
+            self._tags.discard(entry)
+            entry.tags = tags
+            self._tags.add(entry)
+        except MemoryError:
+            self._spare = b""
+            if entry.tags is old:
+                self._tags.discard(entry)  # what is left to be discarded
+            entry.tags = old
+            self._tags.add(entry)
+            raise
 
     def _check_room(self, key: bytes, value: bytes, tags: tuple[bytes, ...]) -> None:
         """Raise OutOfMemory if the entry never fits, or does not without an eviction forbidden."""
+        if self._refusing:
+            raise OutOfMemory("the system gives the server no more memory")
         cost = len(key) + len(value) + _ENTRY_BYTES + len(tags) * _REFERENCE_BYTES
         if cost > self._max_memory:
             raise OutOfMemory(f"the entry takes {cost} bytes, the limit is {self._max_memory}")
@@ -704,38 +794,47 @@ class MemoryCache:
             self._remove_gone(entry)
         return True
 
-    def _reschedule(self, entry: Entry, ttl: float, now: float) -> None:
+    def _reschedule(self, entry: Entry, ttl: float, now: float, bucket: Links | None) -> None:
         """Have an entry that is overwritten looked at in time for its new TTL."""
         if entry.ttl != NEVER:
             if entry.expires <= now + ttl != NEVER:
                 return
             self._expiry.take_back(entry)
-        if ttl != NEVER:
-            self._expiry.schedule(entry, now + ttl, now)
+        if bucket is not None:
+            self._expiry.wait(entry, bucket)
 
     def _touch(self, key: bytes) -> None:
-        for selection in self._selections:
-            selection.touched.add(key)
+        for watcher in self._watchers:
+            watcher.storing(key)
 
-    def _select(self, selection: Selection, look: Iterator[None]) -> Iterator[None]:
+    def _select(self, look: Iterator[None], *selections: Selection) -> Iterator[None]:
         """Find what an invalidation means: at the end, but not before, exactly that.
 
-        ``look``, which is begun only after that of the past is gone, finds it. Nothing that
-        expired or was invalidated before is in it then, nor anywhere else.
+        ``look``, which is begun only after what has expired is gone, finds it. Nothing that
+        expired is in the selections then, nor anywhere else.
         """
-        yield from self._clean()
-        self._selections.append(selection)
+        yield from self.sweep()
+        while len(self._dead) >= _MOST_DEAD:
+            yield from self._bury()
+            yield from self.sweep()
+        self._watchers += selections
         try:
             yield from look
-            selection.looking = False
-            yield from selection.look_again(self._find)
-            yield from self._clean()
+            for selection in selections:
+                selection.looking = False
+                yield from selection.look_again()
+            yield from self.sweep()
+            while any(selection.is_behind(self._dead) for selection in selections):
+                for selection in selections:
+                    yield from selection.consider(self._dead)
             # From here to the end in one go: there is not much left.
             self._settle()
-            for _ in selection.look_again(self._find):
-                pass
+            for selection in selections:
+                for _ in selection.look_again():
+                    pass
         finally:
-            self._selections.remove(selection)
+            for selection in selections:
+                self._watchers.remove(selection)
 
     def _look_for_all(self, selection: Selection, tags: Collection[bytes]) -> Iterator[None]:
         many = self._tags.many_entries(tags)
@@ -745,17 +844,11 @@ class MemoryCache:
         else:
             yield from selection.look_at_common(many)
 
-    def _clean(self) -> Iterator[None]:
-        """Remove what has expired, and what was invalidated before."""
-        yield from self.sweep()
-        while self._dead:
-            yield from self._bury()
-            yield from self.sweep()
-
     def _condemn(self, meant: list[dict[bytes, Entry] | ManyEntries], count: int) -> int:
         """Let these ``count`` entries exist no more, at once; an entry may be in several."""
-        self._dead = [entries for entries in meant if len(entries)]
-        self._dead_left = count
+        # The oldest is the last, and is reclaimed first.
+        self._dead = [*filter(len, meant), *self._dead]
+        self._dead_left += count
         self._invalidations += count
         if count:
             self.on_garbage()
@@ -797,20 +890,51 @@ class MemoryCache:
     def _remove(self, entry: Entry) -> None:
         """The one way out of the cache, whatever the reason."""
         key = entry.key
-        del self._shards[hash(key) & _SHARD][key]
-        if entry.tags:
+        tags = entry.tags
+        try:
+            for watcher in self._watchers:
+                watcher.removed(key)
+            items = self._items - 1
+            size = self._bytes - len(key) - len(entry.value)
+            del self._shards[hash(key) & _SHARD][key]
+            if tags:
+                self._tags.discard(entry)
+                tags = ()
+            if entry.ttl != NEVER:
+                self._expiry.take_back(entry)
+            if self._lru is not None:
+                self._lru.remove(entry)
+            else:
+                self._sieve.leave(entry)
+            _unlink(entry)
+        except MemoryError:
+            self._remove_the_rest(entry, tags)
+        else:
+            self._items = items
+            self._bytes = size
+
+    def _remove_the_rest(self, entry: Entry, tags: tuple[bytes, ...]) -> None:
+        """Remove what is left of an entry; ``tags`` is empty if it is in no tag any more."""
+        self._spare = b""
+        key = entry.key
+        for watcher in self._watchers:
+            watcher.removed(key)
+        shard = self._shards[hash(key) & _SHARD]
+        if shard.get(key) is entry:
+            del shard[key]
+        if tags:
             self._tags.discard(entry)
-        if entry.ttl != NEVER:
+        if hasattr(entry, "sooner"):
             self._expiry.take_back(entry)
         if self._lru is not None:
-            self._lru.remove(entry)
+            if hasattr(entry, "colder"):
+                self._lru.remove(entry)
         else:
             self._sieve.leave(entry)
-        _unlink(entry)
+        if hasattr(entry, "older"):
+            _unlink(entry)
         self._items -= 1
         self._bytes -= len(key) + len(entry.value)
-        for selection in self._selections:
-            selection.removed(key)
 
     @staticmethod
     def _check_range(number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from tagcache.engine.entry import NEVER, Entry, Links
 from tagcache.engine.eviction import UsedEntry
@@ -13,26 +14,39 @@ from tagcache.engine.tags import ManyEntries, TagIndex, parts
 # So many keys are looked at in one go.
 _SOME = 2048
 
+Carriers: TypeAlias = dict[bytes, Entry] | ManyEntries
+
 
 class Selection:
     """The entries that an invalidation under way means; what changes meanwhile is noted.
 
-    ``wanted`` returns those of some entries that are meant; ``touched`` are the keys of the
-    entries stored or removed since the beginning, to be looked at again at the end.
+    ``wanted`` returns those of some entries that are meant, and ``lookup`` what there is under a
+    key; ``touched`` are the keys of the entries stored or removed since the beginning, to be looked
+    at again at the end.
     """
 
-    __slots__ = ("_flushed", "found", "looking", "touched", "wanted")
+    __slots__ = ("_considered", "_flushed", "_lookup", "found", "looking", "touched", "wanted")
 
-    def __init__(self, wanted: Callable[[list[Entry]], list[Entry]]) -> None:
+    def __init__(
+        self,
+        wanted: Callable[[list[Entry]], list[Entry]],
+        lookup: Callable[[bytes], Entry | None],
+    ) -> None:
         self.wanted = wanted
+        self._lookup = lookup
         self.found = ManyEntries()
         self.touched: set[bytes] = set()
         self._flushed = False
+        self._considered: list[Carriers] = []
         # Until everything was looked at, what is removed may still be about to be found.
         self.looking = True
 
+    def storing(self, key: bytes) -> None:
+        """Note that the key is about to be stored."""
+        self.touched.add(key)
+
     def removed(self, key: bytes) -> None:
-        """Note that an entry was removed."""
+        """Note that an entry is about to be removed."""
         if self.looking:
             self.touched.add(key)
         else:
@@ -67,21 +81,68 @@ class Selection:
             # What came or went since the keys were listed was touched.
             self.found.parts[number] = _only(common, part)
 
+    def is_behind(self, dead: list[Carriers]) -> bool:
+        """Say whether there is a set of dead entries that was not considered yet."""
+        return any(self._is_new(each) for each in dead)
+
+    def consider(self, dead: list[Carriers]) -> Iterator[None]:
+        """Take account of the sets of dead entries that are new, yielding after some."""
+        for new in list(filter(self._is_new, dead)):
+            self._considered.append(new)
+            yield from self._consider(new)
+
+    def _is_new(self, dead: Carriers) -> bool:
+        return not any(dead is each for each in self._considered)
+
+    def _consider(self, dead: Carriers) -> Iterator[None]:
+        """Leave out what is dead already."""
+        # A flush puts another in its place.
+        found = self.found
+        for some in _in_both(found, dead):
+            for key in some:
+                found.discard(key)
+            yield
+
     def flushed(self) -> None:
         """Note that all entries are gone."""
         self._flushed = True
         self.found = ManyEntries()
         self.touched.clear()
 
-    def look_again(self, lookup: Callable[[bytes], Entry | None]) -> Iterator[None]:
-        """Take account of what was touched, yielding after each; ``lookup`` finds an entry."""
+    def look_again(self) -> Iterator[None]:
+        """Take account of what was touched, yielding after each."""
         while self.touched:
             key = self.touched.pop()
-            entry = lookup(key)
+            entry = self._lookup(key)
             if entry is not None and self.wanted([entry]):
                 self.found.add(key, entry)
             else:
                 self.found.discard(key)
+            yield
+
+
+class Overlap(Selection):
+    """Those of the entries of a tag that are dead already, so that they are not counted again.
+
+    ``carriers`` are the entries of the tag, of which ``wanted`` says the same.
+    """
+
+    __slots__ = ("_carriers",)
+
+    def __init__(
+        self,
+        wanted: Callable[[list[Entry]], list[Entry]],
+        lookup: Callable[[bytes], Entry | None],
+        carriers: Callable[[], Carriers],
+    ) -> None:
+        super().__init__(wanted, lookup)
+        self._carriers = carriers
+
+    def _consider(self, dead: Carriers) -> Iterator[None]:
+        carriers = self._carriers()
+        for some in _in_both(carriers, dead):
+            entries = [entry for key in some if (entry := carriers.get(key)) is not None]
+            self.found.add_all(self.wanted(entries))
             yield
 
 
@@ -106,7 +167,7 @@ class Garbage:
         end: Links,
         tags: TagIndex,
         expiry: ExpiryIndex,
-        dead: Iterable[dict[bytes, Entry] | ManyEntries],
+        dead: Iterable[Carriers],
     ) -> None:
         """Take over ``count`` entries of ``memory`` bytes, and all that refers to them."""
         self.entries += count
@@ -146,6 +207,24 @@ class Garbage:
         self.memory -= memory
 
 
+def _in_both(one: Carriers, other: Carriers) -> Iterator[list[bytes]]:
+    """Yield the keys that have the same entry in both, some at a time."""
+    if len(other) < len(one):
+        one, other = other, one
+    for number, part in enumerate(parts(one)):
+        rest = other
+        if isinstance(one, ManyEntries) and isinstance(other, ManyEntries):
+            # They are split alike.
+            rest = other.parts[number]
+        keys = list(part)
+        for start in range(0, len(keys), _SOME):
+            yield [
+                key
+                for key in keys[start : start + _SOME]
+                if (entry := rest.get(key)) is not None and part.get(key) is entry
+            ]
+
+
 def _only(keys: list[bytes], entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
     """Return those of ``entries`` that have one of ``keys``, and maybe some that came since."""
     if len(keys) < len(entries) // 2:
@@ -158,7 +237,7 @@ def _only(keys: list[bytes], entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
     return rest
 
 
-def clear(carriers: Iterable[dict[bytes, Entry] | ManyEntries]) -> Iterator[None]:
+def clear(carriers: Iterable[Carriers]) -> Iterator[None]:
     """Empty these, yielding now and then."""
     for each in carriers:
         for part in parts(each):

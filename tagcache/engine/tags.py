@@ -68,33 +68,60 @@ class TagIndex:
         self.name_bytes = 0
 
     def add(self, entry: Entry) -> None:
-        """Note that ``entry`` carries its tags."""
+        """Note that ``entry`` carries its tags; a MemoryError changes nothing."""
         key = entry.key
         shards = self._shards
+        new = new_bytes = 0
+        try:
+            for tag in entry.tags:
+                shard = shards[hash(tag) & _MASK]
+                carriers = shard.get(tag)
+                if type(carriers) is dict:
+                    carriers[key] = entry
+                    if len(carriers) > _SPLIT_AT:
+                        shard[tag] = _split(carriers)
+                elif carriers is None:
+                    shard[tag] = entry
+                    new += 1
+                    new_bytes += len(tag)
+                elif isinstance(carriers, Entry):
+                    shard[tag] = {carriers.key: carriers, key: entry}
+                elif isinstance(carriers, ManyEntries):
+                    carriers.add(key, entry)
+            references = self.references + len(entry.tags)
+            if new:
+                new += self.count_all
+                new_bytes += self.name_bytes
+        except MemoryError:
+            self._take_back(entry)
+            raise
+        self.references = references
+        if new:
+            self.count_all = new
+            self.name_bytes = new_bytes
+
+    def _take_back(self, entry: Entry) -> None:
+        """Undo what an ``add`` has done that did not come to its end."""
         for tag in entry.tags:
-            shard = shards[hash(tag) & _MASK]
+            shard = self._shards[hash(tag) & _MASK]
             carriers = shard.get(tag)
-            if type(carriers) is dict:
-                carriers[key] = entry
-                if len(carriers) > _SPLIT_AT:
-                    shard[tag] = _split(carriers)
-            elif carriers is None:
-                shard[tag] = entry
-                self.count_all += 1
-                self.name_bytes += len(tag)
-            elif isinstance(carriers, Entry):
-                shard[tag] = {carriers.key: carriers, key: entry}
-            elif isinstance(carriers, ManyEntries):
-                carriers.add(key, entry)
-        self.references += len(entry.tags)
+            if carriers is entry:
+                del shard[tag]
+            elif carriers is not None and not isinstance(carriers, Entry):
+                # Others carry it too, or it would not be here.
+                for part in parts(carriers):
+                    if part.get(entry.key) is entry:
+                        del part[entry.key]
 
     def discard(self, entry: Entry) -> None:
         """Forget that ``entry`` carries its tags.
 
-        Of a tag that was taken out meanwhile nothing has to be forgotten.
+        Of a tag that was taken out meanwhile nothing has to be forgotten. After a MemoryError
+        it can be asked again, to come to its end.
         """
         key = entry.key
         shards = self._shards
+        references = self.references - len(entry.tags)
         for tag in entry.tags:
             shard = shards[hash(tag) & _MASK]
             carriers = shard.get(tag)
@@ -103,28 +130,52 @@ class TagIndex:
             elif type(carriers) is dict:
                 if carriers.get(key) is entry:
                     del carriers[key]
-                    if not carriers:
-                        self._drop(shard, tag)
-            elif isinstance(carriers, ManyEntries) and carriers.get(key) is entry:
-                carriers.discard(key)
+                if not carriers:
+                    self._drop(shard, tag)
+            elif isinstance(carriers, ManyEntries):
+                if carriers.get(key) is entry:
+                    carriers.discard(key)
                 # Whether nothing is left is asked only where it can be so.
                 if not carriers.parts[0] and not any(carriers.parts):
                     self._drop(shard, tag)
-        self.references -= len(entry.tags)
+        self.references = references
 
     def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
         """Forget ``tag`` and return its entries by key."""
-        shard = self._shards[hash(tag) & _MASK]
-        carriers = shard.get(tag)
-        if carriers is None:
-            return {}
-        self._drop(shard, tag)
-        return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
+        carriers = self.by_key(tag)
+        if carriers:
+            self._drop(self._shards[hash(tag) & _MASK], tag)
+        return carriers
 
     def _drop(self, shard: dict[bytes, Carriers], tag: bytes) -> None:
+        count_all, name_bytes = self.count_all - 1, self.name_bytes - len(tag)
         del shard[tag]
-        self.count_all -= 1
-        self.name_bytes -= len(tag)
+        self.count_all = count_all
+        self.name_bytes = name_bytes
+
+    @property
+    def shard_count(self) -> int:
+        """How many parts the index has, none of which takes long to go through."""
+        return _PARTS
+
+    def in_shard(self, number: int) -> list[bytes]:
+        """Return the tags in a part of the index."""
+        return list(self._shards[number])
+
+    def name_bytes_in_shard(self, number: int) -> int:
+        """Return the sum of the lengths of the tags in a part of the index."""
+        return sum(map(len, self._shards[number]))
+
+    def carriers(self, tag: bytes) -> Carriers | None:
+        """Return what holds the entries of ``tag``; not to be changed."""
+        return self._shards[hash(tag) & _MASK].get(tag)
+
+    def has(self, tag: bytes, entry: Entry) -> bool:
+        """Say whether ``entry`` is one of those that carry ``tag``."""
+        carriers = self.carriers(tag)
+        if carriers is None or isinstance(carriers, Entry):
+            return carriers is entry
+        return carriers.get(entry.key) is entry
 
     def name(self, tag: bytes) -> bytes:
         """Return ``tag`` as the one object that entries with it have already, if there is one."""
@@ -132,14 +183,22 @@ class TagIndex:
         if carriers is None:
             return tag
         if not isinstance(carriers, Entry):
+            part = next(filter(None, parts(carriers)))
             # The newest: where the oldest were, a dictionary has holes to step over.
-            values = (reversed(part.values()) for part in parts(carriers))
-            carriers = next(chain.from_iterable(values))
-        return next((each for each in carriers.tags if each == tag), tag)
+            carriers = next(reversed(part.values()))
+        tags = carriers.tags
+        return tags[tags.index(tag)] if tag in tags else tag
 
     def count(self, tag: bytes) -> int:
         """Return the number of entries that carry ``tag``."""
         return _count(self._shards[hash(tag) & _MASK].get(tag))
+
+    def by_key(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
+        """Return the entries that carry ``tag``, by key; they are not to be changed."""
+        carriers = self._shards[hash(tag) & _MASK].get(tag)
+        if carriers is None:
+            return {}
+        return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
 
     def many_entries(self, tags: Iterable[bytes]) -> list[ManyEntries] | None:
         """Return the entries of these tags, the fewest first; None unless each has very many."""

@@ -52,7 +52,7 @@ class Lane:
 
     A Deferred of ``call`` fires with what the script returns within ``timeout`` seconds, or
     fails with BackendUnavailable, or OutOfMemory. ``trouble`` is told each error that makes the
-    backend unavailable.
+    backend unavailable; ``moved`` is called when a cluster may not be what it was.
     """
 
     def __init__(
@@ -61,8 +61,10 @@ class Lane:
         loop: asyncio.AbstractEventLoop,
         timeout: float,
         trouble: Callable[[str], None],
+        moved: Callable[[], object] = lambda: None,
     ) -> None:
         self.timeout = timeout
+        self._moved = moved
         self._client = client
         self._loop = loop
         self._trouble = trouble
@@ -153,6 +155,7 @@ class Lane:
     async def _look_around(self) -> None:
         """Have a cluster asked anew, at the next use, which node has what."""
         if isinstance(self._client, RedisCluster):
+            self._moved()
             with suppress(RedisError, OSError):
                 await self._client.aclose()
 

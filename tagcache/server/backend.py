@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -12,39 +13,104 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from tagcache.config.settings import Settings
+from tagcache.engine.statistics import Counters, Totals
 from tagcache.errors import BackendUnavailable, CommandError
-from tagcache.interfaces import IRemoteCache
+from tagcache.interfaces import IMeasured, IRemoteCache, RemoteTotals
 from tagcache.remote.lanes import Client, Lane
+from tagcache.remote.near import STALENESS_SECONDS, Near
+from tagcache.remote.servers import ServerState, look_at
+from tagcache.remote.tracking import Tracking
 
 # How long it waits between attempts while the engine is away, and at most.
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
+# So many times as long as listing the tags took, they are not listed again.
+_TAGS_SHARE = 100
 
 log = Logger(namespace="tagcache.backend")
 
 
+@implementer(IMeasured)
 class Backend(Service):
     """Looks after the engine: removes what has expired, gives memory back, tells what was counted.
 
     That happens every ``server.cleanup_interval_seconds``, and shows whether the engine can be
-    reached: ``trouble`` says why not, and is empty while it can.
+    reached: ``trouble`` says why not, and is empty while it can. What it saw the last time is what
+    can be told at once: hits, misses, puts and
+    invalidations of this server, all else of the whole engine.
+    ``memory`` and ``max_memory`` are those of the database servers, whatever else they hold.
     """
 
     def __init__(
-        self, remote: IRemoteCache, lanes: list[Lane], client: Client, place: str, reactor: Any
+        self,
+        remote: IRemoteCache,
+        lanes: list[Lane],
+        client: Client,
+        place: str,
+        reactor: Any,
+        near: Near | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         self.trouble = "not reached yet"
+        self._seen = RemoteTotals(0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
+        self._servers: list[ServerState] = []
+        self._warned: set[str] = set()
+        # When the tags may be listed again only to count them.
+        self._tags_due = 0.0
         self._remote = remote
         self._lanes = lanes
         self._client = client
         self._place = place
         self._reactor = reactor
+        self._near = near
+        self._tracking = tracking
         self._interval = 1.0
         self._last_error = ""
         self._told = False
         self._round: Deferred[Any] | None = None
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the database servers use."""
+        return sum(each.used_memory for each in self._servers)
+
+    @property
+    def max_memory(self) -> int:
+        """The bytes that they may use; 0 where one has no limit."""
+        limits = [each.max_memory for each in self._servers]
+        return sum(limits) if all(limits) else 0
+
+    @property
+    def backlog(self) -> int:
+        """How many entries are removed already, and still hold memory."""
+        return self._seen.backlog
+
+    def counters(self) -> Counters:
+        remote, seen = self._remote, self._seen.counters
+        return replace(
+            seen,
+            hits=remote.hits,
+            misses=remote.misses,
+            puts=remote.puts,
+            invalidations=remote.invalidations,
+        )
+
+    def held(self) -> Totals:
+        return Totals(self._seen.items, self._seen.tags, self._seen.bytes)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what INFO tells of the engine, as a JSON object."""
+        return {
+            "backend": "redis",
+            "url": self._place,
+            "status": "degraded" if self.trouble else "ok",
+            "detail": self.trouble or None,
+            "servers": [each.describe() for each in self._servers],
+            "near_cache": None if self._near is None else _described(self._near),
+        }
 
     def configure(self, settings: Settings) -> None:
         """Take the interval and ``engine.timeout_ms``; a command under way keeps its own."""
@@ -60,6 +126,8 @@ class Backend(Service):
 
     def startService(self) -> None:
         super().startService()
+        if self._tracking is not None:
+            self._tracking.start()
         self._round = self._keep_up()
 
     @inlineCallbacks
@@ -72,6 +140,8 @@ class Backend(Service):
         yield Deferred.fromFuture(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
+        if self._tracking is not None:
+            await self._tracking.close()
         for lane in self._lanes:
             await lane.close()
         with suppress(RedisError, OSError):
@@ -85,8 +155,12 @@ class Backend(Service):
                 yield self._remote.settle()
                 yield self._remote.tell_counts()
                 yield self._remote.reclaim()
+                yield self._look()
             except BackendUnavailable as error:
                 self._gone(self._last_error or str(error))
+                wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
+            except (RedisError, OSError) as error:
+                self._gone(str(error) or type(error).__name__)
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
             except CommandError as error:
                 # It answers, but is full.
@@ -103,6 +177,26 @@ class Backend(Service):
                 wait, pause = self._interval, _FIRST_PAUSE
             if self.running:
                 yield deferLater(self._reactor, wait)
+
+    @inlineCallbacks
+    def _look(self) -> Generator[Deferred[Any], Any, None]:
+        """See how the engine stands, for those who can not wait to be told."""
+        start = self._reactor.seconds()
+        due = start >= self._tags_due
+        self._seen = yield self._remote.held(due)
+        now = self._reactor.seconds()
+        if due:
+            self._tags_due = now + _TAGS_SHARE * (now - start)
+        self._servers = yield Deferred.fromFuture(asyncio.ensure_future(look_at(self._client)))
+        for each in self._servers:
+            if each.policy.startswith("allkeys") and each.address not in self._warned:
+                self._warned.add(each.address)
+                log.warn(
+                    "{address} has maxmemory-policy {policy}, which may evict what entries are "
+                    "found by: set noeviction, or a volatile policy",
+                    address=each.address,
+                    policy=each.policy,
+                )
 
     def _gone(self, why: str) -> None:
         self.trouble = why
@@ -121,3 +215,17 @@ class Backend(Service):
         self.trouble = ""
         self._last_error = ""
         self._told = False
+
+
+def _described(near: Near) -> dict[str, Any]:
+    held = near.cache.held()
+    return {
+        "fresh": near.is_fresh,
+        "staleness_bound_ms": round(STALENESS_SECONDS * 1000),
+        "items": held.items,
+        "memory_used_bytes": near.cache.memory,
+        "max_memory_bytes": near.cache.max_memory,
+        "hits": near.hits,
+        "evictions": near.cache.counters().evictions,
+        "cleared": near.cleared,
+    }

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from tagcache import wire
+from tagcache.engine.consistency import Consistency
 from tagcache.engine.terms import Terms
 from tagcache.errors import InvalidArgument
 from tagcache.interfaces import ICache
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
+from tagcache.server.events import EventLog
 from tagcache.server.protocol import CacheProtocol, Command, Disconnect, Reply, Verbs
 from tagcache.server.seldom import Seldom
 from tagcache.server.slices import Slices
+from tagcache.server.traffic import MOST_SLOW, Traffic
 
 _AUTH_REQUIRED = wire.error("auth_required")
 
@@ -30,7 +33,8 @@ log = Logger(namespace="tagcache.commands")
 class Commands:
     """The verbs, bound to the cache and to what they tell about.
 
-    ``info`` returns what INFO answers, as a JSON object.
+    ``info`` returns what INFO answers, as a JSON object; ``traffic`` counts what clients say, and
+    ``events`` hears of invalidations.
     """
 
     def __init__(
@@ -40,12 +44,16 @@ class Commands:
         credentials: Credentials,
         slices: Slices,
         info: Callable[[], dict[str, Any]],
+        traffic: Traffic,
+        events: EventLog,
     ) -> None:
         self._cache = cache
         self._connections = connections
         self._credentials = credentials
         self._slices = slices
         self._info = info
+        self.traffic = traffic
+        self._events = events
         self._left_out = Seldom()
         self._terms: dict[tuple[bytes, bytes], Terms] = {}
         everything: dict[bytes, Command] = {
@@ -70,8 +78,10 @@ class Commands:
             b"INFO": self.info,
             b"PING": self.ping,
             b"QUIT": self.quit,
+            b"SLOWLOG": self.slowlog,
         }
         self._everything = Verbs(_both_cases(everything), self.unknown, self.gets_from())
+        traffic.know_verbs(self._everything.commands)
         self._only_auth = Verbs(_both_cases({b"AUTH": self.auth}), self.not_authenticated, None)
 
     def verbs(self, authenticated: bool) -> Verbs:
@@ -128,22 +138,35 @@ class Commands:
         return wire.DELETED if self._cache.delete(fields[1]) else wire.NOT_DELETED
 
     def inv_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        return self._counted(b"INV_TAG", self._cache.invalidate_tag(tag_of(fields)))
+        tag = tag_of(fields)
+        return self._counted(client, b"INV_TAG", [tag], self._cache.invalidate_tag(tag))
 
     def inv_tags_any(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         tags = wire.parse_list(second_of(fields), "tags")
-        return self._counted(b"INV_TAGS_ANY", self._cache.invalidate_any(tags))
+        return self._counted(client, b"INV_TAGS_ANY", tags, self._cache.invalidate_any(tags))
 
     def inv_tags_all(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         tags = wire.parse_list(second_of(fields), "tags")
-        return self._counted(b"INV_TAGS_ALL", self._cache.invalidate_all(tags))
+        return self._counted(client, b"INV_TAGS_ALL", tags, self._cache.invalidate_all(tags))
 
     def inv_keys(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         keys = wire.parse_list(second_of(fields), "keys")
-        return self._counted(b"INV_KEYS", self._cache.invalidate_keys(keys))
+        return self._counted(client, b"INV_KEYS", keys, self._cache.invalidate_keys(keys))
 
-    def _counted(self, verb: bytes, work: Generator[None, None, int]) -> Reply:
-        return self._slices.finish(work, lambda number: wire.count(verb, number))
+    def _counted(
+        self,
+        client: CacheProtocol,
+        verb: bytes,
+        names: Sequence[bytes],
+        work: Generator[None, None, int],
+    ) -> Reply:
+        return self._slices.finish(work, lambda number: self._gone(client, verb, names, number))
+
+    def _gone(
+        self, client: CacheProtocol, verb: bytes, names: Sequence[bytes], number: int
+    ) -> bytes:
+        self._events.invalidated(client.connection.peer, verb.decode(), names, number)
+        return wire.count(verb, number)
 
     def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         return self._list(client, self._cache.keys_by_tag(tag_of(fields)))
@@ -167,7 +190,7 @@ class Commands:
         )
 
     def flush(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        return self._counted(b"FLUSH", self._cache.flush())
+        return self._counted(client, b"FLUSH", (), self._cache.flush())
 
     def auth(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
         address = client.connection.host
@@ -214,12 +237,25 @@ class Commands:
             connection.abort()
         return reply
 
-    def info(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
+    def info(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        if second_of(fields).lower() == b"check":
+            return self._slices.finish(
+                self._cache.check(), lambda found: wire.json_object(b"INFO", described(found))
+            )
         swept = self._slices.run(self._cache.sweep())
         return swept.addCallback(lambda _: wire.json_object(b"INFO", self._info()))
 
     def ping(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         return wire.PONG
+
+    def slowlog(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
+        text = second_of(fields)
+        if text and not (text.isdigit() and len(text) < 10):
+            raise InvalidArgument("invalid_count")
+        slow = self.traffic.slow(int(text) if text else MOST_SLOW)
+        return wire.json_list(
+            b"SLOWLOG", [json.dumps(each.describe(), separators=(",", ":")) for each in slow]
+        )
 
     def quit(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         raise Disconnect(wire.OK)
@@ -229,6 +265,19 @@ class Commands:
 
     def not_authenticated(self, client: CacheProtocol, fields: list[bytes]) -> bytes:
         return _AUTH_REQUIRED
+
+
+def described(found: Consistency) -> dict[str, Any]:
+    """Return what a check found as a JSON object."""
+    return {
+        "check": {
+            "ok": not found.fault_count,
+            "entries": found.entries,
+            "tags": found.tags,
+            "fault_count": found.fault_count,
+            "faults": found.faults,
+        }
+    }
 
 
 def _both_cases(verbs: Mapping[bytes, Command]) -> dict[bytes, Command]:

@@ -15,8 +15,9 @@ class Connection:
     """What is known of one connection.
 
     Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
-    and what held right after; ``host`` is the peer without its port; ``counted`` says whether
-    it takes one of ``max_connections``; ``abort`` closes the connection at once.
+    and what held right after; ``last_verb`` is as the client spelt it; ``host`` is the peer
+    without its port; ``counted`` says whether it takes one of ``max_connections``; ``abort``
+    closes the connection at once.
     """
 
     __slots__ = (
@@ -71,7 +72,7 @@ class Connection:
             "commands": self.commands,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
-            "last_verb": self.last_verb.decode("latin-1"),
+            "last_verb": self.last_verb.decode("latin-1").upper(),
             "socket_options": {each.name: each.describe() for each in self.socket_options},
         }
 
@@ -88,6 +89,8 @@ class Connections:
         self.clients = 0
         self.total = 0
         self.refused = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
         self._ids = itertools.count(1)
         self._open: dict[int, Connection] = {}
 
@@ -96,6 +99,14 @@ class Connections:
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._open.values()))
+
+    def transferred(self) -> tuple[int, int]:
+        """Return how many bytes came in, and went out, since the start."""
+        bytes_in, bytes_out = self._bytes_in, self._bytes_out
+        for connection in self._open.values():
+            bytes_in += connection.bytes_in
+            bytes_out += connection.bytes_out
+        return bytes_in, bytes_out
 
     def get(self, id: int) -> Connection | None:
         """Return the open connection with that id."""
@@ -117,6 +128,8 @@ class Connections:
         """Forget a connection that is gone."""
         if self._open.pop(connection.id, None) is not None:
             self.clients -= connection.counted
+            self._bytes_in += connection.bytes_in
+            self._bytes_out += connection.bytes_out
             # They hold each other, and the garbage collector seldom looks far back.
             connection.transport = None
             connection.abort = _nothing

@@ -57,4 +57,6 @@ class CacheFactory(ServingFactory):
 
     def build(self) -> ServedProtocol:
         verbs = self._commands.verbs(authenticated=not self._require_auth)
-        return self._protocol(self, verbs, self._max_line_length, self._rates)
+        return self._protocol(
+            self, verbs, self._max_line_length, self._rates, self._commands.traffic
+        )

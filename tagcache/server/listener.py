@@ -66,6 +66,7 @@ class Listener:
             listener=self.name,
             peer=address_text(address),
             reason=refusal.value,
+            refusal=refusal,
         )
         return refusal
 

@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tagcache.config.settings import Settings
+from tagcache.engine.consistency import Consistency
 from tagcache.interfaces import IRemoteCache
 from tagcache.server.connections import Connection
 from tagcache.server.listener import Listener
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
-from tagcache.server.remote_commands import remote_info
 from tagcache.server.report import Report, table
 from tagcache.server.service import TagCacheService
 from tagcache.server.slices import Slices
@@ -196,7 +196,10 @@ class _Config:
 
 
 def namespace(
-    service: TagCacheService, slices: Slices, remote: IRemoteCache | None = None
+    service: TagCacheService,
+    slices: Slices,
+    info: Callable[[], Deferred[dict[str, Any]]],
+    remote: IRemoteCache | None = None,
 ) -> dict[str, Any]:
     """Return what a session finds by name: the live objects, and commands that print well.
 
@@ -216,7 +219,7 @@ def namespace(
                 each.commands,
                 each.bytes_in,
                 each.bytes_out,
-                each.last_verb.decode("latin-1"),
+                each.last_verb.decode("latin-1").upper(),
             )
             for each in service.connections
         ]
@@ -247,16 +250,14 @@ def namespace(
             "no options",
         )
 
-    def stats() -> Report | Deferred[Report]:
+    def stats() -> Deferred[Report]:
         """counters and totals of the cache, and how its snapshots stand"""
 
         def show(told: dict[str, Any]) -> Report:
             rows = [*told["cache"].items(), *told["persistence"].items()]
             return table(("what", "value"), rows, "nothing")
 
-        if remote is not None:
-            return remote_info(service, remote).addCallback(show)
-        return show(service.info())
+        return info().addCallback(show)
 
     def top_tags(count: int = 20) -> Report | Deferred[Report]:
         """the tags with the most keys, and what went on with them"""
@@ -291,6 +292,20 @@ def namespace(
             return remote.invalidate_tag(name)
         return slices.finish(service.cache.invalidate_tag(name), int)
 
+    def check() -> Report | Deferred[Report]:
+        """whether entries, indexes and totals agree"""
+
+        def show(found: Consistency) -> Report:
+            looked_at = f"{found.entries} entries and {found.tags} tags"
+            if not found.fault_count:
+                return Report(f"{looked_at}: all is well")
+            faults = "\n".join(found.faults)
+            return Report(f"{looked_at}: {found.fault_count} faults\n{faults}")
+
+        if remote is not None:
+            return remote.check().addCallback(show)
+        return slices.finish(service.cache.check(), show)
+
     def kill(id: int) -> Report:
         """close connection ID"""
         connection = service.connections.get(id)
@@ -305,6 +320,7 @@ def namespace(
         stats,
         top_tags,
         invalidate,
+        check,
         kill,
     ]
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from tagcache.server.protocol import CacheProtocol, Verbs
 from tagcache.server.rates import Rates
 from tagcache.server.serving import ServingFactory
+from tagcache.server.traffic import Traffic
 
 # Commands of one client that may be under way.
 _MOST_UNDER_WAY = 1000
@@ -19,6 +20,17 @@ _MOST_LEASES = 1024
 _ORDERED = frozenset((b"GET", b"PUT", b"ADD", b"INCR", b"DECR", b"TOUCH", b"DEL"))
 
 
+class _Slot:
+    """A command under way, when it came, and its reply: empty until it is there."""
+
+    __slots__ = ("line", "reply", "since")
+
+    def __init__(self, line: bytes, since: float, reply: bytes = b"") -> None:
+        self.line = line
+        self.since = since
+        self.reply = reply
+
+
 class PipelinedProtocol(CacheProtocol):
     """One client; its commands travel to the engine without waiting for each other.
 
@@ -26,12 +38,17 @@ class PipelinedProtocol(CacheProtocol):
     """
 
     def __init__(
-        self, factory: ServingFactory, verbs: Verbs, max_line_length: int, rates: Rates
+        self,
+        factory: ServingFactory,
+        verbs: Verbs,
+        max_line_length: int,
+        rates: Rates,
+        traffic: Traffic,
     ) -> None:
-        super().__init__(factory, verbs, max_line_length, rates)
+        super().__init__(factory, verbs, max_line_length, rates, traffic)
         self.leases: OrderedDict[bytes, int] = OrderedDict()
-        # The replies of commands under way, in order: empty until they come.
-        self._slots: deque[list[bytes]] = deque()
+        # The commands under way, in order.
+        self._slots: deque[_Slot] = deque()
         # Stands for all of them.
         self._under_way: Deferred[bytes] = Deferred()
 
@@ -63,7 +80,8 @@ class PipelinedProtocol(CacheProtocol):
                 return
             if ordered:
                 self._count(1, fields)
-                self._start(fields, verb)
+                self._count_run(verb, 1)
+                self._start(line, fields, verb)
             else:
                 super()._execute([line])
                 if self._farewell is not None and self.finished:
@@ -75,30 +93,33 @@ class PipelinedProtocol(CacheProtocol):
                 return
         self._note_slots()
 
-    def _start(self, fields: list[bytes], verb: bytes) -> None:
+    def _start(self, line: bytes, fields: list[bytes], verb: bytes) -> None:
         try:
             reply = self._verbs[verb](self, fields)
         except Exception as error:
             reply = self._error(error, verb)
         if isinstance(reply, bytes):
             if self._slots:
-                self._slots.append([reply])
+                self._slots.append(_Slot(line, self.now, reply))
             else:
                 self.send(reply)
             return
-        slot: list[bytes] = []
+        slot = _Slot(line, self.now)
         self._slots.append(slot)
         reply.addErrback(self._failed)
         reply.addCallback(self._arrived, slot)
 
-    def _arrived(self, reply: bytes, slot: list[bytes]) -> None:
-        slot.append(reply)
+    def _arrived(self, reply: bytes, slot: _Slot) -> None:
+        slot.reply = reply
+        took = self._monotonic() - slot.since
+        if took >= self._traffic.above and not self.finished:
+            self._note_line(slot.line, took)
         slots = self._slots
         if self.finished or not slots or slots[0] is not slot:
             return
         ready = []
-        while slots and slots[0]:
-            ready += slots.popleft()
+        while slots and slots[0].reply:
+            ready.append(slots.popleft().reply)
         self._send(ready)
         if not slots and self._pending is self._under_way:
             self._drained()

@@ -222,7 +222,10 @@ def _engine(settings: Settings) -> Iterator[str]:
 def _engine_without_effect(configuration: Configuration) -> Iterator[str]:
     by_hand = set(configuration.changed())
     if configuration.settings.engine.backend == "memory":
-        useless = [("engine", key) for key in ("url", "timeout_ms", "connections", "key_prefix")]
+        useless = [
+            ("engine", key)
+            for key in ("url", "timeout_ms", "connections", "key_prefix", "near_cache_mb")
+        ]
         why = "engine.backend = memory"
     else:
         useless = [

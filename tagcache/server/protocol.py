@@ -14,12 +14,16 @@ from tagcache.errors import CommandError, LineTooLong
 from tagcache.interfaces import ICache
 from tagcache.server.rates import Rates
 from tagcache.server.serving import ServedProtocol, ServingFactory
+from tagcache.server.traffic import MIXED, UNKNOWN, Traffic
 
 _LINE_TOO_LONG = wire.error("line_too_long")
 _RATE_LIMITED = wire.error("rate_limited")
 _INTERNAL_ERROR = wire.error("internal_error")
+_OUT_OF_MEMORY = wire.error("out_of_memory")
 # Replies of a chunk leave in one write, up to this many bytes.
 _MOST_AT_ONCE = 256 * 1024
+# No verb is longer.
+_MOST_VERB = 32
 _GETS_AT_ONCE = 256
 
 log = Logger(namespace="tagcache.protocol")
@@ -47,14 +51,20 @@ class CacheProtocol(ServedProtocol):
         verbs: Verbs,
         max_line_length: int,
         rates: Rates,
+        traffic: Traffic,
     ) -> None:
         super().__init__(factory)
         self.now = 0.0
+        self._traffic = traffic
+        self._counts = traffic.verbs
         self.use_verbs(verbs)
         self._lines = wire.LineBuffer(max_line_length)
         self._rates = rates
         self._pending: Deferred[bytes] | None = None
         self._queued: list[bytes] = []
+        # The command that a reply is awaited of, and since when.
+        self._awaited = b""
+        self._awaited_since = 0.0
         # What to say once everything received is answered; None while the client may go on.
         self._farewell: bytes | None = None
         # The longest chunk that may be taken the short way; 0 while something is unusual.
@@ -87,30 +97,45 @@ class CacheProtocol(ServedProtocol):
         connection = self.connection
         connection.bytes_in += len(data)
         connection.last_active = now
-        if len(data) > self._short_up_to:
-            self._take_any(data)
-        elif (
-            data[:4] == b"GET\t"
-            and self._gets_from is not None
-            and (keys := wire.only_gets(data)) is not None
-        ):
-            connection.commands += len(keys)
-            connection.last_verb = b"GET"
-            if len(keys) == 1:
-                try:
-                    value = self._gets_from.get(keys[0], now)
-                    reply = wire.NOT_FOUND if value is None else wire.value(value)
-                except Exception as error:
-                    reply = self._error(error, b"GET")
-                self.send(reply)
+        try:
+            if len(data) > self._short_up_to:
+                self._take_any(data)
+            elif (
+                data[:4] == b"GET\t"
+                and self._gets_from is not None
+                and (keys := wire.only_gets(data)) is not None
+            ):
+                count = len(keys)
+                connection.commands += count
+                self._counts[b"GET"] += count
+                connection.last_verb = b"GET"
+                if count == 1:
+                    try:
+                        value = self._gets_from.get(keys[0], now)
+                        reply = wire.NOT_FOUND if value is None else wire.value(value)
+                    except Exception as error:
+                        reply = self._error(error, b"GET")
+                    self.send(reply)
+                else:
+                    self._get_many(self._gets_from, keys)
+            elif wire.is_one_line(data):
+                self._execute_one(data[:-1])
             else:
-                self._get_many(self._gets_from, keys)
-        elif wire.is_one_line(data):
-            self._execute_one(data[:-1])
-        else:
-            self._take_any(data)
+                self._take_any(data)
+        except MemoryError:
+            # Nobody knows how far it got.
+            self.short_of_memory()
+            connection.abort()
+            return
         if self._unread is not None:
             self.count_drained(len(data))
+        took = self._monotonic() - now
+        if took >= self._traffic.above:
+            try:
+                self._note(data, took)
+            except MemoryError:
+                # It was answered; only nobody is told how long it took.
+                self.short_of_memory()
 
     def end(self, farewell: bytes = b"") -> None:
         """Read no more requests; answer those that came, say ``farewell``, and close."""
@@ -133,10 +158,17 @@ class CacheProtocol(ServedProtocol):
         if self._farewell is not None:
             return
         try:
-            lines = self._lines.feed(data)
+            try:
+                lines = self._lines.feed(data)
+            except MemoryError:
+                self.short_of_memory()
+                lines = self._lines.feed(data)
         except LineTooLong as error:
             self._take(error.lines)
             self.end(_LINE_TOO_LONG)
+        except MemoryError:
+            # What came is lost, and with it where the next request begins.
+            self.end(_OUT_OF_MEMORY)
         else:
             self._take(lines)
             self._look_around()
@@ -181,22 +213,28 @@ class CacheProtocol(ServedProtocol):
 
     def _execute_one(self, line: bytes) -> None:
         """Do what ``_execute`` does for one line, faster where nothing is out of the ordinary."""
-        fields = line.split(b"\t", 4)
-        command = self._verbs.get(fields[0])
+        try:
+            fields = line.split(b"\t", 4)
+        except MemoryError as error:
+            self.send(self._error(error, b""))
+            return
+        verb = fields[0]
+        command = self._verbs.get(verb)
         if command is None:
             self._execute([line])
             return
         connection = self.connection
         connection.commands += 1
-        connection.last_verb = fields[0].upper()
+        connection.last_verb = verb
+        self._counts[verb] += 1
         try:
             reply = command(self, fields)
         except Disconnect as disconnect:
             self._disconnect(disconnect)
             return
         except Exception as error:
-            reply = self._error(error, fields[0])
-        settled = reply if isinstance(reply, bytes) else self._wait_for(reply, ())
+            reply = self._error(error, verb)
+        settled = reply if isinstance(reply, bytes) else self._wait_for(reply, line)
         if settled is not None:
             self.send(settled)
 
@@ -205,31 +243,46 @@ class CacheProtocol(ServedProtocol):
         size = 0
         fields = [b""]
         commands = 0
+        # Runs of one command are counted at their end.
+        current: Command | None = None
+        counted, since = b"unknown", 0
         limited = self._rates.limited
         for number, line in enumerate(lines, 1):
             if not line:
                 continue
             commands += 1
             if limited and self._rates.take(self.connection.host):
+                self._count_run(counted, commands - 1 - since)
+                since = commands
                 replies.append(_RATE_LIMITED)
+                self._traffic.errors["rate_limited"] += 1
                 continue
-            fields = line.split(b"\t", 4)
-            verb = fields[0]
-            verbs = self._verbs  # which a command before may have changed
-            command = verbs.get(verb) or verbs.get(verb.upper(), self._otherwise)
             try:
+                fields = line.split(b"\t", 4)
+                verb = fields[0]
+                verbs = self._verbs  # which a command before may have changed
+                command = verbs.get(verb)
+                if command is None or command is not current:
+                    self._count_run(counted, commands - 1 - since)
+                    since = commands - 1
+                    counted = verb
+                    if command is None:
+                        command, counted = self._look_again(verb)
+                    current = command
                 reply = command(self, fields)
             except Disconnect as disconnect:
                 self._count(commands, fields)
+                self._count_run(counted, commands - since)
                 self._send(replies)
                 self._disconnect(disconnect)
                 return
             except Exception as error:
-                reply = self._error(error, verb)
+                reply = self._error(error, fields[0])
             if not isinstance(reply, bytes):
-                settled = self._wait_for(reply, replies, lines[number:])
+                settled = self._wait_for(reply, line, replies, lines[number:])
                 if settled is None:
                     self._count(commands, fields)
+                    self._count_run(counted, commands - since)
                     return
                 reply = settled
             replies.append(reply)
@@ -242,12 +295,19 @@ class CacheProtocol(ServedProtocol):
                 if self.dropped:
                     return
         self._count(commands, fields)
+        self._count_run(counted, commands - since)
         self._send(replies)
 
     def _error(self, error: Exception, verb: bytes) -> bytes:
         """Return the reply for a command that raised ``error``, which is being handled."""
         if isinstance(error, CommandError):
+            self._traffic.errors[error.code] += 1
             return wire.error(error.code)
+        if isinstance(error, MemoryError):
+            self._traffic.errors["out_of_memory"] += 1
+            self.short_of_memory()
+            return _OUT_OF_MEMORY
+        self._traffic.errors["internal_error"] += 1
         log.failure(
             "{listener}: {verb} from {peer} failed",
             listener=self.connection.listener,
@@ -270,16 +330,30 @@ class CacheProtocol(ServedProtocol):
             # What is not a verb may be anything, a password too, and is shown to others.
             connection.last_verb = verb if verb in self._verbs else b"unknown"
 
+    def _count_run(self, verb: bytes, commands: int) -> None:
+        if commands:
+            self._counts[verb] += commands
+
     def _send(self, replies: Sequence[bytes]) -> None:
         if replies:
-            self.send(b"".join(replies))
+            try:
+                data = b"".join(replies)
+            except MemoryError:
+                self.short_of_memory()
+                data = b"".join(replies)
+            self.send(data)
 
     def _wait_for(
-        self, reply: Deferred[bytes], before: Sequence[bytes], after: Sequence[bytes] = ()
+        self,
+        reply: Deferred[bytes],
+        line: bytes,
+        before: Sequence[bytes] = (),
+        after: Sequence[bytes] = (),
     ) -> bytes | None:
         """Return a reply that is there already; else None, and go on when it comes.
 
-        ``before`` are the replies to be sent first, ``after`` the lines that wait for it.
+        It is the reply to ``line``; ``before`` are the replies to be sent first, ``after`` the
+        lines that wait for it.
         """
         settled: list[bytes] = []
 
@@ -295,15 +369,56 @@ class CacheProtocol(ServedProtocol):
             return settled[0]
         self._send(before)
         self._pending = reply
+        self._awaited, self._awaited_since = line, self.now
         self._look_around()
         self._queued = list(after)
         self.transport.pauseProducing()
         return None
 
+    def _look_again(self, verb: bytes) -> tuple[Command, bytes]:
+        """Return the command for a verb in mixed case, or none at all, and what to count it as."""
+        upper = verb.upper()
+        command = self._verbs.get(upper)
+        return (self._otherwise, b"unknown") if command is None else (command, upper)
+
+    def _note(self, data: bytes, took: float) -> None:
+        """Tell how long it took to answer a chunk, if anything in it was answered."""
+        if self._pending is not None or self.finished:
+            return
+        end = data.rfind(b"\n")
+        if end < 0:
+            return
+        commands = data.count(b"\n")
+        if commands == 1:
+            self._note_line(data[:end], took)
+            return
+        first = data[:_MOST_VERB].partition(b"\t")[0].partition(b"\n")[0].upper()
+        last = self.connection.last_verb.upper()
+        name = last.decode("latin-1").lower() if first == last else MIXED
+        self._traffic.took(took, name, commands, None, self.connection.peer)
+
+    def _note_line(self, line: bytes, took: float) -> None:
+        verb, _, rest = line.partition(b"\t")
+        verb = verb.strip().upper()
+        argument: bytes | None = rest.partition(b"\t")[0].rstrip(b"\r\n")
+        if verb not in self._verbs:
+            # The end of a long line, or what may be anything.
+            last = self.connection.last_verb.upper()
+            verb, argument = last if last in self._verbs else UNKNOWN.encode(), None
+        if verb == b"AUTH" or not argument:
+            argument = None
+        name = verb.decode().lower()
+        self._traffic.took(took, name, 1, argument, self.connection.peer)
+
     def _failed(self, failure: Failure) -> bytes:
         if isinstance(failure.value, CommandError):
+            self._traffic.errors[failure.value.code] += 1
             return wire.error(failure.value.code)
+        if isinstance(failure.value, MemoryError):
+            self.short_of_memory()
+            return _OUT_OF_MEMORY
         if not self.finished:
+            self._traffic.errors["internal_error"] += 1
             log.failure("a command from {peer} failed", failure, peer=self.connection.peer)
         return _INTERNAL_ERROR
 
@@ -311,10 +426,14 @@ class CacheProtocol(ServedProtocol):
         self._pending = None
         if self.finished:
             return
-        self.now = self._monotonic()
+        self.now = now = self._monotonic()
         self._send([reply])
+        if now - self._awaited_since >= self._traffic.above:
+            self._note_line(self._awaited, now - self._awaited_since)
         queued, self._queued = self._queued, []
         self._execute(queued)
+        if queued and self._monotonic() - now >= self._traffic.above:
+            self._note(b"\n".join([*queued, b""]), self._monotonic() - now)
         self._look_around()
         if self._pending is None:
             self.transport.resumeProducing()

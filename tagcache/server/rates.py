@@ -13,13 +13,14 @@ _MOST_ADDRESSES = 100_000
 class Rates:
     """A token bucket for each address: a minute's worth at once, refilled evenly.
 
-    ``monotonic`` returns seconds. 0 a minute means no limit.
+    ``monotonic`` returns seconds. 0 a minute means no limit. ``refused`` counts what was beyond it.
     """
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         # address: how much is left, and when that was
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self.refused = 0
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -42,6 +43,7 @@ class Rates:
             left -= 1
         else:
             wait = (1 - left) * 60 / most
+            self.refused += 1
         self._buckets[address] = (left, now)
         if len(self._buckets) > _MOST_ADDRESSES:
             self._buckets.popitem(last=False)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from tagcache.config.settings import Settings
 from tagcache.engine.activity import Activity
+from tagcache.engine.limits import Limits
+from tagcache.interfaces import ICache
 from tagcache.remote.cache import RedisCache
 from tagcache.remote.connection import connect, is_cluster, without_password
 from tagcache.remote.lanes import Lane
+from tagcache.remote.near import Near
+from tagcache.remote.tracking import Tracking
 from tagcache.server.backend import Backend
 from tagcache.server.factory import limits_of
 
@@ -18,8 +23,18 @@ from tagcache.server.factory import limits_of
 _PARTITIONS = 64
 
 
-def open_backend(settings: Settings, reactor: Any) -> tuple[Backend, RedisCache]:
-    """Return the engine of ``[engine]``, and the service that looks after it."""
+def near_limits(settings: Settings) -> Limits:
+    """Return the limits of a cache that keeps entries near."""
+    most = settings.engine.near_cache_mb * 1024 * 1024
+    # The time to live of each was decided where it comes from.
+    return replace(limits_of(settings), default_ttl_ms=0, max_memory=most)
+
+
+def open_backend(settings: Settings, here: ICache, reactor: Any) -> tuple[Backend, RedisCache]:
+    """Return the engine of ``[engine]``, and the service that looks after it.
+
+    ``here`` is a cache in memory, for what is kept near.
+    """
     engine = settings.engine
     timeout = engine.timeout_ms / 1000
     client = connect(engine.url, timeout, engine.connections)
@@ -29,7 +44,16 @@ def open_backend(settings: Settings, reactor: Any) -> tuple[Backend, RedisCache]
     def trouble(error: str) -> None:
         backends[0].note(error)
 
-    lanes = [Lane(client, loop, timeout, trouble) for _ in range(engine.connections)]
+    near = tracking = None
+    if engine.near_cache_mb:
+        near = Near(here, time.monotonic)
+        tracking = Tracking(client, engine.key_prefix, near, loop, time.monotonic, trouble)
+
+    def moved() -> None:
+        if tracking is not None:
+            tracking.begin_anew()
+
+    lanes = [Lane(client, loop, timeout, trouble, moved) for _ in range(engine.connections)]
     cache = RedisCache(
         lanes,
         engine.key_prefix,
@@ -37,7 +61,9 @@ def open_backend(settings: Settings, reactor: Any) -> tuple[Backend, RedisCache]
         limits_of(settings),
         Activity(Random()),  # noqa: S311 - it only picks samples
         time.monotonic,
+        near,
     )
-    backends.append(Backend(cache, lanes, client, without_password(engine.url), reactor))
+    place = without_password(engine.url)
+    backends.append(Backend(cache, lanes, client, place, reactor, near, tracking))
     backends[0].configure(settings)
     return backends[0], cache

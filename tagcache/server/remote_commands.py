@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
@@ -12,13 +12,19 @@ from tagcache.engine.statistics import Counters
 from tagcache.errors import InvalidArgument
 from tagcache.interfaces import ICache, IRemoteCache, RemoteTotals
 from tagcache.remote.entry import Miss
-from tagcache.server.commands import Commands, entry_of, second_of, step_of, tag_of
+from tagcache.server.commands import Commands, described, entry_of, second_of, step_of, tag_of
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
+from tagcache.server.events import EventLog
 from tagcache.server.pipelined import PipelinedProtocol
 from tagcache.server.protocol import CacheProtocol, Reply
 from tagcache.server.service import TagCacheService
 from tagcache.server.slices import Slices
+from tagcache.server.traffic import Traffic
+
+if TYPE_CHECKING:
+    # Needs the extra.
+    from tagcache.server.backend import Backend
 
 
 class RemoteCommands(Commands):
@@ -32,10 +38,12 @@ class RemoteCommands(Commands):
         credentials: Credentials,
         slices: Slices,
         info: Callable[[], Deferred[dict[str, Any]]],
+        traffic: Traffic,
+        events: EventLog,
     ) -> None:
         self._remote = remote
         self._info_later = info
-        super().__init__(nothing, connections, credentials, slices, dict)
+        super().__init__(nothing, connections, credentials, slices, dict, traffic, events)
 
     def gets_from(self) -> None:
         return None
@@ -44,6 +52,9 @@ class RemoteCommands(Commands):
         if len(fields) < 2:
             raise InvalidArgument("missing_key")
         key = fields[1]
+        near = self._remote.get_near(key)
+        if near is not None:
+            return wire.value(near)
 
         def conclude(found: bytes | Miss) -> bytes:
             if isinstance(found, bytes):
@@ -87,35 +98,43 @@ class RemoteCommands(Commands):
     def delete(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         if len(fields) < 2:
             raise InvalidArgument("missing_key")
+        if isinstance(client, PipelinedProtocol):
+            client.leases.pop(fields[1], None)
         deleted = self._remote.delete(fields[1], client.connection.id)
         return deleted.addCallback(lambda there: wire.DELETED if there else wire.NOT_DELETED)
 
     def inv_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         tag = tag_of(fields)
-        return self._removed(client, b"INV_TAG", self._remote.invalidate_tag(tag))
+        return self._removed(client, b"INV_TAG", [tag], self._remote.invalidate_tag(tag))
 
     def inv_tags_any(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         tags = wire.parse_list(second_of(fields), "tags")
-        return self._removed(client, b"INV_TAGS_ANY", self._remote.invalidate_any(tags))
+        removed = self._remote.invalidate_any(tags)
+        return self._removed(client, b"INV_TAGS_ANY", tags, removed)
 
     def inv_tags_all(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         tags = wire.parse_list(second_of(fields), "tags")
-        return self._removed(client, b"INV_TAGS_ALL", self._remote.invalidate_all(tags))
+        removed = self._remote.invalidate_all(tags)
+        return self._removed(client, b"INV_TAGS_ALL", tags, removed)
 
     def inv_keys(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         keys = wire.parse_list(second_of(fields), "keys")
-        return self._removed(client, b"INV_KEYS", self._remote.invalidate_keys(keys))
+        return self._removed(client, b"INV_KEYS", keys, self._remote.invalidate_keys(keys))
 
     def flush(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        return self._removed(client, b"FLUSH", self._remote.flush())
+        return self._removed(client, b"FLUSH", (), self._remote.flush())
 
     def _removed(
-        self, client: CacheProtocol, verb: bytes, removed: Deferred[int]
+        self,
+        client: CacheProtocol,
+        verb: bytes,
+        names: Sequence[bytes],
+        removed: Deferred[int],
     ) -> Deferred[bytes]:
         if isinstance(client, PipelinedProtocol):
             # What a client stores after its own invalidation, it means to be there.
             client.leases.clear()
-        return removed.addCallback(lambda number: wire.count(verb, number))
+        return removed.addCallback(lambda number: self._gone(client, verb, names, number))
 
     def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         found = self._remote.keys_by_tag(tag_of(fields))
@@ -133,14 +152,23 @@ class RemoteCommands(Commands):
 
         return self._remote.counters().addCallback(conclude)
 
-    def info(self, client: CacheProtocol, fields: list[bytes]) -> Deferred[bytes]:
+    def info(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        if second_of(fields).lower() == b"check":
+            return self._remote.check().addCallback(
+                lambda found: wire.json_object(b"INFO", described(found))
+            )
         return self._info_later().addCallback(lambda told: wire.json_object(b"INFO", told))
 
 
-def remote_info(service: TagCacheService, remote: IRemoteCache) -> Deferred[dict[str, Any]]:
+def remote_info(
+    service: TagCacheService, remote: IRemoteCache, backend: Backend
+) -> Deferred[dict[str, Any]]:
     """Return what INFO tells, as a JSON object."""
 
     def conclude(totals: RemoteTotals) -> dict[str, Any]:
-        return service.describe(service.figures(totals, totals.counters, None, totals.backlog))
+        figures = service.figures(
+            totals, totals.counters, backend.memory, backend.max_memory, backend.backlog
+        )
+        return service.describe({**figures, "eviction_policy": None}, backend.describe())
 
     return remote.totals().addCallback(conclude)

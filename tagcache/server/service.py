@@ -36,6 +36,9 @@ from tagcache.server.preflight import Preflight, raise_descriptor_limit
 from tagcache.server.serving import ServingFactory
 from tagcache.sockopts import AppliedOption, ListenOptions, socket_of
 
+# What INFO tells of the engine that is in this process.
+IN_MEMORY: dict[str, Any] = {"backend": "memory"}
+
 log = Logger(namespace="tagcache.service")
 
 
@@ -190,6 +193,11 @@ class TagCacheService(MultiService):
         self._old_sighup: Any = None
 
     @property
+    def uptime(self) -> float:
+        """How many seconds ago it was made."""
+        return time.monotonic() - self._started
+
+    @property
     def settings(self) -> Settings:
         """The settings in effect."""
         return self.configuration.settings
@@ -205,6 +213,9 @@ class TagCacheService(MultiService):
         return [each for each in self if isinstance(each, ListenerService)]
 
     def privilegedStartService(self) -> None:
+        # From here on: one that comes before the start is complete is followed after it, and does
+        # not end the process.
+        self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
         raise_descriptor_limit(self.settings)
         # Before a port is open.
         self.persistence.load()
@@ -216,7 +227,6 @@ class TagCacheService(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
         systemd.notify(self._environ, "READY=1", f"MAINPID={os.getpid()}")
 
     @inlineCallbacks
@@ -291,33 +301,41 @@ class TagCacheService(MultiService):
     def info(self) -> dict[str, Any]:
         """Return what INFO tells, as a JSON object."""
         totals = self.cache.totals()  # first, for it reclaims what has expired
-        figures = self.figures(totals, self.cache.counters(), self.cache.memory, self.cache.backlog)
-        return self.describe(figures)
+        cache = self.cache
+        figures = self.figures(
+            totals, cache.counters(), cache.memory, cache.max_memory, cache.backlog
+        )
+        return self.describe(figures, IN_MEMORY)
 
     def figures(
-        self, totals: Totals | RemoteTotals, counters: Counters, memory: int | None, backlog: int
+        self,
+        totals: Totals | RemoteTotals,
+        counters: Counters,
+        memory: int,
+        max_memory: int,
+        backlog: int,
     ) -> dict[str, Any]:
         """Return the part of ``info`` that is about the cache."""
-        cache = self.settings.cache
         return {
             **{each.name: getattr(counters, each.name) for each in fields(counters)},
             "hit_ratio": counters.hit_ratio,
             **{name: getattr(totals, name) for name in ("items", "tags", "bytes")},
             "shard_count": 1,
             "memory_used_bytes": memory,
-            "max_memory_bytes": cache.max_memory,
-            "eviction_policy": cache.eviction_policy,
+            "max_memory_bytes": max_memory,
+            "eviction_policy": self.settings.cache.eviction_policy,
             "reclaim_backlog": backlog,
+            "refusing_stores": self.cache.refusing,
         }
 
-    def describe(self, figures: dict[str, Any]) -> dict[str, Any]:
-        """Return what INFO tells, with these figures of the cache."""
+    def describe(self, figures: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
+        """Return what INFO tells, with these figures of the cache and what its engine is."""
         settings = self.settings
         return {
             "server": {
                 "version": tagcache.__version__,
                 "pid": os.getpid(),
-                "uptime_seconds": round(time.monotonic() - self._started, 3),
+                "uptime_seconds": round(self.uptime, 3),
                 "python": sys.version.split()[0],
                 "twisted": twisted.__version__,
                 "reactor": type(self._reactor).__name__,
@@ -342,6 +360,7 @@ class TagCacheService(MultiService):
                 "refused": self.connections.refused,
             },
             "cache": figures,
+            "engine": engine,
             "persistence": self.persistence.describe(),
         }
 

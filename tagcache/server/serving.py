@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import struct
 import termios
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -33,6 +34,10 @@ LINGER_SECONDS = 1.0
 FAREWELL_SECONDS = 60.0
 
 log = Logger(namespace="tagcache.serving")
+
+
+def _nothing() -> None:
+    """Nobody has put memory by."""
 
 
 class RefusedProtocol(Protocol):
@@ -103,6 +108,10 @@ class ServedProtocol(Protocol):
     def dropped(self) -> bool:
         """Whether the client was dropped for not reading, so that no answer reaches it."""
         return self._replies.dropped
+
+    def short_of_memory(self) -> None:
+        """Have memory given back that was put by: an allocation has failed."""
+        self.factory.short_of_memory()
 
     def received(self, count: int) -> None:
         """Note that ``count`` bytes came."""
@@ -194,6 +203,8 @@ class ServingFactory(ServerFactory):
 
     noisy = False
     full = b""
+    # Called when an allocation has failed.
+    short_of_memory: Callable[[], None] = staticmethod(_nothing)
 
     def __init__(self, listener: Listener, settings: Settings, reactor: Any) -> None:
         self.listener = listener

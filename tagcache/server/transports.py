@@ -12,15 +12,19 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from errno import EAGAIN, EWOULDBLOCK
 from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+# What is read where there is hardly any memory.
+_LITTLE = 4096
 _FLUSH_CHECK_SECONDS = 0.02
 
 
@@ -38,7 +42,28 @@ def server_transport(
 
 
 class EagerServer(tcp.Server):
-    """Twisted's own transport, but for that it sends at once where nothing waits."""
+    """Twisted's own transport, but for that it sends at once where nothing waits.
+
+    Where there is no memory to read into, it has some given back and tries again, once.
+    """
+
+    def doRead(self) -> Any:
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except OSError as error:
+            return None if error.args[0] in (EWOULDBLOCK, EAGAIN) else CONNECTION_LOST
+        except MemoryError:
+            _short_of_memory(self.protocol)
+            try:
+                data = self.socket.recv(_LITTLE)
+            except (OSError, MemoryError):
+                return CONNECTION_LOST
+        try:
+            return self._dataReceived(data)
+        except MemoryError:
+            # What came is lost, and nobody knows how far it got.
+            _short_of_memory(self.protocol)
+            return CONNECTION_LOST
 
     def write(self, data: bytes) -> None:
         if (
@@ -54,6 +79,13 @@ class EagerServer(tcp.Server):
                 data = data[sent:]
             # What can not be sent now is, or fails, when the reactor tries.
         super().write(data)
+
+
+def _short_of_memory(protocol: Any) -> None:
+    """Have memory given back that was put by, if this protocol knows of some."""
+    tell = getattr(protocol, "short_of_memory", None)
+    if tell is not None:
+        tell()
 
 
 @implementer(ITCPTransport)
@@ -132,6 +164,8 @@ class UvloopTransport:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
+        if isinstance(error, MemoryError):
+            _short_of_memory(self.protocol)
         reason = ConnectionDone() if error is None else ConnectionLost(str(error))
         protocol, self.protocol = self.protocol, None
         protocol.connectionLost(Failure(reason))

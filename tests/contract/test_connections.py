@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 import trustme
+from zope.interface.verify import verifyClass, verifyObject
 
-from tagcache.client import AsyncClient, Client, DeferredClient, Options
+from tagcache.client import AsyncClient, Client, DeferredClient, Options, asynchronous, deferred
+from tagcache.client.awaiting import ICarrier, INetwork, IPromise
+from tagcache.client.connection import Connection
 from tagcache.errors import (
     AuthenticationFailed,
+    BadArgument,
     ConnectionFailed,
     PoolExhausted,
     Refused,
@@ -60,6 +65,20 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
             client.close()
 
 
+def test_the_seams_are_what_they_say(reactor_thread: ReactorThread) -> None:
+    options = Options()
+    endpoint = deferred._endpoint(reactor_thread.reactor, options)
+    assert verifyObject(INetwork, asynchronous.AsyncioNetwork(options))
+    assert verifyObject(
+        INetwork, deferred.TwistedNetwork(reactor_thread.reactor, endpoint, options)
+    )
+    assert verifyClass(ICarrier, asynchronous._Carrier)
+    assert verifyClass(ICarrier, deferred._Carrier)
+    assert verifyObject(IPromise, deferred._Promise())
+    with asyncio.Runner() as runner:
+        assert verifyObject(IPromise, asynchronous._Future(runner.get_loop()))
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -73,8 +92,9 @@ def test_nobody_is_there(connect: Connect) -> None:
         client.get("key")
 
 
-def test_a_host_that_is_not_known(connect: Connect) -> None:
-    client = connect(host="no-such-host.invalid")
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "cache..local"])
+def test_a_host_that_is_not_known(connect: Connect, host: str) -> None:
+    client = connect(host=host)
     with pytest.raises(ConnectionFailed):
         client.get("key")
 
@@ -104,6 +124,58 @@ def test_the_time_is_that_of_the_whole_answer(connect: Connect) -> None:
         with pytest.raises(TimedOut):
             client.get("key")
         assert time.monotonic() - begin < 2
+
+
+def test_signals_do_not_lengthen_the_time() -> None:
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        with ScriptedServer(silent) as server, Client(port=server.port, timeout=0.2) as client:
+            begin = time.monotonic()
+            with pytest.raises(TimedOut):
+                client.get("key")
+            assert time.monotonic() - begin < 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_pipeline_that_fails_midway(connect: Connect) -> None:
+    client = connect(port=free_port())
+    pipe = client.pipeline()
+    first = pipe.put("key", 1)
+    with pytest.raises(ConnectionFailed):
+        pipe.execute()
+    with pytest.raises(ConnectionFailed):
+        first.result()
+
+
+def test_who_gives_an_endpoint_gives_its_tls(reactor_thread: ReactorThread) -> None:
+    endpoint = deferred._endpoint(reactor_thread.reactor, Options())
+    with pytest.raises(BadArgument, match="whether there is TLS says the endpoint"):
+        DeferredClient(reactor_thread.reactor, endpoint, tls=True)
+
+
+def test_no_limit_to_connecting(connect: Connect, running: RunningServer) -> None:
+    client = connect(port=running.port, connect_timeout=None, timeout=None)
+    assert client.ping() is True
+
+
+def test_an_interrupted_health_check_leaves_no_connection_behind(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(port=running.port) as client:
+        client.ping()
+
+        def interrupted(connection: Connection) -> bool:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "is_usable", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.ping()
+        assert client._pool.open == 0
+        assert client.ping() is True
 
 
 def test_a_late_answer_is_given_to_nobody(connect: Connect) -> None:

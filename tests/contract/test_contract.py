@@ -179,7 +179,7 @@ def test_a_refusal_in_a_pipeline_does_not_hide_the_rest(client: Any) -> None:
     assert last.result() == 1
 
 
-@pytest.mark.parametrize("key", ["", "a\tb", "a\nb", "a\r", b"\n", 5, None])
+@pytest.mark.parametrize("key", ["", "\ud800", "a\tb", "a\nb", "a\r", b"\n", 5, None])
 def test_a_key_that_is_none(client: Any, key: Any) -> None:
     for call in (
         lambda: client.get(key),
@@ -193,7 +193,7 @@ def test_a_key_that_is_none(client: Any, key: Any) -> None:
             call()
 
 
-@pytest.mark.parametrize("tag", ["", "a,b", " a", "a ", "a\tb", "a\nb", 5])
+@pytest.mark.parametrize("tag", ["", "\udfff\ud800", "a,b", " a", "a ", "a\tb", "a\nb", 5])
 def test_a_tag_that_is_none(client: Any, tag: Any) -> None:
     for call in (
         lambda: client.put("key", 1, tags=[tag]),
@@ -219,6 +219,8 @@ def test_arguments_that_would_mean_something_else(client: Any) -> None:
         client.invalidate_keys([])
     with pytest.raises(BadArgument, match="comma"):
         client.invalidate_keys(["a,b"])
+    with pytest.raises(BadArgument, match="by must be an integer, not float"):
+        client.increment("n", 1.5)
     with pytest.raises(BadArgument, match="64 bits"):
         client.increment("n", 2**63)
     with pytest.raises(BadArgument, match="json can not hold"):

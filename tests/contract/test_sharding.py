@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 from tagcache.client import AsyncShardedClient, Client, ShardedClient
 from tagcache.client.sharded import Node, Ring
-from tagcache.errors import BadArgument, ConnectionFailed, Unavailable
+from tagcache.errors import BadArgument, ConnectionFailed, PoolExhausted, Unavailable
 from tests.contract.conftest import Waiting
+from tests.contract.scripted import ScriptedServer
 from tests.integration.running import RunningServer, eventually
 
 Start = Callable[..., RunningServer]
@@ -176,3 +178,55 @@ def test_all_nodes_are_told_of_a_tag(connect: Callable[..., Any], start: Start) 
     with pytest.raises(BadArgument, match="one node"):
         client.info()
     eventually(lambda: client.ping())
+
+
+def test_what_is_given_for_all_nodes_is_not_given_for_one() -> None:
+    for url in (
+        "tagcache://a?key_prefix=x",
+        "tagcache://a?serde=text",
+        "tagcache://a?ignore_exc=1",
+    ):
+        with pytest.raises(BadArgument, match="is given for all nodes, not for a:1984"):
+            ShardedClient([url])
+    ShardedClient(["tagcache://a?pool_size=3"], key_prefix="x").close()
+
+
+def test_a_node_that_can_not_be_flushed_is_not_used(
+    connect: Callable[..., Any], clock: Time
+) -> None:
+    def stale(sock: socket.socket) -> None:
+        # Answers everything but FLUSH.
+        while data := sock.recv(65536):
+            if data.startswith(b"FLUSH"):
+                return
+            sock.sendall(b'VALUE\t"stale"\n')
+
+    told: list[Unavailable] = []
+    with ScriptedServer(lambda sock: None, stale) as server:
+        client = connect(server.port, ignore_exc=True, on_error=told.append)
+        assert client.get("key") is None
+        clock.now += 1
+        assert client.get("key") is None
+        assert len(down(client)) == 1
+        assert len(told) == 2
+
+
+def test_what_no_connection_was_free_for_is_not_overlooked(start: Start, clock: Time) -> None:
+    server = start()
+    node = f"tagcache://127.0.0.1:{server.port}?pool_size=1&pool_timeout=0"
+    with ShardedClient([node], monotonic=clock) as client:
+        (alone,) = client.nodes.values()
+        client.put("key", "old", tags=["t"])
+        connection, _ = alone._pool.take()
+        with pytest.raises(PoolExhausted):
+            client.invalidate_tag("t")
+        alone._pool.give_back(connection)
+    with ShardedClient([node], monotonic=clock, ignore_exc=True) as client:
+        (alone,) = client.nodes.values()
+        connection, _ = alone._pool.take()
+        assert client.get("key") is None
+        assert client.down == []
+        assert client.invalidate_tag("t") == 0
+        alone._pool.give_back(connection)
+        clock.now += 1
+        assert client.get("key") is None, "it was flushed"

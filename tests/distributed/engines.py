@@ -18,6 +18,8 @@ from tagcache.remote.cache import RedisCache
 from tagcache.remote.connection import connect, is_cluster
 from tagcache.remote.entry import Miss
 from tagcache.remote.lanes import Lane
+from tagcache.remote.near import Near
+from tagcache.remote.tracking import Tracking
 from tests.helpers import done
 
 
@@ -68,10 +70,29 @@ class Memory:
 class Remote:
     """The engine in Redis, with an event loop of its own."""
 
-    def __init__(self, url: str, timeout: float = 10.0, partitions: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 10.0,
+        partitions: int | None = None,
+        near: bool = False,
+    ) -> None:
         self.loop = asyncio.new_event_loop()
         self.client = connect(url, timeout, 4)
         self.troubles: list[str] = []
+        self.near = self.tracking = None
+        if near:
+            self.near = Near(MemoryCache(), time.monotonic)
+            self.tracking = Tracking(
+                self.client,
+                "tagcache:",
+                self.near,
+                self.loop,
+                time.monotonic,
+                self.troubles.append,
+            )
+            self.tracking.start()
+            self.wait(self._until_fresh(self.near))
         self.lanes = [Lane(self.client, self.loop, timeout, self.troubles.append) for _ in range(4)]
         self.cache = RedisCache(
             self.lanes,
@@ -80,7 +101,13 @@ class Remote:
             Limits(),
             Activity(Random(1)),
             time.monotonic,
+            self.near,
         )
+
+    @staticmethod
+    async def _until_fresh(near: Near) -> None:
+        while not near.is_fresh:
+            await asyncio.sleep(0.01)
 
     def run(self, work: Deferred[Any]) -> Any:
         return self.loop.run_until_complete(work.asFuture(self.loop))
@@ -103,6 +130,9 @@ class Remote:
         return call
 
     def get(self, key: bytes) -> bytes | None:
+        near = self.cache.get_near(key)
+        if near is not None:
+            return near
         found = self.run(self.cache.get(key))
         return None if isinstance(found, Miss) else found
 
@@ -135,6 +165,8 @@ class Remote:
         time.sleep(seconds)
 
     def close(self) -> None:
+        if self.tracking is not None:
+            self.wait(self.tracking.close())
         for lane in self.lanes:
             self.wait(lane.close())
         self.wait(self.client.aclose())

@@ -27,6 +27,7 @@ COMMANDS = [
         "time",
         "get",
         "set",
+        "strlen",
         "incr",
         "incrby",
         "del",
@@ -34,34 +35,27 @@ COMMANDS = [
         "exists",
         "rename",
     ),
-    *("hget", "hset", "hdel", "hlen", "hkeys", "hincrby", "hgetall", "hscan"),
+    *("hget", "hset", "hdel", "hlen", "hvals", "hincrby", "hgetall", "hscan"),
     *(
         "zadd",
         "zrem",
+        "zscore",
         "zcard",
         "zcount",
         "zrange",
         "zrangebyscore",
         "zrevrangebyscore",
+        "zremrangebyscore",
         "zmscore",
         "zscan",
         "zpopmin",
     ),
-    *(
-        "sadd",
-        "srem",
-        "scard",
-        "sscan",
-        "spop",
-        "rpush",
-        "lpop",
-        "lrem",
-        "llen",
-        "lindex",
-        "lrange",
-    ),
+    *("sadd", "srem", "sismember", "scard", "sscan", "spop"),
+    *("rpush", "lpop", "lrem", "llen", "lindex", "lrange"),
 ]
-RIGHTS = ["resetchannels", "~tagcache:*", *(f"+{command}" for command in COMMANDS)]
+# Those by which it hears what has changed, for what is kept near, and whether memory is evicted.
+ASKED = ["hello", "ping", "client|tracking", "info"]
+RIGHTS = ["resetchannels", "~tagcache:*", *(f"+{command}" for command in COMMANDS + ASKED)]
 # A cluster is asked which node has what, and redis-py asks where a command has its keys.
 CLUSTER_RIGHTS = [*RIGHTS, "+cluster|slots", "+command"]
 

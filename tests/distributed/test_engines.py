@@ -31,20 +31,23 @@ NEEDS = pytest.mark.needs("redis-server", "redis-cli")
         "memory",
         pytest.param("redis", marks=NEEDS),
         pytest.param("partitions", marks=NEEDS),
+        pytest.param("near", marks=NEEDS),
         pytest.param("cluster", marks=NEEDS),
+        pytest.param("near a cluster", marks=NEEDS),
     ]
 )
 def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "memory":
         engine: Any = Memory()
-    elif request.param == "cluster":
+    elif "cluster" in request.param:
         nodes = request.getfixturevalue("cluster")
         for node in nodes.nodes:
             node.cli("flushall")
-        engine = Remote(nodes.url)
+        engine = Remote(nodes.url, near="near" in request.param)
     else:
         server = request.getfixturevalue("empty_redis")
-        engine = Remote(server.url, partitions=5 if request.param == "partitions" else 1)
+        partitions = 5 if request.param == "partitions" else 1
+        engine = Remote(server.url, partitions=partitions, near=request.param == "near")
     yield engine
     engine.close()
 

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,13 @@ class RunningServer:
         wait: bool = True,
         twistd: Path = TWISTD,
         config: str | None = "",
+        prefix: Sequence[str] = (),
         **popen: Any,
     ) -> None:
-        """``config`` is the text of a whole file instead of sections; None: no file at all."""
+        """``config`` is the text of a whole file instead of sections; None: no file at all.
+
+        ``prefix`` is a program, with its arguments, that runs the server.
+        """
         self.directory = directory
         self.config = directory / "tagcache.conf"
         self.log = directory / "out.log"
@@ -91,6 +96,14 @@ class RunningServer:
             "server": {"tcp_port": 0, "http_port": 0},
             "logging": {"level": "debug"},
         }
+        engine_url = os.environ.get("TAGCACHE_TEST_ENGINE_URL")
+        if engine_url:
+            # A cache of its own in the engine that all servers of a test run share.
+            self.sections["engine"] = {
+                "backend": "redis",
+                "url": engine_url,
+                "key_prefix": f"{uuid.uuid4().hex}:",
+            }
         for section, knobs in (sections or {}).items():
             self.sections.setdefault(section, {}).update(knobs)
         if config:
@@ -98,7 +111,7 @@ class RunningServer:
         elif config is not None:
             self.write_config()
         reactor = os.environ.get("TAGCACHE_TEST_REACTOR")
-        arguments = [str(twistd), "--nodaemon", "--pidfile="]
+        arguments = [*prefix, str(twistd), "--nodaemon", "--pidfile="]
         arguments += [f"--reactor={reactor}"] if reactor else []
         arguments += ["tagcache"]
         arguments += [f"--config={self.config}"] if config is not None else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -32,7 +33,10 @@ def sockets_of(pid: int) -> Iterator[list[socket.socket]]:
                 if entry.readlink().name.startswith("socket:"):
                     descriptor = libc.syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)
                     if descriptor < 0:
-                        raise OSError(ctypes.get_errno(), "pidfd_getfd")
+                        error = ctypes.get_errno()
+                        if error == errno.EBADF:
+                            continue  # closed since it was listed
+                        raise OSError(error, "pidfd_getfd")
                     borrowed.append(socket.socket(fileno=descriptor))
         yield borrowed
     finally:

@@ -403,3 +403,15 @@ def test_bench_authenticates(start: Start) -> None:
     done = command("--password", "x", "bench", "--tcp-port", command.server.port)
     assert done.returncode == 3
     assert b"auth_failed" in done.stderr
+
+
+def test_a_check_while_it_serves(server: RunningServer) -> None:
+    with server.connect() as client:
+        client.send(b"".join(b"PUT\tk%d\t60000\tall,t%d\tv\n" % (n, n % 9) for n in range(5000)))
+        client.send(b"INFO\tcheck\nINFO\tCHECK\nPING\n")
+        lines = [client.line() for _ in range(5003)]
+        told = {"ok": True, "entries": 5000, "tags": 10, "fault_count": 0, "faults": []}
+        for line in lines[5000:5002]:
+            assert json.loads(line.removeprefix(b"INFO\t")) == {"check": told}
+        assert lines[5002] == b"PONG\n"
+        assert "server" in client.json(b"INFO\tanything")

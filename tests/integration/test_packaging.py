@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -61,6 +62,9 @@ def test_an_installed_package_serves_and_can_be_removed(
         with server.connect() as client:
             assert client.ask(b"PUT\tk\t60000\ta,b\tvalue") == b"OK\n"
             assert client.ask(b"GET\tk") == b"VALUE\tvalue\n"
+        for path in ("/", "/dashboard/main.js", "/dashboard/app.css", "/dashboard/icon.svg"):
+            with urlopen(f"http://127.0.0.1:{server.http_port}{path}", timeout=20) as response:
+                assert response.status == 200
         assert "Traceback" not in server.text()
     run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "tagcache")
     left = run(twistd, "--help", cwd=tmp_path)

@@ -60,14 +60,20 @@ def test_a_unix_socket() -> None:
         ("tagcache://host?timeout=x", "timeout='x'"),
         ("tagcache://host?timeout=0", "timeout must be more than 0"),
         ("tagcache://host?pool_size=0", "pool_size must be at least 1"),
-        ("tagcache://host?pool_timeout=-1", "pool_timeout must not be negative"),
+        ("tagcache://host?pool_timeout=-1", "pool_timeout must be from 0"),
         ("tagcache://host?ignore_exc=maybe", "ignore_exc='maybe'"),
         ("tagcache://host?on_error=print", "on_error, which is no option"),
         ("tagcache://host?serde=yaml", "serde=yaml is not known"),
-        ("tagcache://host?username=ada", "both, or neither"),
         ("tagcaches://host?tls_ca_file=/nowhere", "tls_ca_file=/nowhere can not be used"),
         ("tagcache://host?key_prefix=a%0Ab", "key_prefix must not hold"),
         ("tagcache://host:0", "port must be"),
+        ("tagcache://host?timeout=inf", "timeout must be more than 0 seconds, at most"),
+        ("tagcache://host?connect_timeout=nan", "connect_timeout must be"),
+        ("tagcaches://host?tls=no", "names tls, which stands before"),
+        ("tagcache://host?username=ada&password=x", "names username, which stands before"),
+        ("tagcache://host#timeout=1", "fragment, which means nothing: #timeout=1"),
+        ("tagcache://host?tls_verify=no", "mean nothing without TLS"),
+        ("tagcache://host?tls_ca_file=/x", "mean nothing without TLS"),
     ],
 )
 def test_what_can_not_be_used_is_named(url: str, told: str) -> None:
@@ -101,6 +107,20 @@ def test_a_file_that_can_not_be_used(tmp_path: Path, text: str, told: str) -> No
     file.write_text(text)
     with pytest.raises(BadArgument, match=told):
         Options.from_config(file)
+
+
+def test_values_of_a_file_may_be_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "client.ini"
+    file.write_text("[client]\nusername = ada\npassword = \"a#b\"\nkey_prefix = it's'\n")
+    options = Options.from_config(file)
+    assert (options.password, options.key_prefix) == ("a#b", "it's'")
+
+
+def test_options_that_contradict_each_other() -> None:
+    with pytest.raises(BadArgument, match="both, or neither"):
+        Options(username="ada")
+    with pytest.raises(BadArgument, match="no TLS over a UNIX socket"):
+        Options(path="/x", tls=True)
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -72,6 +72,11 @@ def test_bytes_travel_compressed(data: bytes, compress_over: int | None) -> None
     assert values.load(line) == data
 
 
+def test_msgpack_keys_that_are_no_text() -> None:
+    values = Values(serde.named("msgpack"))
+    assert values.load(values.dump({1: 2, b"x": None})) == {1: 2, b"x": None}
+
+
 def test_others_can_read_what_is_plain() -> None:
     values = Values(serde.named("json"))
     assert values.dump({"a": "b\nc"}) == b'{"a":"b\\nc"}'
@@ -109,7 +114,15 @@ def test_what_another_serde_wrote(name: str, line: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("bytes", "text"), ("text", b"bytes"), ("json", {1, 2}), ("json", 2**70), ("msgpack", {1})],
+    [
+        ("bytes", "text"),
+        ("text", b"bytes"),
+        ("json", {1, 2}),
+        ("json", 2**70),
+        ("msgpack", {1}),
+        ("pickle", lambda: None),
+        ("pickle", (each for each in "ab")),
+    ],
 )
 def test_what_a_serde_can_not_hold(name: str, value: object) -> None:
     with pytest.raises(BadArgument, match=f"serde={name} can not hold this"):

@@ -17,7 +17,7 @@ from tagcache.config.loading import load
 from tagcache.errors import ConfigurationError
 from tagcache.remote.connection import check_url
 from tagcache.server.preflight import Preflight
-from tests.distributed.test_access import COMMANDS
+from tests.distributed.test_access import ASKED, COMMANDS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "examples" / "compose"
@@ -98,7 +98,7 @@ def test_the_user_of_valkey_is_the_one_of_the_url(environ: dict[str, str]) -> No
     assert "user default off\n" in configuration
     assert "maxmemory-policy noeviction\n" in configuration
     assert f"--user {url.username} " in VALKEY["healthcheck"]["test"][1]
-    assert VALKEY["environment"]["RIGHTS"].split() == [f"+{c}" for c in ("ping", *COMMANDS)]
+    assert VALKEY["environment"]["RIGHTS"].split() == [f"+{c}" for c in COMMANDS + ASKED]
 
 
 def test_limits_leave_room(environ: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from tagcache.engine import memory, reclaim, tags
 from tagcache.engine.entry import NEVER, Entry
 from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
@@ -467,3 +468,40 @@ def test_the_largest_ttl_is_told_as_64_bits(cache: MemoryCache) -> None:
     entry = cache.peek(b"k")
     assert entry is not None
     assert entry.ttl_ms == 2**64 - 1
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the ways for large sets taken for one entry or two as well."""
+    monkeypatch.setattr(memory, "_AT_ONCE", 1)
+    monkeypatch.setattr(tags, "_SPLIT_AT", 2)
+    monkeypatch.setattr(reclaim, "_SOME", 1)
+
+
+@pytest.mark.usefixtures("everything_is_large")
+def test_what_is_gone_but_not_reclaimed_is_not_counted_again(cache: MemoryCache) -> None:
+    for number in range(6):
+        cache.put(b"%d" % number, b"v", [b"x", b"y"] if number < 4 else [b"y"])
+    assert done(cache.invalidate_tag(b"x")) == 4
+    cache.put(b"0", b"new", [b"y"])
+    assert done(cache.invalidate_tag(b"y")) == 3
+    assert cache.totals().items == 0
+    assert cache.backlog == 6
+    for _ in cache.reclaim():
+        pass
+    assert (len(cache), cache.backlog, cache.totals().tags) == (0, 0, 0)
+
+
+@pytest.mark.usefixtures("everything_is_large")
+@pytest.mark.parametrize("steps", range(5))
+def test_invalidations_that_overlap_while_they_are_under_way(
+    cache: MemoryCache, steps: int
+) -> None:
+    for number in range(6):
+        cache.put(b"%d" % number, b"v", [b"x", b"y"] if number < 4 else [b"y"])
+    both = cache.invalidate_all([b"x", b"y"])
+    for _ in range(steps):
+        next(both)
+    assert done(cache.invalidate_tag(b"x")) == 4
+    assert done(both) == 0
+    assert (cache.totals().items, cache.backlog) == (2, 4)

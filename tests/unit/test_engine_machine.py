@@ -13,12 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.internet.task import Clock
 
 from tagcache.engine import memory, reclaim, tags
+from tagcache.engine.consistency import Consistency
 from tagcache.engine.entry import NEVER, Entry
 from tagcache.engine.expiry import TICKS_PER_SECOND
 from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import CommandError, OutOfMemory
-from tests.helpers import newest
+from tests.helpers import done, newest
 
 KEYS = st.sampled_from([b"", b"a", b"b", b"c", b"key", b"toolong"])
 TAGS = st.lists(st.sampled_from([b"", b"x", b"y", b"z", b"longtag"]), max_size=4)
@@ -50,6 +51,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.scanning: Iterator[tuple[bytes, Entry] | None] = iter(())
         self.invalidating: list[tuple[str, list[bytes], Generator[None, None, int]]] = []
         self.evictions = 0
+        self.checking: Generator[None, None, Consistency] = self.cache.check()
 
     @initialize(policy=st.sampled_from(["sieve", "lru", "noeviction"]))
     def start(self, policy: memory.Policy) -> None:
@@ -57,6 +59,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache = MemoryCache(
             LIMITS, monotonic=self.clock.seconds, wall=self.clock.seconds, policy=policy
         )
+        self.checking = self.cache.check()
 
     def note_evictions(self, stored: bytes | None = None) -> None:
         """What was evicted is known by its absence; nothing else may be absent."""
@@ -115,6 +118,12 @@ class CacheMachine(RuleBasedStateMachine):
         else:
             assert self.fits(key, value, tags)
             self.store(key, value, tags, effective)
+
+    @rule(tags=st.sampled_from([[b"x", b"y"], [b"x"], [b"y", b"z"]]), ttl_ms=TTLS)
+    def put_many(self, tags: list[bytes], ttl_ms: int | None) -> None:
+        """Large invalidations that have entries in common are rare otherwise."""
+        for key in (b"k1", b"k2", b"k3", b"k4"):
+            self.put(key, b"v", tags, ttl_ms)
 
     @rule(key=KEYS, value=VALUES, tags=TAGS, ttl_ms=TTLS)
     def add(self, key: bytes, value: bytes, tags: list[bytes], ttl_ms: int | None) -> None:
@@ -219,6 +228,12 @@ class CacheMachine(RuleBasedStateMachine):
         if len(tags) == 1:
             return self.cache.invalidate_tag(tags[0])
         return self.cache.invalidate_any(tags)
+
+    @rule(tag=st.sampled_from([b"x", b"y", b"z"]))
+    def invalidate_tag_at_once(self, tag: bytes) -> None:
+        """With what the invalidations before have left to be reclaimed."""
+        meant = self.meant("any", [tag])
+        assert done(self.cache.invalidate_tag(tag)) == self.remove(meant)
 
     @rule(which=st.integers(0, 9), steps=st.integers(1, 12))
     @precondition(lambda self: self.invalidating)
@@ -374,6 +389,21 @@ class CacheMachine(RuleBasedStateMachine):
                 at = at.hotter
             assert sorted(map(id, entries)) == sorted(map(id, used))
 
+    @rule()
+    def start_checking(self) -> None:
+        self.checking = self.cache.check()
+
+    @rule(steps=st.integers(1, 1000))
+    def check_a_little(self, steps: int) -> None:
+        """Whatever goes on between its steps, a check finds nothing wrong."""
+        for _ in range(steps):
+            try:
+                next(self.checking)
+            except StopIteration as end:
+                assert end.value is None or end.value.faults == ()
+                self.checking = self.cache.check()
+                break
+
     @invariant()
     def what_lives_is_there(self) -> None:
         assert self.cache._items - self.cache._dead_left >= len(self.live())
@@ -392,5 +422,5 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reclaim, "_SOME", 1)
 
 
-CacheMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
 TestCacheMachine = CacheMachine.TestCase

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -22,16 +22,23 @@ from tagcache.config.loading import load
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.server.connections import Connections
+from tagcache.server.events import EventLog
 from tagcache.server.factory import limits_of
+from tagcache.server.history import History
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication, is_loopback
 from tagcache.server.http.factory import HttpFactory
 from tagcache.server.http.messages import Response
+from tagcache.server.http.observation import Observation
+from tagcache.server.http.sse import Streams
+from tagcache.server.http.static import Dashboard
 from tagcache.server.listener import Listener
 from tagcache.server.machine import Machine
+from tagcache.server.metrics import Metrics
 from tagcache.server.persistence import Persistence
 from tagcache.server.rates import Rates
 from tagcache.server.slices import Slices
+from tagcache.server.traffic import Traffic
 from tests.helpers import credentials_of, settings_with
 from tests.unit.test_protocol import Transport
 
@@ -52,23 +59,56 @@ class Door:
         self.credentials = credentials_of(self.settings, self.clock.seconds)
         self.exposed = False
         configuration = replace(load(None, {}), settings=self.settings)
+        self.traffic = Traffic(self.settings, self.clock.seconds)
+        self.events = EventLog(self.clock.seconds)
+        self.history = History()
+        self.streams = Streams(self.events)
+        rates = Rates(self.settings, self.clock.seconds)
+        persistence = Persistence(self.cache, self.settings, self.clock)
+        self.slices = Slices(self.clock, self.clock.seconds)
+        self.metrics = Metrics(
+            self.cache,
+            self.connections,
+            self.traffic,
+            rates,
+            persistence.describe,
+            lambda: 0.0,
+            lambda: len(self.streams),
+            self.clock.seconds,
+            lambda: {"backend": "memory"},
+        )
+        self.observation = Observation(
+            self.connections,
+            self.slices,
+            self.traffic,
+            self.history,
+            self.events,
+            self.streams,
+            self.metrics,
+            lambda: succeed({"some": "info"}),
+            lambda: self.settings.security.require_auth,
+        )
         self.api = Api(
             self.cache,
             self.connections,
             self.credentials,
-            Slices(self.clock, self.clock.seconds),
+            self.slices,
             Machine(),
             lambda: configuration,
             lambda: self.exposed,
-            Persistence(self.cache, self.settings, self.clock).describe,
+            persistence.describe,
             self.clock.seconds,
+            self.events,
+            [*Dashboard().routes(), *self.observation.routes()],
         )
         self.application = HttpApplication(
             self.api.routes,
             self.credentials,
-            Rates(self.settings, self.clock.seconds),
+            rates,
             self.settings,
+            self.traffic,
         )
+        self.streams.admits = self.application.still_admits
         self.factory = HttpFactory(
             Listener("http", self.settings, self.connections),
             self.application,
@@ -559,6 +599,10 @@ class Slow:
 
     def __init__(self) -> None:
         self.waiting: list[Deferred[Response]] = []
+        self.traffic = Traffic(settings_with())
+
+    def label(self, method: bytes, path: bytes) -> str:
+        return "slow"
 
     def answer(self, request: Any) -> Deferred[Response]:
         self.waiting.append(Deferred())

@@ -23,12 +23,14 @@ from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.server.commands import Commands
 from tagcache.server.connections import Connections
+from tagcache.server.events import EventLog
 from tagcache.server.factory import CacheFactory, limits_of
 from tagcache.server.listener import Listener
 from tagcache.server.protocol import CacheProtocol
 from tagcache.server.rates import Rates
 from tagcache.server.replies import ReplyBuffer
 from tagcache.server.slices import SLICE_SECONDS, Slices
+from tagcache.server.traffic import Traffic
 from tests.helpers import credentials_of, settings_with
 
 
@@ -67,12 +69,17 @@ class Server:
         self.connections = Connections(self.clock.seconds)
         self.listener = Listener("cache", settings, self.connections)
         self.slices = Slices(self.clock, self.clock.seconds)
+        self.traffic = Traffic(settings, self.clock.seconds)
+        self.events = EventLog(self.clock.seconds)
+        self.traffic.on_slow = self.events.slow
         self.commands = Commands(
             self.cache,
             self.connections,
             credentials_of(settings, self.clock.seconds),
             self.slices,
             lambda: {"some": "info"},
+            self.traffic,
+            self.events,
         )
         self.rates = Rates(settings, self.clock.seconds)
         self.factory = CacheFactory(self.listener, self.commands, self.rates, settings, self.clock)
@@ -677,3 +684,17 @@ def test_the_short_ways_answer_as_the_long_one(lines: list[bytes], cuts: list[in
     plain._take_any(data)
     assert transport.value() == expected.value()
     assert protocol.connection.commands == plain.connection.commands
+
+
+def test_no_memory_to_tell_how_long_it_took(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Traffic, "took", no_memory)
+    protocol, transport = server.connect()
+    protocol._traffic.above = 0
+    protocol.dataReceived(b"PUT\tk\t-\t-\tv\n" + b"GET\tk\n" * 3)
+    assert transport.value() == b"OK\n" + b"VALUE\tv\n" * 3
+    assert transport.connected

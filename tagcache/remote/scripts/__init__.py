@@ -11,33 +11,39 @@ class Script:
 
     __slots__ = ("digest", "name", "text")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *before: str) -> None:
         folder = resources.files(__package__)
-        text = folder.joinpath(f"{name}.lua").read_text("utf-8")
-        if name != "get":
-            text = folder.joinpath("common.lua").read_text("utf-8") + text
+        texts = [folder.joinpath(f"{each}.lua").read_bytes() for each in (*before, name)]
         self.name = name
-        self.text = text.encode()
+        self.text = b"".join(texts)
         # How Redis names scripts; nothing depends on its strength.
         self.digest = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
+_COMMON = "common"
+_INVALIDATION = ("common", "invalidation")
+
 GET = Script("get")
-PUT = Script("put")
-ADD = Script("add")
-INCR = Script("incr")
-TOUCH = Script("touch")
-DELETE = Script("delete")
-INVALIDATE_ANY = Script("invalidate_any")
-INVALIDATE_ALL = Script("invalidate_all")
-BURY = Script("bury")
-BURY_ALL = Script("bury_all")
-FLUSH = Script("flush")
-RECLAIM = Script("reclaim")
-SWEEP = Script("sweep")
-PEEK = Script("peek")
-MEMBERS = Script("members")
-NEWEST = Script("newest")
-TAGS = Script("tags")
-TOTALS = Script("totals")
-COUNTS = Script("counts")
+PUT = Script("put", _COMMON)
+ADD = Script("add", _COMMON)
+INCR = Script("incr", _COMMON)
+TOUCH = Script("touch", _COMMON)
+DELETE = Script("delete", _COMMON)
+INVALIDATE = Script("invalidate", *_INVALIDATION)
+PREPARE = Script("prepare", *_INVALIDATION)
+COMMIT = Script("commit", _COMMON)
+COMMITTED = Script("committed", _COMMON)
+FINISH = Script("finish", *_INVALIDATION)
+BURY = Script("bury", _COMMON)
+BURY_ALL = Script("bury_all", _COMMON)
+FLUSH = Script("flush", _COMMON)
+RECLAIM = Script("reclaim", _COMMON)
+SWEEP = Script("sweep", _COMMON)
+PEEK = Script("peek", _COMMON)
+MEMBERS = Script("members", _COMMON)
+NEWEST = Script("newest", _COMMON)
+TAGS = Script("tags", _COMMON)
+TOTALS = Script("totals", _COMMON)
+COUNTS = Script("counts", _COMMON)
+COUNT = Script("count", _COMMON)
+CHECK = Script("check", _COMMON)

@@ -3,12 +3,12 @@
 even_if_full()
 local at = ARGV[2]
 if at == '' then
-    at = redis.call('HKEYS', COMBOS)[1]
+    at = noted_as('')
     if not at then return {0, '0', ''} end
 end
-local packed = redis.call('HGET', COMBOS, at)
+local packed = redis.call('HGET', NOTED, at)
 if not packed then return {tonumber(redis.call('HGET', LATE, at) or '0'), '0', at} end
-local tags = cmsgpack.unpack(packed)
+local tags = cmsgpack.unpack(packed)[4]
 -- The walk must stay with one set: the first of the names in order will do.
 table.sort(tags)
 local page = redis.call('ZSCAN', carriers(tags[1]), ARGV[3], 'COUNT', ARGV[1])
@@ -24,6 +24,6 @@ count('invalidations', removed)
 if page[1] == '0' then
     removed = removed + tonumber(redis.call('HGET', LATE, at) or '0')
     redis.call('HDEL', LATE, at)
-    redis.call('HDEL', COMBOS, at)
+    redis.call('HDEL', NOTED, at)
 end
 return {removed, page[1], at}

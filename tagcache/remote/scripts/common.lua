@@ -3,17 +3,24 @@
 --
 -- A record of `meta` is {expires ms or 0, stored us, time to live as text, bytes, sequence
 -- number, tags}. An entry is stale when one of its tags was invalidated after that number.
+--
+-- A record of `noted` is an invalidation by its number: {'any' or 'all', id, when, tags}. With an id
+-- it waits until all partitions of a cluster know of it; without, entries are still to be removed.
 local base = KEYS[1]
+local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 local epoch = redis.call('GET', base .. 'epoch') or '0'
 local b = base .. epoch .. ':'
 local META, ALL, DUE, TAGS = b .. 'meta', b .. 'all', b .. 'due', b .. 'tags'
-local GENS, COMBOS, DEAD, LATE = b .. 'gens', b .. 'combos', b .. 'dead', b .. 'late'
+local GENS, NOTED, DEAD, LATE = b .. 'gens', b .. 'noted', b .. 'dead', b .. 'late'
+-- What leases are compared with, besides GENS: combinations of tags, and keys.
+local ALL_GENS, KEY_GENS = b .. 'allgens', b .. 'keygens'
 local SUMS, COUNTS = b .. 'sums', base .. 'counts'
 
-local function value_of(key) return b .. 'v:' .. key end
+-- Names of values begin alike in all partitions, so that all of them can be watched by one prefix.
+local function value_of(key) return prefix .. 'v:' .. part .. epoch .. ':' .. key end
 local function carriers(tag) return b .. 't:' .. tag end
 local function digits(number) return string.format('%.0f', number) end
 local function seq() return tonumber(redis.call('GET', base .. 'seq') or '0') end
@@ -41,20 +48,48 @@ local function carries_all(meta, tags)
     return true
 end
 
--- The sequence number of an invalidation after which the entry does not exist; nil if none.
-local function stale(meta)
+local function carries_any(meta, tags)
+    local wanted = {}
+    for _, tag in ipairs(tags) do wanted[tag] = true end
+    for _, tag in ipairs(meta[6]) do
+        if wanted[tag] then return true end
+    end
+    return false
+end
+
+-- The sequence number of an invalidation after which the entry does not exist; nil if none. One that
+-- waits for other partitions counts, unless there is a list `pending`: then it goes there.
+local function stale(meta, pending)
     if #meta[6] == 0 then return nil end
     for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(meta[6]))) do
         if last and tonumber(last) > meta[5] then return tonumber(last) end
     end
-    if redis.call('EXISTS', COMBOS) == 1 then
-        local combos = redis.call('HGETALL', COMBOS)
-        for i = 1, #combos, 2 do
-            local at = tonumber(combos[i])
-            if at > meta[5] and carries_all(meta, cmsgpack.unpack(combos[i + 1])) then
-                return at
+    if redis.call('EXISTS', NOTED) == 1 then
+        local noted = redis.call('HGETALL', NOTED)
+        for i = 1, #noted, 2 do
+            local at, it = tonumber(noted[i]), cmsgpack.unpack(noted[i + 1])
+            if at > meta[5] and (it[1] == 'all' and carries_all or carries_any)(meta, it[4]) then
+                if it[2] == '' or not pending then return at end
+                pending[#pending + 1] = it[2]
             end
         end
+    end
+    return nil
+end
+
+-- Have caches near the servers drop what carries the tag: they watch these names.
+local function tell(tag)
+    local name = prefix .. 'n:' .. part .. tag
+    redis.call('SET', name, '')
+    redis.call('DEL', name)
+end
+
+-- The number of the invalidation that waits under this id, and its record.
+local function noted_as(id)
+    local noted = redis.call('HGETALL', NOTED)
+    for i = 1, #noted, 2 do
+        local it = cmsgpack.unpack(noted[i + 1])
+        if it[2] == id then return noted[i], it end
     end
     return nil
 end
@@ -63,7 +98,7 @@ local function leave_tag(tag, key, bytes)
     local name = carriers(tag)
     if redis.call('ZREM', name, key) == 1 then
         if redis.call('EXISTS', name) == 1 then
-            redis.call('HINCRBY', SUMS, 't:' .. tag, -bytes)
+            redis.call('HINCRBY', SUMS, 't:' .. tag, 0 - bytes)
         else
             redis.call('SREM', TAGS, tag)
             redis.call('HDEL', SUMS, 't:' .. tag)
@@ -77,7 +112,7 @@ local function drop(key, meta)
     redis.call('HDEL', META, key)
     redis.call('ZREM', ALL, key)
     redis.call('ZREM', DUE, key)
-    redis.call('HINCRBY', SUMS, 'bytes', -meta[4])
+    redis.call('HINCRBY', SUMS, 'bytes', 0 - meta[4])
     for _, tag in ipairs(meta[6]) do leave_tag(tag, key, meta[4]) end
 end
 
@@ -107,8 +142,8 @@ local function find(key)
     return meta
 end
 
-local function is_live(key, meta)
-    return not expired(meta) and not stale(meta) and redis.call('EXISTS', value_of(key)) == 1
+local function is_live(key, meta, pending)
+    return not expired(meta) and not stale(meta, pending) and redis.call('EXISTS', value_of(key)) == 1
 end
 
 -- `ttl` is milliseconds as text, empty for none; `old` what `find` returned.

@@ -1,7 +1,7 @@
 -- Leaves everything behind under the names of an epoch that is over. Returns how many there were,
 -- or -1 where invalidated entries have to be removed first to tell; ARGV: '' or 'now'.
 even_if_full()
-if ARGV[1] == '' and (redis.call('EXISTS', DEAD, COMBOS) > 0) then return -1 end
+if ARGV[1] == '' and (redis.call('EXISTS', DEAD) == 1 or noted_as('')) then return -1 end
 local removed = redis.call('HLEN', META)
 local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
 removed = removed - over
@@ -10,4 +10,7 @@ count('invalidations', removed)
 redis.call('SET', base .. 'floor', redis.call('INCR', base .. 'seq'))
 redis.call('SET', base .. 'epoch', digits(tonumber(epoch) + 1))
 redis.call('RPUSH', base .. 'old', epoch)
+-- Caches near the servers watch this name.
+redis.call('SET', prefix .. 'f:' .. part, '')
+redis.call('DEL', prefix .. 'f:' .. part)
 return removed

@@ -9,6 +9,13 @@ if ARGV[4] ~= '' then
             if last and tonumber(last) > at then return 0 end
         end
     end
+    local known = redis.call('ZSCORE', KEY_GENS, key)
+    if known and tonumber(known) > at then return 0 end
+    if #tags > 1 then
+        for _, packed in ipairs(redis.call('ZRANGEBYSCORE', ALL_GENS, '(' .. ARGV[4], '+inf')) do
+            if carries_all({[6] = tags}, cmsgpack.unpack(packed)) then return 0 end
+        end
+    end
     at = seq()
 end
 store(key, ARGV[2], tags, ARGV[3], at, find(key))

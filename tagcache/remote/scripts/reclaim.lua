@@ -5,7 +5,7 @@ local o = base .. old .. ':'
 local left = tonumber(ARGV[1])
 local page = redis.call('HSCAN', o .. 'meta', '0', 'COUNT', left)
 for i = 1, #page[2], 2 do
-    redis.call('UNLINK', o .. 'v:' .. page[2][i])
+    redis.call('UNLINK', prefix .. 'v:' .. part .. old .. ':' .. page[2][i])
     redis.call('HDEL', o .. 'meta', page[2][i])
 end
 if redis.call('EXISTS', o .. 'meta') == 1 then return 1 end
@@ -14,7 +14,7 @@ for _, tag in ipairs(redis.call('SPOP', o .. 'tags', left)) do
 end
 if redis.call('EXISTS', o .. 'tags') == 1 then return 1 end
 for _, name in ipairs(redis.call('LRANGE', o .. 'dead', 0, -1)) do redis.call('UNLINK', name) end
-for _, name in ipairs({'all', 'due', 'gens', 'combos', 'dead', 'late', 'sums'}) do
+for _, name in ipairs({'all', 'due', 'gens', 'allgens', 'keygens', 'noted', 'dead', 'late', 'sums'}) do
     redis.call('UNLINK', o .. name)
 end
 redis.call('LPOP', base .. 'old')

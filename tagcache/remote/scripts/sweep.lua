@@ -1,4 +1,5 @@
--- ARGV: how many, how many generations to keep. Removes expired entries; returns how many.
+-- ARGV: how many, how many generations to keep, milliseconds. Removes expired entries; returns how
+-- many, and the invalidations that wait for longer than that: {id, kind, tags} of each.
 local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
 even_if_full()
 for _, key in ipairs(keys) do
@@ -10,9 +11,21 @@ for _, key in ipairs(keys) do
     end
 end
 -- A generation is of use while an entry is stale by it, or was missed before it.
-local over = redis.call('ZCARD', GENS) - tonumber(ARGV[2])
-if over > 0 and redis.call('EXISTS', DEAD, COMBOS) == 0 then
-    local oldest = redis.call('ZPOPMIN', GENS, math.min(over, 1000))
-    redis.call('SET', base .. 'floor', oldest[#oldest])
+for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
+    local most = gens == ALL_GENS and 1000 or tonumber(ARGV[2])
+    local over = redis.call('ZCARD', gens) - most
+    if over > 0 and redis.call('EXISTS', DEAD, NOTED) == 0 then
+        local oldest = redis.call('ZPOPMIN', gens, math.min(over, 1000))
+        local floor = tonumber(redis.call('GET', base .. 'floor') or '0')
+        redis.call('SET', base .. 'floor', digits(math.max(floor, tonumber(oldest[#oldest]))))
+    end
 end
-return #keys
+redis.call('ZREMRANGEBYSCORE', base .. 'commits', '-inf', digits(now))
+local stuck, noted = {}, redis.call('HVALS', NOTED)
+for _, packed in ipairs(noted) do
+    local it = cmsgpack.unpack(packed)
+    if it[2] ~= '' and now - it[3] > tonumber(ARGV[3]) then
+        stuck[#stuck + 1] = {it[2], it[1], it[4]}
+    end
+end
+return {#keys, stuck}

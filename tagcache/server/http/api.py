@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
 from tagcache.interfaces import ICache, RemoteTotals
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
+from tagcache.server.events import EventLog
 from tagcache.server.http import jsontext
 from tagcache.server.http.application import is_loopback
 from tagcache.server.http.fields import (
@@ -89,12 +90,15 @@ _ITEM = obj(
 )
 _STORED = obj(ok=BOOLEAN, ttl_ms=TTL)
 _COUNTED = either(obj(ok=BOOLEAN, ttl_ms=TTL, value=INTEGER), obj(error=STRING, ok=BOOLEAN))
-_INVALIDATED = obj(success=BOOLEAN, count=INTEGER)
+_INVALIDATED = obj(("dry_run",), success=BOOLEAN, count=INTEGER, dry_run=BOOLEAN)
+_DRY_RUN = (
+    Field("dry_run", one_of("true", "false"), "true: only tell how many would go; absent: false"),
+)
 _DONE = obj(("error",), success=BOOLEAN, error=STRING)
 
 
 class Api:
-    """The endpoints, bound to what they tell about.
+    """The endpoints, bound to what they tell about; ``more`` are those of others.
 
     ``AT_ONCE``: whether a look-up never takes time.
     """
@@ -112,6 +116,8 @@ class Api:
         exposed: Callable[[], bool],
         persistence: Callable[[], dict[str, Any]],
         monotonic: Callable[[], float],
+        events: EventLog,
+        more: Sequence[Route] = (),
     ) -> None:
         self._cache = cache
         self._connections = connections
@@ -122,9 +128,10 @@ class Api:
         self._exposed = exposed
         self._persistence = persistence
         self._monotonic = monotonic
+        self._events = events
         # None where a look-up takes time.
         self.lookup: Callable[[bytes], bytes] | None = self.look_up if self.AT_ONCE else None
-        self.routes = Routes(self._table())
+        self.routes = Routes([*self._table(), *more])
         document = describe(self.routes.all)
         self._openapi = Response(200, jsontext.dump(document))
         self._page = page(document)
@@ -178,29 +185,74 @@ class Api:
         )
 
     def invalidate_key(self, call: Call) -> Answer:
-        removed = self._cache.delete(call.body["key"].encode())
-        return json_response({"success": removed, "count": None})
+        key = call.body["key"].encode()
+        if is_dry(call):
+            return would_go(None, self._cache.peek(key) is not None)
+        return json_response({"success": self._cache.delete(key), "count": None})
 
     def invalidate_tag(self, call: Call) -> Answer:
-        work = self._cache.invalidate_tag(call.body["tag"].encode())
-        return self._counted(work, lambda count: {"success": count > 0, "count": count})
+        tags = [call.body["tag"].encode()]
+        if is_dry(call):
+            return self._would_go(_count(self._cache.scan_any(tags)), lambda count: count > 0)
+        work = self._cache.invalidate_tag(tags[0])
+        return self._counted(call, tags, work, lambda count: count > 0)
 
     def invalidate_tags(self, call: Call) -> Answer:
         all_of_them = call.body.get("mode") == "all"
+        tags = tags_of(call.body)
+        if is_dry(call):
+            scan = self._cache.scan_all if all_of_them else self._cache.scan_any
+            return self._would_go(_count(scan(tags)))
         invalidate = self._cache.invalidate_all if all_of_them else self._cache.invalidate_any
-        return self._counted(invalidate(tags_of(call.body)), removed_of)
+        return self._counted(call, tags, invalidate(tags))
 
     def invalidate_keys(self, call: Call) -> Answer:
         keys = [key.encode() for key in call.body["keys"]]
-        return self._counted(self._cache.invalidate_keys(keys), removed_of)
+        if is_dry(call):
+            return self._would_go(self._count_keys(keys))
+        return self._counted(call, keys, self._cache.invalidate_keys(keys))
 
     def flush(self, call: Call) -> Answer:
-        return self._counted(self._cache.flush(), removed_of)
+        if is_dry(call):
+            return self._would_go(self._count_all())
+        return self._counted(call, (), self._cache.flush())
 
     def _counted(
-        self, work: Generator[None, None, int], describe: Callable[[int], dict[str, Any]]
+        self,
+        call: Call,
+        names: Sequence[bytes],
+        work: Generator[None, None, int],
+        success: Callable[[int], bool] = lambda count: True,
     ) -> Answer:
-        return self._slices.finish(work, lambda count: json_response(describe(count)))
+        return self._slices.finish(
+            work, lambda count: self._gone(call, names, count, success(count))
+        )
+
+    def _gone(
+        self, call: Call, names: Sequence[bytes], count: int, success: bool = True
+    ) -> Response:
+        self._events.invalidated(
+            call.request.peer, f"POST {call.request.path.decode()}", names, count
+        )
+        return json_response({"success": success, "count": count})
+
+    def _would_go(
+        self,
+        work: Generator[None, None, int],
+        success: Callable[[int], bool] = lambda count: True,
+    ) -> Answer:
+        return self._slices.finish(work, lambda count: would_go(count, success(count)))
+
+    def _count_keys(self, keys: Sequence[bytes]) -> Generator[None, None, int]:
+        count = 0
+        for key in set(keys):
+            count += self._cache.peek(key) is not None
+            yield
+        return count
+
+    def _count_all(self) -> Generator[None, None, int]:
+        yield from self._cache.sweep()
+        return self._cache.totals().items
 
     def key(self, call: Call) -> Answer:
         key = call.key.encode()
@@ -225,13 +277,15 @@ class Api:
     def bulk_get(self, call: Call) -> Answer:
         items: list[bytes] = []
 
+        raw = call.query.get("raw") == "true"
+
         def collect() -> Iterator[None]:
             size = 0
             for text in call.body["keys"]:
                 key = text.encode()
                 entry = self._cache.peek(key)
                 if entry is not None:
-                    items.append(jsontext.dump(self._item(key, entry)))
+                    items.append(jsontext.dump(self._item(key, entry, raw)))
                     size += len(items[-1])
                     if size > MOST_ANSWER_BYTES:
                         raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
@@ -306,14 +360,20 @@ class Api:
 
     def tags(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", 100), MOST_LISTED)
-        largest: list[tuple[int, bytes, int]] = []
+        measure = call.query.get("sort", "keys")
+        largest: list[tuple[int, bytes, int, int]] = []
 
         def scan() -> Iterator[None]:
             for item in self._cache.scan_tags(call.query.get("prefix", "").encode()):
                 if item is not None and limit:
                     tag, keys, size = item
                     push = heapq.heappush if len(largest) < limit else heapq.heappushpop
-                    push(largest, (keys, tag, size))
+                    first = keys
+                    if measure == "bytes":
+                        first = size
+                    elif measure == "hits":
+                        first = self._cache.activity(tag).hits
+                    push(largest, (first, tag, keys, size))
                 yield
 
         return self._sliced(
@@ -322,7 +382,7 @@ class Api:
                 {
                     "tags": [
                         {"name": text_of(tag), "keys": keys, "bytes": size, **self._activity(tag)}
-                        for keys, tag, size in sorted(largest, reverse=True)
+                        for _, tag, keys, size in sorted(largest, reverse=True)
                     ]
                 }
             ),
@@ -356,7 +416,7 @@ class Api:
         self,
         totals: Totals | RemoteTotals,
         counters: Counters,
-        memory: int | None,
+        memory: int,
         max_memory: int,
         backlog: int,
     ) -> Response:
@@ -472,10 +532,9 @@ class Api:
     def docs(self, call: Call) -> Answer:
         return self._page
 
-    def _item(self, key: bytes, entry: Entry) -> dict[str, Any]:
-        return item_of(
-            key, entry.value, entry.tags, self._cache.created_ms(entry), self._remaining(entry)
-        )
+    def _item(self, key: bytes, entry: Entry, raw: bool = False) -> dict[str, Any]:
+        created_ms, left = self._cache.created_ms(entry), self._remaining(entry)
+        return item_of(key, entry.value, entry.tags, created_ms, left, raw)
 
     def _remaining(self, entry: Entry) -> int | None:
         if entry.expires == NEVER:
@@ -539,13 +598,15 @@ class Api:
             ),
             Route(
                 *(post, "/invalidate-key", self.invalidate_key, "Remove one entry."),
-                obj(success=BOOLEAN, count={"type": "null"}),
+                obj(("dry_run",), success=BOOLEAN, count={"type": "null"}, dry_run=BOOLEAN),
                 (_KEY,),
+                query=_DRY_RUN,
             ),
             Route(
                 *(post, "/invalidate-tag", self.invalidate_tag, "Remove what carries a tag."),
                 _INVALIDATED,
                 (Field("tag", TEXT, "the tag", required=True),),
+                query=_DRY_RUN,
             ),
             Route(
                 *(post, "/invalidate/tags", self.invalidate_tags),
@@ -555,18 +616,25 @@ class Api:
                     Field("tags", TEXTS, "the tags", required=True),
                     Field("mode", one_of("any", "all"), "absent: any"),
                 ),
+                query=_DRY_RUN,
             ),
             Route(
                 *(post, "/invalidate/keys", self.invalidate_keys, "Remove some entries."),
                 _INVALIDATED,
                 _KEYS,
+                query=_DRY_RUN,
             ),
             Route(
                 *(post, "/keys/bulk/delete", self.invalidate_keys, "Remove some entries."),
                 _INVALIDATED,
                 _KEYS,
+                query=_DRY_RUN,
             ),
-            Route(post, "/flush", self.flush, "Remove everything.", _INVALIDATED),
+            Route(
+                *(post, "/flush", self.flush, "Remove everything."),
+                _INVALIDATED,
+                query=_DRY_RUN,
+            ),
             Route(
                 *(get, "/keys/{key}", self.key, "One entry, its value parsed if it is JSON."),
                 either(_ITEM, NOT_FOUND),
@@ -587,6 +655,9 @@ class Api:
                 "Several entries in the order asked for; what is missing is left out.",
                 obj(items=array(_ITEM)),
                 _KEYS,
+                query=(
+                    Field("raw", one_of("true", "false"), "true: values as text, never parsed"),
+                ),
             ),
             Route(
                 *(get, "/keys", self.list_keys, "The entries, the newest first."),
@@ -634,7 +705,12 @@ class Api:
                 ),
             ),
             Route(
-                *(get, "/tags", self.tags, "The tags with the most keys, the largest first."),
+                *(
+                    get,
+                    "/tags",
+                    self.tags,
+                    "The tags with the most keys (or bytes, or hits), the largest first.",
+                ),
                 obj(
                     tags=array(
                         obj(
@@ -651,6 +727,7 @@ class Api:
                 ),
                 query=(
                     Field("prefix", TEXT, "a prefix of the tag"),
+                    Field("sort", one_of("keys", "bytes", "hits"), "absent: keys"),
                     Field("limit", UNSIGNED, f"absent: 100; never more than {MOST_LISTED}"),
                 ),
             ),
@@ -756,10 +833,33 @@ def ttl_of(body: Any) -> int | None:
     return ttl_ms
 
 
+def would_go(count: int | None, success: bool = True) -> Response:
+    """Return the answer to a dry run."""
+    return json_response({"success": success, "count": count, "dry_run": True})
+
+
+def is_dry(call: Call) -> bool:
+    return call.query.get("dry_run") == "true"
+
+
+def _count(scan: Iterator[tuple[bytes, Entry] | None]) -> Generator[None, None, int]:
+    """Work that counts what a scan finds."""
+    count = 0
+    for item in scan:
+        count += item is not None
+        yield
+    return count
+
+
 def item_of(
-    key: bytes, value: bytes, tags: Iterable[bytes], created_ms: int, left_ms: int | None
+    key: bytes,
+    value: bytes,
+    tags: Iterable[bytes],
+    created_ms: int,
+    left_ms: int | None,
+    raw: bool = False,
 ) -> dict[str, Any]:
-    """Return an entry as JSON, its value parsed if it is JSON."""
+    """Return an entry as JSON, its value parsed if it is JSON and not to be ``raw``."""
     item: dict[str, Any] = {
         "created_ms": created_ms,
         "key": text_of(key),
@@ -767,6 +867,8 @@ def item_of(
         "ttl_ms": left_ms,
     }
     try:
+        if raw:
+            raise jsontext.NotJson
         item["value"] = jsontext.parse(value)
         orjson.dumps(item["value"])
     except jsontext.NotJson:
@@ -785,10 +887,6 @@ def value_body(value: bytes | None) -> bytes:
         return b'{"value":' + orjson.dumps(value.decode()) + b"}"
     except UnicodeDecodeError:
         return jsontext.dump({"value_base64": base64.b64encode(value).decode()})
-
-
-def removed_of(count: int) -> dict[str, Any]:
-    return {"success": True, "count": count}
 
 
 def text_of(data: bytes) -> str:

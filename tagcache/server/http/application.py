@@ -37,6 +37,7 @@ from tagcache.server.http.messages import (
 )
 from tagcache.server.http.routes import Access, Route, Routes
 from tagcache.server.rates import Rates
+from tagcache.server.traffic import UNKNOWN, Traffic
 
 log = Logger(namespace="tagcache.http")
 
@@ -58,11 +59,19 @@ class HttpApplication:
     """
 
     def __init__(
-        self, routes: Routes, credentials: Credentials, rates: Rates, settings: Settings
+        self,
+        routes: Routes,
+        credentials: Credentials,
+        rates: Rates,
+        settings: Settings,
+        traffic: Traffic,
     ) -> None:
         self._routes = routes
         self._credentials = credentials
         self._rates = rates
+        self.traffic = traffic
+        traffic.know_routes(route.label for route in routes.all)
+        self._counts = traffic.routes
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -75,7 +84,9 @@ class HttpApplication:
         methods, raw_key = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
         if route is None:
+            self._counts[UNKNOWN] += 1
             return self._no_route(methods, request)
+        self._counts[route.label] += 1
         if self._rates.limited:
             refusal = self._rate(request)
             if refusal is not None:
@@ -114,7 +125,20 @@ class HttpApplication:
             header = headers.get(b"authorization")
             if header is None or not self._credentials.known_header(header, peer):
                 return None
+        self._counts[route.label] += 1
         return plain(route.lookup(key))
+
+    def label(self, method: bytes, path: bytes) -> str:
+        """Return what requests with that method and path are counted as."""
+        methods, _ = self._routes.find(path)
+        route = methods.get(method) if methods is not None else None
+        return UNKNOWN if route is None else route.label
+
+    def still_admits(self, request: Request) -> bool:
+        """Say whether a request that was let in, and is still being answered, would be now."""
+        methods, _ = self._routes.find(request.path)
+        route = methods.get(request.method) if methods is not None else None
+        return route is not None and self._admitted_at_once(route, request) is True
 
     def objection(self, request: Request) -> Response | None:
         methods, _ = self._routes.find(request.path)

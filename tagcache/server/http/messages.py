@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from tagcache.server.http import jsontext
 
@@ -58,6 +58,9 @@ class Response:
         ):
             # The answer to nearly every request.
             return plain(self.body)
+        if self.status == 304:
+            # Has no body, and no length may be told but that of what it stands for.
+            return _STATUS_LINES[304] + self.headers + more + b"\r\n"
         return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
             _STATUS_LINES[self.status],
             self.content_type,
@@ -66,6 +69,41 @@ class Response:
             more,
             b"connection: close\r\n" if close else b"",
             b"" if head else self.body,
+        )
+
+
+class Outlet(Protocol):
+    """The connection of a response that goes on; ``id`` is its number among the connections."""
+
+    @property
+    def id(self) -> int:
+        """See above."""
+
+    def push(self, data: bytes) -> bool:
+        """Send more; False if the client reads too slowly, and was dropped."""
+
+    def end(self) -> None:
+        """Close, once what was sent is on its way."""
+
+
+@dataclass(slots=True)
+class Stream(Response):
+    """A response that goes on until one side closes.
+
+    ``opened`` is called when the body may begin, ``lost`` when the connection is gone or the server
+    wants to stop.
+    """
+
+    opened: Callable[[Outlet], None] = lambda outlet: None
+    lost: Callable[[Outlet], None] = lambda outlet: None
+
+    def head(self, more: bytes = b"") -> bytes:
+        """Return what comes before the body, which ends with the connection."""
+        return b"%bcontent-type: %b\r\n%b%bconnection: close\r\n\r\n" % (
+            _STATUS_LINES[self.status],
+            self.content_type,
+            self.headers,
+            more,
         )
 
 

@@ -14,11 +14,14 @@ from tagcache.server.http.schema import ERROR
 
 _WHAT = {
     200: "Done",
+    304: "Not changed",
     400: "The path, the query or the JSON can not be read",
     401: "Not authenticated",
     403: "Not from this machine",
+    404: "There is none",
     409: "Can not be done as the server is configured",
     413: "Too large",
+    503: "Too many at once",
     507: "No memory left for it",
     415: "Not JSON",
     422: "A field is missing or wrong, or beyond a limit",
@@ -65,7 +68,9 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    name = route.path.replace("{key}", "key").strip("/").replace("/", "-").replace(".", "-")
+    name = (
+        route.path.replace("{key}", "key").strip("/").replace("/", "-").replace(".", "-") or "root"
+    )
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}-{name}",
         "summary": route.about,

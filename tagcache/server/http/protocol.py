@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tagcache.server.http.messages import Request, Response, failure
+from tagcache.server.http.messages import Request, Response, Stream, failure
 from tagcache.server.serving import ServedProtocol, ServingFactory
+from tagcache.server.traffic import MIXED, Traffic
 
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 1024
@@ -22,6 +23,8 @@ _MOST_AT_ONCE = 256 * 1024
 _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECASE)
 _NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upgrade"))
+# What the reader of a stream may leave unread, besides what the system holds for it.
+_MOST_UNREAD = 256 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = Logger(namespace="tagcache.http")
@@ -31,6 +34,10 @@ class Application(Protocol):
     """What answers requests."""
 
     max_body_bytes: int
+    traffic: Traffic
+
+    def label(self, method: bytes, path: bytes) -> str:
+        """Return what requests with that method and path are counted as."""
 
     def answer(self, request: Request) -> Response | Deferred[Response]:
         """Return the response, or a Deferred of it."""
@@ -51,11 +58,15 @@ class HttpProtocol(ServedProtocol):
     def __init__(self, factory: ServingFactory, application: Application) -> None:
         super().__init__(factory)
         self._application = application
+        self._traffic = application.traffic
         self._parser: Any = httptools.HttpRequestParser(self)
         self._requests: deque[Request] = deque()
         self._pending: Deferred[Response] | None = None
         self._answers: list[bytes] = []
         self._answers_size = 0
+        # When the request began that is awaited, and the response that goes on.
+        self._awaited_since = 0.0
+        self._stream: Stream | None = None
         # True once nothing more is read as a request; and what is said after the last answer.
         self._deaf = False
         self._farewell = b""
@@ -79,7 +90,7 @@ class HttpProtocol(ServedProtocol):
     @property
     def waits_for_request(self) -> bool:
         """Whether it is between requests."""
-        return self._started is None and self._pending is None
+        return self._started is None and self._pending is None and self._stream is None
 
     def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
         """Say whether the request that is coming in takes too long."""
@@ -102,6 +113,9 @@ class HttpProtocol(ServedProtocol):
         if between and self._pending is None and self._is_repeated(data):
             if self._unread is not None:
                 self.count_drained(size)
+            took = self._monotonic() - self._now
+            if took >= self._traffic.above and self._pending is None:
+                self._note(data, took)
             return
         self._message_bytes += size
         try:
@@ -119,15 +133,49 @@ class HttpProtocol(ServedProtocol):
         if self._answers:
             self._flush()
         self.count_drained(size)
+        took = self._monotonic() - self._now
+        if took >= self._traffic.above and self._pending is None and self._started is None:
+            self._note(data, took)
+
+    @property
+    def id(self) -> int:
+        """The number of the connection."""
+        return self.connection.id
+
+    def push(self, data: bytes) -> bool:
+        """Send more of a response that goes on; see Outlet."""
+        if self.finished:
+            return False
+        self.send(data)
+        if self._replies.held_bytes > _MOST_UNREAD:
+            log.warn("{peer} does not read its events, and is dropped", peer=self.connection.peer)
+            self.connection.abort()
+            return False
+        return True
+
+    def end_idle(self) -> None:
+        # Who listens says nothing.
+        if self._stream is None or self.finished:
+            super().end_idle()
+
+    def drain(self) -> None:
+        if self._stream is None:
+            super().drain()
+        else:
+            self.end()
 
     def end(self) -> None:
-        if not self._deaf:
+        if self._stream is not None:
+            self._end_stream()
+            self.finish()
+        elif not self._deaf:
             self._deaf = True
             if self._pending is None:
                 self._flush()
                 self.finish()
 
     def gone(self) -> None:
+        self._end_stream()
         self._deaf = True
         self._parser = None  # which holds this
         self._requests.clear()
@@ -293,6 +341,8 @@ class HttpProtocol(ServedProtocol):
         """Answer to a request that keeps the connection, and that none came with."""
         response = self._ask(request)
         if isinstance(response, Response):
+            if response.status >= 400:
+                self._traffic.failed_requests[response.status] += 1
             self.send(response.encode(False, False, self._application.header_lines(request)))
         else:
             self._await(request, response)
@@ -301,6 +351,9 @@ class HttpProtocol(ServedProtocol):
     def _look_up(self, path: bytes) -> bytes | None:
         try:
             return self._application.look_up(path, self._headers, self.connection.host)
+        except MemoryError:
+            self.short_of_memory()
+            return _OUT_OF_MEMORY.encode(False, False)
         except Exception:
             log.failure("GET from {peer} failed", peer=self.connection.peer)
             return _INTERNAL_ERROR.encode(False, False)
@@ -345,6 +398,9 @@ class HttpProtocol(ServedProtocol):
         connection.last_verb = request.method
         try:
             return self._application.answer(request)
+        except MemoryError:
+            self.short_of_memory()
+            return _OUT_OF_MEMORY
         except Exception:
             log.failure("{method} from {peer} failed", method=request.method, peer=request.peer)
             return _INTERNAL_ERROR
@@ -371,10 +427,14 @@ class HttpProtocol(ServedProtocol):
             self._respond(request, settled[0])
         else:
             self._pending = awaited
+            self._awaited_since = self._now
             self._flush()
             self.transport.pauseProducing()
 
     def _failed(self, reason: Failure) -> Response:
+        if isinstance(reason.value, MemoryError):
+            self.short_of_memory()
+            return _OUT_OF_MEMORY
         if not self.finished:
             log.failure("a request from {peer} failed", reason, peer=self.connection.peer)
         return _INTERNAL_ERROR
@@ -384,6 +444,10 @@ class HttpProtocol(ServedProtocol):
         if self.finished:
             return
         self._respond(request, response)
+        self._now = self._monotonic()
+        took = self._now - self._awaited_since
+        if took >= self._traffic.above:
+            self._note_request(request.method, request.path, took)
         while self._requests and self._pending is None and not self.finished:
             self._answer(self._requests.popleft())
         if self._owes_continue and self._pending is None and not self._deaf:
@@ -392,10 +456,59 @@ class HttpProtocol(ServedProtocol):
         self._flush()
         if self._pending is None and not self.finished:
             self.transport.resumeProducing()
-            if self._deaf:
+            if self._deaf and self._stream is None:
                 self.finish(self._farewell)
 
+    def _begin_stream(self, request: Request, stream: Stream) -> None:
+        """Send the head of a response that goes on; nothing more is read as a request."""
+        self._deaf = True
+        self._requests.clear()
+        self._answers.append(stream.head(self._application.header_lines(request)))
+        self._flush()
+        if request.method == b"HEAD" or self._unread is not None:
+            self.finish()
+            return
+        self._stream = stream
+        stream.opened(self)
+
+    def _end_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.lost(self)
+
+    def _note(self, data: bytes, took: float) -> None:
+        """Tell how long it took to answer a chunk that ends a request."""
+        try:
+            self._note_chunk(data, took)
+        except MemoryError:
+            # It was answered; only nobody is told how long it took.
+            self.short_of_memory()
+
+    def _note_chunk(self, data: bytes, took: float) -> None:
+        if self._request is None and not data.startswith(b"GET /"):
+            return
+        method, _, rest = data[:MAX_HEAD_BYTES].partition(b" ")
+        target, version, _ = rest.partition(b" HTTP/1.1\r\n")
+        if not version or len(method) > 8:
+            # The end of a large body.
+            if self._request is None:
+                return
+            method, target = self._request.method, self._request.path
+        requests = max(data.count(b" HTTP/1.1\r\n"), 1)
+        self._note_request(method, target.partition(b"?")[0], took, requests)
+
+    def _note_request(self, method: bytes, path: bytes, took: float, requests: int = 1) -> None:
+        label = self._application.label(method, path) if requests == 1 else f"HTTP {MIXED}"
+        self._traffic.took(
+            took, label, requests, path if requests == 1 else None, self.connection.peer
+        )
+
     def _respond(self, request: Request, response: Response) -> None:
+        if response.status >= 400:
+            self._traffic.failed_requests[response.status] += 1
+        elif isinstance(response, Stream):
+            self._begin_stream(request, response)
+            return
         close = not request.keep_alive
         lines = self._application.header_lines(request)
         data = response.encode(request.method == b"HEAD", close, lines)
@@ -417,6 +530,7 @@ class HttpProtocol(ServedProtocol):
         if self._deaf:
             return
         self._deaf = True
+        self._traffic.failed_requests[response.status] += 1
         request = self._request
         lines = self._application.header_lines(request) if request is not None else b""
         head = request is not None and request.method == b"HEAD"
@@ -447,4 +561,5 @@ class _Refused(Exception):
 _HEAD_TOO_LARGE = failure(
     431, "headers_too_large", f"at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes"
 )
+_OUT_OF_MEMORY = failure(507, "out_of_memory", "the system gives the server no more memory")
 _INTERNAL_ERROR = failure(500, "internal_error", "a defect of the server; its log has the details")

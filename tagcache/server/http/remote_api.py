@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from twisted.internet.defer import Deferred
@@ -21,16 +21,21 @@ from tagcache.server.http.api import (
     STORED_FOR_GOOD,
     Answer,
     Api,
+    is_dry,
     item_of,
     listing,
     now_text,
-    removed_of,
     tags_of,
     text_of,
     ttl_of,
     value_body,
+    would_go,
 )
 from tagcache.server.http.messages import Call, Response, failure, json_response
+
+if TYPE_CHECKING:
+    # Needs the extra.
+    from tagcache.server.backend import Backend
 
 _KEYS_TOGETHER = 200
 
@@ -38,8 +43,8 @@ _KEYS_TOGETHER = 200
 class RemoteApi(Api):
     """The endpoints, bound to a cache that answers later.
 
-    ``nothing`` is a cache without entries; ``trouble`` returns why the engine can not be
-    reached, empty if it can.
+    ``nothing`` is a cache without entries; ``backend`` knows how the engine
+    stands.
     """
 
     AT_ONCE = False
@@ -47,12 +52,12 @@ class RemoteApi(Api):
     def __init__(
         self,
         remote: IRemoteCache,
-        trouble: Callable[[], str],
+        backend: Backend,
         nothing: ICache,
         *rest: Any,
     ) -> None:
         self._remote = remote
-        self._trouble = trouble
+        self._backend = backend
         super().__init__(nothing, *rest)
 
     def put(self, call: Call) -> Answer:
@@ -101,10 +106,15 @@ class RemoteApi(Api):
         ).addErrback(refused)
 
     def get(self, call: Call) -> Answer:
+        key = call.key.encode()
+        near = self._remote.get_near(key)
+        if near is not None:
+            return Response(200, value_body(near))
+
         def conclude(found: bytes | Miss) -> Response:
             return Response(200, value_body(found if isinstance(found, bytes) else None))
 
-        return self._remote.get(call.key.encode()).addCallback(conclude)
+        return self._remote.get(key).addCallback(conclude)
 
     def keys_by_tag(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
@@ -114,25 +124,44 @@ class RemoteApi(Api):
         )
 
     def invalidate_key(self, call: Call) -> Answer:
-        removed = self._remote.delete(call.body["key"].encode())
+        key = call.body["key"].encode()
+        if is_dry(call):
+            return self._remote.peek(key).addCallback(
+                lambda entry: would_go(None, entry is not None)
+            )
+        removed = self._remote.delete(key)
         return removed.addCallback(lambda there: json_response({"success": there, "count": None}))
 
     def invalidate_tag(self, call: Call) -> Answer:
-        removed = self._remote.invalidate_tag(call.body["tag"].encode())
-        return removed.addCallback(
-            lambda count: json_response({"success": count > 0, "count": count})
-        )
+        tags = [call.body["tag"].encode()]
+        if is_dry(call):
+            counted = self._remote.count(tags)
+            return counted.addCallback(lambda count: would_go(count, count > 0))
+        removed = self._remote.invalidate_tag(tags[0])
+        return removed.addCallback(lambda count: self._gone(call, tags, count, count > 0))
 
     def invalidate_tags(self, call: Call) -> Answer:
         every = call.body.get("mode") == "all"
+        tags = tags_of(call.body)
+        if is_dry(call):
+            return self._remote.count(tags, every).addCallback(would_go)
         invalidate = self._remote.invalidate_all if every else self._remote.invalidate_any
-        return _told(invalidate(tags_of(call.body)))
+        return self._removed(call, tags, invalidate(tags))
 
     def invalidate_keys(self, call: Call) -> Answer:
-        return _told(self._remote.invalidate_keys([key.encode() for key in call.body["keys"]]))
+        keys = [key.encode() for key in call.body["keys"]]
+        if is_dry(call):
+            found = self._remote.peek_many(list(dict.fromkeys(keys)))
+            return found.addCallback(lambda each: would_go(len(each) - each.count(None)))
+        return self._removed(call, keys, self._remote.invalidate_keys(keys))
 
     def flush(self, call: Call) -> Answer:
-        return _told(self._remote.flush())
+        if is_dry(call):
+            return self._remote.totals().addCallback(lambda totals: would_go(totals.items))
+        return self._removed(call, (), self._remote.flush())
+
+    def _removed(self, call: Call, names: Sequence[bytes], removed: Deferred[int]) -> Answer:
+        return removed.addCallback(lambda count: self._gone(call, names, count))
 
     def key(self, call: Call) -> Answer:
         return self._remote.peek(call.key.encode()).addCallback(
@@ -157,6 +186,7 @@ class RemoteApi(Api):
 
     def bulk_get(self, call: Call) -> Answer:
         keys = [key.encode() for key in call.body["keys"]]
+        raw = call.query.get("raw") == "true"
         items: list[bytes] = []
         size = 0
 
@@ -164,7 +194,7 @@ class RemoteApi(Api):
             nonlocal size
             for entry in found:
                 if entry is not None:
-                    items.append(jsontext.dump(_item(entry)))
+                    items.append(jsontext.dump(_item(entry, raw)))
                     size += len(items[-1])
                     if size > MOST_ANSWER_BYTES:
                         raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
@@ -232,9 +262,16 @@ class RemoteApi(Api):
 
     def tags(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", 100), MOST_LISTED)
+        measure = call.query.get("sort", "keys")
+
+        def rank(row: tuple[bytes, int, int]) -> tuple[int, bytes]:
+            tag, keys, size = row
+            if measure == "hits":
+                keys = self._remote.activity(tag).hits
+            return size if measure == "bytes" else keys, tag
 
         def conclude(found: list[tuple[bytes, int, int]]) -> Response:
-            largest = heapq.nlargest(limit, ((keys, tag, size) for tag, keys, size in found))
+            largest = heapq.nlargest(limit, found, key=rank)
             return json_response(
                 {
                     "tags": [
@@ -244,7 +281,7 @@ class RemoteApi(Api):
                             "bytes": size,
                             **self._tell_activity(self._remote.activity(tag)),
                         }
-                        for keys, tag, size in largest
+                        for tag, keys, size in largest
                     ]
                 }
             )
@@ -253,21 +290,20 @@ class RemoteApi(Api):
 
     def stats(self, call: Call) -> Answer:
         def conclude(totals: RemoteTotals) -> Response:
-            return self._tell_stats(totals, totals.counters, None, 0, totals.backlog)
+            at = self._backend
+            return self._tell_stats(
+                totals, totals.counters, at.memory, at.max_memory, totals.backlog
+            )
 
         return self._remote.totals().addCallback(conclude)
 
     def health(self, call: Call) -> Answer:
-        trouble = self._trouble()
+        trouble = self._backend.trouble
         if trouble:
             return json_response({"status": "degraded", "time": now_text(), "detail": trouble})
         return super().health(call)
 
 
-def _item(entry: RemoteEntry) -> dict[str, Any]:
+def _item(entry: RemoteEntry, raw: bool = False) -> dict[str, Any]:
     value = entry.value or b""
-    return item_of(entry.key, value, entry.tags, entry.stored_us // 1000, entry.left_ms)
-
-
-def _told(removed: Deferred[int]) -> Deferred[Response]:
-    return removed.addCallback(lambda count: json_response(removed_of(count)))
+    return item_of(entry.key, value, entry.tags, entry.stored_us // 1000, entry.left_ms, raw)

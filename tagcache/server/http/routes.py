@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -41,6 +41,11 @@ class Route:
     content_type: str = "application/json"
     statuses: Sequence[int] = ()
     lookup: Callable[[bytes], bytes] | None = None
+    # As it is counted.
+    label: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", f"{self.method} {self.path}")
 
     @property
     def takes_key(self) -> bool:

@@ -1,0 +1,155 @@
+"""A cache for what uses cachelib (Werkzeug's caches, Flask-Session and others).
+
+cache = TagCache("tagcache://127.0.0.1:1984", default_timeout=60)
+cache.set("page:7", html, tags=["post:7"])
+cache.invalidate_tag("post:7")
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from cachelib import BaseCache
+
+from tagcache.client.requests import Mode, Tag
+from tagcache.contrib import room
+from tagcache.contrib.connecting import AnyClient, Connecting
+from tagcache.errors import CannotDecode
+
+_ABSENT = object()
+# A timeout that has passed already.
+_OVER: Literal[-1] = -1
+
+
+class TagCache(BaseCache):
+    """cachelib's API over TagCache, with tags.
+
+    ``location`` is a URL or several, ``options`` what tagcache.client.Options has. Timeouts are
+    whole seconds or a timedelta; 0: none. ``clear`` removes everything from the server. Errors of
+    the client are raised (tagcache.errors), unless there is ``ignore_exc``: then an unavailable
+    cache is a miss. A value that the server has no room for is not stored, and that is logged.
+    Raises BadArgument.
+    """
+
+    def __init__(
+        self,
+        location: str | Iterable[str] = "tagcache://127.0.0.1:1984",
+        default_timeout: int | timedelta = 300,
+        ignore_delete_many_errors: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            default_timeout=default_timeout, ignore_delete_many_errors=ignore_delete_many_errors
+        )
+        self.client: AnyClient = Connecting(location, options).client()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.client.close()
+
+    def _ttl(self, timeout: int | timedelta | None) -> int | None:
+        """Return seconds; None: for ever; _OVER: it has passed already."""
+        if isinstance(timeout, timedelta):
+            timeout = math.ceil(timeout.total_seconds())
+        seconds = self._normalize_timeout(timeout if timeout is None else math.ceil(timeout))
+        if seconds == 0:
+            return None
+        return seconds if seconds > 0 else _OVER
+
+    def get(self, key: str) -> Any:
+        try:
+            return self.client.get(key)
+        except CannotDecode:
+            return None
+
+    def get_many(self, *keys: str) -> list[Any]:
+        try:
+            found = self.client.get_many(keys)
+        except CannotDecode:
+            return [self.get(key) for key in keys]
+        return [found.get(key) for key in keys]
+
+    def set(
+        self,
+        key: str,
+        value: Any,
+        timeout: int | timedelta | None = None,
+        *,
+        tags: Iterable[Tag] = (),
+    ) -> bool:
+        """Store a value with ``tags``; False if the server has no room."""
+        ttl = self._ttl(timeout)
+        if ttl == _OVER:
+            self.client.delete(key)
+            return True
+        return room.put(self.client, key, value, tags, ttl)
+
+    def add(
+        self,
+        key: str,
+        value: Any,
+        timeout: int | timedelta | None = None,
+        *,
+        tags: Iterable[Tag] = (),
+    ) -> bool:
+        """Store a value with ``tags`` if there is none; say whether it was stored."""
+        ttl = self._ttl(timeout)
+        if ttl == _OVER:
+            return not self.has(key)
+        return room.add(self.client, key, value, tags, ttl)
+
+    def set_many(
+        self,
+        mapping: Mapping[str, Any],
+        timeout: int | timedelta | None = None,
+        *,
+        tags: Iterable[Tag] = (),
+    ) -> list[Any]:
+        """Store values, all with the same ``tags``; return the keys of those that are stored."""
+        ttl = self._ttl(timeout)
+        if ttl == _OVER:
+            self.client.delete_many(mapping)
+            return list(mapping)
+        refused = room.put_many(self.client, mapping, tags, ttl)
+        return [key for key in mapping if key not in refused]
+
+    def delete(self, key: str) -> bool:
+        return self.client.delete(key)
+
+    def delete_many(self, *keys: str) -> list[Any]:
+        """Remove entries; return the keys, as none of them is there any more."""
+        self.client.delete_many(keys)
+        return list(keys)
+
+    def has(self, key: str) -> bool:
+        try:
+            return self.client.get(key, _ABSENT) is not _ABSENT
+        except CannotDecode:
+            return True
+
+    def clear(self) -> bool:
+        """Remove everything from the server, whatever its prefix."""
+        self.client.flush()
+        return True
+
+    def inc(self, key: str, delta: int = 1) -> int:
+        """Add to an integer on the server, absent ones being 0; it has the default timeout then.
+
+        Raises Refused if what is stored is no integer.
+        """
+        return self.client.increment(key, delta, ttl=self._ttl(None))
+
+    def dec(self, key: str, delta: int = 1) -> int:
+        """Subtract from an integer; see ``inc``."""
+        return self.client.decrement(key, delta, ttl=self._ttl(None))
+
+    def invalidate_tag(self, tag: Tag) -> int:
+        """Remove every entry that carries ``tag``, whatever its prefix; return how many."""
+        return self.client.invalidate_tag(tag)
+
+    def invalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> int:
+        """Remove every entry that carries one of ``tags``, or ``all`` of them; return how many."""
+        return self.client.invalidate_tags(tags, mode)

@@ -1,0 +1,130 @@
+"""Clients for frameworks: from the settings that these have to a client, or one for each loop."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import re
+import weakref
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+from tagcache.client.asynchronous import AsyncClient
+from tagcache.client.blocking import Client
+from tagcache.client.options import Options
+from tagcache.client.serde import PickleSerde
+from tagcache.client.sharded import AsyncShardedClient, ShardedClient
+from tagcache.engine import int64
+from tagcache.errors import BadArgument
+
+AnyClient: TypeAlias = Client | ShardedClient
+AnyAsyncClient: TypeAlias = AsyncClient | AsyncShardedClient
+
+_SEPARATORS = re.compile(r"[;,\s]+")
+_KNOWN = {field.name for field in fields(Options)} | {"flush_on_return"}
+
+
+class CountablePickle(PickleSerde):
+    """Any Python object; an int of up to 64 bits as decimals, which the server can count.
+
+    The frameworks' own caches pickle too, and their users store whatever they have. Who can write
+    to the cache can run code in who reads it.
+    """
+
+    def dump(self, value: Any) -> bytes:
+        if type(value) is int and int64.MIN <= value <= int64.MAX:
+            return b"%d" % value
+        # What can not be pickled raises what the frameworks' own caches would.
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+    def load(self, data: bytes) -> Any:
+        # A pickle of ours begins with a byte that is no digit.
+        number = int64.parse(data)
+        return super().load(data) if number is None else number
+
+
+# One object, so that equal settings are seen to be equal.
+COUNTABLE_PICKLE = CountablePickle()
+
+
+class Connecting:
+    """What a framework's settings say of the servers and the client.
+
+    ``location`` is a URL, several with commas, semicolons or blanks between them, or a list of
+    URLs; see Options.from_url. ``options`` are fields of Options, and ``flush_on_return`` for
+    several servers. Without a ``serde``, or with "pickle", that is CountablePickle. Raises
+    BadArgument.
+    """
+
+    def __init__(self, location: str | Iterable[str], options: Mapping[str, Any]) -> None:
+        urls = _SEPARATORS.split(location) if isinstance(location, str) else location
+        self.urls = tuple(url for url in urls if url)
+        if not self.urls:
+            raise BadArgument("no server is named; tagcache://127.0.0.1:1984 is the usual one")
+        unknown = sorted(options.keys() - _KNOWN)
+        if unknown:
+            raise BadArgument(f"{', '.join(unknown)} is no option of a client")
+        self.options = dict(options)
+        if self.options.get("serde", "pickle") == "pickle":
+            self.options["serde"] = COUNTABLE_PICKLE
+        if len(self.urls) == 1 and "flush_on_return" in self.options:
+            raise BadArgument("flush_on_return is for several servers; here is one")
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What is equal where the clients would be."""
+        return (self.urls, tuple(sorted(self.options.items(), key=lambda item: item[0])))
+
+    def client(self) -> AnyClient:
+        """Return a new blocking client. Raises BadArgument."""
+        if len(self.urls) == 1:
+            return Client.from_url(self.urls[0], **self.options)
+        return ShardedClient(self.urls, **self.options)
+
+    def async_client(self) -> AnyAsyncClient:
+        """Return a new client for asyncio. Raises BadArgument."""
+        if len(self.urls) == 1:
+            return AsyncClient.from_url(self.urls[0], **self.options)
+        return AsyncShardedClient(self.urls, **self.options)
+
+
+class ClientPerLoop:
+    """A client for each event loop, which is closed when its loop ends.
+
+    Frameworks run coroutines in loops that come and go; what such a loop leaves open would stay
+    open until the garbage collector comes by.
+    """
+
+    def __init__(self, make: Callable[[], AnyAsyncClient]) -> None:
+        self._make = make
+        self._clients: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[AnyAsyncClient, AsyncGenerator[None, None]]
+        ] = weakref.WeakKeyDictionary()
+
+    async def here(self) -> AnyAsyncClient:
+        """Return the client of the loop that runs."""
+        loop = asyncio.get_running_loop()
+        found = self._clients.get(loop)
+        if found is None:
+            client = self._make()
+            found = self._clients[loop] = client, self._until_the_end(loop, client)
+            # From the first step on, asyncio.run() ends the generator when it ends the loop.
+            await anext(found[1])
+        return found[0]
+
+    async def close(self) -> None:
+        """Close the client of the loop that runs."""
+        found = self._clients.get(asyncio.get_running_loop())
+        if found is not None:
+            await found[1].aclose()
+
+    async def _until_the_end(
+        self, loop: asyncio.AbstractEventLoop, client: AnyAsyncClient
+    ) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            # Not left to the weak reference: a generator knows its loop.
+            self._clients.pop(loop, None)
+            await client.close()

@@ -1,0 +1,50 @@
+// Dialogs over the page, and short notes at its edge.
+
+import { h, icon } from "./dom.js";
+
+let number = 0;
+
+/** Open a dialog with a title; returns it. `body` and `actions` are elements. It is gone once closed. */
+export function open(title, { body = [], actions = [], wide = false, closed = () => {} } = {}) {
+  const id = `dialog-${(number += 1)}`;
+  const element = h("dialog", { "aria-labelledby": id, class: wide ? "wide" : "" },
+    h("div", { class: "dialog-head" },
+      h("h2", { id }, title),
+      h("button", { type: "button", class: "plain", "aria-label": "Close this dialog", onclick: () => element.close() }, icon("close"))),
+    h("div", { class: "dialog-body" }, ...body),
+    actions.length ? h("div", { class: "dialog-foot" }, ...actions) : null);
+  element.addEventListener("close", () => { element.remove(); closed(); });
+  document.body.append(element);
+  element.showModal();
+  return element;
+}
+
+/** Close every dialog, when what they are about is gone. */
+export function closeAll() {
+  for (const element of document.querySelectorAll("dialog[open]")) element.close();
+}
+
+const notes = h("div", { class: "notes", role: "status", "aria-live": "polite" });
+
+/** Say something for some seconds. */
+export function note(message, kind = "good") {
+  if (!notes.isConnected) document.body.append(notes);
+  const element = h("div", { class: `note ${kind}` }, message);
+  notes.append(element);
+  setTimeout(() => element.remove(), 6000);
+}
+
+/** A button that shows that it is at work, and can not be pressed meanwhile. */
+export function button(label, act, kind = "") {
+  const element = h("button", { type: "button", class: kind }, label);
+  element.addEventListener("click", async () => {
+    if (element.getAttribute("aria-busy") === "true") return;
+    element.setAttribute("aria-busy", "true");
+    try {
+      await act();
+    } finally {
+      element.removeAttribute("aria-busy");
+    }
+  });
+  return element;
+}

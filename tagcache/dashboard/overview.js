@@ -1,0 +1,75 @@
+// Numbers of this moment, and how the last hour went.
+
+import { Chart } from "./chart.js";
+import { h, put, segmented, text } from "./dom.js";
+import { byteRate, bytes, BYTE_UNITS, compact, count, duration, latency, MISSING, percent, rate, tick } from "./format.js";
+import { live, on } from "./live.js";
+
+const RANGES = [[300, "5 min"], [900, "15 min"], [3600, "1 hour"]];
+let range = 300;
+
+function byteAxis(number) {
+  let unit = 0;
+  while (number >= 1024 && unit < BYTE_UNITS.length - 1) { number /= 1024; unit += 1; }
+  return `${Math.round(number * 10) / 10}\u00a0${BYTE_UNITS[unit]}`;
+}
+
+const CHARTS = [
+  { title: "Requests", about: "per second, both ports", wide: true, format: rate, axis: tick, series: [{ name: "reads", label: "Reads" }, { name: "writes", label: "Writes" }, { name: "invalidations", label: "Invalidations" }, { name: "others", label: "Other" }] },
+  { title: "Hit ratio", format: percent, axis: (share) => `${share * 100}\u00a0%`, domain: 1, series: [{ name: "hit_ratio", label: "" }] },
+  { title: "Response time", about: "from a sample", format: latency, series: [{ name: "latency_p50", label: "Median" }, { name: "latency_p99", label: "99th percentile", peak: true }] },
+  { title: "Memory", about: "of all entries", format: bytes, axis: byteAxis, binary: true, limit: "max_memory", series: [{ name: "memory", label: "" }] },
+  { title: "Entries and tags", format: compact, axis: tick, integer: true, series: [{ name: "entries", label: "Entries" }, { name: "tags", label: "Tags" }] },
+  { title: "Removed entries", format: rate, axis: tick, series: [{ name: "invalidated", label: "Invalidated" }, { name: "expired", label: "Expired" }, { name: "evicted", label: "Evicted" }] },
+  { title: "Connections", format: count, axis: tick, integer: true, series: [{ name: "connections", label: "" }] },
+  { title: "Reactor lag", about: "worst of each two seconds", format: latency, series: [{ name: "lag", label: "", peak: true }] },
+  { title: "Network", format: byteRate, axis: byteAxis, binary: true, series: [{ name: "bytes_in", label: "In" }, { name: "bytes_out", label: "Out" }] },
+];
+
+function tile(label) {
+  const value = h("p", { class: "tile-value" }, MISSING);
+  const more = h("p", { class: "tile-more" }, "\u00a0");
+  return { element: h("div", { class: "card tile" }, h("h3", {}, label), value, more), value, more };
+}
+
+export function mount(container, signal) {
+  const tiles = {
+    requests: tile("Requests"), hits: tile("Hit ratio"), entries: tile("Entries"),
+    memory: tile("Memory"), connections: tile("Connections"), lag: tile("Reactor lag"),
+  };
+  const meter = h("div", { class: "meter", hidden: true }, h("div", {}));
+  tiles.memory.element.append(meter);
+  const charts = CHARTS.map((chart) => new Chart(chart));
+  const server = h("p", { class: "about" });
+  put(container,
+    h("div", { class: "head" }, h("h1", {}, "Overview"), server, h("span", { class: "spring" }), segmented("Time shown", RANGES, range, (chosen) => { range = chosen; draw(); })),
+    h("section", { class: "tiles", "aria-label": "Now" }, Object.values(tiles).map((each) => each.element)),
+    h("section", { class: "charts", "aria-label": "History" }, charts.map((chart) => chart.element)));
+
+  function draw() {
+    charts.forEach((chart) => chart.show(live.samples, range, live.interval));
+    const last = live.last;
+    if (live.info) text(server, `TagCache ${live.info.server.version} · process ${live.info.server.pid} · up ${duration(live.info.server.uptime_seconds + (last ? Math.max(0, last.time - live.started) : 0))}`);
+    if (!last) return;
+    text(tiles.requests.value, rate(last.requests));
+    text(tiles.requests.more, `${rate(last.reads)} reads`);
+    text(tiles.hits.value, percent(last.hit_ratio));
+    text(tiles.hits.more, last.hit_ratio === null ? "no look-ups now" : `${rate(last.misses)} misses`);
+    text(tiles.entries.value, count(last.entries));
+    text(tiles.entries.more, `${count(last.tags)} tags`);
+    text(tiles.memory.value, bytes(last.memory));
+    const share = last.max_memory ? last.memory / last.max_memory : 0;
+    text(tiles.memory.more, last.max_memory ? `${percent(share)} of ${bytes(last.max_memory)}` : "no limit set");
+    meter.hidden = !last.max_memory;
+    meter.firstChild.style.width = `${Math.min(share, 1) * 100}%`;
+    meter.classList.toggle("full", share > 0.9);
+    text(tiles.connections.value, count(last.connections));
+    text(tiles.connections.more, live.info ? `of ${count(live.info.connections.max_connections)}` : "\u00a0");
+    text(tiles.lag.value, latency(last.lag));
+    text(tiles.lag.more, last.backlog ? `${count(last.backlog)} to reclaim` : "nothing to reclaim");
+  }
+
+  on(["sample", "history"], draw, signal);
+  signal.addEventListener("abort", () => charts.forEach((chart) => chart.destroy()), { once: true });
+  draw();
+}

@@ -1,0 +1,3 @@
+-- ARGV: tag. Returns how many entries carry it; -1 if that can only be told by looking at each.
+if redis.call('EXISTS', NOTED) == 1 then return -1 end
+return redis.call('ZCOUNT', carriers(ARGV[1]), '(' .. digits(now), '+inf')

@@ -1,0 +1,15 @@
+-- ARGV: id, 'any' or 'all', tags. Notes an invalidation that is to happen in all partitions at one
+-- moment: look-ups that meet it ask whether it has happened. Returns whether there is anything to
+-- remove here; where there is not, it is through with.
+local id, kind, tags = ARGV[1], ARGV[2], from(3)
+even_if_full()
+if noted_as(id) then return 1 end
+local carried = 0
+for _, tag in ipairs(tags) do carried = carried + redis.call('EXISTS', carriers(tag)) end
+local at = redis.call('INCR', base .. 'seq')
+if carried == 0 or kind == 'all' and carried < #tags then
+    outdate(kind, tags, at)
+    return 0
+end
+redis.call('HSET', NOTED, digits(at), cmsgpack.pack({kind, id, now, tags}))
+return 1

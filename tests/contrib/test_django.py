@@ -1,0 +1,410 @@
+"""The Django backend: what goes beyond the tests that Django has for every backend."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from django.core.cache.backends.base import InvalidCacheBackendError, InvalidCacheKey
+
+from tagcache.client import AsyncClient, AsyncShardedClient, Client, ShardedClient
+from tagcache.contrib.django import TagCache, _clients, close_clients
+from tagcache.contrib.pytest_plugin import Server, _started
+from tagcache.errors import ConnectionFailed, Refused, Unavailable
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    close_clients()
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Call a method of a cache: its own one, or the coroutine."""
+
+    def run(cache: TagCache, name: str, *args: Any, **kwargs: Any) -> Any:
+        if request.param == "sync":
+            return getattr(cache, name)(*args, **kwargs)
+        return asyncio.run(getattr(cache, f"a{name}")(*args, **kwargs))
+
+    return run
+
+
+@pytest.fixture
+def make(tagcache_server: Server, tagcache_client: Client) -> Callable[..., TagCache]:
+    def cache(location: Any = tagcache_server.url, **params: Any) -> TagCache:
+        return TagCache(location, params)
+
+    return cache
+
+
+@pytest.fixture
+def cache(make: Callable[..., TagCache]) -> TagCache:
+    return make()
+
+
+Call = Callable[..., Any]
+Make = Callable[..., TagCache]
+
+
+class TestTags:
+    def test_every_store_takes_tags(self, cache: TagCache, call: Call) -> None:
+        call(cache, "set", "set", 1, tags=["a", "x"])
+        assert call(cache, "add", "add", 2, tags=["b", "x"])
+        assert call(cache, "get_or_set", "or", lambda: 3, tags=["c", "x"]) == 3
+        assert call(cache, "set_many", {"m": 4, "n": 5}, tags=iter(["d", "x"])) == []
+        assert call(cache, "invalidate_tag", "b") == 1
+        assert call(cache, "invalidate_tags", ["a", "d"], mode="all") == 0
+        assert call(cache, "get_many", ["set", "add", "or", "m", "n"]) == {
+            "set": 1,
+            "or": 3,
+            "m": 4,
+            "n": 5,
+        }
+        assert call(cache, "invalidate_tags", ["d", "x"], mode="all") == 2
+        assert call(cache, "invalidate_tags", ["a", "c"]) == 2
+        assert call(cache, "get_many", ["set", "add", "or", "m", "n"]) == {}
+
+    def test_tags_are_the_same_for_every_prefix_and_version(self, make: Make, call: Call) -> None:
+        one, two = make(KEY_PREFIX="one"), make(KEY_PREFIX="two", VERSION=3)
+        call(one, "set", "k", 1, tags=["t"])
+        call(two, "set", "k", 2, tags=["t"])
+        call(two, "set", "k", 3, version=4, tags=["t"])
+        assert [call(one, "get", "k"), call(two, "get", "k")] == [1, 2]
+        assert call(one, "invalidate_tag", "t") == 3
+        assert call(two, "get", "k", version=4) is None
+
+    def test_what_is_counted_or_touched_keeps_its_tags(self, cache: TagCache, call: Call) -> None:
+        call(cache, "set", "n", 1, tags=["t"])
+        assert call(cache, "incr", "n", 4) == 5
+        assert call(cache, "decr", "n") == 4
+        assert call(cache, "touch", "n", 50)
+        assert call(cache, "invalidate_tag", "t") == 1
+
+    def test_a_new_version_has_the_tags_that_are_named(self, cache: TagCache, call: Call) -> None:
+        call(cache, "set", "k", "v", tags=["t"])
+        assert call(cache, "incr_version", "k", tags=["t"]) == 2
+        assert call(cache, "decr_version", "k", version=2, tags=["t", "u"]) == 1
+        assert call(cache, "get", "k") == "v"
+        assert call(cache, "invalidate_tags", ["t", "u"], mode="all") == 1
+        with pytest.raises(ValueError, match="'k' not found"):
+            call(cache, "incr_version", "k")
+
+
+def ttl_ms(server: Server, key: str) -> int | None:
+    """What the server says how long an entry lives."""
+    import json
+    import urllib.request
+    from base64 import b64encode
+
+    user = b64encode(f"{server.username}:{server.password}".encode()).decode()
+    request = urllib.request.Request(
+        f"{server.http_url}/keys/{key}", headers={"Authorization": f"Basic {user}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        found: int | None = json.load(response)["ttl_ms"]
+    return found
+
+
+class TestTimeouts:
+    @pytest.mark.parametrize("timeout", [0, -1, -0.5])
+    def test_what_is_over_at_once(self, cache: TagCache, call: Call, timeout: float) -> None:
+        call(cache, "set", "k", 1)
+        call(cache, "set", "k", 2, timeout)
+        assert call(cache, "get", "k") is None
+        assert call(cache, "add", "k", 1, timeout) is True
+        assert call(cache, "get", "k") is None
+        call(cache, "set_many", {"k": 1, "l": 2})
+        assert call(cache, "set_many", {"k": 1}, timeout) == []
+        assert call(cache, "add", "l", 1, timeout) is False
+        assert call(cache, "touch", "l", timeout) is True
+        assert call(cache, "touch", "l", timeout) is False
+        assert call(cache, "get_many", ["k", "l"]) == {}
+
+    def test_fractions_of_a_second(self, make: Make, call: Call) -> None:
+        cache = make(TIMEOUT=0.05)
+        call(cache, "set", "k", 1)
+        call(cache, "set", "l", 1, 0.05)
+        call(cache, "set", "m", 1, 60.5)
+        pause = threading.Event()
+        for _ in range(100):
+            if not call(cache, "has_key", "k") and not call(cache, "has_key", "l"):
+                break
+            pause.wait(0.02)
+        assert call(cache, "get_many", ["k", "l", "m"]) == {"m": 1}
+
+    def test_the_default_is_that_of_the_settings(self, make: Make, tagcache_server: Server) -> None:
+        sent: list[Any] = []
+
+        class Seen(Client):
+            def put(self, key: Any, value: Any, **terms: Any) -> bool:
+                sent.append(terms["ttl"])
+                return super().put(key, value, **terms)
+
+        with Seen.from_url(tagcache_server.url) as client:
+            for settings in ({}, {"TIMEOUT": 7}, {"TIMEOUT": None}):
+                cache = type("Watched", (TagCache,), {"client": client})(
+                    tagcache_server.url, settings
+                )
+                cache.set("k", 1)
+                cache.set("k", 1, None)
+                cache.set("k", 1, 9)
+        assert sent == [300, None, 9, 7, None, 9, None, None, 9]
+
+
+class TestCounting:
+    def test_integers_are_counted_on_the_server(
+        self, cache: TagCache, call: Call, tagcache_client: Client
+    ) -> None:
+        call(cache, "set", "n", 40)
+        assert tagcache_client.increment(":1:n") == 41
+        assert call(cache, "incr", "n") == 42
+        assert call(cache, "get", "n") == 42
+
+    def test_threads_lose_no_count(self, cache: TagCache) -> None:
+        cache.set("n", 0)
+        threads = [
+            threading.Thread(target=lambda: [cache.incr("n") for _ in range(50)]) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert cache.get("n") == 200
+
+    @pytest.mark.parametrize("value", ["text", 1.5, True, None, 2**70])
+    def test_what_is_no_integer_is_not_counted(
+        self, cache: TagCache, call: Call, value: Any
+    ) -> None:
+        call(cache, "set", "k", value)
+        with pytest.raises(TypeError, match="no integer"):
+            call(cache, "incr", "k")
+        assert call(cache, "get", "k") == value
+
+    def test_what_can_not_be_a_sum(self, cache: TagCache, call: Call) -> None:
+        call(cache, "set", "k", 2**63 - 1)
+        with pytest.raises(ValueError, match="64 bits"):
+            call(cache, "incr", "k")
+        with pytest.raises(TypeError):
+            call(cache, "incr", "k", 0.5)
+        with pytest.raises(ValueError, match="'absent' not found"):
+            call(cache, "decr", "absent")
+
+    @pytest.mark.parametrize("kind", ["sync", "async"])
+    def test_what_vanishes_meanwhile_does_not_begin_anew(
+        self, make: Make, tagcache_server: Server, tagcache_client: Client, kind: str
+    ) -> None:
+        """A counter without the tags and the time that it had would stay for ever."""
+
+        class Vanishing(Client):
+            def increment(self, key: Any, *args: Any, **terms: Any) -> int:
+                tagcache_client.invalidate_tag("t")
+                return super().increment(key, *args, **terms)
+
+        class AsyncVanishing(AsyncClient):
+            async def increment(self, key: Any, *args: Any, **terms: Any) -> int:
+                tagcache_client.invalidate_tag("t")
+                return await super().increment(key, *args, **terms)
+
+        class Cache(TagCache):
+            async def async_client(self) -> AsyncClient:
+                return asynchronous
+
+        async def aincr() -> None:
+            try:
+                await cache.aincr("n")
+            finally:
+                await asynchronous.close()
+
+        asynchronous = AsyncVanishing.from_url(tagcache_server.url)
+        with Vanishing.from_url(tagcache_server.url) as client:
+            cache = type("Cache", (Cache,), {"client": client})(tagcache_server.url, {})
+            make().set("n", 5, tags=["t"])
+            with pytest.raises(ValueError, match="not found"):
+                _ = cache.incr("n") if kind == "sync" else asyncio.run(aincr())
+        assert tagcache_client.stats().invalidations
+        assert make().get("n") is None
+
+
+class TestValues:
+    @pytest.mark.parametrize("size", [1_100_000, 5_000_000])
+    def test_what_there_is_no_room_for_is_logged_and_a_miss(
+        self, cache: TagCache, call: Call, caplog: pytest.LogCaptureFixture, size: int
+    ) -> None:
+        large = "x" * size
+        call(cache, "set", "k", "old")
+        with caplog.at_level(logging.WARNING, "tagcache.contrib.room"):
+            call(cache, "set", "k", large)
+            assert call(cache, "get", "k") is None
+            assert call(cache, "add", "k", large) is False
+            call(cache, "set", "k", "old")
+            assert call(cache, "set_many", {"k": large, "l": 1}) in (["k"], ["k", "l"])
+        assert call(cache, "get", "k") is None
+        assert len(caplog.records) >= 3
+        assert ":1:k is not cached" in caplog.text
+
+    def test_what_else_is_refused_is_raised(self, cache: TagCache, call: Call) -> None:
+        for name, first in (("set", "k"), ("add", "k"), ("set_many", {"k": 1})):
+            args = [first] if name == "set_many" else [first, 1]
+            with pytest.raises(Refused, match="too_many_tags"):
+                call(cache, name, *args, tags=map(str, range(200)))
+
+    @pytest.mark.parametrize("key", ["a\tb", "a\nb", "a\rb"])
+    def test_keys_that_can_not_be(self, cache: TagCache, call: Call, key: str) -> None:
+        with pytest.raises(InvalidCacheKey, match="TAB"):
+            call(cache, "set", key, 1)
+
+    def test_get_or_set_awaits_what_it_is_given(self, cache: TagCache) -> None:
+        async def produce() -> str:
+            return "made"
+
+        assert asyncio.run(cache.aget_or_set("k", produce, tags=["t"])) == "made"
+        assert cache.get("k") == "made"
+
+    def test_the_serde_of_the_options(self, make: Make, tagcache_client: Client) -> None:
+        cache = make(OPTIONS={"serde": "json"})
+        cache.set("k", {"a": [1]})
+        assert tagcache_client.get(":1:k") == {"a": [1]}
+        named = make(OPTIONS={"serde": "pickle"})
+        named.set("n", 1)
+        assert named.incr("n") == 2
+
+
+class TestSettings:
+    def test_backends_with_the_same_settings_share_their_connections(self, make: Make) -> None:
+        assert make().client is make(KEY_PREFIX="x").client
+        assert make(OPTIONS={"timeout": 2.0}).client is not make().client
+        assert make(OPTIONS={"timeout": 2.0}).client.options.timeout == 2.0  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize(
+        ("location", "params", "why"),
+        [
+            ("", {}, "no server is named"),
+            ([], {}, "no server is named"),
+            ("redis://localhost", {}, "a URL begins with"),
+            ("tagcache://h?nope=1", {}, "nope"),
+            ("tagcache://h", {"OPTIONS": {"nope": 1, "also": 2}}, "also, nope is no option"),
+            ("tagcache://h", {"OPTIONS": {"pool_size": 0}}, "pool_size"),
+            ("tagcache://h", {"OPTIONS": {"serde": "xml"}}, "serde=xml"),
+            ("tagcache://h", {"OPTIONS": {"MAX_ENTRIES": 5}}, "MAX_ENTRIES can not take effect"),
+            ("tagcache://h", {"cull_frequency": 5}, "cull_frequency can not take effect"),
+            ("tagcache://h", {"OPTIONS": {"on_error": "no.such"}}, "no"),
+            ("tagcache://h", {"OPTIONS": {"flush_on_return": False}}, "here is one"),
+        ],
+    )
+    def test_settings_that_can_not_be(self, location: Any, params: Any, why: str) -> None:
+        with pytest.raises(InvalidCacheBackendError, match=why):
+            TagCache(location, params)
+
+    @pytest.mark.parametrize("how", ["{0},{1}", "{0};{1}", "{0} {1}", None])
+    def test_several_servers(
+        self,
+        make: Make,
+        call: Call,
+        tagcache_server: Server,
+        tmp_path_factory: pytest.TempPathFactory,
+        how: str | None,
+    ) -> None:
+        second = _started(tmp_path_factory.mktemp("second"))
+        other = next(second)
+        try:
+            urls = [tagcache_server.url, other.url]
+            cache = make(urls if how is None else how.format(*urls))
+            assert isinstance(cache.client, ShardedClient)
+            values = {f"k{number}": number for number in range(40)}
+            assert call(cache, "set_many", values, tags=["t"]) == []
+            assert call(cache, "get_many", values) == values
+            counts = [len(node.keys_by_tag("t")) for node in cache.client.nodes.values()]
+            assert sum(counts) == 40
+            assert all(counts)
+            assert call(cache, "incr", "k5", 10) == 15
+            assert call(cache, "invalidate_tag", "t") == 40
+            assert call(cache, "get_many", values) == {}
+        finally:
+            second.close()
+
+    def test_a_cache_that_is_down(self, call: Call) -> None:
+        down = TagCache("tagcache://127.0.0.1:1", {})
+        with pytest.raises(ConnectionFailed):
+            call(down, "get", "k")
+        told: list[Unavailable] = []
+        options = {"ignore_exc": True, "on_error": told.append}
+        ignored = TagCache("tagcache://127.0.0.1:1", {"OPTIONS": options})
+        assert call(ignored, "get", "k", "default") == "default"
+        call(ignored, "set", "k", 1)
+        assert call(ignored, "get_or_set", "k", 5) == 5
+        assert call(ignored, "invalidate_tag", "t") == 0
+        assert len(told) >= 5
+
+    def test_the_callback_may_be_named_by_its_path(self) -> None:
+        options = {"ignore_exc": True, "on_error": "tests.contrib.test_django.note"}
+        TagCache("tagcache://127.0.0.1:1", {"OPTIONS": options}).get("k")
+        assert isinstance(noted.pop(), Unavailable)
+
+
+noted: list[Unavailable] = []
+
+
+def note(error: Unavailable) -> None:
+    noted.append(error)
+
+
+class TestConnections:
+    def test_they_stay_when_a_request_has_finished(
+        self, cache: TagCache, tagcache_client: Client
+    ) -> None:
+        cache.get("k")
+        before = {client["id"] for client in tagcache_client.clients()}
+        cache.close()
+        cache.get("k")
+        assert {client["id"] for client in tagcache_client.clients()} == before
+
+    def test_clients_that_were_closed_connect_anew(self, cache: TagCache) -> None:
+        cache.set("k", 1)
+        close_clients()
+        assert cache.get("k") == 1
+
+    @pytest.mark.parametrize("nodes", [1, 2])
+    def test_each_loop_has_a_client_that_ends_with_it(
+        self, make: Make, tagcache_server: Server, tagcache_client: Client, nodes: int
+    ) -> None:
+        url = tagcache_server.url
+        cache = make([url, url.replace("127.0.0.1", "localhost")][:nodes])
+        clients: list[AsyncClient | AsyncShardedClient] = []
+
+        async def both() -> Any:
+            clients.append(await cache.async_client())
+            assert await cache.async_client() is clients[-1]
+            await cache.aset("k", 1)
+            return await asyncio.gather(*(cache.aget("k") for _ in range(4)))
+
+        async def explicit() -> None:
+            first = await cache.async_client()
+            assert await cache.aget("k") == 1
+            await cache.aclose()
+            assert await cache.async_client() is not first
+            assert await cache.aget("k") == 1
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            runs: list[Callable[[], Coroutine[Any, Any, Any]]] = [both, both, explicit]
+            for run in runs:
+                asyncio.run(run())
+            gc.collect()
+        assert clients[0] is not clients[1]
+        (_, per_loop) = _clients.of(cache._connecting)
+        assert not per_loop._clients
+        pause = threading.Event()
+        for _ in range(200):
+            # This one's own, and no other of this cache.
+            if len(tagcache_client.clients()) == 1:
+                return
+            pause.wait(0.02)
+        raise AssertionError(tagcache_client.clients())

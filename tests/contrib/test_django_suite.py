@@ -1,0 +1,96 @@
+"""Django's own tests of caches: they are in its source, not in its package."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import django
+import pytest
+
+from tagcache.contrib.pytest_plugin import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NO_CULLING = "MAX_ENTRIES is refused: cache.max_memory of the server bounds the cache"
+# Of Django's tests, those that can not apply, and why.
+LEFT_OUT = {
+    "sync": {
+        "test_cull": NO_CULLING,
+        "test_zero_cull": NO_CULLING,
+        "test_cull_delete_when_store_empty": NO_CULLING,
+    },
+}
+NO_QUERIES = "pickling a QuerySet runs a query, which Django refuses in an event loop"
+LEFT_OUT["async"] = {
+    **LEFT_OUT["sync"],
+    "test_cache_read_for_model_instance_with_deferred": NO_QUERIES,
+    "test_cache_write_for_model_instance_with_deferred": NO_QUERIES,
+}
+
+
+@pytest.fixture(scope="session")
+def source(request: pytest.FixtureRequest) -> Path:
+    """The folder of the source of the Django that is installed."""
+    cache = request.config.cache
+    assert cache is not None
+    folder = cache.mkdir("django-source")
+    version = django.get_version()
+    found = folder / f"django-{version}"
+    if not found.is_dir():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--disable-pip-version-check", "--no-binary", ":all:", f"django=={version}"]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=240, check=False
+            )
+            why = done.stderr[-2000:]
+        except subprocess.TimeoutExpired:
+            why = "pip download took more than 240 s"
+        archives = list(folder.glob(f"[dD]jango-{version}.tar.gz"))
+        if not archives:
+            why = f"Django's source can not be had: {why}"
+            if os.environ.get("CI"):
+                pytest.fail(why)
+            pytest.skip(why)
+        with tarfile.open(archives[0]) as archive:
+            top = archive.getnames()[0].partition("/")[0]
+            archive.extractall(folder / "new", filter="data")
+        (folder / "new" / top).rename(found)
+        archives[0].unlink()
+    return found
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("kind", "at_least"), [("sync", 69), ("async", 49)])
+def test_the_tests_of_django(
+    source: Path, tagcache_server: Server, kind: str, at_least: int
+) -> None:
+    command = [sys.executable, "-W", "error", "-m", "tests.contrib.django_suite"]
+    done = subprocess.run(
+        [*command, str(source), tagcache_server.url, kind],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ResourceWarning" not in done.stderr, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    left_out = LEFT_OUT[kind]
+    failed = {name: text for name, text in found["failed"] if _short(name) not in left_out}
+    assert not failed, "\n\n".join(f"{name}\n{text}" for name, text in failed.items())
+    # Each of what is left out is a test of this Django, and was not run or could not pass.
+    others = {_short(name) for name, _ in found["skipped"] + found["failed"]}
+    assert others == set(left_out)
+    assert len(found["passed"]) >= at_least
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]

@@ -1,0 +1,305 @@
+"""The dogpile.cache backend: dogpile's own suites for backends, and what tags add."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dogpile.cache import make_region
+from dogpile.cache.api import NO_VALUE
+from dogpile.testing import fixtures
+
+from tagcache.client import Client
+from tagcache.contrib.connecting import AnyClient, Connecting
+from tagcache.contrib.dogpile import Mutex, TagCacheBackend, TagRegion, tagged
+from tagcache.contrib.pytest_plugin import Server
+from tagcache.errors import BadArgument
+
+ARGUMENTS: dict[str, Any] = {"timeout": 5.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def where(tagcache_server: Server) -> None:
+    ARGUMENTS["url"] = LOCKING["url"] = tagcache_server.url
+
+
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch, tagcache_client: Client) -> Iterator[None]:
+    made: list[AnyClient] = []
+    make = Connecting.client
+
+    def remembered(self: Connecting) -> AnyClient:
+        made.append(make(self))
+        return made[-1]
+
+    monkeypatch.setattr(Connecting, "client", remembered)
+    yield
+    for client in made:
+        client.close()
+
+
+class TestBackend(fixtures._GenericBackendTestSuite):  # type: ignore[misc]
+    backend = "tagcache"
+    config_args = {"arguments": ARGUMENTS}
+
+    def test_argument_dictionary_unmodified(self) -> None:
+        """dogpile's own gives arguments that do not exist, and ours are refused then."""
+        arguments = {**ARGUMENTS, "region_tag": "r", "ttl": 5, "lock_sleep": 1}
+        before = dict(arguments)
+        make_region().configure("tagcache", arguments=arguments)
+        assert arguments == before
+
+
+class TestSerializer(fixtures._GenericSerializerTestSuite, TestBackend):  # type: ignore[misc]
+    region_args = {
+        "serializer": lambda value: json.dumps(value).encode(),
+        "deserializer": json.loads,
+    }
+
+
+LOCKING: dict[str, Any] = {"timeout": 5.0, "distributed_lock": True, "lock_sleep": 0.01}
+
+
+class TestDistributedLock(fixtures._GenericMutexTestSuite):  # type: ignore[misc]
+    backend = "tagcache"
+    config_args = {"arguments": LOCKING}
+
+
+class TestMutex:
+    @pytest.fixture
+    def pair(self, tagcache_server: Server) -> tuple[Mutex, Mutex]:
+        backend = TagCacheBackend({**LOCKING, "lock_timeout": 0.2})
+        found = backend.get_mutex("k"), TagCacheBackend(LOCKING).get_mutex("k")
+        assert isinstance(found[0], Mutex)
+        assert isinstance(found[1], Mutex)
+        return found[0], found[1]
+
+    def test_it_holds_among_processes(self, pair: tuple[Mutex, Mutex]) -> None:
+        first, second = pair
+        assert second.acquire()
+        assert first.locked()
+        assert not first.acquire(wait=False)
+        second.release()
+        assert not first.locked()
+        assert first.acquire(wait=False)
+
+    def test_a_lock_whose_time_is_over_is_not_released_for_another(
+        self, pair: tuple[Mutex, Mutex]
+    ) -> None:
+        short, long = pair
+        assert short.acquire()
+        assert long.acquire()
+        short.release()
+        assert long.locked()
+        long.release()
+        assert not long.locked()
+
+    def test_who_has_waited_for_long_goes_on_without_it(self, pair: tuple[Mutex, Mutex]) -> None:
+        short, long = pair
+        assert long.acquire()
+        assert short.acquire()
+        short.release()
+        assert long.locked()
+
+    def test_a_cache_that_is_down_locks_nobody_out(self) -> None:
+        arguments = {**LOCKING, "url": "tagcache://127.0.0.1:1", "ignore_exc": True}
+        region = TagRegion().configure("tagcache", arguments=arguments)
+        assert region.get_or_create("k", lambda: 5) == 5
+
+    def test_there_is_none_unless_asked_for(self) -> None:
+        backend = TagCacheBackend(ARGUMENTS)
+        assert backend.get_mutex("k") is None
+        assert not backend.has_lock_timeout()
+
+
+class Calls:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, value: Any = None) -> str:
+        self.count += 1
+        return f"{value} {self.count}"
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+def region_with(**arguments: Any) -> TagRegion:
+    return TagRegion().configure(
+        "tagcache", expiration_time=60, arguments={**ARGUMENTS, **arguments}
+    )
+
+
+@pytest.fixture
+def region() -> TagRegion:
+    return region_with()
+
+
+class TestTags:
+    def test_functions(self, region: TagRegion, calls: Calls, tagcache_client: Client) -> None:
+        @region.cache_on_arguments(tags=lambda post: [f"post:{post}", "posts"])
+        def show(post: int) -> str:
+            region.set("other", post)
+            return calls(post)
+
+        assert [show(7), show(7), show(8)] == ["7 1", "7 1", "8 2"]
+        assert region.invalidate_tag("post:7") == 1
+        assert [show(7), show(8)] == ["7 3", "8 2"]
+        show.set("set", 9)
+        assert show(9) == "set"
+        assert show.refresh(9) == "9 4"
+        assert show.get(9) == "9 4"
+        assert region.invalidate_tags(["post:9", "posts"], mode="all") == 1
+        show.invalidate(8)
+        assert show(8) == "8 5"
+        assert show.original(1) == "1 6"
+        # What the function stored on its way has not its tags.
+        assert len(tagcache_client.keys_by_tag("posts")) == 2
+
+    def test_every_way_to_store(self, region: TagRegion, calls: Calls) -> None:
+        assert region.get_or_create("a", calls, tags=["t", "u"]) == "None 1"
+        region.set("b", 2, tags=["t"])
+        region.set_multi({"c": 3, "d": 4}, tags=["t"])
+        made = region.get_or_create_multi(["c", "e"], lambda *keys: [5] * len(keys), tags=["t"])
+        assert list(made) == [3, 5]
+        with tagged("t", "w"):
+            region.set("f", 6, tags=["x"])
+        assert region.invalidate_tags(["t", "u"], mode="all") == 1
+        assert region.invalidate_tags(["w", "x"], mode="all") == 1
+        assert region.get("a") is NO_VALUE
+        assert region.invalidate_tag("t") == 4
+        region.set("g", 7)
+        assert region.invalidate_tag("t") == 0
+
+    def test_a_function_that_another_region_wraps(
+        self, region: TagRegion, tagcache_client: Client
+    ) -> None:
+        @region.cache_on_arguments(tags=lambda post: [f"post:{post}"])
+        def show(post: int) -> int:
+            return post
+
+        assert region_with(key_prefix="2").get_or_create("k", show, creator_args=((7,), {})) == 7
+        assert len(tagcache_client.keys_by_tag("post:7")) == 1
+
+    def test_constant_tags(self, region: TagRegion, calls: Calls) -> None:
+        show = region.cache_on_arguments(tags=["t"])(lambda post: calls(post))
+        assert show(1) == "1 1"
+        assert region.invalidate_tag("t") == 1
+        with pytest.raises(BadArgument, match="several"):
+            region.cache_on_arguments(tags="t")
+        with pytest.raises(BadArgument, match="several"):
+            region.set("k", 1, tags="t")
+
+    def test_what_is_made_in_the_background(self, calls: Calls) -> None:
+        done = threading.Event()
+
+        def background(region: Any, key: str, creator: Any, mutex: Any) -> None:
+            def run() -> None:
+                try:
+                    region.set(key, creator())
+                finally:
+                    mutex.release()
+                    done.set()
+
+            threading.Thread(target=run).start()
+
+        region = TagRegion(async_creation_runner=background).configure(
+            "tagcache", expiration_time=0.01, arguments=ARGUMENTS
+        )
+
+        @region.cache_on_arguments(tags=lambda post: [f"post:{post}"])
+        def show(post: int) -> str:
+            return calls(post)
+
+        # The first time there is nothing to be given meanwhile.
+        assert show(7) == "7 1"
+        done.wait(0.05)
+        assert show(7) == "7 1"
+        assert done.wait(10)
+        assert calls.count == 2
+        assert region.invalidate_tag("post:7") == 1
+
+    def test_a_region_is_invalidated_for_every_process(self, calls: Calls) -> None:
+        mine, theirs = region_with(region_tag="r"), region_with(region_tag="r")
+        other = region_with(key_prefix="o:")
+        for region in (mine, other):
+            region.set("k", 1, tags=["t"])
+        assert theirs.get("k") == 1
+        mine.invalidate()
+        assert theirs.get("k") is NO_VALUE
+        assert other.get("k") == 1
+        mine.set("k", 2)
+        assert mine.get("k") == 2
+        # The soft way is dogpile's: who asks gets the old while one makes the new.
+        mine.invalidate(hard=False)
+        assert mine.get("k") is NO_VALUE
+        assert theirs.get("k") == 2
+
+    def test_a_region_of_dogpile_itself(self, tagcache_client: Client) -> None:
+        region = make_region().configure("tagcache", arguments={**ARGUMENTS, "region_tag": "r"})
+        with tagged("t"):
+            region.set("k", 1)
+        region.set("l", 1)
+        assert tagcache_client.keys_by_tag("t") == ["k"]
+        assert region.actual_backend.client.invalidate_tag("r") == 2
+
+    def test_a_backend_without_tags_is_refused(self) -> None:
+        region = TagRegion().configure("dogpile.cache.memory")
+        with pytest.raises(BadArgument, match="MemoryBackend has no tags"):
+            region.invalidate_tag("t")
+
+
+def test_the_time_on_the_server(tagcache_client: Client) -> None:
+    region = region_with(ttl=0.05)
+    region.set("k", 1)
+    region.set_multi({"l": 2})
+    pause = threading.Event()
+    for _ in range(200):
+        if tagcache_client.info()["cache"]["items"] == 0:
+            return
+        pause.wait(0.01)
+    raise AssertionError("they are still there")
+
+
+def test_what_there_is_no_room_for(region: TagRegion, caplog: pytest.LogCaptureFixture) -> None:
+    region.set("k", "old")
+    assert len(region.get_or_create("l", lambda: "x" * 2_000_000)) == 2_000_000
+    region.set("k", "x" * 2_000_000)
+    assert region.get("k") is NO_VALUE
+    assert "k is not cached" in caplog.text
+
+
+def test_a_configuration_from_text() -> None:
+    region = TagRegion().configure_from_config(
+        {
+            "cache.backend": "tagcache",
+            "cache.expiration_time": "60",
+            "cache.arguments.url": ARGUMENTS["url"],
+            "cache.arguments.region_tag": "r",
+            "cache.arguments.pool_size": "2",
+        },
+        "cache.",
+    )
+    region.set("k", 1)
+    assert region.invalidate_tag("r") == 1
+    assert region.actual_backend.client.options.pool_size == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"serde": "json"}, "serde can not take effect"),
+        ({"url": ""}, "no server is named"),
+        ({"nope": 1}, "nope is no option"),
+        ({"ttl": -1}, "ttl must be more than 0"),
+        ({"lock_timeout": 0}, "lock_timeout and lock_sleep"),
+    ],
+)
+def test_arguments_that_can_not_be(arguments: dict[str, Any], why: str) -> None:
+    with pytest.raises(BadArgument, match=why):
+        TagCacheBackend({**ARGUMENTS, **arguments})

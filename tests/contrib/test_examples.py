@@ -1,0 +1,130 @@
+"""The examples of the documentation, run as they are written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tagcache.client import Client
+from tagcache.contrib.pytest_plugin import Server
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BLOCKS = re.findall(
+    r"^## ([^\n]+)\n|```python\n(.*?)```",
+    (DOCS / "frameworks.md").read_text(encoding="utf-8"),
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def examples() -> list[tuple[str, str]]:
+    """The section and the text of each."""
+    found, section = [], ""
+    for title, code in BLOCKS:
+        section = title or section
+        if code:
+            found.append((section, code))
+    return found
+
+
+def test_each_framework_has_an_example() -> None:
+    assert {section for section, _ in examples()} == {
+        *("The decorator", "Django", "Flask-Caching", "cachelib", "dogpile.cache", "pytest")
+    }
+
+
+@pytest.mark.parametrize(("section", "code"), examples(), ids=lambda text: text[:12].split("\n")[0])
+def test_an_example(
+    section: str, code: str, tagcache_server: Server, tagcache_client: Client, tmp_path: Path
+) -> None:
+    here = code.replace("127.0.0.1:1984", f"127.0.0.1:{tagcache_server.port}")
+    assert here != code or section == "pytest"
+    file = tmp_path / "test_example.py"
+    file.write_text(here, encoding="utf-8")
+    command = [sys.executable, *(["-m", "pytest", "-q"] if section == "pytest" else []), str(file)]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+
+
+class Site:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, post: int) -> str:
+        with urllib.request.urlopen(self.url.replace("/posts/1", f"/posts/{post}")) as response:
+            return str(response.read().decode())
+
+    def save(self, post: int, text: str) -> str:
+        """Save, and return the page that the browser is sent to."""
+        where = self.url.replace("/posts/1", f"/posts/{post}")
+        data = urllib.parse.urlencode({"text": text}).encode()
+        with urllib.request.urlopen(where, data, timeout=20) as response:
+            return str(response.read().decode())
+
+
+@pytest.fixture(params=["django_page.py", "flask_page.py"])
+def site(
+    request: pytest.FixtureRequest, tagcache_server: Server, tagcache_client: Client, tmp_path: Path
+) -> Iterator[Site]:
+    log = tmp_path / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(DOCS / "examples" / request.param), "0"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "TAGCACHE_URL": tagcache_server.url, "TMPDIR": str(tmp_path)},
+        )
+    assert process.stdout is not None
+    # A site that hangs is ended, which ends the line.
+    timer = threading.Timer(30, process.kill)
+    timer.start()
+    try:
+        url = process.stdout.readline().strip()
+        timer.cancel()
+        assert url, log.read_text()
+        yield Site(url)
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def test_a_page_is_cached_until_it_is_saved(site: Site, tagcache_client: Client) -> None:
+    first = site.get(1)
+    assert "<p>Hello</p>" in first
+    assert "rendering 1<" in first
+    hits = tagcache_client.stats().hits
+    assert site.get(1) == first
+    assert tagcache_client.stats().hits > hits
+    other = site.get(2)
+    assert "rendering 2<" in other
+
+    saved = site.save(1, "Good <morning>")
+    assert "<p>Good &lt;morning&gt;</p>" in saved
+    assert "rendering 3<" in saved
+    assert site.get(1) == saved
+    assert site.get(2) == other
+    assert sorted(map(len, (tagcache_client.keys_by_tag(f"post:{i}") for i in (1, 2)))) == [1, 1]
+    assert tagcache_client.invalidate_tag("posts") == 2
+    assert "rendering 4<" in site.get(1)
+
+
+def test_what_is_not_there(site: Site) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+        site.get(9)
+    caught.value.close()

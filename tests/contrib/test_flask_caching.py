@@ -1,0 +1,207 @@
+"""Flask-Caching: the backend, and tags in its decorators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask_caching
+import pytest
+from flask import Flask, abort
+
+from tagcache.client import Client
+from tagcache.contrib.flask_caching import Cache, TagCache
+from tagcache.contrib.pytest_plugin import Server
+from tagcache.errors import BadArgument
+
+
+class Page:
+    """An app with a cache, and how often its views ran."""
+
+    def __init__(self, **config: Any) -> None:
+        self.app = Flask("page")
+        self.app.debug = True
+        self.app.config.update(config)
+        self.cache = Cache(self.app)
+        self.runs = 0
+
+    def run(self) -> str:
+        self.runs += 1
+        return f"run {self.runs}"
+
+    def get(self, path: str) -> str:
+        return self.app.test_client().get(path).text
+
+
+@pytest.fixture
+def page(tagcache_server: Server, tagcache_client: Client) -> Iterator[Page]:
+    page = Page(
+        CACHE_TYPE="tagcache.contrib.flask_caching.TagCache",
+        CACHE_TAGCACHE_URL=tagcache_server.url,
+        CACHE_DEFAULT_TIMEOUT=60,
+        CACHE_OPTIONS={"timeout": 5.0, "ignore_exc": False},
+    )
+    yield page
+    for backend in page.app.extensions["cache"].values():
+        if isinstance(backend, TagCache):
+            backend.close()
+
+
+def test_the_configuration_reaches_the_backend(page: Page, tagcache_client: Client) -> None:
+    with page.app.app_context():
+        backend: Any = page.cache.cache
+        assert type(backend) is TagCache
+        assert backend.default_timeout == 60
+        assert backend.client.options.timeout == 5.0
+        assert page.cache.set("k", 1, tags=["t"])
+        assert page.cache.add("l", [2], tags=["t"])
+        assert page.cache.set_many({"m": 3}, tags=["t"]) == ["m"]
+        assert page.cache.get_many("k", "l", "m") == [1, [2], 3]
+        assert sorted(tagcache_client.keys_by_tag("t")) == [f"flask_cache_{k}" for k in "klm"]
+        assert page.cache.invalidate_tag("t") == 3
+
+
+def test_views_with_tags(page: Page) -> None:
+    @page.app.get("/posts/<int:post_id>")
+    @page.cache.cached(tags=lambda post_id: [f"post:{post_id}", "posts"])
+    def show(post_id: int) -> str:
+        # Has none of the view's tags.
+        page.cache.set("other", post_id)
+        return f"{post_id} {page.run()}"
+
+    assert [page.get("/posts/7"), page.get("/posts/7")] == ["7 run 1"] * 2
+    assert page.get("/posts/8") == "8 run 2"
+    with page.app.app_context():
+        assert page.cache.invalidate_tags(["post:7", "posts"], mode="all") == 1
+        assert page.cache.get("other") == 8
+    assert [page.get("/posts/7"), page.get("/posts/8")] == ["7 run 3", "8 run 2"]
+    with page.app.app_context():
+        assert page.cache.invalidate_tags(["post:7", "post:8"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["text", "generator", "async", "error", "tuple"])
+def test_whatever_a_view_returns_has_its_tags(page: Page, kind: str) -> None:
+    def text() -> Any:
+        return page.run()
+
+    def generator() -> Any:
+        yield page.run()
+        yield "!"
+
+    async def asynchronous() -> Any:
+        return page.run()
+
+    def error() -> Any:
+        abort(404, page.run())
+
+    def pair() -> Any:
+        return page.run(), 201
+
+    views = [text, generator, asynchronous, error, pair]
+    view: Callable[[], Any] = dict(
+        zip(["text", "generator", "async", "error", "tuple"], views, strict=True)
+    )[kind]
+    page.app.get("/")(page.cache.cached(tags=["t"])(view))
+    first = page.get("/")
+    assert "run 1" in first
+    assert page.get("/") == first
+    with page.app.app_context():
+        assert page.cache.invalidate_tag("t") == 1
+    assert "run 2" in page.get("/")
+
+
+def test_what_a_filter_declines_leaves_no_tags_to_others(page: Page) -> None:
+    @page.cache.cached(key_prefix="k", tags=["t"], response_filter=lambda value: False)
+    def declined() -> str:
+        return page.run()
+
+    with page.app.test_request_context():
+        assert [declined(), declined()] == ["run 1", "run 2"]
+        page.cache.set("other", "run 5")
+        assert page.cache.invalidate_tag("t") == 0
+
+
+def test_nested_functions_have_their_own_tags(page: Page, tagcache_client: Client) -> None:
+    @page.cache.cached(key_prefix="inner", tags=["i"])
+    def inner() -> str:
+        return page.run()
+
+    @page.cache.cached(key_prefix="outer", tags=["o"])
+    def outer() -> str:
+        return inner() + "!"
+
+    with page.app.test_request_context():
+        assert outer() == "run 1!"
+    assert tagcache_client.keys_by_tag("i") == ["flask_cache_inner"]
+    assert tagcache_client.keys_by_tag("o") == ["flask_cache_outer"]
+
+
+def test_memoized_functions_with_tags(page: Page, tagcache_client: Client) -> None:
+    @page.cache.memoize(tags=lambda a, b=2: [f"a:{a}", "all"])
+    def add(a: int, b: int = 2) -> str:
+        return f"{a + b} {page.run()}"
+
+    with page.app.test_request_context():
+        assert [add(1), add(1, 2), add(2)] == ["3 run 1", "3 run 1", "4 run 2"]
+        # And none of Flask-Caching's own entries.
+        assert len(tagcache_client.keys_by_tag("all")) == 2
+        assert page.cache.invalidate_tag("a:1") == 1
+        assert [add(1), add(2)] == ["3 run 3", "4 run 2"]
+        page.cache.delete_memoized(add, 2)
+        assert add(2) == "4 run 4"
+        page.cache.delete_memoized(add)
+        assert add(1) == "3 run 5"
+        assert add.uncached(5) == "7 run 6"
+
+
+def test_without_a_cache_tags_mean_nothing() -> None:
+    page = Page(CACHE_TYPE="NullCache", CACHE_NO_NULL_WARNING=True)
+
+    @page.cache.cached(key_prefix="k", tags=["t"])
+    def run() -> str:
+        return page.run()
+
+    with page.app.test_request_context():
+        assert [run(), run()] == ["run 1", "run 2"]
+        page.cache.set("k", 1, tags=["t"])
+        assert page.cache.invalidate_tag("t") == page.cache.invalidate_tags(["t"]) == 0
+
+
+def test_a_backend_without_tags_is_refused() -> None:
+    page = Page(CACHE_TYPE="SimpleCache")
+    with page.app.app_context(), pytest.raises(BadArgument, match="SimpleCache has no tags"):
+        page.cache.invalidate_tag("t")
+
+
+def test_the_cache_of_flask_caching_itself(tagcache_server: Server, page: Page) -> None:
+    """Without tags in its decorators."""
+    app = Flask("other")
+    plain = flask_caching.Cache(app, config=dict(page.app.config))
+    with app.app_context():
+        backend: Any = plain.cache
+        plain.set("k", 1, tags=["t"])
+        assert backend.invalidate_tag("t") == 1
+        backend.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"CACHE_TAGCACHE_URL": ""}, "CACHE_TAGCACHE_URL names no server"),
+        ({"CACHE_ARGS": ["tagcache://h"]}, "CACHE_ARGS can not take effect"),
+        ({"CACHE_OPTIONS": {"nope": 1}}, "nope is no option"),
+    ],
+)
+def test_settings_that_can_not_be(config: dict[str, Any], why: str) -> None:
+    base = {
+        "CACHE_TYPE": "tagcache.contrib.flask_caching.TagCache",
+        "CACHE_TAGCACHE_URL": "tagcache://127.0.0.1:1984",
+    }
+    with pytest.raises(BadArgument, match=why):
+        Page(**{**base, **config})
+
+
+def test_tags_are_several() -> None:
+    page = Page(CACHE_TYPE="NullCache", CACHE_NO_NULL_WARNING=True)
+    with pytest.raises(BadArgument, match="several"):
+        page.cache.cached(tags="t")

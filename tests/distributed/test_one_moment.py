@@ -1,0 +1,157 @@
+"""Invalidations in a cluster: in many partitions, on several nodes, and at one moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from twisted.internet.defer import fail
+
+from tagcache.errors import BackendUnavailable
+from tagcache.remote import cache as remote_cache
+from tagcache.remote import scripts
+from tests.distributed.engines import Remote
+from tests.distributed.redis_server import RedisCluster
+from tests.integration.running import RunningServer
+
+pytestmark = pytest.mark.needs("redis-server", "redis-cli")
+KEYS = [b"k%d" % number for number in range(24)]
+
+
+@pytest.fixture
+def empty_cluster(cluster: RedisCluster) -> RedisCluster:
+    for node in cluster.nodes:
+        node.cli("flushall")
+    return cluster
+
+
+@pytest.fixture
+def engine(empty_cluster: RedisCluster) -> Iterator[Remote]:
+    remote = Remote(empty_cluster.url)
+    yield remote
+    remote.close()
+
+
+def begin(engine: Remote, kind: bytes, *tags: bytes) -> None:
+    """Do what a server does that dies in the middle of an invalidation."""
+    engine.run(engine.cache._everywhere(scripts.PREPARE, b"id", kind, *tags))
+
+
+def commit(engine: Remote) -> None:
+    engine.run(engine.cache._call(engine.cache._root(b"id"), scripts.COMMIT, b"id", 60_000))
+
+
+@pytest.mark.parametrize("verb", [b"INV_TAG\tt", b"INV_TAGS_ANY\tt,x", b"INV_TAGS_ALL\tt,u"])
+def test_once_one_entry_is_gone_no_other_is_found(
+    verb: bytes, empty_cluster: RedisCluster, front: Callable[..., RunningServer]
+) -> None:
+    one, two = front(empty_cluster.url), front(empty_cluster.url)
+    turns = threading.Barrier(2)
+    rounds = 60
+    seen: list[list[bool]] = []
+
+    def read() -> None:
+        with two.connect() as reader:
+            for number in range(rounds):
+                found = [True]
+                turns.wait()
+                while any(found[-len(KEYS) :]):
+                    for key in KEYS[number % 24 :] + KEYS[: number % 24]:
+                        found.append(reader.ask(b"GET\t" + key) != b"NF\n")
+                seen.append(found)
+                turns.wait()
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    with one.connect() as writer:
+        for _ in range(rounds):
+            for key in KEYS:
+                assert writer.ask(b"PUT\t" + key + b"\t-\tt,u\tv") == b"OK\n"
+            turns.wait()
+            assert writer.ask(verb).endswith(b"\t24\n")
+            turns.wait()
+    reading.join()
+    # Each time: found, found, ... gone, gone.
+    assert all(found == sorted(found, reverse=True) for found in seen)
+    # The moment often came in the middle of the keys.
+    assert sum(any(found[:24]) and not all(found[:25]) for found in seen) > 0
+
+
+@pytest.mark.parametrize(("kind", "tags"), [(b"any", [b"t"]), (b"all", [b"t", b"u"])])
+def test_what_was_begun_has_not_happened_and_then_has(
+    kind: bytes, tags: list[bytes], engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in KEYS:
+        engine.put(key, b"v", [b"t", b"u"])
+    engine.put(b"other", b"v", [b"u"])
+    begin(engine, kind, *tags)
+    assert engine.get_many(KEYS) == [b"v"] * 24
+    assert all(entry is not None for entry in engine.peek_many(KEYS))
+    # What changes an entry takes it for gone already.
+    assert engine.add(KEYS[0], b"new") is True
+    commit(engine)
+    assert engine.get_many(KEYS) == [b"new", *[None] * 23]
+    assert [entry is not None for entry in engine.peek_many(KEYS)] == [True, *[False] * 23]
+    assert engine.get(b"other") == b"v"
+    assert engine.keys_by_tag(b"t") == []
+    # Not before it is certain that nobody sees to it any more.
+    engine.settle()
+    assert engine.totals().items == 25
+    monkeypatch.setattr(remote_cache, "_STUCK_MS", -1)
+    monkeypatch.setattr(engine.cache, "_forget_after_ms", lambda: -1)
+    engine.settle()
+    assert engine.totals().items == 2
+    found = engine.check()
+    assert (found.entries, found.faults) == (2, ())
+    engine.put(KEYS[1], b"again", tags)
+    engine.settle()
+    assert engine.get(KEYS[1]) == b"again"
+
+
+def test_what_was_only_begun_is_carried_out_by_others(
+    engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in KEYS:
+        engine.put(key, b"v", [b"t"])
+    for root in engine.cache._roots[:20]:
+        engine.run(engine.cache._call(root, scripts.PREPARE, b"id", b"any", b"t"))
+    monkeypatch.setattr(remote_cache, "_STUCK_MS", -1)
+    monkeypatch.setattr(engine.cache, "_forget_after_ms", lambda: -1)
+    engine.settle()
+    assert engine.get_many(KEYS) == [None] * 24
+    assert engine.totals().items == 0
+
+
+def test_a_partition_that_can_not_be_reached_leaves_no_notes_elsewhere(
+    engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in KEYS:
+        engine.put(key, b"v", [b"t"])
+    call = engine.cache._call
+    lost = engine.cache._root(KEYS[0])
+
+    def cut(root: str, script: scripts.Script, *arguments: object) -> object:
+        if root == lost:
+            return fail(BackendUnavailable("cut"))
+        return call(root, script, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.cache, "_call", cut)
+        with pytest.raises(BackendUnavailable):
+            engine.invalidate_tag(b"t")
+    there = [key for key in KEYS if engine.cache._root(key) == lost]
+    assert engine.get_many(KEYS) == [b"v" if key in there else None for key in KEYS]
+    noted = [engine.wait(engine.client.exists(f"{root}0:noted")) for root in engine.cache._roots]
+    assert noted == [0] * 64
+    assert engine.invalidate_tag(b"t") == len(there)
+
+
+def test_many_invalidations_at_the_same_time_count_each_entry_once(engine: Remote) -> None:
+    for key in KEYS:
+        engine.put(key, b"v", [b"t", b"t" + key])
+    works = [engine.cache.invalidate_tag(b"t") for _ in range(20)]
+    works += [engine.cache.invalidate_any([b"t" + key for key in KEYS[:12]]) for _ in range(5)]
+    assert sum(engine.all(works)) == 24
+    assert engine.check().faults == ()
+    assert engine.totals().backlog == 0

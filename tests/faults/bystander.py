@@ -1,0 +1,77 @@
+"""Another client, in a process of its own, that watches how long it waits for replies.
+
+``python -m tests.faults.bystander PORT`` asks until its standard input ends, and then prints what
+it saw as JSON: ``count``, and ``p50``, ``p99`` and ``longest`` in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).resolve().parents[2]
+PAUSE_SECONDS = 0.001
+
+
+class Bystander:
+    """Runs that process during a ``with``; ``seen`` is what it saw."""
+
+    def __init__(self, port: int) -> None:
+        self.seen: dict[str, float] = {}
+        self._port = port
+
+    def __enter__(self) -> Bystander:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.bystander", str(self._port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        output, _ = self._process.communicate(timeout=20)
+        if kind is None:
+            self.seen = json.loads(output)
+
+    def __str__(self) -> str:
+        seen = self.seen
+        return f"p99 {seen['p99']:.1f} ms, longest {seen['longest']:.0f} ms"
+
+
+def watch(port: int) -> None:
+    waits = []
+    with (
+        socket.create_connection(("127.0.0.1", port), 20) as sock,
+        selectors.DefaultSelector() as selector,
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        print("ready", flush=True)
+        while not selector.select(PAUSE_SECONDS):
+            begin = time.perf_counter()
+            sock.sendall(b"GET\tbystander\n")
+            reply = sock.recv(100)
+            waits.append(time.perf_counter() - begin)
+            assert reply == b"NF\n", reply
+    waits.sort()
+    at = {"p50": waits[len(waits) // 2], "p99": waits[len(waits) * 99 // 100], "longest": waits[-1]}
+    told = {name: round(seconds * 1000, 3) for name, seconds in at.items()}
+    print(json.dumps({"count": len(waits), **told}))
+
+
+if __name__ == "__main__":
+    watch(int(sys.argv[1]))

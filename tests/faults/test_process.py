@@ -1,0 +1,366 @@
+"""What befalls the process: signals, full disks, files that can not be had, clocks that jump."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import skip
+from tests.faults.doors import http_ask
+from tests.integration.running import Client, RunningServer, eventually
+from tests.reliability import Measured
+
+SECTION = "process"
+Start = Callable[..., RunningServer]
+
+
+class Counting:
+    """A client in a thread that counts up its own key, and notes what was acknowledged."""
+
+    def __init__(self, server: RunningServer, name: str) -> None:
+        self.acknowledged = self.sent = 0
+        self.broken_reply = b""
+        self._client = server.connect()
+        self._key = name.encode()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self._client.sock.close()
+
+    def _run(self) -> None:
+        batch = b"INCR\t%s\n" % self._key * 20
+        try:
+            while True:
+                self._client.send(batch)
+                self.sent += 20
+                for _ in range(20):
+                    reply = self._client.line()
+                    if not reply.endswith(b"\n"):
+                        self.broken_reply = reply
+                        return
+                    assert reply == b"VALUE\t%d\n" % (self.acknowledged + 1)
+                    self.acknowledged += 1
+        except ConnectionError:
+            pass
+
+
+def test_sigterm_under_load(start: Start, tmp_path: Path, measured: Measured) -> None:
+    """What was acknowledged is in the snapshot, and what was done was acknowledged."""
+    snapshot = tmp_path / "snapshot"
+    knobs = {"persistence": {"snapshot_file": snapshot}, "logging": {"level": "info"}}
+    server = start({**knobs, "server": {"shutdown_grace_seconds": 5}})
+    clients = [Counting(server, f"count{number}") for number in range(8)]
+    time.sleep(1)
+    seconds = server.stop()
+    for client in clients:
+        client.join()
+    assert seconds < 5
+    assert server.process.returncode == -signal.SIGTERM
+    assert not any(client.broken_reply for client in clients)
+    total = sum(client.acknowledged for client in clients)
+    assert total > 100
+    again = start(knobs)
+    with again.connect() as asking:
+        for number, client in enumerate(clients):
+            kept = asking.ask(b"GET\tcount%d" % number)
+            assert kept == b"VALUE\t%d\n" % client.acknowledged
+    measured(
+        "SIGTERM while 8 clients count as fast as they can; shutdown_grace_seconds = 5",
+        "no acknowledged reply lost, none half sent, gone within the grace",
+        f"{total:,} counts acknowledged and all in the snapshot; gone after {seconds:.2f} s",
+    )
+
+
+def test_sigkill_in_the_middle_of_a_snapshot(
+    start: Start, tmp_path: Path, measured: Measured
+) -> None:
+    """Killed at many moments: afterwards there is the old snapshot or the new one, whole."""
+    snapshot = tmp_path / "snapshot"
+    kills = unfinished = 0
+    found = set()
+    generation = 0
+    for delay in (0.0, 0.01, 0.03, 0.06, 0.1, 0.2):
+        server = start(
+            {
+                "persistence": {"snapshot_file": snapshot, "snapshot_interval_seconds": 0.2},
+                "logging": {"level": "info"},
+            }
+        )
+        with server.connect() as client:
+            if generation:
+                # They are stored in order, so those of one moment are too.
+                replies = [client.ask(b"GET\tk%d" % n) for n in range(0, 20_000, 1000)]
+                values = [int(reply.split(b"\t")[1].split(b".")[0]) for reply in replies]
+                assert values == sorted(values, reverse=True)
+                assert {*values} <= {generation, generation - 1}
+                assert client.json(b"INFO")["cache"]["items"] == 20_000
+                found.add("old" if values[-1] == generation - 1 else "new")
+            # One snapshot of this generation, then another one is begun and the server killed.
+            for number in (generation + 1, generation + 2):
+                put_all(client, number)
+                if number == generation + 1:
+                    wait_for_snapshot(client)
+            generation += 2
+        eventually(lambda: list(tmp_path.glob("snapshot.new-*")))
+        time.sleep(delay)
+        children = children_of(server.process.pid)
+        for pid in [server.process.pid, *children]:
+            os.kill(pid, signal.SIGKILL)
+        server.process.wait()
+        kills += 1
+        unfinished += bool(list(tmp_path.glob("snapshot.new-*")))
+    last = start({"persistence": {"snapshot_file": snapshot}})
+    with last.connect() as client:
+        assert client.json(b"INFO")["cache"]["items"] == 20_000
+    assert not list(tmp_path.glob("snapshot.new-*"))
+    assert not list(tmp_path.glob("snapshot.broken-*"))
+    assert unfinished
+    measured(
+        f"SIGKILL of the server and of its writing process, {kills} times while a snapshot is made",
+        "the old snapshot or the new one, never neither, never half of one",
+        f"{unfinished} of {kills} left an unfinished file; loaded each time: the "
+        f"{' or the '.join(sorted(found))} one, whole",
+    )
+
+
+def put_all(client: Client, generation: int) -> None:
+    value = b"%d." % generation + b"x" * 500
+    lines = (b"PUT\tk%d\t-\t-\t%s\n" % (number, value) for number in range(20_000))
+    while batch := b"".join(itertools.islice(lines, 1000)):
+        client.send(batch)
+        assert [client.line() for _ in range(1000)] == [b"OK\n"] * 1000
+
+
+def wait_for_snapshot(client: Client) -> None:
+    """Wait until a snapshot was begun after now, and is there."""
+    now = time.time()
+    eventually(
+        lambda: (client.json(b"INFO")["persistence"]["snapshot_taken"] or 0) > now, timeout=10
+    )
+
+
+def children_of(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(each) for each in text.split()]
+
+
+def test_a_port_in_use(start: Start, measured: Measured) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = {}
+        for knob in ("tcp_port", "http_port"):
+            server = start({"server": {knob: port}}, wait=False)
+            assert server.process.wait(20) == 1
+            told[knob] = server.text()
+            assert f"127.0.0.1:{port}" in told[knob] or str(port) in told[knob]
+            assert f"(server.{knob})" in told[knob]
+            assert "Address already in use" in told[knob]
+    measured(
+        "a port that another process has, of either door",
+        "the start fails, names the port and the knob, and the other door does not open",
+        "exit code 1, both named",
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    if os.geteuid() != 0:
+        skip("it takes root to mount")
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", place]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.root
+def test_a_full_disk(start: Start, small_disk: Path, measured: Measured) -> None:
+    snapshot = small_disk / "snapshot"
+    server = start(
+        {
+            "persistence": {"snapshot_file": snapshot, "snapshot_interval_seconds": 0.2},
+            "logging": {"file": small_disk / "tagcache.log", "level": "info"},
+        },
+        wait=False,
+    )
+    log = small_disk / "tagcache.log"
+    eventually(lambda: log.exists() and "http: listening on" in log.read_text())
+    text = log.read_text()
+    server.addresses = {
+        name: text.split(f"{name}: listening on ")[1].split(";")[0] for name in ("cache", "http")
+    }
+    with server.connect() as client:
+        assert client.ask(b"PUT\tsmall\t-\t-\tvalue") == b"OK\n"
+        wait_for_snapshot(client)
+        good = snapshot.read_bytes()
+        for number in range(40):
+            assert client.ask(b"PUT\tbig%d\t-\t-\t" % number + b"x" * 100_000) == b"OK\n"
+        eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"])
+        error = client.json(b"INFO")["persistence"]["snapshot_error"]
+        assert "No space left" in error
+        assert snapshot.read_bytes() == good
+        assert [each.name for each in small_disk.glob("snapshot.*")] == []
+        # And now there is no room for the log either.
+        with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError):
+            while True:
+                filler.write(b"x" * 65536)
+                filler.flush()
+        assert client.ask(b"AUTH\tadmin\twrong") == b"ERR auth_failed\n"  # which is logged
+        assert http_ask(server, "GET", "/health")[0] == 200
+        (small_disk / "filler").unlink()
+        client.send(b"".join(b"DEL\tbig%d\n" % number for number in range(40)))
+        assert {client.line() for _ in range(40)} == {b"DEL ok\n"}
+        eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"] is None)
+        assert client.ask(b"GET\tsmall") == b"VALUE\tvalue\n"
+    server.stop()
+    measured(
+        "a disk of 2 MB that is full: for a snapshot, then for the log too",
+        "the old snapshot stays, serving goes on, the next one with room is written",
+        f"snapshot_error: {error}; served throughout; written again when there was room",
+    )
+
+
+def test_files_that_can_not_be_written(start: Start, tmp_path: Path, measured: Measured) -> None:
+    """As another user than root, whom permissions stop."""
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        skip("setpriv is not installed (Debian: util-linux)")
+    place = tmp_path / "place"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    for each in [tmp_path, *tmp_path.parents][:3]:
+        each.chmod(0o755)
+    prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    server = start(
+        {
+            "persistence": {
+                "snapshot_file": place / "snapshot",
+                "snapshot_interval_seconds": 0.2,
+            },
+        },
+        prefix=prefix if os.geteuid() == 0 else [],
+        environ={"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    with server.connect() as client:
+        client.ask(b"PUT\tk\t-\t-\tv")
+        wait_for_snapshot(client)
+        good = (place / "snapshot").read_bytes()
+        place.chmod(0o555)
+        eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"])
+        error = client.json(b"INFO")["persistence"]["snapshot_error"]
+        assert (place / "snapshot").read_bytes() == good
+        # The configuration is not this user's to write, nor is its folder.
+        status, answer = http_ask(server, "POST", "/auth/change_password", {"new_password": "n"})
+        assert (status, answer["error"]) == (500, "not_persisted")
+        assert http_ask(server, "GET", "/stats")[0] == 200
+        assert client.ask(b"GET\tk") == b"VALUE\tv\n"
+        place.chmod(0o777)
+        eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"] is None)
+    measured(
+        "a snapshot's folder and a configuration file that may not be written",
+        "told, the old one stays, the password in force stays, serving goes on",
+        f"snapshot_error: {error}; change_password: 500 not_persisted",
+    )
+
+
+def faketime() -> Path:
+    for each in Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"):
+        return each
+    skip("libfaketime is not installed (the README names its Debian package)")
+    raise AssertionError
+
+
+def test_the_wall_clock_jumps(start: Start, tmp_path: Path, measured: Measured) -> None:
+    """An hour forth and two back, while times to live run; the monotonic clock goes on."""
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    server = start(
+        environ={
+            "LD_PRELOAD": str(faketime()),
+            "FAKETIME_TIMESTAMP_FILE": str(offset),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+    )
+
+    def wall() -> float:
+        """What o'clock the server thinks it is."""
+        from datetime import datetime
+
+        return datetime.fromisoformat(http_ask(server, "GET", "/health")[1]["time"]).timestamp()
+
+    with server.connect() as client:
+        drift = []
+        for jump in (3600, -3600):
+            for key, ttl_ms in ((b"short", 700), (b"long", 60_000)):
+                assert client.ask(b"PUT\t%s\t%d\tt\tv" % (key, ttl_ms)) == b"OK\n"
+            begin = time.monotonic()
+            offset.write_text(f"{jump:+d}")
+            assert abs(wall() - time.time() - jump) < 5
+            assert client.ask(b"GET\tshort") == client.ask(b"GET\tlong") == b"VALUE\tv\n"
+            while client.ask(b"GET\tshort") != b"NF\n":
+                assert time.monotonic() - begin < 10
+                time.sleep(0.005)
+            drift.append(time.monotonic() - begin - 0.7)
+            assert client.ask(b"GET\tlong") == b"VALUE\tv\n"
+            left = http_ask(server, "GET", "/keys/long")[1]["ttl_ms"]
+            assert 55_000 < left < 60_000
+        assert max(map(abs, drift)) < 0.3
+    measured(
+        "the wall clock set an hour forth, then back, while times to live run (libfaketime)",
+        "an entry with 700 ms lives 700 ms",
+        f"{', '.join(f'{700 + each * 1000:.0f} ms' for each in drift)}; the other one stayed",
+    )
+
+
+def test_a_reload_of_a_broken_file_under_load(start: Start, measured: Measured) -> None:
+    server = start({"logging": {"level": "info"}})
+    clients = [Counting(server, f"count{number}") for number in range(2)]
+    # Until the start is complete, SIGHUP does what it does to any process.
+    eventually(lambda: all(client.acknowledged for client in clients))
+    good = server.config.read_bytes()
+    broken = {
+        "no configuration": b"\x00\xff\xfe not a file",
+        "an unknown knob": good + b"[cache]\nmax_kye_length = 5\n",
+        "a bad value": good + b"[cache]\nmax_key_length = five\n",
+        "a section twice": good + b"[logging]\nlevel = info\n",
+        "empty quotes": good + b'[security]\nallowed_ips = "999.1.1.1",\n',
+        "cut off": good[: len(good) // 2] + b"[unfinished",
+    }
+    for name, content in broken.items():
+        server.config.write_bytes(content)
+        assert "nothing changed" in server.hang_up(), name
+    server.config.unlink()
+    assert "nothing changed" in server.hang_up()
+    server.config.write_bytes(good)
+    assert "0 settings changed" in server.hang_up()
+    time.sleep(0.1)
+    server.stop()
+    for client in clients:
+        client.join()
+        assert client.acknowledged > 0
+        assert not client.broken_reply
+    measured(
+        f"SIGHUP under load with a file that is broken in {len(broken) + 1} ways, or missing",
+        "nothing changes, and no reply is lost",
+        f"{len(broken) + 1} times nothing changed; "
+        f"{sum(client.acknowledged for client in clients):,} replies meanwhile",
+    )

@@ -1,0 +1,59 @@
+"""Replies after which the server closes: the connection is not used again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tagcache.client import AsyncClient, Client
+from tagcache.errors import Refused
+from tests.integration.running import RunningServer
+
+LARGE = "x" * 3_000_000
+
+
+@pytest.fixture
+def client_of(server: RunningServer) -> Callable[[], Client]:
+    return lambda: Client(port=server.port, timeout=10.0)
+
+
+def test_a_command_after_a_line_that_was_too_long(client_of: Callable[[], Client]) -> None:
+    with client_of() as client:
+        client.put("n", 1)
+        for number in range(3):
+            with pytest.raises(Refused, match="line_too_long"):
+                client.put("k", LARGE)
+            # Not repeated by the client when a connection turns out to be closed.
+            assert client.increment("n") == number + 2
+
+
+def test_the_rest_of_a_pipeline(client_of: Callable[[], Client]) -> None:
+    with client_of() as client:
+        pipe = client.pipeline()
+        pending = [pipe.put("a", 1), pipe.put("b", LARGE), pipe.increment("a"), pipe.get("a")]
+        pending.append(pipe.put("c", LARGE))
+        with pytest.raises(Refused, match="line_too_long"):
+            pipe.execute()
+        assert [each.result() for each in (pending[0], pending[2], pending[3])] == [True, 2, 2]
+        for refused in (pending[1], pending[4]):
+            with pytest.raises(Refused, match="line_too_long"):
+                refused.result()
+        assert client.increment("a") == 3
+
+
+def test_in_asyncio(server: RunningServer) -> None:
+    async def run() -> None:
+        async with AsyncClient(port=server.port, timeout=10.0) as client:
+            pipe = client.pipeline()
+            pending = [pipe.put("a", 1), pipe.put("b", LARGE), pipe.increment("a")]
+            with pytest.raises(Refused, match="line_too_long"):
+                await pipe.execute()
+            assert pending[2].result() == 2
+            for number in range(3):
+                with pytest.raises(Refused, match="line_too_long"):
+                    await client.put("k", LARGE)
+                assert await client.increment("a") == number + 3
+
+    asyncio.run(run())

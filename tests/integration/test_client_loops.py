@@ -1,0 +1,30 @@
+"""Event loops that come and go with one client."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import warnings
+
+from tagcache.client import AsyncClient
+from tests.integration.running import RunningServer, eventually
+
+
+def test_connections_of_loops_that_have_ended_are_not_kept(server: RunningServer) -> None:
+    client = AsyncClient(port=server.port, timeout=10.0)
+
+    async def last() -> None:
+        async with client:
+            await client.ping()
+
+    with warnings.catch_warnings():
+        # That nobody closed the client in those loops is told, as for any transport.
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(10):
+            assert asyncio.run(client.put("k", 1))
+            assert len(client._pools) == 1
+        asyncio.run(last())
+        gc.collect()
+    with server.connect() as plain:
+        eventually(lambda: len(json.loads(plain.ask(b"CLIENTS").split(b"\t", 1)[1])) == 1)

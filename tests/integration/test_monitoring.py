@@ -1,0 +1,202 @@
+"""What is told to Prometheus, and what is made of it there."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import subprocess
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.running import RunningServer, eventually
+
+Start = Callable[..., RunningServer]
+MONITORING = Path(__file__).resolve().parents[2] / "docs" / "monitoring"
+AUTHORIZATION = "Basic " + b64encode(b"admin:password").decode()
+
+
+def get(server: RunningServer, path: str, status: int = 200) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+    connection.request("GET", path, headers={"Authorization": AUTHORIZATION})
+    with connection.getresponse() as response:
+        content = response.read()
+    connection.close()
+    assert response.status == status, content
+    return content
+
+
+def promtool(*arguments: object, stdin: bytes = b"") -> str:
+    done = subprocess.run(
+        ["promtool", *map(str, arguments)], input=stdin, capture_output=True, cwd=MONITORING
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    return (done.stdout + done.stderr).decode()
+
+
+def names_told(server: RunningServer) -> set[str]:
+    found = re.findall(rb"^(\w+)(?:\{| )", get(server, "/metrics"), re.MULTILINE)
+    return {name.decode() for name in found}
+
+
+@pytest.mark.needs("promtool")
+def test_prometheus_finds_nothing_wrong_with_the_metrics(server: RunningServer) -> None:
+    server.ask(b"PUT\tk\t-\tt\tv")
+    server.ask(b"GET\n")
+    eventually(lambda: b"tagcache_command_duration_seconds_bucket" in get(server, "/metrics"))
+    assert promtool("check", "metrics", stdin=get(server, "/metrics")) == ""
+
+
+@pytest.mark.needs("promtool")
+def test_the_rules_are_valid_and_fire_when_they_should() -> None:
+    assert "SUCCESS" in promtool("check", "rules", "--lint=all", "--lint-fatal", "alerts.yml")
+    assert "SUCCESS" in promtool("test", "rules", "alerts_test.yml")
+    promtool("check", "config", "--syntax-only", "prometheus.yml")
+
+
+def test_rules_and_panels_ask_for_metrics_that_there_are(start: Start, tmp_path: Path) -> None:
+    server = start(
+        {"persistence": {"snapshot_file": tmp_path / "s", "snapshot_interval_seconds": 0.2}}
+    )
+    server.ask(b"GET\n")
+    eventually(lambda: b"tagcache_snapshot_age_seconds" in get(server, "/metrics"))
+    get(server, "/nowhere", status=404)
+    eventually(lambda: b'code="404"' in get(server, "/metrics"))
+    told = names_told(server)
+    dashboard = json.loads((MONITORING / "grafana.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(asked) > 20
+    asked.append((MONITORING / "alerts.yml").read_text())
+    names = set(re.findall(r"\b((?:tagcache|process)_\w+)\b", " ".join(asked)))
+    assert names - told == set()
+
+
+@pytest.mark.needs("promtool")
+def test_the_panels_ask_in_proper_promql(tmp_path: Path) -> None:
+    dashboard = json.loads((MONITORING / "grafana.json").read_text())
+    rules = [
+        {"record": f"panel:{panel['id']}:{target['refId'].lower()}", "expr": expression}
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for expression in [
+            target["expr"].replace("$__rate_interval", "1m").replace("$instance", "x")
+        ]
+    ]
+    # YAML holds JSON.
+    (tmp_path / "panels.yml").write_text(json.dumps({"groups": [{"name": "p", "rules": rules}]}))
+    assert f"{len(rules)} rules found" in promtool("check", "rules", tmp_path / "panels.yml")
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_metrics_ask_for_credentials(server: RunningServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+    connection.request("GET", "/metrics")
+    with connection.getresponse() as response:
+        assert response.status == 401
+    connection.close()
+
+
+def test_numbers_grow_with_what_is_done(server: RunningServer) -> None:
+    def value(name: str) -> float:
+        match = re.search(rf"^{re.escape(name)} (\S+)$", get(server, "/metrics").decode(), re.M)
+        assert match is not None, name
+        return float(match[1])
+
+    with server.connect() as client:
+        client.send(b"PUT\ta\t-\tt\tv\nGET\ta\nGET\tb\nINV_TAG\tt\n")
+        for _ in range(4):
+            client.line()
+        assert value('tagcache_commands_total{cmd="get"}') == 2
+        assert value("tagcache_keyspace_hits_total") == 1
+        assert value("tagcache_invalidated_keys_total") == 1
+        assert value("tagcache_connected_clients") == 2
+        client.send(b"GET\ta\n" * 1000)
+        for _ in range(1000):
+            client.line()
+        assert value('tagcache_commands_total{cmd="get"}') == 1002
+
+
+def test_a_slow_command_is_in_the_slow_log_in_the_events_and_in_the_log(start: Start) -> None:
+    server = start({"logging": {"slow_command_ms": 1, "level": "info"}})
+    with server.connect() as client:
+        client.send(b"".join(b"PUT\tk%d\t-\tt\tv\n" % n for n in range(30_000)))
+        for _ in range(30_000):
+            client.line()
+        client.ask(b"KEYS\tt")
+        slow = client.json(b"SLOWLOG\t1")
+        assert slow[0]["command"] == "keys"
+        assert slow[0]["argument"] == "t"
+        assert slow[0]["duration_ms"] >= 1
+    told = json.loads(get(server, "/slowlog?limit=1"))
+    assert told["slow_command_ms"] == 1
+    assert told["slow"][0]["command"] == "keys"
+    events = json.loads(get(server, "/events/log?kind=slow"))["events"]
+    assert events[0]["command"] == "keys"
+    assert "slow: " in server.text()
+    log = server.reload(logging={"slow_command_ms": 0, "level": "info"})
+    assert "logging.slow_command_ms: 1 -> 0" in log
+    count = json.loads(get(server, "/slowlog"))["total"]
+    server.ask(b"KEYS\tt")
+    assert json.loads(get(server, "/slowlog"))["total"] == count
+
+
+def stream(server: RunningServer) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", server.http_port), 20)
+    sock.sendall(f"GET /events HTTP/1.1\r\nAuthorization: {AUTHORIZATION}\r\n\r\n".encode())
+    return sock
+
+
+def test_events_come_as_they_happen_and_the_stream_ends_at_a_stop(server: RunningServer) -> None:
+    with stream(server) as sock:
+        data = sock.recv(65536)
+        while b"event: hello" not in data:
+            data += sock.recv(65536)
+        assert data.startswith(b"HTTP/1.1 200 ")
+        server.ask(b"PUT\tk\t-\tt\tv")
+        server.ask(b"INV_TAG\tt")
+        while b"event: log" not in data:
+            data += sock.recv(65536)
+        assert b'"command":"INV_TAG","names":["t"]' in data
+        assert data.count(b"event: sample") >= 1
+        begun = time.monotonic()
+        server.process.terminate()
+        while sock.recv(65536):
+            pass
+        server.process.wait(20)
+        assert time.monotonic() - begun < 5
+
+
+def test_a_large_dry_run_answers_while_others_are_served(server: RunningServer) -> None:
+    with server.connect() as client:
+        lines = [b"PUT\tk%d\t-\tt\tv\n" % n for n in range(100_000)]
+        client.send(b"".join(lines))
+        for _ in lines:
+            client.line()
+        body = json.dumps({"tag": "t"})
+        with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+            sock.sendall(
+                f"POST /invalidate-tag?dry_run=true HTTP/1.1\r\nAuthorization: {AUTHORIZATION}\r\n"
+                "Content-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+            waits = []
+            sock.setblocking(False)
+            answer = b""
+            while b'"count"' not in answer:
+                begun = time.monotonic()
+                client.ask(b"PING")
+                waits.append(time.monotonic() - begun)
+                try:
+                    answer += sock.recv(4096)
+                except BlockingIOError:
+                    continue
+        assert b'"count":100000,"dry_run":true' in answer
+        assert len(waits) > 10
+        assert sorted(waits)[len(waits) // 2] < 0.02
+        assert client.ask(b"INV_TAG\tt") == b"INV_TAG\t100000\n"
