@@ -47,6 +47,7 @@ DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-twisted>=1.14",
+    "pyyaml>=6",
     "ruff>=0.9",
     "schemathesis>=4",
     "towncrier>=24.8",

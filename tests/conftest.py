@@ -20,6 +20,12 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+# Other programs that a test takes in place of one it needs.
+INSTEAD = {
+    "redis-server": "TAGCACHE_TEST_REDIS_SERVER",
+    "redis-cli": "TAGCACHE_TEST_REDIS_CLI",
+}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): skipped where the program is missing")
@@ -31,7 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
-        for program in mark.args:
+        for needed in mark.args:
+            program = os.environ.get(INSTEAD.get(needed, ""), needed)
             if shutil.which(program) is None:
                 skip(f"{program} is not installed (the README names its Debian package)")
     if item.get_closest_marker("root") is not None and os.geteuid() != 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -15,12 +15,11 @@ from redis.exceptions import ResponseError
 
 from tagcache.remote import scripts
 from tagcache.remote.lanes import Client
+from tagcache.remote.options import BadUrl, read_query
+
+__all__ = ["BadUrl", "check_url", "connect", "is_cluster", "without_password"]
 
 _CLUSTER = re.compile(r"(rediss?)\+cluster://(.*)", re.DOTALL)
-
-
-class BadUrl(ValueError):
-    """``engine.url`` can not be used; ``str(error)`` says why, without its password."""
 
 
 def is_cluster(url: str) -> bool:
@@ -30,14 +29,15 @@ def is_cluster(url: str) -> bool:
 
 def without_password(url: str) -> str:
     """Return the URL as it may be shown."""
-    return re.sub(r"//[^@/]*@", "//***@", url)
+    # To the last @: a password may hold one.
+    return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
 
 
 def check_url(url: str) -> None:
     """Raise BadUrl if the URL can not be used."""
     cluster = _CLUSTER.fullmatch(url)
     if cluster is not None:
-        _nodes(cluster[2])
+        _read_cluster(cluster[1], cluster[2])
     else:
         _pool(url, 1.0, 1)
 
@@ -55,9 +55,18 @@ def _pool(url: str, timeout: float, connections: int) -> BlockingConnectionPool:
         raise BadUrl(
             "must begin with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
         )
+    place, _, query = url.partition("?")
+    if "#" in place:
+        raise BadUrl("has a #; in a password it is written %23")
+    parts, _ = _split(place)
+    if parts.scheme == "unix" and not parts.path:
+        raise BadUrl("names no socket; unix:///path does")
+    if parts.scheme != "unix" and not re.fullmatch(r"/?|/\d+", parts.path):
+        raise BadUrl("after the host only the number of a database may follow")
+    options = read_query(query, parts.scheme == "rediss", database=parts.scheme == "unix")
     try:
         return BlockingConnectionPool.from_url(
-            url,
+            place,
             max_connections=connections + 1,
             timeout=timeout,
             socket_timeout=None,
@@ -66,13 +75,14 @@ def _pool(url: str, timeout: float, connections: int) -> BlockingConnectionPool:
             retry=Retry(NoBackoff(), 0),
             redis_connect_func=_prepare,
             protocol=2,
+            **options,
         )
     except ValueError as error:
         raise BadUrl(str(error)) from None
 
 
 def _cluster(scheme: str, rest: str, timeout: float, connections: int) -> RedisCluster:
-    login, nodes = _nodes(rest)
+    login, nodes, options = _read_cluster(scheme, rest)
     user, _, password = login.partition(":")
     client = RedisCluster(
         startup_nodes=nodes,
@@ -80,10 +90,13 @@ def _cluster(scheme: str, rest: str, timeout: float, connections: int) -> RedisC
         password=unquote(password) or None,
         ssl=scheme == "rediss",
         max_connections=max(connections * 2, 16),
+        # Else redis-py gives up after 5 s, whatever engine.timeout_ms says.
+        socket_timeout=None,
         socket_connect_timeout=timeout,
         require_full_coverage=False,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
+        **options,
     )
     # It has no parameter for this; the nodes that it finds are given these.
     client.connection_kwargs["redis_connect_func"] = _prepare
@@ -104,22 +117,30 @@ async def _prepare(connection: Any) -> None:
             await connection.read_response()
 
 
-def _nodes(rest: str) -> tuple[str, list[ClusterNode]]:
-    """Read ``[user:password@]host:port,...``; returns the login and the nodes. Raises BadUrl."""
-    place, _, path = rest.partition("/")
+def _read_cluster(scheme: str, rest: str) -> tuple[str, list[ClusterNode], dict[str, Any]]:
+    """Read ``[user:password@]host:port,...[?query]``; returns the login, the nodes, and what the
+    query says. Raises BadUrl."""
+    place, _, query = rest.partition("?")
+    place, _, path = place.partition("/")
     if path:
         raise BadUrl("a cluster has one database: nothing may follow the hosts")
     login, _, hosts = place.rpartition("@")
     nodes = []
     for host in filter(None, hosts.split(",")):
-        try:
-            parts = urlsplit(f"//{host}")
-            port = parts.port or 6379
-        except ValueError as error:
-            raise BadUrl(str(error)) from None
+        parts, port = _split(f"//{host}")
         if not parts.hostname:
             raise BadUrl(f"{host!r} is not a host")
-        nodes.append(ClusterNode(parts.hostname, port))
+        nodes.append(ClusterNode(parts.hostname, port or 6379))
     if not nodes:
         raise BadUrl("names no host")
-    return login, nodes
+    return login, nodes, read_query(query, scheme == "rediss")
+
+
+def _split(place: str) -> tuple[SplitResult, int | None]:
+    """Return the parts and the port. Raises BadUrl."""
+    try:
+        parts = urlsplit(place)
+        return parts, parts.port
+    except ValueError:
+        # Python's text has what it took for the port: with a / in a password, some of that.
+        raise BadUrl("a port is a number up to 65535; in a password, / is written %2F") from None

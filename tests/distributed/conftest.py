@@ -12,7 +12,21 @@ from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.integration.conftest import start
 from tests.integration.running import RunningServer
 
-__all__ = ["cluster", "empty_redis", "redis", "start"]
+__all__ = ["cluster", "empty_redis", "front", "redis", "start"]
+
+
+@pytest.fixture
+def front(
+    start: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., RunningServer]:
+    """Start a server of ours before the Redis at a URL."""
+
+    def start_one(url: str, engine: dict[str, Any] | None = None, **sections: Any) -> RunningServer:
+        monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "asyncio")
+        knobs = {"backend": "redis", "url": url, "timeout_ms": 500, **(engine or {})}
+        return start({"engine": knobs, **sections})
+
+    return start_one
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +48,8 @@ def redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     """Start Redis servers that end with the test."""
     started: list[RedisServer] = []
 
-    def start_one(*options: str) -> RedisServer:
-        started.append(RedisServer(tmp_path / f"redis{len(started)}", *options))
+    def start_one(*options: str, **more: Any) -> RedisServer:
+        started.append(RedisServer(tmp_path / f"redis{len(started)}", *options, **more))
         return started[-1]
 
     yield start_one
@@ -49,17 +63,3 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     nodes = RedisCluster(tmp_path_factory.mktemp("cluster"))
     yield nodes
     nodes.stop()
-
-
-@pytest.fixture
-def front(
-    start: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., RunningServer]:
-    """Start a server of ours before the Redis at a URL."""
-
-    def start_one(url: str, engine: dict[str, Any] | None = None, **sections: Any) -> RunningServer:
-        monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "asyncio")
-        knobs = {"backend": "redis", "url": url, "timeout_ms": 500, **(engine or {})}
-        return start({"engine": knobs, **sections})
-
-    return start_one

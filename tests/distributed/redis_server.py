@@ -1,4 +1,8 @@
-"""Real Redis processes for tests."""
+"""Real Redis processes for tests.
+
+The environment variables TAGCACHE_TEST_REDIS_SERVER and TAGCACHE_TEST_REDIS_CLI name other
+programs than ``redis-server`` and ``redis-cli``: another release, or Valkey's.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,20 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+
+from tests.distributed.certificates import Certificates
+
+SERVER = os.environ.get("TAGCACHE_TEST_REDIS_SERVER", "redis-server")
+CLI = os.environ.get("TAGCACHE_TEST_REDIS_CLI", "redis-cli")
+
+
+def has_tls() -> bool:
+    """Say whether the server was built with TLS."""
+    # It ends at once, for want of a certificate or of all of TLS.
+    done = subprocess.run(
+        [SERVER, "--port", "0", "--tls-port", "1"], capture_output=True, text=True, timeout=20
+    )
+    return "Failed to configure TLS" in done.stdout + done.stderr
 
 
 def free_port() -> int:
@@ -26,13 +44,33 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """``redis-server`` on a free loopback port, without persistence."""
+    """``redis-server`` on a free loopback port, without persistence.
 
-    def __init__(self, directory: Path, *options: str, cluster: bool = False) -> None:
+    With ``tls`` it takes nothing else there; with ``socket`` it listens at that path alone.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        cluster: bool = False,
+        tls: Certificates | None = None,
+        socket: Path | None = None,
+    ) -> None:
         self.port = free_port()
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self.options = list(options)
+        self.options = ["--port", "0" if tls or socket else str(self.port)]
+        self.reach = ["-p", str(self.port)]
+        if tls:
+            self.options += ["--tls-port", str(self.port), *tls.server_options]
+            self.reach += tls.cli_options
+        if socket:
+            self.options += ["--unixsocket", str(socket)]
+            self.reach = ["-s", str(socket)]
+        self.options += options
+        if cluster and tls:
+            self.options += ["--tls-cluster", "yes"]
         if cluster:
             self.options += ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
             self.options += ["--repl-diskless-sync-delay", "0"]
@@ -45,9 +83,7 @@ class RedisServer:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [
-                "redis-server",
-                "--port",
-                str(self.port),
+                SERVER,
                 "--bind",
                 "127.0.0.1",
                 "--save",
@@ -66,7 +102,7 @@ class RedisServer:
 
     def cli(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["redis-cli", "-p", str(self.port), *arguments],
+            [CLI, *self.reach, *arguments],
             capture_output=True,
             text=True,
             timeout=30,
@@ -81,20 +117,22 @@ class RedisServer:
 class RedisCluster:
     """Three primaries."""
 
-    def __init__(self, directory: Path, replicas: int = 0) -> None:
+    def __init__(self, directory: Path, replicas: int = 0, tls: Certificates | None = None) -> None:
+        self.tls = tls is not None
         self.nodes = [
-            RedisServer(directory / f"node{number}", cluster=True)
+            RedisServer(directory / f"node{number}", cluster=True, tls=tls)
             for number in range(3 * (1 + replicas))
         ]
         said = subprocess.run(
             [
-                "redis-cli",
+                CLI,
                 "--cluster",
                 "create",
                 *(f"127.0.0.1:{n.port}" for n in self.nodes),
                 "--cluster-replicas",
                 str(replicas),
                 "--cluster-yes",
+                *(tls.cli_options if tls else ()),
             ],
             capture_output=True,
             text=True,
@@ -111,7 +149,8 @@ class RedisCluster:
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in self.nodes[:2])
+        scheme = "rediss" if self.tls else "redis"
+        return f"{scheme}+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in self.nodes[:2])
 
     def stop(self) -> None:
         for node in self.nodes:

@@ -1,0 +1,147 @@
+"""What a user of Redis must be allowed for us, and a Redis at a socket of the file system."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.redis_server import RedisCluster, RedisServer
+from tests.distributed.test_servers import healthy, http
+from tests.distributed.test_tls import PATIENT, one_cache, refused
+from tests.integration.running import RunningServer, eventually
+
+pytestmark = pytest.mark.needs("redis-server", "redis-cli")
+
+Redis = Callable[..., RedisServer]
+Front = Callable[..., RunningServer]
+
+# The commands that the scripts use, and those that call scripts.
+COMMANDS = [
+    *(
+        "eval",
+        "evalsha",
+        "time",
+        "get",
+        "set",
+        "strlen",
+        "incr",
+        "incrby",
+        "del",
+        "unlink",
+        "exists",
+        "rename",
+    ),
+    *("hget", "hset", "hdel", "hlen", "hvals", "hincrby", "hgetall", "hscan"),
+    *(
+        "zadd",
+        "zrem",
+        "zscore",
+        "zcard",
+        "zcount",
+        "zrange",
+        "zrangebyscore",
+        "zrevrangebyscore",
+        "zremrangebyscore",
+        "zmscore",
+        "zscan",
+        "zpopmin",
+    ),
+    *("sadd", "srem", "sismember", "scard", "sscan", "spop"),
+    *("rpush", "lpop", "lrem", "llen", "lindex", "lrange"),
+]
+# Those by which it hears what has changed, for what is kept near, and whether memory is evicted.
+ASKED = ["hello", "ping", "client|tracking", "info"]
+RIGHTS = ["resetchannels", "~tagcache:*", *(f"+{command}" for command in COMMANDS + ASKED)]
+# A cluster is asked which node has what, and redis-py asks where a command has its keys.
+CLUSTER_RIGHTS = [*RIGHTS, "+cluster|slots", "+command"]
+
+
+def test_the_commands_are_those_of_the_scripts() -> None:
+    used = {"eval", "evalsha"}
+    for script in resources.files("tagcache.remote.scripts").iterdir():
+        if script.name.endswith(".lua"):
+            calls = re.findall(r"redis\.p?call\('(\w+)'", script.read_text("utf-8"))
+            used.update(call.lower() for call in calls)
+            assert script.read_text("utf-8").count("redis.call(") <= len(calls)
+    assert sorted(COMMANDS) == sorted(used)
+
+
+def admit(server: RedisServer, rights: list[str]) -> None:
+    """Let in nobody but ``tagcache`` with these rights, and ``admin`` for the test."""
+    assert "OK" in server.cli("acl", "setuser", "tagcache", "on", ">w/o@rd", *rights)
+    assert "OK" in server.cli("acl", "setuser", "admin", "on", ">admin", "~*", "&*", "+@all")
+    assert "OK" in server.cli("acl", "setuser", "default", "off")
+    server.reach += ["--user", "admin", "--pass", "admin", "--no-auth-warning"]
+
+
+def all_of_it(one: RunningServer, two: RunningServer) -> None:
+    """What ``one_cache`` leaves out."""
+    one_cache(one, two)
+    with one.connect() as a, two.connect() as b:
+        for number in range(1200):
+            a.send(b"PUT\tk%d\t-\tmany,all\tv\n" % number)
+        assert [a.line() for _ in range(1200)] == [b"OK\n"] * 1200
+        assert b.ask(b"ADD\tk0\t-\t-\tv") == b"EXISTS\n"
+        assert b.ask(b"TOUCH\tk0\t60000") == b"TOUCHED\n"
+        assert b.ask(b"DECR\tn") == b"VALUE\t-1\n"
+        assert a.ask(b"DEL\tn") == b"DEL ok\n"
+        assert len(a.ask(b"KEYS\tmany").split(b",")) == 1200
+        assert a.ask(b"PUT\tmore\t40\tmany\tv") == b"OK\n"
+        assert b.ask(b"INV_TAGS_ALL\tmany,all") == b"INV_TAGS_ALL\t1200\n"
+        for number in range(1200):
+            a.send(b"PUT\tk%d\t-\tmany\tv\n" % number)
+        assert [a.line() for _ in range(1200)] == [b"OK\n"] * 1200
+        eventually(lambda: a.ask(b"GET\tmore") == b"NF\n")
+        assert b.ask(b"INV_TAG\tmany") == b"INV_TAG\t1200\n"
+    assert http(one, "POST", "/put", {"key": "h", "value": "1", "tags": ["t"]})[0] == 200
+    assert [each["key"] for each in http(two, "GET", "/keys")[1]["keys"]] == ["h"]
+    assert http(two, "GET", "/tags")[1]["tags"][0]["keys"] == 1
+    assert http(two, "GET", "/stats")[1]["items"] == 1
+    assert http(two, "POST", "/flush", {})[1]["count"] == 1
+    assert healthy(one)
+    assert healthy(two)
+
+
+def test_a_user_with_only_these_rights(redis: Redis, front: Front) -> None:
+    server = redis()
+    admit(server, RIGHTS)
+    url = f"redis://tagcache:w%2Fo%40rd@127.0.0.1:{server.port}/0"
+    all_of_it(front(url, PATIENT), front(url, PATIENT))
+    # redis-py tells its name and version to those that have that command, and does without.
+    denied = re.findall(r"object\"?\n\s*(?:\d+\) )?\"?(\S+?)\"?\n", server.cli("acl", "log"))
+    assert {each.partition("|")[0] for each in denied} <= {"client"}
+
+
+def test_a_user_of_a_cluster_with_only_these_rights(tmp_path: Path, front: Front) -> None:
+    nodes = RedisCluster(tmp_path / "cluster")
+    try:
+        for node in nodes.nodes:
+            admit(node, CLUSTER_RIGHTS)
+        place = nodes.url.removeprefix("redis+cluster://")
+        url = f"redis+cluster://tagcache:w%2Fo%40rd@{place}"
+        all_of_it(front(url, PATIENT), front(url, PATIENT))
+    finally:
+        nodes.stop()
+
+
+def test_other_names_than_those_it_may_touch(redis: Redis, front: Front) -> None:
+    server = redis()
+    admit(server, RIGHTS)
+    url = f"redis://tagcache:w%2Fo%40rd@127.0.0.1:{server.port}/0"
+    refused(front(url, {**PATIENT, "key_prefix": "others:"}), "No permissions", "no permissions")
+
+
+def test_a_socket_of_the_file_system(redis: Redis, front: Front, tmp_path: Path) -> None:
+    server = redis(socket=tmp_path / "redis.sock")
+    url = f"unix://{tmp_path}/redis.sock?db=2"
+    one_cache(front(url, PATIENT), front(url, PATIENT))
+    assert server.cli("-n", "2", "--scan").strip()
+    assert not server.cli("-n", "0", "--scan").strip()
+    server.cli("config", "set", "requirepass", "w/ord")
+    refused(front(url, PATIENT), "Authentication required")
+    with_it = front(f"unix://:w%2Ford@{tmp_path}/redis.sock", PATIENT)
+    assert with_it.ask(b"PUT\tk\t-\t-\tv") == b"OK\n"

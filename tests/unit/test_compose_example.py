@@ -1,0 +1,136 @@
+"""docs/examples/compose: its files agree with each other, and with what the server knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from tagcache.cli.main import main
+from tagcache.config.environment import VARIABLES
+from tagcache.config.loading import load
+from tagcache.errors import ConfigurationError
+from tagcache.remote.connection import check_url
+from tagcache.server.preflight import Preflight
+from tests.distributed.test_access import ASKED, COMMANDS
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "examples" / "compose"
+COMPOSE = (FOLDER / "compose.yaml").read_text("utf-8")
+DOCKERFILE = (FOLDER / "Dockerfile").read_text("utf-8")
+SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
+OURS, VALKEY = SERVICES["tagcache"], SERVICES["valkey"]
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    """What compose.yaml gives our server, with passwords as `.env` would have them."""
+    return {name: filled_in(text) for name, text in OURS["environment"].items()}
+
+
+def filled_in(text: str) -> str:
+    return re.sub(r"\$\{(\w+):\?[^}]*\}", r"\1-0123abcd", text)
+
+
+def stage(name: str) -> str:
+    """The part of the Dockerfile that makes this target."""
+    return re.split(r"^FROM ", DOCKERFILE.partition(f" AS {name}\n")[2], flags=re.MULTILINE)[0]
+
+
+def test_the_server_would_start_without_a_warning(environ: dict[str, str]) -> None:
+    configuration = load(FOLDER / "tagcache.conf", environ)
+    assert Preflight().check(configuration) == []
+    settings = configuration.settings
+    assert settings.engine.backend == "redis"
+    check_url(settings.engine.url)
+    # Without its password in the environment it would not.
+    bare = load(FOLDER / "tagcache.conf", {k: v for k, v in environ.items() if "PASS" not in k})
+    with pytest.raises(ConfigurationError, match="the password is the default one"):
+        Preflight().check(bare)
+
+
+def test_the_configuration_checks_out_on_the_command_line() -> None:
+    result = CliRunner().invoke(
+        main,
+        ["config", "check", str(FOLDER / "tagcache.conf")],
+        env={name: filled_in(text) for name, text in OURS["environment"].items()},
+    )
+    assert result.exit_code == 0, result.output
+
+
+def test_every_variable_of_the_environment_is_known(environ: dict[str, str]) -> None:
+    assert set(environ) <= {variable for variable, *_ in VARIABLES}
+    given = set(re.findall(r"^(\w+)=", (FOLDER / ".env.example").read_text("utf-8"), re.MULTILINE))
+    assert given == set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE))
+    # Compose stops where one is missing, for an empty password is none.
+    assert not re.search(r"(?<!\$)\$\{\w+\}", COMPOSE)
+
+
+def test_ports_agree(environ: dict[str, str]) -> None:
+    server = load(FOLDER / "tagcache.conf", environ).settings.server
+    inside = {port.rpartition(":")[2] for port in OURS["ports"]}
+    assert inside == {str(server.tcp_port), str(server.http_port)}
+    assert all(port.startswith("127.0.0.1:") for port in OURS["ports"])
+    exposed = re.search(r"^EXPOSE (.*)$", stage("tagcache"), re.MULTILINE)
+    assert exposed is not None
+    assert set(exposed[1].split()) == inside
+    url = urlsplit(environ["TAGCACHE_ENGINE_URL"])
+    assert url.hostname in SERVICES
+    assert f"EXPOSE {url.port}" in stage("valkey")
+    assert "ports" not in VALKEY
+    # There are ports for more servers than are started.
+    for port in OURS["ports"]:
+        first, last = port.split(":")[1].split("-")
+        assert int(last) - int(first) + 1 > OURS["deploy"]["replicas"] == 2
+
+
+def test_the_user_of_valkey_is_the_one_of_the_url(environ: dict[str, str]) -> None:
+    url = urlsplit(environ["TAGCACHE_ENGINE_URL"])
+    prefix = load(FOLDER / "tagcache.conf", environ).settings.engine.key_prefix
+    configuration = VALKEY["command"][2]
+    assert f"user {url.username} on >$$VALKEY_PASSWORD " in configuration
+    assert f" ~{prefix}* $$RIGHTS\n" in configuration
+    assert "user default off\n" in configuration
+    assert "maxmemory-policy noeviction\n" in configuration
+    assert f"--user {url.username} " in VALKEY["healthcheck"]["test"][1]
+    assert VALKEY["environment"]["RIGHTS"].split() == [f"+{c}" for c in COMMANDS + ASKED]
+
+
+def test_limits_leave_room(environ: dict[str, str]) -> None:
+    grace = load(FOLDER / "tagcache.conf", environ).settings.server.shutdown_grace_seconds
+    assert int(OURS["stop_grace_period"].removesuffix("s")) > grace
+    most = re.search(r"^maxmemory (\d+)mb$", VALKEY["command"][2], re.MULTILINE)
+    assert most is not None
+    assert int(VALKEY["mem_limit"].removesuffix("m")) > int(most[1])
+    connections = load(FOLDER / "tagcache.conf", environ).settings.performance.max_connections
+    assert OURS["ulimits"]["nofile"] > connections
+
+
+def test_nothing_runs_as_root_or_with_more_than_it_needs() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["build"]["target"] == name
+        assert (FOLDER / service["build"]["context"]).resolve() == ROOT
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+        assert re.search(r"^USER (?!root|0)\w+$", stage(name), re.MULTILINE)
+
+
+def test_the_image_has_what_it_starts() -> None:
+    ignored = (FOLDER / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
+    copied = re.search(r"^COPY (\S+) (/etc/\S+)$", stage("tagcache"), re.MULTILINE)
+    assert copied is not None
+    assert (ROOT / copied[1]).is_file()
+    assert f"!{copied[1]}" in ignored
+    assert f'CMD ["tagcache", "server", "--config", "{copied[2]}"]' in stage("tagcache")
+    for name in (line[1:] for line in ignored if line.startswith("!")):
+        assert (ROOT / name).exists(), name
+    # `tagcache health` is what the health check calls, on the port that the command line assumes.
+    assert OURS["healthcheck"]["test"] == ["CMD", *["tagcache", "health"]]
+    assert CliRunner().invoke(main, ["health", "--help"]).exit_code == 0
