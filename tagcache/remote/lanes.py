@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ _MUCH = 2**20
 # Calls that may wait in a lane; more would only grow old there.
 _MOST_WAITING = 10_000
 _STOPS = "the server stops"
+# Redis 6.2 tells of a script's errors in a sentence of its own.
+_OOM = re.compile(r"(?:^|-)OOM ")
 Client = Redis | RedisCluster
 
 
@@ -165,7 +168,7 @@ class Lane:
         """Have a cluster asked anew, at the next use, which node has what."""
         if isinstance(self._client, RedisCluster):
             self._moved()
-            with suppress(RedisError, OSError):
+            with suppress(RedisError, RedisClusterException, OSError):
                 await self._client.aclose()
 
     async def _pipeline(self, batch: Sequence[_Call], by_text: bool = False) -> list[Any]:
@@ -190,7 +193,7 @@ class Lane:
             return  # nobody waits any more
         if not isinstance(result, Exception):
             call.answer.callback(result)
-        elif isinstance(result, OutOfMemoryError) or str(result).startswith("OOM"):
+        elif isinstance(result, OutOfMemoryError) or _OOM.search(str(result)):
             call.answer.errback(OutOfMemory("the backend's memory is full"))
         elif type(result) is ResponseError:
             # The call itself is wrong. Where only the server can not serve, or not us, for

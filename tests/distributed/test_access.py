@@ -33,6 +33,8 @@ COMMANDS = [
         "del",
         "unlink",
         "exists",
+        "pexpire",
+        "pttl",
         "rename",
     ),
     *("hget", "hset", "hdel", "hlen", "hvals", "hincrby", "hgetall", "hscan"),
@@ -47,14 +49,16 @@ COMMANDS = [
         "zrevrangebyscore",
         "zremrangebyscore",
         "zmscore",
+        "zrandmember",
         "zscan",
         "zpopmin",
     ),
     *("sadd", "srem", "sismember", "scard", "sscan", "spop"),
     *("rpush", "lpop", "lrem", "llen", "lindex", "lrange"),
 ]
-# Those by which it hears what has changed, for what is kept near, and whether memory is evicted.
-ASKED = ["hello", "ping", "client|tracking", "info"]
+# Those by which scripts are made known, by which it hears what has changed, for what is kept near,
+# and whether memory is evicted.
+ASKED = ["script|load", "hello", "ping", "client|tracking", "info"]
 RIGHTS = ["resetchannels", "~tagcache:*", *(f"+{command}" for command in COMMANDS + ASKED)]
 # A cluster is asked which node has what, and redis-py asks where a command has its keys.
 CLUSTER_RIGHTS = [*RIGHTS, "+cluster|slots", "+command"]

@@ -277,7 +277,7 @@ def test_a_full_redis(
     ours = front(server.url)
     with ours.connect() as client:
         assert client.ask(b"PUT\tk\t-\tt\t1") == b"OK\n"
-        server.cli("config", "set", "maxmemory", "1mb")
+        server.cli("config", "set", "maxmemory", "100kb")
         assert client.ask(b"PUT\tk\t-\tt\t2") == b"ERR out_of_memory\n"
         assert client.ask(b"INCR\tk") == b"ERR out_of_memory\n"
         assert http(ours, "POST", "/put", {"key": "k", "value": "v"})[0] == 507
