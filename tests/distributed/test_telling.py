@@ -71,6 +71,24 @@ def test_a_stream_tells_that_the_engine_goes_and_comes(
         assert next(each for each in heard if each["status"] == "ok")["detail"] is None
 
 
+def test_a_full_engine_can_be_looked_at(redis: Callable[..., RedisServer], front: Front) -> None:
+    """Looking counts what was counted, which must not need memory; nor must upkeep stop."""
+    server = front(redis("--maxmemory", "4mb").url)
+    with server.connect() as client:
+        stored = 0
+        while client.ask(b"PUT\tk%d\t-\tt\t" % stored + b"v" * 5000) == b"OK\n":
+            stored += 1
+        assert client.ask(b"PUT\tmore\t-\tt\t" + b"v" * 5000) == b"ERR out_of_memory\n"
+        client.ask(b"GET\tk0")
+        client.ask(b"GET\tnone")
+        assert client.ask(b"STATS").startswith(b"STATS\t1\t1\t%d\t" % stored)
+        told = client.json(b"INFO")
+        assert (told["cache"]["items"], told["engine"]["status"]) == (stored, "ok")
+    assert json.loads(get(server, "/stats"))["items"] == stored
+    eventually(lambda: b"tagcache_keys %d.0\n" % stored in get(server, "/metrics"))
+    assert "upkeep is put off" not in server.text()
+
+
 def test_rules_and_panels_ask_for_metrics_of_what_is_near(
     empty_redis: RedisServer, front: Front
 ) -> None:
