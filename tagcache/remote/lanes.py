@@ -69,6 +69,9 @@ class Lane:
         self._loop = loop
         self._trouble = trouble
         self._waiting: deque[_Call] = deque()
+        # By name and root: scripts that Redis knows already, and is not given the text of. One that
+        # it does not know is refused, and what comes after it in the batch is carried out first.
+        self._known: set[tuple[str, str]] = set()
         self._work: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -145,7 +148,8 @@ class Lane:
         # A server that was restarted, or has just become the primary, does not know them.
         unknown = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
         if unknown:
-            again = await self._pipeline([batch[n] for n in unknown], by_text=True)
+            self._known.clear()
+            again = await self._pipeline([batch[n] for n in unknown])
             for n, result in zip(unknown, again, strict=True):
                 results[n] = result
         if any(map(_is_out_of_date, results)):
@@ -159,21 +163,31 @@ class Lane:
             with suppress(RedisError, OSError):
                 await self._client.aclose()
 
-    async def _pipeline(self, batch: Sequence[_Call], by_text: bool = False) -> list[Any]:
+    async def _pipeline(self, batch: Sequence[_Call]) -> list[Any]:
         pipeline: Any = (
             self._client.pipeline()
             if isinstance(self._client, RedisCluster)
             else self._client.pipeline(transaction=False)
         )
-        known: set[tuple[str, str]] = set()
+        told: set[tuple[str, str]] = set()
         for call in batch:
-            if by_text and (call.script.name, call.root) not in known:
-                known.add((call.script.name, call.root))
-                how: tuple[Any, ...] = ("EVAL", call.script.text)
+            script = call.script.name, call.root
+            if script in self._known or script in told:
+                how: tuple[Any, ...] = ("EVALSHA", call.script.digest)
             else:
-                how = ("EVALSHA", call.script.digest)
+                told.add(script)
+                how = ("EVAL", call.script.text)
             pipeline.execute_command(*how, 1, call.root, *call.arguments)
-        results: list[Any] = await pipeline.execute(raise_on_error=False)
+        try:
+            results: list[Any] = await pipeline.execute(raise_on_error=False)
+        except BaseException:
+            # Who answers next may be a server that was restarted.
+            self._known.clear()
+            raise
+        if any(map(_is_out_of_date, results)):
+            self._known.clear()
+        else:
+            self._known |= told
         return results
 
     def _settle(self, call: _Call, result: Any) -> None:
