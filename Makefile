@@ -1,5 +1,6 @@
 # make serve   install what is needed into .venv and run the server in the foreground
 # make test    install what is needed into .venv and run every test
+# make test-redis   run the tests again for which it matters that entries are in Redis; it starts one
 # make lint    ruff and mypy
 # make soak    the fault tests and the long ones (about 20 minutes), and write docs/reliability.md
 # make bench   measure the server, beside others that are installed, and write docs/performance.md
@@ -16,7 +17,7 @@ TESTS ?=
 # Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
 BENCH ?=
 
-.PHONY: serve test lint format soak bench clean
+.PHONY: serve test test-redis lint format soak bench clean
 
 serve: $(STAMP)
 	@echo "== tagcache server (Ctrl-C stops it)"
@@ -25,6 +26,10 @@ serve: $(STAMP)
 test: $(STAMP)
 	@echo "== running the tests"
 	$(BIN)/python -m pytest $(TESTS)
+
+test-redis: $(STAMP)
+	@echo "== running tests with the entries in Redis"
+	$(BIN)/python -m tests.against_redis $(TESTS)
 
 lint: $(STAMP)
 	@echo "== ruff, mypy"

@@ -138,7 +138,7 @@ def assemble(
     sampler = Sampler(
         measured, connections, traffic, history, events, reactor, time.monotonic, time.time
     )
-    streams = Streams(events)
+    streams = Streams(events) if backend is None else Streams(events, backend.describe)
     sampler.publish = streams.publish
     metrics = Metrics(
         measured,

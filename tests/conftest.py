@@ -30,6 +30,9 @@ INSTEAD = {
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): skipped where the program is missing")
     config.addinivalue_line("markers", "root: skipped where the tests do not run as root")
+    config.addinivalue_line(
+        "markers", "memory_engine(what): what it tests is not there where the entries are in Redis"
+    )
     config.addinivalue_line("markers", "soak: takes minutes; only run by `make soak`")
     # dogpile's own suites, see tests/contrib/test_dogpile.py.
     config.addinivalue_line("markers", "time_intensive: takes seconds")
@@ -41,6 +44,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             program = os.environ.get(INSTEAD.get(needed, ""), needed)
             if shutil.which(program) is None:
                 skip(f"{program} is not installed (the README names its Debian package)")
+    mark = item.get_closest_marker("memory_engine")
+    if mark is not None and os.environ.get("TAGCACHE_TEST_ENGINE_URL"):
+        pytest.skip(f"{mark.args[0]}: only of the engine in memory")
     if item.get_closest_marker("root") is not None and os.geteuid() != 0:
         skip("it takes root to do this")
 

@@ -70,9 +70,10 @@ export class Chart {
     this.svg = s("svg", { class: "plot", height: HEIGHT, tabindex: "0", role: "img", "aria-roledescription": "chart" },
       this.grid, series.length === 1 ? this.area : null, this.limitLine, ...this.lines, this.marks);
     this.tip = h("div", { class: "tip", role: "status", hidden: true });
+    this.about = h("span", { class: "about" }, about);
     this.waiting = h("p", { class: "waiting" }, "Waiting for the first samples…");
     this.element = h("figure", { class: `card chart ${wide ? "wide" : ""}` },
-      h("figcaption", {}, h("h3", {}, title), about ? h("span", { class: "about" }, about) : null,
+      h("figcaption", {}, h("h3", {}, title), this.about,
         h("ul", { class: "legend" }, series.map(({ label }, index) =>
           h("li", {}, series.length > 1 ? h("span", { class: `key c${index + 1}`, "aria-hidden": "true" }) : null, label ? h("span", {}, label) : null, this.values[index])))),
       h("div", { class: "plot-area" }, this.svg, this.waiting, this.tip));
@@ -89,6 +90,11 @@ export class Chart {
   show(samples, range, interval) {
     Object.assign(this, { samples, range, interval });
     this.draw();
+  }
+
+  /** Say beside the title what the numbers are of. */
+  explain(about) {
+    text(this.about, about);
   }
 
   destroy() {

@@ -13,7 +13,7 @@ const wait = (ms, signal) => new Promise((resolve) => {
   signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
 });
 
-/** `status` is "connecting", "live" or "lost"; fires "status", "sample", "history" and "log". */
+/** `status` is "connecting", "live" or "lost"; fires "status", "sample", "history", "engine" and "log". */
 class Live extends EventTarget {
   #stop = new AbortController();
   #hurry = new AbortController();
@@ -102,6 +102,9 @@ class Live extends EventTarget {
       if (this.samples.length > MOST_SAMPLES) this.samples.shift();
       this.#change("live");
       this.#fire("sample");
+    } else if (name === "engine") {
+      this.info = { ...this.info, engine: data };
+      this.#fire("engine");
     } else if (name === "log") {
       const known = this.events[0]?.id ?? 0;
       this.#keep([...data.filter((event) => event.id > known), ...this.events]);

@@ -2,6 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { h, put, segmented, text } from "./dom.js";
+import { engineParts, isElsewhere } from "./engine.js";
 import { byteRate, bytes, BYTE_UNITS, compact, count, duration, latency, MISSING, percent, rate, tick } from "./format.js";
 import { live, on } from "./live.js";
 
@@ -26,6 +27,9 @@ const CHARTS = [
   { title: "Network", format: byteRate, axis: byteAxis, binary: true, series: [{ name: "bytes_in", label: "In" }, { name: "bytes_out", label: "Out" }] },
 ];
 
+// Of several servers before one engine, each tells this.
+const SHARED = { Memory: "of the Redis servers", "Entries and tags": "of the whole engine" };
+
 function tile(label) {
   const value = h("p", { class: "tile-value" }, MISSING);
   const more = h("p", { class: "tile-more" }, "\u00a0");
@@ -41,10 +45,20 @@ export function mount(container, signal) {
   tiles.memory.element.append(meter);
   const charts = CHARTS.map((chart) => new Chart(chart));
   const server = h("p", { class: "about" });
+  const engine = engineParts();
   put(container,
     h("div", { class: "head" }, h("h1", {}, "Overview"), server, h("span", { class: "spring" }), segmented("Time shown", RANGES, range, (chosen) => { range = chosen; draw(); })),
+    engine.notice,
     h("section", { class: "tiles", "aria-label": "Now" }, Object.values(tiles).map((each) => each.element)),
-    h("section", { class: "charts", "aria-label": "History" }, charts.map((chart) => chart.element)));
+    h("section", { class: "charts", "aria-label": "History" }, charts.map((chart) => chart.element)),
+    engine.section);
+
+  function drawEngine() {
+    engine.draw(live.info);
+    const elsewhere = isElsewhere(live.info);
+    charts.forEach((chart, index) => chart.explain((elsewhere && SHARED[chart.title]) || (CHARTS[index].about ?? "")));
+    tiles.memory.element.classList.toggle("shared", elsewhere);
+  }
 
   function draw() {
     charts.forEach((chart) => chart.show(live.samples, range, live.interval));
@@ -57,9 +71,12 @@ export function mount(container, signal) {
     text(tiles.hits.more, last.hit_ratio === null ? "no look-ups now" : `${rate(last.misses)} misses`);
     text(tiles.entries.value, count(last.entries));
     text(tiles.entries.more, `${count(last.tags)} tags`);
-    text(tiles.memory.value, bytes(last.memory));
+    const elsewhere = isElsewhere(live.info);
+    const unseen = elsewhere && !live.info.engine.servers.length;
+    text(tiles.memory.value, unseen ? MISSING : bytes(last.memory));
     const share = last.max_memory ? last.memory / last.max_memory : 0;
-    text(tiles.memory.more, last.max_memory ? `${percent(share)} of ${bytes(last.max_memory)}` : "no limit set");
+    const limit = last.max_memory ? `${percent(share)} of ${bytes(last.max_memory)}` : "no limit set";
+    text(tiles.memory.more, elsewhere ? `${limit}, of the Redis servers` : limit);
     meter.hidden = !last.max_memory;
     meter.firstChild.style.width = `${Math.min(share, 1) * 100}%`;
     meter.classList.toggle("full", share > 0.9);
@@ -69,7 +86,9 @@ export function mount(container, signal) {
     text(tiles.lag.more, last.backlog ? `${count(last.backlog)} to reclaim` : "nothing to reclaim");
   }
 
-  on(["sample", "history"], draw, signal);
+  on(["sample", "history", "engine"], draw, signal);
+  on(["history", "engine"], drawEngine, signal);
   signal.addEventListener("abort", () => charts.forEach((chart) => chart.destroy()), { once: true });
   draw();
+  drawEngine();
 }

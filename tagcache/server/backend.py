@@ -40,9 +40,9 @@ class Backend(Service):
     """Looks after the engine: removes what has expired, gives memory back, tells what was counted.
 
     That happens every ``server.cleanup_interval_seconds``, and shows whether the engine can be
-    reached: ``trouble`` says why not, and is empty while it can. What it saw the last time is what
-    can be told at once: hits, misses, puts and
-    invalidations of this server, all else of the whole engine.
+    reached: ``trouble`` says why not, and is empty while it can. What it saw the last time
+    (``seen``) is what can be told at once: hits, misses, puts and invalidations of this server, all
+    else of the whole engine.
     ``memory`` and ``max_memory`` are those of the database servers, whatever else they hold.
     """
 
@@ -57,7 +57,7 @@ class Backend(Service):
         tracking: Tracking | None = None,
     ) -> None:
         self.trouble = "not reached yet"
-        self._seen = RemoteTotals(0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
+        self.seen = RemoteTotals(0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
         self._servers: list[ServerState] = []
         self._warned: set[str] = set()
         # When the tags may be listed again only to count them.
@@ -88,10 +88,10 @@ class Backend(Service):
     @property
     def backlog(self) -> int:
         """How many entries are removed already, and still hold memory."""
-        return self._seen.backlog
+        return self.seen.backlog
 
     def counters(self) -> Counters:
-        remote, seen = self._remote, self._seen.counters
+        remote, seen = self._remote, self.seen.counters
         return replace(
             seen,
             hits=remote.hits,
@@ -101,7 +101,7 @@ class Backend(Service):
         )
 
     def held(self) -> Totals:
-        return Totals(self._seen.items, self._seen.tags, self._seen.bytes)
+        return Totals(self.seen.items, self.seen.tags, self.seen.bytes)
 
     def describe(self) -> dict[str, Any]:
         """Return what INFO tells of the engine, as a JSON object."""
@@ -185,7 +185,7 @@ class Backend(Service):
         """See how the engine stands, for those who can not wait to be told."""
         start = self._reactor.seconds()
         due = start >= self._tags_due
-        self._seen = yield self._remote.held(due)
+        self.seen = yield self._remote.held(due)
         now = self._reactor.seconds()
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from traceback import format_exception_only
 from typing import Any
 
 from twisted.conch import manhole, manhole_ssh
@@ -65,6 +66,23 @@ class Interpreter(manhole.ManholeInterpreter):
             self.showtraceback()
 
 
+class OneCommand(Interpreter):
+    """Shows of what comes later the result alone; ``awaited`` fire when it is shown."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.awaited: list[Deferred[None]] = []
+
+    def displayhook(self, obj: object) -> None:
+        if isinstance(obj, Deferred):
+            self.awaited.append(obj.addCallbacks(super().displayhook, self._tell))
+        else:
+            super().displayhook(obj)
+
+    def _tell(self, failure: Failure) -> None:
+        self.write("".join(format_exception_only(failure.value)))
+
+
 class Shell(manhole.Manhole):
     """The prompt."""
 
@@ -83,7 +101,7 @@ class Shell(manhole.Manhole):
         self.width, self.height = width, height
 
 
-class _OneCommand:
+class _Output:
     """Takes the output of one command that came with the connection instead of a prompt."""
 
     def __init__(self, process: Any) -> None:
@@ -112,16 +130,14 @@ class Session(manhole_ssh.TerminalSession):
     width, height = 80, 24
 
     def execCommand(self, proto: Any, cmd: bytes) -> None:
-        interpreter = Interpreter(_OneCommand(proto), dict(self.namespace))
+        interpreter = OneCommand(_Output(proto), dict(self.namespace))
         interpreter.runsource(cmd.decode("utf-8", "replace"), symbol="single")
 
         def end(_: object) -> None:
             proto.write(b"\n")
             proto.processEnded(_done())
 
-        # What takes time is shown by the interpreter before this comes.
-        awaited = [each for _, each in interpreter._pendingDeferreds.values()]
-        DeferredList(awaited).addCallback(end)
+        DeferredList(interpreter.awaited).addCallback(end)
 
     def windowChanged(self, newWindowSize: Any) -> None:
         """Nothing is laid out for a window of a certain size."""

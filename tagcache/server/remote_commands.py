@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from tagcache import wire
 from tagcache.engine.statistics import Counters
-from tagcache.errors import InvalidArgument
+from tagcache.errors import BackendUnavailable, InvalidArgument
 from tagcache.interfaces import ICache, IRemoteCache, RemoteTotals
 from tagcache.remote.entry import Miss
 from tagcache.server.commands import Commands, described, entry_of, second_of, step_of, tag_of
@@ -163,7 +164,10 @@ class RemoteCommands(Commands):
 def remote_info(
     service: TagCacheService, remote: IRemoteCache, backend: Backend
 ) -> Deferred[dict[str, Any]]:
-    """Return what INFO tells, as a JSON object."""
+    """Return what INFO tells, as a JSON object.
+
+    While the engine can not be reached its figures are those of the last time that it could.
+    """
 
     def conclude(totals: RemoteTotals) -> dict[str, Any]:
         figures = service.figures(
@@ -171,4 +175,8 @@ def remote_info(
         )
         return service.describe({**figures, "eviction_policy": None}, backend.describe())
 
-    return remote.totals().addCallback(conclude)
+    def fall_back(failure: Failure) -> RemoteTotals:
+        failure.trap(BackendUnavailable)
+        return backend.seen
+
+    return remote.totals().addErrback(fall_back).addCallback(conclude)

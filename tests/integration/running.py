@@ -18,6 +18,8 @@ from typing import Any
 TWISTD = Path(sys.executable).with_name("twistd")
 STARTED = re.compile(r"(\w+): listening on (\S+);")
 TIMEOUT = 20.0
+# Where the servers of a test run keep their entries, if not in their own memory.
+ENGINE_URL = os.environ.get("TAGCACHE_TEST_ENGINE_URL")
 
 
 class Client:
@@ -96,12 +98,11 @@ class RunningServer:
             "server": {"tcp_port": 0, "http_port": 0},
             "logging": {"level": "debug"},
         }
-        engine_url = os.environ.get("TAGCACHE_TEST_ENGINE_URL")
-        if engine_url:
+        if ENGINE_URL:
             # A cache of its own in the engine that all servers of a test run share.
             self.sections["engine"] = {
                 "backend": "redis",
-                "url": engine_url,
+                "url": ENGINE_URL,
                 "key_prefix": f"{uuid.uuid4().hex}:",
             }
         for section, knobs in (sections or {}).items():

@@ -75,11 +75,28 @@ def shell(start: Start, tmp_path: Path) -> Shell:
 
 def test_the_right_key_gets_a_prompt(shell: Shell) -> None:
     shell.server.ask(b"PUT\tk\t-\tsome,tags\tvalue")
-    done = shell.ssh("-tt", typed="cache.get(b'k')\r1/0\rprint(6 * 7)\r\x04")
-    assert "help() lists what is here" in done.stdout
-    assert "b'value'" in done.stdout
-    assert "ZeroDivisionError" in done.stdout
-    assert "42" in done.stdout
+    with subprocess.Popen(
+        shell.command("-tt"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as session:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        said = b""
+        for typed, told in (
+            (b"", b"help() lists what is here"),
+            # A remote engine answers later.
+            (b"cache.get(b'k')\r", b"b'value'"),
+            (b"1/0\r", b"ZeroDivisionError"),
+            (b"print(6 * 7)\r", b"42"),
+        ):
+            session.stdin.write(typed)
+            session.stdin.flush()
+            while told not in said:
+                more = session.stdout.read1()
+                assert more, said
+                said += more
+        session.stdin.write(b"\x04")
+        session.stdin.flush()
+        assert session.wait(60) == 0
     assert shell.server.ask(b"PING") == b"PONG\n"
 
 
@@ -174,6 +191,16 @@ def test_commands_print_tables(shell: Shell) -> None:
             client.rest()
     assert "there is no connection 99" in shell.ssh("kill(99)").stdout
     assert "there is no connection 99" in shell.ssh("sockopts(99)").stdout
+
+
+def test_one_command_prints_its_result_alone(shell: Shell) -> None:
+    """What comes later is waited for, and nothing is said of the waiting."""
+    shell.server.ask(b"PUT\tk\t-\tfruit\tvalue")
+    assert shell.ssh("cache.get(b'k')").stdout == "b'value'\n"
+    assert shell.ssh("stats()").stdout.split()[:2] == ["what", "value"]
+    shell.ssh("from twisted.internet.defer import succeed, fail; service.later = succeed, fail")
+    assert shell.ssh("service.later[0](6 * 7)").stdout == "42\n"
+    assert shell.ssh("service.later[1](KeyError('no'))").stdout == "KeyError: 'no'\n\n"
 
 
 @pytest.mark.parametrize(

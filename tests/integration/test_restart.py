@@ -12,6 +12,7 @@ import pytest
 from tests.integration.running import Client, RunningServer, eventually
 
 Restart = Callable[..., RunningServer]
+pytestmark = pytest.mark.memory_engine("snapshots")
 
 
 @pytest.fixture

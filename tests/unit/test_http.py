@@ -62,7 +62,8 @@ class Door:
         self.traffic = Traffic(self.settings, self.clock.seconds)
         self.events = EventLog(self.clock.seconds)
         self.history = History()
-        self.streams = Streams(self.events)
+        self.engine: dict[str, Any] | None = None
+        self.streams = Streams(self.events, lambda: self.engine)
         rates = Rates(self.settings, self.clock.seconds)
         persistence = Persistence(self.cache, self.settings, self.clock)
         self.slices = Slices(self.clock, self.clock.seconds)

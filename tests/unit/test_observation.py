@@ -384,6 +384,25 @@ def test_samples_and_events_are_pushed(door: Door) -> None:
     assert len(door.streams) == 0
 
 
+def test_the_engine_is_told_when_it_changes_and_to_those_who_come(door: Door) -> None:
+    door.engine = {"status": "ok"}
+    door.streams.publish(b"[0]")
+    first = Listener(door)
+    door.streams.publish(b"[1]")
+    door.streams.publish(b"[2]")
+    door.engine = {"status": "degraded"}
+    door.streams.publish(b"[3]")
+    names = ["hello", "sample", "engine", "sample", "sample", "engine"]
+    assert [name for name, _ in first.heard()] == names
+    assert [data for name, data in first.heard() if name == "engine"] == [
+        {"status": "ok"},
+        {"status": "degraded"},
+    ]
+    second = Listener(door)
+    door.streams.publish(b"[4]")
+    assert second.heard()[1:] == [("sample", [4]), ("engine", {"status": "degraded"})]
+
+
 def test_streams_are_few(door: Door) -> None:
     listeners = [Listener(door) for _ in range(MOST_STREAMS)]
     assert {listener.status for listener in listeners} == {200}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 from twisted.internet.defer import Deferred, succeed
@@ -21,14 +22,20 @@ class Streams:
     """The open streams of ``GET /events``.
 
     Every sample is pushed, which is the heart-beat too: a client that hears nothing for some
-    seconds may take the connection for lost. ``admits`` says of the request that a stream answers
-    whether it would still be let in; one that would not (its token has expired, the password was
-    changed) is told so, and ends.
+    seconds may take the connection for lost. ``engine`` returns what INFO tells of where entries
+    are kept, which is pushed with a sample when it has changed; None where it never does.
+    ``admits`` says of the request that a stream answers whether it would still be let in; one that
+    would not (its token has expired, the password was changed) is told so, and ends.
     """
 
-    def __init__(self, events: EventLog) -> None:
+    def __init__(
+        self, events: EventLog, engine: Callable[[], dict[str, Any] | None] = lambda: None
+    ) -> None:
         self.admits: Callable[[Request], bool] = lambda request: True
         self._events = events
+        self._engine = engine
+        # What every stream was told of it.
+        self._engine_told = b""
         self._open: dict[Outlet, Request] = {}
         # The event up to which every stream was told.
         self._told = 0
@@ -47,6 +54,8 @@ class Streams:
         def opened(outlet: Outlet) -> None:
             self._open[outlet] = request
             outlet.push(event("hello", orjson.dumps({"connection": outlet.id})))
+            # Told to all again with the next sample.
+            self._engine_told = b""
 
         return succeed(
             Stream(
@@ -67,6 +76,10 @@ class Streams:
             new = self._events.after(self._told, _MOST_EVENTS)
             data += event("log", orjson.dumps(new))
         self._told = last
+        stands = self._engine() if self._open else None
+        if stands is not None and (engine := orjson.dumps(stands)) != self._engine_told:
+            self._engine_told = engine
+            data += event("engine", engine)
         for outlet, request in list(self._open.items()):
             if not self.admits(request):
                 self._open.pop(outlet, None)

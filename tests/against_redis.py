@@ -1,0 +1,89 @@
+"""Runs tests with servers that keep their entries in Redis: python -m tests.against_redis [ARG...]
+
+Starts a Redis for it, and stops it afterwards. Arguments are those of pytest; without any it runs
+the tests whose outcome depends on where entries are, which take about a minute and a half.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.distributed.redis_server import RedisServer
+
+# By file; those without names are run as a whole.
+MOST_WORTH_IT: dict[str, tuple[str, ...]] = {
+    "integration/test_golden.py": (),
+    "integration/test_golden_http.py": (),
+    "integration/test_manhole.py": (),
+    "integration/test_monitoring.py": (),
+    "integration/test_commands.py": (
+        "a_value_goes_in_and_comes_out_as_it_is",
+        "bytes_that_are_not_text_come_out_too",
+        "storing_with_a_time_to_live",
+        "add_and_counting",
+        "tags",
+        "flushing",
+        "looking_at_the_server",
+        "a_limit_is_told_in_a_line",
+        "a_check_while_it_serves",
+    ),
+    "integration/test_http_server.py": (
+        "both_doors_share_one_cache",
+        "a_large_body_with_expect",
+        "stopping_answers_what_has_arrived",
+        "the_server_does_what_its_description_says",
+    ),
+    "integration/test_lifecycle.py": (
+        "a_client_that_sends_everything_first_gets_everything",
+        "half_a_close_gets_its_replies",
+        "the_largest_legal_value",
+        "sweeping_frees_what_nobody_asks_for",
+        "stopping_answers_what_has_arrived",
+    ),
+    "browser/test_dashboard.py": (
+        "numbers_move_under_load",
+        "tags_are_invalidated_after_a_preview",
+        "the_keys_of_a_tag_are_paged",
+        "tags_by_bytes_hits_and_prefix",
+        "entries_are_put_edited_and_deleted",
+        "keys_are_searched_and_paged",
+        "events_are_listed_as_they_happen",
+    ),
+}
+
+
+def worth_it() -> Iterator[str]:
+    """What pytest is to run."""
+    for file, names in MOST_WORTH_IT.items():
+        yield from (f"tests/{file}::test_{name}" for name in names)
+        if not names:
+            yield f"tests/{file}"
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit status of pytest."""
+    if shutil.which("redis-server") is None or shutil.which("redis-cli") is None:
+        print("redis-server is missing; on Debian: apt-get install redis-server", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as directory:
+        redis = RedisServer(Path(directory))
+        environ = {
+            "TAGCACHE_TEST_REACTOR": "asyncio",
+            **os.environ,
+            "TAGCACHE_TEST_ENGINE_URL": redis.url,
+        }
+        try:
+            command = [sys.executable, "-m", "pytest", *(arguments or ["-q", *worth_it()])]
+            return subprocess.run(command, env=environ).returncode
+        finally:
+            redis.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
