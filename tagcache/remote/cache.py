@@ -54,8 +54,8 @@ AT_ONCE = 100
 _PAGE = 500
 _TAGS_AT_ONCE = 4000
 _KEYS_AT_ONCE = 200
-# Generations that are kept of tags without entries, in each partition.
-_GENERATIONS = 100_000
+# Generations that are kept of tags and of keys, in all partitions together.
+_GENERATIONS = 200_000
 _SETTLE_ROUNDS = 1000
 # Which invalidations have to be gone through for numbers to be exact.
 _UNCOUNTED = b"uncounted"
@@ -337,11 +337,10 @@ class RedisCache:
                 yield self._call(self._root(id), scripts.COMMIT, id, _COMMIT_KEPT_MS)
         except CommandError:
             self._failed_to_invalidate += 1
-            # Whoever asked is told that it may have been carried out in part.
-            yield DeferredList(
-                [self._call(root, scripts.FINISH, AT_ONCE, id) for root in self._roots],
-                consumeErrors=True,
-            )
+            # Whoever asked is told at once that it may have been carried out in part.
+            for root in self._roots:
+                finished = self._call(root, scripts.FINISH, AT_ONCE, id)
+                finished.addErrback(Failure.trap, CommandError)
             raise
         answers = yield _all([self._call(root, scripts.FINISH, AT_ONCE, id) for root in roots])
         if len(roots) > 1:
@@ -542,11 +541,10 @@ class RedisCache:
     @inlineCallbacks
     def _settle(self, root: str, which: bytes = b"any") -> _Work:
         stuck: list[Any] = []
+        kept = _GENERATIONS // len(self._roots)
         stuck_ms = max(_STUCK_MS, self._forget_after_ms())
         for _ in range(_SETTLE_ROUNDS):
-            swept, stuck, more = yield self._later(
-                root, scripts.SWEEP, AT_ONCE, _GENERATIONS, stuck_ms
-            )
+            swept, stuck, more = yield self._later(root, scripts.SWEEP, AT_ONCE, kept, stuck_ms)
             if swept < AT_ONCE and not more:
                 break
         for _ in range(_SETTLE_ROUNDS):
@@ -554,7 +552,7 @@ class RedisCache:
             if not left:
                 break
         number, cursor = b"", b"0"
-        for _ in range(_SETTLE_ROUNDS):
+        while True:
             _, cursor, number = yield self._later(
                 root, scripts.BURY_ALL, AT_ONCE, number, cursor, b"help"
             )

@@ -10,8 +10,6 @@ end
 local packed = redis.call('HGET', NOTED, at)
 if not packed then return {tonumber(redis.call('HGET', LATE, at) or '0'), '0', at} end
 local tags = cmsgpack.unpack(packed)[4]
--- The walk must stay with one set: the first of the names in order will do.
-table.sort(tags)
 local page = redis.call('ZSCAN', carriers(tags[1]), ARGV[3], 'COUNT', ARGV[1])
 local removed = 0
 for i = 1, #page[2], 2 do

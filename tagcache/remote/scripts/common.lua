@@ -25,6 +25,15 @@ local function carriers(tag) return b .. 't:' .. tag end
 local function digits(number) return string.format('%.0f', number) end
 local function seq() return tonumber(redis.call('GET', base .. 'seq') or '0') end
 
+-- The number of what happens now. Where all was lost they go on from the clock, beyond what leases know.
+local function next_seq()
+    if redis.call('EXISTS', base .. 'seq') == 0 then
+        redis.call('SET', base .. 'seq', digits(now_us))
+        redis.call('SET', base .. 'floor', digits(now_us))
+    end
+    return redis.call('INCR', base .. 'seq')
+end
+
 local function count(what, by)
     if by ~= 0 then redis.call('HINCRBY', COUNTS, what, by) end
 end

@@ -1,7 +1,7 @@
 -- ARGV: keys. Returns how many there were.
 local removed = 0
 even_if_full()
-local at = redis.call('INCR', base .. 'seq')
+local at = next_seq()
 for _, key in ipairs(ARGV) do
     -- No write outlives this that answers to a miss before it.
     redis.call('ZADD', KEY_GENS, digits(at), key)

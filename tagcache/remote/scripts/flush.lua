@@ -7,7 +7,7 @@ local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
 removed = removed - over
 count('expirations', over)
 count('invalidations', removed)
-redis.call('SET', base .. 'floor', redis.call('INCR', base .. 'seq'))
+redis.call('SET', base .. 'floor', digits(next_seq()))
 redis.call('SET', base .. 'epoch', digits(tonumber(epoch) + 1))
 redis.call('RPUSH', base .. 'old', epoch)
 -- Caches near the servers watch this name.

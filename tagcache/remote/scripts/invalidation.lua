@@ -3,18 +3,49 @@
 -- Have no write outlive this that answers to a miss before it.
 local function outdate(kind, tags, at)
     if kind == 'any' then
-        for _, tag in ipairs(tags) do redis.call('ZADD', GENS, digits(at), tag) end
+        -- Another that was noted later may be through already.
+        for _, tag in ipairs(tags) do redis.call('ZADD', GENS, 'GT', digits(at), tag) end
         return
     end
-    table.sort(tags)
-    redis.call('ZADD', ALL_GENS, digits(at), cmsgpack.pack(tags))
+    local sorted = {unpack(tags)}
+    table.sort(sorted)
+    redis.call('ZADD', ALL_GENS, digits(at), cmsgpack.pack(sorted))
+end
+
+-- What was stored since the invalidation `at` was noted, at the time `since` in milliseconds, and
+-- carries one of the tags, by key: it does not go.
+local function stored_after(at, since, tags)
+    local found = {}
+    if not since then return found end
+    for _, key in ipairs(redis.call('ZRANGEBYSCORE', ALL, digits(since * 1000), '+inf')) do
+        local meta = read(key)
+        if meta and meta[5] >= at and carries_any(meta, tags) then found[key] = meta end
+    end
+    return found
+end
+
+-- Take the set of those that carry a tag away under another name, but for those that stay.
+local function take_away(tag, name, staying)
+    redis.call('RENAME', carriers(tag), name)
+    redis.call('SREM', TAGS, tag)
+    redis.call('HDEL', SUMS, 't:' .. tag)
+    for key, meta in pairs(staying) do
+        local score = redis.call('ZSCORE', name, key)
+        if score then
+            redis.call('ZREM', name, key)
+            redis.call('ZADD', carriers(tag), score, key)
+            redis.call('SADD', TAGS, tag)
+            redis.call('HINCRBY', SUMS, 't:' .. tag, meta[4])
+        end
+    end
 end
 
 -- Remove what carries one of the tags, the first `at_once` entries at once. Returns how many were
 -- removed, 0, the names of sets whose entries ceased to exist and are to be removed, and some of the
--- keys.
-local function invalidate_any(at_once, tags)
+-- keys. With `at` it was noted before, under that number and at the time `since`.
+local function invalidate_any(at_once, tags, at, since)
     local names, removed, waiting, keys = {}, 0, {}, {}
+    at = at or next_seq()
     for _, tag in ipairs(tags) do
         local name = carriers(tag)
         local size = redis.call('ZCARD', name)
@@ -24,7 +55,7 @@ local function invalidate_any(at_once, tags)
             at_once = at_once - size
             for _, key in ipairs(redis.call('ZRANGE', name, 0, -1)) do
                 local meta = find(key)
-                if meta then
+                if meta and meta[5] < at then
                     drop(key, meta)
                     removed = removed + 1
                     if #keys < 256 then keys[#keys + 1] = key end
@@ -32,24 +63,21 @@ local function invalidate_any(at_once, tags)
             end
         end
     end
-    local at = redis.call('INCR', base .. 'seq')
     outdate('any', tags, at)
     -- Then all that carry it still exist, and none is found by two of the tags.
     local countable = #waiting == 1 and redis.call('EXISTS', DEAD, NOTED) == 0
+    local staying = #waiting > 0 and stored_after(at, since, waiting)
     for i, tag in ipairs(waiting) do
-        local size = redis.call('ZCARD', carriers(tag))
-        if size > 0 then
-            local name = b .. 'd:' .. digits(at) .. ':' .. i
+        if redis.call('EXISTS', carriers(tag)) == 1 then
+            local name = b .. 'd:' .. digits(at) .. ':' .. i .. (countable and ':c' or '')
+            take_away(tag, name, staying)
             if countable then
-                local live = redis.call('ZCOUNT', carriers(tag), '(' .. digits(now), '+inf')
+                local size = redis.call('ZCARD', name)
+                local live = redis.call('ZCOUNT', name, '(' .. digits(now), '+inf')
                 removed = removed + live
                 count('expirations', size - live)
-                name = name .. ':c'
-                keys = redis.call('ZRANGE', carriers(tag), 0, 255)
+                keys = redis.call('ZRANGE', name, 0, 255)
             end
-            redis.call('RENAME', carriers(tag), name)
-            redis.call('SREM', TAGS, tag)
-            redis.call('HDEL', SUMS, 't:' .. tag)
             redis.call('RPUSH', DEAD, name)
             names[#names + 1] = name
         end
@@ -60,27 +88,30 @@ local function invalidate_any(at_once, tags)
 end
 
 -- Remove what carries all of the tags, if it is found among `at_once` entries; else note it. Returns
--- how many were removed, and the number of the invalidation, 0 if none is left to be removed.
-local function invalidate_all(at_once, tags)
-    local smallest, least = nil, math.huge
-    for _, tag in ipairs(tags) do
-        local size = redis.call('ZCARD', carriers(tag))
-        if size < least then smallest, least = tag, size end
-    end
-    local at = redis.call('INCR', base .. 'seq')
+-- how many were removed, and the number of the invalidation, 0 if none is left to be removed. With
+-- `at` it was noted before, under that number.
+local function invalidate_all(at_once, tags, at)
+    at = at or next_seq()
     outdate('all', tags, at)
+    local smallest, least = nil, math.huge
+    for i, tag in ipairs(tags) do
+        local size = redis.call('ZCARD', carriers(tag))
+        if size < least then smallest, least = i, size end
+    end
+    -- The first is the one by which they are found.
+    tags[1], tags[smallest] = tags[smallest], tags[1]
     -- There is no name for a combination; one of its tags brings it to notice.
-    tell(smallest)
+    tell(tags[1])
     if least > at_once then
         redis.call('HSET', NOTED, digits(at), cmsgpack.pack({'all', '', now, tags}))
         return {0, at, {}, {}}
     end
     local removed = 0
-    for _, key in ipairs(redis.call('ZRANGE', carriers(smallest), 0, -1)) do
+    for _, key in ipairs(redis.call('ZRANGE', carriers(tags[1]), 0, -1)) do
         local meta = read(key)
         if meta and carries_all(meta, tags) then
             meta = find(key)
-            if meta then
+            if meta and meta[5] < at then
                 drop(key, meta)
                 removed = removed + 1
             end
@@ -88,8 +119,4 @@ local function invalidate_all(at_once, tags)
     end
     count('invalidations', removed)
     return {removed, 0, {}, {}}
-end
-
-local function invalidate(kind, at_once, tags)
-    return (kind == 'all' and invalidate_all or invalidate_any)(at_once, tags)
 end

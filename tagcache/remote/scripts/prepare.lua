@@ -6,7 +6,7 @@ even_if_full()
 if noted_as(id) then return 1 end
 local carried = 0
 for _, tag in ipairs(tags) do carried = carried + redis.call('EXISTS', carriers(tag)) end
-local at = redis.call('INCR', base .. 'seq')
+local at = next_seq()
 if carried == 0 or kind == 'all' and carried < #tags then
     outdate(kind, tags, at)
     return 0
