@@ -127,16 +127,21 @@ class Near:
 
     def clear(self) -> None:
         """Drop everything."""
+        self.cleared += 1
+        self._drop_all()
+
+    def _drop_all(self) -> None:
         for _ in self.cache.flush():
             pass
-        self.cleared += 1
         self._number += 1
         self._all_changed = self._number
 
     def lose(self) -> None:
         """Drop everything, and answer nothing until somebody hears of changes again."""
+        # Attempts to hear again that fail have nothing more to drop.
+        self.cleared += self.fresh_until > 0
         self.fresh_until = 0.0
-        self.clear()
+        self._drop_all()
 
     def hold(self, key: bytes) -> None:
         """Note that the entry is being changed from here."""

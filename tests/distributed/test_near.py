@@ -143,10 +143,9 @@ def test_a_channel_that_is_lost_empties_it_at_once(empty_redis: RedisServer, nea
     server = near(empty_redis.url)
     with server.connect() as client:
         client.ask(b"PUT\tk\t-\t-\tv")
-        client.ask(b"GET\tk")
-        client.ask(b"GET\tk")
+        eventually(lambda: client.ask(b"GET\tk") == b"VALUE\tv\n" and told(server)["hits"])
         before = told(server)
-        assert (before["items"], before["hits"]) == (1, 1)
+        assert before["items"] == 1
         listed = empty_redis.cli("client", "list")
         channel = re.search(r"^id=(\d+) .* flags=tB? ", listed, re.MULTILINE)
         assert channel is not None, listed
@@ -155,7 +154,7 @@ def test_a_channel_that_is_lost_empties_it_at_once(empty_redis: RedisServer, nea
         eventually(lambda: told(server)["fresh"])
         assert client.ask(b"GET\tk") == b"VALUE\tv\n"
         assert client.ask(b"GET\tk") == b"VALUE\tv\n"
-        assert told(server)["hits"] == 2
+        assert told(server)["hits"] == before["hits"] + 1
     # All of the database at once: nothing is named then.
     empty_redis.cli("flushall")
     eventually(lambda: told(server)["items"] == 0)
