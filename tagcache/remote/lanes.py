@@ -29,8 +29,9 @@ from tagcache.remote.scripts import Script
 # Calls that travel together, and bytes of their arguments after which no more are added.
 _MOST_TOGETHER = 256
 _MUCH = 2**20
-# Calls that may wait in a lane; more would only grow old there.
+# Calls that may wait in a lane, and bytes of their arguments; more would only grow old there.
 _MOST_WAITING = 10_000
+_MOST_WAITING_BYTES = 64 * 2**20
 _STOPS = "the server stops"
 # Redis 6.2 tells of a script's errors in a sentence of its own.
 _OOM = re.compile(r"(?:^|-)OOM ")
@@ -76,6 +77,7 @@ class Lane:
         self._loop = loop
         self._trouble = trouble
         self._waiting: deque[_Call] = deque()
+        self._waiting_bytes = 0
         self._work: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
@@ -84,10 +86,13 @@ class Lane:
         """Run a script on the partition with this root."""
         if self._closed:
             return fail(BackendUnavailable(_STOPS))
-        if len(self._waiting) >= _MOST_WAITING:
-            return fail(BackendUnavailable("too many commands wait for the backend"))
         call = _Call(script, root, arguments, self._loop.time() + self.timeout)
-        self._waiting.append(call)
+        waiting = len(self._waiting)
+        if waiting >= _MOST_WAITING or (
+            waiting and self._waiting_bytes + call.size > _MOST_WAITING_BYTES
+        ):
+            return fail(BackendUnavailable("too many commands wait for the backend"))
+        self._put_last(call)
         if self._work is None:
             self._work = self._loop.create_task(self._run())
         elif self._alarm is None:
@@ -114,7 +119,7 @@ class Lane:
         now = self._loop.time()
         late = []
         while self._waiting and self._waiting[0].deadline <= now:
-            late.append(self._waiting.popleft())
+            late.append(self._take_first())
         if self._waiting:
             self._set_alarm()
         self._fail(late, "timeout")
@@ -144,11 +149,20 @@ class Lane:
         finally:
             self._work = None
 
+    def _put_last(self, call: _Call) -> None:
+        self._waiting.append(call)
+        self._waiting_bytes += call.size
+
+    def _take_first(self) -> _Call:
+        call = self._waiting.popleft()
+        self._waiting_bytes -= call.size
+        return call
+
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
         size = 0
         while self._waiting and len(batch) < self._most_together and size < _MUCH:
-            batch.append(self._waiting.popleft())
+            batch.append(self._take_first())
             size += batch[-1].size
         return batch
 

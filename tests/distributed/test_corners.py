@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
+from tagcache.engine.limits import Limits
 from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.remote import cache as remote_cache
 from tagcache.remote import scripts
@@ -310,3 +312,28 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
     with pytest.raises(TimeoutError):
         engine.wait(look())
     assert time.monotonic() - begun < 2
+
+
+def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> None:
+    server = redis()
+    engine = Remote(server.url, timeout=0.5)
+    engine.limit(Limits(max_value_length=2**24))
+    try:
+        assert engine.get(b"k") is None
+        server.process.send_signal(signal.SIGSTOP)
+        # In one lane.
+        works = [engine.cache.put(b"k", bytes(2**23), lane=1) for _ in range(40)]
+        at_once = [work for work in works if work.called]
+        assert 25 < len(at_once) < 40
+        for work in works:
+            with pytest.raises(BackendUnavailable):
+                engine.run(work)
+        server.process.send_signal(signal.SIGCONT)
+        works = [engine.cache.put(b"k", bytes(2**23), lane=1) for _ in range(7)]
+        engine.loop.run_until_complete(asyncio.sleep(0.3))
+        assert engine.lanes[1]._waiting_bytes == 0
+        for work in works:
+            work.addErrback(lambda reason: reason.trap(BackendUnavailable))
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        engine.close()
