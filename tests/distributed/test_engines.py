@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from tagcache.engine.limits import Limits
+from tagcache.engine.memory import MemoryCache
 from tagcache.errors import (
     CommandError,
     IntegerOverflow,
@@ -18,7 +20,8 @@ from tagcache.errors import (
     TooManyTags,
     ValueTooLarge,
 )
-from tagcache.interfaces import ICache, IRemoteCache
+from tagcache.interfaces import ICache, IMeasured, IRemoteCache
+from tagcache.server.backend import Backend
 from tests.distributed.engines import Memory, Remote
 
 INT64_MAX = 2**63 - 1
@@ -276,3 +279,12 @@ def test_limits(engine: Any) -> None:
     with pytest.raises(TooManyTags):
         engine.increment(b"i", 1, [b"a", b"b", b"c"])
     assert engine.newest() == [b"key"]
+
+
+def test_both_tell_of_themselves_at_once() -> None:
+    nothing: Any = None
+    assert verifyObject(IMeasured, MemoryCache())
+    backend = Backend(nothing, [], nothing, "redis://h", Clock())
+    assert verifyObject(IMeasured, backend)
+    assert (backend.memory, backend.max_memory, backend.held().items) == (0, 0, 0)
+    assert backend.describe()["status"] == "degraded"
