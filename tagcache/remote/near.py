@@ -113,9 +113,11 @@ class Near:
 
     def tags_changed(self, tags: Iterable[bytes]) -> None:
         """Drop all entries that carry one of the tags."""
-        tags = list(tags)
-        for _ in self.cache.invalidate_any(tags):
-            pass
+        # All partitions of a cluster tell of the same ones.
+        tags = list(dict.fromkeys(tags))
+        for tag in tags:
+            for _ in self.cache.invalidate_tag(tag):
+                pass
         if not self._looking_up:
             return
         self._number += 1
