@@ -154,8 +154,9 @@ class Hostile(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         while line := self.rfile.readline():
-            for _ in range(2 * int(line[1:])):
-                self.rfile.readline()
+            for _ in range(int(line[1:])):
+                length = int(self.rfile.readline()[1:])
+                self.rfile.read(length + 2)
             self.wfile.write(b"-MASTERDOWN " + EVIL.encode() + b"\r\n")
 
 
