@@ -27,7 +27,7 @@ EXTRAS = {
     # The asyncio reactor on uvloop's event loop: twistd --reactor=uvloop.
     "uvloop": ["uvloop>=0.21"],
     # engine.backend = redis, on the asyncio reactor.
-    "redis": ["redis[hiredis]>=6"],
+    "redis": ["redis[hiredis]>=8"],
     # serde=msgpack of the clients.
     "msgpack": ["msgpack>=1"],
     # Frameworks whose caches it can be: tagcache.contrib.
