@@ -9,6 +9,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -497,20 +498,30 @@ def test_a_refused_connection_is_an_event(start: Start, look: Look) -> None:
     expect(page.locator(".pill")).to_have_text("Live")
 
 
-def test_a_server_that_is_gone_is_shown_and_comes_back(start: Start, look: Look) -> None:
+@pytest.mark.parametrize("by_hand", [False, True], ids=["by itself", "by hand"])
+def test_a_server_that_is_gone_is_shown_and_comes_back(
+    start: Start, look: Look, by_hand: bool
+) -> None:
     server = start()
     watched = look(server)
     watched.expected.append(UNREACHABLE)
-    page = watched.log_in()
+    page = watched.page
+    page.clock.install()
+    watched.log_in()
     token_is_void = r"status of 401"
     watched.expected.append(token_is_void)
     server.stop()
     expect(page.locator(".pill")).to_have_text("Disconnected")
     expect(page.get_by_role("alert")).to_contain_text("The server can not be reached.")
+    if by_hand:
+        # No timer ends any more, so what follows is the button's doing.
+        page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))
     start({"server": {"http_port": server.http_port}})
-    page.get_by_role("button", name="Try now").click()
+    if by_hand:
+        page.get_by_role("button", name="Try now").click()
     # Tokens do not outlive the server.
     expect(page.get_by_text("Your session has ended.")).to_be_visible()
+    page.clock.resume()
     watched.log_in()
     expect(page.get_by_text("The server can not be reached.")).to_be_hidden()
 
