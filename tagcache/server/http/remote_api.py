@@ -31,6 +31,7 @@ from tagcache.server.http.api import (
     value_body,
     would_go,
 )
+from tagcache.server.http.application import is_loopback
 from tagcache.server.http.messages import Call, Response, failure, json_response
 
 if TYPE_CHECKING:
@@ -299,9 +300,11 @@ class RemoteApi(Api):
 
     def health(self, call: Call) -> Answer:
         trouble = self._backend.trouble
-        if trouble:
-            return json_response({"status": "degraded", "time": now_text(), "detail": trouble})
-        return super().health(call)
+        if not trouble:
+            return super().health(call)
+        # Its addresses are for those who may ask for them.
+        told = trouble if is_loopback(call.request.peer) else "the engine is away: see /info"
+        return json_response({"status": "degraded", "time": now_text(), "detail": told})
 
 
 def _item(entry: RemoteEntry, raw: bool = False) -> dict[str, Any]:
