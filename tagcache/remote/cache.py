@@ -1,40 +1,22 @@
-"""The cache in Redis: one partition on a single server, many in a cluster.
-
-All names of a partition share a hash tag, and so a slot: whatever concerns one key, its value,
-the record of it and what became of its tags, is done by one script in one round trip. What
-concerns a tag goes to every partition.
-"""
+"""The cache in Redis: what its clients ask of it, and what is counted."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from itertools import count
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 from uuid import uuid4
-from zlib import crc32
 
-from twisted.internet.defer import (
-    Deferred,
-    DeferredList,
-    DeferredSemaphore,
-    FirstError,
-    fail,
-    gatherResults,
-    inlineCallbacks,
-    succeed,
-)
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tagcache.engine import int64
 from tagcache.engine.activity import Activity, TagActivity
-from tagcache.engine.consistency import MOST_FAULTS, Consistency
+from tagcache.engine.consistency import Consistency
 from tagcache.engine.limits import Limits
 from tagcache.engine.statistics import Counters
 from tagcache.errors import (
-    BackendUnavailable,
-    CommandError,
     IntegerOverflow,
     KeyTooLong,
     NotAnInteger,
@@ -44,63 +26,40 @@ from tagcache.errors import (
 )
 from tagcache.interfaces import IRemoteCache, RemoteTotals
 from tagcache.remote import scripts
+from tagcache.remote.deferreds import Work, to_the_end, together
 from tagcache.remote.entry import Miss, RemoteEntry
-from tagcache.remote.lanes import Lane
+from tagcache.remote.invalidation import Invalidations
+from tagcache.remote.listing import Listing
 from tagcache.remote.near import Near
+from tagcache.remote.partitions import Partitions, chunks
 from tagcache.remote.scripts import Script
 
-# What a script does in one go: Redis serves nobody else meanwhile.
-AT_ONCE = 100
-_PAGE = 500
 _TAGS_AT_ONCE = 4000
-_KEYS_AT_ONCE = 200
-# Generations that are kept of tags and of keys, in all partitions together.
-_GENERATIONS = 200_000
-_SETTLE_ROUNDS = 1000
-# Which invalidations have to be gone through for numbers to be exact.
-_UNCOUNTED = b"uncounted"
-# Invalidations of a server that a cluster may have to note at the same time: each makes look-ups
-# a little slower.
-_INVALIDATIONS_AT_ONCE = 8
-# One that was begun this long ago has lost its server.
-_STUCK_MS = 5000
-# How long the word that an invalidation has happened is kept, if its server can not take it back.
-_COMMIT_KEPT_MS = 3_600_000
-
-_Work = Generator[Deferred[Any], Any, Any]
+_FLUSH_ROUNDS = 1000
+# As the fields of Counters.
+_COUNTED = (b"hits", b"misses", b"puts", b"invalidations", b"expirations", b"evictions")
 
 
 @implementer(IRemoteCache)
 class RedisCache:
-    """An IRemoteCache; ``prefix`` begins all names, ``partitions`` is how many there are."""
+    """An IRemoteCache in ``partitions``; ``near`` keeps what was looked up."""
 
     def __init__(
         self,
-        lanes: Sequence[Lane],
-        prefix: str,
-        partitions: int,
+        partitions: Partitions,
         limits: Limits,
         activity: Activity,
         monotonic: Callable[[], float],
         near: Near | None = None,
-        background: Lane | None = None,
         new_id: Callable[[], bytes] = lambda: uuid4().hex.encode(),
     ) -> None:
         self.limits = limits
+        self._partitions = partitions
+        self._invalidations = Invalidations(partitions, new_id)
+        self._listing = Listing(partitions, self._invalidations)
         self._near = near
-        # What nobody waits for must not be in the way of what somebody does.
-        self._background = background or lanes[0]
-        self._lanes = lanes
-        self._roots = [f"{prefix}{{{number}}}:" for number in range(partitions)]
-        if partitions == 1:
-            self._roots = [f"{prefix}{{all}}:"]
         self._activity = activity
         self._monotonic = monotonic
-        self._new_id = new_id
-        self._turns = count()
-        self._turns_to_invalidate = DeferredSemaphore(_INVALIDATIONS_AT_ONCE)
-        # Counts those that failed.
-        self._failed_to_invalidate = 0
         self._next_sample = 0
         self.hits = 0
         self.misses = 0
@@ -120,13 +79,13 @@ class RedisCache:
         near = self._near
         if near is not None and near.is_fresh:
             begun = near.begin(key)
-            found = self._of(key, lane, scripts.GET, key, b"1")
+            found = self._partitions.call_for(key, lane, scripts.GET, b"1")
             return found.addCallbacks(
                 self._kept, self._not_kept, (near, key, begun), errbackArgs=(near, key)
             )
         # To tell more costs more.
         more = () if self.hits < self._next_sample else (b"1",)
-        found = self._of(key, lane, scripts.GET, key, *more)
+        found = self._partitions.call_for(key, lane, scripts.GET, *more)
         return found.addCallback(self._looked_up, key)
 
     def _kept(
@@ -145,27 +104,10 @@ class RedisCache:
         return reason
 
     def get_many(self, keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
-        return gatherResults([self.get(key) for key in keys], consumeErrors=True).addErrback(_first)
+        return together(self.get(key) for key in keys)
 
     def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[RemoteEntry | None]]:
-        by_root: dict[str, list[int]] = {}
-        for number, key in enumerate(keys):
-            by_root.setdefault(self._root(key), []).append(number)
-        found: list[RemoteEntry | None] = [None] * len(keys)
-        calls = []
-        for root, numbers in by_root.items():
-            for some in _chunks(numbers, _KEYS_AT_ONCE):
-                call = self._call(root, scripts.PEEK, *(keys[number] for number in some))
-                calls.append(call.addCallback(self._place, found, some))
-        return _all(calls).addCallback(lambda _: found)
-
-    @inlineCallbacks
-    def _place(
-        self, rows: list[Any], found: list[RemoteEntry | None], numbers: Sequence[int]
-    ) -> _Work:
-        for number, row in zip(numbers, rows, strict=True):
-            if row and not (row[2] and (yield self._has_happened(row[2]))):
-                found[number] = _entry(*row[:2])
+        return self._listing.peek_many(keys)
 
     def peek(self, key: bytes) -> Deferred[RemoteEntry | None]:
         return self.peek_many([key]).addCallback(lambda found: found[0])
@@ -260,15 +202,15 @@ class RedisCache:
         return self.invalidate_any([tag])
 
     @inlineCallbacks
-    def invalidate_any(self, tags: Collection[bytes]) -> _Work:
+    def invalidate_any(self, tags: Collection[bytes]) -> Work:
         names = list(dict.fromkeys(tags))
         removed = 0
-        for some in _chunks(names, _TAGS_AT_ONCE):
+        for some in chunks(names, _TAGS_AT_ONCE):
             removed += yield self._invalidate(b"any", some)
         return removed
 
     @inlineCallbacks
-    def invalidate_all(self, tags: Collection[bytes]) -> _Work:
+    def invalidate_all(self, tags: Collection[bytes]) -> Work:
         names = list(dict.fromkeys(tags))
         if not names:
             return 0
@@ -279,135 +221,37 @@ class RedisCache:
     def _invalidate(self, kind: bytes, tags: Sequence[bytes]) -> Deferred[int]:
         near = self._near
         if near is None:
-            return _to_the_end(self._invalidate_there(kind, tags))
+            return to_the_end(self._invalidate_there(kind, tags))
         # Of a combination of tags, each of which an entry has, any one will do.
         some = tags if kind == b"any" else tags[:1]
         near.hold_tags(some)
         work = self._invalidate_there(kind, tags).addBoth(_after, near.release_tags, some)
-        return _to_the_end(work)
+        return to_the_end(work)
 
     @inlineCallbacks
-    def _invalidate_there(self, kind: bytes, tags: Sequence[bytes]) -> _Work:
-        if len(self._roots) == 1:
-            answer = yield self._call(self._roots[0], scripts.INVALIDATE, AT_ONCE, kind, *tags)
-            removed = yield self._carried_out({self._roots[0]: answer})
-            keys = answer[3]
-        else:
-            removed, keys = yield self._turns_to_invalidate.run(
-                self._in_turn, kind, tags, self._failed_to_invalidate
-            )
+    def _invalidate_there(self, kind: bytes, tags: Sequence[bytes]) -> Work:
+        removed, keys = yield self._invalidations.invalidate(kind, tags)
         self.invalidations += removed
         if len(tags) == 1 and removed:
             self._activity.invalidated(tags[0], keys, removed, self._monotonic())
         return removed
 
-    def _in_turn(
-        self, kind: bytes, tags: Sequence[bytes], failed: int
-    ) -> Deferred[tuple[int, list[bytes]]]:
-        # Where one has just failed in vain, those behind it would only wait as long, each.
-        if self._failed_to_invalidate != failed:
-            return fail(BackendUnavailable("an invalidation before this failed"))
-        return self._at_one_moment(kind, tags)
-
-    @inlineCallbacks
-    def _at_one_moment(
-        self, kind: bytes, tags: Sequence[bytes], id: bytes | None = None
-    ) -> Generator[Deferred[Any], Any, tuple[int, list[bytes]]]:
-        """Invalidate in all partitions, so that look-ups see it happen at one moment.
-
-        First every partition takes note of it; then the one that ``id`` belongs to notes that it
-        has happened: look-ups that meet the first note ask there. Then each removes what it has.
-        An ``id`` that is given is of an invalidation that somebody began.
-        """
-        try:
-            happened = False
-            if id is None:
-                id = self._new_id()
-            else:
-                happened = yield self._call(self._root(id), scripts.COMMITTED, id)
-            carried = [1] * len(self._roots)
-            if not happened:
-                noted = [self._call(root, scripts.PREPARE, id, kind, *tags) for root in self._roots]
-                # Also where one has failed: what comes next must not overtake the others.
-                yield DeferredList(noted)
-                carried = yield _all(noted)
-            roots = [root for root, some in zip(self._roots, carried, strict=True) if some]
-            # In one partition alone, it happens when it is removed.
-            if len(roots) > 1:
-                yield self._call(self._root(id), scripts.COMMIT, id, _COMMIT_KEPT_MS)
-        except CommandError:
-            self._failed_to_invalidate += 1
-            # Whoever asked is told at once that it may have been carried out in part.
-            for root in self._roots:
-                finished = self._call(root, scripts.FINISH, AT_ONCE, id)
-                finished.addErrback(Failure.trap, CommandError)
-            raise
-        answers = yield _all([self._call(root, scripts.FINISH, AT_ONCE, id) for root in roots])
-        if len(roots) > 1:
-            forgotten = self._call(self._root(id), scripts.COMMIT, id, self._forget_after_ms())
-            forgotten.addErrback(lambda _: None)
-        removed = yield self._carried_out(dict(zip(roots, answers, strict=True)))
-        return removed, [key for answer in answers for key in answer[3]]
-
-    def _forget_after_ms(self) -> int:
-        """How long somebody may still ask whether an invalidation has happened."""
-        return int(2000 * max(lane.timeout for lane in self._lanes)) + 1000
-
-    @inlineCallbacks
-    def _carried_out(self, answers: Mapping[str, Any]) -> _Work:
-        """Remove what an invalidation left to be removed; returns how many entries it had."""
-        works = []
-        removed = 0
-        for root, (some, at, names, _) in answers.items():
-            removed += some
-            if names:
-                for name in names:
-                    buried = self._bury(root, name)
-                    if name.endswith(b":c"):
-                        # They are counted; should this fail, the upkeep goes on with it.
-                        buried.addErrback(Failure.trap, CommandError)
-                    else:
-                        works.append(buried)
-            elif at:
-                works.append(self._bury_all(root, b"%d" % at))
-        return removed + sum((yield _all(works)))
-
-    @inlineCallbacks
-    def _bury(self, root: str, name: bytes) -> _Work:
-        """Remove what ceased to exist with this set; returns how many entries that were."""
-        removed, left = 0, 1
-        while left:
-            some, left = yield self._later(root, scripts.BURY, AT_ONCE, name)
-            removed += some
-        return removed
-
-    @inlineCallbacks
-    def _bury_all(self, root: str, number: bytes) -> _Work:
-        removed, cursor = 0, b"0"
-        while True:
-            some, cursor, number = yield self._later(
-                root, scripts.BURY_ALL, AT_ONCE, number, cursor
-            )
-            removed += some
-            if cursor == b"0":
-                return removed
-
     def invalidate_keys(self, keys: Collection[bytes]) -> Deferred[int]:
         by_root: dict[str, list[bytes]] = {}
         for key in dict.fromkeys(keys):
-            by_root.setdefault(self._root(key), []).append(key)
-        return _all(
+            by_root.setdefault(self._partitions.root(key), []).append(key)
+        return together(
             [
                 self._delete_some(root, some)
                 for root, there in by_root.items()
-                for some in _chunks(there, _KEYS_AT_ONCE)
+                for some in chunks(there, self._partitions.keys_at_once)
             ]
         ).addCallback(lambda counts: self._count_removed(sum(counts)))
 
     def _delete_some(self, root: str, keys: Sequence[bytes]) -> Deferred[int]:
         near = self._near
         if near is None:
-            return self._call(root, scripts.DELETE, *keys)
+            return self._partitions.call(root, scripts.DELETE, *keys)
         for key in keys:
             near.hold(key)
 
@@ -415,95 +259,36 @@ class RedisCache:
             for key in keys:
                 near.release(key)
 
-        return self._call(root, scripts.DELETE, *keys).addBoth(_after, release, keys)
+        return self._partitions.call(root, scripts.DELETE, *keys).addBoth(_after, release, keys)
 
     def _count_removed(self, number: int) -> int:
         self.invalidations += number
         return number
 
     @inlineCallbacks
-    def keys_by_tag(self, tag: bytes) -> _Work:
+    def keys_by_tag(self, tag: bytes) -> Work:
         found = yield self.search([tag])
         return [entry.key for entry in found]
 
-    @inlineCallbacks
     def search(
         self, tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
-    ) -> _Work:
-        found: dict[bytes, RemoteEntry] = {}
-        most = None if limit is None else offset + limit
-        queries = [list(tags)] if every and tags else [[tag] for tag in dict.fromkeys(tags)]
-        for query in queries:
-            for rows in (yield _all([self._members(root, query, most) for root in self._roots])):
-                for row in rows:
-                    found.setdefault(row[0], _entry(row))
-            if most is not None and len(found) >= most:
-                break
-        return list(found.values())[offset:most]
+    ) -> Deferred[list[RemoteEntry]]:
+        return self._listing.search(tags, every, offset, limit)
+
+    def count(self, tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
+        return self._listing.count(tags, every)
+
+    def newest(self, prefix: bytes, offset: int, limit: int) -> Deferred[list[RemoteEntry]]:
+        return self._listing.newest(prefix, offset, limit)
 
     @inlineCallbacks
-    def count(self, tags: Sequence[bytes], every: bool = False) -> _Work:
-        names = list(dict.fromkeys(tags))
-        if len(names) == 1:
-            counts = yield self._everywhere(scripts.COUNT, names[0])
-            if -1 not in counts:
-                return sum(counts)
-        found = yield self.search(names, every)
-        return len(found)
-
-    @inlineCallbacks
-    def _members(self, root: str, query: list[bytes], most: int | None) -> _Work:
-        """Return rows of what carries all tags of the query, each once, and little more than
-        ``most``."""
-        found: dict[bytes, Any] = {}
-        cursor = b"0"
-        while most is None or len(found) < most:
-            cursor, rows = yield self._call(root, scripts.MEMBERS, _PAGE, cursor, *query)
-            for row in rows:
-                found.setdefault(row[0], row)
-            if cursor == b"0":
-                break
-        return list(found.values())
-
-    @inlineCallbacks
-    def newest(self, prefix: bytes, offset: int, limit: int) -> _Work:
-        each = yield _all([self._newest(root, prefix, offset + limit) for root in self._roots])
-        merged = heapq.merge(*each, key=lambda entry: -entry.stored_us)
-        return list(merged)[offset : offset + limit]
-
-    @inlineCallbacks
-    def _newest(self, root: str, prefix: bytes, most: int) -> _Work:
-        found: list[RemoteEntry] = []
-        before = b"+inf"
-        while before and len(found) < most:
-            before, rows = yield self._call(root, scripts.NEWEST, _PAGE, before, prefix)
-            found += map(_entry, rows)
-        return found[:most]
-
-    @inlineCallbacks
-    def tags(self, prefix: bytes) -> _Work:
+    def tags(self, prefix: bytes) -> Work:
         yield self.settle()
-        each = yield _all([self._tags(root, prefix) for root in self._roots])
-        sizes: dict[bytes, tuple[int, int]] = {}
-        for found in each:
-            for tag, (keys, size) in found.items():
-                before = sizes.get(tag, (0, 0))
-                sizes[tag] = (before[0] + keys, before[1] + size)
-        return [(tag, keys, size) for tag, (keys, size) in sizes.items()]
+        found = yield self._listing.tags(prefix)
+        return found
 
     @inlineCallbacks
-    def _tags(self, root: str, prefix: bytes) -> _Work:
-        found: dict[bytes, tuple[int, int]] = {}
-        cursor = b"0"
-        while True:
-            cursor, rows = yield self._call(root, scripts.TAGS, _PAGE, cursor, prefix)
-            for tag, keys, size in rows:
-                found[tag] = (keys, size)
-            if cursor == b"0":
-                return found
-
-    @inlineCallbacks
-    def top_tags(self, count: int = 20) -> _Work:
+    def top_tags(self, count: int = 20) -> Work:
         found = yield self.tags(b"")
         largest = heapq.nlargest(count, ((keys, tag) for tag, keys, _ in found))
         return [(tag, keys) for keys, tag in largest]
@@ -516,113 +301,58 @@ class RedisCache:
         return self._flush_there().addBoth(_after, lambda _: near.release_all(), None)
 
     @inlineCallbacks
-    def _flush_there(self) -> _Work:
-        removed = yield _all([self._flush(root) for root in self._roots])
+    def _flush_there(self) -> Work:
+        removed = yield together(self._flush(root) for root in self._partitions.roots)
         return self._count_removed(sum(removed))
 
     @inlineCallbacks
-    def _flush(self, root: str) -> _Work:
-        for _ in range(_SETTLE_ROUNDS):
-            removed = yield self._call(root, scripts.FLUSH, b"")
+    def _flush(self, root: str) -> Work:
+        for _ in range(_FLUSH_ROUNDS):
+            removed = yield self._partitions.call(root, scripts.FLUSH, b"")
             if removed >= 0:
                 return removed
-            yield self._settle(root, _UNCOUNTED)
-        removed = yield self._call(root, scripts.FLUSH, b"now")
+            yield self._invalidations.count_in(root)
+        removed = yield self._partitions.call(root, scripts.FLUSH, b"now")
         return removed
 
-    @inlineCallbacks
-    def settle(self) -> _Work:
-        """Remove what has expired or was invalidated up to now."""
-        each = yield _all([self._settle(root) for root in self._roots])
-        stuck = {id: (kind, tags) for found in each for id, kind, tags in found}
-        for id, (kind, tags) in stuck.items():
-            yield self._at_one_moment(kind, tags, id)
+    def settle(self) -> Deferred[None]:
+        return self._invalidations.settle()
 
     @inlineCallbacks
-    def _settle(self, root: str, which: bytes = b"any") -> _Work:
-        stuck: list[Any] = []
-        kept = _GENERATIONS // len(self._roots)
-        stuck_ms = max(_STUCK_MS, self._forget_after_ms())
-        for _ in range(_SETTLE_ROUNDS):
-            swept, stuck, more = yield self._later(root, scripts.SWEEP, AT_ONCE, kept, stuck_ms)
-            if swept < AT_ONCE and not more:
-                break
-        for _ in range(_SETTLE_ROUNDS):
-            _, left = yield self._later(root, scripts.BURY, AT_ONCE, b"", which)
-            if not left:
-                break
-        number, cursor = b"", b"0"
-        while True:
-            _, cursor, number = yield self._later(
-                root, scripts.BURY_ALL, AT_ONCE, number, cursor, b"help"
-            )
-            if cursor == b"0":
-                break
-        return stuck
-
-    @inlineCallbacks
-    def reclaim(self) -> _Work:
+    def reclaim(self) -> Work:
         """Give back the memory of what was flushed."""
-        for root in self._roots:
-            while (yield self._later(root, scripts.RECLAIM, AT_ONCE)):
+        partitions = self._partitions
+        for root in partitions.roots:
+            while (yield partitions.call_later(root, scripts.RECLAIM, partitions.at_once)):
                 pass
 
     @inlineCallbacks
-    def totals(self) -> _Work:
-        yield _all([self._settle(root, _UNCOUNTED) for root in self._roots])
+    def totals(self) -> Work:
+        yield self._invalidations.count_all()
         yield self.tell_counts()
         totals = yield self.held(True)
         return totals
 
     @inlineCallbacks
-    def held(self, name_tags: bool) -> _Work:
-        each = yield self._everywhere(scripts.TOTALS)
-        if len(self._roots) == 1:
+    def held(self, name_tags: bool) -> Work:
+        each = yield self._partitions.call_everywhere(scripts.TOTALS)
+        if len(each) == 1:
             self._tags_seen = each[0][1]
         elif name_tags:
             # One tag may be in many partitions.
-            named = yield _all([self._tags(root, b"") for root in self._roots])
-            self._tags_seen = len(set().union(*named))
+            self._tags_seen = len((yield self._listing.tags(b"")))
         items, _, size, backlog = (sum(answer[n] for answer in each) for n in range(4))
-        counts: dict[bytes, int] = {}
-        for answer in each:
-            names = iter(answer[4])
-            for name in names:
-                counts[name] = counts.get(name, 0) + int(next(names))
-        kinds = ("hits", "misses", "puts", "invalidations", "expirations", "evictions")
-        counters = Counters(*(counts.get(kind.encode(), 0) for kind in kinds))
+        counters = _counters(answer[4] for answer in each)
         return RemoteTotals(items, self._tags_seen, size, backlog, counters)
 
     @inlineCallbacks
-    def counters(self) -> _Work:
+    def counters(self) -> Work:
         yield self.tell_counts()
-        each = yield self._everywhere(scripts.COUNTS, 0, 0, 0)
-        counts: dict[bytes, int] = {}
-        for answer in each:
-            names = iter(answer)
-            for name in names:
-                counts[name] = counts.get(name, 0) + int(next(names))
-        kinds = ("hits", "misses", "puts", "invalidations", "expirations", "evictions")
-        return Counters(*(counts.get(kind.encode(), 0) for kind in kinds))
+        each = yield self._partitions.call_everywhere(scripts.COUNTS, 0, 0, 0)
+        return _counters(each)
 
-    @inlineCallbacks
-    def check(self) -> _Work:
-        faults: list[str] = []
-        entries = 0
-        tags: set[bytes] = set()
-        for root in self._roots:
-            there = yield self._tags(root, b"")
-            tags |= set(there)
-            for what, tag in ((b"entries", b""), *((b"tags", tag) for tag in there)):
-                cursor = None
-                while cursor != b"0":
-                    cursor, looked, found = yield self._call(
-                        root, scripts.CHECK, _PAGE, what, tag, cursor or b"0"
-                    )
-                    entries += looked
-                    pairs = zip(found[::2], found[1::2], strict=True)
-                    faults += [f"{key!r}: {word.decode()}" for key, word in pairs]
-        return Consistency(entries, len(tags), tuple(faults[:MOST_FAULTS]), len(faults))
+    def check(self) -> Deferred[Consistency]:
+        return self._listing.check()
 
     def tell_counts(self) -> Deferred[Any]:
         """Add what was counted here to what all servers count together."""
@@ -637,7 +367,8 @@ class RedisCache:
             self._told = (hits - new[0], misses - new[1], puts - new[2])
             return reason
 
-        return self._call(self._roots[0], scripts.COUNTS, *new).addErrback(take_back)
+        first = self._partitions.roots[0]
+        return self._partitions.call(first, scripts.COUNTS, *new).addErrback(take_back)
 
     def activity(self, tag: bytes) -> TagActivity:
         return self._activity.of(tag)
@@ -652,7 +383,7 @@ class RedisCache:
             return Miss(found)
         value, number, _, tags, pending = found
         if pending:
-            return self._has_happened(pending).addCallback(
+            return self._invalidations.has_happened(pending).addCallback(
                 lambda gone: self._looked_up(number if gone else value, key)
             )
         self.hits += 1
@@ -660,39 +391,16 @@ class RedisCache:
             self._next_sample = self._activity.sample(self.hits, tags)
         return bytes(value)
 
-    def _has_happened(self, ids: Sequence[bytes]) -> Deferred[bool]:
-        """Say whether one of these invalidations, which wait in a partition, has happened."""
-        asked = [self._call(self._root(id), scripts.COMMITTED, id) for id in ids]
-        return _all(asked).addCallback(any)
-
-    def _root(self, key: bytes) -> str:
-        roots = self._roots
-        return roots[0] if len(roots) == 1 else roots[crc32(key) % len(roots)]
-
-    def _of(self, key: bytes, lane: int | None, script: Script, *arguments: Any) -> Deferred[Any]:
-        number = crc32(key) if lane is None else lane
-        return self._lanes[number % len(self._lanes)].call(script, self._root(key), *arguments)
-
     def _change(
         self, key: bytes, lane: int | None, script: Script, *arguments: Any
     ) -> Deferred[Any]:
-        """Do as ``_of`` for what changes the entry, so that nothing near contradicts it."""
+        """Call for what changes the entry, so that nothing near contradicts it."""
         near = self._near
         if near is None:
-            return self._of(key, lane, script, key, *arguments)
+            return self._partitions.call_for(key, lane, script, *arguments)
         near.hold(key)
-        return self._of(key, lane, script, key, *arguments).addBoth(_after, near.release, key)
-
-    def _call(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
-        lane = self._lanes[next(self._turns) % len(self._lanes)]
-        return lane.call(script, root, *arguments)
-
-    def _later(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
-        """Call for what nobody, or nobody in a hurry, waits for."""
-        return self._background.call(script, root, *arguments)
-
-    def _everywhere(self, script: Script, *arguments: Any) -> Deferred[list[Any]]:
-        return _all([self._call(root, script, *arguments) for root in self._roots])
+        changed = self._partitions.call_for(key, lane, script, *arguments)
+        return changed.addBoth(_after, near.release, key)
 
     def _check(self, key: bytes, value: bytes, tags: Collection[bytes]) -> list[bytes]:
         limits = self.limits
@@ -718,44 +426,14 @@ def _after(result: Any, release: Callable[[Any], None], held: Any) -> Any:
     return result
 
 
-def _to_the_end(work: Deferred[Any]) -> Deferred[Any]:
-    """Return a Deferred of the same result that can be cancelled without stopping the work."""
-    told: Deferred[Any] = Deferred()
-
-    def tell(result: Any) -> None:
-        if not told.called:
-            told.callback(result)
-
-    work.addBoth(tell)
-    return told
-
-
 def _ttl(ttl_ms: int | None) -> bytes:
     return b"" if ttl_ms is None else b"%d" % ttl_ms
 
 
-def _entry(row: list[Any], value: bytes | None = None) -> RemoteEntry:
-    key, stored_us, left, ttl, size, tags = row
-    return RemoteEntry(
-        key,
-        value,
-        tuple(tags),
-        size,
-        int(stored_us),
-        int(left) if left else None,
-        int(ttl) if ttl else None,
-    )
-
-
-def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _all(calls: list[Deferred[Any]]) -> Deferred[list[Any]]:
-    return gatherResults(calls, consumeErrors=True).addErrback(_first)
-
-
-def _first(reason: Failure) -> Failure:
-    """Return the failure itself of those that were waited for together."""
-    error = reason.value
-    return error.subFailure if isinstance(error, FirstError) else reason
+def _counters(each: Iterable[list[bytes]]) -> Counters:
+    """Add up what partitions counted: names and numbers in turn."""
+    counts: dict[bytes, int] = {}
+    for pairs in each:
+        for name, number in zip(pairs[::2], pairs[1::2], strict=True):
+            counts[name] = counts.get(name, 0) + int(number)
+    return Counters(*(counts.get(kind, 0) for kind in _COUNTED))

@@ -15,6 +15,7 @@ from tagcache.remote.cache import RedisCache
 from tagcache.remote.connection import connect, is_cluster, without_password
 from tagcache.remote.lanes import Lane
 from tagcache.remote.near import Near
+from tagcache.remote.partitions import Partitions
 from tagcache.remote.tracking import Tracking
 from tagcache.server.backend import Backend
 from tagcache.server.factory import limits_of
@@ -58,14 +59,13 @@ def open_backend(settings: Settings, here: ICache, reactor: Any) -> tuple[Backen
     lanes = [Lane(client, loop, timeout, trouble, moved) for _ in range(engine.connections)]
     background = Lane(client, loop, timeout, trouble, moved, _FEW_TOGETHER)
     cache = RedisCache(
-        lanes,
-        engine.key_prefix,
-        _PARTITIONS if is_cluster(engine.url) else 1,
+        Partitions(
+            lanes, engine.key_prefix, _PARTITIONS if is_cluster(engine.url) else 1, background
+        ),
         limits_of(settings),
         Activity(Random()),  # noqa: S311 - it only picks samples
         time.monotonic,
         near,
-        background,
     )
     place = without_password(engine.url)
     backends.append(Backend(cache, [*lanes, background], client, place, reactor, near, tracking))

@@ -19,6 +19,7 @@ from tagcache.remote.connection import connect, is_cluster
 from tagcache.remote.entry import Miss
 from tagcache.remote.lanes import Lane
 from tagcache.remote.near import Near
+from tagcache.remote.partitions import Partitions
 from tagcache.remote.tracking import Tracking
 from tests.helpers import done
 
@@ -94,10 +95,11 @@ class Remote:
             self.tracking.start()
             self.wait(self._until_fresh(self.near))
         self.lanes = [Lane(self.client, self.loop, timeout, self.troubles.append) for _ in range(4)]
+        self.partitions = Partitions(
+            self.lanes, "tagcache:", partitions or (64 if is_cluster(url) else 1)
+        )
         self.cache = RedisCache(
-            self.lanes,
-            "tagcache:",
-            partitions or (64 if is_cluster(url) else 1),
+            self.partitions,
             Limits(),
             Activity(Random(1)),
             time.monotonic,

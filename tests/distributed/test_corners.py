@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 
 from tagcache.engine.limits import Limits
 from tagcache.errors import BackendUnavailable, OutOfMemory
-from tagcache.remote import cache as remote_cache
-from tagcache.remote import scripts
+from tagcache.remote import invalidation, scripts
+from tagcache.remote.partitions import Partitions
 from tagcache.server import backend
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
@@ -59,7 +59,7 @@ def test_order_is_kept_where_some_scripts_are_not_known_yet(
 
 
 def ask(engine: Remote, script: scripts.Script, *arguments: Any) -> Any:
-    return engine.run(engine.cache._call(ROOT, script, *arguments))
+    return engine.run(engine.partitions.call(ROOT, script, *arguments))
 
 
 def put_many(engine: Remote, number: int, *tags: bytes) -> list[bytes]:
@@ -84,7 +84,7 @@ def test_the_memory_of_many_flushed_entries_is_given_back(engine: Remote) -> Non
 def test_generations_do_not_pile_up_however_quickly_they_come(
     engine: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_cache, "_GENERATIONS", 10)
+    monkeypatch.setattr(invalidation, "_GENERATIONS", 10)
     names = [b"%d" % number for number in range(2500)]
     engine.invalidate_keys(names)
     engine.invalidate_any(names)
@@ -105,7 +105,7 @@ def test_what_is_gone_and_not_removed_yet_is_not_counted(engine: Remote) -> None
 def test_each_is_counted_whoever_removes_it(
     kind: str, engine: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_cache, "AT_ONCE", 3)
+    monkeypatch.setattr(Partitions, "at_once", 3)
     cache = engine.cache
     put_many(engine, 200, b"t", b"u")
     invalidate = cache.invalidate_any if kind == "any" else cache.invalidate_all
@@ -159,7 +159,7 @@ def test_an_invalidation_is_carried_out_whether_or_not_anybody_waits(
     empty_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Remote(empty_redis.url, partitions=5)
-    call = engine.cache._call
+    call = engine.partitions.call
     gates: list[Deferred[None]] = []
 
     def stop_before_commit(root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:
@@ -168,7 +168,7 @@ def test_an_invalidation_is_carried_out_whether_or_not_anybody_waits(
         gates.append(Deferred())
         return gates[0].addCallback(lambda _: call(root, script, *arguments))
 
-    monkeypatch.setattr(engine.cache, "_call", stop_before_commit)
+    monkeypatch.setattr(engine.partitions, "call", stop_before_commit)
     try:
         put_many(engine, 50, b"t")
         work = engine.cache.invalidate_tag(b"t")

@@ -10,8 +10,9 @@ import pytest
 from twisted.internet.defer import fail
 
 from tagcache.errors import BackendUnavailable
-from tagcache.remote import cache as remote_cache
-from tagcache.remote import scripts
+from tagcache.remote import invalidation, scripts
+from tagcache.remote.invalidation import Invalidations
+from tagcache.remote.partitions import Partitions
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster
 from tests.integration.running import RunningServer
@@ -36,11 +37,11 @@ def engine(empty_cluster: RedisCluster) -> Iterator[Remote]:
 
 def begin(engine: Remote, kind: bytes, *tags: bytes) -> None:
     """Do what a server does that dies in the middle of an invalidation."""
-    engine.run(engine.cache._everywhere(scripts.PREPARE, b"id", kind, *tags))
+    engine.run(engine.partitions.call_everywhere(scripts.PREPARE, b"id", kind, *tags))
 
 
 def commit(engine: Remote) -> None:
-    engine.run(engine.cache._call(engine.cache._root(b"id"), scripts.COMMIT, b"id", 60_000))
+    engine.run(engine.partitions.call(engine.partitions.root(b"id"), scripts.COMMIT, b"id", 60_000))
 
 
 @pytest.mark.parametrize("verb", [b"INV_TAG\tt", b"INV_TAGS_ANY\tt,x", b"INV_TAGS_ALL\tt,u"])
@@ -99,8 +100,8 @@ def test_what_was_begun_has_not_happened_and_then_has(
     # Not before it is certain that nobody sees to it any more.
     engine.settle()
     assert engine.totals().items == 25
-    monkeypatch.setattr(remote_cache, "_STUCK_MS", -1)
-    monkeypatch.setattr(engine.cache, "_forget_after_ms", lambda: -1)
+    monkeypatch.setattr(invalidation, "_STUCK_MS", -1)
+    monkeypatch.setattr(Invalidations, "_forget_after_ms", lambda _: -1)
     engine.settle()
     assert engine.totals().items == 2
     found = engine.check()
@@ -115,10 +116,10 @@ def test_what_was_only_begun_is_carried_out_by_others(
 ) -> None:
     for key in KEYS:
         engine.put(key, b"v", [b"t"])
-    for root in engine.cache._roots[:20]:
-        engine.run(engine.cache._call(root, scripts.PREPARE, b"id", b"any", b"t"))
-    monkeypatch.setattr(remote_cache, "_STUCK_MS", -1)
-    monkeypatch.setattr(engine.cache, "_forget_after_ms", lambda: -1)
+    for root in engine.partitions.roots[:20]:
+        engine.run(engine.partitions.call(root, scripts.PREPARE, b"id", b"any", b"t"))
+    monkeypatch.setattr(invalidation, "_STUCK_MS", -1)
+    monkeypatch.setattr(Invalidations, "_forget_after_ms", lambda _: -1)
     engine.settle()
     assert engine.get_many(KEYS) == [None] * 24
     assert engine.totals().items == 0
@@ -129,8 +130,8 @@ def test_a_partition_that_can_not_be_reached_leaves_no_notes_elsewhere(
 ) -> None:
     for key in KEYS:
         engine.put(key, b"v", [b"t"])
-    call = engine.cache._call
-    lost = engine.cache._root(KEYS[0])
+    call = engine.partitions.call
+    lost = engine.partitions.root(KEYS[0])
 
     def cut(root: str, script: scripts.Script, *arguments: object) -> object:
         if root == lost:
@@ -138,15 +139,17 @@ def test_a_partition_that_can_not_be_reached_leaves_no_notes_elsewhere(
         return call(root, script, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.cache, "_call", cut)
+        patch.setattr(engine.partitions, "call", cut)
         with pytest.raises(BackendUnavailable):
             engine.invalidate_tag(b"t")
-    there = [key for key in KEYS if engine.cache._root(key) == lost]
+    there = [key for key in KEYS if engine.partitions.root(key) == lost]
     left = [b"v" if key in there else None for key in KEYS]
     end = time.monotonic() + 5
     while engine.get_many(KEYS) != left:
         assert time.monotonic() < end
-    noted = [engine.wait(engine.client.exists(f"{root}0:noted")) for root in engine.cache._roots]
+    noted = [
+        engine.wait(engine.client.exists(f"{root}0:noted")) for root in engine.partitions.roots
+    ]
     assert noted == [0] * 64
     assert engine.invalidate_tag(b"t") == len(there)
 
@@ -166,11 +169,11 @@ def test_many_invalidations_at_the_same_time_count_each_entry_once(engine: Remot
 def test_what_is_stored_after_it_began_stays(
     kind: bytes, tags: list[bytes], at_once: int, engine: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_cache, "AT_ONCE", at_once)
+    monkeypatch.setattr(Partitions, "at_once", at_once)
     # All in one partition, so that many of them are taken away together.
-    root = engine.cache._root(b"k0")
+    root = engine.partitions.root(b"k0")
     keys = [b"k%d" % number for number in range(2000)]
-    keys = [key for key in keys if engine.cache._root(key) == root][:20]
+    keys = [key for key in keys if engine.partitions.root(key) == root][:20]
     assert len(keys) == 20
     for key in keys:
         engine.put(key, b"old", [b"t", b"u"])
@@ -179,8 +182,8 @@ def test_what_is_stored_after_it_began_stays(
     commit(engine)
     assert engine.add(keys[1], b"mine", [b"t", b"u"]) is True
     assert engine.get_many(keys) == [b"new", b"mine", *[None] * 18]
-    removed = engine.run(engine.cache._at_one_moment(kind, tags, b"id"))[0]
-    assert removed == 20
+    other = Invalidations(engine.partitions, lambda: b"other")
+    assert engine.run(other.resume(b"id", kind, tags))[0] == 20
     assert engine.get_many(keys) == [b"new", b"mine", *[None] * 18]
     assert engine.add(keys[1], b"again") is False
     assert sorted(engine.keys_by_tag(b"t")) == sorted(engine.keys_by_tag(b"u")) == sorted(keys[:2])

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from tagcache.errors import CommandError
 from tagcache.remote import cache as remote_cache
+from tagcache.remote.partitions import Partitions
 from tests.distributed.engines import Memory, Remote
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
@@ -24,9 +25,9 @@ VALUES = [b"", b"v", b"7", b"-0", b"+007", b" 12\n", b"-9223372036854775808", b"
 @pytest.fixture(params=["redis", "partitions", "cluster"])
 def remote(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     # So that little is much.
-    monkeypatch.setattr(remote_cache, "AT_ONCE", 3)
-    monkeypatch.setattr(remote_cache, "_PAGE", 4)
-    monkeypatch.setattr(remote_cache, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(Partitions, "at_once", 3)
+    monkeypatch.setattr(Partitions, "page", 4)
+    monkeypatch.setattr(Partitions, "keys_at_once", 2)
     monkeypatch.setattr(remote_cache, "_TAGS_AT_ONCE", 2)
     if request.param == "cluster":
         nodes = request.getfixturevalue("cluster")
@@ -214,7 +215,7 @@ def nothing_is_left(engine: Remote) -> None:
         *(b"seq", b"floor", b"epoch", b"counts", b"commits"),
         *(b"gens", b"allgens", b"keygens", b"sums", b"late"),
     }
-    for root in engine.cache._roots:
+    for root in engine.partitions.roots:
         epoch = (engine.wait(engine.client.get(f"{root}epoch")) or b"0").decode()
         sums = engine.wait(engine.client.hgetall(f"{root}{epoch}:sums"))
         assert sums in ({}, {b"bytes": b"0"})

@@ -1,0 +1,154 @@
+"""Lists of entries and tags, from all partitions."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from tagcache.engine.consistency import MOST_FAULTS, Consistency
+from tagcache.remote import scripts
+from tagcache.remote.deferreds import Work, together
+from tagcache.remote.entry import RemoteEntry
+from tagcache.remote.invalidation import Invalidations
+from tagcache.remote.partitions import Partitions, chunks
+
+
+class Listing:
+    """Reads many entries, as IRemoteCache says of the methods with the same names."""
+
+    def __init__(self, partitions: Partitions, invalidations: Invalidations) -> None:
+        self._partitions = partitions
+        self._invalidations = invalidations
+
+    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[RemoteEntry | None]]:
+        partitions = self._partitions
+        by_root: dict[str, list[int]] = {}
+        for number, key in enumerate(keys):
+            by_root.setdefault(partitions.root(key), []).append(number)
+        found: list[RemoteEntry | None] = [None] * len(keys)
+        calls = []
+        for root, numbers in by_root.items():
+            for some in chunks(numbers, partitions.keys_at_once):
+                call = partitions.call(root, scripts.PEEK, *(keys[number] for number in some))
+                calls.append(call.addCallback(self._place, found, some))
+        return together(calls).addCallback(lambda _: found)
+
+    @inlineCallbacks
+    def search(self, tags: Sequence[bytes], every: bool, offset: int, limit: int | None) -> Work:
+        found: dict[bytes, RemoteEntry] = {}
+        most = None if limit is None else offset + limit
+        queries = [list(tags)] if every and tags else [[tag] for tag in dict.fromkeys(tags)]
+        for query in queries:
+            each = [self._members(root, query, most) for root in self._partitions.roots]
+            for rows in (yield together(each)):
+                for row in rows:
+                    found.setdefault(row[0], _entry(row))
+            if most is not None and len(found) >= most:
+                break
+        return list(found.values())[offset:most]
+
+    @inlineCallbacks
+    def count(self, tags: Sequence[bytes], every: bool) -> Work:
+        names = list(dict.fromkeys(tags))
+        if len(names) == 1:
+            counts = yield self._partitions.call_everywhere(scripts.COUNT, names[0])
+            if -1 not in counts:
+                return sum(counts)
+        found = yield self.search(names, every, 0, None)
+        return len(found)
+
+    @inlineCallbacks
+    def newest(self, prefix: bytes, offset: int, limit: int) -> Work:
+        most = offset + limit
+        each = yield together(self._newest(root, prefix, most) for root in self._partitions.roots)
+        merged = heapq.merge(*each, key=lambda entry: -entry.stored_us)
+        return list(merged)[offset:most]
+
+    @inlineCallbacks
+    def tags(self, prefix: bytes) -> Work:
+        each = yield together(self._tags(root, prefix) for root in self._partitions.roots)
+        sizes: dict[bytes, tuple[int, int]] = {}
+        for found in each:
+            for tag, (keys, size) in found.items():
+                before = sizes.get(tag, (0, 0))
+                sizes[tag] = (before[0] + keys, before[1] + size)
+        return [(tag, keys, size) for tag, (keys, size) in sizes.items()]
+
+    @inlineCallbacks
+    def check(self) -> Work:
+        faults: list[str] = []
+        entries = 0
+        tags: set[bytes] = set()
+        for root in self._partitions.roots:
+            there = yield self._tags(root, b"")
+            tags |= set(there)
+            for what, tag in ((b"entries", b""), *((b"tags", tag) for tag in there)):
+                cursor = b""
+                while cursor != b"0":
+                    cursor, looked, found = yield self._page(
+                        root, scripts.CHECK, what, tag, cursor or b"0"
+                    )
+                    entries += looked
+                    pairs = zip(found[::2], found[1::2], strict=True)
+                    faults += [f"{key!r}: {word.decode()}" for key, word in pairs]
+        return Consistency(entries, len(tags), tuple(faults[:MOST_FAULTS]), len(faults))
+
+    @inlineCallbacks
+    def _place(
+        self, rows: list[Any], found: list[RemoteEntry | None], numbers: Sequence[int]
+    ) -> Work:
+        for number, row in zip(numbers, rows, strict=True):
+            if row and not (row[2] and (yield self._invalidations.has_happened(row[2]))):
+                found[number] = _entry(*row[:2])
+
+    @inlineCallbacks
+    def _members(self, root: str, query: list[bytes], most: int | None) -> Work:
+        """Return rows of what carries all tags of the query, each once, and little more than
+        ``most``."""
+        found: dict[bytes, Any] = {}
+        cursor = b"0"
+        while most is None or len(found) < most:
+            cursor, rows = yield self._page(root, scripts.MEMBERS, cursor, *query)
+            for row in rows:
+                found.setdefault(row[0], row)
+            if cursor == b"0":
+                break
+        return list(found.values())
+
+    @inlineCallbacks
+    def _newest(self, root: str, prefix: bytes, most: int) -> Work:
+        found: list[RemoteEntry] = []
+        before = b"+inf"
+        while before and len(found) < most:
+            before, rows = yield self._page(root, scripts.NEWEST, before, prefix)
+            found += map(_entry, rows)
+        return found[:most]
+
+    @inlineCallbacks
+    def _tags(self, root: str, prefix: bytes) -> Work:
+        found: dict[bytes, tuple[int, int]] = {}
+        cursor = b""
+        while cursor != b"0":
+            cursor, rows = yield self._page(root, scripts.TAGS, cursor or b"0", prefix)
+            for tag, keys, size in rows:
+                found[tag] = (keys, size)
+        return found
+
+    def _page(self, root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:
+        return self._partitions.call(root, script, self._partitions.page, *arguments)
+
+
+def _entry(row: list[Any], value: bytes | None = None) -> RemoteEntry:
+    key, stored_us, left, ttl, size, tags = row
+    return RemoteEntry(
+        key,
+        value,
+        tuple(tags),
+        size,
+        int(stored_us),
+        int(left) if left else None,
+        int(ttl) if ttl else None,
+    )
