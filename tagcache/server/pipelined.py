@@ -34,7 +34,8 @@ class _Slot:
 class PipelinedProtocol(CacheProtocol):
     """One client; its commands travel to the engine without waiting for each other.
 
-    ``leases`` are the look-ups of this client that found nothing: by key, what came with them.
+    ``leases`` are the look-ups of this client that found nothing: by key, what came with them. A
+    command that ends a lease ends that of a look-up still under way, too.
     """
 
     def __init__(
@@ -47,17 +48,41 @@ class PipelinedProtocol(CacheProtocol):
     ) -> None:
         super().__init__(factory, verbs, max_line_length, rates, traffic)
         self.leases: OrderedDict[bytes, int] = OrderedDict()
+        # By key, the number of its last look-up under way whose lease has not ended.
+        self._looking_up: dict[bytes, int] = {}
+        self._look_ups = 0
         # The commands under way, in order.
         self._slots: deque[_Slot] = deque()
         # Stands for all of them.
         self._under_way: Deferred[bytes] = Deferred()
 
-    def note_miss(self, key: bytes, lease: int) -> None:
-        """Remember that the client may now compute what it did not find."""
+    def begin_look_up(self, key: bytes) -> int:
+        """Note that a key is looked up; returns what ``end_look_up`` is to be given."""
+        self._look_ups += 1
+        self._looking_up[key] = self._look_ups
+        return self._look_ups
+
+    def end_look_up(self, key: bytes, number: int, lease: int | None = None) -> None:
+        """Note that a look-up is over; with ``lease`` the client may now compute what it missed."""
+        if self._looking_up.get(key) != number:
+            return
+        del self._looking_up[key]
+        if lease is None:
+            return
         self.leases.pop(key, None)
         self.leases[key] = lease
         if len(self.leases) > _MOST_LEASES:
             self.leases.popitem(last=False)
+
+    def take_lease(self, key: bytes) -> int | None:
+        """Return the lease for a key, and end it."""
+        self._looking_up.pop(key, None)
+        return self.leases.pop(key, None)
+
+    def end_leases(self) -> None:
+        """End the leases of all keys."""
+        self._looking_up.clear()
+        self.leases.clear()
 
     def _execute_one(self, line: bytes) -> None:
         self._execute([line])

@@ -57,18 +57,29 @@ class RemoteCommands(Commands):
         if near is not None:
             return wire.value(near)
 
-        def conclude(found: bytes | Miss) -> bytes:
-            if isinstance(found, bytes):
-                return wire.value(found)
-            if isinstance(client, PipelinedProtocol):
-                client.note_miss(key, found.lease)
-            return wire.NOT_FOUND
+        pipelined = client if isinstance(client, PipelinedProtocol) else None
+        number = 0 if pipelined is None else pipelined.begin_look_up(key)
 
-        return self._remote.get(key, client.connection.id).addCallback(conclude)
+        def conclude(found: bytes | Miss) -> bytes:
+            lease, reply = None, wire.NOT_FOUND
+            if isinstance(found, bytes):
+                reply = wire.value(found)
+            else:
+                lease = found.lease
+            if pipelined is not None:
+                pipelined.end_look_up(key, number, lease)
+            return reply
+
+        def fail(reason: Failure) -> Failure:
+            if pipelined is not None:
+                pipelined.end_look_up(key, number)
+            return reason
+
+        return self._remote.get(key, client.connection.id).addCallbacks(conclude, fail)
 
     def put(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         key, ttl, tags, value = entry_of(fields)
-        lease = client.leases.pop(key, None) if isinstance(client, PipelinedProtocol) else None
+        lease = client.take_lease(key) if isinstance(client, PipelinedProtocol) else None
         stored = self._remote.put(
             *(key, value, wire.parse_tags(tags), wire.parse_ttl(ttl)), lease, client.connection.id
         )
@@ -100,7 +111,7 @@ class RemoteCommands(Commands):
         if len(fields) < 2:
             raise InvalidArgument("missing_key")
         if isinstance(client, PipelinedProtocol):
-            client.leases.pop(fields[1], None)
+            client.take_lease(fields[1])
         deleted = self._remote.delete(fields[1], client.connection.id)
         return deleted.addCallback(lambda there: wire.DELETED if there else wire.NOT_DELETED)
 
@@ -134,7 +145,7 @@ class RemoteCommands(Commands):
     ) -> Deferred[bytes]:
         if isinstance(client, PipelinedProtocol):
             # What a client stores after its own invalidation, it means to be there.
-            client.leases.clear()
+            client.end_leases()
         return removed.addCallback(lambda number: self._gone(client, verb, names, number))
 
     def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
