@@ -288,3 +288,11 @@ def test_both_tell_of_themselves_at_once() -> None:
     assert verifyObject(IMeasured, backend)
     assert (backend.memory, backend.max_memory, backend.held().items) == (0, 0, 0)
     assert backend.describe()["status"] == "degraded"
+
+
+def test_a_combination_of_very_many_tags(engine: Any) -> None:
+    tags = [b"t%d" % number for number in range(9000)]
+    engine.put(b"k", b"v", tags[:2])
+    assert engine.invalidate_all(tags) == 0
+    assert engine.get(b"k") == b"v"
+    assert engine.invalidate_any(tags) == 1

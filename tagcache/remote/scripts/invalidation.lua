@@ -7,7 +7,9 @@ local function outdate(kind, tags, at)
         for _, tag in ipairs(tags) do redis.call('ZADD', GENS, 'GT', digits(at), tag) end
         return
     end
-    local sorted = {unpack(tags)}
+    -- Not by `unpack`: that takes some thousands at most.
+    local sorted = {}
+    for i, tag in ipairs(tags) do sorted[i] = tag end
     table.sort(sorted)
     redis.call('ZADD', ALL_GENS, digits(at), cmsgpack.pack(sorted))
 end
