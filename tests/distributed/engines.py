@@ -78,6 +78,7 @@ class Remote:
         partitions: int | None = None,
         near: bool = False,
     ) -> None:
+        self.url = url
         self.loop = asyncio.new_event_loop()
         self.client = connect(url, timeout, 4)
         self.troubles: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from twisted.internet.defer import fail
 from tagcache.errors import BackendUnavailable
 from tagcache.remote import invalidation, scripts
 from tagcache.remote.invalidation import Invalidations
+from tagcache.remote.near import STALENESS_SECONDS
 from tagcache.remote.partitions import Partitions
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster
@@ -193,3 +195,23 @@ def test_what_is_stored_after_it_began_stays(
     assert sorted(engine.tags()) == [(tag, 2, len(keys[0] + keys[1]) + 7) for tag in (b"t", b"u")]
     assert engine.invalidate_tag(b"t") == 2
     assert engine.totals().bytes == 0
+
+
+@pytest.mark.parametrize(("kind", "tags"), [(b"any", [b"t"]), (b"all", [b"t", b"u"])])
+def test_nobody_finds_near_what_a_server_that_died_had_invalidated(
+    kind: bytes, tags: list[bytes], engine: Remote
+) -> None:
+    for key in KEYS:
+        engine.put(key, b"v", [b"t", b"u"])
+    other = Remote(engine.url, near=True)
+    try:
+        assert other.get_many(KEYS) == [b"v"] * 24
+        assert all(other.cache.get_near(key) == b"v" for key in KEYS)
+        begin(engine, kind, *tags)
+        # It has not happened yet, and nothing that may go is kept near.
+        assert other.get_many(KEYS) == [b"v"] * 24
+        commit(engine)
+        other.wait(asyncio.sleep(STALENESS_SECONDS))
+        assert [other.get(key) for key in KEYS] == [None] * 24
+    finally:
+        other.close()

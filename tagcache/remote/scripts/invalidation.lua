@@ -42,11 +42,24 @@ local function take_away(tag, name, staying)
     end
 end
 
+-- Of a combination of tags put that first which the fewest entries carry: they are found by it, and as
+-- there is no name for a combination, it brings it to notice. Returns how many that are.
+local function put_rarest_first(tags)
+    local smallest, least = nil, math.huge
+    for i, tag in ipairs(tags) do
+        local size = redis.call('ZCARD', carriers(tag))
+        if size < least then smallest, least = i, size end
+    end
+    tags[1], tags[smallest] = tags[smallest], tags[1]
+    return least
+end
+
 -- Remove what carries one of the tags, the first `at_once` entries at once. Returns how many were
 -- removed, 0, the names of sets whose entries ceased to exist and are to be removed, and some of the
 -- keys. With `at` it was noted before, under that number and at the time `since`.
 local function invalidate_any(at_once, tags, at, since)
     local names, removed, waiting, keys = {}, 0, {}, {}
+    local noted = at
     at = at or next_seq()
     for _, tag in ipairs(tags) do
         local name = carriers(tag)
@@ -84,7 +97,9 @@ local function invalidate_any(at_once, tags, at, since)
             names[#names + 1] = name
         end
     end
-    for _, tag in ipairs(tags) do tell(tag) end
+    if not noted then
+        for _, tag in ipairs(tags) do tell(tag) end
+    end
     count('invalidations', removed)
     return {removed, 0, names, keys}
 end
@@ -93,17 +108,11 @@ end
 -- how many were removed, and the number of the invalidation, 0 if none is left to be removed. With
 -- `at` it was noted before, under that number.
 local function invalidate_all(at_once, tags, at)
+    local noted = at
     at = at or next_seq()
     outdate('all', tags, at)
-    local smallest, least = nil, math.huge
-    for i, tag in ipairs(tags) do
-        local size = redis.call('ZCARD', carriers(tag))
-        if size < least then smallest, least = i, size end
-    end
-    -- The first is the one by which they are found.
-    tags[1], tags[smallest] = tags[smallest], tags[1]
-    -- There is no name for a combination; one of its tags brings it to notice.
-    tell(tags[1])
+    local least = put_rarest_first(tags)
+    if not noted then tell(tags[1]) end
     if least > at_once then
         redis.call('HSET', NOTED, digits(at), cmsgpack.pack({'all', '', now, tags}))
         return {0, at, {}, {}}

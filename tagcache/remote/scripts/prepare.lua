@@ -11,5 +11,9 @@ if carried == 0 or kind == 'all' and carried < #tags then
     outdate(kind, tags, at)
     return 0
 end
+-- Here, and not when it is carried out: whoever is to do that may be gone or slow when it has happened
+-- already. What is looked up from now on meets the note, and is not kept near.
+if kind == 'all' then put_rarest_first(tags) end
+for i = 1, kind == 'all' and 1 or #tags do tell(tags[i]) end
 redis.call('HSET', NOTED, digits(at), cmsgpack.pack({kind, id, now, tags}))
 return 1
