@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -93,10 +93,15 @@ class CacheProtocol(ServedProtocol):
         self._short_up_to = self._lines.max_length if ordinary else 0
 
     def dataReceived(self, data: bytes) -> None:
-        self.now = now = self._monotonic()
         connection = self.connection
-        connection.bytes_in += len(data)
-        connection.last_active = now
+        now = self.now
+        try:
+            self.now = now = self._monotonic()
+            connection.bytes_in += len(data)
+            connection.last_active = now
+        except MemoryError:
+            # Only what is counted is wrong.
+            self.short_of_memory()
         try:
             if len(data) > self._short_up_to:
                 self._take_any(data)
@@ -213,27 +218,26 @@ class CacheProtocol(ServedProtocol):
 
     def _execute_one(self, line: bytes) -> None:
         """Do what ``_execute`` does for one line, faster where nothing is out of the ordinary."""
+        verb = b""
+        reply: Reply | None = None
         try:
             fields = line.split(b"\t", 4)
-        except MemoryError as error:
-            self.send(self._error(error, b""))
-            return
-        verb = fields[0]
-        command = self._verbs.get(verb)
-        if command is None:
-            self._execute([line])
-            return
-        connection = self.connection
-        connection.commands += 1
-        connection.last_verb = verb
-        self._counts[verb] += 1
-        try:
-            reply = command(self, fields)
+            verb = fields[0]
+            command = self._verbs.get(verb)
+            if command is not None:
+                connection = self.connection
+                connection.commands += 1
+                connection.last_verb = verb
+                self._counts[verb] += 1
+                reply = command(self, fields)
         except Disconnect as disconnect:
             self._disconnect(disconnect)
             return
         except Exception as error:
             reply = self._error(error, verb)
+        if reply is None:
+            self._execute([line])
+            return
         settled = reply if isinstance(reply, bytes) else self._wait_for(reply, line)
         if settled is not None:
             self.send(settled)
@@ -247,17 +251,19 @@ class CacheProtocol(ServedProtocol):
         current: Command | None = None
         counted, since = b"unknown", 0
         limited = self._rates.limited
-        for number, line in enumerate(lines, 1):
+        rest = iter(lines)
+        for line in rest:
             if not line:
                 continue
-            commands += 1
             if limited and self._rates.take(self.connection.host):
-                self._count_run(counted, commands - 1 - since)
+                self._count_run(counted, commands - since)
+                commands += 1
                 since = commands
                 replies.append(_RATE_LIMITED)
                 self._traffic.errors["rate_limited"] += 1
                 continue
             try:
+                commands += 1
                 fields = line.split(b"\t", 4)
                 verb = fields[0]
                 verbs = self._verbs  # which a command before may have changed
@@ -279,14 +285,18 @@ class CacheProtocol(ServedProtocol):
             except Exception as error:
                 reply = self._error(error, fields[0])
             if not isinstance(reply, bytes):
-                settled = self._wait_for(reply, line, replies, lines[number:])
+                settled = self._wait_for(reply, line, replies, rest)
                 if settled is None:
                     self._count(commands, fields)
                     self._count_run(counted, commands - since)
                     return
                 reply = settled
-            replies.append(reply)
-            size += len(reply)
+            try:
+                size += len(reply)
+                replies.append(reply)
+            except MemoryError:
+                self.short_of_memory()
+                replies.append(reply)
             if size > _MOST_AT_ONCE:
                 # Small requests can have large replies, and a client may not read them.
                 self._send(replies)
@@ -304,8 +314,8 @@ class CacheProtocol(ServedProtocol):
             self._traffic.errors[error.code] += 1
             return wire.error(error.code)
         if isinstance(error, MemoryError):
-            self._traffic.errors["out_of_memory"] += 1
             self.short_of_memory()
+            self._traffic.errors["out_of_memory"] += 1
             return _OUT_OF_MEMORY
         self._traffic.errors["internal_error"] += 1
         log.failure(
@@ -348,7 +358,7 @@ class CacheProtocol(ServedProtocol):
         reply: Deferred[bytes],
         line: bytes,
         before: Sequence[bytes] = (),
-        after: Sequence[bytes] = (),
+        after: Iterable[bytes] = (),
     ) -> bytes | None:
         """Return a reply that is there already; else None, and go on when it comes.
 

@@ -97,7 +97,10 @@ class ServedProtocol(Protocol):
 
     def send(self, data: bytes) -> None:
         """Send, and count what was sent."""
-        self.connection.bytes_out += len(data)
+        try:
+            self.connection.bytes_out += len(data)
+        except MemoryError:
+            self.short_of_memory()
         replies = self._replies
         if replies.paused:
             replies.write(data)

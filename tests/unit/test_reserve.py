@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from twisted.internet.task import Clock
 
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import OutOfMemory
-from tagcache.server.reserve import CHECK_SECONDS, PIECE_BYTES, PIECES, Reserve
+from tagcache.server.reserve import (
+    AHEAD_SECONDS,
+    CHECK_SECONDS,
+    PIECE_BYTES,
+    PIECES,
+    Reserve,
+    address_space,
+)
 from tests.helpers import done
 
 
@@ -18,19 +27,20 @@ class Memory:
         self.free = free
 
     def __call__(self, size: int) -> object:
-        assert size == PIECE_BYTES
-        if not self.free:
+        count = size // PIECE_BYTES
+        if self.free < count:
             raise MemoryError
-        self.free -= 1
-        return Piece(self)
+        self.free -= count
+        return Pieces(self, count)
 
 
-class Piece:
-    def __init__(self, memory: Memory) -> None:
+class Pieces:
+    def __init__(self, memory: Memory, count: int) -> None:
         self.memory = memory
+        self.count = count
 
     def __del__(self) -> None:
-        self.memory.free += 1
+        self.memory.free += self.count
 
 
 def short(free: int) -> tuple[Memory, MemoryCache, Clock, Reserve]:
@@ -46,21 +56,21 @@ def short(free: int) -> tuple[Memory, MemoryCache, Clock, Reserve]:
     return memory, cache, clock, reserve
 
 
-def test_stores_go_on_when_there_is_twice_the_reserve() -> None:
-    memory, cache, clock, _ = short(PIECES)
+def test_stores_go_on_when_there_is_thrice_the_reserve() -> None:
+    memory, cache, clock, _ = short(3 * PIECES - 1)
     clock.advance(CHECK_SECONDS)
     assert cache.refusing
-    assert memory.free == PIECES
-    memory.free = 2 * PIECES
+    assert memory.free == 3 * PIECES - 1
+    memory.free = 3 * PIECES
     clock.advance(CHECK_SECONDS)
     assert not cache.refusing
-    assert memory.free == PIECES
+    assert memory.free == 2 * PIECES
     cache.put(b"l", b"v")
-    assert not clock.getDelayedCalls()
+    assert len(clock.getDelayedCalls()) == 1
 
 
 def test_or_when_entries_gave_memory_back_though_it_is_in_pieces() -> None:
-    memory, cache, clock, reserve = short(3)
+    memory, cache, clock, _ = short(3)
     done(cache.flush())
     for _ in cache.reclaim():
         pass
@@ -70,12 +80,55 @@ def test_or_when_entries_gave_memory_back_though_it_is_in_pieces() -> None:
     clock.advance(CHECK_SECONDS)
     assert not cache.refusing
     assert memory.free == 0
-    del reserve
-    assert memory.free == 5
 
 
 def test_a_second_shortage_changes_nothing() -> None:
     _, cache, clock, reserve = short(0)
     reserve.release()
     assert cache.refusing
-    assert len(clock.getDelayedCalls()) == 1
+    assert len(clock.getDelayedCalls()) == 2
+
+
+def test_stores_are_refused_before_there_is_no_memory_at_all() -> None:
+    memory, cache, clock = Memory(3 * PIECES), MemoryCache(), Clock()
+    cache.put(b"k", b"v" * 10_000)
+    Reserve(cache, clock, memory)
+    clock.advance(AHEAD_SECONDS)
+    memory.free = PIECES
+    clock.advance(AHEAD_SECONDS)
+    assert not cache.refusing
+    memory.free = PIECES - 1
+    clock.advance(AHEAD_SECONDS)
+    assert cache.refusing
+    assert memory.free == 2 * PIECES - 1
+    # What the reserve gave back is no reason to go on.
+    clock.advance(CHECK_SECONDS)
+    assert cache.refusing
+
+
+def test_a_small_reserve_grows_when_there_is_memory_again() -> None:
+    memory, cache, clock, _ = short(5)
+    done(cache.flush())
+    for _ in cache.reclaim():
+        pass
+    clock.advance(CHECK_SECONDS)
+    clock.advance(AHEAD_SECONDS)
+    assert not cache.refusing
+    assert memory.free == 0
+    memory.free = 3 * PIECES
+    clock.advance(AHEAD_SECONDS)
+    assert memory.free == 3 * PIECES - (PIECES - 5)
+
+
+def test_address_space_is_had_and_given_back() -> None:
+    def held() -> int:
+        text = Path("/proc/self/status").read_text()
+        return int(text.partition("VmSize:")[2].split()[0]) * 1024
+
+    before = held()
+    space = address_space(2**30)
+    assert held() >= before + 2**30
+    del space
+    assert held() < before + 2**29
+    with pytest.raises(MemoryError):
+        address_space(2**60)
