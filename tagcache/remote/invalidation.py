@@ -17,7 +17,7 @@ from tagcache.remote.partitions import Partitions
 # a little slower.
 _AT_THE_SAME_TIME = 8
 # How long the word that an invalidation has happened is kept, if its server can not take it back.
-_COMMIT_KEPT_MS = 3_600_000
+_COMMIT_KEPT_MS = 30 * 86_400_000
 # Generations that are kept of tags and of keys, in all partitions together.
 _GENERATIONS = 200_000
 # One that was begun this long ago has lost its server.

@@ -29,6 +29,8 @@ from tagcache.remote.scripts import Script
 # Calls that travel together, and bytes of their arguments after which no more are added.
 _MOST_TOGETHER = 256
 _MUCH = 2**20
+# What calls that travel together may bring, by what those before them brought.
+_MUCH_TO_COME = 16 * 2**20
 # Calls that may wait in a lane, and bytes of their arguments; more would only grow old there.
 _MOST_WAITING = 10_000
 _MOST_WAITING_BYTES = 64 * 2**20
@@ -78,6 +80,8 @@ class Lane:
         self._trouble = trouble
         self._waiting: deque[_Call] = deque()
         self._waiting_bytes = 0
+        # Bytes that a call is expected to bring.
+        self._expected = 1
         self._work: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
@@ -144,6 +148,9 @@ class Lane:
                     self._fail(batch, "no connection")
                     await self._look_around()
                 else:
+                    brought = sum(map(_size, results)) // len(results)
+                    # What was large once is not forgotten at once.
+                    self._expected = max(brought, self._expected // 2, 1)
                     for call, result in zip(batch, results, strict=True):
                         self._settle(call, result)
         finally:
@@ -161,7 +168,8 @@ class Lane:
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
         size = 0
-        while self._waiting and len(batch) < self._most_together and size < _MUCH:
+        most = min(self._most_together, _MUCH_TO_COME // self._expected + 1)
+        while self._waiting and len(batch) < most and size < _MUCH:
             batch.append(self._take_first())
             size += batch[-1].size
         return batch
@@ -229,3 +237,9 @@ class Lane:
 def _is_out_of_date(result: Any) -> bool:
     """Say whether this is what comes of asking a node that is gone, or not responsible now."""
     return isinstance(result, ConnectionError | ClusterDownError | MovedError)
+
+
+def _size(result: Any) -> int:
+    """Return the size of a value that was looked up; nothing else is of any size."""
+    value = result[0] if type(result) is list and result else result
+    return len(value) if type(value) is bytes else 0

@@ -337,3 +337,28 @@ def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> Non
     finally:
         server.process.send_signal(signal.SIGCONT)
         engine.close()
+
+
+def test_few_look_ups_travel_together_where_values_are_large(
+    engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.put(b"large", b"v" * 2**20)
+    engine.put(b"small", b"v")
+    lane = engine.lanes[0]
+    together: list[int] = []
+    send = lane._pipeline
+
+    async def note(batch: Any, by_text: bool = False) -> Any:
+        together.append(len(batch))
+        return await send(batch, by_text)
+
+    monkeypatch.setattr(lane, "_pipeline", note)
+    engine.run(engine.cache.get(b"large", 0))
+    assert len(set(engine.all([engine.cache.get(b"large", 0) for _ in range(100)]))) == 1
+    assert max(together) <= 17
+    assert len(together) < 12
+    for _ in range(21):
+        engine.run(engine.cache.get(b"small", 0))
+    together.clear()
+    engine.all([engine.cache.get(b"small", 0) for _ in range(200)])
+    assert len(together) <= 2
