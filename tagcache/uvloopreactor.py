@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from typing import Any
+
 
 def install() -> None:
     """Install the reactor. Raises ImportError if uvloop is not installed."""
     import uvloop
     from twisted.internet import asyncioreactor
 
-    asyncioreactor.install(uvloop.new_event_loop())
+    loop = uvloop.new_event_loop()
+    loop.set_exception_handler(report)
+    asyncioreactor.install(loop)
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of what nobody caught, as asyncio does, but not of a look-up of a name.
+
+    When a connection is given up, uvloop lets its look-up go on, and leaves the error of that to
+    nobody. Who gave up has told why.
+    """
+    future = context.get("future")
+    if isinstance(context.get("exception"), socket.gaierror) and not isinstance(
+        future, asyncio.Task
+    ):
+        return
+    loop.default_exception_handler(context)
