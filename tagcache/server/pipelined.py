@@ -6,8 +6,9 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 
-from tagcache.server.protocol import CacheProtocol, Verbs
+from tagcache.server.protocol import MOST_AT_ONCE, CacheProtocol, Verbs
 from tagcache.server.rates import Rates
 from tagcache.server.serving import ServingFactory
 from tagcache.server.traffic import Traffic
@@ -51,8 +52,11 @@ class PipelinedProtocol(CacheProtocol):
         # By key, the number of its last look-up under way whose lease has not ended.
         self._looking_up: dict[bytes, int] = {}
         self._look_ups = 0
-        # The commands under way, in order.
+        # The commands under way, in order, and how many of them have no reply yet.
         self._slots: deque[_Slot] = deque()
+        self._unanswered = 0
+        # Sends the replies that are there.
+        self._soon: IDelayedCall | None = None
         # Stands for all of them.
         self._under_way: Deferred[bytes] = Deferred()
 
@@ -131,6 +135,7 @@ class PipelinedProtocol(CacheProtocol):
             return
         slot = _Slot(line, self.now)
         self._slots.append(slot)
+        self._unanswered += 1
         reply.addErrback(self._failed)
         reply.addCallback(self._arrived, slot)
 
@@ -139,12 +144,30 @@ class PipelinedProtocol(CacheProtocol):
         took = self._monotonic() - slot.since
         if took >= self._traffic.above and not self.finished:
             self._note_line(slot.line, took)
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._send_ready()
+        elif self._soon is None and self._slots and self._slots[0] is slot:
+            # Replies mostly come many at once, and then leave in one write.
+            self._soon = self.factory.reactor.callLater(0, self._send_soon)
+
+    def _send_soon(self) -> None:
+        self._soon = None
+        self._send_ready()
+
+    def _send_ready(self) -> None:
+        """Send the replies that nothing before them is missing of."""
         slots = self._slots
-        if self.finished or not slots or slots[0] is not slot:
-            return
-        ready = []
-        while slots and slots[0].reply:
+        ready: list[bytes] = []
+        size = 0
+        while slots and slots[0].reply and not self.finished:
             ready.append(slots.popleft().reply)
+            size += len(ready[-1])
+            if size > MOST_AT_ONCE:
+                self._send(ready)
+                ready, size = [], 0
+        if self.finished:
+            return
         self._send(ready)
         if not slots and self._pending is self._under_way:
             self._drained()
@@ -176,6 +199,9 @@ class PipelinedProtocol(CacheProtocol):
 
     def gone(self) -> None:
         self._slots.clear()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         if self._pending is self._under_way:
             self._pending = None
         super().gone()

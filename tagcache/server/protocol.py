@@ -21,7 +21,7 @@ _RATE_LIMITED = wire.error("rate_limited")
 _INTERNAL_ERROR = wire.error("internal_error")
 _OUT_OF_MEMORY = wire.error("out_of_memory")
 # Replies of a chunk leave in one write, up to this many bytes.
-_MOST_AT_ONCE = 256 * 1024
+MOST_AT_ONCE = 256 * 1024
 # No verb is longer.
 _MOST_VERB = 32
 _GETS_AT_ONCE = 256
@@ -193,7 +193,7 @@ class CacheProtocol(ServedProtocol):
             except Exception as error:
                 self.send(self._error(error, b"GET") * len(some))
                 continue
-            replies = wire.values(values, _MOST_AT_ONCE)
+            replies = wire.values(values, MOST_AT_ONCE)
             if replies is not None:
                 self.send(replies)
             else:
@@ -208,7 +208,7 @@ class CacheProtocol(ServedProtocol):
         for value in values:
             replies.append(wire.NOT_FOUND if value is None else wire.value(value))
             size += len(replies[-1])
-            if size > _MOST_AT_ONCE:
+            if size > MOST_AT_ONCE:
                 self._send(replies)
                 replies.clear()
                 size = 0
@@ -297,7 +297,7 @@ class CacheProtocol(ServedProtocol):
             except MemoryError:
                 self.short_of_memory()
                 replies.append(reply)
-            if size > _MOST_AT_ONCE:
+            if size > MOST_AT_ONCE:
                 # Small requests can have large replies, and a client may not read them.
                 self._send(replies)
                 replies.clear()

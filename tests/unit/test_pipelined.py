@@ -1,0 +1,142 @@
+"""Commands of one client under way at a remote engine: replies leave in order, and together."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tagcache.server.factory import CacheFactory
+from tagcache.server.pipelined import PipelinedProtocol
+from tagcache.server.protocol import MOST_AT_ONCE, CacheProtocol, Reply, Verbs
+from tests.helpers import settings_with
+from tests.unit.test_protocol import Server, lose
+
+
+class Client:
+    """A client whose every GET waits for ``answer``; a key ``near`` is answered at once."""
+
+    def __init__(self) -> None:
+        settings = settings_with()
+        self.server = Server(settings)
+        self.server.factory = CacheFactory(
+            self.server.listener,
+            self.server.commands,
+            self.server.rates,
+            settings,
+            self.server.clock,
+            PipelinedProtocol,
+        )
+        self.protocol, self.transport = self.server.connect()
+        self.waiting: dict[bytes, Deferred[bytes]] = {}
+        commands = {b"GET": self._get, b"PING": self._ping}
+        self.protocol.use_verbs(Verbs(commands, self._ping, None))
+
+    def _get(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
+        key = fields[1]
+        if key == b"near":
+            return b"near\n"
+        self.waiting[key] = Deferred()
+        return self.waiting[key]
+
+    @staticmethod
+    def _ping(client: CacheProtocol, fields: list[bytes]) -> Reply:
+        return b"PONG\n"
+
+    def get(self, *keys: bytes) -> None:
+        self.protocol.dataReceived(b"".join(b"GET\t%s\n" % key for key in keys))
+
+    def answer(self, *keys: bytes) -> None:
+        for key in keys:
+            self.waiting.pop(key).callback(key + b"\n")
+
+    @property
+    def said(self) -> bytes:
+        return self.transport.value()
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+def test_a_single_reply_leaves_at_once(client: Client) -> None:
+    client.get(b"a")
+    client.answer(b"a")
+    assert client.said == b"a\n"
+
+
+def test_replies_leave_in_one_write_with_the_last(client: Client) -> None:
+    client.get(b"a", b"b", b"c")
+    client.answer(b"a", b"b", b"c")
+    assert (client.said, client.transport.writes) == (b"a\nb\nc\n", 1)
+
+
+def test_what_is_there_does_not_wait_for_what_is_not(client: Client) -> None:
+    client.get(b"a", b"b", b"c", b"d")
+    client.answer(b"a", b"b", b"d")
+    client.server.clock.advance(0)
+    assert (client.said, client.transport.writes) == (b"a\nb\n", 1)
+    client.answer(b"c")
+    assert (client.said, client.transport.writes) == (b"a\nb\nc\nd\n", 2)
+
+
+def test_what_is_answered_at_once_waits_for_its_turn(client: Client) -> None:
+    client.get(b"a", b"near", b"b")
+    assert client.said == b""
+    client.answer(b"a")
+    client.server.clock.advance(0)
+    assert client.said == b"a\nnear\n"
+    client.answer(b"b")
+    assert client.said == b"a\nnear\nb\n"
+
+
+def test_what_came_between_is_sent_too(client: Client) -> None:
+    client.get(b"a", b"b")
+    client.answer(b"a")
+    client.get(b"c")
+    client.answer(b"c", b"b")
+    assert client.said == b"a\nb\nc\n"
+    client.server.clock.advance(0)
+    assert client.said == b"a\nb\nc\n"
+    client.get(b"d", b"e")
+    client.answer(b"d")
+    client.server.clock.advance(0)
+    assert client.said == b"a\nb\nc\nd\n"
+
+
+def test_a_command_that_waits_for_all_before_it_is_carried_out_with_the_last(
+    client: Client,
+) -> None:
+    client.protocol.dataReceived(b"GET\ta\nGET\tb\nPING\nGET\tc\n")
+    client.answer(b"a")
+    client.server.clock.advance(0)
+    assert (client.said, list(client.waiting)) == (b"a\n", [b"b"])
+    client.answer(b"b")
+    assert (client.said, list(client.waiting)) == (b"a\nb\nPONG\n", [b"c"])
+
+
+def test_large_replies_leave_in_pieces(client: Client) -> None:
+    keys = [b"%d" % number * (MOST_AT_ONCE // 2) for number in range(5)]
+    client.get(*keys)
+    client.answer(*keys)
+    assert client.said == b"".join(key + b"\n" for key in keys)
+    assert client.transport.writes == 3
+
+
+def test_a_client_that_is_lost_is_sent_nothing(client: Client) -> None:
+    client.get(b"a", b"b")
+    client.answer(b"a")
+    lose(client.protocol)
+    assert client.server.clock.getDelayedCalls() == []
+    client.answer(b"b")
+    assert client.said == b""
+
+
+def test_a_client_that_ends_is_answered_first(client: Client) -> None:
+    client.get(b"a", b"b")
+    client.answer(b"a")
+    client.protocol.readConnectionLost()
+    assert not client.transport.disconnecting
+    client.answer(b"b")
+    assert client.said == b"a\nb\n"
+    assert client.transport.disconnecting
