@@ -81,6 +81,22 @@ def test_overwriting_replaces_everything(engine: Any) -> None:
     assert engine.get(b"k") == b"new"
 
 
+def test_overwriting_under_the_same_tags(engine: Any) -> None:
+    for key, first in ((b"stays", 40), (b"same", None), (b"goes", None)):
+        engine.put(key, b"old", [b"a", b"b"], first)
+        engine.put(key, b"longer", [b"b", b"c"])
+        engine.put(key, b"longer", [b"c", b"b"])
+    assert sorted(engine.tags()) == [(b"b", 3, 31), (b"c", 3, 31)]
+    engine.put(b"goes", b"longer", [b"c", b"b"], 40)
+    engine.pass_time(0.08)
+    for tag in (b"b", b"c"):
+        assert sorted(engine.keys_by_tag(tag)) == [b"same", b"stays"]
+        assert len(engine.search([tag])) == 2
+    assert engine.keys_by_tag(b"a") == []
+    assert engine.invalidate_all([b"b", b"c"]) == 2
+    assert engine.get_many([b"stays", b"goes", b"same"]) == [None] * 3
+
+
 def test_what_has_expired_counts_nowhere(engine: Any) -> None:
     for key in (b"1", b"2", b"3"):
         engine.put(key, b"v", [b"t"], 30)

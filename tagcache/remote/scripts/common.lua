@@ -214,19 +214,29 @@ local function store(key, value, tags, ttl, at, old)
         redis.call('SET', value_of(key), value)
         if old and old[1] > 0 then redis.call('ZREM', DUE, key) end
     end
-    local bytes = #key + #value
+    local bytes, before, had = #key + #value, 0, {}
     if old then
-        for _, tag in ipairs(old[6]) do leave_tag(tag, key, old[4]) end
-        redis.call('HINCRBY', SUMS, 'bytes', bytes - old[4])
-    else
-        redis.call('HINCRBY', SUMS, 'bytes', bytes)
+        before = old[4]
+        local wanted = {}
+        for _, tag in ipairs(tags) do wanted[tag] = true end
+        for _, tag in ipairs(old[6]) do
+            if wanted[tag] then had[tag] = true else leave_tag(tag, key, before) end
+        end
     end
+    local more = bytes - before
+    if more ~= 0 then redis.call('HINCRBY', SUMS, 'bytes', more) end
     redis.call('HSET', META, key, cmsgpack.pack({expires, now_us, ttl, bytes, at, tags}))
     redis.call('ZADD', ALL, digits(now_us), key)
     for _, tag in ipairs(tags) do
-        redis.call('ZADD', carriers(tag), expires > 0 and digits(expires) or '+inf', key)
-        redis.call('SADD', TAGS, tag)
-        redis.call('HINCRBY', SUMS, 't:' .. tag, bytes)
+        if not had[tag] then
+            redis.call('SADD', TAGS, tag)
+            redis.call('HINCRBY', SUMS, 't:' .. tag, bytes)
+        elseif more ~= 0 then
+            redis.call('HINCRBY', SUMS, 't:' .. tag, more)
+        end
+        if not (had[tag] and expires == old[1]) then
+            redis.call('ZADD', carriers(tag), expires > 0 and digits(expires) or '+inf', key)
+        end
     end
 end
 
