@@ -84,8 +84,8 @@ class RedisCache:
                 self._kept, self._not_kept, (near, key, begun), errbackArgs=(near, key)
             )
         # To tell more costs more.
-        more = () if self.hits < self._next_sample else (b"1",)
-        found = self._partitions.call_for(key, lane, scripts.GET, *more)
+        more = b"" if self.hits < self._next_sample else b"1"
+        found = self._partitions.call_for(key, lane, scripts.GET, more)
         return found.addCallback(self._looked_up, key)
 
     def _kept(

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain, repeat
 from typing import Any
 
 from redis.asyncio import Redis
@@ -31,6 +32,9 @@ _MOST_TOGETHER = 256
 _MUCH = 2**20
 # What calls that travel together may bring, by what those before them brought.
 _MUCH_TO_COME = 16 * 2**20
+_UNKNOWN = 2**16
+# Look-ups in one run of a script: Redis serves nobody else meanwhile.
+_MOST_AT_ONCE = 64
 # Calls that may wait in a lane, and bytes of their arguments; more would only grow old there.
 _MOST_WAITING = 10_000
 _MOST_WAITING_BYTES = 64 * 2**20
@@ -81,7 +85,7 @@ class Lane:
         self._waiting: deque[_Call] = deque()
         self._waiting_bytes = 0
         # Bytes that a call is expected to bring.
-        self._expected = 1
+        self._expected = _UNKNOWN
         self._work: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
@@ -199,15 +203,22 @@ class Lane:
             if isinstance(self._client, RedisCluster)
             else self._client.pipeline(transaction=False)
         )
+        runs = _runs(batch, min(_MOST_AT_ONCE, _MUCH // self._expected + 1))
         known: set[tuple[str, str]] = set()
-        for call in batch:
-            if by_text and (call.script.name, call.root) not in known:
-                known.add((call.script.name, call.root))
-                how: tuple[Any, ...] = ("EVAL", call.script.text)
+        for run in runs:
+            script, root = batch[run[0]].script, batch[run[0]].root
+            if by_text and (script.name, root) not in known:
+                known.add((script.name, root))
+                how: tuple[Any, ...] = ("EVAL", script.text)
             else:
-                how = ("EVALSHA", call.script.digest)
-            pipeline.execute_command(*how, 1, call.root, *call.arguments)
-        results: list[Any] = await pipeline.execute(raise_on_error=False)
+                how = ("EVALSHA", script.digest)
+            arguments = chain.from_iterable(batch[n].arguments for n in run)
+            pipeline.execute_command(*how, 1, root, *arguments)
+        results: list[Any] = [None] * len(batch)
+        for run, result in zip(runs, await pipeline.execute(raise_on_error=False), strict=True):
+            many = type(result) is list and batch[run[0]].script.many
+            for n, one in zip(run, result if many else repeat(result, len(run)), strict=True):
+                results[n] = one
         return results
 
     def _settle(self, call: _Call, result: Any) -> None:
@@ -232,6 +243,27 @@ class Lane:
         for call in calls:
             if not call.answer.called:
                 call.answer.errback(BackendUnavailable(why))
+
+
+def _runs(batch: Sequence[_Call], most: int) -> list[list[int]]:
+    """Divide calls, by their places in the batch, into those that one run of a script carries out.
+
+    These are ``most`` at the most. Calls on the same partition remain in their order.
+    """
+    runs = []
+    last: dict[str, list[int]] = {}
+    for n, call in enumerate(batch):
+        run = last.get(call.root)
+        if (
+            run is None
+            or not call.script.many
+            or batch[run[0]].script is not call.script
+            or len(run) >= most
+        ):
+            run = last[call.root] = []
+            runs.append(run)
+        run.append(n)
+    return runs
 
 
 def _is_out_of_date(result: Any) -> bool:

@@ -197,7 +197,7 @@ def test_nothing_is_begun_when_the_server_stops(empty_redis: RedisServer) -> Non
     engine.get(b"k")
     engine.close()
     refused: list[Any] = []
-    engine.lanes[0].call(scripts.GET, ROOT, b"k").addErrback(refused.append)
+    engine.lanes[0].call(scripts.GET, ROOT, b"k", b"").addErrback(refused.append)
     assert [type(reason.value) for reason in refused] == [BackendUnavailable]
 
 

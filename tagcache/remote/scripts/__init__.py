@@ -7,14 +7,19 @@ from importlib import resources
 
 
 class Script:
-    """A script: its name, its text, and the digest by which Redis knows it."""
+    """A script: its name, its text, and the digest by which Redis knows it.
 
-    __slots__ = ("digest", "name", "text")
+    One that does ``many`` takes the arguments of any number of calls, one after the other, and
+    returns a list of what each of them returns.
+    """
 
-    def __init__(self, name: str, *before: str) -> None:
+    __slots__ = ("digest", "many", "name", "text")
+
+    def __init__(self, name: str, *before: str, many: bool = False) -> None:
         folder = resources.files(__package__)
         texts = [folder.joinpath(f"{each}.lua").read_bytes() for each in (*before, name)]
         self.name = name
+        self.many = many
         self.text = b"".join(texts)
         # How Redis names scripts; nothing depends on its strength.
         self.digest = sha1(self.text, usedforsecurity=False).hexdigest().encode()
@@ -23,7 +28,7 @@ class Script:
 _COMMON = "common"
 _INVALIDATION = ("common", "invalidation")
 
-GET = Script("get")
+GET = Script("get", many=True)
 PUT = Script("put", _COMMON)
 ADD = Script("add", _COMMON)
 INCR = Script("incr", _COMMON)

@@ -1,55 +1,79 @@
--- ARGV: key, and whether to tell more. A look-up that changes nothing. Returns the value, or the
--- sequence number at which it was missed. To tell more: the value, the number, the time left, the
--- tags, and invalidations by which it is gone if they have happened; so it is, too, where there are
--- such.
-local base, key = KEYS[1], ARGV[1]
+-- ARGV: pairs of a key, and whether to tell more of it, or nothing. Look-ups that change nothing.
+-- Returns for each key an error, the value, or the sequence number at which it was missed. To tell more: the
+-- value, the number, the time left, the tags, and invalidations by which it is gone if they have
+-- happened; so it is, too, where there are such.
+local base = KEYS[1]
+local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')
 local epoch = redis.call('GET', base .. 'epoch') or '0'
 local b = base .. epoch .. ':'
-local packed = redis.call('HGET', b .. 'meta', key)
-if packed then
-    local meta, pending, left = cmsgpack.unpack(packed), nil, ''
-    local live = true
-    if meta[1] > 0 then
-        local time = redis.call('TIME')
-        left = meta[1] - (time[1] * 1000 + math.floor(time[2] / 1000))
-        live = left > 0
+local META, GENS = b .. 'meta', b .. 'gens'
+local value_of = prefix .. 'v:' .. part .. epoch .. ':'
+local now, noted, at = nil, nil, nil
+
+-- Asked for once, when it is needed first: that may be never.
+local function time()
+    if not now then
+        local clock = redis.call('TIME')
+        now = clock[1] * 1000 + math.floor(clock[2] / 1000)
     end
-    if live and #meta[6] > 0 then
-        for _, last in ipairs(redis.call('ZMSCORE', b .. 'gens', unpack(meta[6]))) do
-            if last and tonumber(last) > meta[5] then live = false end
-        end
-        if live and redis.call('EXISTS', b .. 'noted') == 1 then
-            local noted = redis.call('HGETALL', b .. 'noted')
-            local carried = {}
-            for _, tag in ipairs(meta[6]) do carried[tag] = true end
-            for i = 1, #noted, 2 do
-                if tonumber(noted[i]) > meta[5] then
-                    local it, found = cmsgpack.unpack(noted[i + 1]), 0
-                    for _, tag in ipairs(it[4]) do
-                        if carried[tag] then found = found + 1 end
-                    end
-                    if found == #it[4] or it[1] == 'any' and found > 0 then
-                        if it[2] == '' then
-                            live = false
-                        else
-                            pending = pending or {}
-                            pending[#pending + 1] = it[2]
-                        end
-                    end
-                end
-            end
-        end
-    end
-    if live then
-        local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')
-        local value = redis.call('GET', prefix .. 'v:' .. part .. epoch .. ':' .. key)
-        if value then
-            if ARGV[2] or pending then
-                local at = tonumber(redis.call('GET', base .. 'seq') or '0')
-                return {value, at, string.format(left == '' and '' or '%.0f', left), meta[6], pending or {}}
-            end
-            return value
-        end
-    end
+    return now
 end
-return tonumber(redis.call('GET', base .. 'seq') or '0')
+
+local function missed_at()
+    at = at or tonumber(redis.call('GET', base .. 'seq') or '0')
+    return at
+end
+
+-- Whether an invalidation that is noted concerns the entry; if so and it waits, its id, too.
+local function concerns(tags, record)
+    local it, found = cmsgpack.unpack(record), 0
+    local carried = {}
+    for _, tag in ipairs(tags) do carried[tag] = true end
+    for _, tag in ipairs(it[4]) do
+        if carried[tag] then found = found + 1 end
+    end
+    return found == #it[4] or it[1] == 'any' and found > 0, it[2]
+end
+
+-- Whether the entry exists as far as this partition knows, and ids of invalidations that it waits for.
+local function is_live(meta)
+    local tags, number, pending = meta[6], meta[5], nil
+    if meta[1] > 0 and meta[1] <= time() then return false end
+    if #tags == 0 then return true end
+    for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(tags))) do
+        if last and tonumber(last) > number then return false end
+    end
+    noted = noted or redis.call('HGETALL', b .. 'noted')
+    for i = 1, #noted, 2 do
+        if tonumber(noted[i]) > number then
+            local concerned, id = concerns(tags, noted[i + 1])
+            if concerned then
+                if id == '' then return false end
+                pending = pending or {}
+                pending[#pending + 1] = id
+            end
+        end
+    end
+    return true, pending
+end
+
+local function look_up(key, more)
+    local packed = redis.call('HGET', META, key)
+    if not packed then return missed_at() end
+    local meta = cmsgpack.unpack(packed)
+    local live, pending = is_live(meta)
+    local value = live and redis.call('GET', value_of .. key)
+    if not value then return missed_at() end
+    if more == '' and not pending then return value end
+    local left = meta[1] > 0 and string.format('%.0f', meta[1] - time()) or ''
+    return {value, missed_at(), left, meta[6], pending or {}}
+end
+
+local found = {}
+for i = 1, #ARGV, 2 do
+    local fine, result = pcall(look_up, ARGV[i], ARGV[i + 1])
+    -- What is wrong with one is no matter of the others.
+    if not fine and type(result) ~= 'table' then result = {err = 'ERR ' .. result} end
+    found[#found + 1] = result
+end
+return found
