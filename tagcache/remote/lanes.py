@@ -32,7 +32,7 @@ _MOST_TOGETHER = 256
 _MUCH = 2**20
 # What calls that travel together may bring, by what those before them brought.
 _MUCH_TO_COME = 16 * 2**20
-_UNKNOWN = 2**16
+_UNKNOWN = 2**20
 # Look-ups in one run of a script: Redis serves nobody else meanwhile.
 _MOST_AT_ONCE = 64
 # Calls that may wait in a lane, and bytes of their arguments; more would only grow old there.

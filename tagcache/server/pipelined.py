@@ -55,6 +55,8 @@ class PipelinedProtocol(CacheProtocol):
         # The commands under way, in order, and how many of them have no reply yet.
         self._slots: deque[_Slot] = deque()
         self._unanswered = 0
+        # Bytes of replies that came since some were sent.
+        self._held = 0
         # Sends the replies that are there.
         self._soon: IDelayedCall | None = None
         # Stands for all of them.
@@ -145,7 +147,8 @@ class PipelinedProtocol(CacheProtocol):
         if took >= self._traffic.above and not self.finished:
             self._note_line(slot.line, took)
         self._unanswered -= 1
-        if not self._unanswered:
+        self._held += len(reply)
+        if not self._unanswered or self._held > MOST_AT_ONCE:
             self._send_ready()
         elif self._soon is None and self._slots and self._slots[0] is slot:
             # Replies mostly come many at once, and then leave in one write.
@@ -158,6 +161,7 @@ class PipelinedProtocol(CacheProtocol):
     def _send_ready(self) -> None:
         """Send the replies that nothing before them is missing of."""
         slots = self._slots
+        self._held = 0
         ready: list[bytes] = []
         size = 0
         while slots and slots[0].reply and not self.finished:
