@@ -65,7 +65,7 @@ class BlockingClient(BlockingCommands):
         """Return what is stored, or what ``producer`` returns, which is stored then.
 
         Several callers may produce at the same time; tagcache.contrib.cached avoids that within
-        one process. What is invalidated while it is produced is stored nevertheless.
+        one process. What is invalidated while it is produced may be stored nevertheless.
         """
         found = self.get(key, _ABSENT)
         if found is _ABSENT:

@@ -1,7 +1,7 @@
 -- ARGV: pairs of a key, and whether to tell more of it, or nothing. Look-ups that change nothing.
--- Returns for each key an error, the value, or the sequence number at which it was missed. To tell more: the
--- value, the number, the time left, the tags, and invalidations by which it is gone if they have
--- happened; so it is, too, where there are such.
+-- Returns for each key the value, or the sequence number at which it was missed, or an error. To tell
+-- more: the value, the number, the time left, the tags, and invalidations by which it is gone if they
+-- have happened; so it is, too, where there are such.
 local base = KEYS[1]
 local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')
 local epoch = redis.call('GET', base .. 'epoch') or '0'
@@ -24,15 +24,29 @@ local function missed_at()
     return at
 end
 
--- Whether an invalidation that is noted concerns the entry; if so and it waits, its id, too.
-local function concerns(tags, record)
-    local it, found = cmsgpack.unpack(record), 0
-    local carried = {}
-    for _, tag in ipairs(tags) do carried[tag] = true end
-    for _, tag in ipairs(it[4]) do
-        if carried[tag] then found = found + 1 end
+-- Invalidations that are noted: with the tags of each as a set.
+local function notes()
+    if not noted then
+        noted = {}
+        local records = redis.call('HGETALL', b .. 'noted')
+        for i = 1, #records, 2 do
+            local it, set = cmsgpack.unpack(records[i + 1]), {}
+            for _, tag in ipairs(it[4]) do set[tag] = true end
+            noted[#noted + 1] = {
+                number = tonumber(records[i]), id = it[2], tags = set,
+                least = it[1] == 'any' and 1 or #it[4],
+            }
+        end
     end
-    return found == #it[4] or it[1] == 'any' and found > 0, it[2]
+    return noted
+end
+
+local function how_many(tags, set)
+    local number = 0
+    for _, tag in ipairs(tags) do
+        if set[tag] then number = number + 1 end
+    end
+    return number
 end
 
 -- Whether the entry exists as far as this partition knows, and ids of invalidations that it waits for.
@@ -43,15 +57,11 @@ local function is_live(meta)
     for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(tags))) do
         if last and tonumber(last) > number then return false end
     end
-    noted = noted or redis.call('HGETALL', b .. 'noted')
-    for i = 1, #noted, 2 do
-        if tonumber(noted[i]) > number then
-            local concerned, id = concerns(tags, noted[i + 1])
-            if concerned then
-                if id == '' then return false end
-                pending = pending or {}
-                pending[#pending + 1] = id
-            end
+    for _, note in ipairs(notes()) do
+        if note.number > number and how_many(tags, note.tags) >= note.least then
+            if note.id == '' then return false end
+            pending = pending or {}
+            pending[#pending + 1] = note.id
         end
     end
     return true, pending
