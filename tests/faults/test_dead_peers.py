@@ -110,6 +110,8 @@ class Cut:
             self.close()
 
     def _connect(self, network: Namespaces) -> None:
+        # First, lest somebody asks for it while it is not there, and waits for little.
+        store(network, self._servers["busy"])
         for name, server in self._servers.items():
             for door in DOORS:
                 if (name, door) == ("busy", "manhole"):
@@ -119,8 +121,9 @@ class Cut:
                 self._names[name, door] = "{}:{}".format(*sock.getsockname())
                 server.wait_for_log(f"from {self._names[name, door]} opened")
                 if name == "busy":
-                    load = cache_load if door == "cache" else http_load
-                    threading.Thread(target=load, args=(sock,), daemon=True).start()
+                    threading.Thread(
+                        target=keep_reading, args=(sock, ASKED[door]), daemon=True
+                    ).start()
         # A shell that is about to print something, a little after the link is cut.
         busy = self._servers["busy"]
         arguments = ["ip", "netns", "exec", network.client, "ssh", "-F/dev/null", "-tt"]
@@ -170,24 +173,26 @@ SIZE = 500_000
 AUTHORIZATION = b64encode(f"admin:{PASSWORD}".encode())
 
 
-def cache_load(sock: socket.socket) -> None:
-    keep_reading(sock, b"PUT\tbig\t-\t-\t" + b"x" * SIZE + b"\n", b"GET\tbig\n")
+ASKED = {
+    "cache": b"GET\tbig\n",
+    "http": b"GET /get/big HTTP/1.1\r\nAuthorization: Basic %b\r\n\r\n" % AUTHORIZATION,
+}
 
 
-def http_load(sock: socket.socket) -> None:
-    keep_reading(
-        sock, b"", b"GET /get/big HTTP/1.1\r\nAuthorization: Basic %b\r\n\r\n" % AUTHORIZATION
-    )
+def store(network: Namespaces, server: RunningServer) -> None:
+    """Store what is large."""
+    with network.connect(door_port(server, "cache")) as sock:
+        sock.sendall(b"PUT\tbig\t-\t-\t" + b"x" * SIZE + b"\n")
+        assert sock.recv(10) == b"OK\n"
 
 
-def keep_reading(sock: socket.socket, first: bytes, again: bytes) -> None:
+def keep_reading(sock: socket.socket, request: bytes) -> None:
     """Ask for ever more and read it, so that replies are always on their way."""
     received = asked = 0
     with suppress(OSError):
-        sock.sendall(first)
         while True:
             while asked - received // SIZE < 20:
-                sock.sendall(again)
+                sock.sendall(request)
                 asked += 1
             received += len(sock.recv(65536))
 
