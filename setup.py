@@ -40,6 +40,9 @@ FRAMEWORKS = ("django", "flask", "cachelib", "dogpile")
 DEV = [
     *sorted({requirement for extra in FRAMEWORKS for requirement in EXTRAS[extra]}),
     "build>=1.2",
+    # Programs of others that the tests run against the server: tests/outside.
+    "fastapi>=0.115",
+    "httpx[http2]>=0.28",
     "hypothesis>=6.100",
     "mypy>=1.15",
     "mypy-zope>=1.0.11",
@@ -47,6 +50,7 @@ DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-twisted>=1.14",
+    "pytest-xdist>=3.6",
     "pyyaml>=6",
     "ruff>=0.9",
     "schemathesis>=4",
@@ -54,6 +58,7 @@ DEV = [
     "trustme>=1.2",
     "types-psutil",
     "types-pyOpenSSL",
+    "uvicorn[standard]>=0.34",
 ]
 # The plots of `make bench`, and the clients that it compares with.
 BENCH = ["matplotlib>=3.8", "pymemcache>=4", "redis[hiredis]>=5"]
