@@ -198,7 +198,7 @@ def assemble(
         [*Dashboard().routes(), *observation.routes()],
     )
     api = Api(*told) if remote is None or backend is None else RemoteApi(remote, backend, *told)
-    application = HttpApplication(api.routes, credentials, rates, settings, traffic)
+    application = HttpApplication(api.routes, credentials, rates, settings, traffic, slices)
     streams.admits = application.still_admits
     http_factory = HttpFactory(http_listener, application, settings, reactor)
 

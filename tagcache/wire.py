@@ -7,7 +7,6 @@ The full contract is in docs/protocol.md.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +34,7 @@ UINT64_MAX = 2**64 - 1
 _MAX_FIELDS = 5
 # Looked for as numbers, which is several times as fast as looking for one byte of bytes.
 _TAB, _LF, _CR = b"\t\n\r"
-_TTL = re.compile(rb"0*([0-9]{1,20})")
+_MAX_TTL_DIGITS = len(str(UINT64_MAX))
 
 
 def error(code: str) -> bytes:
@@ -160,10 +159,10 @@ def parse_ttl(field: bytes) -> int | None:
         return None
     if len(field) < 19 and field.isdigit():
         return int(field) or None
-    match = _TTL.fullmatch(field)
-    if match is None or (ttl_ms := int(match[1])) > UINT64_MAX:
+    digits = field.lstrip(b"0") or b"0"
+    if not field.isdigit() or len(digits) > _MAX_TTL_DIGITS or int(digits) > UINT64_MAX:
         raise InvalidArgument("invalid_ttl")
-    return ttl_ms or None
+    return int(digits) or None
 
 
 def parse_by(field: bytes) -> int:

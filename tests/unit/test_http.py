@@ -108,6 +108,7 @@ class Door:
             rates,
             self.settings,
             self.traffic,
+            self.slices,
         )
         self.streams.admits = self.application.still_admits
         self.factory = HttpFactory(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -37,6 +37,7 @@ from tagcache.server.http.messages import (
 )
 from tagcache.server.http.routes import Access, Route, Routes
 from tagcache.server.rates import Rates
+from tagcache.server.slices import Slices
 from tagcache.server.traffic import UNKNOWN, Traffic
 
 log = Logger(namespace="tagcache.http")
@@ -65,7 +66,9 @@ class HttpApplication:
         rates: Rates,
         settings: Settings,
         traffic: Traffic,
+        slices: Slices,
     ) -> None:
+        self._slices = slices
         self._routes = routes
         self._credentials = credentials
         self._rates = rates
@@ -206,25 +209,29 @@ class HttpApplication:
             return failure(400, "bad_request", "the key in the path is not UTF-8")
         except InvalidField as error:
             return failure(400, "bad_request", str(error))
-        body = _NOTHING
         if route.body is not None:
             wrong_type = _content_type(request)
             if wrong_type is not None:
                 return wrong_type
         if request.too_large:
             return failure(413, "body_too_large", f"at most {self.max_body_bytes} bytes")
-        if route.body is not None:
-            try:
-                content = jsontext.parse(request.body)
-            except jsontext.NotJson as error:
-                return failure(400, "invalid_json", str(error))
-            try:
-                body = check_body(content, route.body)
-                _check_repetition(request.body, route.body)
-            except InvalidField as error:
-                return failure(422, "invalid_field", str(error))
+        if route.body is None:
+            return self._run(route, Call(request, key, query, _NOTHING))
+        fields = route.body
         try:
-            response = route.endpoint(Call(request, key, query, body))
+            response = self._slices.finish(
+                _read_body(request.body, fields),
+                lambda body: self._run(route, Call(request, key, query, body)),
+            )
+        except (jsontext.NotJson, InvalidField) as error:
+            return _refused_body(error)
+        if isinstance(response, Deferred):
+            response.addErrback(_refuse_body)
+        return response
+
+    def _run(self, route: Route, call: Call) -> Response | Deferred[Response]:
+        try:
+            response = route.endpoint(call)
         except TagCacheError as error:
             answer = _answer_to(error)
             if answer is None:
@@ -290,14 +297,27 @@ def _translate(reason: Failure) -> Response | Failure:
     return _answer_to(reason.value) or reason
 
 
-def _check_repetition(text: bytes, fields: Sequence[Field]) -> None:
-    """Raise InvalidField if a declared field is there twice; the parser keeps the last one."""
-    # The exact look is slow, and hardly ever needed.
+def _read_body(text: bytes, fields: Sequence[Field]) -> Generator[None, None, dict[str, Any]]:
+    """Work that returns the fields of a JSON body. Raises jsontext.NotJson, InvalidField."""
+    body = check_body((yield from jsontext.read(text)), fields)
+    # The parser keeps the last of equal names. The exact look is slow, and hardly ever needed.
     suspicious = _BACKSLASH in text and b"\\u" in text
     for field in fields:
         suspicious = suspicious or text.count(field.quoted) > 1
     if suspicious:
         declared = {field.name for field in fields}
-        for name in jsontext.repeated_names(text):
+        for name in (yield from jsontext.repeated_names(text)):
             if name in declared:
                 raise InvalidField(f"{name} is given twice")
+    return body
+
+
+def _refuse_body(reason: Failure) -> Response:
+    reason.trap(jsontext.NotJson, InvalidField)
+    return _refused_body(reason.value)
+
+
+def _refused_body(error: BaseException) -> Response:
+    if isinstance(error, jsontext.NotJson):
+        return failure(400, "invalid_json", str(error))
+    return failure(422, "invalid_field", str(error))

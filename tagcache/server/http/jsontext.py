@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from typing import Any
 
 import orjson
 
 MAX_DEPTH = 127
-_STRING = rb'"(?:[^"\\]|\\.)*"'
-_BRACKETS = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
+# Each repetition takes as much as it can, so that no text makes these go back.
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_STRUCTURE = re.compile(rb"(" + _STRING + rb")[ \t\r\n]*(:)?|[\[\]{}]", re.DOTALL)
 _EXPONENT = re.compile(_STRING + rb"|e\+", re.DOTALL)
+# How many tokens are looked at in one go.
+_TOKENS_AT_ONCE = 512
 
 
 class NotJson(ValueError):
@@ -22,11 +26,21 @@ def parse(text: bytes) -> Any:
 
     Raises NotJson, also for what only Python takes for JSON (NaN, lone surrogates, ...).
     """
+    work = read(text)
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return done.value
+
+
+def read(text: bytes) -> Generator[None, None, Any]:
+    """Work that returns what ``parse`` does, and yields now and then."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise NotJson(str(error)) from None
-    if isinstance(value, list | dict) and not _is_shallow(text):
+    if isinstance(value, list | dict) and not (yield from _is_shallow(text)):
         raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
     return value
 
@@ -48,35 +62,38 @@ def canonical(value: Any) -> bytes:
     return text
 
 
-def repeated_names(text: bytes) -> list[str]:
-    """Return the names that the outermost object of a valid JSON text has more than once."""
+def repeated_names(text: bytes) -> Generator[None, None, list[str]]:
+    """Work that returns the names that the outermost object of a valid JSON text has repeatedly."""
     depth = 0
     seen: set[str] = set()
     repeated = []
-    for match in _BRACKETS.finditer(text):
-        token = match[0]
-        if token in b"[{":
-            depth += 1
-        elif token in b"]}":
-            depth -= 1
-        elif depth == 1 and text[match.end() :].lstrip(b" \t\r\n")[:1] == b":":
-            name = orjson.loads(token)
+    for number, match in enumerate(_STRUCTURE.finditer(text)):
+        if number % _TOKENS_AT_ONCE == 0:
+            yield
+        depth += _step(match)
+        if depth == 1 and match[2]:
+            name = orjson.loads(match[1])
             if name in seen:
                 repeated.append(name)
             seen.add(name)
     return repeated
 
 
-def _is_shallow(text: bytes) -> bool:
+def _is_shallow(text: bytes) -> Generator[None, None, bool]:
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return True
     depth = 0
-    for match in _BRACKETS.finditer(text):
-        token = match[0]
-        if token in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return False
-        elif token in b"]}":
-            depth -= 1
+    for number, match in enumerate(_STRUCTURE.finditer(text)):
+        if number % _TOKENS_AT_ONCE == 0:
+            yield
+        depth += _step(match)
+        if depth > MAX_DEPTH:
+            return False
     return True
+
+
+def _step(token: re.Match[bytes]) -> int:
+    """Return by how many levels a token goes down."""
+    if token[1] is not None:
+        return 0
+    return 1 if token[0] in b"[{" else -1
