@@ -113,6 +113,7 @@ def assemble(
     settings = configuration.settings
     cache = MemoryCache(limits_of(settings), policy=_policy(settings))
     connections = Connections(time.monotonic)
+    connections.configure(settings)
     credentials = Credentials(
         configuration, user_file(environ), time.monotonic, threads.deferToThread
     )
@@ -217,6 +218,7 @@ def assemble(
         follow_limits,
         credentials.configure,
         rates.configure,
+        connections.configure,
         traffic.configure,
         sweeper.configure,
         persistence.configure,

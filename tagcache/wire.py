@@ -138,16 +138,13 @@ def split(line: bytes) -> list[bytes]:
     return line.split(b"\t", _MAX_FIELDS - 1)
 
 
-def values(contents: Sequence[bytes | None], most: int) -> bytes | None:
-    """Return the replies to many GETs that were all hits.
-
-    None if they were not, if a line can not hold one of the values, if one is empty, or if
-    they have more than ``most`` bytes: then they are to be put together one by one.
-    """
-    if not all(contents) or sum(map(len, contents)) > most:  # type: ignore[arg-type]
-        return None
-    replies = b"VALUE\t" + b"\nVALUE\t".join(contents) + b"\n"  # type: ignore[arg-type]
-    return replies if replies.count(_LF) == len(contents) else None
+def values(contents: Sequence[bytes | None]) -> bytes:
+    """Return the replies to many GETs."""
+    if all(contents):
+        replies = b"VALUE\t" + b"\nVALUE\t".join(contents) + b"\n"  # type: ignore[arg-type]
+        if replies.count(_LF) == len(contents):
+            return replies
+    return b"".join([NOT_FOUND if each is None else value(each) for each in contents])
 
 
 def parse_ttl(field: bytes) -> int | None:

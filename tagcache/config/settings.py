@@ -103,6 +103,8 @@ class PerformanceSettings:
     max_connections: int
     idle_timeout_seconds: float
     max_reply_buffer_bytes: int
+    max_client_memory: int
+    send_timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,9 @@ class Commands:
         }
         self._everything = Verbs(_both_cases(everything), self.unknown, self.gets_from())
         traffic.know_verbs(self._everything.commands)
-        self._only_auth = Verbs(_both_cases({b"AUTH": self.auth}), self.not_authenticated, None)
+        self._only_auth = Verbs(
+            _both_cases({b"AUTH": self.auth}), self.not_authenticated, None, admitted=False
+        )
 
     def verbs(self, authenticated: bool) -> Verbs:
         """Return what a client may say."""

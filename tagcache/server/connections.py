@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
 
+from tagcache.config.settings import Settings
+from tagcache.server.seldom import Seldom
 from tagcache.sockopts import AppliedOption
+
+log = Logger(namespace="tagcache.connections")
 
 
 class Connection:
@@ -17,7 +23,7 @@ class Connection:
     Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
     and what held right after; ``last_verb`` is as the client spelt it; ``host`` is the peer
     without its port; ``counted`` says whether it takes one of ``max_connections``; ``abort``
-    closes the connection at once.
+    closes the connection at once; ``held_bytes`` is the memory that it takes, as last noted.
     """
 
     __slots__ = (
@@ -26,6 +32,7 @@ class Connection:
         "bytes_out",
         "commands",
         "counted",
+        "held_bytes",
         "host",
         "id",
         "last_active",
@@ -58,6 +65,7 @@ class Connection:
         self.commands = 0
         self.bytes_in = 0
         self.bytes_out = 0
+        self.held_bytes = 0
         self.last_verb = b""
         self.abort: Callable[[], None] = transport.abortConnection
 
@@ -72,6 +80,7 @@ class Connection:
             "commands": self.commands,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
+            "held_bytes": self.held_bytes,
             "last_verb": self.last_verb.decode("latin-1").upper(),
             "socket_options": {each.name: each.describe() for each in self.socket_options},
         }
@@ -81,7 +90,8 @@ class Connections:
     """The open connections of all listeners; ids are never used again.
 
     ``clients`` is the number of open ones that count towards ``max_connections``; ``total``
-    counts every connection there ever was, ``refused`` those that were turned away.
+    counts every connection there ever was, ``refused`` those that were turned away; ``held_bytes``
+    is what they all hold of requests and replies, at most ``max_held_bytes`` (0: no limit).
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -89,10 +99,17 @@ class Connections:
         self.clients = 0
         self.total = 0
         self.refused = 0
+        self.held_bytes = 0
+        self.max_held_bytes = 0
+        self._dropped = Seldom(1.0, monotonic)
         self._bytes_in = 0
         self._bytes_out = 0
         self._ids = itertools.count(1)
         self._open: dict[int, Connection] = {}
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings."""
+        self.max_held_bytes = settings.performance.max_client_memory
 
     def __len__(self) -> int:
         return len(self._open)
@@ -124,9 +141,36 @@ class Connections:
         self._open[connection.id] = connection
         return connection
 
+    def hold(self, connection: Connection, held_bytes: int) -> None:
+        """Note how much a connection holds; drop the one that holds most if all hold too much."""
+        self.held_bytes += held_bytes - connection.held_bytes
+        connection.held_bytes = held_bytes
+        if 0 < self.max_held_bytes < self.held_bytes:
+            self._drop_largest()
+
+    def _drop_largest(self) -> None:
+        largest = max(self._open.values(), key=attrgetter("held_bytes"))
+        more = self._dropped.now()
+        if more is not None:
+            log.warn(
+                "{listener}: dropped {peer}, which holds {held} bytes: all clients together hold "
+                "{total}, and performance.max_client_memory is {limit}{more}",
+                listener=largest.listener,
+                peer=largest.peer,
+                held=largest.held_bytes,
+                total=self.held_bytes,
+                limit=self.max_held_bytes,
+                more=more,
+            )
+        self.held_bytes -= largest.held_bytes
+        largest.held_bytes = 0
+        largest.abort()
+
     def close(self, connection: Connection) -> None:
         """Forget a connection that is gone."""
         if self._open.pop(connection.id, None) is not None:
+            self.held_bytes -= connection.held_bytes
+            connection.held_bytes = 0
             self.clients -= connection.counted
             self._bytes_in += connection.bytes_in
             self._bytes_out += connection.bytes_out

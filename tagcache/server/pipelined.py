@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from tagcache.server.protocol import MOST_AT_ONCE, CacheProtocol, Verbs
 from tagcache.server.rates import Rates
-from tagcache.server.serving import ServingFactory
+from tagcache.server.serving import Flow, ServingFactory
+from tagcache.server.slices import SLICE_SECONDS
 from tagcache.server.traffic import Traffic
 
-# Commands of one client that may be under way.
+# Commands of one client that may be under way: how many before any reply is there, and at most,
+# and how many bytes of replies they may bring, by those that came last.
+_FIRST_UNDER_WAY = 64
+_FEWEST_UNDER_WAY = 8
 _MOST_UNDER_WAY = 1000
+_MUCH_TO_COME = 4 * 2**20
 _MOST_LEASES = 1024
 # What concerns one key: the engine keeps the order of these by itself. All others wait for what
 # came before, and what comes after waits for them.
@@ -22,14 +25,18 @@ _ORDERED = frozenset((b"GET", b"PUT", b"ADD", b"INCR", b"DECR", b"TOUCH", b"DEL"
 
 
 class _Slot:
-    """A command under way, when it came, and its reply: empty until it is there."""
+    """A command, when it came, and its reply: empty until it is there.
 
-    __slots__ = ("line", "reply", "since")
+    ``under_way`` is false until others may come after it.
+    """
 
-    def __init__(self, line: bytes, since: float, reply: bytes = b"") -> None:
+    __slots__ = ("line", "reply", "since", "under_way")
+
+    def __init__(self, line: bytes, since: float) -> None:
         self.line = line
         self.since = since
-        self.reply = reply
+        self.reply = b""
+        self.under_way = False
 
 
 class PipelinedProtocol(CacheProtocol):
@@ -55,12 +62,12 @@ class PipelinedProtocol(CacheProtocol):
         # The commands under way, in order, and how many of them have no reply yet.
         self._slots: deque[_Slot] = deque()
         self._unanswered = 0
-        # Bytes of replies that came since some were sent.
-        self._held = 0
+        self._most_under_way = _FIRST_UNDER_WAY
+        # Bytes of replies that wait for those before them, and of those that came since some
+        # were sent.
+        self._held = self._came = 0
         # Sends the replies that are there.
         self._soon: IDelayedCall | None = None
-        # Stands for all of them.
-        self._under_way: Deferred[bytes] = Deferred()
 
     def begin_look_up(self, key: bytes) -> int:
         """Note that a key is looked up; returns what ``end_look_up`` is to be given."""
@@ -90,122 +97,125 @@ class PipelinedProtocol(CacheProtocol):
         self._looking_up.clear()
         self.leases.clear()
 
+    def held_bytes(self) -> int:
+        return super().held_bytes() + self._held
+
+    def run(self) -> None:
+        if self.flow is Flow.READY:
+            self._send_ready()
+        super().run()
+
+    def _is_busy(self) -> bool:
+        return bool(self._slots) or super()._is_busy()
+
     def _execute_one(self, line: bytes) -> None:
-        self._execute([line])
+        self._waiting.append(line)
+        self._execute(self._waiting)
+        self._look_around()
 
-    def _take(self, lines: list[bytes]) -> None:
-        if self._pending is None or (self._slots and not self._queued):
-            self._execute(lines)
-        else:
-            self._queued += lines
-
-    def _execute(self, lines: list[bytes]) -> None:
-        for number, line in enumerate(lines):
+    def _execute(self, lines: deque[bytes]) -> None:
+        end = self.now + SLICE_SECONDS
+        while lines and self.flow is Flow.READY and not self.finished:
+            line = lines.popleft()
             if not line:
                 continue
             fields = line.split(b"\t", 4)
             verb = fields[0].upper()
             ordered = verb in _ORDERED and verb in self._verbs and not self._rates.limited
-            if self._slots and (not ordered or len(self._slots) >= _MOST_UNDER_WAY):
-                self._wait(lines[number:])
-                return
-            if ordered:
-                self._count(1, fields)
-                self._count_run(verb, 1)
+            if self._slots and (not ordered or len(self._slots) >= self._most_under_way):
+                # It goes on when what is under way has been answered.
+                lines.appendleft(line)
+                self.flow = Flow.AWAITING
+                self.stop_reading()
+            elif ordered:
+                self.connection.commands += 1
+                self.connection.last_verb = verb
+                self._counts[verb] += 1
                 self._start(line, fields, verb)
+                if lines and self._monotonic() >= end and self.flow is Flow.READY:
+                    self.end_turn()
             else:
-                super()._execute([line])
-                if self._farewell is not None and self.finished:
-                    return
-                if self._pending is not None:
-                    self._queued = lines[number + 1 :] + self._queued
-                    return
-            if self.dropped:
-                return
-        self._note_slots()
+                super()._execute(deque((line,)))
 
     def _start(self, line: bytes, fields: list[bytes], verb: bytes) -> None:
+        slot = _Slot(line, self.now)
         try:
             reply = self._verbs[verb](self, fields)
         except Exception as error:
             reply = self._error(error, verb)
         if isinstance(reply, bytes):
-            if self._slots:
-                self._slots.append(_Slot(line, self.now, reply))
-            else:
-                self.send(reply)
+            slot.reply = reply
+        else:
+            reply.addErrback(self._failed)
+            reply.addCallback(self._arrived, slot)
+        if slot.reply and not self._slots:
+            self.send(slot.reply)
             return
-        slot = _Slot(line, self.now)
+        slot.under_way = True
         self._slots.append(slot)
-        self._unanswered += 1
-        reply.addErrback(self._failed)
-        reply.addCallback(self._arrived, slot)
+        if slot.reply:
+            self._held += len(slot.reply)
+        else:
+            self._unanswered += 1
 
     def _arrived(self, reply: bytes, slot: _Slot) -> None:
         slot.reply = reply
+        if not slot.under_way:
+            return
         took = self._monotonic() - slot.since
         if took >= self._traffic.above and not self.finished:
             self._note_line(slot.line, took)
         self._unanswered -= 1
         self._held += len(reply)
-        if not self._unanswered or self._held > MOST_AT_ONCE:
-            self._send_ready()
+        self._came += len(reply)
+        if self.flow is Flow.BLOCKED:
+            self.note_held()
+        elif not self._unanswered or self._came > MOST_AT_ONCE:
+            self._send_and_go_on()
         elif self._soon is None and self._slots and self._slots[0] is slot:
             # Replies mostly come many at once, and then leave in one write.
             self._soon = self.factory.reactor.callLater(0, self._send_soon)
 
     def _send_soon(self) -> None:
         self._soon = None
-        self._send_ready()
+        self._send_and_go_on()
 
-    def _send_ready(self) -> None:
-        """Send the replies that nothing before them is missing of."""
-        slots = self._slots
-        self._held = 0
-        ready: list[bytes] = []
-        size = 0
-        while slots and slots[0].reply and not self.finished:
-            ready.append(slots.popleft().reply)
-            size += len(ready[-1])
-            if size > MOST_AT_ONCE:
-                self._send(ready)
-                ready, size = [], 0
+    def _send_and_go_on(self) -> None:
+        """Send the replies that nothing before them is missing of, and execute what waits."""
         if self.finished:
             return
+        self._send_ready()
+        if self.flow is Flow.AWAITING and self._pending is None:
+            self.ready()
+        self._run_safely()
+
+    def _send_ready(self) -> None:
+        slots = self._slots
+        self._came = 0
+        sent = bytes_sent = 0
+        ready: list[bytes] = []
+        size = 0
+        while slots and slots[0].reply and not self._replies.paused:
+            reply = slots.popleft().reply
+            ready.append(reply)
+            size += len(reply)
+            if size > MOST_AT_ONCE:
+                self._send(ready)
+                bytes_sent += size
+                sent += len(ready)
+                ready, size = [], 0
         self._send(ready)
-        if not slots and self._pending is self._under_way:
-            self._drained()
-
-    def _note_slots(self) -> None:
-        if self._slots and self._pending is None:
-            self._pending = self._under_way
-            self._look_around()
-
-    def _wait(self, lines: Sequence[bytes]) -> None:
-        """Go on with these when what is under way has been answered."""
-        self._note_slots()
-        self._queued = [*lines, *self._queued]
-        self.transport.pauseProducing()
-
-    def _drained(self) -> None:
-        self._pending = None
-        self.now = self._monotonic()
-        queued, self._queued = self._queued, []
-        self._execute(queued)
-        self._look_around()
-        self._carry_on()
-
-    def _carry_on(self) -> None:
-        if self._pending is None or (self._pending is self._under_way and not self._queued):
-            self.transport.resumeProducing()
-        if self._pending is None and self._farewell is not None and not self.finished:
-            self.finish(self._farewell)
+        bytes_sent += size
+        sent += len(ready)
+        self._held -= bytes_sent
+        if sent:
+            fitting = _MUCH_TO_COME * sent // bytes_sent
+            self._most_under_way = min(max(fitting, _FEWEST_UNDER_WAY), _MOST_UNDER_WAY)
 
     def gone(self) -> None:
         self._slots.clear()
+        self._held = 0
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
-        if self._pending is self._under_way:
-            self._pending = None
         super().gone()

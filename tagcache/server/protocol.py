@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -13,7 +14,8 @@ from tagcache import wire
 from tagcache.errors import CommandError, LineTooLong
 from tagcache.interfaces import ICache
 from tagcache.server.rates import Rates
-from tagcache.server.serving import ServedProtocol, ServingFactory
+from tagcache.server.serving import Flow, ServedProtocol, ServingFactory
+from tagcache.server.slices import SLICE_SECONDS
 from tagcache.server.traffic import MIXED, UNKNOWN, Traffic
 
 _LINE_TOO_LONG = wire.error("line_too_long")
@@ -24,7 +26,10 @@ _OUT_OF_MEMORY = wire.error("out_of_memory")
 MOST_AT_ONCE = 256 * 1024
 # No verb is longer.
 _MOST_VERB = 32
-_GETS_AT_ONCE = 256
+# Values may be large, so few are looked up before it is known whether the client takes them.
+_GETS_AT_ONCE = 8
+# What a client may send that is not admitted yet, in bytes.
+_MOST_BEFORE_AUTH = 64 * 1024
 
 log = Logger(namespace="tagcache.protocol")
 
@@ -41,8 +46,7 @@ class CacheProtocol(ServedProtocol):
     """One client of the line protocol.
 
     A command returns its reply or, where it takes time, a Deferred of it; what the client
-    sends meanwhile waits, so that replies keep the order of requests. ``now`` is when the
-    lines came that are being answered, in seconds of the monotonic clock.
+    sends meanwhile waits, so that replies keep the order of requests.
     """
 
     def __init__(
@@ -54,14 +58,14 @@ class CacheProtocol(ServedProtocol):
         traffic: Traffic,
     ) -> None:
         super().__init__(factory)
-        self.now = 0.0
         self._traffic = traffic
         self._counts = traffic.verbs
         self.use_verbs(verbs)
         self._lines = wire.LineBuffer(max_line_length)
+        # Lines that are complete and wait; what follows them is in the inbox.
+        self._waiting: deque[bytes] = deque()
         self._rates = rates
         self._pending: Deferred[bytes] | None = None
-        self._queued: list[bytes] = []
         # The command that a reply is awaited of, and since when.
         self._awaited = b""
         self._awaited_since = 0.0
@@ -76,17 +80,24 @@ class CacheProtocol(ServedProtocol):
         self._verbs = verbs.commands
         self._otherwise = verbs.otherwise
         self._gets_from = verbs.gets_from
+        self._admitted = verbs.admitted
 
     def use_limit(self, max_line_length: int) -> None:
         """Accept lines up to this length in bytes from now on."""
         self._lines.max_length = max_line_length
         self._look_around()
 
+    def held_bytes(self) -> int:
+        return super().held_bytes() + len(self._lines.partial) + sum(map(len, self._waiting))
+
+    def blocked(self) -> None:
+        self._short_up_to = 0
+
     def _look_around(self) -> None:
         """Find out whether the next chunk can be taken the short way."""
         ordinary = (
             self._farewell is None
-            and self._pending is None
+            and self.flow is Flow.READY
             and not self._lines.partial
             and not self._rates.limited
         )
@@ -110,17 +121,19 @@ class CacheProtocol(ServedProtocol):
                 and self._gets_from is not None
                 and (keys := wire.only_gets(data)) is not None
             ):
-                count = len(keys)
-                connection.commands += count
-                self._counts[b"GET"] += count
                 connection.last_verb = b"GET"
-                if count == 1:
+                if len(keys) == 1:
+                    connection.commands += 1
+                    self._counts[b"GET"] += 1
                     try:
                         value = self._gets_from.get(keys[0], now)
                         reply = wire.NOT_FOUND if value is None else wire.value(value)
                     except Exception as error:
                         reply = self._error(error, b"GET")
                     self.send(reply)
+                    took = self._monotonic() - now
+                    if took >= self._traffic.above:
+                        self._note_line(data[:-1], took)
                 else:
                     self._get_many(self._gets_from, keys)
             elif wire.is_one_line(data):
@@ -134,87 +147,110 @@ class CacheProtocol(ServedProtocol):
             return
         if self._unread is not None:
             self.count_drained(len(data))
-        took = self._monotonic() - now
-        if took >= self._traffic.above:
-            try:
-                self._note(data, took)
-            except MemoryError:
-                # It was answered; only nobody is told how long it took.
-                self.short_of_memory()
+
+    def run(self) -> None:
+        while self.flow is Flow.READY and not self.finished:
+            if self._waiting:
+                self._execute(self._waiting)
+            elif self.inbox:
+                self._open(self.take_inbox())
+            elif self._is_busy():
+                break
+            elif self._farewell is not None:
+                self.finish(self._farewell)
+            elif not self._admitted and len(self._lines.partial) > _MOST_BEFORE_AUTH:
+                self.end(_LINE_TOO_LONG)
+            else:
+                break
+        self._look_around()
+        self.settle()
 
     def end(self, farewell: bytes = b"") -> None:
         """Read no more requests; answer those that came, say ``farewell``, and close."""
         if self._farewell is None:
             self._farewell = farewell
-            self._lines.clear()
             self._look_around()
-            if self._pending is None:
+            if not self._is_busy() and not self._waiting and not self.inbox:
                 self.finish(farewell)
+
+    def _is_busy(self) -> bool:
+        """Say whether there are replies to come to what was executed."""
+        return self.flow is not Flow.READY
+
+    def end_idle(self) -> None:
+        if self._farewell is None:
+            super().end_idle()
+        else:
+            # It was told to end before, and did not take what it is to have first.
+            self.connection.abort()
 
     def gone(self) -> None:
         if self._farewell is None:
             self._farewell = b""
             self._look_around()
-        self._queued.clear()
+        self._waiting.clear()
+        self.forget_inbox()
         if self._pending is not None:
             self._pending.cancel()
 
     def _take_any(self, data: bytes) -> None:
         if self._farewell is not None:
             return
+        self.put_aside(data)
+        if self.flow is Flow.READY:
+            self.run()
+        else:
+            self.note_held()
+
+    def _open(self, data: bytes) -> None:
+        """Have the lines that a chunk completes wait for being executed."""
         try:
             try:
-                lines = self._lines.feed(data)
+                self._waiting.extend(self._lines.feed(data))
             except MemoryError:
                 self.short_of_memory()
-                lines = self._lines.feed(data)
+                self._waiting.extend(self._lines.feed(data))
         except LineTooLong as error:
-            self._take(error.lines)
+            self._waiting.extend(error.lines)
+            self.forget_inbox()
             self.end(_LINE_TOO_LONG)
         except MemoryError:
             # What came is lost, and with it where the next request begins.
+            self.forget_inbox()
             self.end(_OUT_OF_MEMORY)
-        else:
-            self._take(lines)
-            self._look_around()
-
-    def _take(self, lines: list[bytes]) -> None:
-        if self._pending is None:
-            self._execute(lines)
-        else:
-            self._queued += lines
 
     def _get_many(self, cache: ICache, keys: list[bytes]) -> None:
-        """Answer to GETs of these keys."""
-        for start in range(0, len(keys), _GETS_AT_ONCE):
-            some = keys[start : start + _GETS_AT_ONCE]
-            try:
-                values = cache.get_many(some, self.now)
-            except Exception as error:
-                self.send(self._error(error, b"GET") * len(some))
-                continue
-            replies = wire.values(values, MOST_AT_ONCE)
-            if replies is not None:
-                self.send(replies)
-            else:
-                self._send_each(values)
-            if self.dropped:
-                return
-
-    def _send_each(self, values: Sequence[bytes | None]) -> None:
-        """Send in pieces: small requests can have large replies."""
+        """Answer GETs of these keys; those for which the turn is too short wait as lines."""
+        end = self.now + SLICE_SECONDS
         replies: list[bytes] = []
-        size = 0
-        for value in values:
-            replies.append(wire.NOT_FOUND if value is None else wire.value(value))
+        size = done = 0
+        while done < len(keys):
+            some = keys[done : done + _GETS_AT_ONCE]
+            done += len(some)
+            try:
+                replies.append(wire.values(cache.get_many(some, self.now)))
+            except Exception as error:
+                replies.append(self._error(error, b"GET") * len(some))
             size += len(replies[-1])
             if size > MOST_AT_ONCE:
                 self._send(replies)
                 replies.clear()
                 size = 0
-                if self.dropped:
-                    return
+            if self.flow is not Flow.READY or self._monotonic() >= end:
+                break
+        if done < len(keys):
+            self._waiting.extend(b"GET\t" + key for key in keys[done:])
+            if self.flow is Flow.READY:
+                self.end_turn()
+        self._counts[b"GET"] += done
+        self.connection.commands += done
         self._send(replies)
+        took = self._monotonic() - self.now
+        if took >= self._traffic.above:
+            self._traffic.took(took, "get", done, None, self.connection.peer)
+        if self.flow is not Flow.READY:
+            self._look_around()
+            self.settle()
 
     def _execute_one(self, line: bytes) -> None:
         """Do what ``_execute`` does for one line, faster where nothing is out of the ordinary."""
@@ -236,77 +272,88 @@ class CacheProtocol(ServedProtocol):
         except Exception as error:
             reply = self._error(error, verb)
         if reply is None:
-            self._execute([line])
+            self._waiting.append(line)
+            self.run()
             return
-        settled = reply if isinstance(reply, bytes) else self._wait_for(reply, line)
-        if settled is not None:
-            self.send(settled)
+        if not isinstance(reply, bytes):
+            settled = self._wait_for(reply, line)
+            if settled is None:
+                self._look_around()
+                return
+            reply = settled
+        self.send(reply)
+        took = self._monotonic() - self.now
+        if took >= self._traffic.above:
+            self._note_line(line, took)
 
-    def _execute(self, lines: list[bytes]) -> None:
+    def _execute(self, lines: deque[bytes]) -> None:
+        """Execute and take away lines, as far as a turn goes."""
+        end = self.now + SLICE_SECONDS
+        counts = self._counts
         replies: list[bytes] = []
-        size = 0
-        fields = [b""]
-        commands = 0
-        # Runs of one command are counted at their end.
-        current: Command | None = None
-        counted, since = b"unknown", 0
-        limited = self._rates.limited
-        rest = iter(lines)
-        for line in rest:
+        size = commands = 0
+        verbs: set[bytes] = set()
+        while lines:
+            line = lines.popleft()
             if not line:
                 continue
-            if limited and self._rates.take(self.connection.host):
-                self._count_run(counted, commands - since)
-                commands += 1
-                since = commands
-                replies.append(_RATE_LIMITED)
+            commands += 1
+            fields = line.split(b"\t", 4)
+            verb = fields[0]
+            # A command before may have changed what is understood.
+            command = self._verbs.get(verb)
+            if command is None:
+                command, verb = self._look_again(verb)
+            if self._rates.limited and self._rates.take(self.connection.host):
                 self._traffic.errors["rate_limited"] += 1
-                continue
+                command = _refuse
+            else:
+                counts[verb] += 1
+            verbs.add(verb)
             try:
-                commands += 1
-                fields = line.split(b"\t", 4)
-                verb = fields[0]
-                verbs = self._verbs  # which a command before may have changed
-                command = verbs.get(verb)
-                if command is None or command is not current:
-                    self._count_run(counted, commands - 1 - since)
-                    since = commands - 1
-                    counted = verb
-                    if command is None:
-                        command, counted = self._look_again(verb)
-                    current = command
                 reply = command(self, fields)
             except Disconnect as disconnect:
-                self._count(commands, fields)
-                self._count_run(counted, commands - since)
-                self._send(replies)
+                self._conclude(commands, verbs, line, replies)
                 self._disconnect(disconnect)
                 return
             except Exception as error:
-                reply = self._error(error, fields[0])
+                reply = self._error(error, verb)
             if not isinstance(reply, bytes):
-                settled = self._wait_for(reply, line, replies, rest)
+                settled = self._wait_for(reply, line)
                 if settled is None:
-                    self._count(commands, fields)
-                    self._count_run(counted, commands - since)
-                    return
+                    break
                 reply = settled
-            try:
-                size += len(reply)
-                replies.append(reply)
-            except MemoryError:
-                self.short_of_memory()
-                replies.append(reply)
+            replies.append(reply)
+            size += len(reply)
             if size > MOST_AT_ONCE:
                 # Small requests can have large replies, and a client may not read them.
                 self._send(replies)
                 replies.clear()
                 size = 0
-                if self.dropped:
-                    return
-        self._count(commands, fields)
-        self._count_run(counted, commands - since)
+            if self.flow is not Flow.READY:
+                break
+            if lines and self._monotonic() >= end:
+                self.end_turn()
+                break
+        self._conclude(commands, verbs, line, replies)
+
+    def _conclude(
+        self, commands: int, verbs: set[bytes], last: bytes, replies: Sequence[bytes]
+    ) -> None:
+        """Send the replies; count and time the commands that were executed in one go."""
+        connection = self.connection
+        connection.commands += commands
+        # What is not a verb may be anything, a password too, and is shown to others.
+        connection.last_verb = self._look_again(last.partition(b"\t")[0])[1]
         self._send(replies)
+        took = self._monotonic() - self.now
+        if took < self._traffic.above or self._pending is not None:
+            return
+        if commands == 1:
+            self._note_line(last, took)
+        elif commands:
+            name = MIXED if len(verbs) > 1 else verbs.pop().decode().lower()
+            self._traffic.took(took, name, commands, None, connection.peer)
 
     def _error(self, error: Exception, verb: bytes) -> bytes:
         """Return the reply for a command that raised ``error``, which is being handled."""
@@ -329,20 +376,10 @@ class CacheProtocol(ServedProtocol):
     def _disconnect(self, disconnect: Disconnect) -> None:
         # What came after it, even a line too long, does not count any more.
         self._farewell = disconnect.reply
+        self._waiting.clear()
+        self.forget_inbox()
         self._look_around()
         self.finish(disconnect.reply)
-
-    def _count(self, commands: int, fields: list[bytes]) -> None:
-        if commands:
-            connection = self.connection
-            connection.commands += commands
-            verb = fields[0].upper()
-            # What is not a verb may be anything, a password too, and is shown to others.
-            connection.last_verb = verb if verb in self._verbs else b"unknown"
-
-    def _count_run(self, verb: bytes, commands: int) -> None:
-        if commands:
-            self._counts[verb] += commands
 
     def _send(self, replies: Sequence[bytes]) -> None:
         if replies:
@@ -353,18 +390,8 @@ class CacheProtocol(ServedProtocol):
                 data = b"".join(replies)
             self.send(data)
 
-    def _wait_for(
-        self,
-        reply: Deferred[bytes],
-        line: bytes,
-        before: Sequence[bytes] = (),
-        after: Iterable[bytes] = (),
-    ) -> bytes | None:
-        """Return a reply that is there already; else None, and go on when it comes.
-
-        It is the reply to ``line``; ``before`` are the replies to be sent first, ``after`` the
-        lines that wait for it.
-        """
+    def _wait_for(self, reply: Deferred[bytes], line: bytes) -> bytes | None:
+        """Return a reply to ``line`` that is there already; else None, and go on when it comes."""
         settled: list[bytes] = []
 
         def arrived(result: bytes) -> None:
@@ -377,12 +404,10 @@ class CacheProtocol(ServedProtocol):
         reply.addCallback(arrived)
         if settled:
             return settled[0]
-        self._send(before)
         self._pending = reply
         self._awaited, self._awaited_since = line, self.now
-        self._look_around()
-        self._queued = list(after)
-        self.transport.pauseProducing()
+        self.flow = Flow.AWAITING
+        self.stop_reading()
         return None
 
     def _look_again(self, verb: bytes) -> tuple[Command, bytes]:
@@ -390,22 +415,6 @@ class CacheProtocol(ServedProtocol):
         upper = verb.upper()
         command = self._verbs.get(upper)
         return (self._otherwise, b"unknown") if command is None else (command, upper)
-
-    def _note(self, data: bytes, took: float) -> None:
-        """Tell how long it took to answer a chunk, if anything in it was answered."""
-        if self._pending is not None or self.finished:
-            return
-        end = data.rfind(b"\n")
-        if end < 0:
-            return
-        commands = data.count(b"\n")
-        if commands == 1:
-            self._note_line(data[:end], took)
-            return
-        first = data[:_MOST_VERB].partition(b"\t")[0].partition(b"\n")[0].upper()
-        last = self.connection.last_verb.upper()
-        name = last.decode("latin-1").lower() if first == last else MIXED
-        self._traffic.took(took, name, commands, None, self.connection.peer)
 
     def _note_line(self, line: bytes, took: float) -> None:
         verb, _, rest = line.partition(b"\t")
@@ -417,8 +426,12 @@ class CacheProtocol(ServedProtocol):
             verb, argument = last if last in self._verbs else UNKNOWN.encode(), None
         if verb == b"AUTH" or not argument:
             argument = None
-        name = verb.decode().lower()
-        self._traffic.took(took, name, 1, argument, self.connection.peer)
+        try:
+            name = verb.decode().lower()
+            self._traffic.took(took, name, 1, argument, self.connection.peer)
+        except MemoryError:
+            # It was answered; only nobody is told how long it took.
+            self.short_of_memory()
 
     def _failed(self, failure: Failure) -> bytes:
         if isinstance(failure.value, CommandError):
@@ -426,6 +439,7 @@ class CacheProtocol(ServedProtocol):
             return wire.error(failure.value.code)
         if isinstance(failure.value, MemoryError):
             self.short_of_memory()
+            self._traffic.errors["out_of_memory"] += 1
             return _OUT_OF_MEMORY
         if not self.finished:
             self._traffic.errors["internal_error"] += 1
@@ -437,18 +451,11 @@ class CacheProtocol(ServedProtocol):
         if self.finished:
             return
         self.now = now = self._monotonic()
-        self._send([reply])
+        self.ready()
+        self.send(reply)
         if now - self._awaited_since >= self._traffic.above:
             self._note_line(self._awaited, now - self._awaited_since)
-        queued, self._queued = self._queued, []
-        self._execute(queued)
-        if queued and self._monotonic() - now >= self._traffic.above:
-            self._note(b"\n".join([*queued, b""]), self._monotonic() - now)
-        self._look_around()
-        if self._pending is None:
-            self.transport.resumeProducing()
-            if self._farewell is not None:
-                self.finish(self._farewell)
+        self._run_safely()
 
 
 Reply: TypeAlias = "bytes | Deferred[bytes]"
@@ -462,8 +469,14 @@ class Verbs(NamedTuple):
         commands: each verb, in upper and in lower case, with its command.
         otherwise: what answers to every other verb.
         gets_from: the cache that plain GETs are answered from; None if they may not be.
+        admitted: whether the client may say more than who it is.
     """
 
     commands: Mapping[bytes, Command]
     otherwise: Command
     gets_from: ICache | None
+    admitted: bool = True
+
+
+def _refuse(client: CacheProtocol, fields: list[bytes]) -> bytes:
+    return _RATE_LIMITED

@@ -14,32 +14,29 @@ from zope.interface import implementer
 class ReplyBuffer:
     """Writes to a transport while it takes data, and holds what it does not take.
 
-    ``limit`` is the most bytes to hold; beyond it ``overflow`` is called, once, and nothing
-    more is kept: ``dropped`` is true from then on. While not ``paused`` the transport may as well
-    be written to.
+    ``on_pause`` is called when the transport takes no more, and ``on_drain`` when it does again and
+    nothing is held any more. While not ``paused`` the transport may as well be written to.
+    ``held_bytes`` is the length of what is held.
     """
 
-    def __init__(self, transport: Any, limit: int, overflow: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: Any, on_pause: Callable[[], object], on_drain: Callable[[], object]
+    ) -> None:
         self._transport = transport
-        self._limit = limit
-        self._overflow = overflow
+        self._on_pause = on_pause
+        self._on_drain = on_drain
         self._held: deque[bytes] = deque()
         self.held_bytes = 0
-        self.dropped = False
         self.paused = False
         transport.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:
         """Send ``data`` after all that was written before."""
-        if not self.paused:
-            self._transport.write(data)
-        elif not self.dropped:
+        if self.paused:
             self._held.append(data)
             self.held_bytes += len(data)
-            if self.held_bytes > self._limit:
-                self.dropped = True
-                self._held.clear()
-                self._overflow()
+        else:
+            self._transport.write(data)
 
     def finish(self) -> None:
         """Hand everything that is held to the transport, and let go of it."""
@@ -50,18 +47,23 @@ class ReplyBuffer:
     def abandon(self) -> None:
         """Let go of everything: the connection is lost, and nobody reads any more."""
         self.stopProducing()
-        del self._transport, self._overflow
+        del self._transport, self._on_pause, self._on_drain
 
     def pauseProducing(self) -> None:
-        self.paused = True
+        if not self.paused:
+            self.paused = True
+            self._on_pause()
 
     def resumeProducing(self) -> None:
         self.paused = False
         self._release()
+        if not self.paused:
+            self._on_drain()
 
     def stopProducing(self) -> None:
-        self.dropped = self.paused = True
+        self.paused = True
         self._held.clear()
+        self.held_bytes = 0
 
     def _release(self) -> None:
         # The transport may ask for a pause in the middle of this.

@@ -358,6 +358,8 @@ class TagCacheService(MultiService):
                 "max_connections": settings.performance.max_connections,
                 "total": self.connections.total,
                 "refused": self.connections.refused,
+                "held_bytes": self.connections.held_bytes,
+                "max_client_memory": settings.performance.max_client_memory,
             },
             "cache": figures,
             "engine": engine,

@@ -1,10 +1,12 @@
-"""What every door does for its clients: arm, count, hold replies, close gently, drain."""
+"""What every door does for its clients: arm, count, take turns, hold replies, close, drain."""
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import struct
 import termios
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,8 @@ from tagcache.config.settings import Settings
 from tagcache.server.connections import Connection
 from tagcache.server.listener import Listener, Refusal
 from tagcache.server.replies import ReplyBuffer
+from tagcache.server.slices import Turns
+from tagcache.server.transports import unsent_bytes
 from tagcache.sockopts import socket_of
 
 # How long a connection that we close is still read from, so that what the client is sending
@@ -60,12 +64,26 @@ class RefusedProtocol(Protocol):
             self._too_late.cancel()
 
 
+class Flow(enum.Enum):
+    """What a connection waits for before it executes more of what its client sent."""
+
+    READY = "nothing; all that came is executed"
+    AWAITING = "a reply of the engine"
+    TURN_OVER = "its next turn: others are served meanwhile"
+    BLOCKED = "the client, which does not take its replies"
+
+
 @implementer(IHalfCloseableProtocol)
 class ServedProtocol(Protocol):
     """One client of a door; a door's protocol says what it understands.
 
     ``finished`` is true once nothing more is to be said; subclasses answer from then on to
     nothing that still comes in.
+
+    What a client sends is executed for about a millisecond at a time, and only while it takes its
+    replies; what arrives in between is put into ``inbox``, as it came. A client that does not read
+    is read from until ``max_reply_buffer`` bytes wait, because there are clients that send
+    everything first; from then on it has to wait itself.
     """
 
     transport: Any
@@ -75,8 +93,16 @@ class ServedProtocol(Protocol):
     def __init__(self, factory: ServingFactory) -> None:
         self.factory = factory
         self.finished = False
+        self.flow = Flow.READY
+        self.now = 0.0
+        self.inbox: deque[bytes] = deque()
+        self._inbox_bytes = 0
         self._monotonic = factory.listener.connections.monotonic
+        self._reading = True
         self._read_ended = False
+        # What the client had not taken when that was last looked at, and since when.
+        self._untaken = 0
+        self._untaken_since: float | None = None
         # Ends the patience with a client that has to go.
         self._patience: IDelayedCall | None = None
         # How much of what had arrived when draining began is still to be read.
@@ -84,8 +110,15 @@ class ServedProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self.connection = self.factory.listener.opened(self.transport)
-        self._replies = ReplyBuffer(self.transport, self.factory.max_reply_buffer, self._overflow)
+        self._replies = ReplyBuffer(self.transport, self._on_pause, self._on_drain)
         self.factory.made(self)
+
+    def run(self) -> None:
+        """Execute what came, until all is done or there is something to wait for. For subclasses.
+
+        It is called when ``flow`` is READY, and ends with ``settle``.
+        """
+        raise NotImplementedError
 
     def end(self) -> None:
         """Take no more requests; answer those that came, and close. For subclasses."""
@@ -107,10 +140,101 @@ class ServedProtocol(Protocol):
         else:
             self.transport.write(data)
 
-    @property
-    def dropped(self) -> bool:
-        """Whether the client was dropped for not reading, so that no answer reaches it."""
-        return self._replies.dropped
+    def held_bytes(self) -> int:
+        """Return how much memory the client takes: what it sent, and what it did not take yet."""
+        return self._inbox_bytes + self._replies.held_bytes + unsent_bytes(self.transport)
+
+    def put_aside(self, data: bytes) -> None:
+        """Keep what arrived until it can be executed."""
+        self.inbox.append(data)
+        self._inbox_bytes += len(data)
+        if self.flow is Flow.BLOCKED and self._inbox_bytes > self.factory.max_reply_buffer:
+            self.stop_reading()
+
+    def put_back(self, data: bytes) -> None:
+        """Put aside the rest of what was taken."""
+        self.inbox.appendleft(data)
+        self._inbox_bytes += len(data)
+
+    def take_inbox(self) -> bytes:
+        """Return the oldest of what was put aside."""
+        data = self.inbox.popleft()
+        self._inbox_bytes -= len(data)
+        return data
+
+    def forget_inbox(self) -> None:
+        """Let go of what was put aside."""
+        self.inbox.clear()
+        self._inbox_bytes = 0
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the socket for now."""
+        if self._reading:
+            self._reading = False
+            self.transport.pauseProducing()
+
+    def end_turn(self) -> None:
+        """Go on later: the client has had its share of time for now."""
+        self.flow = Flow.TURN_OVER
+        self.stop_reading()
+        self.factory.turns.wait(self._take_turn)
+
+    def ready(self) -> bool:
+        """Note that what was awaited is there; say whether the client takes replies."""
+        self.flow = Flow.BLOCKED if self._replies.paused else Flow.READY
+        return not self._replies.paused
+
+    def settle(self) -> None:
+        """Conclude a run: read on if that makes sense, and note what is held."""
+        waits = self.flow in (Flow.AWAITING, Flow.TURN_OVER)
+        if not self._reading and not waits and self._inbox_bytes <= self.factory.max_reply_buffer:
+            self._reading = True
+            self.transport.resumeProducing()
+        self.note_held()
+
+    def note_held(self) -> None:
+        """Tell how much memory the client takes; it may be dropped for that."""
+        connection = self.connection
+        held = self.held_bytes()
+        if held or connection.held_bytes:
+            self.factory.listener.connections.hold(connection, held)
+
+    def _take_turn(self) -> None:
+        if self.flow is not Flow.TURN_OVER or self.finished:
+            return
+        if self.ready():
+            self._run_safely()
+
+    def _run_safely(self) -> None:
+        """Run outside of ``dataReceived``, where nobody else would close what went wrong."""
+        try:
+            self.now = self._monotonic()
+            self.run()
+        except MemoryError:
+            self.short_of_memory()
+            self.connection.abort()
+        except Exception:
+            log.failure("{peer}: the connection failed", peer=self.connection.peer)
+            self.connection.abort()
+
+    def _on_pause(self) -> None:
+        if self.flow is Flow.READY and not self.finished:
+            self.flow = Flow.BLOCKED
+            self.blocked()
+        self._untaken_since = None
+        self.factory.watch(self)
+        self.note_held()
+
+    def _on_drain(self) -> None:
+        self.factory.watch_no_longer(self)
+        if self.flow is Flow.BLOCKED and not self.finished:
+            self.flow = Flow.READY
+            self._run_safely()
+        else:
+            self.note_held()
+
+    def blocked(self) -> None:
+        """The client takes no more replies for now. For subclasses."""
 
     def short_of_memory(self) -> None:
         """Have memory given back that was put by: an allocation has failed."""
@@ -145,6 +269,18 @@ class ServedProtocol(Protocol):
             self.connection.abort()
         else:
             self.end()
+
+    def takes_nothing(self, now: float) -> float:
+        """Return for how many seconds the client has taken nothing of what waits for it.
+
+        That is as exact as this is called often: it looks whether anything was taken since.
+        """
+        with socket_of(self.transport) as sock:
+            in_kernel = _bytes_to_send(sock.fileno()) if sock is not None else 0
+        untaken = self._replies.held_bytes + unsent_bytes(self.transport) + in_kernel
+        if self._untaken_since is None or untaken != self._untaken:
+            self._untaken, self._untaken_since = untaken, now
+        return now - self._untaken_since
 
     def finish(self, farewell: bytes = b"") -> None:
         """Send ``farewell`` and close, once everything before it is sent."""
@@ -188,15 +324,6 @@ class ServedProtocol(Protocol):
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
 
-    def _overflow(self) -> None:
-        log.warn(
-            "{listener}: dropped {peer}: more than {limit} bytes of replies not read",
-            listener=self.factory.listener.name,
-            peer=self.connection.peer,
-            limit=self.factory.max_reply_buffer,
-        )
-        self.connection.abort()
-
 
 class ServingFactory(ServerFactory):
     """Admits clients to a door, and sees them off; ``build`` makes the door's protocol.
@@ -214,18 +341,22 @@ class ServingFactory(ServerFactory):
         self.reactor = reactor
         self.protocols: set[Any] = set()
         self._drained: Deferred[None] | None = None
+        self.turns = Turns(reactor, listener.connections.monotonic)
         self._idle_check = LoopingCall(self._end_idle)
         self._idle_check.clock = reactor
+        # Those whose transport takes no more.
+        self._blocked: set[ServedProtocol] = set()
+        self._send_check = LoopingCall(self._drop_deaf)
+        self._send_check.clock = reactor
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
-        """Take new settings; open connections keep their reply limit."""
+        """Take new settings."""
         self.max_reply_buffer = settings.performance.max_reply_buffer_bytes
         self._idle_timeout = settings.performance.idle_timeout_seconds
-        if self._idle_check.running:
-            self._idle_check.stop()
-        if self._idle_timeout:
-            self._idle_check.start(min(max(self._idle_timeout / 4, 0.05), 60), now=False)
+        self._send_timeout = settings.performance.send_timeout_seconds
+        _look_often(self._idle_check, self._idle_timeout)
+        _look_often(self._send_check, self._send_timeout if self._blocked else 0)
 
     def build(self) -> ServedProtocol:
         """Return a protocol for a client that was admitted. For subclasses."""
@@ -246,17 +377,29 @@ class ServingFactory(ServerFactory):
     def lost(self, protocol: ServedProtocol) -> None:
         """A client is gone."""
         self.protocols.discard(protocol)
+        self.watch_no_longer(protocol)
         if self._drained is not None and not self.protocols:
             drained, self._drained = self._drained, None
             drained.callback(None)
+
+    def watch(self, protocol: ServedProtocol) -> None:
+        """Look from now on whether a client takes anything of its replies."""
+        self._blocked.add(protocol)
+        if not self._send_check.running:
+            _look_often(self._send_check, self._send_timeout)
+
+    def watch_no_longer(self, protocol: ServedProtocol) -> None:
+        """A client takes its replies again, or is gone."""
+        self._blocked.discard(protocol)
+        if not self._blocked:
+            _look_often(self._send_check, 0)
 
     def drain(self, grace: float) -> Deferred[None]:
         """Answer what has arrived, then close every connection; nothing outlives ``grace`` seconds.
 
         The Deferred fires when the last connection is gone. The port must not listen any more.
         """
-        if self._idle_check.running:
-            self._idle_check.stop()
+        _look_often(self._idle_check, 0)
         for protocol in list(self.protocols):
             protocol.drain()
         if not self.protocols:
@@ -276,9 +419,38 @@ class ServingFactory(ServerFactory):
             if now - protocol.connection.last_active >= self._idle_timeout:
                 protocol.end_idle()
 
+    def _drop_deaf(self) -> None:
+        now = self.listener.connections.monotonic()
+        for protocol in list(self._blocked):
+            if protocol.takes_nothing(now) >= self._send_timeout:
+                log.warn(
+                    "{listener}: dropped {peer}: it has read no replies for {seconds} seconds",
+                    listener=self.listener.name,
+                    peer=protocol.connection.peer,
+                    seconds=self._send_timeout,
+                )
+                protocol.connection.abort()
+
+
+def _look_often(check: LoopingCall, timeout: float) -> None:
+    """Have ``check`` run a few times within the timeout in seconds; never if that is 0."""
+    if check.running:
+        check.stop()
+    if timeout:
+        check.start(min(max(timeout / 4, 0.05), 60), now=False)
+
 
 def _bytes_to_read(descriptor: int) -> int:
     """Return how many bytes the kernel holds that were not read yet."""
-    counted = fcntl.ioctl(descriptor, termios.FIONREAD, struct.pack("i", 0))
+    return _counted(descriptor, termios.FIONREAD)
+
+
+def _bytes_to_send(descriptor: int) -> int:
+    """Return how many bytes the kernel holds that the peer's system has not taken yet."""
+    return _counted(descriptor, termios.TIOCOUTQ)
+
+
+def _counted(descriptor: int, request: int) -> int:
+    counted = fcntl.ioctl(descriptor, request, struct.pack("i", 0))
     count: int = struct.unpack("i", counted)[0]
     return count

@@ -1,8 +1,9 @@
-"""Long work in short slices, so that it never keeps a client waiting."""
+"""Long work in short slices, so that it never keeps other clients waiting."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
@@ -54,3 +55,36 @@ class Slices:
             results.append((yield from work))
 
         return self.run(rest()).addCallback(lambda _: conclude(results[0]))
+
+
+class Turns:
+    """Lets callables run one after the other, about a millisecond at a time between other events.
+
+    A connection with more to execute than it may at once waits here for its next turn.
+    """
+
+    def __init__(self, reactor: Any, monotonic: Callable[[], float]) -> None:
+        self._reactor = reactor
+        self._monotonic = monotonic
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._scheduled = False
+
+    def wait(self, run: Callable[[], object]) -> None:
+        """Call ``run``, which must not raise, after all that wait already."""
+        self._waiting.append(run)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            self._reactor.callLater(0, self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        end = self._monotonic() + SLICE_SECONDS
+        # Who comes back for another turn waits for the next round.
+        for _ in range(len(self._waiting)):
+            self._waiting.popleft()()
+            if self._monotonic() >= end:
+                break
+        self._schedule()

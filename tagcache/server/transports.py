@@ -16,6 +16,7 @@ from errno import EAGAIN, EWOULDBLOCK
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
@@ -81,11 +82,34 @@ class EagerServer(tcp.Server):
         super().write(data)
 
 
+    def abortConnection(self) -> None:
+        super().abortConnection()
+        # Nobody is to have that any more, and who is dropped for its memory is to give it back now.
+        self.dataBuffer = b""
+        self.offset = 0
+        self._tempDataBuffer = []
+        self._tempDataLen = 0
+
+
 def _short_of_memory(protocol: Any) -> None:
     """Have memory given back that was put by, if this protocol knows of some."""
     tell = getattr(protocol, "short_of_memory", None)
     if tell is not None:
         tell()
+
+
+def unsent_bytes(transport: Any) -> int:
+    """Return how many bytes a transport holds that the kernel did not take yet.
+
+    It is 0 for a transport of which that is not known, as those of tests.
+    """
+    if isinstance(transport, UvloopTransport):
+        return transport.unsent_bytes()
+    # Of TLS: what is encrypted already.
+    transport = getattr(transport, "transport", transport)
+    if isinstance(transport, FileDescriptor):
+        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+    return 0
 
 
 @implementer(ITCPTransport)
@@ -232,6 +256,13 @@ class UvloopTransport:
         return _address(self.socket.getsockname())
 
     # Flow of data
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes the kernel did not take yet."""
+        if self._transport is not None:
+            size: int = self._transport.get_write_buffer_size()
+            return size
+        return sum(map(len, self._early))
 
     def pauseProducing(self) -> None:
         if self._reading:

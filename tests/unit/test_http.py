@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -37,10 +38,10 @@ from tagcache.server.machine import Machine
 from tagcache.server.metrics import Metrics
 from tagcache.server.persistence import Persistence
 from tagcache.server.rates import Rates
-from tagcache.server.slices import Slices
+from tagcache.server.slices import SLICE_SECONDS, Slices
 from tagcache.server.traffic import Traffic
 from tests.helpers import credentials_of, settings_with
-from tests.unit.test_protocol import Transport
+from tests.unit.test_protocol import Transport, connect_full, next_event
 
 BASIC = b"Authorization: Basic YWRtaW46cGFzc3dvcmQ=\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -341,22 +342,55 @@ def test_draining_goes_on_until_all_that_had_arrived_is_read(door: Door) -> None
     assert transport.half_closed
 
 
-def test_many_large_answers_are_held_to_the_limit() -> None:
-    class Full(Transport):
-        def write(self, data: bytes) -> None:
-            super().write(data)
-            self.producer.pauseProducing()
-
-    door = Door(settings_with(performance={"max_reply_buffer_bytes": 2_000_000}))
+@pytest.mark.parametrize("waits", [False, True])
+def test_many_large_answers_wait_until_the_client_takes_them(door: Door, waits: bool) -> None:
     door.cache.put(b"k", b"v" * 500_000)
-    protocol = door.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
-    assert protocol is not None
-    transport = Full()
-    protocol.makeConnection(transport)
+    protocol, transport = connect_full(door)
+    if waits:
+        # The first takes slices, and those behind it wait in the protocol.
+        protocol.dataReceived(request("GET", "/stats"))
     protocol.dataReceived(GET * 700)
-    assert transport.aborted
-    assert len(transport.value()) < 1_000_000
     assert door.cache.counters().hits < 10
+    assert protocol.held_bytes() < 2_000_000
+    answers = 0
+    while answers < 700 + waits:
+        answers += transport.value().count(b"HTTP/1.1 200 OK")
+        transport.clear()
+        transport.producer.resumeProducing()
+        door.clock.pump([0])
+    assert answers == 700 + waits
+    assert door.cache.counters().hits == 700
+    assert not transport.aborted
+
+
+def test_many_requests_at_once_are_answered_in_turns(door: Door) -> None:
+    """Parsing them takes turns too: others come in between."""
+    readings = itertools.count(step=SLICE_SECONDS / 4)
+    protocol, transport = door.connect()
+    protocol._monotonic = lambda: next(readings)
+    small = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+    protocol.dataReceived(small * 2000)
+    turns = 0
+    while (answered := transport.value().count(b"HTTP/1.1 200 OK")) < 2000:
+        assert transport.producerState == "paused"
+        next_event(door.clock)
+        turns += 1
+        assert transport.value().count(b"HTTP/1.1 200 OK") - answered < 8
+    assert turns > 300
+    assert transport.producerState == "producing"
+
+
+def test_a_long_body_of_nobody_in_particular_is_not_taken(door: Door) -> None:
+    body = b'{"username":"' + b"a" * 70_000 + b'"}'
+    protocol, transport = door.connect()
+    protocol.dataReceived(request("POST", "/auth/login", body, JSON))
+    assert split(transport.value())[0][0] == 413
+    assert transport.half_closed
+    protocol, transport = door.connect()
+    plain = b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    protocol.dataReceived(plain + b"Content-Length: 70000\r\n\r\n")
+    assert split(transport.value())[0][0] == 401
+    assert transport.half_closed
 
 
 def test_an_answer_is_not_put_together_without_bound(door: Door) -> None:
@@ -597,14 +631,15 @@ def test_an_endpoint_that_fails_is_logged_and_told_without_detail(door: Door) ->
 class Slow:
     """An application whose answers are in the test's hands."""
 
-    max_body_bytes = 100
-
     def __init__(self) -> None:
         self.waiting: list[Deferred[Response]] = []
         self.traffic = Traffic(settings_with())
 
     def label(self, method: bytes, path: bytes) -> str:
         return "slow"
+
+    def max_body(self, request: Any) -> int:
+        return 100
 
     def answer(self, request: Any) -> Deferred[Response]:
         self.waiting.append(Deferred())

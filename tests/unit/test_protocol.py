@@ -26,7 +26,7 @@ from tagcache.server.connections import Connections
 from tagcache.server.events import EventLog
 from tagcache.server.factory import CacheFactory, limits_of
 from tagcache.server.listener import Listener
-from tagcache.server.protocol import CacheProtocol
+from tagcache.server.protocol import CacheProtocol, Verbs
 from tagcache.server.rates import Rates
 from tagcache.server.replies import ReplyBuffer
 from tagcache.server.slices import SLICE_SECONDS, Slices
@@ -199,6 +199,7 @@ def test_clients_describes_every_connection(server: Server) -> None:
         "commands": 2,
         "bytes_in": 11,
         "bytes_out": 8,
+        "held_bytes": 0,
         "last_verb": "PING",
         "socket_options": {},
     }
@@ -377,22 +378,51 @@ def test_what_waits_is_sent_before_a_close(server: Server) -> None:
     protocol, transport = server.connect()
     transport.producer.pauseProducing()
     protocol.dataReceived(b"PING\nQUIT\n")
+    assert transport.value() == b""
+    transport.producer.resumeProducing()
     assert transport.value() == b"PONG\nOK\n"
     assert transport.half_closed
     assert transport.producer is None
 
 
-def test_a_client_that_does_not_read_is_dropped_at_the_limit() -> None:
+def test_a_client_that_takes_nothing_is_dropped_after_a_while() -> None:
+    server = Server(settings_with(performance={"send_timeout_seconds": 8.0}))
+    protocol, transport = server.connect()
+    transport.producer.pauseProducing()
+    protocol.dataReceived(b"PING\n")
+    server.clock.pump([1] * 9)
+    assert not transport.aborted
+    with capturedLogs() as events:
+        server.clock.pump([1] * 2)
+    assert transport.aborted
+    assert any("dropped" in event["log_format"] for event in events)
+    lose(protocol)
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_a_client_that_takes_a_little_now_and_then_is_not_dropped() -> None:
+    server = Server(settings_with(performance={"send_timeout_seconds": 8.0}))
+    _, transport = server.connect()
+    for _ in range(10):
+        transport.producer.pauseProducing()
+        server.clock.pump([1] * 5)
+        transport.producer.resumeProducing()
+    assert not transport.aborted
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_a_client_that_does_not_read_is_read_from_up_to_a_limit() -> None:
     server = Server(settings_with(performance={"max_reply_buffer_bytes": 10}))
     protocol, transport = server.connect()
     transport.producer.pauseProducing()
     protocol.dataReceived(b"PING\n")
     protocol.dataReceived(b"PING\n")
-    assert not transport.aborted
-    with capturedLogs() as events:
-        protocol.dataReceived(b"PING\n")
-    assert transport.aborted
-    assert any("dropped" in event["log_format"] for event in events)
+    assert transport.producerState == "producing"
+    protocol.dataReceived(b"PING\n")
+    assert transport.producerState == "paused"
+    transport.producer.resumeProducing()
+    assert transport.value() == b"PONG\n" * 3
+    assert transport.producerState == "producing"
 
 
 def test_held_replies_go_out_only_as_fast_as_the_transport_takes_them() -> None:
@@ -402,12 +432,16 @@ def test_held_replies_go_out_only_as_fast_as_the_transport_takes_them() -> None:
             self.producer.pauseProducing()
 
     transport = Narrow()
-    buffer = ReplyBuffer(transport, 100, lambda: None)
+    drained: list[int] = []
+    buffer = ReplyBuffer(transport, lambda: None, lambda: drained.append(buffer.held_bytes))
     for data in (b"a", b"b", b"c"):
         buffer.write(data)
     assert (transport.value(), buffer.held_bytes) == (b"a", 2)
     buffer.resumeProducing()
     assert (transport.value(), buffer.held_bytes) == (b"ab", 1)
+    buffer.resumeProducing()
+    buffer.resumeProducing()
+    assert (transport.value(), drained) == (b"abc", [0])
 
 
 def test_without_authentication_only_auth_is_understood() -> None:
@@ -490,24 +524,117 @@ def test_rates_are_limited_by_address() -> None:
     assert server.ask(b"PING\nPING\n") == b"PONG\nERR rate_limited\n"
 
 
-def test_small_requests_with_large_replies_are_held_to_the_limit(server: Server) -> None:
-    """One chunk of requests must not make replies without bound."""
+class Full(Transport):
+    """A transport that takes one write, and then no more until it is told to."""
 
-    class Full(Transport):
-        def write(self, data: bytes) -> None:
-            super().write(data)
-            self.producer.pauseProducing()
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.producer.pauseProducing()
 
-    server = Server(settings_with(performance={"max_reply_buffer_bytes": 2_000_000}))
-    server.cache.put(b"k", b"v" * 500_000)
+
+def connect_full(server: Any) -> tuple[Any, Full]:
     protocol = server.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
     assert protocol is not None
     transport = Full()
     protocol.makeConnection(transport)
-    protocol.dataReceived(b"GET\tk\n" * 10_000)
-    assert transport.aborted
-    assert len(transport.value()) < 1_000_000
-    assert server.cache.counters().hits <= 256
+    return protocol, transport
+
+
+def test_small_requests_with_large_replies_wait_until_the_client_takes_them(
+    server: Server,
+) -> None:
+    """One chunk of requests must not make replies without bound; nor is its client dropped."""
+    server.cache.put(b"k", b"v" * 500_000)
+    protocol, transport = connect_full(server)
+    protocol.dataReceived(b"GET\tk\n" * 1000)
+    assert server.cache.counters().hits <= 32
+    assert protocol.held_bytes() < 20_000_000
+    replies = 0
+    for _ in range(3000):
+        replies += transport.value().count(b"\n")
+        transport.clear()
+        transport.producer.resumeProducing()
+        server.clock.pump([0])
+    assert replies == 1000 == server.cache.counters().hits
+    assert not transport.aborted
+
+
+def next_event(clock: Clock) -> None:
+    """Run one delayed call, and not those that it makes, as one turn of a reactor does."""
+    call = clock.calls.pop(0)
+    call.called = 1
+    call.func(*call.args, **call.kw)
+
+
+def test_a_long_chunk_is_executed_in_turns() -> None:
+    """A turn is long enough for three commands here; others come between the turns."""
+    server = Server(settings_with())
+    ticks = itertools.count()
+
+    def slow(client: CacheProtocol, fields: list[bytes]) -> bytes:
+        server.clock.rightNow += SLICE_SECONDS / 2.5
+        return b"%d\n" % next(ticks)
+
+    protocol, transport = server.connect()
+    protocol.use_verbs(Verbs({b"SLOW": slow}, slow, None))
+    protocol.dataReceived(b"SLOW\n" * 30)
+    assert transport.value().count(b"\n") == 3
+    assert transport.producerState == "paused"
+    other, others = server.connect()
+    turns = 0
+    while transport.value().count(b"\n") < 30:
+        other.dataReceived(b"PING\n")
+        next_event(server.clock)
+        turns += 1
+    assert turns == 9
+    assert others.value() == b"PONG\n" * 9
+    assert transport.value() == b"".join(b"%d\n" % number for number in range(30))
+    assert transport.producerState == "producing"
+
+
+def test_many_with_long_chunks_share_the_time() -> None:
+    """All of them together have no more turns between two events than one alone."""
+    server = Server(settings_with())
+    executed = 0
+
+    def slow(client: CacheProtocol, fields: list[bytes]) -> bytes:
+        nonlocal executed
+        executed += 1
+        server.clock.rightNow += SLICE_SECONDS / 2
+        return b"OK\n"
+
+    for _ in range(20):
+        protocol, _ = server.connect()
+        protocol.use_verbs(Verbs({b"SLOW": slow}, slow, None))
+        protocol.dataReceived(b"SLOW\n" * 10)
+    executed = 0
+    next_event(server.clock)
+    assert executed <= 2
+
+
+def test_before_auth_little_is_held() -> None:
+    server = Server(settings_with(security={"require_tcp_auth": True}))
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"PUT\tk\t-\t-\t" + b"v" * 70_000)
+    assert transport.value() == b"ERR line_too_long\n"
+    assert transport.half_closed
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"AUTH\tadmin\tpassword\nPUT\tk\t-\t-\t" + b"v" * 70_000)
+    protocol.dataReceived(b"\n")
+    assert transport.value() == b"OK\nOK\n"
+
+
+def test_all_clients_together_hold_no_more_than_they_may() -> None:
+    server = Server(settings_with(performance={"max_client_memory": 1_000_000}))
+    server.connections.configure(settings_with(performance={"max_client_memory": 1_000_000}))
+    clients = [server.connect() for _ in range(4)]
+    for size, (protocol, _) in zip((200_000, 500_000, 250_000, 100_000), clients, strict=True):
+        protocol.dataReceived(b"PUT\tk\t-\t-\t" + b"v" * size)
+    assert [transport.aborted for _, transport in clients] == [False, True, False, False]
+    assert server.connections.held_bytes < 1_000_000
+    for protocol, _ in clients:
+        lose(protocol)
+    assert server.connections.held_bytes == 0
 
 
 def test_an_address_that_is_not_allowed_is_closed_without_a_word() -> None:

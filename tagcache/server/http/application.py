@@ -48,6 +48,8 @@ _UNAUTHORIZED = failure(
 )
 _TOO_LARGE = (ValueTooLarge, AnswerTooLarge)
 _NOTHING: dict[str, Any] = {}
+# Of the body of a request that takes no credentials, or has none.
+_MOST_OPEN_BODY = 64 * 1024
 _PERCENT, _BACKSLASH = b"%\\"
 _NOT_FOUND = failure(404, "not_found", "there is no such path")
 
@@ -130,6 +132,21 @@ class HttpApplication:
                 return None
         self._counts[route.label] += 1
         return plain(route.lookup(key))
+
+    def max_body(self, request: Request) -> int:
+        """Return how long the body of a request may be in bytes.
+
+        Who is not let in, or need not be, is not listened to for long.
+        """
+        methods, _ = self._routes.find(request.path)
+        route = methods.get(request.method) if methods is not None else None
+        if (
+            route is None
+            or route.access is Access.OPEN
+            or self._admitted_at_once(route, request) is False
+        ):
+            return min(_MOST_OPEN_BODY, self.max_body_bytes)
+        return self.max_body_bytes
 
     def label(self, method: bytes, path: bytes) -> str:
         """Return what requests with that method and path are counted as."""
@@ -214,7 +231,7 @@ class HttpApplication:
             if wrong_type is not None:
                 return wrong_type
         if request.too_large:
-            return failure(413, "body_too_large", f"at most {self.max_body_bytes} bytes")
+            return failure(413, "body_too_large", f"at most {self.max_body(request)} bytes")
         if route.body is None:
             return self._run(route, Call(request, key, query, _NOTHING))
         fields = route.body
@@ -317,7 +334,7 @@ def _refuse_body(reason: Failure) -> Response:
     return _refused_body(reason.value)
 
 
-def _refused_body(error: BaseException) -> Response:
+def _refused_body(error: BaseException | None) -> Response:
     if isinstance(error, jsontext.NotJson):
         return failure(400, "invalid_json", str(error))
     return failure(422, "invalid_field", str(error))

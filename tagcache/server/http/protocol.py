@@ -12,7 +12,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.server.http.messages import Request, Response, Stream, failure
-from tagcache.server.serving import ServedProtocol, ServingFactory
+from tagcache.server.serving import Flow, ServedProtocol, ServingFactory
+from tagcache.server.slices import SLICE_SECONDS
 from tagcache.server.traffic import MIXED, Traffic
 
 MAX_HEADERS = 100
@@ -20,6 +21,9 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 # Answers of a read leave in one write, up to this many bytes.
 _MOST_AT_ONCE = 256 * 1024
+# A chunk with more heads than this is parsed in pieces of so many bytes.
+_MANY_HEADS = 8
+_PIECE = 4096
 _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECASE)
 _NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upgrade"))
@@ -33,8 +37,10 @@ log = Logger(namespace="tagcache.http")
 class Application(Protocol):
     """What answers requests."""
 
-    max_body_bytes: int
     traffic: Traffic
+
+    def max_body(self, request: Request) -> int:
+        """Return how long the body of a request may be in bytes, by what its head says."""
 
     def label(self, method: bytes, path: bytes) -> str:
         """Return what requests with that method and path are counted as."""
@@ -60,6 +66,7 @@ class HttpProtocol(ServedProtocol):
         self._application = application
         self._traffic = application.traffic
         self._parser: Any = httptools.HttpRequestParser(self)
+        # Requests that came and wait for their turn; what follows them is in the inbox.
         self._requests: deque[Request] = deque()
         self._pending: Deferred[Response] | None = None
         self._answers: list[bytes] = []
@@ -67,9 +74,8 @@ class HttpProtocol(ServedProtocol):
         # When the request began that is awaited, and the response that goes on.
         self._awaited_since = 0.0
         self._stream: Stream | None = None
-        # True once nothing more is read as a request; and what is said after the last answer.
-        self._deaf = False
-        self._farewell = b""
+        # What is said after the last answer; None while more is read.
+        self._farewell: bytes | None = None
         self._owes_continue = False
         # The request that is coming in.
         self._started: float | None = None
@@ -78,10 +84,10 @@ class HttpProtocol(ServedProtocol):
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
         self._in_head = True
+        self._max_body = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._message_bytes = 0
-        self._now = 0.0
         # The header lines of the last request, with the empty one, if they may come again.
         self._repeated_head = b""
         # The same of one with a body: what is before its length, and after it.
@@ -90,39 +96,83 @@ class HttpProtocol(ServedProtocol):
     @property
     def waits_for_request(self) -> bool:
         """Whether it is between requests."""
-        return self._started is None and self._pending is None and self._stream is None
+        return self._started is None and self.flow is Flow.READY and self._stream is None
+
+    def held_bytes(self) -> int:
+        waiting = sum(len(request.body) for request in self._requests)
+        return super().held_bytes() + self._body_bytes + waiting
 
     def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
         """Say whether the request that is coming in takes too long."""
-        if self._started is None or self._pending is not None:
+        if self._started is None or self.flow is not Flow.READY:
             return False
         return now - self._started > (head_timeout if self._in_head else body_timeout)
 
     def time_out(self) -> None:
         """Tell the client that it took too long, and close."""
         self._refuse(failure(408, "request_timeout", "the request took too long to arrive"))
+        self.run()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._deaf:
+        if self._farewell is not None:
             return
         size = len(data)
         connection = self.connection
         connection.bytes_in += size
-        connection.last_active = self._now = self._monotonic()
+        connection.last_active = self.now = self._monotonic()
+        ready = self.flow is Flow.READY
+        if not (ready and self._started is None and self._is_repeated(data)):
+            self.put_aside(data)
+            if ready:
+                self.run()
+            else:
+                self.note_held()
+        if self._unread is not None:
+            self.count_drained(size)
+
+    def run(self) -> None:
+        answered = 0
+        request: Request | None = None
+        while self.flow is Flow.READY and not self.finished:
+            if self._requests:
+                request = self._requests.popleft()
+                answered += 1
+                self._answer(request)
+                over = self._monotonic() - self.now >= SLICE_SECONDS
+                if over and self._more_waits() and self.flow is Flow.READY:
+                    self.end_turn()
+            elif self.inbox:
+                self._parse(self.take_inbox())
+            else:
+                break
+        if self._owes_continue and self.flow is Flow.READY and self._farewell is None:
+            self._owes_continue = False
+            self._answers.append(_CONTINUE)
+        self._flush()
+        took = self._monotonic() - self.now
+        if took >= self._traffic.above and request is not None and self._pending is None:
+            self._note_request(request.method, request.path, took, answered)
+        idle = self.flow is Flow.READY and self._stream is None and not self._more_waits()
+        if self._farewell is not None and idle:
+            self.finish(self._farewell)
+        self.settle()
+
+    def _more_waits(self) -> bool:
+        return bool(self._requests or self.inbox)
+
+    def _parse(self, data: bytes) -> None:
+        """Read requests; of very many at once only some, and the rest goes back to the inbox."""
+        many = data.count(b"\n\r\n") + data.count(b"\n\n") > _MANY_HEADS
+        if many and len(data) > _PIECE:
+            self.put_back(data[_PIECE:])
+            data = data[:_PIECE]
         between = self._started is None
-        if between and self._pending is None and self._is_repeated(data):
-            if self._unread is not None:
-                self.count_drained(size)
-            took = self._monotonic() - self._now
-            if took >= self._traffic.above and self._pending is None:
-                self._note(data, took)
-            return
-        self._message_bytes += size
+        self._message_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # We speak nothing else; the request was answered, and what follows is not HTTP.
-            self.end()
+            # We speak nothing else; the request is answered, and what follows is not HTTP.
+            self._say_farewell(b"")
         except httptools.HttpParserError as error:
             self._refuse_what_came(error)
         else:
@@ -130,12 +180,6 @@ class HttpProtocol(ServedProtocol):
                 self._check_size()
             elif between:
                 self._note_head(data)
-        if self._answers:
-            self._flush()
-        self.count_drained(size)
-        took = self._monotonic() - self._now
-        if took >= self._traffic.above and self._pending is None and self._started is None:
-            self._note(data, took)
 
     @property
     def id(self) -> int:
@@ -168,19 +212,26 @@ class HttpProtocol(ServedProtocol):
         if self._stream is not None:
             self._end_stream()
             self.finish()
-        elif not self._deaf:
-            self._deaf = True
-            if self._pending is None:
+        elif self._farewell is None:
+            self._farewell = b""
+            if self.flow is Flow.READY and not self._more_waits():
                 self._flush()
                 self.finish()
 
     def gone(self) -> None:
         self._end_stream()
-        self._deaf = True
+        self._farewell = b""
         self._parser = None  # which holds this
         self._requests.clear()
+        self.forget_inbox()
         if self._pending is not None:
             self._pending.cancel()
+
+    def _say_farewell(self, farewell: bytes) -> None:
+        """Read nothing more, not even what came; ``farewell`` follows the last answer."""
+        if self._farewell is None:
+            self._farewell = farewell
+        self.forget_inbox()
 
     # What the parser calls.
 
@@ -192,7 +243,7 @@ class HttpProtocol(ServedProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._request = None
-        self._started = self._now
+        self._started = self.now
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -225,7 +276,8 @@ class HttpProtocol(ServedProtocol):
             parser.should_keep_alive(),
         )
         length = headers.get(b"content-length")
-        if length is not None and int(length) > self._application.max_body_bytes:
+        self._max_body = self._application.max_body(request)
+        if length is not None and int(length) > self._max_body:
             raise _TooLarge
         if b"expect" in headers:
             self._expect(request, headers[b"expect"])
@@ -236,15 +288,12 @@ class HttpProtocol(ServedProtocol):
         objection = self._application.objection(request)
         if objection is not None:
             raise _Refused(objection)
-        if self._pending is None:
-            self._answers.append(_CONTINUE)
-            self._flush()
-        else:
-            self._owes_continue = True
+        # It is said once what came before is answered.
+        self._owes_continue = True
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        if self._body_bytes > self._application.max_body_bytes:
+        if self._body_bytes > self._max_body:
             raise _TooLarge
         self._body.append(body)
 
@@ -252,17 +301,14 @@ class HttpProtocol(ServedProtocol):
         request = self._request
         self._started = None
         self._owes_continue = False
-        if request is None or self._deaf:
+        if request is None:
             return
         if self._body:
             request.body = b"".join(self._body)
             self._body = []
             self._body_bytes = 0
         self._message_bytes = 0
-        if self._pending is None:
-            self._answer(request)
-        else:
-            self._requests.append(request)
+        self._requests.append(request)
 
     # How requests are answered.
 
@@ -312,7 +358,7 @@ class HttpProtocol(ServedProtocol):
                 data.startswith(self._after_length, end)
                 and length.isdigit()
                 and len(length) < 10
-                and int(length) == len(data) - body_start <= self._application.max_body_bytes
+                and int(length) == len(data) - body_start <= self._max_body
             ):
                 self._answer_repeated_with(self._request, length, data[body_start:])
                 return True
@@ -332,35 +378,39 @@ class HttpProtocol(ServedProtocol):
                 connection.commands += 1
                 connection.last_verb = b"GET"
                 self.send(data)
+                took = self._monotonic() - self.now
+                if took >= self._traffic.above:
+                    self._note_request(b"GET", path, took)
                 return
         self._answer_alone(
             Request(b"GET", path, query or b"", self._headers, connection.host, b"", True)
         )
 
     def _answer_alone(self, request: Request) -> None:
-        """Answer to a request that keeps the connection, and that none came with."""
+        """Answer a request that keeps the connection, and that none came with."""
         response = self._ask(request)
-        if isinstance(response, Response):
-            if response.status >= 400:
-                self._traffic.failed_requests[response.status] += 1
-            self.send(response.encode(False, False, self._application.header_lines(request)))
-        else:
+        if not isinstance(response, Response):
             self._await(request, response)
-            self._flush()
+        else:
+            self._respond(request, response)
+        self._flush()
+        took = self._monotonic() - self.now
+        if took >= self._traffic.above and self._pending is None:
+            self._note_request(request.method, request.path, took)
 
     def _look_up(self, path: bytes) -> bytes | None:
         try:
             return self._application.look_up(path, self._headers, self.connection.host)
         except MemoryError:
             self.short_of_memory()
-            return _OUT_OF_MEMORY.encode(False, False)
+            response = _OUT_OF_MEMORY
         except Exception:
             log.failure("GET from {peer} failed", peer=self.connection.peer)
-            return _INTERNAL_ERROR.encode(False, False)
+            response = _INTERNAL_ERROR
+        self._traffic.failed_requests[response.status] += 1
+        return response.encode(False, False)
 
     def _refuse_what_came(self, error: httptools.HttpParserError) -> None:
-        if self._deaf:
-            return
         cause = error.__context__
         if isinstance(cause, _Refused):
             self._refuse(cause.response)
@@ -376,20 +426,15 @@ class HttpProtocol(ServedProtocol):
             return
         request.keep_alive = False
         request.too_large = True
-        if self._pending is None:
-            self._answer(request)
-        else:
-            self._requests.append(request)
-        self._deaf = True
+        self._requests.append(request)
+        self._say_farewell(b"")
 
     def _check_size(self) -> None:
         """Bound what the parser itself may hold: header lines and chunk lines without an end."""
-        if self._deaf:
-            return
         if self._in_head:
             if self._message_bytes > MAX_HEAD_BYTES + MAX_TARGET_BYTES:
                 self._refuse(_HEAD_TOO_LARGE)
-        elif self._message_bytes > 2 * self._application.max_body_bytes + MAX_HEAD_BYTES:
+        elif self._message_bytes > 2 * self._max_body + MAX_HEAD_BYTES:
             self._answer_too_large()
 
     def _ask(self, request: Request) -> Response | Deferred[Response]:
@@ -425,11 +470,12 @@ class HttpProtocol(ServedProtocol):
         awaited.addCallback(arrived)
         if settled:
             self._respond(request, settled[0])
-        else:
-            self._pending = awaited
-            self._awaited_since = self._now
-            self._flush()
-            self.transport.pauseProducing()
+            return
+        self._pending = awaited
+        self._awaited_since = self.now
+        self._flush()
+        self.flow = Flow.AWAITING
+        self.stop_reading()
 
     def _failed(self, reason: Failure) -> Response:
         if isinstance(reason.value, MemoryError):
@@ -443,26 +489,18 @@ class HttpProtocol(ServedProtocol):
         self._pending = None
         if self.finished:
             return
+        self.now = self._monotonic()
+        self.ready()
         self._respond(request, response)
-        self._now = self._monotonic()
-        took = self._now - self._awaited_since
+        took = self.now - self._awaited_since
         if took >= self._traffic.above:
             self._note_request(request.method, request.path, took)
-        while self._requests and self._pending is None and not self.finished:
-            self._answer(self._requests.popleft())
-        if self._owes_continue and self._pending is None and not self._deaf:
-            self._owes_continue = False
-            self._answers.append(_CONTINUE)
-        self._flush()
-        if self._pending is None and not self.finished:
-            self.transport.resumeProducing()
-            if self._deaf and self._stream is None:
-                self.finish(self._farewell)
+        self._run_safely()
 
     def _begin_stream(self, request: Request, stream: Stream) -> None:
         """Send the head of a response that goes on; nothing more is read as a request."""
-        self._deaf = True
         self._requests.clear()
+        self._say_farewell(b"")
         self._answers.append(stream.head(self._application.header_lines(request)))
         self._flush()
         if request.method == b"HEAD" or self._unread is not None:
@@ -476,32 +514,16 @@ class HttpProtocol(ServedProtocol):
         if stream is not None:
             stream.lost(self)
 
-    def _note(self, data: bytes, took: float) -> None:
-        """Tell how long it took to answer a chunk that ends a request."""
+    def _note_request(self, method: bytes, path: bytes, took: float, requests: int = 1) -> None:
+        """Tell how long it took to answer ``requests``, of which that is the last."""
         try:
-            self._note_chunk(data, took)
+            label = self._application.label(method, path) if requests == 1 else f"HTTP {MIXED}"
+            self._traffic.took(
+                took, label, requests, path if requests == 1 else None, self.connection.peer
+            )
         except MemoryError:
             # It was answered; only nobody is told how long it took.
             self.short_of_memory()
-
-    def _note_chunk(self, data: bytes, took: float) -> None:
-        if self._request is None and not data.startswith(b"GET /"):
-            return
-        method, _, rest = data[:MAX_HEAD_BYTES].partition(b" ")
-        target, version, _ = rest.partition(b" HTTP/1.1\r\n")
-        if not version or len(method) > 8:
-            # The end of a large body.
-            if self._request is None:
-                return
-            method, target = self._request.method, self._request.path
-        requests = max(data.count(b" HTTP/1.1\r\n"), 1)
-        self._note_request(method, target.partition(b"?")[0], took, requests)
-
-    def _note_request(self, method: bytes, path: bytes, took: float, requests: int = 1) -> None:
-        label = self._application.label(method, path) if requests == 1 else f"HTTP {MIXED}"
-        self._traffic.took(
-            took, label, requests, path if requests == 1 else None, self.connection.peer
-        )
 
     def _respond(self, request: Request, response: Response) -> None:
         if response.status >= 400:
@@ -514,30 +536,24 @@ class HttpProtocol(ServedProtocol):
         data = response.encode(request.method == b"HEAD", close, lines)
         self._answers.append(data)
         self._answers_size += len(data)
-        if self._answers_size > _MOST_AT_ONCE:
-            # Small requests can have large answers, and a client may not read them.
-            self._flush()
-            if self.dropped:
-                close = True
         if close:
-            self._deaf = True
             self._requests.clear()
+            self._say_farewell(b"")
             self._flush()
             self.finish()
+        elif self._answers_size > _MOST_AT_ONCE:
+            # Small requests can have large answers, and a client may not read them.
+            self._flush()
 
     def _refuse(self, response: Response) -> None:
-        """Answer with an error after which the connection can not go on."""
-        if self._deaf:
+        """Answer with an error after which the connection cannot go on."""
+        if self._farewell is not None:
             return
-        self._deaf = True
         self._traffic.failed_requests[response.status] += 1
         request = self._request
         lines = self._application.header_lines(request) if request is not None else b""
         head = request is not None and request.method == b"HEAD"
-        self._farewell = response.encode(head, True, lines)
-        if self._pending is None:
-            self._flush()
-            self.finish(self._farewell)
+        self._say_farewell(response.encode(head, True, lines))
 
     def _flush(self) -> None:
         answers = self._answers
