@@ -115,8 +115,11 @@ class ICache(IMeasured):
     def invalidate_keys(keys: Collection[bytes]) -> Generator[None, None, int]:
         """Work that removes the entries with these keys."""
 
-    def keys_by_tag(tag: bytes) -> list[bytes]:
-        """Return the keys of the entries that carry the tag, in no particular order."""
+    def keys_by_tag(tag: bytes) -> Generator[None, None, list[bytes]]:
+        """Work that returns the keys of the entries that carry the tag, in no particular order.
+
+        They are those that there are at the moment when it ends.
+        """
 
     def scan_any(tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         """Yield the entries that carry at least one of the tags, each once; see ``scan``."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 
@@ -13,8 +13,7 @@ from tagcache.config.loading import Origin, load
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.server.credentials import Credentials
-
-T = TypeVar("T")
+from tagcache.work import run_to_end as done  # noqa: F401 - for tests to import from here
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
@@ -43,13 +42,3 @@ def newest(cache: MemoryCache, offset: int = 0, limit: int = 1000) -> list[bytes
     """The keys of the entries that were stored last, the newest first."""
     found = [item[0] for item in cache.scan(b"") if item is not None]
     return found[offset : offset + limit]
-
-
-def done(work: Generator[object, None, T]) -> T:
-    """Run a piece of work to its end in one go, and return its result."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: T = end.value
-            return result

@@ -15,6 +15,7 @@ from tagcache.client.outcomes import read_all
 from tagcache.client.requests import Request
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import CommandError
+from tagcache.work import run_to_end
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ class FakeClient(BlockingClient):
             case b"FLUSH", *_:
                 return _counted(verb, cache.flush())
             case b"KEYS", tag:
-                return wire.keys(cache.keys_by_tag(tag))[0]
+                return run_to_end(wire.keys(run_to_end(cache.keys_by_tag(tag))))[0]
             case b"STATS", *_:
                 told = cache.counters()
                 return wire.stats(told.hits, told.misses, told.puts, told.invalidations, 0)
@@ -107,8 +108,4 @@ class FakeClient(BlockingClient):
 
 
 def _counted(verb: bytes, work: Generator[None, None, int]) -> bytes:
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return wire.count(verb, done.value)
+    return wire.count(verb, run_to_end(work))

@@ -397,9 +397,15 @@ class MemoryCache:
         self._invalidations += count
         return count
 
-    def keys_by_tag(self, tag: bytes) -> list[bytes]:
-        now = self._monotonic()
-        return [entry.key for entry in self._tags.entries(tag) if self._is_live(entry, now)]
+    def keys_by_tag(self, tag: bytes) -> Generator[None, None, list[bytes]]:
+        if self._tags.count(tag) <= _AT_ONCE:
+            now = self._monotonic()
+            return [entry.key for entry in self._tags.entries(tag) if self._is_live(entry, now)]
+        selection = Selection(
+            lambda entries: [entry for entry in entries if tag in entry.tags], self._find_living
+        )
+        yield from self._select(selection.look_at(self._some_entries([tag])), selection)
+        return list(chain.from_iterable(selection.found.parts))
 
     def scan_any(self, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         earlier: list[bytes] = []

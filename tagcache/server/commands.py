@@ -171,10 +171,14 @@ class Commands:
         return wire.count(verb, number)
 
     def keys_by_tag(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
-        return self._list(client, self._cache.keys_by_tag(tag_of(fields)))
+        return self._slices.finish(
+            self._cache.keys_by_tag(tag_of(fields)), lambda keys: self._list(client, keys)
+        )
 
-    def _list(self, client: CacheProtocol, keys: list[bytes]) -> bytes:
-        reply, left_out = wire.keys(keys)
+    def _list(self, client: CacheProtocol, keys: list[bytes]) -> Reply:
+        return self._slices.finish(wire.keys(keys), lambda framed: self._listed(client, *framed))
+
+    def _listed(self, client: CacheProtocol, reply: bytes, left_out: int) -> bytes:
         more = self._left_out.now() if left_out else None
         if more is not None:
             log.info(

@@ -62,8 +62,10 @@ class CacheProtocol(ServedProtocol):
         self._counts = traffic.verbs
         self.use_verbs(verbs)
         self._lines = wire.LineBuffer(max_line_length)
-        # Lines that are complete and wait; what follows them is in the inbox.
+        # Lines that are complete and wait, and about how long they are in bytes; what follows them
+        # is in the inbox.
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._rates = rates
         self._pending: Deferred[bytes] | None = None
         # The command that a reply is awaited of, and since when.
@@ -88,7 +90,8 @@ class CacheProtocol(ServedProtocol):
         self._look_around()
 
     def held_bytes(self) -> int:
-        return super().held_bytes() + len(self._lines.partial) + sum(map(len, self._waiting))
+        waiting = self._waiting_bytes if self._waiting else 0
+        return super().held_bytes() + len(self._lines.partial) + waiting
 
     def blocked(self) -> None:
         self._short_up_to = 0
@@ -204,6 +207,7 @@ class CacheProtocol(ServedProtocol):
 
     def _open(self, data: bytes) -> None:
         """Have the lines that a chunk completes wait for being executed."""
+        self._waiting_bytes = len(data)
         try:
             try:
                 self._waiting.extend(self._lines.feed(data))
@@ -240,6 +244,7 @@ class CacheProtocol(ServedProtocol):
                 break
         if done < len(keys):
             self._waiting.extend(b"GET\t" + key for key in keys[done:])
+            self._waiting_bytes = sum(map(len, self._waiting))
             if self.flow is Flow.READY:
                 self.end_turn()
         self._counts[b"GET"] += done

@@ -81,7 +81,6 @@ class EagerServer(tcp.Server):
             # What can not be sent now is, or fails, when the reactor tries.
         super().write(data)
 
-
     def abortConnection(self) -> None:
         super().abortConnection()
         # Nobody is to have that any more, and who is dropped for its memory is to give it back now.

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from tagcache.work import run_to_end
+
 MAX_DEPTH = 127
 # Each repetition takes as much as it can, so that no text makes these go back.
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -26,12 +28,7 @@ def parse(text: bytes) -> Any:
 
     Raises NotJson, also for what only Python takes for JSON (NaN, lone surrogates, ...).
     """
-    work = read(text)
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return done.value
+    return run_to_end(read(text))
 
 
 def read(text: bytes) -> Generator[None, None, Any]:
