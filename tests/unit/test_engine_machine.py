@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 from itertools import islice
+from typing import Any
 
 import pytest
 from hypothesis import settings
