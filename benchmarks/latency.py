@@ -42,7 +42,7 @@ def measure(options: Options) -> dict[str, Any]:
     with servers.tagcache(reactor) as server:
         load.fill(server, READ)
         progress("reading from an empty cache")
-        empty = _read(server, seconds)
+        empty = read_steadily(server, seconds)
     with servers.tagcache(reactor) as server:
         load.fill(server, READ)
         write = Load(
@@ -72,7 +72,7 @@ def _paced(rate: int, seconds: float) -> list[str]:
     return ["--rate", str(rate), "--seconds", str(seconds), "--warmup", str(WARMUP_SECONDS)]
 
 
-def _read(server: Server, seconds: float) -> Samples:
+def read_steadily(server: Server, seconds: float) -> Samples:
     """Read at a steady rate; return every latency, in the order in which replies came."""
     with tempfile.NamedTemporaryFile(prefix="tagcache-samples-") as file:
         pace = _paced(READS_PER_SECOND, seconds)
@@ -86,7 +86,7 @@ def _read(server: Server, seconds: float) -> Samples:
 def _read_beside_writes(server: Server, write: Load, seconds: float) -> Samples:
     writer = load.start(server, write, _paced(WRITES_PER_SECOND, seconds))
     try:
-        samples = _read(server, seconds)
+        samples = read_steadily(server, seconds)
     finally:
         load.result(writer)
     return samples

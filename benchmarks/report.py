@@ -10,13 +10,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import clients, compare, estimate, eviction, http, latency, memory, throughput
+from benchmarks import (
+    attacks,
+    clients,
+    compare,
+    estimate,
+    eviction,
+    http,
+    latency,
+    memory,
+    parsers,
+    throughput,
+)
 from benchmarks.suite import Options, kept, measure, options_of, parser
 from benchmarks.tables import table
 
 SECTIONS = [
     module.BENCHMARK
-    for module in (compare, throughput, latency, memory, estimate, eviction, http, clients)
+    for module in (
+        compare,
+        throughput,
+        latency,
+        attacks,
+        parsers,
+        memory,
+        estimate,
+        eviction,
+        http,
+        clients,
+    )
 ]
 BY_HAND = "<!-- written by hand from here on -->"
 
