@@ -118,7 +118,7 @@ class ICache(IMeasured):
     def keys_by_tag(tag: bytes) -> Generator[None, None, list[bytes]]:
         """Work that returns the keys of the entries that carry the tag, in no particular order.
 
-        They are those that there are at the moment when it ends.
+        They are those that there are at one moment.
         """
 
     def scan_any(tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:

@@ -405,7 +405,12 @@ class MemoryCache:
             lambda entries: [entry for entry in entries if tag in entry.tags], self._find_living
         )
         yield from self._select(selection.look_at(self._some_entries([tag])), selection)
-        return list(chain.from_iterable(selection.found.parts))
+        keys: list[bytes] = []
+        for part in selection.found.parts:
+            keys += part
+            part.clear()
+            yield
+        return keys
 
     def scan_any(self, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         earlier: list[bytes] = []
