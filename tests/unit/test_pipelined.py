@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from tagcache.server.factory import CacheFactory
 from tagcache.server.pipelined import PipelinedProtocol
@@ -45,9 +45,9 @@ class Client:
     def get(self, *keys: bytes) -> None:
         self.protocol.dataReceived(b"".join(b"GET\t%s\n" % key for key in keys))
 
-    def answer(self, *keys: bytes) -> None:
+    def answer(self, *keys: bytes, size: int = 0) -> None:
         for key in keys:
-            self.waiting.pop(key).callback(key + b"\n")
+            self.waiting.pop(key).callback(key.ljust(size, b".") + b"\n")
 
     @property
     def said(self) -> bytes:
@@ -142,3 +142,46 @@ def test_a_client_that_ends_is_answered_first(client: Client) -> None:
     client.answer(b"b")
     assert client.said == b"a\nb\n"
     assert client.transport.disconnecting
+
+
+def test_replies_wait_in_order_while_the_client_does_not_take_them(client: Client) -> None:
+    client.get(b"a", b"b")
+    client.transport.producer.pauseProducing()
+    client.answer(b"a", b"b", size=1000)
+    client.server.clock.advance(0)
+    assert client.said == b""
+    assert client.protocol.held_bytes() == client.server.connections.held_bytes == 2002
+    # Nothing more is asked of the engine for it.
+    client.get(b"c")
+    assert not client.waiting
+    client.transport.producer.resumeProducing()
+    assert client.said.count(b"\n") == 2
+    client.answer(b"c")
+    assert client.said.endswith(b"c\n")
+    assert client.server.connections.held_bytes == 0
+
+
+def test_few_commands_are_under_way_while_their_replies_are_large(client: Client) -> None:
+    keys = [b"%d" % number for number in range(3000)]
+    client.get(*keys)
+    most = []
+    for size in (1_000_000, 1_000_000, 1):
+        under_way = list(client.waiting)
+        most.append(len(under_way))
+        client.answer(*under_way, size=size)
+        client.transport.clear()
+        client.server.clock.advance(0)
+    most.append(len(client.waiting))
+    assert most == [64, 8, 8, 1000]
+    while client.waiting:
+        client.answer(*list(client.waiting))
+    assert client.transport.producerState == "producing"
+
+
+def test_a_command_whose_reply_is_there_already_needs_no_recursion(client: Client) -> None:
+    client.protocol.use_verbs(
+        Verbs({b"GET": lambda client, fields: succeed(fields[1] + b"\n")}, client._ping, None)
+    )
+    keys = [b"%d" % number for number in range(5000)]
+    client.get(*keys)
+    assert client.said == b"".join(key + b"\n" for key in keys)
