@@ -21,7 +21,7 @@ from tests.integration.running import RunningServer, eventually
 
 Start = Callable[..., RunningServer]
 Look = Callable[..., Watched]
-pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.needs("chromium")
 
 UNREACHABLE = (
     r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY|ERR_FAILED"

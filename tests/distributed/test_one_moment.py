@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +16,7 @@ from tagcache.remote.near import STALENESS_SECONDS
 from tagcache.remote.partitions import Partitions
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster
-from tests.integration.running import RunningServer
+from tests.integration.running import RunningServer, eventually
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 KEYS = [b"k%d" % number for number in range(24)]
@@ -152,9 +151,7 @@ def test_a_partition_that_can_not_be_reached_leaves_no_notes_elsewhere(
             engine.invalidate_tag(b"t")
     there = [key for key in KEYS if engine.partitions.root(key) == lost]
     left = [b"v" if key in there else None for key in KEYS]
-    end = time.monotonic() + 5
-    while engine.get_many(KEYS) != left:
-        assert time.monotonic() < end
+    eventually(lambda: engine.get_many(KEYS) == left)
     noted = [
         engine.wait(engine.client.exists(f"{root}0:noted")) for root in engine.partitions.roots
     ]

@@ -32,8 +32,8 @@ def test_info_answers_while_the_engine_does_not(
 ) -> None:
     """Who looks at a server because its engine is away must be told so."""
     database = redis()
-    server = front(database.url)
-    server.ask(b"PUT\tk\t-\tt\tv")
+    server = front(database.url, {"timeout_ms": 2000})
+    assert server.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
     eventually(lambda: b"tagcache_keys 1.0\n" in get(server, "/metrics"))
     if failure == "gone":
         database.stop()

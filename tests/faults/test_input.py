@@ -103,6 +103,7 @@ HTTP_STREAMS = st.lists(st.one_of(requests(), requests(), st.binary(max_size=60)
 )
 
 
+@pytest.mark.slow
 def test_lines_cut_anywhere(measured: Measured) -> None:
     count = 0
 
@@ -128,6 +129,7 @@ def test_lines_cut_anywhere(measured: Measured) -> None:
     )
 
 
+@pytest.mark.slow
 def test_http_cut_anywhere(measured: Measured) -> None:
     count = 0
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import threading
 import time
@@ -84,6 +85,7 @@ def test_sigterm_under_load(start: Start, tmp_path: Path, measured: Measured) ->
     )
 
 
+@pytest.mark.slow
 def test_sigkill_in_the_middle_of_a_snapshot(
     start: Start, tmp_path: Path, measured: Measured
 ) -> None:
@@ -218,7 +220,8 @@ def test_a_full_disk(start: Start, small_disk: Path, measured: Measured) -> None
         error = client.json(b"INFO")["persistence"]["snapshot_error"]
         assert "No space left" in error
         assert snapshot.read_bytes() == good
-        assert [each.name for each in small_disk.glob("snapshot.*")] == []
+        # But for a moment, while it is tried once more.
+        eventually(lambda: not list(small_disk.glob("snapshot.*")))
         # And now there is no room for the log either.
         with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError):
             while True:
@@ -246,8 +249,10 @@ def test_files_that_can_not_be_written(start: Start, tmp_path: Path, measured: M
     place = tmp_path / "place"
     place.mkdir(mode=0o777)
     place.chmod(0o777)
-    for each in [tmp_path, *tmp_path.parents][:3]:
-        each.chmod(0o755)
+    # pytest's own folders, which only we may enter; there is one more under pytest-xdist.
+    for each in [tmp_path, *tmp_path.parents][:4]:
+        if not each.stat().st_mode & stat.S_IXOTH:
+            each.chmod(0o755)
     prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     server = start(
         {
@@ -310,24 +315,28 @@ def test_the_wall_clock_jumps(start: Start, tmp_path: Path, measured: Measured) 
     with server.connect() as client:
         drift = []
         for jump in (3600, -3600):
-            for key, ttl_ms in ((b"short", 700), (b"long", 60_000)):
-                assert client.ask(b"PUT\t%s\t%d\tt\tv" % (key, ttl_ms)) == b"OK\n"
             begin = time.monotonic()
+            for key, ttl_ms in ((b"long", 600_000), (b"short", 2000)):
+                assert client.ask(b"PUT\t%s\t%d\tt\tv" % (key, ttl_ms)) == b"OK\n"
+            stored = time.monotonic()
             offset.write_text(f"{jump:+d}")
-            assert abs(wall() - time.time() - jump) < 5
+            assert abs(wall() - time.time() - jump) < 600
+            asked = time.monotonic()
             assert client.ask(b"GET\tshort") == client.ask(b"GET\tlong") == b"VALUE\tv\n"
             while client.ask(b"GET\tshort") != b"NF\n":
-                assert time.monotonic() - begin < 10
+                assert asked - stored < 2.01
                 time.sleep(0.005)
-            drift.append(time.monotonic() - begin - 0.7)
+                asked = time.monotonic()
+            # It was neither found too late nor missed too early.
+            drift.append(time.monotonic() - begin - 2)
+            assert drift[-1] > -0.01
             assert client.ask(b"GET\tlong") == b"VALUE\tv\n"
             left = http_ask(server, "GET", "/keys/long")[1]["ttl_ms"]
-            assert 55_000 < left < 60_000
-        assert max(map(abs, drift)) < 0.3
+            assert 400_000 < left < 600_000
     measured(
         "the wall clock set an hour forth, then back, while times to live run (libfaketime)",
-        "an entry with 700 ms lives 700 ms",
-        f"{', '.join(f'{700 + each * 1000:.0f} ms' for each in drift)}; the other one stayed",
+        "an entry with 2000 ms lives 2000 ms",
+        f"{', '.join(f'{2000 + each * 1000:.0f} ms' for each in drift)}; the other one stayed",
     )
 
 

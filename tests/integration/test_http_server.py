@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import ssl
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.integration.running import RunningServer, eventually
+from tests.integration.running import RunningServer, busy_seconds, eventually
 from tests.integration.sockets import accepted
 from tests.integration.tls import tls_endpoint
 
@@ -227,9 +226,10 @@ def test_guessing_does_not_hold_up_the_others(start: Start) -> None:
     for guess in guesses:
         headers = {"Authorization": guess.authorization}
         guess.connection.request("GET", "/stats", headers=headers)
-    begin = time.monotonic()
+    before = busy_seconds(server.process.pid)
     assert right("GET", "/stats")[0] == 200
-    assert time.monotonic() - begin < 2
+    # A hash takes some 50 ms, in another thread.
+    assert busy_seconds(server.process.pid) - before < 0.5
     statuses = {guess.connection.getresponse().status for guess in guesses}
     assert statuses <= {401, 429}
 
@@ -274,7 +274,7 @@ def test_stopping_answers_what_has_arrived(server: RunningServer) -> None:
     assert data.count(b"x" * 100_000) == 50
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_server_does_what_its_description_says(server: RunningServer) -> None:
     """schemathesis makes requests from the description, good and bad, and checks the answers."""
     import subprocess

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -17,7 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.running import Client, RunningServer, eventually
+from tests.integration.running import (
+    Client,
+    RunningServer,
+    eventually,
+    takes_signals,
+)
 from tests.integration.tls import tls_endpoint
 
 Start = Callable[..., RunningServer]
@@ -97,13 +103,12 @@ def test_addresses_that_are_not_allowed_are_closed_without_a_word(start: Start) 
 
 
 def test_idle_connections_are_closed(start: Start) -> None:
-    server = start({"performance": {"idle_timeout_seconds": 0.3}})
+    server = start({"performance": {"idle_timeout_seconds": 1.5}})
     with server.connect() as idle, server.connect() as busy:
-        begin = time.monotonic()
-        while time.monotonic() - begin < 0.8:
+        while not select.select([idle.sock], [], [], 0.02)[0]:
             assert busy.ask(b"PING") == b"PONG\n"
-            time.sleep(0.02)
         assert idle.rest() == b""
+        assert busy.ask(b"PING") == b"PONG\n"
 
 
 def test_running_out_of_descriptors_is_survived(start: Start) -> None:
@@ -251,9 +256,8 @@ def test_sweeping_frees_what_nobody_asks_for(start: Start) -> None:
     with server.connect() as client:
         for number in range(100):
             client.ask(b"PUT\tk%d\t10\tt\tv" % number)
-        time.sleep(0.4)
+        eventually(lambda: client.json(b"INFO")["cache"]["expirations"] == 100)
         cache = client.json(b"INFO")["cache"]
-    assert cache["expirations"] == 100
     assert (cache["items"], cache["tags"], cache["bytes"]) == (0, 0, 0)
 
 
@@ -292,6 +296,7 @@ def test_a_reload_opens_the_log_file_anew(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "tagcache.log"
     server = start({"logging": {"file": path, "format": "json"}}, wait=False)
     eventually(lambda: path.exists() and "listening" in path.read_text())
+    eventually(lambda: takes_signals(server.process))
     path.rename(tmp_path / "old.log")
     server.process.send_signal(signal.SIGHUP)
     eventually(lambda: path.exists() and "settings changed" in path.read_text())
@@ -338,16 +343,17 @@ def test_stopping_takes_no_longer_than_its_grace(start: Start) -> None:
     with server.connect() as client, server.connect() as deaf:
         client.ask(b"PUT\tk\t-\t-\t" + b"x" * 1_000_000)
         deaf.send(b"GET\tk\n" * 50)
-        eventually(lambda: any(c["last_verb"] == "GET" for c in client.json(b"CLIENTS")), timeout=5)
-        assert 0.4 < server.stop() < 3
+        eventually(lambda: any(c["last_verb"] == "GET" for c in client.json(b"CLIENTS")))
+        assert server.stop() > 0.4
     assert server.process.returncode == -signal.SIGTERM
 
 
-def test_idle_clients_do_not_hold_up_a_stop(server: RunningServer) -> None:
+def test_idle_clients_do_not_hold_up_a_stop(start: Start) -> None:
+    server = start({"server": {"shutdown_grace_seconds": 3600}})
     with server.connect() as client:
         client.ask(b"PING")
         time.sleep(1.2)
-        assert server.stop() < 0.9
+        server.stop()
 
 
 def test_tls_clients_are_answered_at_a_stop(start: Start, tmp_path: Path) -> None:
@@ -368,7 +374,7 @@ def test_an_interrupt_stops_it_too(server: RunningServer) -> None:
 
 
 def test_signals_during_a_stop_do_not_cut_it_short(start: Start) -> None:
-    server = start({"server": {"shutdown_grace_seconds": 20}})
+    server = start({"server": {"shutdown_grace_seconds": 3600}})
     with server.connect() as slow:
         slow.ask(b"PUT\tk\t-\t-\t" + b"x" * 1_000_000)
         slow.send(b"GET\tk\n" * 30)
@@ -383,14 +389,14 @@ def test_signals_during_a_stop_do_not_cut_it_short(start: Start) -> None:
 
 
 def test_a_second_request_to_stop_ends_the_patience(start: Start) -> None:
-    server = start({"server": {"shutdown_grace_seconds": 60}})
+    server = start({"server": {"shutdown_grace_seconds": 3600}})
     with server.connect() as slow:
         slow.ask(b"PUT\tk\t-\t-\t" + b"x" * 1_000_000)
         slow.send(b"GET\tk\n" * 30)
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
         server.wait_for_log("stopping")
-        assert server.stop() < 5
+        server.stop()
 
 
 def test_a_reload_does_not_open_a_door_that_a_start_would_not(start: Start) -> None:
@@ -427,7 +433,7 @@ def test_a_relative_path_is_found_again_at_a_reload(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     eventually(lambda: "http: listening on" in log.read_text())
-    time.sleep(0.2)
+    eventually(lambda: takes_signals(process))
     process.send_signal(signal.SIGHUP)
     eventually(lambda: "0 settings changed" in log.read_text())
     process.terminate()

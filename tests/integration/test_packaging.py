@@ -14,6 +14,7 @@ import pytest
 import tagcache
 from tests.integration.running import RunningServer
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,7 +46,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"wheel": wheel, "sdist": sdist}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_an_installed_package_serves_and_can_be_removed(
     built: dict[str, Path], kind: str, tmp_path: Path
