@@ -20,7 +20,7 @@ from tagcache.server import backend
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import healthy
-from tests.integration.running import RunningServer, eventually
+from tests.integration.running import TIMEOUT, RunningServer, eventually
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 ROOT = "tagcache:{all}:"
@@ -177,7 +177,7 @@ def test_an_invalidation_is_carried_out_whether_or_not_anybody_waits(
             while not gates:
                 await asyncio.sleep(0.005)
 
-        engine.wait(asyncio.wait_for(begin(), 5))
+        engine.wait(asyncio.wait_for(begin(), TIMEOUT))
         work.cancel()
         gates[0].callback(None)
 
@@ -185,7 +185,7 @@ def test_an_invalidation_is_carried_out_whether_or_not_anybody_waits(
             while await engine.client.keys("*:noted"):
                 await asyncio.sleep(0.005)
 
-        engine.wait(asyncio.wait_for(end(), 5))
+        engine.wait(asyncio.wait_for(end(), TIMEOUT))
         assert engine.get_many([b"k%d" % number for number in range(50)]) == [None] * 50
     finally:
         engine.close()

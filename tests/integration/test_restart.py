@@ -66,9 +66,9 @@ def test_everything_is_back_after_a_stop(restart: Restart) -> None:
 
 def test_the_time_that_the_server_was_down_counts(restart: Restart) -> None:
     with restart() as server, server.connect() as client:
-        say(client, b"PUT\tshort\t1500\t-\tx", b"PUT\tlong\t60000\t-\ty")
+        say(client, b"PUT\tshort\t4000\t-\tx", b"PUT\tlong\t60000\t-\ty")
         server.stop()
-    time.sleep(1.6)
+    time.sleep(4.1)
     with restart() as server, server.connect() as client:
         assert say(client, b"GET\tshort", b"GET\tlong") == b"NF\nVALUE\ty\n"
     assert "1 had expired meanwhile" in server.text()
