@@ -66,7 +66,7 @@ def ask(server: RunningServer, path: str, body: Any = None) -> Any:
             "Content-Type": "application/json",
         },
     )
-    with urlopen(request, timeout=20) as response:
+    with urlopen(request, timeout=60) as response:
         return json.loads(response.read())
 
 

@@ -22,7 +22,7 @@ def has_tls() -> bool:
     """Say whether the server was built with TLS."""
     # It ends at once, for want of a certificate or of all of TLS.
     done = subprocess.run(
-        [SERVER, "--port", "0", "--tls-port", "1"], capture_output=True, text=True, timeout=20
+        [SERVER, "--port", "0", "--tls-port", "1"], capture_output=True, text=True, timeout=60
     )
     return "Failed to configure TLS" in done.stdout + done.stderr
 
@@ -105,7 +105,7 @@ class RedisServer:
             [CLI, *self.reach, *arguments],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
         )
         return done.stdout + done.stderr
 

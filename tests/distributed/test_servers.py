@@ -35,7 +35,7 @@ def http(server: RunningServer, method: str, path: str, body: Any = None) -> tup
         method=method,
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -324,7 +324,7 @@ def test_the_wrong_reactor_is_refused(
 ) -> None:
     monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "epoll")
     server = start({"engine": {"backend": "redis"}}, wait=False)
-    assert server.process.wait(20) == 1
+    assert server.process.wait(60) == 1
     assert "needs twistd --reactor=asyncio" in server.text()
 
 

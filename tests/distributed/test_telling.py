@@ -62,7 +62,7 @@ def test_a_stream_tells_that_the_engine_goes_and_comes(
     server = front(database.url)
     eventually(lambda: json.loads(get(server, "/info"))["engine"]["status"] == "ok")
     with stream(server) as sock:
-        sock.settimeout(20)
+        sock.settimeout(60)
         heard = engines(sock)
         assert next(heard)["status"] == "ok"
         database.stop()

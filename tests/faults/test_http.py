@@ -69,7 +69,7 @@ def test_a_slow_body(start: Start, body: bytes, measured: Measured) -> None:
 def test_headers_that_drip(start: Start, measured: Measured) -> None:
     """The clock runs from the first byte: a byte now and then buys no time."""
     server = start({"server": {"http_header_timeout_seconds": 1}})
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         begin = time.monotonic()
         sock.sendall(b"GET /health HTTP/1.1\r\nA: ")
         sock.settimeout(0.1)
@@ -379,7 +379,7 @@ def test_a_foreign_origin(start: Start, measured: Measured) -> None:
 
 def test_a_request_in_single_bytes(server: RunningServer, measured: Measured) -> None:
     data = post(b"Content-Length: 23") + get(b"/get/k")
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for at in range(len(data)):
             sock.sendall(data[at : at + 1])

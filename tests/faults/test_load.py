@@ -102,7 +102,7 @@ def test_a_client_that_reads_a_byte_a_second(start: Start, measured: Measured) -
         client.ask(b"PUT\tk\t-\t-\t" + b"x" * 500_000)
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.settimeout(20)
+        slow.settimeout(60)
         with slow, Bystander(server) as bystander:
             slow.connect(("127.0.0.1", server.port))
             slow.sendall(b"GET\tk\n" * 20)
@@ -181,11 +181,11 @@ def test_a_tls_handshake_that_stalls(start: Start, tmp_path: Path, measured: Mea
     # The first half of a hello.
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100
     with (
-        socket.create_connection(("127.0.0.1", server.port), 20) as silent,
-        socket.create_connection(("127.0.0.1", server.port), 20) as stalled,
+        socket.create_connection(("127.0.0.1", server.port), 60) as silent,
+        socket.create_connection(("127.0.0.1", server.port), 60) as stalled,
     ):
         stalled.sendall(hello)
-        raw = socket.create_connection(("127.0.0.1", server.port), 20)
+        raw = socket.create_connection(("127.0.0.1", server.port), 60)
         with Client(context.wrap_socket(raw, server_hostname="localhost")) as client:
             assert client.ask(b"PING") == b"PONG\n"
         begin = time.monotonic()
@@ -202,13 +202,13 @@ def test_a_tls_handshake_that_stalls(start: Start, tmp_path: Path, measured: Mea
 def test_plain_text_on_the_tls_port(start: Start, tmp_path: Path, measured: Measured) -> None:
     endpoint, context = tls_endpoint(tmp_path)
     server = start({"server": {"tcp_port": endpoint}})
-    with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as sock:
         begin = time.monotonic()
         sock.sendall(b"PUT\tk\t-\t-\tplain\n")
         answer = until_closed(sock)
         seconds = time.monotonic() - begin
     assert b"OK" not in answer
-    raw = socket.create_connection(("127.0.0.1", server.port), 20)
+    raw = socket.create_connection(("127.0.0.1", server.port), 60)
     with Client(context.wrap_socket(raw, server_hostname="localhost")) as client:
         assert client.ask(b"GET\tk") == b"NF\n"
     measured(

@@ -37,7 +37,7 @@ class Counting:
         self._thread.start()
 
     def join(self) -> None:
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         self._client.sock.close()
 
@@ -162,7 +162,7 @@ def test_a_port_in_use(start: Start, measured: Measured) -> None:
         told = {}
         for knob in ("tcp_port", "http_port"):
             server = start({"server": {knob: port}}, wait=False)
-            assert server.process.wait(20) == 1
+            assert server.process.wait(60) == 1
             told[knob] = server.text()
             assert f"127.0.0.1:{port}" in told[knob] or str(port) in told[knob]
             assert f"(server.{knob})" in told[knob]

@@ -60,10 +60,10 @@ class Client:
 
     def rest(self) -> bytes:
         """Everything until the server closes."""
-        data, self._buffer = self._buffer, b""
+        parts, self._buffer = [self._buffer], b""
         while more := self.sock.recv(65536):
-            data += more
-        return data
+            parts.append(more)
+        return b"".join(parts)
 
 
 def config_text(sections: Mapping[str, Mapping[str, object]]) -> str:

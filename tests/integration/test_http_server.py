@@ -36,7 +36,7 @@ class Door:
     def __init__(
         self, server: RunningServer, user: str = "admin", password: str = "password"
     ) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
         self.login(user, password)
         self.opened.append(self)
 
@@ -236,7 +236,7 @@ def test_guessing_does_not_hold_up_the_others(start: Start) -> None:
 
 def test_slow_heads_are_dropped(start: Start) -> None:
     server = start({"server": {"http_header_timeout_seconds": 0.5}})
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.sendall(b"GET /health HTTP/1.1\r\n")
         data = b""
         while more := sock.recv(4096):
@@ -248,7 +248,7 @@ def test_a_large_body_with_expect(server: RunningServer) -> None:
     value = "v" * 1_000_000
     body = json.dumps({"key": "big", "value": value, "ttl_ms": 60_000}).encode()
     door = Door(server)
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.sendall(
             b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Expect: 100-continue\r\nAuthorization: %b\r\nContent-Length: %d\r\n\r\n"
@@ -263,7 +263,7 @@ def test_a_large_body_with_expect(server: RunningServer) -> None:
 def test_stopping_answers_what_has_arrived(server: RunningServer) -> None:
     Door(server)("POST", "/put", {"key": "k", "value": "x" * 100_000})
     request = f"GET /get/k HTTP/1.1\r\nAuthorization: {Door(server).authorization}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.sendall(request.encode() * 50)
         # The server has the connection, and so the requests.
         data = sock.recv(1)

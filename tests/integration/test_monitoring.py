@@ -23,7 +23,7 @@ AUTHORIZATION = "Basic " + b64encode(b"admin:password").decode()
 
 
 def get(server: RunningServer, path: str, status: int = 200) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
     connection.request("GET", path, headers={"Authorization": AUTHORIZATION})
     with connection.getresponse() as response:
         content = response.read()
@@ -103,7 +103,7 @@ def test_the_panels_ask_in_proper_promql(tmp_path: Path) -> None:
 
 
 def test_metrics_ask_for_credentials(server: RunningServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
     connection.request("GET", "/metrics")
     with connection.getresponse() as response:
         assert response.status == 401
@@ -158,7 +158,7 @@ def test_a_slow_command_is_in_the_slow_log_in_the_events_and_in_the_log(start: S
 
 
 def stream(server: RunningServer) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", server.http_port), 20)
+    sock = socket.create_connection(("127.0.0.1", server.http_port), 60)
     sock.sendall(f"GET /events HTTP/1.1\r\nAuthorization: {AUTHORIZATION}\r\n\r\n".encode())
     return sock
 
@@ -188,7 +188,7 @@ def test_a_large_dry_run_answers_while_others_are_served(server: RunningServer) 
         for _ in lines:
             client.line()
         body = json.dumps({"tag": "t"})
-        with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+        with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
             sock.sendall(
                 f"POST /invalidate-tag?dry_run=true HTTP/1.1\r\nAuthorization: {AUTHORIZATION}\r\n"
                 "Content-Type: application/json\r\n"

@@ -150,5 +150,5 @@ def test_a_snapshot_that_can_not_be_written_leaves_the_old_one(
 def test_a_place_that_can_not_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
     knobs = {"snapshot_file": "/nowhere/snapshot"}
     server = RunningServer(tmp_path, {"persistence": knobs}, wait=False)
-    assert server.process.wait(30) != 0
+    assert server.process.wait(60) != 0
     assert "persistence.snapshot_file: there is no directory /nowhere" in server.text()
