@@ -35,6 +35,7 @@ def test_info_answers_while_the_engine_does_not(
     server = front(database.url, {"timeout_ms": 2000})
     assert server.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
     eventually(lambda: b"tagcache_keys 1.0\n" in get(server, "/metrics"))
+    eventually(lambda: json.loads(get(server, "/info"))["engine"]["servers"])
     if failure == "gone":
         database.stop()
     else:
