@@ -15,7 +15,10 @@ class LeftOut:
         self._names: set[str] = set()
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        self._names.update(item.nodeid for item in items if item.get_closest_marker("slow"))
+        # By ``-m``, not because other tests were asked for.
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        if slow and "not slow" in slow[0].config.option.markexpr:
+            self._names.update(item.nodeid for item in slow)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Have a worker of pytest-xdist send what it left out; all of them leave out the same."""

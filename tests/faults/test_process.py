@@ -210,12 +210,15 @@ def test_a_full_disk(start: Start, small_disk: Path, measured: Measured) -> None
     with server.connect() as client:
         assert client.ask(b"PUT\tsmall\t-\t-\tvalue") == b"OK\n"
         wait_for_snapshot(client)
-        good = snapshot.read_bytes()
         for number in range(40):
             assert client.ask(b"PUT\tbig%d\t-\t-\t" % number + b"x" * 100_000) == b"OK\n"
         eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"])
         error = client.json(b"INFO")["persistence"]["snapshot_error"]
         assert "No space left" in error
+        # The last that there was room for; every one from now on fails.
+        good = snapshot.read_bytes()
+        assert b"small" in good
+        time.sleep(0.5)
         assert snapshot.read_bytes() == good
         # But for a moment, while it is tried once more.
         eventually(lambda: not list(small_disk.glob("snapshot.*")))
@@ -264,10 +267,11 @@ def test_files_that_can_not_be_written(start: Start, tmp_path: Path, measured: M
     with server.connect() as client:
         client.ask(b"PUT\tk\t-\t-\tv")
         wait_for_snapshot(client)
-        good = (place / "snapshot").read_bytes()
         place.chmod(0o555)
         eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"])
         error = client.json(b"INFO")["persistence"]["snapshot_error"]
+        good = (place / "snapshot").read_bytes()
+        time.sleep(0.5)
         assert (place / "snapshot").read_bytes() == good
         # The configuration is not this user's to write, nor is its folder.
         status, answer = http_ask(server, "POST", "/auth/change_password", {"new_password": "n"})
