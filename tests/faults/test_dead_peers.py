@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import statistics
 import subprocess
 import threading
 import time
@@ -287,15 +288,15 @@ def test_no_delay_on_a_slow_link(
             client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.ask(b"PING")
             seen: list[float] = []
-            # The quickest shows what the network takes, and not what the machine does.
-            while len(seen) < 5 or (len(seen) < 100 and min(seen) > 0.15 and nodelay == "true"):
+            # On a busy machine some take longer, and of some the server sees both requests at once.
+            while len(seen) < 11 or (nodelay == "true" and min(seen) > 0.15 and len(seen) < 100):
                 begin = time.monotonic()
                 client.send(b"PING\n")
                 time.sleep(0.01)
                 client.send(b"PING\n")
                 assert client.line() + client.line() == b"PONG\n" * 2
                 seen.append(time.monotonic() - begin)
-            took[nodelay] = min(seen) * 1000
+            took[nodelay] = (min(seen) if nodelay == "true" else statistics.median(seen)) * 1000
     # A round trip takes 100 ms; a held reply leaves when the first is acknowledged.
     assert 100 < took["true"] < 150
     assert took["false"] > took["true"] + 60
