@@ -1,5 +1,6 @@
 # make serve   install what is needed into .venv and run the server in the foreground
-# make test    install what is needed into .venv and run every test
+# make test    install what is needed into .venv and run the tests but for the slow ones
+# make test-all   run every test but those of make soak
 # make test-redis   run the tests again for which it matters that entries are in Redis; it starts one
 # make lint    ruff and mypy
 # make soak    the fault tests and the long ones (about 20 minutes), and write docs/reliability.md
@@ -12,12 +13,15 @@ BENCH_STAMP := $(VENV)/.installed-bench
 SOAK_STAMP := $(VENV)/.installed-soak
 # Options of `tagcache server`, for instance: make serve ARGS="--config my.conf"
 ARGS ?=
-# Arguments of pytest, for instance: make test TESTS="tests/unit -k wire"
+# Arguments of pytest instead of all tests, for instance: make test TESTS="tests/unit -k wire". They run
+# in one process; to divide them among several: make test TESTS="tests/integration -n 4"
 TESTS ?=
+# All tests are divided among a process per core.
+WORKERS := -n logical
 # Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
 BENCH ?=
 
-.PHONY: serve test test-redis lint format soak bench clean
+.PHONY: serve test test-all test-redis lint format soak bench clean
 
 serve: $(STAMP)
 	@echo "== tagcache server (Ctrl-C stops it)"
@@ -25,7 +29,11 @@ serve: $(STAMP)
 
 test: $(STAMP)
 	@echo "== running the tests"
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(if $(TESTS),$(TESTS),$(WORKERS) -m "not slow and not soak")
+
+test-all: $(STAMP)
+	@echo "== running all tests"
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-redis: $(STAMP)
 	@echo "== running tests with the entries in Redis"

@@ -1,7 +1,7 @@
 """Runs tests with servers that keep their entries in Redis: python -m tests.against_redis [ARG...]
 
 Starts a Redis for it, and stops it afterwards. Arguments are those of pytest; without any it runs
-the tests whose outcome depends on where entries are, which take about a minute and a half.
+the tests whose outcome depends on where entries are, which take about a minute.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def main(arguments: list[str]) -> int:
             "TAGCACHE_TEST_ENGINE_URL": redis.url,
         }
         try:
-            command = [sys.executable, "-m", "pytest", *(arguments or ["-q", *worth_it()])]
+            chosen = arguments or ["-q", "-n", "logical", *worth_it()]
+            command = [sys.executable, "-m", "pytest", *chosen]
             return subprocess.run(command, env=environ).returncode
         finally:
             redis.stop()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.left_out import LeftOut
 from tests.reliability import (  # noqa: F401 - hooks and a fixture, found by their names
     measured,
     pytest_addoption,
@@ -28,14 +30,21 @@ INSTEAD = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what it runs in the background with this ignored, and so would every server be.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs(program): skipped where the program is missing")
     config.addinivalue_line("markers", "root: skipped where the tests do not run as root")
     config.addinivalue_line(
         "markers", "memory_engine(what): what it tests is not there where the entries are in Redis"
     )
+    config.addinivalue_line("markers", "slow: takes many seconds; left out by `make test`")
     config.addinivalue_line("markers", "soak: takes minutes; only run by `make soak`")
     # dogpile's own suites, see tests/contrib/test_dogpile.py.
     config.addinivalue_line("markers", "time_intensive: takes seconds")
+    config.pluginmanager.register(LeftOut())
+    if config.getoption("--write-reliability") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--write-reliability measures: it takes one process, without -n")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

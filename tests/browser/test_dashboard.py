@@ -21,7 +21,7 @@ from tests.integration.running import RunningServer, eventually
 
 Start = Callable[..., RunningServer]
 Look = Callable[..., Watched]
-pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.needs("chromium")
 
 UNREACHABLE = (
     r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY|ERR_FAILED"
@@ -66,7 +66,7 @@ def ask(server: RunningServer, path: str, body: Any = None) -> Any:
             "Content-Type": "application/json",
         },
     )
-    with urlopen(request, timeout=20) as response:
+    with urlopen(request, timeout=60) as response:
         return json.loads(response.read())
 
 

@@ -22,10 +22,7 @@ __all__ = ["front", "redis"]
 
 Front = Callable[..., RunningServer]
 Look = Callable[..., Watched]
-pytestmark = [
-    pytest.mark.needs("chromium", "redis-server", "redis-cli"),
-    pytest.mark.timeout(180),
-]
+pytestmark = pytest.mark.needs("chromium", "redis-server", "redis-cli")
 EVIL = "<img src=x onerror=alert(1)>\u202e<script>alert(2)</script>"
 
 
@@ -42,7 +39,7 @@ def test_an_engine_that_goes_and_comes_back_is_told(
     redis: Callable[..., RedisServer], front: Front, look: Look, failure: str
 ) -> None:
     database = redis()
-    page = look(front(database.url)).log_in()
+    page = look(front(database.url, {"timeout_ms": 2000})).log_in()
     expect(section(page).locator(".badge")).to_have_text("reachable")
     expect(notice(page)).to_have_count(0)
     if failure == "hangs":

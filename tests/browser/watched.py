@@ -10,6 +10,10 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from tests.browser.chromium import options
 from tests.integration.running import RunningServer
 
+# The longest that a page may take to look as expected; mostly it does at once.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
+
 _VIOLATIONS = """
 window.violations = [];
 addEventListener("securitypolicyviolation", (event) => {
@@ -27,7 +31,7 @@ class Watched:
         self._messages: list[str] = []
         self._requests: list[str] = []
         self.page: Page = browser.new_page(**options(**how))
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(PATIENCE_MS)
         self.page.add_init_script(_VIOLATIONS)
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self._messages.append(f"uncaught: {error}"))

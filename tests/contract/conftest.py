@@ -111,6 +111,8 @@ def make(request: pytest.FixtureRequest, running: RunningServer) -> Iterator[Cal
             return runner.run(awaited(call))
 
         def build(**changes: Any) -> Any:
+            # On a busy machine an answer may take a while.
+            changes = {"timeout": 30.0, **changes}
             match request.param:
                 case "blocking":
                     client: Any = Client.from_url(url, **changes)

@@ -75,14 +75,12 @@ def test_time_to_live(client: Any) -> None:
     client.put("float", 1, ttl=0.05)
     client.put("delta", 1, ttl=timedelta(milliseconds=50))
     client.put("for ever", 1)
-    client.put("touched", 1, ttl=0.05)
-    assert client.touch("touched", 60) is True
+    client.put("touched", 1, ttl=60)
+    assert client.touch("touched", 0.05) is True
     assert client.touch("absent", 60) is False
     time.sleep(0.06)
-    assert client.get_many(["float", "delta", "for ever", "touched"]) == {
-        "for ever": 1,
-        "touched": 1,
-    }
+    keys = ["float", "delta", "for ever", "touched"]
+    assert client.get_many(keys) == {"for ever": 1}
 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), 1e300, "5", True])

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.running import RunningServer
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "clients.py"
@@ -28,6 +30,7 @@ def test_the_example_runs(running: RunningServer) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_its_types_are_right(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text(

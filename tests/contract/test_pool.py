@@ -53,7 +53,7 @@ def test_who_waits_gets_the_next_one(running: RunningServer) -> None:
         eventually(lambda: client._pool._waiting == 1)
         assert not found
         client._pool.give_back(connection)
-        waiting.join(20)
+        waiting.join(60)
         assert found == [True]
 
 
@@ -65,7 +65,7 @@ def test_who_waits_gets_the_place_of_a_broken_one(running: RunningServer) -> Non
         waiting.start()
         eventually(lambda: client._pool._waiting == 1)
         client._pool.discard(connection)
-        waiting.join(20)
+        waiting.join(60)
         assert found == [True]
 
 
@@ -95,7 +95,7 @@ def test_who_waits_learns_that_it_is_closed(running: RunningServer) -> None:
     waiting.start()
     eventually(lambda: client._pool._waiting == 1)
     client.close()
-    waiting.join(20)
+    waiting.join(60)
     assert "closed" in str(found[0])
     client._pool.give_back(connection)
     assert client._pool.open == 0

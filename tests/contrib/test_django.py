@@ -108,7 +108,7 @@ def ttl_ms(server: Server, key: str) -> int | None:
     request = urllib.request.Request(
         f"{server.http_url}/keys/{key}", headers={"Authorization": f"Basic {user}"}
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         found: int | None = json.load(response)["ttl_ms"]
     return found
 
@@ -176,7 +176,7 @@ class TestCounting:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert cache.get("n") == 200
 
     @pytest.mark.parametrize("value", ["text", 1.5, True, None, 2**70])

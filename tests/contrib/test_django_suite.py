@@ -66,7 +66,7 @@ def source(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "at_least"), [("sync", 69), ("async", 49)])
 def test_the_tests_of_django(
     source: Path, tagcache_server: Server, kind: str, at_least: int

@@ -70,7 +70,7 @@ class Site:
         """Save, and return the page that the browser is sent to."""
         where = self.url.replace("/posts/1", f"/posts/{post}")
         data = urllib.parse.urlencode({"text": text}).encode()
-        with urllib.request.urlopen(where, data, timeout=20) as response:
+        with urllib.request.urlopen(where, data, timeout=60) as response:
             return str(response.read().decode())
 
 

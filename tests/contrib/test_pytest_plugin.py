@@ -44,7 +44,7 @@ def test_a_server_for_the_session_and_a_client_of_what_is_empty(project: pytest.
                 tagcache_server.http_url + "/stats",
                 headers={"Authorization": "Basic " + b64encode(user).decode()},
             )
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 assert json.load(response)["puts"] == 1
     """)
     project.runpytest_subprocess("-W", "error").assert_outcomes(passed=3)

@@ -51,7 +51,7 @@ async def main() -> None:
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_types(tmp_path: Path) -> None:
     sample = tmp_path / "sample.py"
     wrong = "show('x')\n_ = ashow('x')\nmade('x')\nmemo('x')\n"

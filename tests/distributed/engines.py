@@ -74,7 +74,7 @@ class Remote:
     def __init__(
         self,
         url: str,
-        timeout: float = 10.0,
+        timeout: float = 60.0,
         partitions: int | None = None,
         near: bool = False,
     ) -> None:

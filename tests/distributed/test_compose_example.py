@@ -74,7 +74,7 @@ def test_what_its_services_run(
         assert password not in one.text()
         one.process.terminate()
         # Twisted ends by the signal it was sent; process 1 of a container can not, and returns 0.
-        assert one.process.wait(20) == -signal.SIGTERM
+        assert one.process.wait(60) == -signal.SIGTERM
         assert "Server Shut Down" in one.text()
         assert two.ask(login) == b"OK\n"
     finally:

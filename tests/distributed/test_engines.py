@@ -187,18 +187,20 @@ def test_counting_keeps_or_takes_ttl_and_tags(engine: Any) -> None:
     engine.put(b"i", b"1", [b"a", b"b"], 60_000)
     assert engine.increment(b"i") == 2
     assert (engine.ttl_ms(b"i"), engine.keys_by_tag(b"a")) == (60_000, [b"i"])
-    assert engine.decrement(b"i", 5, [b"c"], 500) == -3
+    assert engine.decrement(b"i", 5, [b"c"], 30_000) == -3
     assert (engine.keys_by_tag(b"a"), engine.keys_by_tag(b"c")) == ([], [b"i"])
-    engine.pass_time(0.6)
+    assert engine.ttl_ms(b"i") == 30_000
+    engine.increment(b"i", 0, [b"c"], 40)
+    engine.pass_time(0.08)
     assert engine.increment(b"i", 7, [b"d"]) == 7
     assert engine.keys_by_tag(b"c") == []
 
 
 def test_touching(engine: Any) -> None:
-    engine.put(b"k", b"v", [b"t"], 40)
+    engine.put(b"k", b"v", [b"t"], 1000)
     assert engine.touch(b"k", 60_000) is True
     assert engine.touch(b"nope") is False
-    engine.pass_time(0.08)
+    engine.pass_time(1.1)
     assert engine.get(b"k") == b"v"
     assert engine.keys_by_tag(b"t") == [b"k"]
     assert engine.counted()[2] == 1

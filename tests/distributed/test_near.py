@@ -18,8 +18,6 @@ from tests.integration.running import Client, RunningServer, eventually
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 Front = Callable[..., RunningServer]
-# What the machine may add to what is promised: a process that does not run hears nothing.
-PATIENCE = 0.5
 
 
 @pytest.fixture
@@ -46,18 +44,24 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield cluster
 
 
+def state(redis: RedisServer) -> str:
+    """Return a letter: T for a process that is stopped."""
+    return Path(f"/proc/{redis.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def told(server: RunningServer) -> dict[str, Any]:
     with server.connect() as client:
         described: dict[str, Any] = client.json(b"INFO")["engine"]["near_cache"]
         return described
 
 
-def wait_until_gone(client: Client, key: bytes, old: bytes) -> float:
-    """Return for how many seconds a value was still found."""
-    start = time.monotonic()
+def wait_until_gone(client: Client, key: bytes, old: bytes) -> None:
+    """Ask until a value that was changed is not found; it is only by who asks soon enough."""
+    changed = asked = time.monotonic()
     while client.ask(b"GET\t" + key) == b"VALUE\t" + old + b"\n":
-        assert time.monotonic() - start < STALENESS_SECONDS + PATIENCE
-    return time.monotonic() - start
+        # How long the reply takes is a matter of the machine.
+        assert asked - changed < STALENESS_SECONDS
+        asked = time.monotonic()
 
 
 def test_what_is_read_often_is_near_and_what_changes_is_not(nodes: Any, near: Front) -> None:
@@ -117,13 +121,12 @@ def test_a_time_to_live_holds_near(empty_redis: RedisServer, near: Front) -> Non
     server = near(empty_redis.url)
     with server.connect() as client:
         start = time.monotonic()
-        assert client.ask(b"PUT\tk\t300\t-\tv") == b"OK\n"
-        stored = time.monotonic()
-        found = 0.0
+        assert client.ask(b"PUT\tk\t2000\t-\tv") == b"OK\n"
+        stored = asked = time.monotonic()
         while client.ask(b"GET\tk") != b"NF\n":
-            found = time.monotonic()
-            assert found - stored < 0.3 + PATIENCE
-        assert found - start > 0.25
+            assert asked - stored < 2.01
+            asked = time.monotonic()
+        assert time.monotonic() - start > 1.99
         assert told(server)["hits"] > 10
 
 
@@ -169,9 +172,8 @@ def test_nothing_near_is_answered_once_redis_is_silent(
         client.ask(b"PUT\tk\t-\t-\tv")
         client.ask(b"GET\tk")
         there.process.send_signal(signal.SIGSTOP)
-        start = time.monotonic()
-        while client.ask(b"GET\tk") == b"VALUE\tv\n":
-            assert time.monotonic() - start < STALENESS_SECONDS + PATIENCE
+        eventually(lambda: state(there) == "T")
+        wait_until_gone(client, b"k", b"v")
         assert client.ask(b"GET\tk") == b"ERR backend_unavailable\n"
         there.process.send_signal(signal.SIGCONT)
         eventually(lambda: client.ask(b"GET\tk") == b"VALUE\tv\n")
@@ -181,7 +183,7 @@ def test_nothing_near_is_answered_once_redis_is_silent(
 def test_nobody_finds_what_was_changed_a_second_ago(nodes: Any, near: Front) -> None:
     """Two writers and two readers race, at two servers; who reads where it was written is exact."""
     one, two = near(nodes.url), near(nodes.url)
-    over = time.monotonic() + 4
+    over = threading.Event()
     # For each key and server: the number that a write, which was answered, made certain, and when.
     certain: dict[tuple[bytes, int], tuple[int, float]] = {}
     all_writes: dict[bytes, list[tuple[int, float]]] = {b"k0": [(0, 0.0)], b"k1": [(0, 0.0)]}
@@ -192,7 +194,7 @@ def test_nobody_finds_what_was_changed_a_second_ago(nodes: Any, near: Front) -> 
     def write(server: RunningServer, place: int, key: bytes) -> None:
         number = 0
         with server.connect() as client:
-            while time.monotonic() < over:
+            while not over.is_set():
                 number += 1
                 client.ask(b"PUT\t%b\t-\tt%b\t%d" % (key, key, number))
                 all_writes[key].append((number, time.monotonic()))
@@ -206,7 +208,7 @@ def test_nobody_finds_what_was_changed_a_second_ago(nodes: Any, near: Front) -> 
 
     def read(server: RunningServer, place: int) -> None:
         with server.connect() as client:
-            while time.monotonic() < over:
+            while not over.is_set():
                 for key in (b"k0", b"k1"):
                     known, _ = certain.get((key, place), (0, 0.0))
                     asked = time.monotonic()
@@ -230,13 +232,13 @@ def test_nobody_finds_what_was_changed_a_second_ago(nodes: Any, near: Front) -> 
     ]
     for thread in threads:
         thread.start()
+    time.sleep(4)
+    eventually(lambda: reads[0] > 500 and min(told(one)["hits"], told(two)["hits"]) > 20)
+    over.set()
     for thread in threads:
         thread.join()
     assert faults == []
     assert oldest[0] < STALENESS_SECONDS
-    assert reads[0] > 500
-    assert told(one)["hits"] > 20
-    assert told(two)["hits"] > 20
 
 
 def test_a_replica_that_takes_over_is_heard(tmp_path: Path, near: Front) -> None:
@@ -254,9 +256,7 @@ def test_a_replica_that_takes_over_is_heard(tmp_path: Path, near: Front) -> None
             eventually(
                 lambda: all(a.ask(b"PUT\t" + key + b"\t-\tt\tnew") == b"OK\n" for key in keys)
             )
-            new = time.monotonic()
             eventually(lambda: all(b.ask(b"GET\t" + key) == b"VALUE\tnew\n" for key in keys))
-            assert time.monotonic() - new < STALENESS_SECONDS + 4
             eventually(lambda: told(two)["fresh"])
             for key in keys:
                 assert b.ask(b"GET\t" + key) == b"VALUE\tnew\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +16,7 @@ from tagcache.remote.near import STALENESS_SECONDS
 from tagcache.remote.partitions import Partitions
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster
-from tests.integration.running import RunningServer
+from tests.integration.running import RunningServer, eventually
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 KEYS = [b"k%d" % number for number in range(24)]
@@ -44,6 +43,12 @@ def begin(engine: Remote, kind: bytes, *tags: bytes) -> None:
 
 def commit(engine: Remote) -> None:
     engine.run(engine.partitions.call(engine.partitions.root(b"id"), scripts.COMMIT, b"id", 60_000))
+
+
+def in_one_partition(engine: Remote, number: int) -> list[bytes]:
+    root = engine.partitions.root(b"k0")
+    keys = [b"k%d" % n for n in range(200 * number)]
+    return [key for key in keys if engine.partitions.root(key) == root][:number]
 
 
 @pytest.mark.parametrize("verb", [b"INV_TAG\tt", b"INV_TAGS_ANY\tt,x", b"INV_TAGS_ALL\tt,u"])
@@ -146,9 +151,7 @@ def test_a_partition_that_can_not_be_reached_leaves_no_notes_elsewhere(
             engine.invalidate_tag(b"t")
     there = [key for key in KEYS if engine.partitions.root(key) == lost]
     left = [b"v" if key in there else None for key in KEYS]
-    end = time.monotonic() + 5
-    while engine.get_many(KEYS) != left:
-        assert time.monotonic() < end
+    eventually(lambda: engine.get_many(KEYS) == left)
     noted = [
         engine.wait(engine.client.exists(f"{root}0:noted")) for root in engine.partitions.roots
     ]
@@ -172,11 +175,8 @@ def test_what_is_stored_after_it_began_stays(
     kind: bytes, tags: list[bytes], at_once: int, engine: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Partitions, "at_once", at_once)
-    # All in one partition, so that many of them are taken away together.
-    root = engine.partitions.root(b"k0")
-    keys = [b"k%d" % number for number in range(2000)]
-    keys = [key for key in keys if engine.partitions.root(key) == root][:20]
-    assert len(keys) == 20
+    # Many of them are taken away together.
+    keys = in_one_partition(engine, 20)
     for key in keys:
         engine.put(key, b"old", [b"t", b"u"])
     begin(engine, kind, *tags)
@@ -195,6 +195,27 @@ def test_what_is_stored_after_it_began_stays(
     assert sorted(engine.tags()) == [(tag, 2, len(keys[0] + keys[1]) + 7) for tag in (b"t", b"u")]
     assert engine.invalidate_tag(b"t") == 2
     assert engine.totals().bytes == 0
+
+
+@pytest.mark.parametrize(("kind", "tags"), [(b"any", [b"t"]), (b"all", [b"t", b"u"])])
+def test_what_was_missed_before_it_began_is_not_stored_while_it_is_under_way(
+    kind: bytes, tags: list[bytes], engine: Remote
+) -> None:
+    """Two clients fill the same key: the first store makes the partition note the invalidation."""
+    both = [b"t", b"u"]
+    key, other = in_one_partition(engine, 2)
+    # Partitions begin to number what happens with their first invalidation.
+    engine.invalidate_tag(b"t")
+    before = engine.run(engine.cache.get(key)).lease
+    engine.put(key, b"first", both, None, before)
+    begin(engine, kind, *tags)
+    engine.put(key, b"second", both, None, before)
+    # Who looks from now on computes from what was changed before it began.
+    engine.put(other, b"fresh", both, None, engine.run(engine.cache.get(other)).lease)
+    commit(engine)
+    engine.run(Invalidations(engine.partitions, lambda: b"mine").resume(b"id", kind, tags))
+    assert engine.get_many([key, other]) == [None, b"fresh"]
+    assert engine.check().faults == ()
 
 
 @pytest.mark.parametrize(("kind", "tags"), [(b"any", [b"t"]), (b"all", [b"t", b"u"])])

@@ -189,6 +189,6 @@ def test_what_would_not_be_used_stops_the_start(
     monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "asyncio")
     engine = {"backend": "redis", "url": f"{scheme}://:hush@localhost:1?{query}"}
     server = start({"engine": engine}, wait=False)
-    assert server.process.wait(20) == 1
+    assert server.process.wait(60) == 1
     assert f"engine.url: {why}" in server.text()
     assert "hush" not in server.text()

@@ -1,7 +1,9 @@
 """Another client, in a process of its own, that watches how long it waits for replies.
 
-``python -m tests.faults.bystander PORT`` asks until its standard input ends, and then prints what
-it saw as JSON: ``count``, and ``p50``, ``p99`` and ``longest`` in milliseconds.
+``python -m tests.faults.bystander PORT PID`` asks until its standard input ends, and then prints
+what it saw as JSON: ``count``, and ``p50``, ``p99`` and ``longest`` in milliseconds. ``busy_p99``
+is how long the server's reactor ran during such a wait: that does not grow on a machine with other
+work to do, so it is what a test may compare.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from tests.integration.running import RunningServer, busy_seconds
+
 ROOT = Path(__file__).resolve().parents[2]
 PAUSE_SECONDS = 0.001
 
@@ -22,13 +26,13 @@ PAUSE_SECONDS = 0.001
 class Bystander:
     """Runs that process during a ``with``; ``seen`` is what it saw."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, server: RunningServer) -> None:
         self.seen: dict[str, float] = {}
-        self._port = port
+        self._arguments = [str(server.port), str(server.process.pid)]
 
     def __enter__(self) -> Bystander:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.bystander", str(self._port)],
+            [sys.executable, "-m", "tests.faults.bystander", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -43,7 +47,7 @@ class Bystander:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        output, _ = self._process.communicate(timeout=20)
+        output, _ = self._process.communicate(timeout=60)
         if kind is None:
             self.seen = json.loads(output)
 
@@ -52,26 +56,36 @@ class Bystander:
         return f"p99 {seen['p99']:.1f} ms, longest {seen['longest']:.0f} ms"
 
 
-def watch(port: int) -> None:
+def watch(port: int, pid: int) -> None:
     waits = []
+    busy = []
     with (
-        socket.create_connection(("127.0.0.1", port), 20) as sock,
+        socket.create_connection(("127.0.0.1", port), 60) as sock,
         selectors.DefaultSelector() as selector,
     ):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(sys.stdin, selectors.EVENT_READ)
         print("ready", flush=True)
         while not selector.select(PAUSE_SECONDS):
-            begin = time.perf_counter()
+            before, begin = busy_seconds(pid), time.perf_counter()
             sock.sendall(b"GET\tbystander\n")
             reply = sock.recv(100)
             waits.append(time.perf_counter() - begin)
+            busy.append(busy_seconds(pid) - before)
             assert reply == b"NF\n", reply
-    waits.sort()
-    at = {"p50": waits[len(waits) // 2], "p99": waits[len(waits) * 99 // 100], "longest": waits[-1]}
-    told = {name: round(seconds * 1000, 3) for name, seconds in at.items()}
+    seen = {
+        "p50": at(waits, 0.5),
+        "p99": at(waits, 0.99),
+        "longest": max(waits),
+        "busy_p99": at(busy, 0.99),
+    }
+    told = {name: round(seconds * 1000, 3) for name, seconds in seen.items()}
     print(json.dumps({"count": len(waits), **told}))
 
 
+def at(seconds: list[float], part: float) -> float:
+    return sorted(seconds)[int(len(seconds) * part)]
+
+
 if __name__ == "__main__":
-    watch(int(sys.argv[1]))
+    watch(int(sys.argv[1]), int(sys.argv[2]))

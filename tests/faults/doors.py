@@ -22,7 +22,7 @@ def http_ask(
     authorization: str = AUTHORIZATION,
 ) -> tuple[int, Any]:
     """Make one request on a connection of its own; returns the status and the JSON answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
     try:
         data = None if body is None else json.dumps(body)
         headers = {"Authorization": authorization, "Content-Type": "application/json"}

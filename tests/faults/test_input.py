@@ -103,6 +103,7 @@ HTTP_STREAMS = st.lists(st.one_of(requests(), requests(), st.binary(max_size=60)
 )
 
 
+@pytest.mark.slow
 def test_lines_cut_anywhere(measured: Measured) -> None:
     count = 0
 
@@ -128,6 +129,7 @@ def test_lines_cut_anywhere(measured: Measured) -> None:
     )
 
 
+@pytest.mark.slow
 def test_http_cut_anywhere(measured: Measured) -> None:
     count = 0
 
@@ -181,7 +183,7 @@ def test_arbitrary_bytes_at_the_real_doors(server: RunningServer, measured: Meas
                 return
             for port in (server.port, server.http_port):
                 count += 1
-                with socket.create_connection(("127.0.0.1", port), 20) as sock:
+                with socket.create_connection(("127.0.0.1", port), 60) as sock:
                     try:
                         for piece in pieces(data, cuts):
                             sock.sendall(piece)

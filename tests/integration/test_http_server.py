@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import ssl
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.integration.running import RunningServer, eventually
+from tests.integration.running import RunningServer, busy_seconds, eventually
 from tests.integration.sockets import accepted
 from tests.integration.tls import tls_endpoint
 
@@ -37,7 +36,7 @@ class Door:
     def __init__(
         self, server: RunningServer, user: str = "admin", password: str = "password"
     ) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
         self.login(user, password)
         self.opened.append(self)
 
@@ -227,16 +226,17 @@ def test_guessing_does_not_hold_up_the_others(start: Start) -> None:
     for guess in guesses:
         headers = {"Authorization": guess.authorization}
         guess.connection.request("GET", "/stats", headers=headers)
-    begin = time.monotonic()
+    before = busy_seconds(server.process.pid)
     assert right("GET", "/stats")[0] == 200
-    assert time.monotonic() - begin < 2
+    # A hash takes some 50 ms, in another thread.
+    assert busy_seconds(server.process.pid) - before < 0.5
     statuses = {guess.connection.getresponse().status for guess in guesses}
     assert statuses <= {401, 429}
 
 
 def test_slow_heads_are_dropped(start: Start) -> None:
     server = start({"server": {"http_header_timeout_seconds": 0.5}})
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.sendall(b"GET /health HTTP/1.1\r\n")
         data = b""
         while more := sock.recv(4096):
@@ -248,7 +248,7 @@ def test_a_large_body_with_expect(server: RunningServer) -> None:
     value = "v" * 1_000_000
     body = json.dumps({"key": "big", "value": value, "ttl_ms": 60_000}).encode()
     door = Door(server)
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.sendall(
             b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Expect: 100-continue\r\nAuthorization: %b\r\nContent-Length: %d\r\n\r\n"
@@ -263,7 +263,7 @@ def test_a_large_body_with_expect(server: RunningServer) -> None:
 def test_stopping_answers_what_has_arrived(server: RunningServer) -> None:
     Door(server)("POST", "/put", {"key": "k", "value": "x" * 100_000})
     request = f"GET /get/k HTTP/1.1\r\nAuthorization: {Door(server).authorization}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.sendall(request.encode() * 50)
         # The server has the connection, and so the requests.
         data = sock.recv(1)
@@ -274,7 +274,7 @@ def test_stopping_answers_what_has_arrived(server: RunningServer) -> None:
     assert data.count(b"x" * 100_000) == 50
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_server_does_what_its_description_says(server: RunningServer) -> None:
     """schemathesis makes requests from the description, good and bad, and checks the answers."""
     import subprocess

@@ -260,6 +260,6 @@ def test_without_keys_it_is_refused(start: Start, tmp_path: Path) -> None:
         },
         wait=False,
     )
-    assert server.process.wait(20) == 1
+    assert server.process.wait(60) == 1
     assert "manhole.authorized_keys_file" in server.text()
     assert "holds no public key" in server.text()

@@ -35,7 +35,7 @@ def test_session(server: RunningServer, session: str) -> None:
             "HOME": str(server.directory),
         }
         done = subprocess.run(
-            ["bash", "-c", here], capture_output=True, text=True, timeout=20, env=environ
+            ["bash", "-c", here], capture_output=True, text=True, timeout=60, env=environ
         )
         assert done.stderr == "", command
         # A terminal puts the next prompt on a line of its own anyway.

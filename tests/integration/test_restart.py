@@ -66,9 +66,9 @@ def test_everything_is_back_after_a_stop(restart: Restart) -> None:
 
 def test_the_time_that_the_server_was_down_counts(restart: Restart) -> None:
     with restart() as server, server.connect() as client:
-        say(client, b"PUT\tshort\t1500\t-\tx", b"PUT\tlong\t60000\t-\ty")
+        say(client, b"PUT\tshort\t4000\t-\tx", b"PUT\tlong\t60000\t-\ty")
         server.stop()
-    time.sleep(1.6)
+    time.sleep(4.1)
     with restart() as server, server.connect() as client:
         assert say(client, b"GET\tshort", b"GET\tlong") == b"NF\nVALUE\ty\n"
     assert "1 had expired meanwhile" in server.text()
@@ -150,5 +150,5 @@ def test_a_snapshot_that_can_not_be_written_leaves_the_old_one(
 def test_a_place_that_can_not_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
     knobs = {"snapshot_file": "/nowhere/snapshot"}
     server = RunningServer(tmp_path, {"persistence": knobs}, wait=False)
-    assert server.process.wait(30) != 0
+    assert server.process.wait(60) != 0
     assert "persistence.snapshot_file: there is no directory /nowhere" in server.text()

@@ -5,12 +5,9 @@ if ARGV[4] ~= '' then
     -- A number that is yet to come is of a time before the database lost everything.
     if at > seq() then return 0 end
     if at < tonumber(redis.call('GET', base .. 'floor') or '0') then return 0 end
-    if #tags > 0 then
-        for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(tags))) do
-            -- What it was computed from has changed since.
-            if last and tonumber(last) > at then return 0 end
-        end
-    end
+    -- What it was computed from has changed since, or is about to: an invalidation that is only noted
+    -- spares what is stored after its note.
+    if stale({[5] = at, [6] = tags}) then return 0 end
     local known = redis.call('ZSCORE', KEY_GENS, key)
     if known and tonumber(known) > at then return 0 end
     if #tags > 1 then
