@@ -103,8 +103,9 @@ class ServedProtocol(Protocol):
         # What the client had not taken when that was last looked at, and since when.
         self._untaken = 0
         self._untaken_since: float | None = None
-        # Ends the patience with a client that has to go.
+        # Ends the patience with a client that has to go, and when that is over for good.
         self._patience: IDelayedCall | None = None
+        self._give_up_at = 0.0
         # How much of what had arrived when draining began is still to be read.
         self._unread: int | None = None
 
@@ -275,12 +276,15 @@ class ServedProtocol(Protocol):
 
         That is as exact as this is called often: it looks whether anything was taken since.
         """
-        with socket_of(self.transport) as sock:
-            in_kernel = _bytes_to_send(sock.fileno()) if sock is not None else 0
-        untaken = self._replies.held_bytes + unsent_bytes(self.transport) + in_kernel
+        untaken = self._untaken_bytes()
         if self._untaken_since is None or untaken != self._untaken:
             self._untaken, self._untaken_since = untaken, now
         return now - self._untaken_since
+
+    def _untaken_bytes(self) -> int:
+        with socket_of(self.transport) as sock:
+            in_kernel = _bytes_to_send(sock.fileno()) if sock is not None else 0
+        return self._replies.held_bytes + unsent_bytes(self.transport) + in_kernel
 
     def finish(self, farewell: bytes = b"") -> None:
         """Send ``farewell`` and close, once everything before it is sent."""
@@ -290,7 +294,8 @@ class ServedProtocol(Protocol):
         if farewell:
             self.send(farewell)
         self._replies.finish()
-        self._wait_no_longer_than(FAREWELL_SECONDS)
+        self._give_up_at = self._monotonic() + FAREWELL_SECONDS
+        self._patience = self.factory.reactor.callLater(FAREWELL_SECONDS, self.connection.abort)
         idle = self._monotonic() - self.connection.last_active > LINGER_SECONDS
         if self._read_ended or idle or ISSLTransport.providedBy(self.transport):
             self.transport.loseConnection()
@@ -306,7 +311,15 @@ class ServedProtocol(Protocol):
 
     def writeConnectionLost(self) -> None:
         # The last reply is on its way, and the peer told that no more come.
-        self._wait_no_longer_than(LINGER_SECONDS)
+        self._stop_waiting()
+        self._patience = self.factory.reactor.callLater(LINGER_SECONDS, self._linger)
+
+    def _linger(self) -> None:
+        """Cut off a peer that does not close, once it has all that was sent to it."""
+        if self._untaken_bytes() and self._monotonic() < self._give_up_at:
+            self.writeConnectionLost()
+        else:
+            self.connection.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_waiting()
@@ -315,10 +328,6 @@ class ServedProtocol(Protocol):
         self._replies.abandon()
         self.factory.listener.closed(self.connection)
         self.factory.lost(self)
-
-    def _wait_no_longer_than(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._patience = self.factory.reactor.callLater(seconds, self.connection.abort)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None and self._patience.active():

@@ -537,3 +537,14 @@ def test_twistds_own_log_options_are_respected(tmp_path: Path) -> None:
     eventually(lambda: log.exists() and "cache: listening on" in log.read_text())
     process.terminate()
     assert process.wait(60) == -signal.SIGTERM
+
+
+def test_the_last_replies_come_to_a_client_that_takes_its_time(start: Start) -> None:
+    """They are in the system's buffers when the server is done, longer than it lingers."""
+    server = start()
+    with server.connect() as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.ask(b"PUT\tk\t-\t-\t" + b"x" * 600_000)
+        client.send(b"GET\tk\nQUIT\n")
+        time.sleep(2.5)
+        assert client.rest() == b"VALUE\t" + b"x" * 600_000 + b"\nOK\n"
