@@ -114,7 +114,7 @@ def _exposure(settings: Settings, knob: str, where: list[Target]) -> Iterator[st
             yield (
                 f"{knob} would be open to other machines ({_interface(target)}) while the "
                 "password is the default one. Three ways out: keep to this machine with "
-                "server.host = 127.0.0.1; or set a password of your own in "
+                f"{_closed(settings, knob, target)}; or set a password of your own in "
                 "authentication.password (or TAGCACHE_PASSWORD) and let in only whom you name in "
                 "security.allowed_ips; or set a password of your own and demand it with "
                 "security.require_tcp_auth = true"
@@ -124,6 +124,16 @@ def _exposure(settings: Settings, knob: str, where: list[Target]) -> Iterator[st
                 f"security.require_auth = false, and {knob} would be open to other machines "
                 f"({_interface(target)}): without authentication it is for this machine only"
             )
+
+
+def _closed(settings: Settings, knob: str, target: Target) -> str:
+    """Return what to write so that only this machine can reach the target of ``knob``."""
+    port = settings.server.tcp_port if knob == "server.tcp_port" else settings.server.http_port
+    if port.isdigit():
+        return "server.host = 127.0.0.1"
+    if target.kind == "systemd":
+        return "an address of 127.0.0.1 in ListenStream= of the socket's unit"
+    return "interface=127.0.0.1 in the endpoint string (server.host is only for port numbers)"
 
 
 def _interface(target: Target) -> str:

@@ -58,6 +58,19 @@ def test_kinds(tmp_path: Path) -> None:
     assert targets("haproxy:tcp:1") == [Target("tcp", "")]
 
 
+def test_what_tls_can_not_be_told_is_refused(tmp_path: Path) -> None:
+    endpoint, _ = tls_endpoint(tmp_path)
+    parameters = tmp_path / "dh.pem"
+    parameters.write_text("")
+    with pytest.raises(ValueError, match="sslmethod and dhParameters have no use"):
+        targets(f"{endpoint}:dhParameters={parameters}")
+    with (
+        pytest.warns(DeprecationWarning, match="method"),
+        pytest.raises(ValueError, match="TLS 1.2 with ECDHE, and TLS 1.3"),
+    ):
+        targets(f"{endpoint}:sslmethod=TLSv1_2_METHOD")
+
+
 def test_a_kind_of_endpoint_of_which_nothing_is_known_is_open_to_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,7 +16,7 @@ from tagcache.config.loading import load
 from tagcache.config.passwords import hash_password
 from tagcache.errors import ConfigurationError
 from tagcache.server import preflight
-from tagcache.server.endpoints import targets
+from tagcache.server.endpoints import Target, targets
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
 from tests.helpers import settings_with
 
@@ -61,8 +61,16 @@ def test_the_default_password_is_not_for_other_machines(host: str) -> None:
 
 def test_an_endpoint_string_is_not_a_way_around_it() -> None:
     assert faults(server={"tcp_port": "tcp:1984"})
-    assert faults(server={"tcp_port": "tcp:1984:interface=10.0.0.1"})
+    (fault,) = faults(server={"tcp_port": "tcp:1984:interface=10.0.0.1"})
+    assert "interface=127.0.0.1 in the endpoint string" in fault
+    assert "server.host = 127.0.0.1" not in fault
     assert check(server={"tcp_port": "unix:/run/x"}) == []
+
+
+def test_a_socket_of_systemd_is_not_a_way_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "targets", lambda endpoint: [Target("systemd", "0.0.0.0")])
+    told = faults(server={"tcp_port": "systemd:domain=INET:index=0"})
+    assert "ListenStream= of the socket's unit" in told[0]
 
 
 def test_an_open_door_is_told() -> None:
