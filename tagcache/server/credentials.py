@@ -68,12 +68,6 @@ class Credentials:
         self._checking: dict[tuple[str, bytes], list[Any]] = {}
         self._generation = 0
         self._is_default = matches(self._stored, DEFAULT_PASSWORD.encode())
-        if not is_hash(self._stored) and configuration.origins[_PASSWORD] is Origin.FILE:
-            log.warn(
-                "{path} holds the password in plain text; `tagcache change-password` (or any "
-                "change of it over HTTP) replaces it by its hash",
-                path=str(configuration.path),
-            )
 
     @property
     def token_lifetime(self) -> int:

@@ -272,23 +272,6 @@ def test_the_default_password_is_known_as_a_hash_too(tmp_path: Path) -> None:
     assert store.is_default()
 
 
-def test_a_plain_password_in_the_file_is_warned_about(tmp_path: Path) -> None:
-    for password, origin, count in (
-        ("plain", Origin.FILE, 1),
-        ("plain", Origin.ENVIRONMENT, 0),
-        ("plain", Origin.DEFAULT, 0),
-        (hash_password("x", secrets.token_bytes), Origin.FILE, 0),
-    ):
-        with capturedLogs() as events:
-            credentials_of(
-                settings_with(authentication={"password": password}),
-                Clock().seconds,
-                tmp_path / "a.conf",
-                origin,
-            )
-        assert len([e for e in events if "plain text" in e["log_format"]]) == count
-
-
 def test_what_the_environment_sets_can_not_be_changed(tmp_path: Path) -> None:
     store = credentials_of(
         settings_with(), Clock().seconds, tmp_path / "a.conf", Origin.ENVIRONMENT

@@ -20,6 +20,8 @@ from tagcache.server.endpoints import Target, targets
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
 from tests.helpers import settings_with
 
+HASHED = hash_password("own", secrets.token_bytes)
+
 
 def check(**sections: Any) -> list[str]:
     configuration = replace(load(None, {}), settings=settings_with(**sections))
@@ -104,6 +106,40 @@ def test_without_authentication_http_is_for_this_machine_only() -> None:
 def test_a_password_hash_that_can_not_be_used_is_told() -> None:
     (fault,) = faults(authentication={"password": "scrypt$nonsense"})
     assert fault.startswith("authentication.password: is not a scrypt hash")
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "mode", "told"),
+    [
+        ("[authentication]\npassword = plain\n", {}, 0o600, ["in plain text;"]),
+        ("[authentication]\npassword = plain\n", {}, 0o640, ["in plain text;"]),
+        ("[authentication]\npassword = plain\n", {}, 0o644, ["in plain text;", "mode 0644"]),
+        ("[authentication]\npassword = x\n", {"TAGCACHE_PASSWORD": "own"}, 0o644, []),
+        (f"[authentication]\npassword = {HASHED}\n", {}, 0o644, []),
+        ("[server]\ntcp_port = 5\n", {}, 0o644, []),
+    ],
+)
+def test_a_plain_password_in_the_file_is_told(
+    tmp_path: Path, text: str, environ: dict[str, str], mode: int, told: list[str]
+) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text(text)
+    path.chmod(mode)
+    notices = preflight.Preflight().check(load(path, environ))
+    assert len(notices) == len(told)
+    assert all(part in notice for part, notice in zip(told, notices, strict=True))
+    assert not any("own" in notice or "= plain" in notice for notice in notices)
+
+
+def test_the_password_of_an_engine_in_a_file_that_all_can_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("[engine]\nbackend = redis\nurl = redis://:hidden@127.0.0.1/0\n")
+    path.chmod(0o604)
+    (notice,) = preflight.Preflight().check(load(path, {}))
+    assert "holds the password of engine.url in plain text" in notice
+    assert "hidden" not in notice
+    path.chmod(0o600)
+    assert preflight.Preflight().check(load(path, {})) == []
 
 
 def test_where_an_endpoint_leads_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
