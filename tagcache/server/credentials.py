@@ -146,7 +146,8 @@ class Credentials:
     def known_header(self, header: bytes, address: str) -> bool | None:
         """Check an ``Authorization`` header as far as that costs nothing; None: not known yet.
 
-        A header is known only where it was right before: from the same address.
+        A header is known only where it was right before: from the same address. A password that
+        is right begins the count of failures anew.
         """
         known = self._known(header, address)
         if known and self.throttle.counting and header[:6] == b"Basic ":

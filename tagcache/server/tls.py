@@ -58,11 +58,11 @@ def _context(options: Any, protocols: Sequence[bytes]) -> SSL.Context:
     # Idle connections give their buffers back.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.use_certificate(options.certificate)
-    context.use_privatekey(options.privateKey)
+    context.use_certificate(options.certificate.to_cryptography())
+    context.use_privatekey(options.privateKey.to_cryptography_key())
     context.check_privatekey()
     for certificate in options.extraCertChain:
-        context.add_extra_chain_cert(certificate)
+        context.add_extra_chain_cert(certificate.to_cryptography())
 
     def choose(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
         # A client that offers nothing we know is served without ALPN, as if it had not asked:

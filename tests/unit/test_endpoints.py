@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
+from twisted.internet import reactor, ssl
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import (
+    IOpenSSLServerConnectionCreator,
+    IProtocolNegotiationFactory,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
+from zope.interface.verify import verifyClass, verifyObject
 
 from tagcache.server import endpoints
 from tagcache.server.endpoints import Target, description, listen, targets
+from tagcache.server.http.factory import HttpFactory
+from tagcache.server.tls import ServerTls
 from tagcache.sockopts import ListenOptions, socket_of
 from tests.integration.tls import tls_endpoint
 
@@ -56,6 +63,15 @@ def test_kinds(tmp_path: Path) -> None:
     assert targets(endpoint) == [Target("ssl", "127.0.0.1")]
     assert targets(endpoint.replace(":interface=127.0.0.1", "")) == [Target("ssl", "")]
     assert targets("haproxy:tcp:1") == [Target("tcp", "")]
+
+
+def test_tls_is_what_twisted_takes_it_for(tmp_path: Path) -> None:
+    tls_endpoint(tmp_path)
+    key, chain = (tmp_path / name for name in ("key.pem", "cert.pem"))
+    certificate = ssl.PrivateCertificate.loadPEM(chain.read_bytes() + key.read_bytes())
+    made = ServerTls(certificate.options(), ServerFactory())
+    assert verifyObject(IOpenSSLServerConnectionCreator, made)
+    assert verifyClass(IProtocolNegotiationFactory, HttpFactory)
 
 
 def test_what_tls_can_not_be_told_is_refused(tmp_path: Path) -> None:
