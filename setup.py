@@ -22,8 +22,8 @@ def version() -> str:
 EXTRAS = {
     # The manhole: SSH, and so cryptography and bcrypt.
     "conch": ["twisted[conch]>=24.7"],
-    # ssl: endpoint strings.
-    "tls": ["twisted[tls]>=24.7"],
+    # ssl: endpoint strings. Older releases of pyOpenSSL do not take keys of cryptography's.
+    "tls": ["twisted[tls]>=24.7", "pyopenssl>=24.3"],
     # The asyncio reactor on uvloop's event loop: twistd --reactor=uvloop.
     "uvloop": ["uvloop>=0.21"],
     # engine.backend = redis, on the asyncio reactor.

@@ -168,6 +168,8 @@ def assemble(
             cache_listener, commands, rates, settings, reactor, PipelinedProtocol
         )
 
+    credentials.on_change = cache_factory.credentials_changed
+
     def info() -> Deferred[dict[str, Any]]:
         if remote is None or backend is None:
             return slices.run(cache.sweep()).addCallback(lambda _: service.info())
@@ -271,6 +273,7 @@ def assemble(
         shell = manhole.ManholeFactory(
             settings, shell_listener, manhole.namespace(service, slices, info, remote)
         )
+        followers.append(shell.configure)
         listen("manhole.port", settings.manhole.port, "127.0.0.1", shell, shell_listener)
     return service
 

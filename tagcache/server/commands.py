@@ -209,6 +209,7 @@ class Commands:
         def conclude(right: bool) -> bytes:
             if not right:
                 raise InvalidArgument("auth_failed")
+            client.connection.logged_in = True
             client.use_verbs(self.verbs(authenticated=True))
             return wire.OK
 

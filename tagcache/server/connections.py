@@ -22,8 +22,9 @@ class Connection:
 
     Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
     and what held right after; ``last_verb`` is as the client spelt it; ``host`` is the peer
-    without its port; ``counted`` says whether it takes one of ``max_connections``; ``abort``
-    closes the connection at once; ``held_bytes`` is the memory that it takes, as last noted.
+    without its port; ``counted`` says whether it takes one of ``max_connections``;
+    ``logged_in`` whether the connection as a whole was let in by credentials; ``abort`` closes
+    it at once; ``held_bytes`` is the memory that it takes, as last noted.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Connection:
         "last_active",
         "last_verb",
         "listener",
+        "logged_in",
         "opened",
         "peer",
         "socket_options",
@@ -67,6 +69,7 @@ class Connection:
         self.bytes_out = 0
         self.held_bytes = 0
         self.last_verb = b""
+        self.logged_in = False
         self.abort: Callable[[], None] = transport.abortConnection
 
     def describe(self, now: float) -> dict[str, Any]:

@@ -11,20 +11,21 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tagcache.config.loading import Configuration, Origin
 from tagcache.config.passwords import hash_password, is_hash, matches
 from tagcache.config.rewriting import rewrite
 from tagcache.config.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME, Settings
-from tagcache.errors import CredentialsFixed
-from tagcache.server.throttle import Throttle
+from tagcache.errors import CredentialsFixed, OutOfMemory
+from tagcache.server.throttle import Throttle, group_of
 from tagcache.server.tokens import Tokens
 
 _MOST_VERIFIED = 1000
 _MOST_CHECKED = 64
-_MOST_CHECKED_OF_ADDRESS = 4
+_MOST_CHECKED_OF_GROUP = 4
 _ALPHABET = string.ascii_letters + string.digits
 _USERNAME = ("authentication", "username")
 _PASSWORD = ("authentication", "password")
@@ -37,7 +38,8 @@ class Credentials:
 
     ``new_file`` is where to write changed credentials if no file was read. ``in_thread`` runs a
     slow function and returns a Deferred of its result; ``choose`` picks one of a sequence at
-    random, ``random_bytes`` returns so many random bytes.
+    random, ``random_bytes`` returns so many random bytes. ``on_change`` is called when other
+    credentials than before are the right ones.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Credentials:
         self._choose = choose
         self._random_bytes = random_bytes
         self.throttle = Throttle(monotonic)
+        self.on_change: Callable[[], None] = lambda: None
         authentication = configuration.settings.authentication
         self._tokens = Tokens(authentication.token_lifetime_seconds, monotonic, choose)
         self._username = authentication.username
@@ -65,12 +68,6 @@ class Credentials:
         self._checking: dict[tuple[str, bytes], list[Any]] = {}
         self._generation = 0
         self._is_default = matches(self._stored, DEFAULT_PASSWORD.encode())
-        if not is_hash(self._stored) and configuration.origins[_PASSWORD] is Origin.FILE:
-            log.warn(
-                "{path} holds the password in plain text; `tagcache change-password` (or any "
-                "change of it over HTTP) replaces it by its hash",
-                path=str(configuration.path),
-            )
 
     @property
     def token_lifetime(self) -> int:
@@ -85,9 +82,9 @@ class Credentials:
             stored = authentication.password
             self._use(authentication.username, stored, stored == DEFAULT_PASSWORD)
             if is_hash(stored):
-                self._in_thread(matches, stored, DEFAULT_PASSWORD.encode()).addCallback(
-                    self._note_default, self._generation
-                )
+                known = self._slowly(matches, stored, DEFAULT_PASSWORD.encode())
+                known.addCallback(self._note_default, self._generation)
+                known.addErrback(Failure.trap, OutOfMemory)
 
     def _note_default(self, is_default: bool, generation: int) -> None:
         if generation == self._generation:
@@ -101,7 +98,8 @@ class Credentials:
         """Say whether both are right; while ``address`` has to pause, nothing is right.
 
         Equal questions share one answer, and only so many different ones are looked into at
-        once: a guess must not be had for less by asking many at a time.
+        once: a guess must not be had for less by asking many at a time. Fails with OutOfMemory
+        where the system gives no thread.
         """
         if self.throttle.pause(address):
             return succeed(False)
@@ -109,14 +107,15 @@ class Credentials:
         if not is_hash(stored):
             right = matches(stored, password)
             return succeed(self._conclude(right, username, stored, address))
-        question = (address, self._digest(b"%d:" % len(username) + username + password))
+        group = group_of(address)
+        question = (group, self._digest(b"%d:" % len(username) + username + password))
         waiting = self._checking.get(question)
         if waiting is None:
-            of_address = sum(1 for each in self._checking if each[0] == address)
-            if of_address >= _MOST_CHECKED_OF_ADDRESS or len(self._checking) >= _MOST_CHECKED:
+            of_group = sum(1 for each in self._checking if each[0] == group)
+            if of_group >= _MOST_CHECKED_OF_GROUP or len(self._checking) >= _MOST_CHECKED:
                 return succeed(False)
             waiting = self._checking[question] = []
-            checked = self._in_thread(matches, stored, password)
+            checked = self._slowly(matches, stored, password)
             checked.addCallback(self._conclude, username, stored, address)
             checked.addBoth(self._answer, question)
         if question not in self._checking:
@@ -147,8 +146,15 @@ class Credentials:
     def known_header(self, header: bytes, address: str) -> bool | None:
         """Check an ``Authorization`` header as far as that costs nothing; None: not known yet.
 
-        A header is known only where it was right before: from the same address.
+        A header is known only where it was right before: from the same address. A password that
+        is right begins the count of failures anew.
         """
+        known = self._known(header, address)
+        if known and self.throttle.counting and header[:6] == b"Basic ":
+            self.throttle.succeeded(address)
+        return known
+
+    def _known(self, header: bytes, address: str) -> bool | None:
         if self._seen.get(id(header)) is header:
             return True
         if header[:6] == b"Basic ":
@@ -206,7 +212,15 @@ class Credentials:
             self._persist({_USERNAME: username, _PASSWORD: hashed})
             self._use(username, hashed, password == DEFAULT_PASSWORD)
 
-        return self._in_thread(hash_password, password, self._random_bytes).addCallback(store)
+        return self._slowly(hash_password, password, self._random_bytes).addCallback(store)
+
+    def _slowly(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """Run it in a thread; fails with OutOfMemory where none can be started."""
+        try:
+            return self._in_thread(function, *arguments)
+        except RuntimeError as error:
+            log.error("no thread for a password: {why}", why=str(error))
+            return fail(OutOfMemory("the system gives the server no more threads"))
 
     def _check_not_fixed(self) -> None:
         for name, variable in ((_USERNAME, "TAGCACHE_USERNAME"), (_PASSWORD, "TAGCACHE_PASSWORD")):
@@ -229,6 +243,7 @@ class Credentials:
         self._verified.clear()
         self._seen.clear()
         self._tokens.revoke_all()
+        self.on_change()
 
     def _digest(self, text: bytes, address: str = "") -> bytes:
         keyed = blake2b(text, key=self._key, digest_size=32)

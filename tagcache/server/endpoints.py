@@ -104,9 +104,12 @@ class ListeningReactor:
         backlog: int = 50,
         interface: str = "",
     ) -> IListeningPort:
+        # Needs an extra, which must not be asked of those who do without TLS.
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        wrapped = TLSMemoryBIOFactory(contextFactory, False, factory)
+        from tagcache.server.tls import ServerTls
+
+        wrapped = TLSMemoryBIOFactory(ServerTls(contextFactory, factory), False, factory)
         listening = self.listenTCP(port, wrapped, backlog, interface)
         listening._type = "TLS"  # type: ignore[attr-defined]  # what its log lines say
         return listening
@@ -178,6 +181,9 @@ class _RecordingReactor:
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> None:
+        from tagcache.server.tls import check_options
+
+        check_options(contextFactory)
         self.targets.append(Target("ssl", interface))
 
     def listenUNIX(self, address: str, factory: Any, *args: Any, **more: Any) -> None:

@@ -45,15 +45,30 @@ class CacheFactory(ServingFactory):
         self._protocol = protocol
         self._commands = commands
         self._rates = rates
+        self._require_auth = False
         super().__init__(listener, settings, reactor)
 
     def configure(self, settings: Settings) -> None:
-        """Take new settings; open connections keep their reply limit and their login."""
+        """Take new settings; open connections keep their reply limit.
+
+        Those that never had to log in are closed where that is required now.
+        """
         super().configure(settings)
         self._max_line_length = wire.max_line_length(limits_of(settings))
-        self._require_auth = settings.security.require_tcp_auth
+        had_to, self._require_auth = self._require_auth, settings.security.require_tcp_auth
+        if self._require_auth and not had_to:
+            self.listener.close(
+                lambda connection: not connection.logged_in,
+                "they have not logged in, and security.require_tcp_auth is true now",
+            )
         for protocol in self.protocols:
             protocol.use_limit(self._max_line_length)
+
+    def credentials_changed(self) -> None:
+        """Close the connections that logged in with the credentials of before."""
+        self.listener.close(
+            lambda connection: connection.logged_in, "the credentials they logged in with changed"
+        )
 
     def build(self) -> ServedProtocol:
         verbs = self._commands.verbs(authenticated=not self._require_auth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -42,15 +43,37 @@ class Listener:
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
-        """Take new settings; they hold for connections that come from now on."""
+        """Take new settings; connections from addresses that are not allowed any more are closed.
+
+        The socket options are for connections that come from now on.
+        """
         self.socket_options = SocketOptions.from_settings(settings.performance)
         self.max_connections = settings.performance.max_connections
         self.allowed = settings.security.allowed_ips
         self._unhonoured.clear()
+        self.close(
+            lambda connection: not self._admits(connection.host),
+            "their addresses are not in security.allowed_ips any more",
+        )
+
+    def close(self, stale: Callable[[Connection], bool], why: str) -> None:
+        """Close at once its connections that ``stale`` picks, whatever they are doing."""
+        closed = 0
+        for connection in self.connections:
+            if connection.listener == self.name and stale(connection):
+                connection.abort()
+                closed += 1
+        if closed:
+            log.info(
+                "{listener}: closed {count} connections: {why}",
+                listener=self.name,
+                count=closed,
+                why=why,
+            )
 
     def refuse(self, address: IAddress | None) -> Refusal | None:
         """Say why a connection from ``address`` is to be turned away; None if it is welcome."""
-        if not self._admits(address):
+        if not self._admits(getattr(address, "host", None)):
             refusal = Refusal.ADDRESS
         elif self.counted and self.connections.clients >= self.max_connections:
             refusal = Refusal.FULL
@@ -94,9 +117,8 @@ class Listener:
             peer=connection.peer,
         )
 
-    def _admits(self, address: IAddress | None) -> bool:
-        host = getattr(address, "host", None)
-        if not self.allowed or host is None:
+    def _admits(self, host: str | None) -> bool:
+        if not self.allowed or host in (None, "unix"):
             return True
         ip = ip_address(host)
         if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:

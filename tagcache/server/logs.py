@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,14 @@ class LogWriter:
 
 
 def _open(path: Path) -> TextIO:
-    return path.open("a", encoding="utf-8", errors="backslashreplace")
+    # It names clients and keys: a new file is for its owner and for a group that reads logs.
+    return open(
+        path,
+        "a",
+        encoding="utf-8",
+        errors="backslashreplace",
+        opener=lambda name, flags: os.open(name, flags, 0o640),
+    )
 
 
 def _pretty(

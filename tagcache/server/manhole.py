@@ -44,13 +44,26 @@ class AuthorizedKeys:
         self._path = Path(settings.manhole.authorized_keys_file)
 
     def getAuthorizedKeys(self, username: bytes) -> list[Key]:
-        if username != self._user:
-            return []
+        return self.read() if username == self._user else []
+
+    def read(self) -> list[Key]:
+        """Return the keys in the file now; none where it cannot be used, which is logged."""
         try:
             return read_authorized_keys(self._path)
         except KeyFileError as error:
             log.error("nobody can log in: {why}", why=str(error))
             return []
+
+
+class _Portal(Portal):
+    """Notes on each avatar the key that it came in with."""
+
+    def login(self, credentials: Any, mind: object, *interfaces: Any) -> Deferred[Any]:
+        def note(entered: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+            entered[1].key = Key.fromString(credentials.blob)
+            return entered
+
+        return super().login(credentials, mind, *interfaces).addCallback(note)
 
 
 class Interpreter(manhole.ManholeInterpreter):
@@ -157,6 +170,7 @@ class Transport(SSHServerTransport):
 
     def connectionMade(self) -> None:
         self.connection = self.factory.listener.opened(self.transport)
+        self.factory.open.add(self)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -168,6 +182,7 @@ class Transport(SSHServerTransport):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.connection is not None:
             self.factory.listener.closed(self.connection)
+        self.factory.open.discard(self)
         super().connectionLost(reason)
 
 
@@ -179,14 +194,27 @@ class ManholeFactory(manhole_ssh.ConchFactory):
 
     def __init__(self, settings: Settings, listener: Listener, namespace: dict[str, Any]) -> None:
         self.listener = listener
+        self.open: set[Transport] = set()
+        self._authorized = AuthorizedKeys(settings)
         realm = manhole_ssh.TerminalRealm()
         realm.transportFactory = _ShellTransport
         realm.sessionFactory = type("BoundSession", (Session,), {"namespace": namespace})
         realm.chainedProtocolFactory = lambda: insults.ServerProtocol(Shell, namespace)
-        super().__init__(Portal(realm, [SSHPublicKeyChecker(AuthorizedKeys(settings))]))
+        super().__init__(_Portal(realm, [SSHPublicKeyChecker(self._authorized)]))
         key = host_key(Path(settings.manhole.host_key_file))
         self.publicKeys = {key.sshType(): key.public()}
         self.privateKeys = {key.sshType(): key}
+
+    def configure(self, settings: Settings) -> None:
+        """Close the sessions whose key is not in the file any more, at a reload."""
+        keys = self._authorized.read()
+        stale = {
+            each.connection
+            for each in self.open
+            # Who has not logged in yet has no avatar.
+            if hasattr(each, "avatar") and each.avatar.key not in keys
+        }
+        self.listener.close(stale.__contains__, "their keys are not authorized any more")
 
     def buildProtocol(self, addr: IAddress) -> Protocol | None:
         if self.listener.refuse(addr) is not None:

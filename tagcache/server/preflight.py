@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from twisted.logger import Logger
 
-from tagcache.config.loading import Configuration
+from tagcache.config.loading import SECRETS, Configuration, Origin
 from tagcache.config.passwords import check_hash, is_hash, matches
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import ConfigurationError
@@ -63,6 +64,7 @@ class Preflight:
         faults += _log_file(settings)
         faults += _snapshot_file(settings)
         faults += _engine(settings)
+        notices += _plain_secrets(configuration)
         notices += _without_effect(configuration, where)
         notices += _engine_without_effect(configuration)
         notices += _open_doors(settings, doors["server.tcp_port"])
@@ -106,6 +108,37 @@ def _password(settings: Settings) -> list[str]:
     return []
 
 
+def _plain_secrets(configuration: Configuration) -> Iterator[str]:
+    path, settings = configuration.path, configuration.settings
+    if path is None:
+        return
+    in_file = [name for name in SECRETS if configuration.origins[name] is Origin.FILE]
+    plain = ("authentication", "password") in in_file and not is_hash(
+        settings.authentication.password
+    )
+    if plain:
+        yield (
+            f"{path} holds the password in plain text; `tagcache change-password` (or any change "
+            "of it over HTTP) replaces it by its hash"
+        )
+    mode = _mode(path)
+    in_url = ("engine", "url") in in_file and "@" in settings.engine.url
+    if mode & 0o004 and (plain or in_url):
+        yield (
+            f"{path} can be read by every user of this machine (mode {mode:04o}), and holds "
+            f"{'a password' if plain else 'the password of engine.url'} in plain text: "
+            f"chmod o= {path}"
+        )
+
+
+def _mode(path: Path) -> int:
+    """Return the permissions of a file; 0 where it has gone meanwhile."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0
+
+
 def _exposure(settings: Settings, knob: str, where: list[Target]) -> Iterator[str]:
     for target in where:
         if target.only_local:
@@ -114,7 +147,7 @@ def _exposure(settings: Settings, knob: str, where: list[Target]) -> Iterator[st
             yield (
                 f"{knob} would be open to other machines ({_interface(target)}) while the "
                 "password is the default one. Three ways out: keep to this machine with "
-                "server.host = 127.0.0.1; or set a password of your own in "
+                f"{_closed(settings, knob, target)}; or set a password of your own in "
                 "authentication.password (or TAGCACHE_PASSWORD) and let in only whom you name in "
                 "security.allowed_ips; or set a password of your own and demand it with "
                 "security.require_tcp_auth = true"
@@ -124,6 +157,16 @@ def _exposure(settings: Settings, knob: str, where: list[Target]) -> Iterator[st
                 f"security.require_auth = false, and {knob} would be open to other machines "
                 f"({_interface(target)}): without authentication it is for this machine only"
             )
+
+
+def _closed(settings: Settings, knob: str, target: Target) -> str:
+    """Return what to write so that only this machine can reach the target of ``knob``."""
+    port = settings.server.tcp_port if knob == "server.tcp_port" else settings.server.http_port
+    if port.isdigit():
+        return "server.host = 127.0.0.1"
+    if target.kind == "systemd":
+        return "an address of 127.0.0.1 in ListenStream= of the socket's unit"
+    return "interface=127.0.0.1 in the endpoint string (server.host is only for port numbers)"
 
 
 def _interface(target: Target) -> str:

@@ -111,8 +111,14 @@ class ServedProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self.connection = self.factory.listener.opened(self.transport)
+        self.connection.abort = self.abort
         self._replies = ReplyBuffer(self.transport, self._on_pause, self._on_drain)
         self.factory.made(self)
+
+    def abort(self) -> None:
+        """Close at once; nothing that came is executed any more, not even in a turn to come."""
+        self.finished = True
+        self.transport.abortConnection()
 
     def run(self) -> None:
         """Execute what came, until all is done or there is something to wait for. For subclasses.

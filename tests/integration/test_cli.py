@@ -56,6 +56,15 @@ def test_a_check_as_json(tmp_path: Path) -> None:
     assert (done.returncode, json.loads(done.stdout)) == (1, {"file": None})
 
 
+def test_a_check_tells_that_others_can_read_the_password(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("[authentication]\npassword = plain\n")
+    path.chmod(0o644)
+    done = run("config", "check", path, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{path}: fine\n")
+    assert f"notice: {path} can be read by every user of this machine" in done.stderr
+
+
 def test_a_check_also_tells_what_only_a_start_would(tmp_path: Path) -> None:
     path = tmp_path / "a.conf"
     path.write_text("[server]\nhost = 0.0.0.0\n[manhole]\nenabled = true\n")

@@ -303,6 +303,8 @@ def test_a_reload_opens_the_log_file_anew(start: Start, tmp_path: Path) -> None:
     for line in (path.read_text() + (tmp_path / "old.log").read_text()).splitlines():
         assert set(json.loads(line)) == {"time", "level", "namespace", "message"}
     assert server.text() == ""
+    for log in (path, tmp_path / "old.log"):
+        assert log.stat().st_mode & 0o027 == 0
 
 
 def test_stopping_answers_what_has_arrived(start: Start) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ import pytest
 from tests.integration.running import RunningServer
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-SESSIONS = re.findall(r"```console\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+TEXT = README.read_text(encoding="utf-8")
+SESSIONS = re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
+TLS = re.findall(r"```\w+\n(.*?)```", TEXT.partition("**TLS**")[2], re.DOTALL)[:3]
 
 
 def test_there_are_sessions() -> None:
@@ -40,3 +43,19 @@ def test_session(server: RunningServer, session: str) -> None:
         assert done.stderr == "", command
         # A terminal puts the next prompt on a line of its own anyway.
         assert done.stdout.rstrip("\n") == expected.rstrip("\n"), command
+
+
+@pytest.mark.needs("openssl", "curl", "bash")
+def test_the_example_of_tls(start: Callable[..., RunningServer], tmp_path: Path) -> None:
+    make, config, ask = TLS
+    subprocess.run(["bash", "-c", make], cwd=tmp_path, check=True, capture_output=True)
+    # Ports that are free, and paths of where the files are here.
+    config = re.sub(r"ssl:\d+:", "ssl:0:", config)
+    config = re.sub(r"(\w+\.pem)", rf"{tmp_path}/\1", config)
+    server = start(config=config)
+    ask = ask.replace("localhost:8080", f"localhost:{server.http_port}")
+    done = subprocess.run(
+        ["bash", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"hits"' in done.stdout

@@ -18,11 +18,17 @@ from twisted.logger import capturedLogs
 from tagcache.config.loading import Origin, load
 from tagcache.config.passwords import check_hash, hash_password, is_hash, matches
 from tagcache.config.rewriting import rewrite
-from tagcache.errors import ConfigurationError, CredentialsFixed
+from tagcache.errors import ConfigurationError, CredentialsFixed, OutOfMemory
 from tagcache.server.credentials import Credentials
 from tagcache.server.rates import Rates
 from tagcache.server.seldom import Seldom
-from tagcache.server.throttle import LONGEST_PAUSE_SECONDS, Throttle
+from tagcache.server.throttle import (
+    LONGEST_PAUSE_SECONDS,
+    MOST_AT_ONCE,
+    PER_SECOND,
+    Throttle,
+    group_of,
+)
 from tagcache.server.tokens import MOST_TOKENS, Tokens
 from tests.helpers import credentials_of, settings_with
 
@@ -192,6 +198,53 @@ def test_equal_questions_share_an_answer(tmp_path: Path) -> None:
     assert store.throttle.pause("a") == 0
 
 
+def test_addresses_of_one_group_share_how_many_are_looked_into(tmp_path: Path) -> None:
+    store, threads = slow_store(tmp_path)
+    for number in range(100):
+        store.verify(b"admin", b"guess%d" % number, f"127.0.0.{number}")
+    assert len(threads.started) == 4
+
+
+def test_a_header_that_was_right_before_begins_the_count_anew() -> None:
+    store = credentials_of(settings_with(), Clock().seconds)
+    header = b"Basic YWRtaW46cGFzc3dvcmQ="
+    assert result(store.verify_header(header, "a")) is True
+    for _ in range(5):
+        for _ in range(4):
+            assert result(store.verify(b"admin", b"wrong", "a")) is False
+        assert store.known_header(header, "a") is True
+    assert store.throttle.pause("a") == 0
+
+
+def test_a_login_while_no_thread_can_be_started_leaves_nothing_behind(tmp_path: Path) -> None:
+    threads: Any = Threads()
+    hashed = hash_password("right", secrets.token_bytes)
+    settings = settings_with(authentication={"password": hashed})
+    short = [True]
+
+    def in_thread(function: Any, *args: Any) -> Deferred[Any]:
+        if short[0]:
+            raise RuntimeError("can't start new thread")
+        started: Deferred[Any] = threads(function, *args)
+        return started
+
+    configuration = replace(load(None, {}), settings=settings)
+    store = Credentials(configuration, tmp_path / "a.conf", Clock().seconds, in_thread)
+    for deferred in (
+        store.verify(b"admin", b"right", "a"),
+        store.verify_header(b"Basic YWRtaW46cmlnaHQ=", "a"),
+        store.change_password("new"),
+    ):
+        assert result(deferred).check(OutOfMemory)
+    store.configure(
+        settings_with(authentication={"password": hash_password("right", secrets.token_bytes)})
+    )
+    short[0] = False
+    answer = store.verify(b"admin", b"right", "a")
+    threads.run()
+    assert result(answer) is True
+
+
 def test_of_two_changes_at_once_one_wins_and_the_other_is_told(tmp_path: Path) -> None:
     store, threads = slow_store(tmp_path)
     rotated = store.rotate()
@@ -217,23 +270,6 @@ def test_the_default_password_is_known_as_a_hash_too(tmp_path: Path) -> None:
     assert not store.is_default()
     store.configure(settings)
     assert store.is_default()
-
-
-def test_a_plain_password_in_the_file_is_warned_about(tmp_path: Path) -> None:
-    for password, origin, count in (
-        ("plain", Origin.FILE, 1),
-        ("plain", Origin.ENVIRONMENT, 0),
-        ("plain", Origin.DEFAULT, 0),
-        (hash_password("x", secrets.token_bytes), Origin.FILE, 0),
-    ):
-        with capturedLogs() as events:
-            credentials_of(
-                settings_with(authentication={"password": password}),
-                Clock().seconds,
-                tmp_path / "a.conf",
-                origin,
-            )
-        assert len([e for e in events if "plain text" in e["log_format"]]) == count
 
 
 def test_what_the_environment_sets_can_not_be_changed(tmp_path: Path) -> None:
@@ -282,6 +318,110 @@ def test_pauses_grow_are_bounded_and_forgotten() -> None:
     assert throttle.pause("a") == 0
     throttle.succeeded("a")
     throttle.succeeded("never seen")
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("127.0.0.1", "loopback"),
+        ("127.200.3.4", "loopback"),
+        ("::1", "loopback"),
+        ("::ffff:127.0.0.1", "loopback"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unix", "unix"),
+    ],
+)
+def test_what_counts_as_one_address(address: str, group: str) -> None:
+    assert group_of(address) == group
+
+
+def fail_often(throttle: Throttle, address: str) -> None:
+    while not throttle.pause(address):
+        throttle.failed(address)
+
+
+def test_the_addresses_of_one_attacker_pause_together() -> None:
+    throttle = Throttle(Clock().seconds)
+    for number in range(6):
+        throttle.failed(f"127.0.0.{number}")
+    assert throttle.pause("::1") == 1
+    for number in range(6):
+        throttle.failed(f"2001:db8::{number}")
+    assert throttle.pause("2001:db8::ffff:1") == 1
+    assert throttle.pause("2001:db8:0:1::1") == 0
+
+
+def test_a_right_password_begins_the_count_anew() -> None:
+    clock = Clock()
+    throttle = Throttle(clock.seconds)
+    for _ in range(10):
+        for _ in range(5):
+            throttle.failed("a")
+        throttle.succeeded("a")
+    assert throttle.pause("a") == 0
+    fail_often(throttle, "a")
+    # Somebody else at that address: the pause is for who guessed.
+    throttle.succeeded("a")
+    assert throttle.pause("a") == 1
+    clock.advance(1)
+    throttle.failed("a")
+    assert throttle.pause("a") == 0
+
+
+def attack(throttle: Throttle, clock: Clock, addresses: list[str], seconds: int) -> int:
+    """Guess from all of them ten times a second; return how many guesses were looked at."""
+    seen = 0
+    for _ in range(seconds * 10):
+        clock.advance(0.1)
+        for address in addresses:
+            if not throttle.pause(address):
+                throttle.failed(address)
+                seen += 1
+    return seen
+
+
+def test_wrong_passwords_of_all_addresses_together_are_bounded() -> None:
+    clock = Clock()
+    throttle = Throttle(clock.seconds)
+    addresses = [f"2001:db8:{number:x}::1" for number in range(2000)]
+    seen = attack(throttle, clock, addresses, 20)
+    assert seen <= MOST_AT_ONCE + 20 * PER_SECOND
+    assert seen >= MOST_AT_ONCE
+    assert 0 < throttle.pause("10.0.0.1") < 1
+    clock.advance(1)
+    assert throttle.pause("10.0.0.1") == 0
+
+
+def test_many_attackers_do_not_lock_out_who_was_right_before_nor_this_machine() -> None:
+    clock = Clock()
+    throttle = Throttle(clock.seconds)
+    throttle.succeeded("10.0.0.1")
+    for _ in range(20):
+        attack(throttle, clock, [f"192.0.2.{number}" for number in range(250)], 1)
+        assert [throttle.pause(each) for each in ("10.0.0.1", "127.0.0.1", "unix")] == [0, 0, 0]
+    assert throttle.pause("10.0.0.2") > 0
+
+
+def test_those_who_were_right_before_are_bounded_too() -> None:
+    clock = Clock()
+    throttle = Throttle(clock.seconds)
+    addresses = [f"10.0.{number // 250}.{number % 250}" for number in range(2000)]
+    for address in addresses:
+        throttle.succeeded(address)
+    assert attack(throttle, clock, addresses, 20) <= 2 * (MOST_AT_ONCE + 20 * PER_SECOND)
+
+
+def test_that_many_addresses_guess_is_told_once() -> None:
+    clock = Clock()
+    throttle = Throttle(clock.seconds)
+    with capturedLogs() as events:
+        attack(throttle, clock, [f"192.0.2.{number}" for number in range(250)], 5)
+    assert len([each for each in events if "from many addresses" in each["log_format"]]) == 1
 
 
 def test_a_bucket_refills_evenly() -> None:

@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
+from twisted.internet import reactor, ssl
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import (
+    IOpenSSLServerConnectionCreator,
+    IProtocolNegotiationFactory,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
+from zope.interface.verify import verifyClass, verifyObject
 
 from tagcache.server import endpoints
 from tagcache.server.endpoints import Target, description, listen, targets
+from tagcache.server.http.factory import HttpFactory
+from tagcache.server.tls import ServerTls
 from tagcache.sockopts import ListenOptions, socket_of
 from tests.integration.tls import tls_endpoint
 
@@ -56,6 +63,28 @@ def test_kinds(tmp_path: Path) -> None:
     assert targets(endpoint) == [Target("ssl", "127.0.0.1")]
     assert targets(endpoint.replace(":interface=127.0.0.1", "")) == [Target("ssl", "")]
     assert targets("haproxy:tcp:1") == [Target("tcp", "")]
+
+
+def test_tls_is_what_twisted_takes_it_for(tmp_path: Path) -> None:
+    tls_endpoint(tmp_path)
+    key, chain = (tmp_path / name for name in ("key.pem", "cert.pem"))
+    certificate = ssl.PrivateCertificate.loadPEM(chain.read_bytes() + key.read_bytes())
+    made = ServerTls(certificate.options(), ServerFactory())
+    assert verifyObject(IOpenSSLServerConnectionCreator, made)
+    assert verifyClass(IProtocolNegotiationFactory, HttpFactory)
+
+
+def test_what_tls_can_not_be_told_is_refused(tmp_path: Path) -> None:
+    endpoint, _ = tls_endpoint(tmp_path)
+    parameters = tmp_path / "dh.pem"
+    parameters.write_text("")
+    with pytest.raises(ValueError, match="sslmethod and dhParameters have no use"):
+        targets(f"{endpoint}:dhParameters={parameters}")
+    with (
+        pytest.warns(DeprecationWarning, match="method"),
+        pytest.raises(ValueError, match="TLS 1.2 with ECDHE, and TLS 1.3"),
+    ):
+        targets(f"{endpoint}:sslmethod=TLSv1_2_METHOD")
 
 
 def test_a_kind_of_endpoint_of_which_nothing_is_known_is_open_to_all(

@@ -804,6 +804,24 @@ def test_a_header_that_was_verified_is_not_slowed(door: Door) -> None:
     assert door.call("GET", "/stats")[0] == 200
 
 
+def test_a_pause_is_for_passwords_alone(door: Door) -> None:
+    login = {"username": "admin", "password": "password"}
+    token = door.call("POST", "/auth/login", login, headers=b"")[1]["token"]
+    while door.call("GET", "/stats", headers=basic("admin", "x"))[0] != 429:
+        pass
+    bearer = b"Authorization: Bearer %b\r\n"
+    for headers, status in (
+        (b"", 401),
+        (bearer % token.encode(), 200),
+        (bearer % (b"x" * 48), 401),
+        (b"Authorization: Digest x\r\n", 401),
+        (b"Authorization: Basic !\r\n", 401),
+        (basic("admin", "y"), 429),
+    ):
+        assert door.call("GET", "/stats", headers=headers)[0] == status, headers
+    assert door.call("GET", "/health", headers=basic("admin", "x"))[0] == 200
+
+
 def test_the_default_password_can_not_be_set_while_exposed(door: Door) -> None:
     door.exposed = True
     for path, body in (("change_password", {"new_password": "password"}), ("reset", None)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,6 +113,22 @@ def test_a_file_that_was_moved_away_is_opened_anew(
     log.info("two")
     assert "one" in (tmp_path / "log.1").read_text()
     assert "two" in (tmp_path / "log").read_text()
+
+
+def test_a_new_file_is_not_for_everyone(tmp_path: Path, writer: Callable[..., LogWriter]) -> None:
+    before = os.umask(0)
+    try:
+        observer = writer(tmp_path / "log")
+        (tmp_path / "log").rename(tmp_path / "log.1")
+        observer.reopen()
+    finally:
+        os.umask(before)
+    for name in ("log", "log.1"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o640
+    # What the operator made of it stays.
+    (tmp_path / "log").chmod(0o644)
+    observer.reopen()
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_file_that_can_not_be_opened_anew_is_kept(

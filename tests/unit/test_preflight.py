@@ -16,9 +16,11 @@ from tagcache.config.loading import load
 from tagcache.config.passwords import hash_password
 from tagcache.errors import ConfigurationError
 from tagcache.server import preflight
-from tagcache.server.endpoints import targets
+from tagcache.server.endpoints import Target, targets
 from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
 from tests.helpers import settings_with
+
+HASHED = hash_password("own", secrets.token_bytes)
 
 
 def check(**sections: Any) -> list[str]:
@@ -61,8 +63,16 @@ def test_the_default_password_is_not_for_other_machines(host: str) -> None:
 
 def test_an_endpoint_string_is_not_a_way_around_it() -> None:
     assert faults(server={"tcp_port": "tcp:1984"})
-    assert faults(server={"tcp_port": "tcp:1984:interface=10.0.0.1"})
+    (fault,) = faults(server={"tcp_port": "tcp:1984:interface=10.0.0.1"})
+    assert "interface=127.0.0.1 in the endpoint string" in fault
+    assert "server.host = 127.0.0.1" not in fault
     assert check(server={"tcp_port": "unix:/run/x"}) == []
+
+
+def test_a_socket_of_systemd_is_not_a_way_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "targets", lambda endpoint: [Target("systemd", "0.0.0.0")])
+    told = faults(server={"tcp_port": "systemd:domain=INET:index=0"})
+    assert "ListenStream= of the socket's unit" in told[0]
 
 
 def test_an_open_door_is_told() -> None:
@@ -96,6 +106,40 @@ def test_without_authentication_http_is_for_this_machine_only() -> None:
 def test_a_password_hash_that_can_not_be_used_is_told() -> None:
     (fault,) = faults(authentication={"password": "scrypt$nonsense"})
     assert fault.startswith("authentication.password: is not a scrypt hash")
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "mode", "told"),
+    [
+        ("[authentication]\npassword = plain\n", {}, 0o600, ["in plain text;"]),
+        ("[authentication]\npassword = plain\n", {}, 0o640, ["in plain text;"]),
+        ("[authentication]\npassword = plain\n", {}, 0o644, ["in plain text;", "mode 0644"]),
+        ("[authentication]\npassword = x\n", {"TAGCACHE_PASSWORD": "own"}, 0o644, []),
+        (f"[authentication]\npassword = {HASHED}\n", {}, 0o644, []),
+        ("[server]\ntcp_port = 5\n", {}, 0o644, []),
+    ],
+)
+def test_a_plain_password_in_the_file_is_told(
+    tmp_path: Path, text: str, environ: dict[str, str], mode: int, told: list[str]
+) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text(text)
+    path.chmod(mode)
+    notices = preflight.Preflight().check(load(path, environ))
+    assert len(notices) == len(told)
+    assert all(part in notice for part, notice in zip(told, notices, strict=True))
+    assert not any("own" in notice or "= plain" in notice for notice in notices)
+
+
+def test_the_password_of_an_engine_in_a_file_that_all_can_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("[engine]\nbackend = redis\nurl = redis://:hidden@127.0.0.1/0\n")
+    path.chmod(0o604)
+    (notice,) = preflight.Preflight().check(load(path, {}))
+    assert "holds the password of engine.url in plain text" in notice
+    assert "hidden" not in notice
+    path.chmod(0o600)
+    assert preflight.Preflight().check(load(path, {})) == []
 
 
 def test_where_an_endpoint_leads_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:

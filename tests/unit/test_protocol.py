@@ -592,6 +592,37 @@ def test_a_long_chunk_is_executed_in_turns() -> None:
     assert transport.producerState == "producing"
 
 
+@pytest.mark.parametrize("awaiting", [False, True])
+def test_of_a_client_that_is_closed_nothing_more_is_executed(awaiting: bool) -> None:
+    server = Server(settings_with())
+    executed = 0
+    answers: list[Deferred[bytes]] = []
+
+    def slow(client: CacheProtocol, fields: list[bytes]) -> bytes | Deferred[bytes]:
+        nonlocal executed
+        executed += 1
+        server.clock.rightNow += SLICE_SECONDS / 2
+        if not awaiting:
+            return b"OK\n"
+        answers.append(Deferred())
+        return answers[-1]
+
+    protocol, transport = server.connect()
+    protocol.use_verbs(Verbs({b"SLOW": slow}, slow, None))
+    protocol.dataReceived(b"SLOW\n" * 30)
+    before = executed
+    assert before < 30
+    server.listener.close(lambda connection: True, "of this test")
+    assert transport.aborted
+    # The reactor may have other things to do before it tells of the end.
+    for answer in answers:
+        answer.callback(b"OK\n")
+    server.clock.pump([0] * 50)
+    assert executed == before
+    lose(protocol)
+    assert not len(server.connections)
+
+
 def test_many_with_long_chunks_share_the_time() -> None:
     """All of them together have no more turns between two events than one alone."""
     server = Server(settings_with())

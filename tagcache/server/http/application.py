@@ -100,12 +100,13 @@ class HttpApplication:
         if allowed:
             return self._call(route, raw_key, request)
         if allowed is not None:
-            return self._unauthorized(request)
+            return _UNAUTHORIZED
         header = request.headers[b"authorization"]
-        return self._credentials.verify_header(header, request.peer).addCallback(
+        return self._credentials.verify_header(header, request.peer).addCallbacks(
             lambda right: (
                 self._call(route, raw_key, request) if right else self._unauthorized(request)
-            )
+            ),
+            _translate,
         )
 
     def look_up(self, path: bytes, headers: dict[bytes, bytes], peer: str) -> bytes | None:
@@ -211,6 +212,7 @@ class HttpApplication:
         return self._credentials.known_header(header, request.peer)
 
     def _unauthorized(self, request: Request) -> Response:
+        """Return the answer to a password that is wrong, or was not looked at."""
         pause = self._credentials.throttle.pause(request.peer)
         return too_many_failures(pause) if pause else _UNAUTHORIZED
 

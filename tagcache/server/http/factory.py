@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.task import LoopingCall
+from zope.interface import implementer
 
 from tagcache.config.settings import Settings
 from tagcache.server.http.application import HttpApplication
@@ -16,6 +18,7 @@ from tagcache.server.serving import ServedProtocol, ServingFactory
 _CHECK_SECONDS = 0.5
 
 
+@implementer(IProtocolNegotiationFactory)
 class HttpFactory(ServingFactory):
     """The HTTP door."""
 
@@ -42,6 +45,10 @@ class HttpFactory(ServingFactory):
     def stopFactory(self) -> None:
         if self._timeouts.running:
             self._timeouts.stop()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what TLS clients may choose by ALPN."""
+        return [b"http/1.1"]
 
     def build(self) -> ServedProtocol:
         return HttpProtocol(self, self._application)
