@@ -66,6 +66,8 @@ class CacheProtocol(ServedProtocol):
         # is in the inbox.
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
+        # Whether all lines that were taken in this run are answered.
+        self._answered = False
         self._rates = rates
         self._pending: Deferred[bytes] | None = None
         # The command that a reply is awaited of, and since when.
@@ -144,10 +146,12 @@ class CacheProtocol(ServedProtocol):
             else:
                 self._take_any(data)
         except MemoryError:
-            # Nobody knows how far it got.
             self.short_of_memory()
-            connection.abort()
-            return
+            if not self._answered:
+                # Nobody knows how far it got.
+                connection.abort()
+                return
+            self._conclude_run()
         if self._unread is not None:
             self.count_drained(len(data))
 
@@ -165,8 +169,12 @@ class CacheProtocol(ServedProtocol):
                 self.end(_LINE_TOO_LONG)
             else:
                 break
+        self._conclude_run()
+
+    def _conclude_run(self) -> None:
         self._look_around()
         self.settle()
+        self._answered = False
 
     def end(self, farewell: bytes = b"") -> None:
         """Read no more requests; answer those that came, say ``farewell``, and close."""
@@ -293,6 +301,7 @@ class CacheProtocol(ServedProtocol):
 
     def _execute(self, lines: deque[bytes]) -> None:
         """Execute and take away lines, as far as a turn goes."""
+        self._answered = False
         end = self.now + SLICE_SECONDS
         counts = self._counts
         replies: list[bytes] = []
@@ -351,6 +360,14 @@ class CacheProtocol(ServedProtocol):
         # What is not a verb may be anything, a password too, and is shown to others.
         connection.last_verb = self._look_again(last.partition(b"\t")[0])[1]
         self._send(replies)
+        self._answered = True
+        try:
+            self._time(commands, verbs, last)
+        except MemoryError:
+            # They were answered; only nobody is told how long it took.
+            self.short_of_memory()
+
+    def _time(self, commands: int, verbs: set[bytes], last: bytes) -> None:
         took = self._monotonic() - self.now
         if took < self._traffic.above or self._pending is not None:
             return
@@ -358,7 +375,7 @@ class CacheProtocol(ServedProtocol):
             self._note_line(last, took)
         elif commands:
             name = MIXED if len(verbs) > 1 else verbs.pop().decode().lower()
-            self._traffic.took(took, name, commands, None, connection.peer)
+            self._traffic.took(took, name, commands, None, self.connection.peer)
 
     def _error(self, error: Exception, verb: bytes) -> bytes:
         """Return the reply for a command that raised ``error``, which is being handled."""

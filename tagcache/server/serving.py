@@ -193,7 +193,7 @@ class ServedProtocol(Protocol):
 
     def settle(self) -> None:
         """Conclude a run: read on if that makes sense, and note what is held."""
-        waits = self.flow in (Flow.AWAITING, Flow.TURN_OVER)
+        waits = self.flow is Flow.AWAITING or self.flow is Flow.TURN_OVER
         if not self._reading and not waits and self._inbox_bytes <= self.factory.max_reply_buffer:
             self._reading = True
             self.transport.resumeProducing()
@@ -202,9 +202,13 @@ class ServedProtocol(Protocol):
     def note_held(self) -> None:
         """Tell how much memory the client takes; it may be dropped for that."""
         connection = self.connection
-        held = self.held_bytes()
-        if held or connection.held_bytes:
-            self.factory.listener.connections.hold(connection, held)
+        try:
+            held = self.held_bytes()
+            if held or connection.held_bytes:
+                self.factory.listener.connections.hold(connection, held)
+        except MemoryError:
+            # It is noted the next time.
+            self.short_of_memory()
 
     def _take_turn(self) -> None:
         if self.flow is not Flow.TURN_OVER or self.finished:
