@@ -28,6 +28,7 @@ from tagcache.server.factory import limits_of
 from tagcache.server.history import History
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication, is_loopback
+from tagcache.server.http.browsers import BrowserRules
 from tagcache.server.http.factory import HttpFactory
 from tagcache.server.http.messages import Response
 from tagcache.server.http.observation import Observation
@@ -103,6 +104,7 @@ class Door:
             self.events,
             [*Dashboard().routes(), *self.observation.routes()],
         )
+        self.browsers = BrowserRules(("web1.example.net", "Web1"), self.settings)
         self.application = HttpApplication(
             self.api.routes,
             self.credentials,
@@ -110,6 +112,7 @@ class Door:
             self.settings,
             self.traffic,
             self.slices,
+            self.browsers,
         )
         self.streams.admits = self.application.still_admits
         self.factory = HttpFactory(
@@ -313,11 +316,11 @@ def test_who_is_not_let_in_does_not_learn_of_limits(door: Door) -> None:
     huge = b"Content-Length: 99999999\r\n\r\n"
     for header, status in ((basic("admin", "wrong"), 401), (BASIC, 413)):
         protocol, transport = door.connect()
-        protocol.dataReceived(b"POST /put HTTP/1.1\r\n" + JSON + header + huge)
+        protocol.dataReceived(b"POST /put HTTP/1.1\r\nHost: x\r\n" + JSON + header + huge)
         assert split(transport.value())[0][0] == status
         assert transport.half_closed
     protocol, transport = door.connect()
-    protocol.dataReceived(b"POST /put HTTP/1.1\r\n" + BASIC + huge)
+    protocol.dataReceived(b"POST /put HTTP/1.1\r\nHost: x\r\n" + BASIC + huge)
     assert split(transport.value())[0][0] == 415
 
 
@@ -325,7 +328,7 @@ def test_a_look_up_with_a_body_beyond_the_limit_is_refused_too(door: Door) -> No
     door.cache.put(b"k", b"v")
     assert door.call("GET", "/get/k")[0] == 200
     huge = b"Content-Length: 99999999\r\n\r\n"
-    ((status, _),) = split(door.send(b"GET /get/k HTTP/1.1\r\n" + BASIC + huge))
+    ((status, _),) = split(door.send(b"GET /get/k HTTP/1.1\r\nHost: x\r\n" + BASIC + huge))
     assert status == 413
 
 
@@ -521,20 +524,22 @@ def test_expect_does_not_tell_right_credentials_from_wrong_ones(door: Door) -> N
         (b"GET /health HTTP/9.9\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50, 400),
         (request("POST", "/put", b"{}", JSON + b"Transfer-Encoding: chunked\r\n"), 400),
-        (b"POST /put HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
-        (b"POST /put HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST /put HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
-        (b"GET /health HTTP/1.1\r\n" + BASIC * 2 + b"\r\n", 400),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n" + BASIC * 2 + b"\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (
-            b"GET /health HTTP/1.1\r\n" + b"".join(b"A%d: b\r\n" % n for n in range(101)) + b"\r\n",
+            b"GET /health HTTP/1.1\r\nHost: x\r\n"
+            + b"".join(b"A%d: b\r\n" % n for n in range(101))
+            + b"\r\n",
             431,
         ),
-        (b"GET /health HTTP/1.1\r\nA: " + b"b" * 40_000 + b"\r\n\r\n", 431),
-        (b"GET /health HTTP/1.1\r\nA: " + b"b" * 80_000, 431),
-        (b"POST /put HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 401),
-        (b"POST /nope HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 404),
-        (b"POST /health HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 405),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 80_000, 431),
+        (b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 401),
+        (b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 404),
+        (b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 405),
     ],
 )
 def test_what_is_not_a_proper_request_is_refused_and_closed(
@@ -556,7 +561,9 @@ def test_bodies_are_bounded_however_they_come() -> None:
     data = request("POST", "/put", b'{"key":"' + b"k" * 1025 + b'","value":""}', BASIC + JSON)
     assert split(door.send(data))[0][0] == 413
     chunk = b"400\r\n" + b"x" * 1024 + b"\r\n"
-    head = b"POST /put HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + BASIC + JSON + b"\r\n"
+    head = (
+        b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + BASIC + JSON + b"\r\n"
+    )
     assert split(door.send(head + chunk + chunk))[0][0] == 413
     endless = b"1;" + b"e" * 50_000
     protocol, transport = door.connect()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import httptools
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -26,6 +27,8 @@ _MANY_HEADS = 8
 _PIECE = 4096
 _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECASE)
+# A second one might be meant for somebody on the way who looks at the other.
+_ONCE = frozenset((b"authorization", b"host", b"origin", b"sec-fetch-site"))
 _NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upgrade"))
 # What the reader of a stream may leave unread, besides what the system holds for it.
 _MOST_UNREAD = 256 * 1024
@@ -77,6 +80,7 @@ class HttpProtocol(ServedProtocol):
         # What is said after the last answer; None while more is read.
         self._farewell: bytes | None = None
         self._owes_continue = False
+        self._secure = False
         # The request that is coming in.
         self._started: float | None = None
         self._request: Request | None = None
@@ -92,6 +96,10 @@ class HttpProtocol(ServedProtocol):
         self._repeated_head = b""
         # The same of one with a body: what is before its length, and after it.
         self._before_length = self._after_length = b""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._secure = ISSLTransport.providedBy(self.transport)
 
     @property
     def waits_for_request(self) -> bool:
@@ -255,8 +263,8 @@ class HttpProtocol(ServedProtocol):
             return  # a trailer, which must not pass for a header
         self._head_bytes += len(name) + len(value)
         name = name.lower()
-        if name == b"authorization" and name in self._headers:
-            raise _Refused(failure(400, "bad_request", "authorization is given twice"))
+        if name in self._headers and name in _ONCE:
+            raise _Refused(failure(400, "bad_request", f"{name.decode()} is given twice"))
         self._headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -274,7 +282,10 @@ class HttpProtocol(ServedProtocol):
             self.connection.host,
             b"",
             parser.should_keep_alive(),
+            secure=self._secure,
         )
+        if b"host" not in headers and parser.get_http_version() == "1.1":
+            raise _Refused(_NO_HOST)
         length = headers.get(b"content-length")
         self._max_body = self._application.max_body(request)
         if length is not None and int(length) > self._max_body:
@@ -368,6 +379,7 @@ class HttpProtocol(ServedProtocol):
         last.headers[b"content-length"] = length
         peer = self.connection.host
         request = Request(last.method, last.path, last.query, last.headers, peer, body, True)
+        request.secure = self._secure
         self._answer_alone(request)
 
     def _answer_repeated(self, path: bytes, query: bytes | None) -> None:
@@ -577,5 +589,6 @@ class _Refused(Exception):
 _HEAD_TOO_LARGE = failure(
     431, "headers_too_large", f"at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes"
 )
+_NO_HOST = failure(400, "bad_request", "Host is missing")
 _OUT_OF_MEMORY = failure(507, "out_of_memory", "the system gives the server no more memory")
 _INTERNAL_ERROR = failure(500, "internal_error", "a defect of the server; its log has the details")
