@@ -36,6 +36,7 @@ def told(events: list[dict[str, object]]) -> list[object]:
         "localhost.",
         "tagcache:8080",
         "x",
+        "cache.example.com:80 ",
         "web1",
         "web1.example.net",
         "WEB1.Example.Net.:8080",

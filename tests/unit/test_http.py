@@ -555,6 +555,121 @@ def test_what_is_not_a_proper_request_is_refused_and_closed(
     assert transport.half_closed
 
 
+CHUNKED = BASIC + JSON + b'\r\n17\r\n{"key":"k","value":"v"}\r\n0\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /health\r\n", 505),
+        (b"GET /health\r\n\r\n", 505),
+        (b"\r\nGET /health\n", 505),
+        (b"GET /health HTTP/0.9\r\n", 505),
+        (b"GET /health HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 505),
+        (b"GET  /health HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /health  HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET  /health HTTP/1.1\r\nHost: x\r\nX: GET /health HTTP/1.1\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1 \r\nHost: x\r\n\r\n", 400),
+        (b"GET /health RTSP/1.0\r\nHost: x\r\n\r\n", 400),
+        *(
+            (
+                b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %b\r\n%b"
+                % (codings, CHUNKED),
+                501,
+            )
+            for codings in (
+                b"gzip, chunked",
+                b"x, chunked",
+                b"x,Chunked",
+                b"identity, chunked",
+                b"gzip\r\ntransfer-encoding: chunked",
+            )
+        ),
+        *(
+            (
+                b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %b\r\n%b"
+                % (codings, CHUNKED),
+                400,
+            )
+            for codings in (b"gzip", b"chunked, gzip", b"xchunked", b"")
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 20, 4096])
+def test_what_is_not_our_http(door: Door, data: bytes, status: int, size: int) -> None:
+    protocol, transport = door.connect()
+    for start in range(0, len(data), size):
+        protocol.dataReceived(data[start : start + size])
+    ((answered, _),) = split(transport.value())
+    assert answered == status
+    assert b"connection: close" in transport.value()
+    assert transport.half_closed
+    assert door.cache.get(b"k") is None
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked", b" CHUNKED "])
+def test_the_one_transfer_coding(door: Door, coding: bytes) -> None:
+    head = b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:" + coding + b"\r\n"
+    assert split(door.send(head + CHUNKED))[0][0] == 200
+
+
+@given(st.lists(st.integers(0, 700), max_size=8), st.booleans())
+def test_a_blank_too_many_behind_other_requests(places: list[int], twice: bool) -> None:
+    """However requests before it end, and however the stream is cut."""
+    door = Door()
+    chunked = b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + CHUNKED
+    last = b"GET%b/get/k HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"  " if twice else b" ", BASIC)
+    stream = GET + PUT + b"\r\n" + chunked + GET + last
+    protocol, transport = door.connect()
+    cuts = sorted({min(place, len(stream)) for place in places} | {0, len(stream)})
+    for start, end in pairwise(cuts):
+        protocol.dataReceived(stream[start:end])
+    statuses = [status for status, _ in split(transport.value())]
+    assert statuses == [200] * 4 + [400 if twice else 200]
+
+
+def test_what_came_is_not_kept(door: Door) -> None:
+    protocol, _ = door.connect()
+    for data in (GET, PUT, PUT[:-1], PUT[-1:]):
+        protocol.dataReceived(data)
+        assert protocol._came == b""
+
+
+def test_http_1_0_is_not_told_to_continue(door: Door) -> None:
+    protocol, transport = door.connect()
+    body = b'{"key":"k","value":"v"}'
+    for expected in (b"100-continue", b"something"):
+        head = b"POST /put HTTP/1.0\r\nConnection: keep-alive\r\nExpect: %b\r\n" % expected
+        head += b"Content-Length: %d\r\n" % len(body) + BASIC + JSON + b"\r\n"
+        protocol.dataReceived(head)
+        assert transport.value() == b""
+        protocol.dataReceived(body)
+        assert split(transport.value())[0][0] == 200
+        transport.clear()
+
+
+def test_a_key_is_not_empty(door: Door) -> None:
+    seen = set()
+    for route in door.api.routes.all:
+        names = {field.name: field.kind for field in route.body or ()}
+        body: dict[str, Any] = {"value": "v", "tags": []}
+        for name, empty in (("key", ""), ("keys", ["k", ""])):
+            if name in names:
+                seen.add(route.path)
+                status, answer = door.call(route.method, route.path, {**body, name: empty})
+                assert (status, answer["error"]) == (422, "invalid_field")
+                assert answer["detail"].startswith(f"{name} must be a ")
+    assert seen == {
+        *("/put", "/add", "/incr", "/decr", "/invalidate-key"),
+        *("/invalidate/keys", "/keys/bulk/get", "/keys/bulk/delete"),
+    }
+    assert door.call("PUT", "/keys/", {"value": 1})[0] == 404
+    assert door.call("GET", "/get/")[0] == 404
+    assert door.cache.totals().items == 0
+
+
 def test_bodies_are_bounded_however_they_come() -> None:
     door = Door(settings_with(server={"max_body_bytes": 1024}))
     door.send(GET)

@@ -19,7 +19,7 @@ from tagcache.server.seldom import Seldom
 log = Logger(namespace="tagcache.http")
 
 _HOST = re.compile(
-    rb"(\[[0-9a-f:.]+\]|[^\x00-\x20\x7f-\xff:/?#@\[\]\\]+)(?::[0-9]*)?", re.IGNORECASE
+    rb"(\[[0-9a-f:.]+\]|[^\x00-\x20\x7f-\xff:/?#@\[\]\\]+)(?::[0-9]*)?[ \t]*", re.IGNORECASE
 )
 _DEFAULT_PORT = {b"http": b":80", b"https": b":443"}
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
