@@ -53,6 +53,7 @@ def _ignore_errors(parse: Callable[[bytes], Any], text: bytes) -> None:
 PARSERS: dict[str, tuple[Callable[[bytes], Any], Callable[[int], bytes]]] = {
     "lines, one long": (_lines, lambda size: b"v" * size),
     "lines, empty": (_lines, lambda size: b"\r\n" * (size // 2)),
+    "a first line": (wire.is_http, lambda size: b"a" * size + b" HTTP/1.1"),
     "GETs": (wire.only_gets, lambda size: b"GET\tk\n" * (size // 6)),
     "integer": (int64.parse, lambda size: b"0" * size + b"x"),
     "time to live": (wire.parse_ttl, lambda size: b"0" * size + b"x"),

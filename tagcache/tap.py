@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,6 +33,7 @@ from tagcache.server.factory import CacheFactory, limits_of
 from tagcache.server.history import History
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication
+from tagcache.server.http.browsers import BrowserRules
 from tagcache.server.http.factory import HttpFactory
 from tagcache.server.http.observation import Observation
 from tagcache.server.http.remote_api import RemoteApi
@@ -201,7 +203,10 @@ def assemble(
         [*Dashboard().routes(), *observation.routes()],
     )
     api = Api(*told) if remote is None or backend is None else RemoteApi(remote, backend, *told)
-    application = HttpApplication(api.routes, credentials, rates, settings, traffic, slices)
+    browsers = BrowserRules((socket.gethostname(), socket.getfqdn()), settings)
+    application = HttpApplication(
+        api.routes, credentials, rates, settings, traffic, slices, browsers
+    )
     streams.admits = application.still_admits
     http_factory = HttpFactory(http_listener, application, settings, reactor)
 
@@ -227,6 +232,7 @@ def assemble(
         cache_listener.configure,
         cache_factory.configure,
         http_listener.configure,
+        browsers.configure,
         application.configure,
         http_factory.configure,
     ]

@@ -7,6 +7,7 @@ The full contract is in docs/protocol.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -36,6 +37,8 @@ _KEYS_AT_ONCE = 1024
 # Looked for as numbers, which is several times as fast as looking for one byte of bytes.
 _TAB, _LF, _CR = b"\t\n\r"
 _MAX_TTL_DIGITS = len(str(UINT64_MAX))
+# Our own verbs have a TAB behind them, so that no request of ours begins like this.
+_HTTP = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) |(?i:host:)")
 
 
 def error(code: str) -> bytes:
@@ -132,6 +135,14 @@ def only_gets(chunk: bytes) -> list[bytes] | None:
 def is_one_line(chunk: bytes) -> bool:
     """Say whether ``chunk`` is one whole line with a plain end."""
     return chunk.find(_LF) == len(chunk) - 1 and _CR not in chunk
+
+
+def is_http(line: bytes) -> bool:
+    """Say whether a line, or the beginning of one, can only be that of an HTTP request."""
+    if _HTTP.match(line) is not None:
+        return True
+    # Any other method, with a version behind its target.
+    return line[-9:-3] == b" HTTP/" and b"\t" not in line[: line.find(b" ")]
 
 
 def split(line: bytes) -> list[bytes]:

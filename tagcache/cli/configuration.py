@@ -26,6 +26,9 @@ CONFIG_OPTION = click.option(
     help="The configuration file; else ./tagcache.conf, the user's, or built-in defaults.",
 )
 
+# Knobs whose values are separated by commas.
+_LISTS = frozenset({("security", "allowed_ips"), ("server", "allowed_hosts")})
+
 
 @click.group()
 def config() -> None:
@@ -88,7 +91,7 @@ def get_knob(knob: str, file: Path | None, as_json: bool) -> None:
 def set_knob(knob: str, value: str, file: Path | None) -> None:
     """Set KNOB to VALUE in the file; a value that can not be used changes nothing."""
     name = _split(knob)
-    content = [each.strip() for each in value.split(",")] if name[1] == "allowed_ips" else value
+    content = [each.strip() for each in value.split(",")] if name in _LISTS else value
     _change(file, {name: content})
 
 

@@ -11,6 +11,8 @@ from configobj.validate import Validator, VdtTypeError, VdtValueError, is_float
 from tagcache.config.settings import Network
 
 _SIZE = re.compile(r"([0-9]{1,15})\s*(b|kb|mb|gb|)", re.IGNORECASE)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
+_HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\.?", re.IGNORECASE | re.ASCII)
 _UNITS = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
 
 
@@ -34,6 +36,13 @@ class _NotANetwork(VdtValueError):  # type: ignore[misc]
     def __init__(self, value: object) -> None:
         Exception.__init__(
             self, f'"{value}" is neither an address nor a network such as 10.0.0.0/8 or fd00::/8'
+        )
+
+
+class _NotAHost(VdtValueError):  # type: ignore[misc]
+    def __init__(self, value: object) -> None:
+        Exception.__init__(
+            self, f'"{value}" is neither the name of a host nor a pattern such as *.example.com'
         )
 
 
@@ -71,6 +80,19 @@ def networks(value: object) -> tuple[Network, ...]:
     return tuple(found)
 
 
+def hosts(value: object) -> tuple[str, ...]:
+    """Accept a list of names of hosts, without ports, and of patterns such as *.example.com."""
+    items: list[str] = value if isinstance(value, list) else [str(value)]
+    found = []
+    for item in items:
+        if item == "":
+            continue
+        if _HOST.fullmatch(item) is None:
+            raise _NotAHost(item)
+        found.append(item.lower().removesuffix("."))
+    return tuple(found)
+
+
 def seconds(value: object, min: str, max: str) -> float:
     """Accept a finite number of seconds within the bounds."""
     number: float = is_float(value, min, max)
@@ -84,6 +106,7 @@ def validator() -> Validator:
     return Validator(
         {
             "port_or_endpoint": port_or_endpoint,
+            "hosts": hosts,
             "networks": networks,
             "seconds": seconds,
             "size": size,

@@ -227,7 +227,9 @@ def _value_faults(
         else:
             where = _where((section, key), lines)
         said = _masked(str(error), (section, key), config[section].get(key))
-        if isinstance(config[section].get(key), list) and not expected.startswith("networks"):
+        if isinstance(config[section].get(key), list) and not expected.startswith(
+            ("hosts", "networks")
+        ):
             said = "a comma makes a list of it; put the value in quotes"
         faults.append(f"{where}: {said.rstrip('.')} (expected: {expected})")
     return faults

@@ -14,7 +14,10 @@ DEFAULT_PASSWORD = "password"  # noqa: S105 - what an installation has before it
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """``[server]``: ports are numbers as text, or Twisted endpoint strings; "off" for none."""
+    """``[server]``: ports are numbers as text, or Twisted endpoint strings; "off" for none.
+
+    ``allowed_hosts`` are names in lower case; ``*.example.com`` stands for all names below it.
+    """
 
     host: str
     tcp_port: str
@@ -22,6 +25,7 @@ class ServerSettings:
     num_shards: int
     cleanup_interval_seconds: float
     allowed_origin: str
+    allowed_hosts: tuple[str, ...]
     max_body_bytes: int
     http_header_timeout_seconds: float
     http_body_timeout_seconds: float

@@ -23,6 +23,7 @@ class Refusal(enum.Enum):
 
     ADDRESS = "address not allowed"
     FULL = "max_connections reached"
+    HTTP = "an HTTP request came, maybe from a page in a browser"
 
 
 class Listener:
@@ -79,19 +80,22 @@ class Listener:
             refusal = Refusal.FULL
         else:
             return None
+        self.refused(address_text(address), refusal)
+        return refusal
+
+    def refused(self, peer: str, refusal: Refusal) -> None:
+        """Count a connection that is refused, and log some of them."""
         self.connections.refused += 1
         more = self._refusals.now()
-        if more is None:
-            return refusal
-        log.warn(
-            "{listener}: refused {peer}: {reason}{more}",
-            more=more,
-            listener=self.name,
-            peer=address_text(address),
-            reason=refusal.value,
-            refusal=refusal,
-        )
-        return refusal
+        if more is not None:
+            log.warn(
+                "{listener}: refused {peer}: {reason}{more}",
+                more=more,
+                listener=self.name,
+                peer=peer,
+                reason=refusal.value,
+                refusal=refusal,
+            )
 
     def opened(self, transport: Any) -> Connection:
         """Arm the socket of a connection that was just made, and note the connection."""

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from tagcache import wire
 from tagcache.errors import CommandError, LineTooLong
 from tagcache.interfaces import ICache
+from tagcache.server.listener import Refusal
 from tagcache.server.rates import Rates
 from tagcache.server.serving import Flow, ServedProtocol, ServingFactory
 from tagcache.server.slices import SLICE_SECONDS
@@ -30,6 +31,8 @@ _MOST_VERB = 32
 _GETS_AT_ONCE = 8
 # What a client may send that is not admitted yet, in bytes.
 _MOST_BEFORE_AUTH = 64 * 1024
+# How much of an unfinished first line shows a method of HTTP.
+_METHOD_BYTES = 8
 
 log = Logger(namespace="tagcache.protocol")
 
@@ -75,9 +78,9 @@ class CacheProtocol(ServedProtocol):
         self._awaited_since = 0.0
         # What to say once everything received is answered; None while the client may go on.
         self._farewell: bytes | None = None
-        # The longest chunk that may be taken the short way; 0 while something is unusual.
+        # The longest chunk that may be taken the short way; 0 while something is unusual, as the
+        # first request is.
         self._short_up_to = 0
-        self._look_around()
 
     def use_verbs(self, verbs: Verbs) -> None:
         """Understand these verbs from the next request on."""
@@ -105,6 +108,7 @@ class CacheProtocol(ServedProtocol):
             and self.flow is Flow.READY
             and not self._lines.partial
             and not self._rates.limited
+            and self.connection.commands > 0
         )
         self._short_up_to = self._lines.max_length if ordinary else 0
 
@@ -230,6 +234,25 @@ class CacheProtocol(ServedProtocol):
             # What came is lost, and with it where the next request begins.
             self.forget_inbox()
             self.end(_OUT_OF_MEMORY)
+        if not self.connection.commands:
+            self._refuse_http()
+
+    def _refuse_http(self) -> None:
+        """Close, without executing anything, if the first request is one of HTTP.
+
+        A page in a browser can send any lines to this port, but none before a request line.
+        """
+        for line in self._waiting:
+            if line:
+                break
+        else:
+            line = bytes(self._lines.partial[:_METHOD_BYTES])
+        if wire.is_http(line):
+            self.factory.listener.refused(self.connection.peer, Refusal.HTTP)
+            self._waiting.clear()
+            self._lines.clear()
+            self.forget_inbox()
+            self._farewell = b""
 
     def _get_many(self, cache: ICache, keys: list[bytes]) -> None:
         """Answer GETs of these keys; those for which the turn is too short wait as lines."""

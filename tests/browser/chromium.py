@@ -26,15 +26,16 @@ FLAGS = [
     "--metrics-recording-only",
     "--no-first-run",
     "--no-pings",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser that can reach nothing but this machine."""
+def chromium(*names: str) -> Iterator[Browser]:
+    """A browser that can reach nothing but this machine; ``names`` are names of it."""
+    rules = [*(f"MAP {name} 127.0.0.1" for name in names), "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"]
+    flags = [*FLAGS, f"--host-resolver-rules={', '.join(rules)}"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=flags)
         try:
             yield browser
         finally:

@@ -179,7 +179,7 @@ AUTHORIZATION = b64encode(f"admin:{PASSWORD}".encode())
 
 ASKED = {
     "cache": b"GET\tbig\n",
-    "http": b"GET /get/big HTTP/1.1\r\nAuthorization: Basic %b\r\n\r\n" % AUTHORIZATION,
+    "http": b"GET /get/big HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %b\r\n\r\n" % AUTHORIZATION,
 }
 
 

@@ -21,7 +21,7 @@ SECTION = "HTTP"
 Start = Callable[..., RunningServer]
 
 BODY = b'{"key":"k","value":"v"}'
-NEXT = b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n"
+NEXT = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
@@ -37,7 +37,7 @@ def post(*headers: bytes, body: bytes = BODY, path: bytes = b"/put") -> bytes:
 
 
 def get(target: bytes, *headers: bytes) -> bytes:
-    lines = [b"GET %b HTTP/1.1" % target, b"Authorization: " + AUTHORIZATION.encode()]
+    lines = [b"GET %b HTTP/1.1" % target, b"Host: x", b"Authorization: " + AUTHORIZATION.encode()]
     return b"\r\n".join([*lines, b"Connection: close", *headers]) + b"\r\n\r\n"
 
 
@@ -172,8 +172,8 @@ def test_deep_json(server: RunningServer, measured: Measured) -> None:
     deepest = 0
     for depth in (100, 125, 128, 1000, 100_000, 1_000_000):
         body = b'{"value":' + b"[" * depth + b"]" * depth + b"}"
-        head = b"PUT /keys/k HTTP/1.1\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        head += b"Authorization: %b\r\nContent-Length: %d\r\n\r\n"
+        head = b"PUT /keys/k HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head += b"Connection: close\r\nAuthorization: %b\r\nContent-Length: %d\r\n\r\n"
         answer = raw(server, head % (AUTHORIZATION.encode(), len(body)) + body)
         (status,) = statuses(answer)
         assert status in (200, 400)
@@ -193,7 +193,7 @@ def test_a_hundred_thousand_headers(server: RunningServer, measured: Measured) -
     few_but_long = b"A: " + b"y" * 1_000_000 + b"\r\n"
     endless = b"A" * 1_000_000
     target = b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n"
-    line = b"GET /health HTTP/1.1\r\n"
+    line = b"GET /health HTTP/1.1\r\nHost: x\r\n"
     for headers in (many, few_but_long, endless):
         assert statuses(raw(server, line + headers + b"\r\n")) == [431]
     assert statuses(raw(server, target)) == [414]
@@ -260,7 +260,9 @@ def test_path_tricks(server: RunningServer, measured: Measured) -> None:
         if status == 200:
             assert b"value of " in answer, path
         assert b"root:" not in answer
-    without = raw(server, b"GET /get/%2e%2e%2fstats HTTP/1.1\r\nConnection: close\r\n\r\n")
+    without = raw(
+        server, b"GET /get/%2e%2e%2fstats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
     assert statuses(without) == [401]
     measured(
         f"{len(PATHS)} paths: dots, doubled and encoded slashes, odd encodings, zero bytes",
@@ -356,7 +358,7 @@ def test_a_foreign_origin(start: Start, measured: Measured) -> None:
             raw(server, get(b"/stats", b"Origin: " + origin)),
             raw(
                 server,
-                b"OPTIONS /put HTTP/1.1\r\nConnection: close\r\nOrigin: %b\r\n"
+                b"OPTIONS /put HTTP/1.1\r\nHost: x\r\nConnection: close\r\nOrigin: %b\r\n"
                 b"Access-Control-Request-Method: POST\r\n\r\n" % origin,
             ),
         ]

@@ -94,7 +94,7 @@ def requests(draw: Any) -> bytes:
         headers.append(
             b"Content-Length: %d" % (len(body) + draw(st.sampled_from([0, 0, 0, 1, -1])))
         )
-    head = f"{method} {draw(PATHS)} HTTP/1.1\r\n".encode()
+    head = f"{method} {draw(PATHS)} HTTP/1.1\r\nHost: x\r\n".encode()
     return head + b"".join(line + b"\r\n" for line in headers) + b"\r\n" + body
 
 

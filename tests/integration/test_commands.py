@@ -281,10 +281,12 @@ def test_showing_and_changing_the_file(command: Command, tmp_path: Path) -> None
 
     assert command("config", "set", "cache.max_key_length", "77", "-c", path).returncode == 0
     assert command("config", "set", "security.allowed_ips", "10.0.0.0/8, ::1", "-c", path)
+    assert command("config", "set", "server.allowed_hosts", "a.example, *.b.example", "-c", path)
     assert command("config", "set", "authentication.password", "a,#b", "-c", path)
     settings = load(path, {}).settings
     assert settings.cache.max_key_length == 77
     assert len(settings.security.allowed_ips) == 2
+    assert settings.server.allowed_hosts == ("a.example", "*.b.example")
     assert matches(settings.authentication.password, b"a,#b")
     assert "secret" not in path.read_text()
     assert path.read_text().startswith("# kept\n")

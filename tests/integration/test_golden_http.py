@@ -40,6 +40,8 @@ OURS: dict[str, tuple[int, Any]] = {
     "put no tags": STORED,
     "put tags null": STORED,
     "add no tags": (200, {"ok": True, "added": False, "ttl_ms": None}),
+    # A key is not empty, as on the line protocol.
+    "put empty key allowed": (422, REFUSED),
     # Only "any" and "all" are modes.
     "inv tags weird mode = all": (422, REFUSED),
     # One entry more, which the mode refused above has left.

@@ -262,7 +262,9 @@ def test_a_large_body_with_expect(server: RunningServer) -> None:
 
 def test_stopping_answers_what_has_arrived(server: RunningServer) -> None:
     Door(server)("POST", "/put", {"key": "k", "value": "x" * 100_000})
-    request = f"GET /get/k HTTP/1.1\r\nAuthorization: {Door(server).authorization}\r\n\r\n"
+    request = (
+        f"GET /get/k HTTP/1.1\r\nHost: x\r\nAuthorization: {Door(server).authorization}\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.sendall(request.encode() * 50)
         # The server has the connection, and so the requests.

@@ -159,7 +159,9 @@ def test_a_slow_command_is_in_the_slow_log_in_the_events_and_in_the_log(start: S
 
 def stream(server: RunningServer) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", server.http_port), 60)
-    sock.sendall(f"GET /events HTTP/1.1\r\nAuthorization: {AUTHORIZATION}\r\n\r\n".encode())
+    sock.sendall(
+        f"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: {AUTHORIZATION}\r\n\r\n".encode()
+    )
     return sock
 
 
@@ -190,7 +192,8 @@ def test_a_large_dry_run_answers_while_others_are_served(server: RunningServer) 
         body = json.dumps({"tag": "t"})
         with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
             sock.sendall(
-                f"POST /invalidate-tag?dry_run=true HTTP/1.1\r\nAuthorization: {AUTHORIZATION}\r\n"
+                "POST /invalidate-tag?dry_run=true HTTP/1.1\r\nHost: x\r\n"
+                f"Authorization: {AUTHORIZATION}\r\n"
                 "Content-Type: application/json\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
             )

@@ -62,6 +62,7 @@ def test_values_of_every_kind(tmp_path: Path) -> None:
         [server]
         tcp_port = "unix:/run/tagcache.sock"
         cleanup_interval_seconds = 0.5
+        allowed_hosts = Cache.Example.com., *.svc.local
         [authentication]
         password = "a, b # c"
         [performance]
@@ -73,6 +74,7 @@ def test_values_of_every_kind(tmp_path: Path) -> None:
     ).settings
     assert settings.server.tcp_port == "unix:/run/tagcache.sock"
     assert settings.server.cleanup_interval_seconds == 0.5
+    assert settings.server.allowed_hosts == ("cache.example.com", "*.svc.local")
     assert settings.authentication.password == "a, b # c"
     assert settings.performance.tcp_nodelay is False
     assert settings.performance.max_connections == 5
@@ -149,6 +151,24 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     for start, part in expected:
         assert [fault for fault in told if fault.startswith(start) and part in fault], start
     assert "hunter2" not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://cache.example.com",
+        "cache.example.com:8080",
+        "*",
+        "a.*.com",
+        "*x.com",
+        "a b",
+        "a..b",
+    ],
+)
+def test_what_is_not_a_host(tmp_path: Path, host: str) -> None:
+    (told,) = faults(tmp_path, f"[server]\nallowed_hosts = good.example, {host}")
+    assert told.startswith("line 2: server.allowed_hosts")
+    assert f'"{host}" is neither the name of a host nor a pattern such as *.example.com' in told
 
 
 def test_a_knob_before_any_section_is_told_where_it_belongs(tmp_path: Path) -> None:

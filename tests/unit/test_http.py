@@ -28,6 +28,7 @@ from tagcache.server.factory import limits_of
 from tagcache.server.history import History
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication, is_loopback
+from tagcache.server.http.browsers import BrowserRules
 from tagcache.server.http.factory import HttpFactory
 from tagcache.server.http.messages import Response
 from tagcache.server.http.observation import Observation
@@ -103,6 +104,7 @@ class Door:
             self.events,
             [*Dashboard().routes(), *self.observation.routes()],
         )
+        self.browsers = BrowserRules(("web1.example.net", "Web1"), self.settings)
         self.application = HttpApplication(
             self.api.routes,
             self.credentials,
@@ -110,6 +112,7 @@ class Door:
             self.settings,
             self.traffic,
             self.slices,
+            self.browsers,
         )
         self.streams.admits = self.application.still_admits
         self.factory = HttpFactory(
@@ -313,11 +316,11 @@ def test_who_is_not_let_in_does_not_learn_of_limits(door: Door) -> None:
     huge = b"Content-Length: 99999999\r\n\r\n"
     for header, status in ((basic("admin", "wrong"), 401), (BASIC, 413)):
         protocol, transport = door.connect()
-        protocol.dataReceived(b"POST /put HTTP/1.1\r\n" + JSON + header + huge)
+        protocol.dataReceived(b"POST /put HTTP/1.1\r\nHost: x\r\n" + JSON + header + huge)
         assert split(transport.value())[0][0] == status
         assert transport.half_closed
     protocol, transport = door.connect()
-    protocol.dataReceived(b"POST /put HTTP/1.1\r\n" + BASIC + huge)
+    protocol.dataReceived(b"POST /put HTTP/1.1\r\nHost: x\r\n" + BASIC + huge)
     assert split(transport.value())[0][0] == 415
 
 
@@ -325,7 +328,7 @@ def test_a_look_up_with_a_body_beyond_the_limit_is_refused_too(door: Door) -> No
     door.cache.put(b"k", b"v")
     assert door.call("GET", "/get/k")[0] == 200
     huge = b"Content-Length: 99999999\r\n\r\n"
-    ((status, _),) = split(door.send(b"GET /get/k HTTP/1.1\r\n" + BASIC + huge))
+    ((status, _),) = split(door.send(b"GET /get/k HTTP/1.1\r\nHost: x\r\n" + BASIC + huge))
     assert status == 413
 
 
@@ -521,20 +524,22 @@ def test_expect_does_not_tell_right_credentials_from_wrong_ones(door: Door) -> N
         (b"GET /health HTTP/9.9\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50, 400),
         (request("POST", "/put", b"{}", JSON + b"Transfer-Encoding: chunked\r\n"), 400),
-        (b"POST /put HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
-        (b"POST /put HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST /put HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
-        (b"GET /health HTTP/1.1\r\n" + BASIC * 2 + b"\r\n", 400),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n" + BASIC * 2 + b"\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (
-            b"GET /health HTTP/1.1\r\n" + b"".join(b"A%d: b\r\n" % n for n in range(101)) + b"\r\n",
+            b"GET /health HTTP/1.1\r\nHost: x\r\n"
+            + b"".join(b"A%d: b\r\n" % n for n in range(101))
+            + b"\r\n",
             431,
         ),
-        (b"GET /health HTTP/1.1\r\nA: " + b"b" * 40_000 + b"\r\n\r\n", 431),
-        (b"GET /health HTTP/1.1\r\nA: " + b"b" * 80_000, 431),
-        (b"POST /put HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 401),
-        (b"POST /nope HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 404),
-        (b"POST /health HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 405),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 80_000, 431),
+        (b"POST /put HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 401),
+        (b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 404),
+        (b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 405),
     ],
 )
 def test_what_is_not_a_proper_request_is_refused_and_closed(
@@ -550,13 +555,130 @@ def test_what_is_not_a_proper_request_is_refused_and_closed(
     assert transport.half_closed
 
 
+CHUNKED = BASIC + JSON + b'\r\n17\r\n{"key":"k","value":"v"}\r\n0\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /health\r\n", 505),
+        (b"GET /health\r\n\r\n", 505),
+        (b"\r\nGET /health\n", 505),
+        (b"GET /health HTTP/0.9\r\n", 505),
+        (b"GET /health HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 505),
+        (b"GET  /health HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /health  HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET  /health HTTP/1.1\r\nHost: x\r\nX: GET /health HTTP/1.1\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1 \r\nHost: x\r\n\r\n", 400),
+        (b"GET /health RTSP/1.0\r\nHost: x\r\n\r\n", 400),
+        *(
+            (
+                b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %b\r\n%b"
+                % (codings, CHUNKED),
+                501,
+            )
+            for codings in (
+                b"gzip, chunked",
+                b"x, chunked",
+                b"x,Chunked",
+                b"identity, chunked",
+                b"gzip\r\ntransfer-encoding: chunked",
+            )
+        ),
+        *(
+            (
+                b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %b\r\n%b"
+                % (codings, CHUNKED),
+                400,
+            )
+            for codings in (b"gzip", b"chunked, gzip", b"xchunked", b"")
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 20, 4096])
+def test_what_is_not_our_http(door: Door, data: bytes, status: int, size: int) -> None:
+    protocol, transport = door.connect()
+    for start in range(0, len(data), size):
+        protocol.dataReceived(data[start : start + size])
+    ((answered, _),) = split(transport.value())
+    assert answered == status
+    assert b"connection: close" in transport.value()
+    assert transport.half_closed
+    assert door.cache.get(b"k") is None
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked", b" CHUNKED "])
+def test_the_one_transfer_coding(door: Door, coding: bytes) -> None:
+    head = b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:" + coding + b"\r\n"
+    assert split(door.send(head + CHUNKED))[0][0] == 200
+
+
+@given(st.lists(st.integers(0, 700), max_size=8), st.booleans())
+def test_a_blank_too_many_behind_other_requests(places: list[int], twice: bool) -> None:
+    """However requests before it end, and however the stream is cut."""
+    door = Door()
+    chunked = b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + CHUNKED
+    last = b"GET%b/get/k HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"  " if twice else b" ", BASIC)
+    stream = GET + PUT + b"\r\n" + chunked + GET + last
+    protocol, transport = door.connect()
+    cuts = sorted({min(place, len(stream)) for place in places} | {0, len(stream)})
+    for start, end in pairwise(cuts):
+        protocol.dataReceived(stream[start:end])
+    statuses = [status for status, _ in split(transport.value())]
+    assert statuses == [200] * 4 + [400 if twice else 200]
+
+
+def test_what_came_is_not_kept(door: Door) -> None:
+    protocol, _ = door.connect()
+    for data in (GET, PUT, PUT[:-1], PUT[-1:]):
+        protocol.dataReceived(data)
+        assert protocol._came == b""
+
+
+def test_http_1_0_is_not_told_to_continue(door: Door) -> None:
+    protocol, transport = door.connect()
+    body = b'{"key":"k","value":"v"}'
+    for expected in (b"100-continue", b"something"):
+        head = b"POST /put HTTP/1.0\r\nConnection: keep-alive\r\nExpect: %b\r\n" % expected
+        head += b"Content-Length: %d\r\n" % len(body) + BASIC + JSON + b"\r\n"
+        protocol.dataReceived(head)
+        assert transport.value() == b""
+        protocol.dataReceived(body)
+        assert split(transport.value())[0][0] == 200
+        transport.clear()
+
+
+def test_a_key_is_not_empty(door: Door) -> None:
+    seen = set()
+    for route in door.api.routes.all:
+        names = {field.name: field.kind for field in route.body or ()}
+        body: dict[str, Any] = {"value": "v", "tags": []}
+        for name, empty in (("key", ""), ("keys", ["k", ""])):
+            if name in names:
+                seen.add(route.path)
+                status, answer = door.call(route.method, route.path, {**body, name: empty})
+                assert (status, answer["error"]) == (422, "invalid_field")
+                assert answer["detail"].startswith(f"{name} must be a ")
+    assert seen == {
+        *("/put", "/add", "/incr", "/decr", "/invalidate-key"),
+        *("/invalidate/keys", "/keys/bulk/get", "/keys/bulk/delete"),
+    }
+    assert door.call("PUT", "/keys/", {"value": 1})[0] == 404
+    assert door.call("GET", "/get/")[0] == 404
+    assert door.cache.totals().items == 0
+
+
 def test_bodies_are_bounded_however_they_come() -> None:
     door = Door(settings_with(server={"max_body_bytes": 1024}))
     door.send(GET)
     data = request("POST", "/put", b'{"key":"' + b"k" * 1025 + b'","value":""}', BASIC + JSON)
     assert split(door.send(data))[0][0] == 413
     chunk = b"400\r\n" + b"x" * 1024 + b"\r\n"
-    head = b"POST /put HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + BASIC + JSON + b"\r\n"
+    head = (
+        b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + BASIC + JSON + b"\r\n"
+    )
     assert split(door.send(head + chunk + chunk))[0][0] == 413
     endless = b"1;" + b"e" * 50_000
     protocol, transport = door.connect()

@@ -25,7 +25,8 @@ from tagcache.server.commands import Commands
 from tagcache.server.connections import Connections
 from tagcache.server.events import EventLog
 from tagcache.server.factory import CacheFactory, limits_of
-from tagcache.server.listener import Listener
+from tagcache.server.listener import Listener, Refusal
+from tagcache.server.pipelined import PipelinedProtocol
 from tagcache.server.protocol import CacheProtocol, Verbs
 from tagcache.server.rates import Rates
 from tagcache.server.replies import ReplyBuffer
@@ -496,6 +497,91 @@ def test_refusals_do_not_flood_the_log() -> None:
     with capturedLogs() as events:
         for _ in range(100):
             server.connect()
+    assert len([event for event in events if "refused" in event["log_format"]]) == 1
+    assert server.connections.refused == 100
+
+
+HTTP = (
+    b"POST /%b HTTP/1.1\r\nHost: 127.0.0.1:1984\r\nContent-Type: text/plain\r\n\r\n"
+    b"PUT\tevil\t-\t-\tevil\r\nPUT\tevil\t-\t-\tevil\n"
+)
+
+
+@pytest.fixture(params=[CacheProtocol, PipelinedProtocol])
+def served(request: pytest.FixtureRequest) -> Server:
+    server = Server(settings_with())
+    server.factory = CacheFactory(
+        server.listener,
+        server.commands,
+        server.rates,
+        settings_with(),
+        server.clock,
+        request.param,
+    )
+    return server
+
+
+@pytest.mark.parametrize("before", [b"", b"\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("path", [b"short", b"long" * 1000])
+@pytest.mark.parametrize("piece", [1, 7, 1460, 2**30])
+def test_a_request_of_http_ends_the_connection(
+    served: Server, before: bytes, path: bytes, piece: int
+) -> None:
+    protocol, transport = served.connect()
+    data = before + HTTP % path
+    with capturedLogs() as events:
+        for start in range(0, len(data), piece):
+            protocol.dataReceived(data[start : start + piece])
+            # The method is enough to know it by.
+            assert protocol.finished or start + piece < len(before) + len(b"POST ")
+    assert transport.half_closed
+    assert (transport.value(), served.cache.get(b"evil")) == (b"", None)
+    assert (protocol.connection.commands, served.connections.refused) == (0, 1)
+    assert [event["refusal"] for event in events if "refusal" in event] == [Refusal.HTTP]
+
+
+def test_other_beginnings_of_http(served: Server) -> None:
+    for first in (b"Host: x\r\n", b"FOO /x HTTP/1.1\r\n", b"GET /\n", b"\nGET /\n"):
+        assert served.ask(first + b"PUT\tevil\t-\t-\tevil\n") == b""
+    assert served.cache.get(b"evil") is None
+    assert served.connections.refused == 4
+
+
+def test_http_before_a_line_that_is_too_long(served: Server) -> None:
+    too_long = b"x" * (served.factory._max_line_length + 1)
+    assert served.ask(HTTP % b"" + too_long + b"\n") == b""
+    assert served.cache.get(b"evil") is None
+    assert served.ask(b"PUT\tk\t-\t-\tv\n" + too_long + b"\n") == b"OK\nERR line_too_long\n"
+
+
+def test_http_in_a_chunk_of_its_own_after_an_empty_line(served: Server) -> None:
+    protocol, transport = served.connect()
+    protocol.dataReceived(b"\n")
+    protocol.dataReceived(b"GET / HTTP/1.1\n")
+    assert transport.half_closed
+    assert transport.value() == b""
+
+
+def test_after_the_first_request_it_is_an_unknown_command(served: Server) -> None:
+    protocol, transport = served.connect()
+    protocol.dataReceived(b"GET\tk\nGET k\n")
+    protocol.dataReceived(b"POST / HTTP/1.1\r\n")
+    served.clock.pump([0] * 3)
+    assert transport.value() == b"NF\n" + b"ERR unknown_command\n" * 2
+    assert not transport.half_closed
+
+
+def test_requests_that_only_look_like_http(served: Server) -> None:
+    assert served.ask(b"PUT\tGET / HTTP/1.1\t-\t-\tHost: x\n") == b"OK\n"
+    assert served.ask(b"GET\tGET / HTTP/1.1\n") == b"VALUE\tHost: x\n"
+    assert served.ask(b"hello there\n") == b"ERR unknown_command\n"
+    assert served.connections.refused == 0
+
+
+def test_requests_of_http_do_not_flood_the_log(server: Server) -> None:
+    with capturedLogs() as events:
+        for _ in range(100):
+            server.ask(HTTP % b"")
     assert len([event for event in events if "refused" in event["log_format"]]) == 1
     assert server.connections.refused == 100
 

@@ -159,6 +159,44 @@ def test_tags_of_an_entry_are_not_trimmed_and_empty_ones_dropped() -> None:
     assert wire.parse_tags(b"-") == wire.parse_tags(b"") == wire.parse_tags(b",") == []
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET / HTTP/1.1",
+        b"POST /",
+        b"OPTIONS ",
+        b"PRI * HTTP/2.0",
+        b"INV_TAG / HTTP/1.1",
+        b"put /x?a HTTP/1.0",
+        b"Host: 127.0.0.1:1984",
+        b"hOST:x",
+    ],
+)
+def test_what_http_begins_with(line: bytes) -> None:
+    assert wire.is_http(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"GET",
+        b"GET\tkey of mine HTTP/1.1",
+        b"PUT\tk\t-\t-\tGET / HTTP/1.1",
+        b"DEL\tHost: x",
+        b"DELETE\t/x HTTP/1.1",
+        b" GET\tk",
+        b"PING",
+        b"hello there",
+        b"say\tGET / HTTP/1.1",
+        b"host",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+    ],
+)
+def test_what_only_looks_like_http(line: bytes) -> None:
+    assert not wire.is_http(line)
+
+
 def test_lists_are_trimmed_and_empty_items_dropped() -> None:
     assert wire.parse_list(b"c1, c2 ,c3,,", "keys") == [b"c1", b"c2", b"c3"]
     with pytest.raises(InvalidArgument, match="^missing_tags$"):

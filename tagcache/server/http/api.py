@@ -26,6 +26,8 @@ from tagcache.server.http import jsontext
 from tagcache.server.http.application import is_loopback
 from tagcache.server.http.fields import (
     ANYTHING,
+    KEY,
+    KEYS,
     SIGNED,
     TEXT,
     TEXTS,
@@ -63,7 +65,7 @@ _EXPOSED = failure(
 STORED_FOR_GOOD = b'{"ok":true,"ttl_ms":null}'
 MISS = Response(200, b'{"error":"not_found"}')
 
-_KEY = Field("key", TEXT, "the key", required=True)
+_KEY = Field("key", KEY, "the key", required=True)
 _TAGS = Field("tags", TEXTS, "the tags of the entry")
 _TTL_MS = Field("ttl_ms", UNSIGNED, "time to live in milliseconds; 0 or absent: none")
 _TTL_SECONDS = Field("ttl_seconds", UNSIGNED, "time to live in seconds, if ttl_ms is absent")
@@ -77,7 +79,7 @@ _COUNT = (
     _TTL_MS,
     _TTL_SECONDS,
 )
-_KEYS = (Field("keys", TEXTS, "the keys", required=True),)
+_KEYS = (Field("keys", KEYS, "the keys", required=True),)
 
 _ITEM = obj(
     ("value", "value_base64"),

@@ -25,6 +25,7 @@ from tagcache.errors import (
 )
 from tagcache.server.credentials import Credentials
 from tagcache.server.http import jsontext
+from tagcache.server.http.browsers import BrowserRules
 from tagcache.server.http.fields import Field, InvalidField, check_body, check_query
 from tagcache.server.http.messages import (
     Call,
@@ -57,8 +58,8 @@ _NOT_FOUND = failure(404, "not_found", "there is no such path")
 class HttpApplication:
     """Answers requests by the table of routes.
 
-    The checks come in this order: path and method, rate, authentication, path and query,
-    content type, JSON, fields. ``objection`` makes those that need no body.
+    The checks come in this order: host and origin, path and method, rate, authentication, path and
+    query, content type, JSON, fields. ``objection`` makes those that need no body.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class HttpApplication:
         settings: Settings,
         traffic: Traffic,
         slices: Slices,
+        browsers: BrowserRules,
     ) -> None:
         self._slices = slices
         self._routes = routes
+        self._browsers = browsers
         self._credentials = credentials
         self._rates = rates
         self.traffic = traffic
@@ -88,10 +91,12 @@ class HttpApplication:
     def answer(self, request: Request) -> Response | Deferred[Response]:
         methods, raw_key = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
+        self._counts[UNKNOWN if route is None else route.label] += 1
+        refusal = self._browsers.refusal(request)
+        if refusal is not None:
+            return refusal
         if route is None:
-            self._counts[UNKNOWN] += 1
             return self._no_route(methods, request)
-        self._counts[route.label] += 1
         if self._rates.limited:
             refusal = self._rate(request)
             if refusal is not None:
@@ -125,6 +130,7 @@ class HttpApplication:
             or self._rates.limited
             or not key.isascii()
             or _PERCENT in key
+            or not self._browsers.knows_host(headers)
         ):
             return None
         if self._require_auth:
@@ -159,11 +165,18 @@ class HttpApplication:
         """Say whether a request that was let in, and is still being answered, would be now."""
         methods, _ = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
-        return route is not None and self._admitted_at_once(route, request) is True
+        return (
+            route is not None
+            and self._browsers.refusal(request) is None
+            and self._admitted_at_once(route, request) is True
+        )
 
     def objection(self, request: Request) -> Response | None:
         methods, _ = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
+        refusal = self._browsers.refusal(request)
+        if refusal is not None:
+            return refusal
         if route is None:
             return self._no_route(methods, request)
         # More than that would tell right credentials from wrong ones without a check of them.

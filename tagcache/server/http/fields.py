@@ -35,6 +35,16 @@ TEXTS = Kind(
     lambda value: type(value) is list and all(type(item) is str for item in value),
     {"type": "array", "items": {"type": "string"}},
 )
+KEY = Kind(
+    "a string that is not empty",
+    lambda value: type(value) is str and value != "",
+    {"type": "string", "minLength": 1},
+)
+KEYS = Kind(
+    "a list of strings that are not empty",
+    lambda value: type(value) is list and all(type(item) is str and item for item in value),
+    {"type": "array", "items": {"type": "string", "minLength": 1}},
+)
 ANYTHING = Kind("any JSON value", lambda value: True, {})
 UNSIGNED = Kind(
     "an integer from 0 to 2^64-1",

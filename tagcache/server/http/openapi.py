@@ -17,13 +17,14 @@ _WHAT = {
     304: "Not changed",
     400: "The path, the query or the JSON can not be read",
     401: "Not authenticated",
-    403: "Not from this machine",
+    403: "From a page of another origin, or not from this machine",
     404: "There is none",
     409: "Can not be done as the server is configured",
     413: "Too large",
     503: "Too many at once",
     507: "No memory left for it",
     415: "Not JSON",
+    421: "By a name that the server does not know",
     422: "A field is missing or wrong, or beyond a limit",
     429: "Too many requests, or failures, from this address",
 }
@@ -119,7 +120,9 @@ def _responses(route: Route) -> dict[str, Any]:
     kind = route.content_type.partition(";")[0]
     content[kind] = {"schema": route.answer} if route.answer is not None else {}
     responses: dict[str, Any] = {"200": {"description": _WHAT[200], "content": content}}
-    statuses = set(route.statuses) | {429}
+    statuses = set(route.statuses) | {421, 429}
+    if route.method != "GET":
+        statuses.add(403)
     if route.access is not Access.OPEN:
         statuses.add(401)
     if route.takes_key or route.query or route.body is not None:

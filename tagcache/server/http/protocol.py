@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import httptools
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -26,6 +27,11 @@ _MANY_HEADS = 8
 _PIECE = 4096
 _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECASE)
+# A whole request of HTTP/0.9.
+_SIMPLE_REQUEST = re.compile(rb"[A-Z]+ [^ \r\n]+\r?\n")
+_OTHER_VERSIONS = frozenset(("0.9", "2.0"))
+# A second one might be meant for somebody on the way who looks at the other.
+_ONCE = frozenset((b"authorization", b"host", b"origin", b"sec-fetch-site"))
 _NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upgrade"))
 # What the reader of a stream may leave unread, besides what the system holds for it.
 _MOST_UNREAD = 256 * 1024
@@ -77,6 +83,7 @@ class HttpProtocol(ServedProtocol):
         # What is said after the last answer; None while more is read.
         self._farewell: bytes | None = None
         self._owes_continue = False
+        self._secure = False
         # The request that is coming in.
         self._started: float | None = None
         self._request: Request | None = None
@@ -85,6 +92,10 @@ class HttpProtocol(ServedProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._max_body = 0
+        # What came since the chunk in which that request begins, and where its line is: right at 0,
+        # or somewhere from there on, behind other requests.
+        self._came = b""
+        self._line_from = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._message_bytes = 0
@@ -93,6 +104,10 @@ class HttpProtocol(ServedProtocol):
         # The same of one with a body: what is before its length, and after it.
         self._before_length = self._after_length = b""
 
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._secure = ISSLTransport.providedBy(self.transport)
+
     @property
     def waits_for_request(self) -> bool:
         """Whether it is between requests."""
@@ -100,7 +115,7 @@ class HttpProtocol(ServedProtocol):
 
     def held_bytes(self) -> int:
         waiting = sum(len(request.body) for request in self._requests)
-        return super().held_bytes() + self._body_bytes + waiting
+        return super().held_bytes() + len(self._came) + self._body_bytes + waiting
 
     def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
         """Say whether the request that is coming in takes too long."""
@@ -168,6 +183,7 @@ class HttpProtocol(ServedProtocol):
             data = data[:_PIECE]
         between = self._started is None
         self._message_bytes += len(data)
+        self._keep_request_line(data, between)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -180,6 +196,8 @@ class HttpProtocol(ServedProtocol):
                 self._check_size()
             elif between:
                 self._note_head(data)
+            if not self._in_head:
+                self._came = b""
 
     @property
     def id(self) -> int:
@@ -255,8 +273,11 @@ class HttpProtocol(ServedProtocol):
             return  # a trailer, which must not pass for a header
         self._head_bytes += len(name) + len(value)
         name = name.lower()
-        if name == b"authorization" and name in self._headers:
-            raise _Refused(failure(400, "bad_request", "authorization is given twice"))
+        if name in self._headers:
+            if name in _ONCE:
+                raise _Refused(failure(400, "bad_request", f"{name.decode()} is given twice"))
+            if name == b"transfer-encoding":
+                value = b"%b, %b" % (self._headers[name], value)
         self._headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -265,6 +286,8 @@ class HttpProtocol(ServedProtocol):
         if len(headers) > MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
             raise _Refused(_HEAD_TOO_LARGE)
         parser = self._parser
+        version = parser.get_http_version()
+        self._check_request_line(parser.get_method(), version)
         path, _, query = self._target.partition(b"?")
         self._request = request = Request(
             parser.get_method(),
@@ -274,13 +297,45 @@ class HttpProtocol(ServedProtocol):
             self.connection.host,
             b"",
             parser.should_keep_alive(),
+            secure=self._secure,
         )
+        if b"host" not in headers and version == "1.1":
+            raise _Refused(_NO_HOST)
+        codings = headers.get(b"transfer-encoding", b"chunked").lower().strip()
+        if codings != b"chunked" and codings.rpartition(b",")[2].strip() == b"chunked":
+            # Where it is not the last one, the parser says that the body has no end.
+            raise _Refused(_UNKNOWN_CODING)
         length = headers.get(b"content-length")
         self._max_body = self._application.max_body(request)
         if length is not None and int(length) > self._max_body:
             raise _TooLarge
-        if b"expect" in headers:
+        if b"expect" in headers and version == "1.1":
             self._expect(request, headers[b"expect"])
+
+    def _keep_request_line(self, data: bytes, between: bool) -> None:
+        """Keep what came until the line of the request that is coming in was looked at."""
+        if between:
+            # A client may send empty lines between requests.
+            self._came = data.lstrip(b"\r\n")
+            self._line_from = 0
+        elif self._in_head:
+            self._came += data
+        else:
+            self._came = data
+            self._line_from = 1
+
+    def _check_request_line(self, method: bytes, version: str) -> None:
+        """Refuse other versions, and a line that has more blanks than two, which the parser skips.
+
+        The parser does not say where in a chunk a request begins.
+        """
+        if version in _OTHER_VERSIONS:
+            raise _Refused(_OTHER_VERSION)
+        line = b"%b %b HTTP/%b" % (method, self._target, version.encode())
+        at = self._came.find(line, self._line_from)
+        if at < 0 or (at > 0 and self._line_from == 0):
+            raise _Refused(_BAD_REQUEST_LINE)
+        self._line_from = at + len(line)
 
     def _expect(self, request: Request, expected: bytes) -> None:
         if expected.lower() != b"100-continue":
@@ -368,6 +423,7 @@ class HttpProtocol(ServedProtocol):
         last.headers[b"content-length"] = length
         peer = self.connection.host
         request = Request(last.method, last.path, last.query, last.headers, peer, body, True)
+        request.secure = self._secure
         self._answer_alone(request)
 
     def _answer_repeated(self, path: bytes, query: bytes | None) -> None:
@@ -416,6 +472,9 @@ class HttpProtocol(ServedProtocol):
             self._refuse(cause.response)
         elif isinstance(cause, _TooLarge):
             self._answer_too_large()
+        elif self._parser.get_method() == b"PRI":
+            # What HTTP/2 begins with.
+            self._refuse(_OTHER_VERSION)
         else:
             self._refuse(failure(400, "bad_request", str(error) or "not HTTP"))
 
@@ -430,9 +489,13 @@ class HttpProtocol(ServedProtocol):
         self._say_farewell(b"")
 
     def _check_size(self) -> None:
-        """Bound what the parser itself may hold: header lines and chunk lines without an end."""
+        """Refuse what the parser waits for: other versions, heads and bodies without an end."""
         if self._in_head:
-            if self._message_bytes > MAX_HEAD_BYTES + MAX_TARGET_BYTES:
+            if self._parser.get_http_version() in _OTHER_VERSIONS or (
+                self._line_from == 0 and _SIMPLE_REQUEST.match(self._came)
+            ):
+                self._refuse(_OTHER_VERSION)
+            elif self._message_bytes > MAX_HEAD_BYTES + MAX_TARGET_BYTES:
                 self._refuse(_HEAD_TOO_LARGE)
         elif self._message_bytes > 2 * self._max_body + MAX_HEAD_BYTES:
             self._answer_too_large()
@@ -577,5 +640,11 @@ class _Refused(Exception):
 _HEAD_TOO_LARGE = failure(
     431, "headers_too_large", f"at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes"
 )
+_OTHER_VERSION = failure(505, "version_not_supported", "only HTTP/1.0 and HTTP/1.1 are understood")
+_BAD_REQUEST_LINE = failure(
+    400, "bad_request", "the request line is not a method, a target and a version, with one blank"
+)
+_UNKNOWN_CODING = failure(501, "not_implemented", "the only transfer coding is chunked")
+_NO_HOST = failure(400, "bad_request", "Host is missing")
 _OUT_OF_MEMORY = failure(507, "out_of_memory", "the system gives the server no more memory")
 _INTERNAL_ERROR = failure(500, "internal_error", "a defect of the server; its log has the details")

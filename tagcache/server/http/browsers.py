@@ -1,0 +1,155 @@
+"""What a page in a browser may ask for: the rules about Host, Origin and Sec-Fetch-Site.
+
+A page on the internet can make the browser of an operator send requests to this server. The
+browser attaches the credentials that it remembers, and tells in these headers what it does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from twisted.logger import Logger
+
+from tagcache.config.settings import Settings
+from tagcache.server.http.messages import Request, Response, failure
+from tagcache.server.seldom import Seldom
+
+log = Logger(namespace="tagcache.http")
+
+_HOST = re.compile(
+    rb"(\[[0-9a-f:.]+\]|[^\x00-\x20\x7f-\xff:/?#@\[\]\\]+)(?::[0-9]*)?[ \t]*", re.IGNORECASE
+)
+_DEFAULT_PORT = {b"http": b":80", b"https": b":443"}
+_SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_FOREIGN_SITES = frozenset((b"cross-site", b"same-site"))
+# Values of Host that were looked at and found good, so that this is not done for each request.
+_MOST_REMEMBERED = 256
+_MOST_LOGGED = 200
+
+_BAD_HOST = failure(400, "bad_request", "Host is not a name or an address, with or without a port")
+_UNKNOWN_HOST = failure(
+    421, "unknown_host", "server.allowed_hosts does not name the host that was asked for"
+)
+_FOREIGN_ORIGIN = failure(
+    403,
+    "foreign_origin",
+    "a page of another origin may change nothing here; server.allowed_origin allows one",
+)
+
+
+class BrowserRules:
+    """Refuses what a page of another origin, or under a name that is not ours, asks for.
+
+    ``own_names`` are the names of this machine. An address, ``localhost`` and a name without a
+    dot are always known: nobody can have such a name on the internet point to this machine.
+    """
+
+    def __init__(self, own_names: Iterable[str], settings: Settings) -> None:
+        self._own_names = frozenset(_plain(name) for name in own_names)
+        self._good_hosts: set[bytes] = set()
+        self._unknown_hosts = Seldom()
+        self._foreign_origins = Seldom()
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings."""
+        server = settings.server
+        self._allowed_origin = server.allowed_origin.encode("latin-1", "replace")
+        patterns = server.allowed_hosts
+        self._allowed = self._own_names.union(patterns)
+        self._suffixes = tuple(each[1:] for each in patterns if each.startswith("*."))
+        self._good_hosts.clear()
+
+    def knows_host(self, headers: dict[bytes, bytes]) -> bool:
+        """Say whether a request names this server.
+
+        One without a Host is of HTTP/1.0, which no browser speaks.
+        """
+        host = headers.get(b"host")
+        return host is None or host in self._good_hosts or self._is_known(host)
+
+    def refusal(self, request: Request) -> Response | None:
+        """Return what a request is refused with, whatever its credentials; None if it is not."""
+        headers = request.headers
+        if not self.knows_host(headers):
+            return self._refuse_host(request)
+        if request.method in _SAFE_METHODS or not self._is_foreign(request):
+            return None
+        _tell(self._foreign_origins, request, "origin", headers.get(b"origin", b"another"))
+        return _FOREIGN_ORIGIN
+
+    def _refuse_host(self, request: Request) -> Response:
+        host = request.headers[b"host"]
+        if _HOST.fullmatch(host) is None:
+            return _BAD_HOST
+        _tell(self._unknown_hosts, request, "host", host)
+        return _UNKNOWN_HOST
+
+    def _is_known(self, host: bytes) -> bool:
+        match = _HOST.fullmatch(host)
+        if match is None:
+            return False
+        name = _plain(match[1].decode("ascii"))
+        if (
+            ("." not in name and name[0] != "[")
+            or name in self._allowed
+            or name.endswith(self._suffixes)
+            or _is_address(name.strip("[]"))
+        ):
+            if len(self._good_hosts) >= _MOST_REMEMBERED:
+                self._good_hosts.clear()
+            self._good_hosts.add(host)
+            return True
+        return False
+
+    def _is_foreign(self, request: Request) -> bool:
+        """Say whether a request comes from a page of another origin that is not allowed."""
+        headers = request.headers
+        origin = headers.get(b"origin")
+        if origin and origin == self._allowed_origin:
+            return False
+        if headers.get(b"sec-fetch-site") in _FOREIGN_SITES:
+            return True
+        return origin is not None and not _is_own(origin, request)
+
+
+def _is_own(origin: bytes, request: Request) -> bool:
+    """Say whether an origin is where the browser sent the request to.
+
+    What came in the clear may have been sent over TLS to a proxy.
+    """
+    scheme, _, authority = origin.partition(b"://")
+    port = _DEFAULT_PORT.get(scheme)
+    if port is None or (request.secure and scheme != b"https"):
+        return False
+    host = request.headers.get(b"host", b"").lower()
+    return host != b"" and authority in (host, host.removesuffix(port))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(name: str) -> str:
+    """Return a name as names are compared: in lower case, and without the dot at its end."""
+    return name.lower().removesuffix(".")
+
+
+def _tell(seldom: Seldom, request: Request, what: str, value: bytes) -> None:
+    more = seldom.now()
+    if more is not None:
+        log.warn(
+            "http: refused {method} from {peer}: {what} {value!r}{more}",
+            method=request.method.decode(),
+            peer=request.peer,
+            what=what,
+            value=value[:_MOST_LOGGED].decode("latin-1"),
+            more=more,
+            refusal=what,
+        )
