@@ -66,11 +66,12 @@ class EngineSettings:
 @dataclass(frozen=True, slots=True)
 class PersistenceSettings:
     """``[persistence]``: no ``snapshot_file`` means that nothing is kept; an interval of 0, only
-    at a stop.
+    at a stop. ``after_crash`` says what becomes of a snapshot that no clean stop wrote.
     """
 
     snapshot_file: str
     snapshot_interval_seconds: float
+    after_crash: Literal["empty", "load"]
 
 
 @dataclass(frozen=True, slots=True)

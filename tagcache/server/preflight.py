@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from tagcache.config.loading import SECRETS, Configuration, Origin
 from tagcache.config.passwords import check_hash, is_hash, matches
-from tagcache.config.settings import DEFAULT_PASSWORD, Settings
+from tagcache.config.settings import DEFAULT_PASSWORD, PersistenceSettings, Settings
 from tagcache.errors import ConfigurationError
 from tagcache.server.endpoints import Target, description, targets
 
@@ -276,6 +276,7 @@ def _engine_without_effect(configuration: Configuration) -> Iterator[str]:
             ("cache", "eviction_policy"),
             ("persistence", "snapshot_file"),
             ("persistence", "snapshot_interval_seconds"),
+            ("persistence", "after_crash"),
         ]
         why = "engine.backend = redis: Redis itself sees to that"
     for section, key in useless:
@@ -294,11 +295,7 @@ def _without_effect(configuration: Configuration, where: dict[str, list[Target]]
     ports = (settings.server.tcp_port, settings.server.http_port)
     if ("server", "host") in by_hand and not any(port.isdigit() for port in ports):
         yield "server.host has no effect: the ports are endpoint strings"
-    if settings.persistence.snapshot_interval_seconds and not settings.persistence.snapshot_file:
-        yield (
-            "persistence.snapshot_interval_seconds has no effect: "
-            "persistence.snapshot_file is empty"
-        )
+    yield from _snapshots_without_effect(settings.persistence)
     kinds = {target.kind for target in where.get("server.tcp_port", [])}
     if "unix" in kinds:
         for key in _TCP_ONLY:
@@ -313,6 +310,21 @@ def _without_effect(configuration: Configuration, where: dict[str, list[Target]]
         yield (
             "performance.fast_open_queue has no effect: the kernel accepts no fast open "
             "(sysctl net.ipv4.tcp_fastopen must have bit 2 set)"
+        )
+
+
+def _snapshots_without_effect(persistence: PersistenceSettings) -> Iterator[str]:
+    if not persistence.snapshot_interval_seconds:
+        return
+    if not persistence.snapshot_file:
+        yield (
+            "persistence.snapshot_interval_seconds has no effect: "
+            "persistence.snapshot_file is empty"
+        )
+    elif persistence.after_crash == "empty":
+        yield (
+            "persistence.snapshot_interval_seconds: snapshots of a running server are written, and "
+            "not loaded unless persistence.after_crash = load"
         )
 
 

@@ -217,6 +217,13 @@ def test_an_interval_without_a_snapshot_file_is_told() -> None:
     assert notice.startswith("persistence.snapshot_interval_seconds has no effect")
 
 
+def test_snapshots_that_are_not_loaded_are_told(tmp_path: Path) -> None:
+    knobs = {"snapshot_file": str(tmp_path / "s"), "snapshot_interval_seconds": 60.0}
+    (notice,) = check(persistence=knobs)
+    assert "not loaded unless persistence.after_crash = load" in notice
+    assert check(persistence={**knobs, "after_crash": "load"}) == []
+
+
 def test_a_manhole_with_keys_is_fine(keys: dict[str, Any]) -> None:
     assert check(manhole=keys) == []
     assert not Path(keys["host_key_file"]).exists()
