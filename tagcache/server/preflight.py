@@ -63,6 +63,7 @@ class Preflight:
             notices += _manhole_exposure(where.get("manhole.port", []))
         faults += _log_file(settings)
         faults += _snapshot_file(settings)
+        faults += _shared_port(settings)
         faults += _engine(settings)
         notices += _plain_secrets(configuration)
         notices += _without_effect(configuration, where)
@@ -239,6 +240,16 @@ def _snapshot_file(settings: Settings) -> Iterator[str]:
         yield f"persistence.snapshot_file: there is no directory {path.parent}"
     elif not os.access(path.parent, os.W_OK | os.X_OK):
         yield f"persistence.snapshot_file: no file can be made in {path.parent}"
+
+
+def _shared_port(settings: Settings) -> Iterator[str]:
+    if settings.performance.reuse_port and settings.engine.backend == "memory":
+        yield (
+            "performance.reuse_port: with engine.backend = memory each process has entries of its "
+            "own, so that several on one port answer the same client from different caches, and an "
+            "invalidation reaches one of them only. Share the entries with engine.backend = redis, "
+            "or use one process"
+        )
 
 
 def _engine(settings: Settings) -> Iterator[str]:

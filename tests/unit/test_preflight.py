@@ -212,6 +212,12 @@ def test_a_snapshot_file_that_can_not_be_made_is_told(tmp_path: Path) -> None:
     assert check(persistence={"snapshot_file": str(tmp_path / "snapshot")}) == []
 
 
+def test_a_port_for_several_caches_is_refused() -> None:
+    (fault,) = faults(performance={"reuse_port": True})
+    assert fault.startswith("performance.reuse_port: with engine.backend = memory each process")
+    assert check(performance={"reuse_port": True}, engine={"backend": "redis"}) == []
+
+
 def test_an_interval_without_a_snapshot_file_is_told() -> None:
     (notice,) = check(persistence={"snapshot_interval_seconds": 60.0})
     assert notice.startswith("persistence.snapshot_interval_seconds has no effect")
