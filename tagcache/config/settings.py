@@ -61,6 +61,7 @@ class EngineSettings:
     connections: int
     key_prefix: str
     near_cache_mb: int
+    allow_evicting_policies: bool
 
 
 @dataclass(frozen=True, slots=True)

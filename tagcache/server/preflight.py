@@ -6,6 +6,7 @@ import os
 import resource
 import stat
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from twisted.logger import Logger
 
 from tagcache.config.loading import SECRETS, Configuration, Origin
 from tagcache.config.passwords import check_hash, is_hash, matches
-from tagcache.config.settings import DEFAULT_PASSWORD, PersistenceSettings, Settings
+from tagcache.config.settings import DEFAULT_PASSWORD, EngineSettings, PersistenceSettings, Settings
 from tagcache.errors import ConfigurationError
 from tagcache.server.endpoints import Target, description, targets
 
@@ -276,10 +277,7 @@ def _engine(settings: Settings) -> Iterator[str]:
 def _engine_without_effect(configuration: Configuration) -> Iterator[str]:
     by_hand = set(configuration.changed())
     if configuration.settings.engine.backend == "memory":
-        useless = [
-            ("engine", key)
-            for key in ("url", "timeout_ms", "connections", "key_prefix", "near_cache_mb")
-        ]
+        useless = [("engine", field.name) for field in fields(EngineSettings)]
         why = "engine.backend = memory"
     else:
         useless = [

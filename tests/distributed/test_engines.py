@@ -21,6 +21,7 @@ from tagcache.errors import (
     ValueTooLarge,
 )
 from tagcache.interfaces import ICache, IMeasured, IRemoteCache
+from tagcache.remote.policy import PolicyCheck
 from tagcache.server.backend import Backend
 from tests.distributed.engines import Memory, Remote
 
@@ -302,7 +303,7 @@ def test_limits(engine: Any) -> None:
 def test_both_tell_of_themselves_at_once() -> None:
     nothing: Any = None
     assert verifyObject(IMeasured, MemoryCache())
-    backend = Backend(nothing, [], nothing, "redis://h", Clock())
+    backend = Backend(nothing, [], nothing, "redis://h", Clock(), PolicyCheck(False))
     assert verifyObject(IMeasured, backend)
     assert (backend.memory, backend.max_memory, backend.held().items) == (0, 0, 0)
     assert backend.describe()["status"] == "degraded"
