@@ -21,7 +21,7 @@ from tagcache.engine.limits import Limits
 from tagcache.engine.reclaim import Garbage, Overlap, Selection
 from tagcache.engine.snapshot import Saved
 from tagcache.engine.statistics import Counters, Totals
-from tagcache.engine.tags import ManyEntries, TagIndex, parts
+from tagcache.engine.tags import ManyEntries, TagIndex, is_sparse, parts
 from tagcache.engine.terms import Terms
 from tagcache.errors import (
     IntegerOverflow,
@@ -676,6 +676,7 @@ class MemoryCache:
         ):
             self._remove_gone(entry)
             entry = None
+            shard = self._shards[hash(key) & _SHARD]
         if self._watchers:
             self._touch(key)
         # All that may need memory comes first, so that running out of it changes nothing.
@@ -911,7 +912,10 @@ class MemoryCache:
                 watcher.removed(key)
             items = self._items - 1
             size = self._bytes - len(key) - len(entry.value)
-            del self._shards[hash(key) & _SHARD][key]
+            shard = self._shards[hash(key) & _SHARD]
+            del shard[key]
+            if is_sparse(shard):
+                self._shards[hash(key) & _SHARD] = dict(shard)
             if tags:
                 self._tags.discard(entry)
                 tags = ()
