@@ -7,7 +7,8 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, ResponseError
 
-# Either tells the policy. CONFIG is often forbidden, and then asked in vain, which is noted there.
+# Either tells the policy. CONFIG is forbidden on many managed servers, and Redis notes a refusal in
+# its ACL log: it comes last.
 _QUESTIONS = (("INFO", "memory"), ("CONFIG", "GET", "maxmemory-policy"))
 
 
