@@ -6,7 +6,6 @@ python -m benchmarks.estimate [--quick]
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from benchmarks.suite import ROOT, Benchmark, Options, main, progress
 from benchmarks.tables import number, size, table
+from tagcache.server.allocator import resident_bytes
 
 # Sizes of values, and how many entries of each make a resident set that can be measured.
 SIZES = {10: 400_000, 100: 400_000, 1000: 200_000, 10_000: 30_000, 100_000: 4000}
@@ -28,7 +28,15 @@ def measure(options: Options) -> list[dict[str, int]]:
             count = entries // 20 if options.quick else entries
             progress(f"{count:,} values of {size(value)}, {tags} tags each")
             ran = subprocess.run(
-                [sys.executable, "-m", __name__, "fill", str(value), str(tags), str(count)],
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.estimate",
+                    "fill",
+                    str(value),
+                    str(tags),
+                    str(count),
+                ],
                 cwd=ROOT,
                 check=True,
                 capture_output=True,
@@ -48,13 +56,13 @@ def fill(value: int, tags: int, count: int) -> dict[str, int]:
     gc.freeze()
     gc.set_threshold(700, 10, 2**31 - 1)
     cache = MemoryCache()
-    before = _resident_bytes()
+    before = resident_bytes()
     for entry in range(count):
         # In as many combinations as there are entries, or nearly: the worst case.
         names = [b"tag%d:%d" % (each, entry % (100 + each)) for each in range(tags)]
         content = (b"%010d" % entry) * (value // 10)
         cache.put(b"page:article:%07d" % entry, content, names, 3_600_000)
-    resident = _resident_bytes() - before
+    resident = resident_bytes() - before
     return {
         "value": value,
         "tags": tags,
@@ -62,11 +70,6 @@ def fill(value: int, tags: int, count: int) -> dict[str, int]:
         "resident": resident,
         "estimate": cache.memory,
     }
-
-
-def _resident_bytes() -> int:
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def section(found: Any, plots: Path) -> str:

@@ -20,6 +20,7 @@ from benchmarks import (
     latency,
     memory,
     parsers,
+    shifting,
     throughput,
 )
 from benchmarks.suite import Options, kept, measure, options_of, parser
@@ -35,6 +36,7 @@ SECTIONS = [
         parsers,
         memory,
         estimate,
+        shifting,
         eviction,
         http,
         clients,

@@ -94,6 +94,10 @@ class BrokenSnapshot(TagCacheError):
     """
 
 
+class PersistenceError(TagCacheError):
+    """The snapshot can not be locked or put aside: another server has it, or the disk's fault."""
+
+
 class LineTooLong(TagCacheError):
     """A request line is longer than any legal request: the client's fault.
 

@@ -122,7 +122,12 @@ def assemble(
     rates = Rates(settings, time.monotonic)
     slices = Slices(reactor)
     sweeper = Sweeper(
-        cache, slices, settings, reactor, lambda: threads.deferToThread(allocator.trim)
+        cache,
+        slices,
+        settings,
+        reactor,
+        lambda: threads.deferToThread(allocator.trim),
+        allocator.resident_bytes,
     )
 
     persistence = Persistence(cache, _kept_here(settings), reactor)

@@ -36,6 +36,7 @@ NEEDS_RESTART = frozenset(
         ("engine", "key_prefix"),
         ("engine", "near_cache_mb"),
         ("persistence", "snapshot_file"),
+        ("persistence", "after_crash"),
         ("logging", "format"),
         ("logging", "file"),
         ("performance", "listen_backlog"),

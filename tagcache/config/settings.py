@@ -65,16 +65,18 @@ class EngineSettings:
     connections: int
     key_prefix: str
     near_cache_mb: int
+    allow_evicting_policies: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PersistenceSettings:
     """``[persistence]``: no ``snapshot_file`` means that nothing is kept; an interval of 0, only
-    at a stop.
+    at a stop. ``after_crash`` says what becomes of a snapshot that no clean stop wrote.
     """
 
     snapshot_file: str
     snapshot_interval_seconds: float
+    after_crash: Literal["empty", "load"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tagcache.engine.limits import Limits
 from tagcache.engine.reclaim import Garbage, Overlap, Selection
 from tagcache.engine.snapshot import Saved
 from tagcache.engine.statistics import Counters, Totals
-from tagcache.engine.tags import ManyEntries, TagIndex, parts
+from tagcache.engine.tags import ManyEntries, TagIndex, is_sparse, parts
 from tagcache.engine.terms import Terms
 from tagcache.errors import (
     IntegerOverflow,
@@ -254,39 +254,43 @@ class MemoryCache:
     def add(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> bool:
+        terms = Terms(tags, ttl_ms)
+        # What is wrong is told whether or not the key is there.
+        self._check_lengths(key, value)
+        self._check(terms)
         if self.peek(key) is not None:
             return False
-        self.put(key, value, tags, ttl_ms)
+        self.put_on(key, value, terms)
         return True
 
     def increment(
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int:
-        entry = self.peek(key)
-        if entry is None:
-            self._check_range(by)
-            self.put(key, b"%d" % by, tags, ttl_ms)
-            return by
-        stored = int64.parse(entry.value.strip())
-        if stored is None:
-            raise NotAnInteger
-        result = stored + by
-        self._check_range(result)
+        self._check_range(by)
         terms = Terms(tags, ttl_ms)
+        self._check_lengths(key, b"")
         self._check(terms)
-        self._store(
-            key,
-            b"%d" % result,
-            terms.tags or entry.tags,
-            terms.ttl if terms.asked_ms else entry.ttl,
-            self._monotonic(),
-        )
+        entry = self.peek(key)
+        result = by
+        if entry is not None:
+            stored = int64.parse(entry.value.strip())
+            if stored is None:
+                raise NotAnInteger
+            result += stored
+            self._check_range(result)
+        value = b"%d" % result
+        self._check_lengths(key, value)
+        if entry is None:
+            carried, ttl = terms.tags, terms.ttl
+        else:
+            carried = terms.tags or entry.tags
+            ttl = terms.ttl if terms.asked_ms else entry.ttl
+        self._store(key, value, carried, ttl, self._monotonic())
         return result
 
     def decrement(
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int:
-        self._check_range(-by)
         return self.increment(key, -by, tags, ttl_ms)
 
     def touch(self, key: bytes, ttl_ms: int | None = None) -> bool:
@@ -672,6 +676,7 @@ class MemoryCache:
         ):
             self._remove_gone(entry)
             entry = None
+            shard = self._shards[hash(key) & _SHARD]
         if self._watchers:
             self._touch(key)
         # All that may need memory comes first, so that running out of it changes nothing.
@@ -907,7 +912,10 @@ class MemoryCache:
                 watcher.removed(key)
             items = self._items - 1
             size = self._bytes - len(key) - len(entry.value)
-            del self._shards[hash(key) & _SHARD][key]
+            shard = self._shards[hash(key) & _SHARD]
+            del shard[key]
+            if is_sparse(shard):
+                self._shards[hash(key) & _SHARD] = dict(shard)
             if tags:
                 self._tags.discard(entry)
                 tags = ()

@@ -3,7 +3,8 @@
 A file is, with all numbers little-endian:
 
 - ``TagCache snapshot`` and a line feed; then the version (u32), about how many entries (u64),
-  when it was taken (f64, seconds since 1970), and the CRC-32 (u32) of these three;
+  when it was taken (f64, seconds since 1970), whether it is final (u8, 1 or 0), and the CRC-32
+  (u32) of these four. Version 1 does not have the fourth;
 - blocks, each its length (u32, not 0) and its CRC-32 (u32) and then records: the lengths of
   key and value (u32 each), the number of its tag set (u32), its age (f64, seconds) and its
   time to live (f64, seconds; infinite for none), the key and the value. The number of a tag set
@@ -24,8 +25,9 @@ from typing import BinaryIO, NamedTuple
 from tagcache.errors import BrokenSnapshot
 
 MAGIC = b"TagCache snapshot\n"
-VERSION = 1
-_HEADER = struct.Struct("<IQd")
+VERSION = 2
+_HEADER = struct.Struct("<QdB")
+_HEADER_1 = struct.Struct("<Qd")
 _BLOCK = struct.Struct("<II")
 _RECORD = struct.Struct("<IIIdd")
 _U32 = struct.Struct("<I")
@@ -45,15 +47,21 @@ class Saved(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What is known of a snapshot before its entries: about how many, and when (since 1970)."""
+    """What is known of a snapshot before its entries: about how many, and when (since 1970).
+
+    ``final`` says that it was written by a server that stopped, after its last command: nothing
+    that was acknowledged is missing in it. The header is written before the entries, but a file
+    that ends early is broken.
+    """
 
     about: int
     taken: float
+    final: bool
 
 
 def write(file: BinaryIO, header: Header, entries: Iterable[Saved]) -> int:
     """Write a snapshot, and return how many entries it has. Raises OSError."""
-    head = _HEADER.pack(VERSION, *header)
+    head = _U32.pack(VERSION) + _HEADER.pack(*header)
     file.write(MAGIC + head + _U32.pack(zlib.crc32(head)))
     numbers: dict[tuple[bytes, ...], int] = {}
     block: list[bytes] = []
@@ -91,14 +99,18 @@ def read_header(file: BinaryIO) -> Header:
     """Read the beginning of a snapshot. Raises BrokenSnapshot, OSError."""
     if file.read(len(MAGIC)) != MAGIC:
         raise BrokenSnapshot("it is not a snapshot of TagCache")
-    head = _exactly(file, _HEADER.size)
+    head = _exactly(file, _U32.size)
+    (version,) = _U32.unpack(head)
+    # Of another version only its number can be read, and not checked.
+    layout = _HEADER_1 if version == 1 else _HEADER
+    head += _exactly(file, layout.size)
     (checksum,) = _U32.unpack(_exactly(file, _U32.size))
+    if version not in (1, VERSION):
+        raise BrokenSnapshot(f"it is of version {version}, this server reads up to {VERSION}")
     if zlib.crc32(head) != checksum:
         raise BrokenSnapshot("its beginning is damaged")
-    version, count, taken = _HEADER.unpack(head)
-    if version != VERSION:
-        raise BrokenSnapshot(f"it is of version {version}, this server reads version {VERSION}")
-    return Header(count, taken)
+    count, taken, *final = layout.unpack_from(head, _U32.size)
+    return Header(count, taken, final == [1])
 
 
 def read_entries(file: BinaryIO) -> Iterator[Saved]:

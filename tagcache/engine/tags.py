@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TypeAlias
+from sys import getsizeof
+from typing import Any, TypeAlias
 
 from tagcache.engine.entry import Entry
 
@@ -12,6 +13,11 @@ from tagcache.engine.entry import Entry
 _SPLIT_AT = 16384
 _PARTS = 64
 _MASK = _PARTS - 1
+# Removals between two looks at the size of a dictionary; bytes that are never too many; bytes an
+# entry that are too many: a copy takes 110 at most.
+_LOOK_EVERY = 32
+_SMALL = 4096
+_SPARSE = 240
 # So many entries are looked at in one go.
 _SOME = 512
 
@@ -40,7 +46,19 @@ class ManyEntries:
             parts[hash(key) & _MASK][key] = entry
 
     def discard(self, key: bytes) -> None:
-        self.parts[hash(key) & _MASK].pop(key, None)
+        part = self.parts[hash(key) & _MASK]
+        part.pop(key, None)
+        if is_sparse(part):
+            self.parts[hash(key) & _MASK] = dict(part)
+
+
+def is_sparse(table: dict[bytes, Any]) -> bool:
+    """Say whether a dictionary takes more than twice what a copy of it would.
+
+    Dictionaries do not shrink when entries are removed. It looks now and then only, as often as
+    entries are removed.
+    """
+    return not len(table) % _LOOK_EVERY and getsizeof(table) > _SMALL + _SPARSE * len(table)
 
 
 def parts(entries: dict[bytes, Entry] | ManyEntries) -> list[dict[bytes, Entry]]:
@@ -132,6 +150,8 @@ class TagIndex:
                     del carriers[key]
                 if not carriers:
                     self._drop(shard, tag)
+                elif is_sparse(carriers):
+                    shard[tag] = dict(carriers)
             elif isinstance(carriers, ManyEntries):
                 if carriers.get(key) is entry:
                     carriers.discard(key)

@@ -146,7 +146,9 @@ class RedisCache:
         added = self._change(key, lane, scripts.ADD, value, _ttl(ttl_ms), *tags)
 
         def conclude(stored: int) -> bool:
-            self.puts += stored
+            if stored:
+                self.puts += 1
+                self._activity.stored(key)
             return bool(stored)
 
         return added.addCallback(conclude)
@@ -161,16 +163,20 @@ class RedisCache:
     ) -> Deferred[int]:
         if not int64.MIN <= by <= int64.MAX:
             raise IntegerOverflow
-        tags = self._check(key, b"%d" % by, tags)
-        default = _ttl(self.limits.default_ttl_ms or None)
+        tags = self._check(key, b"", tags)
+        limits = self.limits
+        ttls = _ttl(ttl_ms or None), _ttl(limits.default_ttl_ms or None)
         counted = self._change(
-            key, lane, scripts.INCR, b"%d" % by, _ttl(ttl_ms or None), default, *tags
+            key, lane, scripts.INCR, b"%d" % by, *ttls, limits.max_value_length, *tags
         )
 
         def conclude(result: bytes | list[bytes]) -> int:
             if isinstance(result, list):
                 self.puts += 1
+                self._activity.stored(key)
                 return int(result[0])
+            if result.isdigit():
+                raise _too_large(int(result), limits)
             raise IntegerOverflow if result == b"overflow" else NotAnInteger
 
         return counted.addCallback(conclude)
@@ -407,9 +413,7 @@ class RedisCache:
         if len(key) > limits.max_key_length:
             raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
         if len(value) > limits.max_value_length:
-            raise ValueTooLarge(
-                f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
-            )
+            raise _too_large(len(value), limits)
         checked = list(dict.fromkeys(tags))
         if len(checked) > limits.max_tags_per_entry:
             raise TooManyTags(f"{len(checked)} tags, the limit is {limits.max_tags_per_entry}")
@@ -424,6 +428,10 @@ class RedisCache:
 def _after(result: Any, release: Callable[[Any], None], held: Any) -> Any:
     release(held)
     return result
+
+
+def _too_large(size: int, limits: Limits) -> ValueTooLarge:
+    return ValueTooLarge(f"the value has {size} bytes, the limit is {limits.max_value_length}")
 
 
 def _ttl(ttl_ms: int | None) -> bytes:

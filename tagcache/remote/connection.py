@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -16,9 +18,11 @@ from redis.exceptions import ResponseError
 from tagcache.remote import scripts
 from tagcache.remote.lanes import Client
 from tagcache.remote.options import BadUrl, read_query
+from tagcache.remote.policy import PolicyCheck
 
 __all__ = ["BadUrl", "check_url", "connect", "is_cluster", "without_password"]
 
+_Prepare = Callable[[Any], Awaitable[None]]
 _CLUSTER = re.compile(r"(rediss?)\+cluster://(.*)", re.DOTALL)
 
 
@@ -42,15 +46,18 @@ def check_url(url: str) -> None:
         _pool(url, 1.0, 1)
 
 
-def connect(url: str, timeout: float, connections: int) -> Client:
+def connect(url: str, timeout: float, connections: int, policies: PolicyCheck) -> Client:
     """Return a client, which connects when it is used; ``timeout`` is seconds. Raises BadUrl."""
     cluster = _CLUSTER.fullmatch(url)
+    prepare = partial(_prepare, policies)
     if cluster is not None:
-        return _cluster(cluster[1], cluster[2], timeout, connections)
-    return Redis.from_pool(_pool(url, timeout, connections))
+        return _cluster(cluster[1], cluster[2], timeout, connections, prepare)
+    return Redis.from_pool(_pool(url, timeout, connections, prepare))
 
 
-def _pool(url: str, timeout: float, connections: int) -> BlockingConnectionPool:
+def _pool(
+    url: str, timeout: float, connections: int, prepare: _Prepare | None = None
+) -> BlockingConnectionPool:
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise BadUrl(
             "must begin with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
@@ -73,7 +80,7 @@ def _pool(url: str, timeout: float, connections: int) -> BlockingConnectionPool:
             socket_connect_timeout=timeout,
             # A command that is sent again could count twice; the caller is told instead.
             retry=Retry(NoBackoff(), 0),
-            redis_connect_func=_prepare,
+            redis_connect_func=prepare,
             protocol=2,
             **options,
         )
@@ -81,7 +88,9 @@ def _pool(url: str, timeout: float, connections: int) -> BlockingConnectionPool:
         raise BadUrl(str(error)) from None
 
 
-def _cluster(scheme: str, rest: str, timeout: float, connections: int) -> RedisCluster:
+def _cluster(
+    scheme: str, rest: str, timeout: float, connections: int, prepare: _Prepare
+) -> RedisCluster:
     login, nodes, options = _read_cluster(scheme, rest)
     user, _, password = login.partition(":")
     client = RedisCluster(
@@ -99,16 +108,18 @@ def _cluster(scheme: str, rest: str, timeout: float, connections: int) -> RedisC
         **options,
     )
     # It has no parameter for this; the nodes that it finds are given these.
-    client.connection_kwargs["redis_connect_func"] = _prepare
+    client.connection_kwargs["redis_connect_func"] = prepare
     return client
 
 
-async def _prepare(connection: Any) -> None:
-    """Log in, and see that the server knows the scripts.
+async def _prepare(policies: PolicyCheck, connection: Any) -> None:
+    """Log in, and see that the server keeps what it must, and knows the scripts.
 
     Of those that travel together, one that is not known would be carried out after the others.
+    Raises EvictingPolicy.
     """
     await connection.on_connect()
+    await policies.ask(connection)
     commands = [("SCRIPT", "LOAD", each.text) for each in scripts.EVERY]
     await connection.send_packed_command(connection.pack_commands(commands))
     for _ in commands:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,27 @@ from tagcache.remote.deferreds import Work, together
 from tagcache.remote.entry import RemoteEntry
 from tagcache.remote.invalidation import Invalidations
 from tagcache.remote.partitions import Partitions, chunks
+
+# A page is divided by the number of partitions, but no further than this.
+_MOST_SHARES = 16
+
+
+class _Newest:
+    """The entries of a partition, the last stored first: a page of rows at a time.
+
+    ``before`` is where the next page begins, and empty at the end.
+    """
+
+    __slots__ = ("before", "root", "rows")
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.before = b"+inf"
+        self.rows: deque[list[Any]] = deque()
+
+    def stored(self) -> int:
+        """When the first of the rows was stored, negative, so that the last one comes first."""
+        return -int(self.rows[0][1])
 
 
 class Listing:
@@ -38,17 +60,24 @@ class Listing:
 
     @inlineCallbacks
     def search(self, tags: Sequence[bytes], every: bool, offset: int, limit: int | None) -> Work:
+        names = list(dict.fromkeys(tags))
+        if every and names:
+            queries = [(names, names[:0])]
+        else:
+            queries = [([tag], names[:number]) for number, tag in enumerate(names)]
         found: dict[bytes, RemoteEntry] = {}
-        most = None if limit is None else offset + limit
-        queries = [list(tags)] if every and tags else [[tag] for tag in dict.fromkeys(tags)]
-        for query in queries:
-            each = [self._members(root, query, most) for root in self._partitions.roots]
-            for rows in (yield together(each)):
-                for row in rows:
-                    found.setdefault(row[0], _entry(row))
-            if most is not None and len(found) >= most:
+        skip = offset
+        for query, others in queries:
+            if offset:
+                skip = yield self._skip_and_find(query, others, skip, limit, found)
+            else:
+                each = [self._members(root, query, limit) for root in self._partitions.roots]
+                for rows in (yield together(each)):
+                    for row in rows:
+                        found.setdefault(row[0], _entry(row))
+            if limit is not None and len(found) >= limit:
                 break
-        return list(found.values())[offset:most]
+        return list(found.values())[:limit]
 
     @inlineCallbacks
     def count(self, tags: Sequence[bytes], every: bool) -> Work:
@@ -62,10 +91,33 @@ class Listing:
 
     @inlineCallbacks
     def newest(self, prefix: bytes, offset: int, limit: int) -> Work:
-        most = offset + limit
-        each = yield together(self._newest(root, prefix, most) for root in self._partitions.roots)
-        merged = heapq.merge(*each, key=lambda entry: -entry.stored_us)
-        return list(merged)[offset:most]
+        each = [_Newest(root) for root in self._partitions.roots]
+        page = max(self._partitions.page // min(len(each), _MOST_SHARES), 1)
+        found: list[RemoteEntry] = []
+        # Those with rows, the one with the last stored first.
+        heap: list[tuple[int, int]] = []
+        while len(found) < limit:
+            if any(not those.rows and those.before for those in each):
+                few = [those for those in each if those.before and len(those.rows) <= page // 2]
+                # Where there are several partitions, what is skipped shows when they are merged.
+                skip = offset if len(each) == 1 else 0
+                offset -= sum((yield together(self._read_on(it, page, prefix, skip) for it in few)))
+                heap = [(those.stored(), n) for n, those in enumerate(each) if those.rows]
+                heapq.heapify(heap)
+                continue
+            if not heap:
+                break
+            number = heap[0][1]
+            row = each[number].rows.popleft()
+            if each[number].rows:
+                heapq.heapreplace(heap, (each[number].stored(), number))
+            else:
+                heapq.heappop(heap)
+            if offset:
+                offset -= 1
+            else:
+                found.append(_entry(row))
+        return found
 
     @inlineCallbacks
     def tags(self, prefix: bytes) -> Work:
@@ -111,7 +163,7 @@ class Listing:
         found: dict[bytes, Any] = {}
         cursor = b"0"
         while most is None or len(found) < most:
-            cursor, rows = yield self._page(root, scripts.MEMBERS, cursor, *query)
+            cursor, rows, _ = yield self._page(root, scripts.MEMBERS, cursor, 0, len(query), *query)
             for row in rows:
                 found.setdefault(row[0], row)
             if cursor == b"0":
@@ -119,13 +171,39 @@ class Listing:
         return list(found.values())
 
     @inlineCallbacks
-    def _newest(self, root: str, prefix: bytes, most: int) -> Work:
-        found: list[RemoteEntry] = []
-        before = b"+inf"
-        while before and len(found) < most:
-            before, rows = yield self._page(root, scripts.NEWEST, before, prefix)
-            found += map(_entry, rows)
-        return found[:most]
+    def _skip_and_find(
+        self,
+        query: list[bytes],
+        others: list[bytes],
+        offset: int,
+        limit: int | None,
+        found: dict[bytes, RemoteEntry],
+    ) -> Work:
+        """Add to ``found`` what ``search`` means by one query, without the first ``offset``.
+
+        They are passed by within Redis, one partition after the other. Returns how many are still
+        to be skipped.
+        """
+        for root in self._partitions.roots:
+            cursor = b""
+            while cursor != b"0" and (limit is None or len(found) < limit):
+                tags = (len(query), *query, *others)
+                cursor, rows, skipped = yield self._page(
+                    root, scripts.MEMBERS, cursor or b"0", offset, *tags
+                )
+                offset -= skipped
+                for row in rows:
+                    found.setdefault(row[0], _entry(row))
+        return offset
+
+    @inlineCallbacks
+    def _read_on(self, those: _Newest, page: int, prefix: bytes, skip: int) -> Work:
+        """Read the next page of a partition; returns how many entries were skipped before it."""
+        those.before, rows, skipped = yield self._partitions.call(
+            those.root, scripts.NEWEST, page, those.before, prefix, skip
+        )
+        those.rows += rows
+        return skipped
 
     @inlineCallbacks
     def _tags(self, root: str, prefix: bytes) -> Work:

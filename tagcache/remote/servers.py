@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ResponseError
 
 from tagcache.remote.lanes import Client
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What a server told of itself; ``used_memory`` and ``max_memory`` (0: no limit) are bytes."""
+    """What a server told of itself; ``used_memory`` and ``max_memory`` (0: no limit) are bytes.
+
+    ``policy`` is its maxmemory-policy, empty if it does not tell.
+    """
 
     address: str
     version: str
@@ -36,12 +41,29 @@ async def look_at(client: Client) -> list[ServerState]:
     if isinstance(client, RedisCluster):
         await client.initialize()
         nodes = client.get_primaries()
-        told = {node.name: await client.info(target_nodes=node) for node in nodes}
+        told = {node.name: await _ask(client, target_nodes=node) for node in nodes}
     else:
         place = client.connection_pool.connection_kwargs
         name = place.get("path") or f"{place.get('host', 'localhost')}:{place.get('port', 6379)}"
-        told = {name: await client.info()}
+        told = {name: await _ask(client)}
     return [_state(name, info) for name, info in sorted(told.items())]
+
+
+async def drop_connections(client: Client) -> None:
+    """Close every connection; the next command makes new ones."""
+    if isinstance(client, RedisCluster):
+        await client.aclose()
+    else:
+        await client.connection_pool.disconnect()
+
+
+async def _ask(client: Client, **where: Any) -> dict[str, Any]:
+    info: dict[str, Any] = await client.info(**where)
+    if "maxmemory_policy" not in info:
+        with suppress(ResponseError):
+            told = await client.config_get("maxmemory-policy", **where)
+            info["maxmemory_policy"] = told.get("maxmemory-policy", "")
+    return info
 
 
 def _state(name: str, info: dict[str, Any]) -> ServerState:

@@ -21,9 +21,12 @@ from tagcache.errors import BackendUnavailable, CommandError
 from tagcache.interfaces import IMeasured, IRemoteCache, RemoteTotals
 from tagcache.remote.lanes import Client, Lane
 from tagcache.remote.near import STALENESS_SECONDS, Near
-from tagcache.remote.servers import ServerState, look_at
+from tagcache.remote.policy import EvictingPolicy, PolicyCheck, is_evicting
+from tagcache.remote.servers import ServerState, drop_connections, look_at
 from tagcache.remote.tracking import Tracking
 
+# How often it looks at the servers at least.
+_LOOK_AGAIN_SECONDS = 60.0
 # How long it waits between attempts while the engine is away, and at most.
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -53,6 +56,7 @@ class Backend(Service):
         client: Client,
         place: str,
         reactor: Any,
+        policies: PolicyCheck,
         near: Near | None = None,
         tracking: Tracking | None = None,
     ) -> None:
@@ -67,6 +71,7 @@ class Backend(Service):
         self._client = client
         self._place = place
         self._reactor = reactor
+        self._policies = policies
         self._near = near
         self._tracking = tracking
         self._interval = 1.0
@@ -115,7 +120,11 @@ class Backend(Service):
         }
 
     def configure(self, settings: Settings) -> None:
-        """Take the interval and ``engine.timeout_ms``; a command under way keeps its own."""
+        """Take the interval, ``engine.timeout_ms`` and ``engine.allow_evicting_policies``.
+
+        A command under way keeps its own time.
+        """
+        self._policies.allows_evicting = settings.engine.allow_evicting_policies
         self._interval = settings.server.cleanup_interval_seconds
         for lane in self._lanes:
             lane.timeout = settings.engine.timeout_ms / 1000
@@ -168,7 +177,7 @@ class Backend(Service):
                 # It answers, but is full.
                 self._back()
                 log.warn("{place}: upkeep is put off: {why}", place=self._place, why=str(error))
-                wait = self._interval
+                wait = min(self._interval, _LOOK_AGAIN_SECONDS)
             except Exception:
                 if not self.running:
                     return
@@ -176,7 +185,8 @@ class Backend(Service):
                 wait = max(self._interval, 1.0)
             else:
                 self._back()
-                wait, pause = self._interval, _FIRST_PAUSE
+                # What is asked of the servers may change at any time.
+                wait, pause = min(self._interval, _LOOK_AGAIN_SECONDS), _FIRST_PAUSE
             if self.running:
                 yield deferLater(self._reactor, wait)
 
@@ -191,15 +201,38 @@ class Backend(Service):
             self._tags_due = now + _TAGS_SHARE * (now - start)
         looking = asyncio.wait_for(look_at(self._client), _LOOK_SECONDS)
         self._servers = yield Deferred.fromFuture(asyncio.ensure_future(looking))
+        yield from self._look_at_policies()
+
+    def _look_at_policies(self) -> Generator[Deferred[Any], Any, None]:
+        """See what the servers may evict now. Raises EvictingPolicy."""
         for each in self._servers:
-            if each.policy.startswith("allkeys") and each.address not in self._warned:
-                self._warned.add(each.address)
+            try:
+                self._policies.check(each.address, each.policy)
+            except EvictingPolicy:
+                # New connections are refused by the same check.
+                if self._tracking is not None:
+                    self._tracking.begin_anew()
+                dropping = asyncio.ensure_future(drop_connections(self._client))
+                yield Deferred.fromFuture(dropping)
+                raise
+            if each.address in self._warned:
+                continue
+            if is_evicting(each.policy):
                 log.warn(
-                    "{address} has maxmemory-policy {policy}, which may evict what entries are "
-                    "found by: set noeviction, or a volatile policy",
+                    "{address} has maxmemory-policy {policy}, which may evict the record of an "
+                    "invalidation: what was invalidated may be read again",
                     address=each.address,
                     policy=each.policy,
                 )
+            elif not each.policy:
+                log.warn(
+                    "{address} does not tell its maxmemory-policy: it must be noeviction or a "
+                    "volatile one",
+                    address=each.address,
+                )
+            else:
+                continue
+            self._warned.add(each.address)
 
     def _gone(self, why: str) -> None:
         self.trouble = why

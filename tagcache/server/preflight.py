@@ -6,6 +6,7 @@ import os
 import resource
 import stat
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from twisted.logger import Logger
 
 from tagcache.config.loading import SECRETS, Configuration, Origin
 from tagcache.config.passwords import check_hash, is_hash, matches
-from tagcache.config.settings import DEFAULT_PASSWORD, Settings
+from tagcache.config.settings import DEFAULT_PASSWORD, EngineSettings, PersistenceSettings, Settings
 from tagcache.errors import ConfigurationError
 from tagcache.server.endpoints import Target, description, targets
 
@@ -63,6 +64,7 @@ class Preflight:
             notices += _manhole_exposure(where.get("manhole.port", []))
         faults += _log_file(settings)
         faults += _snapshot_file(settings)
+        faults += _shared_port(settings)
         faults += _engine(settings)
         notices += _plain_secrets(configuration)
         notices += _without_effect(configuration, where)
@@ -241,6 +243,16 @@ def _snapshot_file(settings: Settings) -> Iterator[str]:
         yield f"persistence.snapshot_file: no file can be made in {path.parent}"
 
 
+def _shared_port(settings: Settings) -> Iterator[str]:
+    if settings.performance.reuse_port and settings.engine.backend == "memory":
+        yield (
+            "performance.reuse_port: with engine.backend = memory each process has entries of its "
+            "own, so that several on one port answer the same client from different caches, and an "
+            "invalidation reaches one of them only. Share the entries with engine.backend = redis, "
+            "or use one process"
+        )
+
+
 def _engine(settings: Settings) -> Iterator[str]:
     if settings.engine.backend != "redis":
         return
@@ -265,10 +277,7 @@ def _engine(settings: Settings) -> Iterator[str]:
 def _engine_without_effect(configuration: Configuration) -> Iterator[str]:
     by_hand = set(configuration.changed())
     if configuration.settings.engine.backend == "memory":
-        useless = [
-            ("engine", key)
-            for key in ("url", "timeout_ms", "connections", "key_prefix", "near_cache_mb")
-        ]
+        useless = [("engine", field.name) for field in fields(EngineSettings)]
         why = "engine.backend = memory"
     else:
         useless = [
@@ -276,6 +285,7 @@ def _engine_without_effect(configuration: Configuration) -> Iterator[str]:
             ("cache", "eviction_policy"),
             ("persistence", "snapshot_file"),
             ("persistence", "snapshot_interval_seconds"),
+            ("persistence", "after_crash"),
         ]
         why = "engine.backend = redis: Redis itself sees to that"
     for section, key in useless:
@@ -294,11 +304,7 @@ def _without_effect(configuration: Configuration, where: dict[str, list[Target]]
     ports = (settings.server.tcp_port, settings.server.http_port)
     if ("server", "host") in by_hand and not any(port.isdigit() for port in ports):
         yield "server.host has no effect: the ports are endpoint strings"
-    if settings.persistence.snapshot_interval_seconds and not settings.persistence.snapshot_file:
-        yield (
-            "persistence.snapshot_interval_seconds has no effect: "
-            "persistence.snapshot_file is empty"
-        )
+    yield from _snapshots_without_effect(settings.persistence)
     kinds = {target.kind for target in where.get("server.tcp_port", [])}
     if "unix" in kinds:
         for key in _TCP_ONLY:
@@ -313,6 +319,21 @@ def _without_effect(configuration: Configuration, where: dict[str, list[Target]]
         yield (
             "performance.fast_open_queue has no effect: the kernel accepts no fast open "
             "(sysctl net.ipv4.tcp_fastopen must have bit 2 set)"
+        )
+
+
+def _snapshots_without_effect(persistence: PersistenceSettings) -> Iterator[str]:
+    if not persistence.snapshot_interval_seconds:
+        return
+    if not persistence.snapshot_file:
+        yield (
+            "persistence.snapshot_interval_seconds has no effect: "
+            "persistence.snapshot_file is empty"
+        )
+    elif persistence.after_crash == "empty":
+        yield (
+            "persistence.snapshot_interval_seconds: snapshots of a running server are written, and "
+            "not loaded unless persistence.after_crash = load"
         )
 
 

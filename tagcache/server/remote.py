@@ -16,6 +16,7 @@ from tagcache.remote.connection import connect, is_cluster, without_password
 from tagcache.remote.lanes import Lane
 from tagcache.remote.near import Near
 from tagcache.remote.partitions import Partitions
+from tagcache.remote.policy import PolicyCheck
 from tagcache.remote.tracking import Tracking
 from tagcache.server.backend import Backend
 from tagcache.server.factory import limits_of
@@ -40,7 +41,8 @@ def open_backend(settings: Settings, here: ICache, reactor: Any) -> tuple[Backen
     """
     engine = settings.engine
     timeout = engine.timeout_ms / 1000
-    client = connect(engine.url, timeout, engine.connections)
+    policies = PolicyCheck(engine.allow_evicting_policies)
+    client = connect(engine.url, timeout, engine.connections, policies)
     loop = reactor._asyncioEventloop
     backends: list[Backend] = []
 
@@ -68,6 +70,7 @@ def open_backend(settings: Settings, here: ICache, reactor: Any) -> tuple[Backen
         near,
     )
     place = without_password(engine.url)
-    backends.append(Backend(cache, [*lanes, background], client, place, reactor, near, tracking))
+    every = [*lanes, background]
+    backends.append(Backend(cache, every, client, place, reactor, policies, near, tracking))
     backends[0].configure(settings)
     return backends[0], cache

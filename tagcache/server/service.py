@@ -24,7 +24,7 @@ import twisted
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import Settings
 from tagcache.engine.statistics import Counters, Totals
-from tagcache.errors import ConfigurationError, ListenError
+from tagcache.errors import ConfigurationError, ListenError, PersistenceError
 from tagcache.interfaces import ICache, RemoteTotals
 from tagcache.server import systemd
 from tagcache.server.connections import Connections, address_text
@@ -217,11 +217,13 @@ class TagCacheService(MultiService):
         # not end the process.
         self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
         raise_descriptor_limit(self.settings)
-        # Before a port is open.
-        self.persistence.load()
         try:
+            # Before a port is open.
+            self.persistence.load()
             super().privilegedStartService()
-        except ListenError as error:
+            # A start that fails keeps the snapshot; commands are carried out only after this.
+            self.persistence.put_aside()
+        except (ListenError, PersistenceError) as error:
             log.critical("{why}", why=str(error))
             raise SystemExit(f"tagcache: {error}") from None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,6 +17,8 @@ from tagcache.server.slices import Slices
 
 # So many entries leave some ten megabytes.
 MUCH = 20_000
+# What the process may take besides the entries, and have no reason to trim.
+_SLACK_BYTES = 16 * 2**20
 
 log = Logger(namespace="tagcache.sweeper")
 
@@ -25,7 +27,9 @@ class Sweeper(Service):
     """Sweeps the cache every ``server.cleanup_interval_seconds``, in slices.
 
     What was invalidated and still holds memory is reclaimed as soon as there is some; after
-    much of it ``trim`` is called, which is to give freed memory back to the system.
+    much of it ``trim`` is called, which is to give freed memory back to the system. That happens,
+    too, when ``resident`` (bytes) has grown well beyond the cache's own estimate, as it does where
+    large values are overwritten by small ones.
     """
 
     def __init__(
@@ -35,9 +39,14 @@ class Sweeper(Service):
         settings: Settings,
         reactor: Any,
         trim: Callable[[], object],
+        resident: Callable[[], int],
     ) -> None:
         self._cache = cache
         self._trim = trim
+        self._resident = resident
+        # What the process takes besides the entries; after the last trim, or the least since.
+        self._besides: int | None = None
+        self._trimming = False
         self._slices = slices
         self._interval = settings.server.cleanup_interval_seconds
         self._reactor = reactor
@@ -77,7 +86,25 @@ class Sweeper(Service):
         # the loop would end.
         if self._cache.backlog:
             self._reclaim()
+        self._look_at_resident()
         return self._slices.run(self._cache.sweep()).addErrback(self._failed)
+
+    def _look_at_resident(self) -> None:
+        """Trim if much was freed that the system did not get back."""
+        if self._trimming:
+            return
+        estimate = self._cache.memory
+        besides = self._resident() - estimate
+        if self._besides is None or besides < self._besides:
+            self._besides = besides
+        if besides > self._besides + max(_SLACK_BYTES, estimate // 10):
+            self._trimming = True
+            maybeDeferred(self._trim).addErrback(self._failed).addCallback(self._trimmed)
+
+    def _trimmed(self, _: object) -> None:
+        # What is left is in use, or cannot be given back: it is no reason to try again.
+        self._trimming = False
+        self._besides = self._resident() - self._cache.memory
 
     def _reclaim(self) -> None:
         if not self._reclaiming:

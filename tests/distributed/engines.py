@@ -20,6 +20,7 @@ from tagcache.remote.entry import Miss
 from tagcache.remote.lanes import Lane
 from tagcache.remote.near import Near
 from tagcache.remote.partitions import Partitions
+from tagcache.remote.policy import PolicyCheck
 from tagcache.remote.tracking import Tracking
 from tests.helpers import done
 
@@ -80,7 +81,7 @@ class Remote:
     ) -> None:
         self.url = url
         self.loop = asyncio.new_event_loop()
-        self.client = connect(url, timeout, 4)
+        self.client = connect(url, timeout, 4, PolicyCheck(False))
         self.troubles: list[str] = []
         self.near = self.tracking = None
         if near:

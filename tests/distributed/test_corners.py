@@ -16,6 +16,7 @@ from tagcache.engine.limits import Limits
 from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.remote import invalidation, scripts
 from tagcache.remote.partitions import Partitions
+from tagcache.remote.policy import PolicyCheck
 from tagcache.server import backend
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
@@ -306,7 +307,9 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
 
     monkeypatch.setattr(backend, "look_at", never)
     monkeypatch.setattr(backend, "_LOOK_SECONDS", 0.05)
-    upkeep = backend.Backend(engine.cache, engine.lanes, engine.client, "here", Clock())
+    upkeep = backend.Backend(
+        engine.cache, engine.lanes, engine.client, "here", Clock(), PolicyCheck(False)
+    )
 
     with pytest.raises(TimeoutError):
         engine.run(upkeep._look())

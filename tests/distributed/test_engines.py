@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -21,8 +22,11 @@ from tagcache.errors import (
     ValueTooLarge,
 )
 from tagcache.interfaces import ICache, IMeasured, IRemoteCache
+from tagcache.remote.policy import PolicyCheck
+from tagcache.remote.scripts import Script
 from tagcache.server.backend import Backend
 from tests.distributed.engines import Memory, Remote
+from tests.distributed.redis_server import RedisServer
 
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
@@ -299,10 +303,125 @@ def test_limits(engine: Any) -> None:
     assert engine.newest() == [b"key"]
 
 
+def test_bad_input_is_told_whether_or_not_the_key_is_there(engine: Any) -> None:
+    engine.limit(Limits(max_value_length=4, max_tags_per_entry=2, max_tag_length=5))
+    engine.put(b"there", b"1")
+    engine.put(b"word", b"word")
+    for key in (b"there", b"absent"):
+        with pytest.raises(TooManyTags):
+            engine.add(key, b"", [b"a", b"b", b"c"])
+        with pytest.raises(TagTooLong):
+            engine.add(key, b"", [b"a" * 6])
+        with pytest.raises(ValueTooLarge):
+            engine.add(key, b"fivee")
+    with pytest.raises(TooManyTags):
+        engine.increment(b"word", 1, [b"a", b"b", b"c"])
+    for step in (INT64_MAX + 1, INT64_MIN - 1):
+        with pytest.raises(IntegerOverflow):
+            engine.increment(b"word", step)
+    assert not engine.add(b"there", b"four", [b"a", b"b"])
+    assert sorted(engine.newest()) == [b"there", b"word"]
+    assert engine.counted()[2] == 2
+
+
+def test_a_number_may_not_grow_beyond_the_limit(engine: Any) -> None:
+    engine.limit(Limits(max_value_length=3))
+    assert engine.increment(b"n", 998) == 998
+    assert engine.increment(b"n") == 999
+    with pytest.raises(ValueTooLarge, match="the value has 4 bytes, the limit is 3"):
+        engine.increment(b"n")
+    with pytest.raises(ValueTooLarge):
+        engine.decrement(b"n", 1099)
+    # The step is not what is stored.
+    assert engine.increment(b"n", -1098) == -99
+    assert engine.get(b"n") == b"-99"
+    with pytest.raises(ValueTooLarge):
+        engine.increment(b"new", 1000)
+    assert engine.get(b"new") is None
+
+
+@pytest.mark.parametrize("how", ["put", "add", "increment"])
+def test_whatever_stores_a_key_again_ends_its_misses_after_an_invalidation(
+    engine: Any, how: str
+) -> None:
+    cache = engine.cache
+    engine.put(b"k", b"1", [b"t"])
+    assert engine.invalidate_tag(b"t") == 1
+    assert engine.get(b"k") is None
+    assert cache.activity(b"t").misses == 1
+    getattr(engine, how)(b"k", 1 if how == "increment" else b"1")
+    engine.delete(b"k")
+    assert engine.get(b"k") is None
+    assert cache.activity(b"t").misses == 1
+
+
+def test_pages_of_lists(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any offset and limit gives that part of the whole list."""
+    if isinstance(engine, Memory):
+        return  # it has no pages: scans are cut by who reads them
+    monkeypatch.setattr(type(engine.partitions), "page", 16)
+    for number in range(100):
+        engine.put(b"k%d" % number, b"", [b"a"] if number % 3 else [b"a", b"b"])
+    engine.delete(b"k50")
+
+    def search(offset: int, limit: int | None, *tags: bytes, every: bool = False) -> list[bytes]:
+        found = engine.run(engine.cache.search(list(tags), every, offset, limit))
+        return [entry.key for entry in found]
+
+    def newest(offset: int, limit: int, prefix: bytes = b"") -> list[bytes]:
+        return [entry.key for entry in engine.run(engine.cache.newest(prefix, offset, limit))]
+
+    kept = [b"k%d" % number for number in range(99, -1, -1) if number != 50]
+    assert newest(0, 1000) == kept
+    whole = [search(0, None, b"a"), search(0, None, b"b", b"a"), search(0, None, b"a", b"b")]
+    assert [len(each) for each in whole] == [99, 99, 99]
+    assert search(0, None, b"a", b"b", every=True) == search(0, None, b"b")
+    for offset in (0, 1, 15, 16, 17, 40, 98, 99, 100, 2**62):
+        for limit in (1, 7, 33, 200):
+            assert newest(offset, limit) == kept[offset : offset + limit]
+            nine = [key for key in kept if key.startswith(b"k9")]
+            assert newest(offset, limit, b"k9") == nine[offset : offset + limit]
+            for tags, all_of_it in zip(([b"a"], [b"b", b"a"], [b"a", b"b"]), whole, strict=True):
+                assert search(offset, limit, *tags) == all_of_it[offset : offset + limit]
+            some = search(offset, limit, b"a", b"b", every=True)
+            assert some == search(0, None, b"b")[offset : offset + limit]
+
+
+@NEEDS
+def test_what_is_skipped_does_not_come_here(
+    empty_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Remote(empty_redis.url)
+    try:
+        for number in range(2000):
+            engine.cache.put(b"k%d" % number, b"", [b"t"])
+        engine.totals()
+        seen = 0
+        call = engine.partitions.call
+
+        def count(root: str, script: Script, *arguments: Any) -> Deferred[Any]:
+            def note(answer: Any) -> Any:
+                nonlocal seen
+                seen += len(answer[1])
+                return answer
+
+            return call(root, script, *arguments).addCallback(note)
+
+        monkeypatch.setattr(engine.partitions, "call", count)
+        assert len(engine.run(engine.cache.newest(b"", 1990, 100))) == 10
+        assert len(engine.run(engine.cache.search([b"t"], False, 1990, 100))) == 10
+        assert seen == 20
+        assert engine.run(engine.cache.newest(b"", 10**18, 100)) == []
+        assert engine.run(engine.cache.search([b"t"], False, 10**18, 100)) == []
+        assert seen == 20
+    finally:
+        engine.close()
+
+
 def test_both_tell_of_themselves_at_once() -> None:
     nothing: Any = None
     assert verifyObject(IMeasured, MemoryCache())
-    backend = Backend(nothing, [], nothing, "redis://h", Clock())
+    backend = Backend(nothing, [], nothing, "redis://h", Clock(), PolicyCheck(False))
     assert verifyObject(IMeasured, backend)
     assert (backend.memory, backend.max_memory, backend.held().items) == (0, 0, 0)
     assert backend.describe()["status"] == "degraded"

@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import signal
+import socket
 import threading
 import time
 import urllib.error
@@ -18,6 +19,7 @@ import pytest
 
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.integration.running import TIMEOUT, RunningServer, eventually
+from tests.integration.sockets import listening
 from tests.integration.test_manhole import Shell
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
@@ -43,6 +45,29 @@ def http(server: RunningServer, method: str, path: str, body: Any = None) -> tup
 
 def healthy(server: RunningServer) -> bool:
     return bool(http(server, "GET", "/health")[1]["status"] == "ok")
+
+
+def test_two_servers_can_share_a_port(
+    empty_redis: RedisServer, front: Callable[..., RunningServer]
+) -> None:
+    shared = {"performance": {"reuse_port": "true"}}
+    one = front(empty_redis.url, **shared)
+    two = front(empty_redis.url, **shared, server={"tcp_port": one.port})
+    for server in (one, two):
+        with listening(server.process.pid, one.port) as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) == 1
+        info = http(server, "GET", "/info")[1]
+        assert info["listeners"][0]["socket_options"]["reuse_port"]["effective"] == 1
+    # Whoever of the two accepts, it is the same cache.
+    assert one.ask(b"PUT\tk\t-\t-\tv") == b"OK\n"
+    accepted_by = set()
+    for _ in range(100):
+        with one.connect() as client:
+            assert client.ask(b"GET\tk") == b"VALUE\tv\n"
+            accepted_by.add(client.json(b"INFO")["server"]["pid"])
+            if len(accepted_by) == 2:
+                break
+    assert accepted_by == {one.process.pid, two.process.pid}
 
 
 def test_two_servers_are_one_cache(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,10 +89,90 @@ def test_snapshots_are_taken_while_it_runs(restart: Restart, tmp_path: Path) -> 
             assert other.rest() == b"OK\n"
         server.process.kill()
         server.process.wait()
+    for _ in range(2):
+        # The second time from what the first one has put aside.
+        with restart(after_crash="load") as server, server.connect() as client:
+            info = client.json(b"INFO")
+            assert info["cache"]["items"] == 1000
+            assert info["persistence"]["after_crash"] == "load"
+            assert "still in it. It was loaded all the same" in server.text()
+
+
+def test_what_was_removed_before_a_crash_stays_removed(restart: Restart, tmp_path: Path) -> None:
+    """Neither a snapshot of a running server nor one that was loaded before is loaded."""
+    with restart() as server, server.connect() as client:
+        say(client, b"PUT\tgone\t-\ttag\t1", b"PUT\told\t-\t-\t1")
+        server.stop()
+    with restart(snapshot_interval_seconds=3600) as server, server.connect() as client:
+        assert say(client, b"GET\tgone", b"GET\told") == b"VALUE\t1\nVALUE\t1\n"
+        assert not (tmp_path / "snapshot").exists()
+        assert say(client, b"INV_TAG\ttag", b"PUT\told\t-\t-\t2") == b"INV_TAG\t1\nOK\n"
+        server.process.kill()
+        server.process.wait()
+    with restart(snapshot_interval_seconds=0.1) as server, server.connect() as client:
+        assert say(client, b"GET\tgone", b"GET\told") == b"NF\nNF\n"
+        assert client.json(b"INFO")["persistence"]["after_crash"] == "empty"
+        assert f"no clean stop of this version wrote {tmp_path}/snapshot.loaded" in server.text()
+        say(client, b"PUT\tgone\t-\ttag\t1", b"PUT\told\t-\t-\t1")
+        eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_entries"] == 2)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (10, 10))
+        assert say(client, b"INV_TAG\ttag", b"PUT\told\t-\t-\t2") == b"INV_TAG\t1\nOK\n"
+        server.process.kill()
+        server.process.wait()
+    assert (tmp_path / "snapshot").exists()
+    with restart() as server, server.connect() as client:
+        assert say(client, b"GET\tgone", b"GET\told") == b"NF\nNF\n"
+
+
+def test_a_last_snapshot_that_failed_brings_nothing_back(restart: Restart) -> None:
+    with restart() as server, server.connect() as client:
+        say(client, b"PUT\tgone\t-\ttag\t1")
+        server.stop()
+    with restart(snapshot_interval_seconds=0.1) as server, server.connect() as client:
+        eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_seconds"])
+        assert say(client, b"INV_TAG\ttag") == b"INV_TAG\t1\n"
+        limit = server.log.stat().st_size + 4096
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        say(client, b"PUT\tlarge\t-\t-\t" + b"x" * 500_000)
+        server.stop()
+        server.wait_for_log("no snapshot was written")
+    with restart() as server, server.connect() as client:
+        assert say(client, b"GET\tgone", b"GET\tlarge") == b"NF\nNF\n"
+        assert client.json(b"INFO")["persistence"]["after_crash"] == "empty"
+
+
+def test_a_start_that_fails_keeps_the_snapshot(restart: Restart, tmp_path: Path) -> None:
+    with restart() as server:
+        fill(server)
+        server.stop()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        sections = {
+            "persistence": {"snapshot_file": tmp_path / "snapshot"},
+            "server": {"http_port": taken.getsockname()[1]},
+        }
+        with RunningServer(tmp_path, sections, wait=False) as server:
+            assert server.process.wait(30) == 1
+            assert "Address already in use" in server.text()
     with restart() as server, server.connect() as client:
         assert client.json(b"INFO")["cache"]["items"] == 1000
-    with restart() as server, server.connect() as client:
-        assert client.json(b"INFO")["cache"]["items"] == 1000
+
+
+def test_a_second_server_with_the_same_file_is_refused(restart: Restart, tmp_path: Path) -> None:
+    with restart() as server:
+        (tmp_path / "second").mkdir()
+        knobs = {"persistence": {"snapshot_file": tmp_path / "snapshot"}}
+        with RunningServer(tmp_path / "second", knobs, wait=False) as second:
+            assert second.process.wait(30) == 1
+            assert (
+                f"tagcache: another server uses {tmp_path}/snapshot: process "
+                f"{server.process.pid} has locked {tmp_path}/snapshot.lock"
+            ) in second.text()
+        fill(server)
+        server.process.kill()
+        server.process.wait()
+    # The lock went with its process.
+    with restart() as server:
+        assert server.ask(b"PING") == b"PONG\n"
 
 
 @pytest.mark.parametrize("fault", ["cut", "flipped", "alien", "empty"])
@@ -114,7 +195,7 @@ def test_a_broken_snapshot_is_set_aside(restart: Restart, tmp_path: Path, fault:
         assert say(client, b"PUT\tk\t-\t-\tv", b"GET\tk") == b"OK\nVALUE\tv\n"
         errors = [line for line in server.text().splitlines() if " error " in line]
         assert len(errors) == 1
-        assert f"the snapshot {path} can not be used: it" in errors[0]
+        assert f"the snapshot {path} cannot be used: it" in errors[0]
         (aside,) = tmp_path.glob("snapshot.broken-*")
         assert aside.read_bytes() == broken
         server.stop()
@@ -141,9 +222,10 @@ def test_a_snapshot_that_can_not_be_written_leaves_the_old_one(
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "out.log",
         "snapshot",
+        "snapshot.lock",
         "tagcache.conf",
     ]
-    with restart() as server, server.connect() as client:
+    with restart(after_crash="load") as server, server.connect() as client:
         assert client.json(b"INFO")["cache"]["items"] == 1000
 
 

@@ -102,7 +102,7 @@ def test_the_start_says_what_each_connection_gets(start: Start) -> None:
 @pytest.mark.parametrize(
     ("knob", "asked", "level", "option", "raw"),
     [
-        ("reuse_port", "true", SOCKET, socket.SO_REUSEPORT, 1),
+        # With "true" see tests/distributed/test_servers.py.
         ("reuse_port", "false", SOCKET, socket.SO_REUSEPORT, 0),
         # Rounded up to the time of three retransmissions.
         ("defer_accept_seconds", 5, TCP, socket.TCP_DEFER_ACCEPT, 7),
@@ -147,9 +147,15 @@ def test_deferred_connections_are_not_seen_before_their_data(start: Start) -> No
         assert len(client.json(b"CLIENTS")) == 2
 
 
-def test_two_servers_can_share_a_port(start: Start) -> None:
-    first = start({"performance": {"reuse_port": "true"}})
-    start({"performance": {"reuse_port": "true"}, "server": {"tcp_port": first.port}})
+@pytest.mark.memory_engine("what is kept by one process alone")
+def test_a_port_for_several_caches_is_refused(start: Start) -> None:
+    refused = start({"performance": {"reuse_port": "true"}}, wait=False)
+    assert refused.process.wait(20) == 1
+    assert "performance.reuse_port: with engine.backend = memory each process" in refused.text()
+    server = start()
+    said = server.reload(performance={"reuse_port": "true"})
+    assert "nothing changed" in said
+    assert "performance.reuse_port: with engine.backend = memory each process" in said
 
 
 def test_a_refused_option_is_one_warning_and_the_connection_lives(start: Start) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from sys import getsizeof
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -505,3 +507,19 @@ def test_invalidations_that_overlap_while_they_are_under_way(
     assert done(cache.invalidate_tag(b"x")) == 4
     assert done(both) == 0
     assert (cache.totals().items, cache.backlog) == (2, 4)
+
+
+@pytest.mark.parametrize("most_tags", [1, 20_000])
+def test_dictionaries_shrink_with_what_they_hold(most_tags: int) -> None:
+    """Else a cache of few large values keeps the tables of many small ones."""
+    cache = MemoryCache()
+    for number in range(40_000):
+        cache.put(b"%d" % number, b"", [b"%d" % (number % most_tags), b"all"])
+    for number in range(39_000):
+        cache.delete(b"%d" % number)
+    tables: list[dict[bytes, Any]] = [*cache._shards]
+    for name in (b"0", b"all"):
+        tables += tags.parts(cache._tags.by_key(name))
+    assert sum(map(getsizeof, tables)) < len(tables) * 4096 + 240 * 3 * 1000
+    assert done(cache.check()).faults == ()
+    assert done(cache.invalidate_tag(b"all")) == 1000

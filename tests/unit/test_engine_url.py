@@ -12,6 +12,7 @@ from redis.asyncio import SSLConnection
 from redis.asyncio.cluster import RedisCluster
 
 from tagcache.remote.connection import BadUrl, check_url, connect, without_password
+from tagcache.remote.policy import PolicyCheck
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(url: str) -> dict[str, Any]:
     """What connections of a client are made with."""
-    client: Any = connect(url, 2.0, 3)
+    client: Any = connect(url, 2.0, 3, PolicyCheck(False))
     if isinstance(client, RedisCluster):
         node = next(iter(client.nodes_manager.startup_nodes.values()))
         return {**node.connection_kwargs, "class": node.connection_class}

@@ -212,9 +212,22 @@ def test_a_snapshot_file_that_can_not_be_made_is_told(tmp_path: Path) -> None:
     assert check(persistence={"snapshot_file": str(tmp_path / "snapshot")}) == []
 
 
+def test_a_port_for_several_caches_is_refused() -> None:
+    (fault,) = faults(performance={"reuse_port": True})
+    assert fault.startswith("performance.reuse_port: with engine.backend = memory each process")
+    assert check(performance={"reuse_port": True}, engine={"backend": "redis"}) == []
+
+
 def test_an_interval_without_a_snapshot_file_is_told() -> None:
     (notice,) = check(persistence={"snapshot_interval_seconds": 60.0})
     assert notice.startswith("persistence.snapshot_interval_seconds has no effect")
+
+
+def test_snapshots_that_are_not_loaded_are_told(tmp_path: Path) -> None:
+    knobs = {"snapshot_file": str(tmp_path / "s"), "snapshot_interval_seconds": 60.0}
+    (notice,) = check(persistence=knobs)
+    assert "not loaded unless persistence.after_crash = load" in notice
+    assert check(persistence={**knobs, "after_crash": "load"}) == []
 
 
 def test_a_manhole_with_keys_is_fine(keys: dict[str, Any]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,9 @@ from tagcache.engine.entry import NEVER
 from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
 from tagcache.engine.snapshot import Header, Saved
-from tagcache.errors import BrokenSnapshot, KeyTooLong, TooManyTags
+from tagcache.errors import BrokenSnapshot, KeyTooLong, PersistenceError, TooManyTags
 from tagcache.server.persistence import Persistence
+from tagcache.server.snapshot_file import SnapshotFile
 from tests.helpers import done, newest, settings_with
 
 SAVED = st.builds(
@@ -36,14 +40,14 @@ ENTRIES = [
 
 def written(entries: list[Saved]) -> bytes:
     file = io.BytesIO()
-    assert snapshot.write(file, Header(len(entries) + 7, 1234.5), entries) == len(entries)
+    assert snapshot.write(file, Header(len(entries) + 7, 1234.5, True), entries) == len(entries)
     return file.getvalue()
 
 
 def read(data: bytes) -> list[Saved]:
     file = io.BytesIO(data)
     header = snapshot.read_header(file)
-    assert header.taken == 1234.5
+    assert header == Header(header.about, 1234.5, True)
     return list(snapshot.read_entries(file))
 
 
@@ -86,12 +90,23 @@ def test_another_kind_of_file_is_noticed(alien: bytes) -> None:
 
 
 def test_another_version_is_named() -> None:
-    import zlib
-
     head = struct.pack("<IQd", 7, 0, 0.0)
-    data = snapshot.MAGIC + head + struct.pack("<I", zlib.crc32(head))
-    with pytest.raises(BrokenSnapshot, match="version 7.*version 1"):
+    data = snapshot.MAGIC + head + bytes(100)
+    with pytest.raises(BrokenSnapshot, match="version 7.*up to 2"):
         snapshot.read_header(io.BytesIO(data))
+
+
+def first_version(entries: list[Saved]) -> bytes:
+    """As before there was a mark of a clean stop."""
+    head = struct.pack("<IQd", 1, len(entries), 1234.5)
+    rest = written(entries)[len(snapshot.MAGIC) + 21 + 4 :]
+    return snapshot.MAGIC + head + struct.pack("<I", zlib.crc32(head)) + rest
+
+
+def test_the_version_before_can_be_read_and_is_not_final() -> None:
+    file = io.BytesIO(first_version(ENTRIES))
+    assert snapshot.read_header(file) == Header(len(ENTRIES), 1234.5, False)
+    assert list(snapshot.read_entries(file)) == ENTRIES
 
 
 def test_an_entry_keeps_everything_and_the_time_that_passed_counts() -> None:
@@ -146,7 +161,7 @@ def test_blocks_stay_small_whatever_the_tags() -> None:
     ]
     data = written(entries)
     assert read(data) == entries
-    at = len(snapshot.MAGIC) + 20 + 4
+    at = len(snapshot.MAGIC) + 21 + 4
     largest = 0
     while length := int.from_bytes(data[at : at + 4], "little"):
         largest = max(largest, length)
@@ -156,7 +171,7 @@ def test_blocks_stay_small_whatever_the_tags() -> None:
 
 def test_a_damaged_length_asks_for_no_memory() -> None:
     data = bytearray(written(ENTRIES))
-    at = len(snapshot.MAGIC) + 20 + 4
+    at = len(snapshot.MAGIC) + 21 + 4
     data[at : at + 4] = b"\xff\xff\xff\xff"
 
     class Careful(io.BytesIO):
@@ -169,6 +184,11 @@ def test_a_damaged_length_asks_for_no_memory() -> None:
     snapshot.read_header(file)
     with pytest.raises(BrokenSnapshot, match="end is missing"):
         list(snapshot.read_entries(file))
+
+
+def run_and_stop(persistence: Persistence) -> None:
+    persistence.startService()
+    persistence.stopService()
 
 
 def test_what_expires_while_it_is_written_does_no_harm(tmp_path: Path) -> None:
@@ -184,7 +204,7 @@ def test_what_expires_while_it_is_written_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     settings = settings_with(persistence={"snapshot_file": str(path)})
     persistence = Persistence(cache, settings, clock, clock.seconds)
-    persistence._save_here()
+    run_and_stop(persistence)
     assert persistence.describe()["snapshot_error"] is None
     again = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
     loaded = Persistence(again, settings, clock, clock.seconds)
@@ -200,9 +220,190 @@ def test_a_link_stays_one_and_unfinished_files_go(tmp_path: Path) -> None:
     cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
     cache.put(b"k", b"v")
     settings = settings_with(persistence={"snapshot_file": str(link)})
-    Persistence(cache, settings, clock, clock.seconds)._save_here()
+    run_and_stop(Persistence(cache, settings, clock, clock.seconds))
     assert link.is_symlink()
     assert target.is_file()
     (tmp_path / "there" / "real.new-12345").write_bytes(b"half")
     Persistence(cache, settings, clock, clock.seconds).load()
-    assert [each.name for each in (tmp_path / "there").iterdir()] == ["real"]
+    names = sorted(each.name for each in (tmp_path / "there").iterdir())
+    assert names == ["real", "real.lock"]
+
+
+class Served:
+    """A cache with its persistence, at a snapshot that several of them use in turn."""
+
+    def __init__(self, path: Path, clock: Clock, **knobs: object) -> None:
+        self.settings = settings_with(persistence={"snapshot_file": str(path), **knobs})
+        self.cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+        self.persistence = Persistence(self.cache, self.settings, clock, clock.seconds)
+        self.persistence.load()
+        self.persistence.put_aside()
+        self.persistence.startService()
+
+    def stop(self) -> None:
+        self.persistence.stopService()
+
+    def crash(self) -> None:
+        """End it as the system does: the lock goes, and nothing is written."""
+        self.persistence._file.unlock()  # type: ignore[union-attr]
+
+
+def test_the_version_before_is_loaded_only_by_name(tmp_path: Path) -> None:
+    path, clock = tmp_path / "snapshot", Clock()
+    path.write_bytes(first_version(ENTRIES))
+    served = Served(path, clock)
+    assert len(served.cache) == 0
+    assert served.persistence.describe()["after_crash"] == "empty"
+    served.crash()
+    served = Served(path, clock, after_crash="load")
+    assert len(served.cache) == len(ENTRIES)
+    assert served.persistence.describe()["after_crash"] == "load"
+    served.stop()
+    served = Served(path, clock)
+    assert len(served.cache) == len(ENTRIES)
+    assert served.persistence.describe()["after_crash"] is None
+
+
+def test_a_snapshot_is_loaded_once(tmp_path: Path) -> None:
+    path, clock = tmp_path / "snapshot", Clock()
+    served = Served(path, clock)
+    served.cache.put(b"k", b"v")
+    served.stop()
+    served = Served(path, clock)
+    assert served.cache.get(b"k") == b"v"
+    served.crash()
+    assert not path.exists()
+    served = Served(path, clock)
+    assert served.cache.get(b"k") is None
+    served.stop()
+    # What was put aside has served.
+    assert not (tmp_path / "snapshot.loaded").exists()
+
+
+def test_a_snapshot_that_cannot_be_put_aside_ends_the_start(tmp_path: Path) -> None:
+    path, clock = tmp_path / "snapshot", Clock()
+    served = Served(path, clock)
+    served.stop()
+    (tmp_path / "snapshot.loaded").mkdir()
+    with pytest.raises(PersistenceError, match=r"cannot be renamed to snapshot\.loaded"):
+        Served(path, clock)
+
+
+def test_a_link_at_the_new_file_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    file = SnapshotFile(tmp_path / "snapshot")
+    (tmp_path / f"snapshot.new-{os.getpid()}").symlink_to(victim)
+    assert file.write(lambda opened: opened.write(b"new"), lambda: True) == 3
+    assert victim.read_text() == "precious"
+    assert file.path.read_bytes() == b"new"
+    assert file.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_new_file_is_made_and_not_opened(tmp_path: Path) -> None:
+    """Somebody puts a link there between the two steps."""
+    file = SnapshotFile(tmp_path / "snapshot")
+    victim = tmp_path / "victim"
+
+    def too_late(path: object, flags: int, mode: int = 0o777) -> int:
+        Path(str(path)).symlink_to(victim)
+        return real(path, flags, mode)  # type: ignore[arg-type]
+
+    real = os.open
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", too_late)
+        with pytest.raises(FileExistsError):
+            file.write(lambda opened: opened.write(b"new"), lambda: True)
+    assert not victim.exists()
+
+
+def test_a_writer_that_outlives_its_server_replaces_nothing(tmp_path: Path) -> None:
+    file = SnapshotFile(tmp_path / "snapshot")
+    file.path.write_bytes(b"of the next server")
+    with pytest.raises(InterruptedError):
+        file.write(lambda opened: opened.write(b"old"), lambda: False)
+    assert [each.name for each in tmp_path.iterdir()] == ["snapshot"]
+    assert file.path.read_bytes() == b"of the next server"
+
+
+class Saves:
+    """A persistence whose saving is only noted, or fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path, clock: Clock) -> None:
+        self.at: list[float] = []
+        self.error: Exception | None = None
+        self.clock = clock
+        self.knobs = {"snapshot_file": str(path), "snapshot_interval_seconds": 10.0}
+        cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+        settings = settings_with(persistence=self.knobs)
+        self.persistence = Persistence(cache, settings, clock, clock.seconds)
+        monkeypatch.setattr(self.persistence, "save", self.save)
+        self.persistence.startService()
+
+    def save(self) -> None:
+        self.at.append(self.clock.seconds())
+        if self.error is not None:
+            raise self.error
+
+    def configure(self, interval: float) -> None:
+        knobs = {**self.knobs, "snapshot_interval_seconds": interval}
+        self.persistence.configure(settings_with(persistence=knobs))
+
+
+def test_a_reload_does_not_put_the_next_snapshot_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = Clock()
+    saves = Saves(monkeypatch, tmp_path / "snapshot", clock)
+    for _ in range(30):
+        saves.configure(10.0)
+        clock.advance(1)
+    assert saves.at == [10, 20, 30]
+    clock.advance(7)
+    saves.configure(8.0)
+    clock.advance(1)
+    assert saves.at == [10, 20, 30, 38]
+    clock.advance(6)
+    saves.configure(5.0)
+    clock.advance(0)
+    assert saves.at == [10, 20, 30, 38, 44]
+    saves.configure(0.0)
+    clock.advance(100)
+    assert len(saves.at) == 5
+    assert not clock.getDelayedCalls()
+
+
+def test_whatever_a_snapshot_met_the_next_one_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = Clock()
+    saves = Saves(monkeypatch, tmp_path / "snapshot", clock)
+    saves.error = ValueError("odd")
+    clock.advance(10)
+    assert "odd" in saves.persistence.describe()["snapshot_error"]
+    clock.advance(10)
+    assert saves.at == [10, 20]
+
+
+@pytest.mark.parametrize("call", ["pipe", "fork"])
+def test_out_of_descriptors_once_is_told_and_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str
+) -> None:
+    clock = Clock()
+    knobs = {"snapshot_file": str(tmp_path / "snapshot"), "snapshot_interval_seconds": 10.0}
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+    persistence = Persistence(cache, settings_with(persistence=knobs), clock, clock.seconds)
+    persistence.startService()
+    tried = []
+
+    def refuse() -> None:
+        tried.append(clock.seconds())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, call, refuse)
+    clock.advance(10)
+    assert persistence.describe()["snapshot_error"] == "Too many open files"
+    clock.advance(10)
+    assert tried == [10, 20]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

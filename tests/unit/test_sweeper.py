@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -45,7 +46,12 @@ def test_the_sweeper_reclaims_at_each_interval() -> None:
     cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
     slices = Slices(clock)
     sweeper = Sweeper(
-        cache, slices, settings_with(server={"cleanup_interval_seconds": 10.0}), clock, lambda: None
+        cache,
+        slices,
+        settings_with(server={"cleanup_interval_seconds": 10.0}),
+        clock,
+        lambda: None,
+        lambda: 0,
     )
     sweeper.startService()
     cache.put(b"k", b"v", [], 1000)
@@ -78,7 +84,7 @@ def test_a_new_interval_in_the_middle_of_a_sweep_does_not_make_two_sweepers() ->
         now[0] += 1
         return now[0]
 
-    sweeper = Sweeper(cache, Slices(clock, monotonic), settings, clock, lambda: None)
+    sweeper = Sweeper(cache, Slices(clock, monotonic), settings, clock, lambda: None, lambda: 0)
     sweeper.startService()
     # callLater(0) of the endless sweep never lets Clock.advance return: count, then stop it.
     for _ in range(3):
@@ -105,6 +111,7 @@ def test_a_sweep_that_fails_is_logged_and_the_next_one_comes() -> None:
         settings_with(server={"cleanup_interval_seconds": 1.0}),
         clock,
         lambda: None,
+        lambda: 0,
     )
     sweeper.startService()
     with capturedLogs() as events:
@@ -118,7 +125,9 @@ def test_what_was_invalidated_is_reclaimed_at_once_and_memory_given_back_after_m
     clock = Clock()
     cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
     trimmed: list[int] = []
-    Sweeper(cache, Slices(clock), settings_with(), clock, lambda: trimmed.append(len(cache)))
+    Sweeper(
+        cache, Slices(clock), settings_with(), clock, lambda: trimmed.append(len(cache)), lambda: 0
+    )
     for count, expected in ((1000, []), (MUCH, [0])):
         for number in range(count):
             cache.put(b"%d" % number, b"v", [b"t"])
@@ -134,3 +143,41 @@ def test_what_was_invalidated_is_reclaimed_at_once_and_memory_given_back_after_m
     clock.pump([0, 0])
     assert len(cache) == 0
     assert clock.getDelayedCalls() == []
+
+
+def test_memory_that_was_freed_and_not_given_back_is_trimmed() -> None:
+    clock = Clock()
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+    resident = [50_000_000]
+    trimmed: list[float] = []
+    firing: list[Deferred[None]] = []
+
+    def trim() -> Deferred[None]:
+        trimmed.append(clock.seconds())
+        firing.append(Deferred())
+        return firing[-1]
+
+    sweeper = Sweeper(cache, Slices(clock), settings_with(), clock, trim, lambda: resident[0])
+    sweeper.startService()
+    clock.advance(1)
+    # What the entries take is no reason.
+    cache.put(b"k", b"x" * 1_000_000)
+    resident[0] += cache.memory
+    clock.advance(1)
+    assert not trimmed
+    cache.delete(b"k")
+    resident[0] += 20_000_000
+    clock.advance(1)
+    clock.advance(1)
+    # Once at a time.
+    assert trimmed == [3]
+    resident[0] -= 4_000_000
+    firing.pop().callback(None)
+    clock.pump([1] * 5)
+    # What was left is the new measure.
+    assert trimmed == [3]
+    resident[0] += 18_000_000
+    clock.advance(1)
+    assert trimmed == [3, 10]
+    sweeper.stopService()
+    firing.pop().callback(None)

@@ -1,5 +1,6 @@
--- ARGV: key, step, time to live asked for, default time to live, tags
-local key, tags = ARGV[1], from(5)
+-- ARGV: key, step, time to live asked for, default time to live, how long a value may be, tags.
+-- Returns the new number in a list, else what was wrong: for a value too long, its length.
+local key, tags = ARGV[1], from(6)
 local old = find(key)
 local number, ttl = '0', ARGV[3]
 if old then
@@ -23,5 +24,6 @@ redis.call('DEL', scratch)
 if type(result) == 'table' then
     return string.find(result.err, 'overflow', 1, true) and 'overflow' or 'not an integer'
 end
+if #number > tonumber(ARGV[5]) then return tostring(#number) end
 store(key, number, tags, ttl, seq(), old)
 return {number}

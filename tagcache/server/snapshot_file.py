@@ -1,0 +1,132 @@
+"""The snapshot on the disk: locked while a server has it, and replaced only as a whole."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from tagcache.errors import PersistenceError
+
+_BUFFER_BYTES = 2**20
+# Nobody else may read it, and no link or file that somebody else put there is written through.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class SnapshotFile:
+    """The file at ``path``, and those beside it whose names begin with its name.
+
+    - ``NAME.lock`` is locked by the process that uses the snapshot. It stays when that ends.
+    - ``NAME.new-PID`` is being written.
+    - ``NAME.loaded`` was loaded, and does not say any more what the cache holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # twistd may change the working directory; a link stays one.
+        self.path = path.resolve()
+        self.loaded = self._beside("loaded")
+        self._lock: int | None = None
+
+    def lock(self) -> None:
+        """Keep other processes from using it. Raises PersistenceError."""
+        name = self._beside("lock")
+        descriptor = -1
+        try:
+            descriptor = os.open(name, _LOCK, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise PersistenceError(
+                f"another server uses {self.path}: process {holder} has locked {name}"
+            ) from None
+        except OSError as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise PersistenceError(f"{name} cannot be locked: {error.strerror}") from None
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let other processes use it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed processes left; one that still writes then gives up."""
+        for unfinished in self.path.parent.glob(f"{glob.escape(self.path.name)}.new-*"):
+            with suppress(OSError):
+                unfinished.unlink()
+
+    def remove_unfinished_of(self, pid: int) -> None:
+        """Remove what a process that was killed left."""
+        with suppress(OSError):
+            self._unfinished(pid).unlink()
+
+    def put_aside(self, file: Path, suffix: str) -> Path:
+        """Rename one of the files so that it is not loaded again, whatever happens next.
+
+        Returns its new path. Raises PersistenceError.
+        """
+        aside = self._beside(suffix)
+        try:
+            file.replace(aside)
+            _sync_directory(aside.parent)
+        except OSError as error:
+            raise PersistenceError(
+                f"{file} cannot be renamed to {aside.name}: {error.strerror}; remove it, or else "
+                "a later start might bring back what is removed from now on"
+            ) from None
+        return aside
+
+    def write(self, write: Callable[[BinaryIO], object], may_replace: Callable[[], bool]) -> int:
+        """Have ``write`` make a new file, and put it in the place of the old one.
+
+        That happens when it is complete and on the disk, and not before; not at all if
+        ``may_replace`` says no then. Returns its size in bytes. Raises OSError, and the old
+        file stays.
+        """
+        pid = os.getpid()
+        new = self._unfinished(pid)
+        # In a container each server may have the same process number.
+        with suppress(FileNotFoundError):
+            new.unlink()
+        try:
+            descriptor = os.open(new, _NEW, 0o600)
+            with os.fdopen(descriptor, "wb", buffering=_BUFFER_BYTES) as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                size = file.tell()
+            if not may_replace():
+                raise InterruptedError("the server has ended")
+            new.replace(self.path)
+            _sync_directory(self.path.parent)
+        except OSError:
+            self.remove_unfinished_of(pid)
+            raise
+        with suppress(OSError):
+            # There is something newer.
+            self.loaded.unlink()
+        return size
+
+    def _unfinished(self, pid: int) -> Path:
+        return self._beside(f"new-{pid}")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{suffix}")
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
