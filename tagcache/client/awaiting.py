@@ -5,7 +5,7 @@ Coroutines await futures in one world and Deferreds in the other; INetwork is th
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar, overload
 
@@ -14,8 +14,15 @@ from zope.interface import Attribute, Interface
 from tagcache import wire
 from tagcache.client import requests as making
 from tagcache.client.binding import AwaitedCommands, Pending, QueuedCommands
+from tagcache.client.breaker import Breaker, State
 from tagcache.client.options import Options
-from tagcache.client.outcomes import raise_first, read_all, windows
+from tagcache.client.outcomes import (
+    overlook_each,
+    overlooked,
+    raise_first,
+    read_all,
+    windows,
+)
 from tagcache.client.requests import Batch, Request, Requests, Tag, Ttl
 from tagcache.errors import (
     ClientError,
@@ -29,6 +36,8 @@ from tagcache.sockopts import AppliedOption
 
 T = TypeVar("T")
 _ABSENT = object()
+# So many seconds an event loop that is busy gets to read what is there already.
+_GRACE = 0.01
 
 
 class IPromise(Interface):
@@ -51,6 +60,9 @@ class ICarrier(Interface):
 
     def abort() -> None:
         """Close the connection at once."""
+
+    def unread() -> bool:
+        """Say whether anything waits to be read, or the other side has closed."""
 
     def options() -> tuple[AppliedOption, ...]:
         """Return the socket options as they are now."""
@@ -84,12 +96,21 @@ class AwaitedConnection:
         self._carrier: ICarrier | None = None
         self._promise: IPromise | None = None
         self._replies = wire.Replies(0)
+        self._timeout = options.timeout
+        self._due = 0.0
         self.last_used = network.monotonic()
 
     @property
     def is_open(self) -> bool:
         """Whether the connection is there, as far as is known."""
         return self._carrier is not None
+
+    def is_clean(self) -> bool:
+        """Say whether the connection is there, and nothing waits on it.
+
+        What does wait is the end of the stream, or what nobody asked for.
+        """
+        return self._carrier is not None and not self._carrier.unread()
 
     def connected(self, carrier: ICarrier) -> None:
         """The network says: bytes can be sent."""
@@ -100,6 +121,7 @@ class AwaitedConnection:
         if self._promise is None:
             self.close()
             return
+        before = self._replies.received
         try:
             lines = self._replies.feed(chunk)
         except UnexpectedReply as error:
@@ -108,6 +130,9 @@ class AwaitedConnection:
         if lines is not None:
             promise, self._promise = self._promise, None
             promise.resolve(lines)
+        elif self._timeout is not None and self._replies.received > before:
+            # Each reply may take the whole time, from the one before it.
+            self._due = self._network.monotonic() + self._timeout
 
     def lost(self, reason: str) -> None:
         """The network says: the connection is gone."""
@@ -124,18 +149,41 @@ class AwaitedConnection:
         self._replies = wire.Replies(count)
         self._promise = promise
         self._carrier.write(payload)
-        timeout = self._options.timeout
-        cancel = None if timeout is None else self._network.call_later(timeout, self._late)
-        try:
+        if self._timeout is None:
             lines: list[bytes] = await promise.awaited
+            return lines
+        self._due = self._network.monotonic() + self._timeout
+        self._watch_time(self._timeout)
+        try:
+            lines = await promise.awaited
         finally:
-            if cancel is not None:
-                cancel()
+            self._unwatch()
         return lines
 
-    def _late(self) -> None:
-        seconds = self._options.timeout
-        self._end(TimedOut(f"{self._options.address} did not answer within {seconds} s"))
+    def _watch_time(self, seconds: float, last: bool = False) -> None:
+        self._unwatch = self._network.call_later(seconds, lambda: self._look_at_time(last))
+
+    def _look_at_time(self, last: bool) -> None:
+        left = self._due - self._network.monotonic()
+        if self._promise is None or self._carrier is None:
+            return
+        if left > 0:
+            self._watch_time(left)
+        elif not last and self._carrier.unread():
+            # The loop is late, not the server: it has not come to read yet.
+            self._watch_time(_GRACE, last=True)
+        else:
+            self._end(TimedOut(f"{self._options.address} did not answer within {self._timeout} s"))
+
+    async def is_answered(self) -> bool:
+        """Try the connection, which was idle, with PING."""
+        self._timeout = self._options.health_check_timeout
+        try:
+            return making.PING.read((await self.exchange(making.PING.payload, 1))[0])
+        except ClientError:
+            return False
+        finally:
+            self._timeout = self._options.timeout
 
     def _end(self, error: ClientError) -> None:
         promise, self._promise = self._promise, None
@@ -155,87 +203,97 @@ class AwaitedConnection:
 
 
 class AwaitedPool:
-    """At most ``pool_size`` connections, taken last in first out by one thread."""
+    """At most ``pool_size`` connections, taken last in first out by one thread.
 
-    def __init__(self, network: INetwork, options: Options) -> None:
+    Who came first goes first. ``breaker`` is told what comes of connecting, and sends away who
+    waits when the server fails.
+    """
+
+    def __init__(self, network: INetwork, options: Options, breaker: Breaker) -> None:
         self._network = network
         self._options = options
+        self._breaker = breaker
         self._idle: list[AwaitedConnection] = []
-        self._waiting: deque[IPromise] = deque()
+        # Who waits, in order; the promise is kept when it is worth looking again.
+        self._turns: OrderedDict[object, IPromise] = OrderedDict()
         self._closed = False
         self.open = 0
 
-    async def take(self, new: bool = False) -> tuple[AwaitedConnection, bool]:
+    async def take(
+        self, new: bool = False, began: float | None = None
+    ) -> tuple[AwaitedConnection, bool]:
         """Return a connection that nobody else uses, and whether it was used before.
 
-        With ``new`` it was not. Raises Unavailable, AuthenticationFailed.
+        With ``new`` it was not. ``began`` is when the command did that it is for. Raises
+        Unavailable, AuthenticationFailed.
         """
-        deadline = self._network.monotonic() + self._options.pool_timeout
-        while True:
-            if self._idle:
-                connection = self._idle.pop()
+        connection = None if self._turns else self._claim()
+        if connection is None:
+            connection = await self._wait()
+        try:
+            if connection.is_open:
                 if not new and await self._is_usable(connection):
                     return connection, True
-                self.discard(connection)
-            elif self._closed:
-                raise ConnectionFailed("the client is closed")
-            elif self.open < self._options.pool_size:
-                return await self._connect(), False
-            else:
-                await self._wait(deadline)
-
-    async def _connect(self) -> AwaitedConnection:
-        options = self._options
-        connection = AwaitedConnection(self._network, options)
-        self.open += 1
-        try:
-            await self._network.connect(connection)
-            if options.username is not None and options.password is not None:
-                request = making.auth(options.username, options.password)
-                request.read((await connection.exchange(request.payload, 1))[0])
-        except BaseException:
+                # The others have been idle for longer.
+                self._drop_idle()
+                connection.close()
+                connection = AwaitedConnection(self._network, self._options)
+            await self._connect(connection)
+        except BaseException as error:
+            self._breaker.failed(error, began)
             self.discard(connection)
             raise
-        return connection
+        return connection, False
+
+    def _claim(self) -> AwaitedConnection | None:
+        """Return an idle connection, or one to be connected, if there is one."""
+        if self._closed:
+            raise ConnectionFailed("the client is closed")
+        if self._idle:
+            return self._idle.pop()
+        if self.open < self._options.pool_size:
+            self.open += 1
+            return AwaitedConnection(self._network, self._options)
+        return None
+
+    async def _connect(self, connection: AwaitedConnection) -> None:
+        options = self._options
+        await self._network.connect(connection)
+        if options.username is not None and options.password is not None:
+            request = making.auth(options.username, options.password)
+            request.read((await connection.exchange(request.payload, 1))[0])
 
     async def _is_usable(self, connection: AwaitedConnection) -> bool:
+        if not connection.is_clean():
+            return False
         idle = self._network.monotonic() - connection.last_used
-        if connection.is_open and idle >= self._options.health_check_seconds:
-            try:
-                making.PING.read((await connection.exchange(making.PING.payload, 1))[0])
-            except ClientError:
-                return False
-            except BaseException:
-                self.discard(connection)
-                raise
-        return connection.is_open
+        return idle < self._options.health_check_seconds or await connection.is_answered()
 
-    async def _wait(self, deadline: float) -> None:
-        left = deadline - self._network.monotonic()
-        size = self._options.pool_size
+    async def _wait(self) -> AwaitedConnection:
+        seconds = self._options.pool_timeout
         exhausted = PoolExhausted(
-            f"all {size} connections are in use, for {self._options.pool_timeout} s"
+            f"all {self._options.pool_size} connections are in use, for {seconds} s"
         )
-        if left <= 0:
+        if not seconds:
             raise exhausted
-        promise = self._network.promise()
-        cancel = self._network.call_later(left, lambda: promise.reject(exhausted))
-        self._waiting.append(promise)
+        turn = object()
+        self._turns[turn] = self._network.promise()
+        cancel = self._network.call_later(seconds, lambda: self._turns[turn].reject(exhausted))
         try:
-            await promise.awaited
-        except BaseException:
-            if promise not in self._waiting:
-                # It was woken, and gave up at the same time.
-                self._wake()
-            raise
+            while True:
+                await self._turns[turn].awaited
+                self._breaker.check()
+                if (connection := self._claim()) is not None:
+                    return connection
+                self._turns[turn] = self._network.promise()
         finally:
             cancel()
-            if promise in self._waiting:
-                self._waiting.remove(promise)
+            del self._turns[turn]
+            self._wake()
 
     def _wake(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().resolve(None)
+        if self._turns and (self._idle or self.open < self._options.pool_size or self._closed):
+            next(iter(self._turns.values())).resolve(None)
 
     def give_back(self, connection: AwaitedConnection) -> None:
         """Let others use a connection that works."""
@@ -252,13 +310,15 @@ class AwaitedPool:
         self.open -= 1
         self._wake()
 
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self.discard(self._idle.pop())
+
     def close(self) -> None:
         """Close every connection: those in use when they are given back."""
         self._closed = True
-        while self._idle:
-            self.discard(self._idle.pop())
-        while self._waiting:
-            self._wake()
+        self._drop_idle()
+        self._wake()
 
 
 class AwaitedClient(AwaitedCommands):
@@ -272,21 +332,20 @@ class AwaitedClient(AwaitedCommands):
             return work.conclude(raise_first(await self._outcomes(work.requests)))
         try:
             return await self._perform(work)
-        except Unavailable as error:
-            if not self._options.ignore_exc:
-                raise
-            self._options.ignored(error)
-            return work.absent
+        except ClientError as error:
+            result: T = overlooked(self._options, work, error)
+            return result
 
     async def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
         """Carry requests out; a result for each, or the exception that took its place."""
         try:
-            return await self._perform_all(requests)
+            outcomes = await self._perform_all(requests)
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
             self._options.ignored(error)
             return [request.absent for request in requests]
+        return overlook_each(self._options, requests, outcomes)
 
     async def _perform(self, request: Request[T]) -> T:
         raise NotImplementedError
@@ -343,6 +402,13 @@ class AwaitedClient(AwaitedCommands):
 class PooledClient(AwaitedClient):
     """A client of one server, over a pool of connections."""
 
+    _breaker: Breaker
+
+    @property
+    def state(self) -> State:
+        """Whether the server is there, held to be away, or being tried again."""
+        return self._breaker.state
+
     def _pool_here(self) -> AwaitedPool:
         raise NotImplementedError
 
@@ -359,41 +425,43 @@ class PooledClient(AwaitedClient):
             pool.give_back(connection)
 
     async def _perform(self, request: Request[T]) -> T:
-        return request.read((await self._lines([request]))[0])
+        return request.read((await self._answers(request.payload, 1, request.safe))[0])
 
     async def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
-        return read_all(requests, await self._lines(requests)) if requests else []
-
-    async def _lines(self, requests: list[Request[Any]]) -> list[bytes]:
-        pool = self._pool_here()
-        connection, used = await pool.take()
-        try:
-            return await self._exchange(pool, connection, requests)
-        except ConnectionFailed:
-            if not (used and all(request.safe for request in requests)):
-                raise
-            # It had gone stale.
-            connection, _ = await pool.take(new=True)
-            return await self._exchange(pool, connection, requests)
-
-    async def _exchange(
-        self, pool: AwaitedPool, connection: AwaitedConnection, requests: list[Request[Any]]
-    ) -> list[bytes]:
-        """Send the requests over a connection that was taken, and give that back."""
         lines: list[bytes] = []
-        over = False
+        safe = all(request.safe for request in requests)
         for payload, count in windows(requests):
-            if over:
-                connection, _ = await pool.take(new=True)
+            lines += await self._answers(payload, count, safe)
+        return read_all(requests, lines)
+
+    async def _answers(self, payload: bytes, count: int, safe: bool) -> list[bytes]:
+        """Send requests and return their replies, unless the server is held to be away."""
+        began = self._breaker.begin()
+        pool = self._pool_here()
+        new = False
+        while True:
+            used = False
             try:
-                lines += await connection.exchange(payload, count)
-            except BaseException:
-                pool.discard(connection)
-                raise
-            over = lines[-1] in wire.LAST_WORDS
-            if over:
-                pool.discard(connection)
-        if not over:
+                connection, used = await pool.take(new, began)
+                try:
+                    lines = await connection.exchange(payload, count)
+                except BaseException as error:
+                    self._breaker.failed(error, began, used)
+                    pool.discard(connection)
+                    raise
+            except ClientError as error:
+                if not isinstance(error, Unavailable):
+                    self._breaker.answered()
+                if not (used and safe and isinstance(error, ConnectionFailed)):
+                    raise
+                # It had gone stale: once more, over a new one.
+                new = True
+            else:
+                break
+        self._breaker.answered()
+        if lines[-1] in wire.LAST_WORDS:
+            pool.discard(connection)
+        else:
             pool.give_back(connection)
         return lines
 
