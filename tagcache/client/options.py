@@ -94,7 +94,7 @@ class Options:
     timeout: float | None = 1.0
     connect_timeout: float | None = 1.0
     pool_size: int = 8
-    pool_timeout: float = 10.0
+    pool_timeout: float = 30.0
     health_check_seconds: float = 30.0
     breaker_seconds: float | None = None
     serde: str | ISerde = "json"
