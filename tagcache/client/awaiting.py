@@ -292,6 +292,11 @@ class AwaitedPool:
             self._wake()
 
     def _wake(self) -> None:
+        if self._turns:
+            # Not at once: on Twisted who waits would run in here, and wake the next in there.
+            self._network.call_later(0, self._call_first)
+
+    def _call_first(self) -> None:
         if self._turns and (self._idle or self.open < self._options.pool_size or self._closed):
             next(iter(self._turns.values())).resolve(None)
 

@@ -44,7 +44,7 @@ from tagcache.errors import (
     UnexpectedReply,
 )
 from tests.contract.conftest import ReactorThread, Waiting, runner_of
-from tests.contract.scripted import ScriptedServer, answering, silent
+from tests.contract.scripted import ScriptedServer, answering, black_hole, silent
 from tests.integration.running import RunningServer, eventually
 from tests.integration.tls import tls_endpoint
 
@@ -633,6 +633,21 @@ def test_both_families_are_tried(
     if request.node.callspec.params["connect"] == "uvloop":
         pytest.skip("uvloop resolves names itself")
     assert client.ping() is True
+
+
+@pytest.mark.parametrize("connect", ["blocking", "asyncio"], indirect=True)
+def test_an_address_that_does_not_accept_is_passed_over(
+    connect: Connect, running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with black_hole() as port:
+
+        def both(host: Any, *args: Any, **more: Any) -> Any:
+            ports = (port, running.port)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, each)) for each in ports]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        client = connect(connect_timeout=0.5, timeout=20)
+        assert [client.ping() for _ in range(3)] == [True] * 3
 
 
 def test_old_idle_connections_are_tried_first(connect: Connect) -> None:

@@ -15,10 +15,11 @@ from contextlib import suppress
 from random import Random
 
 import pytest
+from twisted.internet.defer import Deferred, gatherResults
 
-from tagcache.client import AsyncClient, Client, Options
+from tagcache.client import AsyncClient, Client, DeferredClient, Options
 from tagcache.errors import CircuitOpen, ConnectionFailed, PoolExhausted, TimedOut
-from tests.contract.conftest import runner_of
+from tests.contract.conftest import ReactorThread, runner_of
 from tests.contract.scripted import ScriptedServer, silent
 from tests.integration.running import RunningServer, eventually
 
@@ -355,6 +356,25 @@ def test_ten_thousand_tasks_are_served_in_order(running: RunningServer, kind: st
 
     with runner_of(kind) as runner:
         runner.run(main())
+
+
+def test_deferreds_are_served_in_order(
+    running: RunningServer, reactor_thread: ReactorThread
+) -> None:
+    url = f"tagcache://127.0.0.1:{running.port}?pool_timeout=100&timeout=100&pool_size=1"
+    client = DeferredClient.from_url(reactor_thread.reactor, url)
+    served: list[int] = []
+
+    def all_at_once() -> Deferred[list[None]]:
+        getting = [client.get("key") for _ in range(3000)]
+        for number, each in enumerate(getting):
+            each.addCallback(lambda value, number=number: served.append(number))
+        return gatherResults(getting)
+
+    reactor_thread.wait(client.ping)
+    reactor_thread.wait(all_at_once)
+    assert served == list(range(3000))
+    reactor_thread.wait(client.close)
 
 
 def test_waiting_tasks_learn_that_the_server_is_away() -> None:

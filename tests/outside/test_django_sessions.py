@@ -5,52 +5,39 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.contract.scripted import ScriptedServer, silent
+from tests.contract.scripted import ScriptedServer, black_hole, silent
 from tests.outside.uvicorn_site import UvicornSite
 
 # The breaker stays open for the whole test: what is counted does not depend on the machine.
 OPTIONS = {"timeout": 0.5, "connect_timeout": 0.5, "breaker_seconds": 600}
 
 
-def refusing(stack: ExitStack) -> int:
+@contextmanager
+def refusing() -> Iterator[int]:
     # Bound, but nobody listens.
-    sock = stack.enter_context(socket.socket())
-    sock.bind(("127.0.0.1", 0))
-    port: int = sock.getsockname()[1]
-    return port
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
 
 
-def silent_port(stack: ExitStack) -> int:
-    return stack.enter_context(ScriptedServer(silent)).port
+@contextmanager
+def never_answering() -> Iterator[int]:
+    with ScriptedServer(silent) as server:
+        yield server.port
 
 
-def black_hole(stack: ExitStack) -> int:
-    """A port whose queue of connections is full, so that the system drops every further one."""
-    listening = stack.enter_context(socket.socket())
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(0)
-    port: int = listening.getsockname()[1]
-    while True:
-        filling = stack.enter_context(socket.socket())
-        filling.settimeout(0.5)
-        try:
-            filling.connect(("127.0.0.1", port))
-        except TimeoutError:
-            return port
-
-
-AWAY = {"refusing": refusing, "silent": silent_port, "black hole": black_hole}
+AWAY = {"refusing": refusing, "never answering": never_answering, "black hole": black_hole}
 
 
 @pytest.fixture(params=AWAY)
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    with ExitStack() as stack:
-        yield AWAY[request.param](stack)
+    with AWAY[request.param]() as port:
+        yield port
 
 
 @pytest.mark.parametrize("path", ["/visits", "/async-visits"])

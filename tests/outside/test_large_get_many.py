@@ -18,10 +18,6 @@ SIZE = 1_000_000
 # Each reply may take so long on a machine that is busy.
 OPTIONS = {"serde": "bytes", "timeout": 60.0}
 
-pytestmark = pytest.mark.xfail(
-    reason="the server drops a client that has asked for more than max_reply_buffer_bytes"
-)
-
 
 @pytest.fixture
 def filled(server: RunningServer) -> RunningServer:

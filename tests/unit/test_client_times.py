@@ -50,6 +50,7 @@ def blocking(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> l
 class Carrier:
     def __init__(self) -> None:
         self.sent = b""
+        self.waits = False
 
     def write(self, data: bytes) -> None:
         self.sent += data
@@ -58,7 +59,7 @@ class Carrier:
         self.sent = b""
 
     def unread(self) -> bool:
-        return False
+        return self.waits
 
 
 def awaited(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> list[bytes]:
@@ -95,3 +96,25 @@ def test_parts_of_a_reply_do_not_lengthen_it(
         exchange(monkeypatch, (0.9, b"N"), (0.2, b"F\nNF\n"))
     with pytest.raises(TimedOut, match="within 1"):
         exchange(monkeypatch, (0.9, b"NF\n"), (0.9, b"N"), (0.2, b"F\n"))
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_loop_that_is_late_reads_what_is_there(comes: bool) -> None:
+    clock, options = Clock(), Options(timeout=1)
+    endpoint: Any = None
+    connection = AwaitedConnection(TwistedNetwork(clock, endpoint, options), options)
+    carrier: Any = Carrier()
+    connection.connected(carrier)
+    outcome: list[Any] = []
+    running = Deferred.fromCoroutine(connection.exchange(b"GET\ta\n", 1))
+    running.addBoth(outcome.append)
+    carrier.waits = True
+    clock.advance(5)
+    assert not outcome
+    if comes:
+        connection.received(b"NF\n")
+        assert outcome == [[b"NF"]]
+        assert not clock.getDelayedCalls()
+    else:
+        clock.advance(1)
+        outcome[0].trap(TimedOut)
