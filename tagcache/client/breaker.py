@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -48,7 +50,16 @@ class Breaker:
     server come back at one moment. Safe for threads.
     """
 
-    __slots__ = ("_address", "_answered_at", "_lock", "_monotonic", "_pause", "_random", "_view")
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_answered_at",
+        "_lock",
+        "_monotonic",
+        "_pause",
+        "_random",
+        "_view",
+    )
 
     def __init__(
         self,
@@ -61,9 +72,14 @@ class Breaker:
         self._pause = pause
         self._monotonic = monotonic
         self._random = random
-        self._lock = threading.Lock()
         self._view = _THERE
         self._answered_at = float("-inf")
+        self._unlock()
+        _breakers.add(self)
+
+    def _unlock(self) -> None:
+        # A signal handler or a finalizer may ask while its thread is in here.
+        self._lock = threading.RLock()
 
     @property
     def state(self) -> State:
@@ -135,6 +151,18 @@ class Breaker:
             f"{self._address} is held to be away since {at - view.since:.1f} s ago; it is tried"
             f" again in {max(view.again_at - at, 0.0):.1f} s ({view.reason})"
         )
+
+
+_breakers: weakref.WeakSet[Breaker] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    # A thread of the parent may have held the lock, and is not in the child.
+    for breaker in list(_breakers):
+        breaker._unlock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def breaker_for(

@@ -58,6 +58,7 @@ class Pool:
 
     @property
     def _waiting(self) -> int:
+        """How many threads wait for a connection."""
         return len(self._turns)
 
     def take(self, new: bool = False, began: float | None = None) -> tuple[Connection, bool]:
@@ -91,8 +92,10 @@ class Pool:
                 raise ConnectionFailed("the client is closed")
             if self._next_turn() is not turn:
                 return None
-            if self._idle:
+            try:
                 return self._idle.pop()
+            except IndexError:
+                pass
             if len(self._existing) >= self._size:
                 return None
             connection = self._build()
