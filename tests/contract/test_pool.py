@@ -255,7 +255,7 @@ def in_a_child(check: str, client: Client) -> int:
     if child == 0:
         code = 1
         try:
-            code = 0 if eval(check, {"client": client}) else 2
+            code = 0 if eval(check, {"client": client, "ConnectionFailed": ConnectionFailed}) else 2
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -283,6 +283,26 @@ def test_a_child_process_has_connections_of_its_own(running: RunningServer) -> N
         assert in_a_child("client.ping()", client) == 0
         client._pool.give_back(connection)
         assert client.get("key") == "parent"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_process_is_not_locked_out(running: RunningServer) -> None:
+    with Client(port=running.port) as client:
+        held, over = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with client._breaker._lock, client._pool._lock:
+                held.set()
+                over.wait()
+
+        holding = threading.Thread(target=hold)
+        holding.start()
+        held.wait()
+        check = "client._breaker.failed(ConnectionFailed('x')) or client.state.value == 'open'"
+        assert in_a_child(check, client) == 0
+        assert in_a_child("client.ping()", client) == 0
+        over.set()
+        holding.join()
 
 
 def test_each_event_loop_has_connections_of_its_own(running: RunningServer) -> None:
