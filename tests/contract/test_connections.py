@@ -245,7 +245,7 @@ def test_a_late_answer_is_given_to_nobody(connect: Connect) -> None:
             return
 
     with ScriptedServer(late, answering(b"VALUE\t2\n")) as server:
-        client = connect(port=server.port, timeout=1)
+        client = connect(port=server.port, timeout=1, breaker_seconds=0)
         with pytest.raises(TimedOut):
             client.get("one")
         time.sleep(0.2)
