@@ -137,14 +137,19 @@ class ClientError(TagCacheError):
 
 
 class Unavailable(ClientError):
-    """The cache can not be reached or does not answer: the network's or the operator's fault.
+    """The cache cannot be reached or does not answer: the network's or the operator's fault.
 
-    With ``ignore_exc`` these, and only these, are taken for a miss.
+    With ``ignore_exc`` these are taken for a miss, as is a value that cannot be read.
     """
 
 
 class ConnectionFailed(Unavailable):
     """No connection could be made, or one broke: the network's fault, or no server is there."""
+
+
+class CircuitOpen(ConnectionFailed):
+    """Nothing was sent: the server failed a moment ago and is held to be away, see ``state`` of
+    the client. ``str(error)`` says since when, when it is tried again, and how it failed."""
 
 
 class TimedOut(Unavailable, TimeoutError):
@@ -153,7 +158,8 @@ class TimedOut(Unavailable, TimeoutError):
 
 
 class PoolExhausted(Unavailable):
-    """All connections of the pool were in use for too long: ``pool_size`` is the client's fault."""
+    """No connection of the pool came free within ``pool_timeout`` seconds: ``pool_size`` is too
+    small for what the program does at once, or the server is slow. Who came first goes first."""
 
 
 class AuthenticationFailed(ClientError):

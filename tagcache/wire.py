@@ -260,31 +260,35 @@ LAST_WORDS = (b"ERR line_too_long", b"ERR max_connections")
 class Replies:
     """Collects ``count`` replies, a line each, from the chunks in which they come."""
 
-    __slots__ = ("_chunks", "_count", "_missing")
+    __slots__ = ("_count", "_lines", "_partial")
 
     def __init__(self, count: int) -> None:
-        self._count = self._missing = count
-        self._chunks: list[bytes] = []
+        self._count = count
+        self._lines: list[bytes] = []
+        self._partial: list[bytes] = []
+
+    @property
+    def received(self) -> int:
+        """How many replies are complete."""
+        return len(self._lines)
 
     def feed(self, chunk: bytes) -> list[bytes] | None:
         """Take what came; returns the lines, without their ends, when all are there.
 
         Raises UnexpectedReply if more came than was asked for.
         """
-        self._missing -= chunk.count(b"\n")
-        if self._missing > 0:
-            self._chunks.append(chunk)
+        first, *others = chunk.split(b"\n")
+        self._partial.append(first)
+        if not others:
             return None
-        if self._chunks:
-            self._chunks.append(chunk)
-            chunk = b"".join(self._chunks)
-        if self._missing or chunk[-1] != _LF:
+        self._lines.append(b"".join(self._partial))
+        rest = others.pop()
+        self._lines += others
+        self._partial = [rest] if rest else []
+        missing = self._count - len(self._lines)
+        if missing < 0 or (rest and not missing):
             raise UnexpectedReply("the server sent more than was asked for")
-        if self._count == 1:
-            return [chunk[:-1]]
-        lines = chunk.split(b"\n")
-        lines.pop()
-        return lines
+        return None if missing else self._lines
 
 
 def read_value(reply: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tagcache.client.asynchronous import AsyncClient
 from tagcache.client.blocking import Client, Pipeline
+from tagcache.client.breaker import State
 from tagcache.client.options import Options
 from tagcache.client.requests import Stats
 from tagcache.client.sharded import AsyncShardedClient, ShardedClient
@@ -21,6 +22,7 @@ __all__ = [
     "Options",
     "Pipeline",
     "ShardedClient",
+    "State",
     "Stats",
 ]
 

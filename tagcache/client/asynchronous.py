@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from zope.interface import implementer
 
@@ -21,10 +22,15 @@ from tagcache.client.awaiting import (
     IPromise,
     PooledClient,
 )
+from tagcache.client.breaker import Breaker, breaker_for
 from tagcache.client.making import requests_for
-from tagcache.client.options import OptionFields, Options
+from tagcache.client.options import OptionFields, Options, address_for_people
+from tagcache.client.unread import watch
 from tagcache.errors import ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions
+
+# What to say of an error that says nothing.
+_LATE = "timed out"
 
 
 @implementer(IPromise)
@@ -49,12 +55,12 @@ class _Carrier(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what streams have
-        self._transport = transport
+        # Transports of other event loops have what asyncio.Transport has, and are none.
+        self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        if sock is not None:
-            # Once more: event loops set TCP_NODELAY themselves.
-            self._asked.apply(sock)
+        # Once more: event loops set TCP_NODELAY themselves.
+        self._asked.apply(sock)
+        self._unread = watch(sock.fileno())
         self._connection.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -72,10 +78,13 @@ class _Carrier(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def unread(self) -> bool:
+        transport = self._transport
+        return transport is None or transport.is_closing() or bool(self._unread(0))
+
     def options(self) -> tuple[AppliedOption, ...]:
         transport = self._transport
-        sock = None if transport is None else transport.get_extra_info("socket")
-        return () if sock is None else self._asked.read(sock)
+        return () if transport is None else self._asked.read(transport.get_extra_info("socket"))
 
 
 @implementer(INetwork)
@@ -108,6 +117,7 @@ class AsyncioNetwork:
             return _Carrier(connection, asked)
 
         sock = await self._connected_socket()
+        mark = os.fstat(sock.fileno())
         try:
             async with asyncio.timeout(options.connect_timeout):
                 if options.path is not None:
@@ -121,11 +131,14 @@ class AsyncioNetwork:
                 else:
                     await loop.create_connection(carrier, sock=sock)
         except TimeoutError:
-            sock.close()
+            _end(sock, mark)
             raise TimedOut(f"{options.address} did not answer the TLS handshake") from None
         except OSError as error:
-            sock.close()
+            _end(sock, mark)
             raise ConnectionFailed(f"{options.address}: {error}") from error
+        except BaseException:
+            _end(sock, mark)
+            raise
 
     async def _connected_socket(self) -> socket.socket:
         """Try all addresses of the server in turn, with the socket options set before."""
@@ -147,12 +160,15 @@ class AsyncioNetwork:
             try:
                 options.socket_options.apply(sock)
                 async with asyncio.timeout(options.connect_timeout):
-                    await loop.sock_connect(sock, address)
+                    await _connect(loop, sock, address)
                 return sock
             except OSError as error:
+                if isinstance(error, TimeoutError) and _is_connected(sock):
+                    # It was the loop that was late.
+                    return sock
                 sock.close()
                 late = late and isinstance(error, TimeoutError)
-                faults.append(f"{address}: {error.strerror or error}")
+                faults.append(f"{address_for_people(address)}: {error.strerror or _LATE}")
             except BaseException:
                 sock.close()
                 raise
@@ -162,17 +178,74 @@ class AsyncioNetwork:
         return await asyncio.gather(*work, return_exceptions=True)
 
 
+async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
+    """Connect, and leave nothing of the socket with the loop, however that ends.
+
+    The loops' own sock_connect does so in their next turn only, when the descriptor's number may
+    be another socket's; and uvloop's resolves the address once more.
+    """
+    try:
+        sock.connect(address)
+    except BlockingIOError as error:
+        if error.errno != errno.EINPROGRESS:
+            raise
+    else:
+        return
+    connected = _Future(loop)
+    loop.add_writer(sock, connected.resolve, None)
+    try:
+        await connected.awaited
+    finally:
+        loop.remove_writer(sock)
+    fault = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if fault:
+        raise OSError(fault, os.strerror(fault))
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _end(sock: socket.socket, mark: os.stat_result) -> None:
+    """Close a socket that was offered to an event loop, if the loop has not done so.
+
+    uvloop (before 0.23) closes the descriptor when it is interrupted, and leaves the socket
+    object with its number, which may be another connection's by the time that is closed.
+    """
+    descriptor = sock.fileno()
+    try:
+        ours = descriptor >= 0 and os.path.samestat(os.fstat(descriptor), mark)
+    except OSError:
+        ours = False
+    if ours:
+        sock.close()
+    else:
+        sock.detach()
+
+
 class AsyncClient(PooledClient):
     """A client of one server, for the tasks of any number of event loops.
 
     Options come as an Options object, as keywords, or both. Each event loop has its own
-    connections, ``pool_size`` at most. Nothing is connected before the first command. Raises
-    BadArgument.
+    connections, ``pool_size`` at most. Nothing is connected before the first command.
+    ``breaker`` is given where several clients of a server share one, or to choose its clock; see
+    breaker_for. Raises BadArgument.
     """
 
-    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
+    def __init__(
+        self,
+        options: Options | None = None,
+        *,
+        breaker: Breaker | None = None,
+        **changes: Unpack[OptionFields],
+    ) -> None:
         self._options = (options or Options()).changed(changes)
         self._requests = requests_for(self._options)
+        self._breaker = breaker or breaker_for(self._options)
         self._closed = False
         self._forget_pools()
         _clients.add(self)
@@ -224,7 +297,7 @@ class AsyncClient(PooledClient):
             with self._lock:
                 for ended in [each for each in self._pools if each.is_closed()]:
                     del self._pools[ended]
-            pool = AwaitedPool(AsyncioNetwork(self._options), self._options)
+            pool = AwaitedPool(AsyncioNetwork(self._options), self._options, self._breaker)
             with self._lock:
                 self._pools[loop] = pool
         return pool

@@ -1,264 +1,48 @@
-"""What the asyncio and the Twisted client share: everything but the waiting itself.
-
-Coroutines await futures in one world and Deferreds in the other; INetwork is that difference.
-"""
+"""What the asyncio and the Twisted client share: everything but the waiting itself."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar, overload
 
-from zope.interface import Attribute, Interface
-
 from tagcache import wire
-from tagcache.client import requests as making
+from tagcache.client.awaited_pool import (
+    AwaitedConnection,
+    AwaitedPool,
+    ICarrier,
+    INetwork,
+    IPromise,
+)
 from tagcache.client.binding import AwaitedCommands, Pending, QueuedCommands
+from tagcache.client.breaker import Breaker, State
 from tagcache.client.options import Options
-from tagcache.client.outcomes import raise_first, read_all, windows
+from tagcache.client.outcomes import (
+    overlook_each,
+    overlooked,
+    raise_first,
+    read_all,
+    windows,
+)
 from tagcache.client.requests import Batch, Request, Requests, Tag, Ttl
 from tagcache.errors import (
     ClientError,
     ConnectionFailed,
-    PoolExhausted,
-    TimedOut,
     Unavailable,
-    UnexpectedReply,
 )
-from tagcache.sockopts import AppliedOption
+
+__all__ = [
+    "AwaitedClient",
+    "AwaitedConnection",
+    "AwaitedPipeline",
+    "AwaitedPool",
+    "ICarrier",
+    "INetwork",
+    "IPromise",
+    "PooledClient",
+]
 
 T = TypeVar("T")
 _ABSENT = object()
-
-
-class IPromise(Interface):
-    """A result that is awaited once."""
-
-    awaited = Attribute("the awaitable")
-
-    def resolve(result: Any) -> None:
-        """Give the result; nothing happens where there is one already."""
-
-    def reject(error: Exception) -> None:
-        """Have the awaiting code raise ``error``; nothing happens where there is a result."""
-
-
-class ICarrier(Interface):
-    """What carries the bytes of one connection."""
-
-    def write(data: bytes) -> None:
-        """Send these bytes when possible."""
-
-    def abort() -> None:
-        """Close the connection at once."""
-
-    def options() -> tuple[AppliedOption, ...]:
-        """Return the socket options as they are now."""
-
-
-class INetwork(Interface):
-    """Where coroutines wait: asyncio's event loop, or a Twisted reactor."""
-
-    def promise() -> IPromise:
-        """Return a new one."""
-
-    def call_later(seconds: float, call: Callable[[], object]) -> Callable[[], object]:
-        """Have something called; what is returned takes that back."""
-
-    def monotonic() -> float:
-        """Return the time in seconds."""
-
-    def connect(connection: AwaitedConnection) -> Awaitable[None]:
-        """Connect; then ``connected`` of ``connection`` was called. Raises Unavailable."""
-
-    def gather(work: list[Coroutine[Any, Any, Any]]) -> Awaitable[list[Any]]:
-        """Run coroutines beside each other; returns the result of each, or its exception."""
-
-
-class AwaitedConnection:
-    """One connection: requests out, reply lines in, one exchange at a time."""
-
-    def __init__(self, network: INetwork, options: Options) -> None:
-        self._network = network
-        self._options = options
-        self._carrier: ICarrier | None = None
-        self._promise: IPromise | None = None
-        self._replies = wire.Replies(0)
-        self.last_used = network.monotonic()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the connection is there, as far as is known."""
-        return self._carrier is not None
-
-    def connected(self, carrier: ICarrier) -> None:
-        """The network says: bytes can be sent."""
-        self._carrier = carrier
-
-    def received(self, chunk: bytes) -> None:
-        """The network says: these bytes came."""
-        if self._promise is None:
-            self.close()
-            return
-        try:
-            lines = self._replies.feed(chunk)
-        except UnexpectedReply as error:
-            self._end(error)
-            return
-        if lines is not None:
-            promise, self._promise = self._promise, None
-            promise.resolve(lines)
-
-    def lost(self, reason: str) -> None:
-        """The network says: the connection is gone."""
-        self._end(ConnectionFailed(f"{self._options.address}: {reason}"))
-
-    async def exchange(self, payload: bytes, count: int) -> list[bytes]:
-        """Send ``payload`` and return the ``count`` reply lines, without their ends.
-
-        After any exception the connection's state is unknown: it must be closed.
-        """
-        if self._carrier is None:
-            raise ConnectionFailed(f"{self._options.address} closed the connection")
-        promise = self._network.promise()
-        self._replies = wire.Replies(count)
-        self._promise = promise
-        self._carrier.write(payload)
-        timeout = self._options.timeout
-        cancel = None if timeout is None else self._network.call_later(timeout, self._late)
-        try:
-            lines: list[bytes] = await promise.awaited
-        finally:
-            if cancel is not None:
-                cancel()
-        return lines
-
-    def _late(self) -> None:
-        seconds = self._options.timeout
-        self._end(TimedOut(f"{self._options.address} did not answer within {seconds} s"))
-
-    def _end(self, error: ClientError) -> None:
-        promise, self._promise = self._promise, None
-        self.close()
-        if promise is not None:
-            promise.reject(error)
-
-    def options(self) -> tuple[AppliedOption, ...]:
-        """Return the socket options as they are now."""
-        return () if self._carrier is None else self._carrier.options()
-
-    def close(self) -> None:
-        """Close it."""
-        carrier, self._carrier = self._carrier, None
-        if carrier is not None:
-            carrier.abort()
-
-
-class AwaitedPool:
-    """At most ``pool_size`` connections, taken last in first out by one thread."""
-
-    def __init__(self, network: INetwork, options: Options) -> None:
-        self._network = network
-        self._options = options
-        self._idle: list[AwaitedConnection] = []
-        self._waiting: deque[IPromise] = deque()
-        self._closed = False
-        self.open = 0
-
-    async def take(self, new: bool = False) -> tuple[AwaitedConnection, bool]:
-        """Return a connection that nobody else uses, and whether it was used before.
-
-        With ``new`` it was not. Raises Unavailable, AuthenticationFailed.
-        """
-        deadline = self._network.monotonic() + self._options.pool_timeout
-        while True:
-            if self._idle:
-                connection = self._idle.pop()
-                if not new and await self._is_usable(connection):
-                    return connection, True
-                self.discard(connection)
-            elif self._closed:
-                raise ConnectionFailed("the client is closed")
-            elif self.open < self._options.pool_size:
-                return await self._connect(), False
-            else:
-                await self._wait(deadline)
-
-    async def _connect(self) -> AwaitedConnection:
-        options = self._options
-        connection = AwaitedConnection(self._network, options)
-        self.open += 1
-        try:
-            await self._network.connect(connection)
-            if options.username is not None and options.password is not None:
-                request = making.auth(options.username, options.password)
-                request.read((await connection.exchange(request.payload, 1))[0])
-        except BaseException:
-            self.discard(connection)
-            raise
-        return connection
-
-    async def _is_usable(self, connection: AwaitedConnection) -> bool:
-        idle = self._network.monotonic() - connection.last_used
-        if connection.is_open and idle >= self._options.health_check_seconds:
-            try:
-                making.PING.read((await connection.exchange(making.PING.payload, 1))[0])
-            except ClientError:
-                return False
-            except BaseException:
-                self.discard(connection)
-                raise
-        return connection.is_open
-
-    async def _wait(self, deadline: float) -> None:
-        left = deadline - self._network.monotonic()
-        size = self._options.pool_size
-        exhausted = PoolExhausted(
-            f"all {size} connections are in use, for {self._options.pool_timeout} s"
-        )
-        if left <= 0:
-            raise exhausted
-        promise = self._network.promise()
-        cancel = self._network.call_later(left, lambda: promise.reject(exhausted))
-        self._waiting.append(promise)
-        try:
-            await promise.awaited
-        except BaseException:
-            if promise not in self._waiting:
-                # It was woken, and gave up at the same time.
-                self._wake()
-            raise
-        finally:
-            cancel()
-            if promise in self._waiting:
-                self._waiting.remove(promise)
-
-    def _wake(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().resolve(None)
-
-    def give_back(self, connection: AwaitedConnection) -> None:
-        """Let others use a connection that works."""
-        if self._closed or not connection.is_open:
-            self.discard(connection)
-            return
-        connection.last_used = self._network.monotonic()
-        self._idle.append(connection)
-        self._wake()
-
-    def discard(self, connection: AwaitedConnection) -> None:
-        """Close a connection, which makes room for another."""
-        connection.close()
-        self.open -= 1
-        self._wake()
-
-    def close(self) -> None:
-        """Close every connection: those in use when they are given back."""
-        self._closed = True
-        while self._idle:
-            self.discard(self._idle.pop())
-        while self._waiting:
-            self._wake()
 
 
 class AwaitedClient(AwaitedCommands):
@@ -272,21 +56,20 @@ class AwaitedClient(AwaitedCommands):
             return work.conclude(raise_first(await self._outcomes(work.requests)))
         try:
             return await self._perform(work)
-        except Unavailable as error:
-            if not self._options.ignore_exc:
-                raise
-            self._options.ignored(error)
-            return work.absent
+        except ClientError as error:
+            result: T = overlooked(self._options, work, error)
+            return result
 
     async def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
         """Carry requests out; a result for each, or the exception that took its place."""
         try:
-            return await self._perform_all(requests)
+            outcomes = await self._perform_all(requests)
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
             self._options.ignored(error)
             return [request.absent for request in requests]
+        return overlook_each(self._options, requests, outcomes)
 
     async def _perform(self, request: Request[T]) -> T:
         raise NotImplementedError
@@ -343,6 +126,13 @@ class AwaitedClient(AwaitedCommands):
 class PooledClient(AwaitedClient):
     """A client of one server, over a pool of connections."""
 
+    _breaker: Breaker
+
+    @property
+    def state(self) -> State:
+        """Whether the server is there, held to be away, or being tried again."""
+        return self._breaker.state
+
     def _pool_here(self) -> AwaitedPool:
         raise NotImplementedError
 
@@ -359,41 +149,43 @@ class PooledClient(AwaitedClient):
             pool.give_back(connection)
 
     async def _perform(self, request: Request[T]) -> T:
-        return request.read((await self._lines([request]))[0])
+        return request.read((await self._answers(request.payload, 1, request.safe))[0])
 
     async def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
-        return read_all(requests, await self._lines(requests)) if requests else []
-
-    async def _lines(self, requests: list[Request[Any]]) -> list[bytes]:
-        pool = self._pool_here()
-        connection, used = await pool.take()
-        try:
-            return await self._exchange(pool, connection, requests)
-        except ConnectionFailed:
-            if not (used and all(request.safe for request in requests)):
-                raise
-            # It had gone stale.
-            connection, _ = await pool.take(new=True)
-            return await self._exchange(pool, connection, requests)
-
-    async def _exchange(
-        self, pool: AwaitedPool, connection: AwaitedConnection, requests: list[Request[Any]]
-    ) -> list[bytes]:
-        """Send the requests over a connection that was taken, and give that back."""
         lines: list[bytes] = []
-        over = False
+        safe = all(request.safe for request in requests)
         for payload, count in windows(requests):
-            if over:
-                connection, _ = await pool.take(new=True)
+            lines += await self._answers(payload, count, safe)
+        return read_all(requests, lines)
+
+    async def _answers(self, payload: bytes, count: int, safe: bool) -> list[bytes]:
+        """Send requests and return their replies, unless the server is held to be away."""
+        began = self._breaker.begin()
+        pool = self._pool_here()
+        new = False
+        while True:
+            used = False
             try:
-                lines += await connection.exchange(payload, count)
-            except BaseException:
-                pool.discard(connection)
-                raise
-            over = lines[-1] in wire.LAST_WORDS
-            if over:
-                pool.discard(connection)
-        if not over:
+                connection, used = await pool.take(new, began)
+                try:
+                    lines = await connection.exchange(payload, count)
+                except BaseException as error:
+                    self._breaker.failed(error, began, used)
+                    pool.discard(connection)
+                    raise
+            except ClientError as error:
+                if not isinstance(error, Unavailable):
+                    self._breaker.answered()
+                if not (used and safe and isinstance(error, ConnectionFailed)):
+                    raise
+                # It had gone stale: once more, over a new one.
+                new = True
+            else:
+                break
+        self._breaker.answered()
+        if lines[-1] in wire.LAST_WORDS:
+            pool.discard(connection)
+        else:
             pool.give_back(connection)
         return lines
 

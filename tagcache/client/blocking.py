@@ -9,10 +9,17 @@ from typing import Any, TypeVar, Unpack
 
 from tagcache import wire
 from tagcache.client.binding import BlockingCommands, Pending, QueuedCommands
+from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.connection import Connection
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
-from tagcache.client.outcomes import raise_first, read_all, windows
+from tagcache.client.outcomes import (
+    overlook_each,
+    overlooked,
+    raise_first,
+    read_all,
+    windows,
+)
 from tagcache.client.pool import Pool
 from tagcache.client.requests import Batch, Key, Request, Requests, Tag, Ttl
 from tagcache.errors import ClientError, ConnectionFailed, Unavailable
@@ -32,21 +39,20 @@ class BlockingClient(BlockingCommands):
             return work.conclude(raise_first(self._outcomes(work.requests)))
         try:
             return self._perform(work)
-        except Unavailable as error:
-            if not self._options.ignore_exc:
-                raise
-            self._options.ignored(error)
-            return work.absent
+        except ClientError as error:
+            result: T = overlooked(self._options, work, error)
+            return result
 
     def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
         """Carry requests out; a result for each, or the exception that took its place."""
         try:
-            return self._perform_all(requests)
+            outcomes = self._perform_all(requests)
         except Unavailable as error:
             if not self._options.ignore_exc:
                 raise
             self._options.ignored(error)
             return [request.absent for request in requests]
+        return overlook_each(self._options, requests, outcomes)
 
     def _perform(self, request: Request[T]) -> T:
         raise NotImplementedError
@@ -83,14 +89,25 @@ class Client(BlockingClient):
     """A client of one server, for any number of threads.
 
     Options come as an Options object, as keywords, or both: ``Client(host="cache", timeout=0.2)``.
-    Nothing is connected before the first command. Raises BadArgument.
+    Nothing is connected before the first command. ``breaker`` is given where several clients of a
+    server share one, or to choose its clock; see breaker_for. Raises BadArgument.
     """
 
-    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
-        self._options = (options or Options()).changed(changes)
-        self._requests = requests_for(self._options)
+    def __init__(
+        self,
+        options: Options | None = None,
+        *,
+        breaker: Breaker | None = None,
+        **changes: Unpack[OptionFields],
+    ) -> None:
+        self._options = options = (options or Options()).changed(changes)
+        self._requests = requests_for(options)
+        self._breaker = breaker or breaker_for(options)
         self._pool = Pool(
-            lambda: Connection(self._options), self._options.pool_size, self._options.pool_timeout
+            lambda: Connection(options),
+            options.pool_size,
+            options.pool_timeout,
+            self._breaker,
         )
 
     @classmethod
@@ -109,6 +126,11 @@ class Client(BlockingClient):
     def options(self) -> Options:
         """What the client was told."""
         return self._options
+
+    @property
+    def state(self) -> State:
+        """Whether the server is there, held to be away, or being tried again."""
+        return self._breaker.state
 
     def __repr__(self) -> str:
         return f"<Client of {self._options.address}>"
@@ -142,76 +164,52 @@ class Client(BlockingClient):
     def get(self, key: Key, default: Any = None) -> Any:
         # The most frequent command by far: without the objects that the others are made of.
         payload = self._requests.look_up(key)
-        pool = self._pool
-        connection = pool.take_trusted()
-        if connection is None:
-            return super().get(key, default)
         try:
-            reply = connection.exchange(payload, 1)[0]
-        except BaseException as error:
-            pool.discard(connection)
-            if isinstance(error, ConnectionFailed):
-                # It had gone stale.
-                return super().get(key, default)
-            if isinstance(error, Unavailable) and self._options.ignore_exc:
-                self._options.ignored(error)
-                return default
-            raise
-        if reply in wire.LAST_WORDS:
-            pool.discard(connection)
-        else:
-            pool.give_back(connection)
-        content = wire.read_value(reply)
-        return default if content is None else self._requests.load(content)
+            content = wire.read_value(self._answers(payload, 1, True)[0])
+            return default if content is None else self._requests.load(content)
+        except ClientError as error:
+            return overlooked(self._options, self._requests.get(key, default), error)
 
     get.__doc__ = Requests.get.__doc__
 
     def _perform(self, request: Request[T]) -> T:
-        pool = self._pool
-        connection, used = pool.take()
-        try:
-            lines = connection.exchange(request.payload, 1)
-        except BaseException as error:
-            pool.discard(connection)
-            if not (used and request.safe and isinstance(error, ConnectionFailed)):
-                raise
-            # It had gone stale.
-            lines = self._exchange(pool.take_new(), [request])
-        else:
-            if lines[0] in wire.LAST_WORDS:
-                pool.discard(connection)
-            else:
-                pool.give_back(connection)
-        return request.read(lines[0])
+        return request.read(self._answers(request.payload, 1, request.safe)[0])
 
     def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
-        if not requests:
-            return []
-        connection, used = self._pool.take()
-        try:
-            lines = self._exchange(connection, requests)
-        except ConnectionFailed:
-            if not (used and all(request.safe for request in requests)):
-                raise
-            lines = self._exchange(self._pool.take_new(), requests)
+        lines: list[bytes] = []
+        safe = all(request.safe for request in requests)
+        for payload, count in windows(requests):
+            lines += self._answers(payload, count, safe)
         return read_all(requests, lines)
 
-    def _exchange(self, connection: Connection, requests: list[Request[Any]]) -> list[bytes]:
-        """Send the requests over a connection that was taken, and give that back."""
-        lines: list[bytes] = []
-        over = False
-        for payload, count in windows(requests):
-            if over:
-                connection = self._pool.take_new()
+    def _answers(self, payload: bytes, count: int, safe: bool) -> list[bytes]:
+        """Send requests and return their replies, unless the server is held to be away."""
+        began = self._breaker.begin()
+        new = False
+        while True:
+            used = False
             try:
-                lines += connection.exchange(payload, count)
-            except BaseException:
-                self._pool.discard(connection)
-                raise
-            over = lines[-1] in wire.LAST_WORDS
-            if over:
-                self._pool.discard(connection)
-        if not over:
+                connection, used = self._pool.take(new, began)
+                try:
+                    lines = connection.exchange(payload, count)
+                except BaseException as error:
+                    # Before somebody who waits takes its place.
+                    self._breaker.failed(error, began, used)
+                    self._pool.discard(connection)
+                    raise
+            except ClientError as error:
+                if not isinstance(error, Unavailable):
+                    self._breaker.answered()
+                if not (used and safe and isinstance(error, ConnectionFailed)):
+                    raise
+                # It had gone stale: once more, over a new one.
+                new = True
+            else:
+                break
+        self._breaker.answered()
+        if lines[-1] in wire.LAST_WORDS:
+            self._pool.discard(connection)
+        else:
             self._pool.give_back(connection)
         return lines
 

@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 
 from tagcache import wire
 from tagcache.client import requests
-from tagcache.client.options import Options
-from tagcache.errors import ConnectionFailed, TimedOut
+from tagcache.client.options import Options, address_for_people
+from tagcache.client.unread import watch
+from tagcache.errors import ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption
 
 _CHUNK = 1 << 16
-# A connection that was idle for less is taken for alive without a look.
-TRUSTED_SECONDS = 0.1
 
 
 class Connection:
-    """A connection, authenticated and with its socket options applied.
+    """A connection, closed at first; once opened, authenticated and with its socket options.
 
-    ``socket_options`` is what was asked, and what held right after. After any exception its
-    state is unknown: it must be closed. Raises ConnectionFailed, TimedOut, AuthenticationFailed.
+    ``socket_options`` is what was asked, and what held right after. After any exception of
+    ``open`` or ``exchange`` its state is unknown: it must be closed, and may then be opened again.
     """
 
-    __slots__ = ("_options", "_receive", "_send", "_sock", "last_used", "socket_options")
+    __slots__ = (
+        "__weakref__",
+        "_options",
+        "_receive",
+        "_send",
+        "_sock",
+        "_timeout",
+        "_unread",
+        "last_used",
+        "socket_options",
+    )
+    _sock: socket.socket | None
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._sock = None
+        self._timeout = options.timeout
+        self.socket_options: tuple[AppliedOption, ...] = ()
+        self.last_used = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and not closed since."""
+        return self._sock is not None
+
+    def open(self) -> None:
+        """Connect and authenticate. Raises ConnectionFailed, TimedOut, AuthenticationFailed."""
+        options = self._options
         sock, self.socket_options = _connected(options)
         try:
             if options.tls:
@@ -42,20 +64,23 @@ class Connection:
         except OSError as error:
             sock.close()
             raise ConnectionFailed(f"{options.address}: {error}") from error
-        self._sock = sock
+        except BaseException:
+            sock.close()
+            raise
         self._send = sock.sendall
         self._receive = sock.recv
+        self._unread = watch(sock.fileno())
+        self._sock = sock
         self.last_used = time.monotonic()
         if options.username is not None and options.password is not None:
             request = requests.auth(options.username, options.password)
-            try:
-                request.read(self.exchange(request.payload, 1)[0])
-            except BaseException:
-                self.close()
-                raise
+            request.read(self.exchange(request.payload, 1)[0])
 
     def exchange(self, payload: bytes, count: int) -> list[bytes]:
-        """Send ``payload`` and return the ``count`` reply lines, without their ends."""
+        """Send ``payload`` and return the ``count`` reply lines, without their ends.
+
+        Raises ConnectionFailed, TimedOut, UnexpectedReply.
+        """
         began = time.monotonic()
         try:
             self._send(payload)
@@ -67,68 +92,84 @@ class Connection:
                 return [chunk[:-1]]
             return self._collect(chunk, count, began)
         except TimeoutError:
-            raise self._late() from None
+            raise TimedOut(
+                f"{self._options.address} did not answer within {self._timeout} s"
+            ) from None
         except OSError as error:
             raise ConnectionFailed(f"{self._options.address}: {error}") from error
 
     def _collect(self, chunk: bytes, count: int, began: float) -> list[bytes]:
-        """Receive until all the replies are there, after the first chunk, if there is one.
+        """Receive until all the replies are there; b"" as the first chunk: none has come yet.
 
-        The time is that of the whole exchange since it began, however the replies trickle in.
+        Each reply may take the whole time, from the one before it, however it trickles in.
         """
+        sock = self._sock
+        if sock is None:
+            raise ConnectionFailed(f"{self._options.address}: the connection is closed")
         replies = wire.Replies(count)
-        timeout = self._options.timeout
+        timeout = self._timeout
         try:
             while True:
+                before = replies.received
                 lines = replies.feed(chunk) if chunk else None
                 if lines is not None:
                     return lines
                 if timeout is not None:
+                    if replies.received > before:
+                        began = time.monotonic()
                     left = began + timeout - time.monotonic()
                     if left <= 0:
                         raise TimeoutError
-                    self._sock.settimeout(left)
+                    sock.settimeout(left)
                 chunk = self._receive(_CHUNK)
                 if not chunk:
                     raise ConnectionFailed(f"{self._options.address} closed the connection")
         finally:
             if timeout is not None:
-                self._sock.settimeout(timeout)
-
-    def _late(self) -> TimedOut:
-        return TimedOut(f"{self._options.address} did not answer within {self._options.timeout} s")
+                sock.settimeout(timeout)
 
     def is_usable(self) -> bool:
-        """Say whether the connection, which was idle, still works."""
-        idle = time.monotonic() - self.last_used
-        if idle < TRUSTED_SECONDS:
-            return True
-        # What can be read is the end of the stream, or what nobody asked for; of TLS, it may
-        # be for the encryption alone.
-        reading = select.poll()
-        reading.register(self._sock, select.POLLIN)
-        is_silent = not reading.poll(0)
-        if idle < self._options.health_check_seconds and (is_silent or not self._options.tls):
-            return is_silent
-        try:
-            return requests.PING.read(self.exchange(requests.PING.payload, 1)[0])
-        except Exception:
+        """Say whether the connection, which was idle, still works, and nothing waits on it."""
+        if self._unread(0):
             return False
+        if time.monotonic() - self.last_used < self._options.health_check_seconds:
+            return True
+        return self._is_answered()
+
+    def _is_answered(self) -> bool:
+        sock = self._sock
+        if sock is None:
+            return False
+        self._timeout = self._options.health_check_timeout
+        sock.settimeout(self._timeout)
+        try:
+            if not requests.PING.read(self.exchange(requests.PING.payload, 1)[0]):
+                return False
+        except ClientError:
+            return False
+        finally:
+            self._timeout = self._options.timeout
+        sock.settimeout(self._timeout)
+        return True
 
     def applied_options(self) -> tuple[AppliedOption, ...]:
         """Return the socket options as they are now."""
-        return self._options.socket_options.read(self._sock)
+        return () if self._sock is None else self._options.socket_options.read(self._sock)
 
     def close(self) -> None:
-        """Close it; never raises."""
-        try:
-            self._sock.close()
-        except OSError:
-            return
+        """Close it; never raises an error of the system."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            try:
+                sock.close()
+            except OSError:
+                return
 
     def abandon(self) -> None:
         """Close this process's copy, without a word to the server: another process uses it."""
-        os.close(self._sock.detach())
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            os.close(sock.detach())
 
 
 def _connected(options: Options) -> tuple[socket.socket, tuple[AppliedOption, ...]]:
@@ -154,5 +195,8 @@ def _connected(options: Options) -> tuple[socket.socket, tuple[AppliedOption, ..
         except OSError as error:
             sock.close()
             late = late and isinstance(error, TimeoutError)
-            faults.append(f"{address}: {error.strerror or error}")
+            faults.append(f"{address_for_people(address)}: {error.strerror or error}")
+        except BaseException:
+            sock.close()
+            raise
     raise (TimedOut if late else ConnectionFailed)("; ".join(faults))

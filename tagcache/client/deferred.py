@@ -24,9 +24,11 @@ from tagcache.client.awaiting import (
     PooledClient,
 )
 from tagcache.client.binding import QueuedCommands
+from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.making import requests_for
 from tagcache.client.options import LONGEST_SECONDS, OptionFields, Options
 from tagcache.client.requests import Tag, Ttl
+from tagcache.client.unread import watch
 from tagcache.errors import BadArgument, ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions, socket_of
 
@@ -56,12 +58,15 @@ class _Carrier(Protocol):
         self._connection = connection
         self._asked = asked
         self._carriers = carriers
+        # A transport without a socket has nothing that it does not pass on at once.
+        self._unread: Callable[[int], list[tuple[int, int]]] = lambda timeout: []
         self.gone: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
         with socket_of(self.transport) as sock:
             if sock is not None:
                 self._asked.apply(sock)
+                self._unread = watch(sock.fileno())
         self._carriers.add(self)
         self._connection.connected(self)
 
@@ -81,6 +86,9 @@ class _Carrier(Protocol):
         abort = getattr(self.transport, "abortConnection", None)
         if abort is not None:
             abort()
+
+    def unread(self) -> bool:
+        return bool(self._unread(0))
 
     def options(self) -> tuple[AppliedOption, ...]:
         with socket_of(self.transport) as sock:
@@ -167,11 +175,18 @@ class TwistedNetwork:
 class _Twisted(PooledClient):
     """The same as coroutines, which await Deferreds."""
 
-    def __init__(self, reactor: Any, endpoint: IStreamClientEndpoint, options: Options) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        endpoint: IStreamClientEndpoint,
+        options: Options,
+        breaker: Breaker | None,
+    ) -> None:
         self._options = options
         self._requests = requests_for(options)
         self._network = TwistedNetwork(reactor, endpoint, options)
-        self._pool = AwaitedPool(self._network, options)
+        self._breaker = breaker or breaker_for(options, reactor.seconds)
+        self._pool = AwaitedPool(self._network, options, self._breaker)
 
     def _pool_here(self) -> AwaitedPool:
         return self._pool
@@ -195,7 +210,8 @@ class DeferredClient:
     """A client of one server, over an endpoint of Twisted.
 
     Options come as an Options object, as keywords, or both; where the server is, the endpoint
-    says. Nothing is connected before the first command. Raises BadArgument.
+    says. Nothing is connected before the first command. ``breaker`` is given where several clients
+    of a server share one; see breaker_for. Raises BadArgument.
     """
 
     def __init__(
@@ -203,12 +219,14 @@ class DeferredClient:
         reactor: Any,
         endpoint: IStreamClientEndpoint,
         options: Options | None = None,
+        *,
+        breaker: Breaker | None = None,
         **changes: Unpack[OptionFields],
     ) -> None:
         self.options = (options or Options()).changed(changes)
         if self.options.tls:
             raise BadArgument("whether there is TLS says the endpoint: see from_options")
-        self._client = _Twisted(reactor, endpoint, self.options)
+        self._client = _Twisted(reactor, endpoint, self.options, breaker)
 
     @classmethod
     def from_options(cls, reactor: Any, options: Options) -> DeferredClient:
@@ -235,6 +253,11 @@ class DeferredClient:
     ) -> DeferredClient:
         """Read the options from an INI file; see Options.from_config."""
         return cls.from_options(reactor, Options.from_config(file, section, **changes))
+
+    @property
+    def state(self) -> State:
+        """Whether the server is there, held to be away, or being tried again."""
+        return self._client.state
 
     def __repr__(self) -> str:
         return f"<DeferredClient of {self.options.address}>"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Unpack
 
 from tagcache import wire
 from tagcache.client.blocking import BlockingClient
+from tagcache.client.breaker import State
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import read_all
@@ -38,6 +39,11 @@ class FakeClient(BlockingClient):
         self._requests = requests_for(self._options)
         self._cache = MemoryCache(monotonic=monotonic)
         self._lock = RLock()
+
+    @property
+    def state(self) -> State:
+        """Its server is always there."""
+        return State.CLOSED
 
     def __enter__(self) -> FakeClient:
         return self

@@ -14,4 +14,5 @@ def requests_for(options: Options) -> Requests:
         # Files that can not be read are told at once.
         options.tls_context()
     serde = named(options.serde) if isinstance(options.serde, str) else options.serde
-    return Requests(Values(serde, options.compress_over), options.key_prefix)
+    values = Values(serde, options.compress_over, options.max_value_bytes)
+    return Requests(values, options.key_prefix)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypedDict, get_type_hints
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tagcache.errors import BadArgument, Unavailable
+from tagcache.client.values import MAX_BYTES
+from tagcache.errors import BadArgument, ClientError
 from tagcache.interfaces import ISerde
 from tagcache.sockopts import SocketOptions
 
@@ -41,11 +42,13 @@ class OptionFields(TypedDict, total=False):
     pool_size: int
     pool_timeout: float
     health_check_seconds: float
+    breaker_seconds: float | None
     serde: str | ISerde
     compress_over: int | None
+    max_value_bytes: int
     key_prefix: str
     ignore_exc: bool
-    on_error: Callable[[Unavailable], object] | None
+    on_error: Callable[[Any], object] | None
     tcp_nodelay: bool | None
     tcp_keepalive_seconds: int | None
     tcp_keepalive_interval_seconds: int | None
@@ -62,14 +65,18 @@ class Options:
     ``path`` is that of a UNIX socket, and then ``host`` and ``port`` do not matter.
 
     ``timeout`` is how long, in seconds, a command may take from sending to the whole reply, and
-    ``connect_timeout`` each address that is tried; None: for ever. ``pool_size`` is the most
-    connections at once; who finds all in use waits ``pool_timeout`` seconds (0: not at all).
-    A connection that was idle for ``health_check_seconds`` is tried with PING before it is used.
+    ``connect_timeout`` each address that is tried; None: for ever. Of several commands that are
+    sent together each may take ``timeout``. ``pool_size`` is the most connections at once; who
+    finds all in use waits, in the order of coming, ``pool_timeout`` seconds (0: not at all). A
+    connection that was idle for ``health_check_seconds`` is tried with PING before it is used. A
+    server that fails is held to be away for ``breaker_seconds`` at first (None: half of
+    ``timeout``; 0: never), and twice as long each time, up to 30 s.
 
     ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``pickle`` or an ISerde. Values of more
-    than ``compress_over`` bytes are compressed (None: none are). ``key_prefix`` goes before every
-    key. With ``ignore_exc`` a cache that is Unavailable is a miss, and ``on_error`` is called with
-    each such error.
+    than ``compress_over`` bytes are compressed (None: none are), and what was compressed is read
+    up to ``max_value_bytes``. ``key_prefix`` goes before every key. With ``ignore_exc`` a cache
+    that is Unavailable is a miss, and so is a value that cannot be read; ``on_error`` is called
+    with each such ClientError.
 
     The socket options are those of the server's ``[performance]`` section; None leaves one to
     the system.
@@ -87,13 +94,15 @@ class Options:
     timeout: float | None = 1.0
     connect_timeout: float | None = 1.0
     pool_size: int = 8
-    pool_timeout: float = 1.0
+    pool_timeout: float = 30.0
     health_check_seconds: float = 30.0
+    breaker_seconds: float | None = None
     serde: str | ISerde = "json"
     compress_over: int | None = None
+    max_value_bytes: int = MAX_BYTES
     key_prefix: str = ""
     ignore_exc: bool = False
-    on_error: Callable[[Unavailable], object] | None = None
+    on_error: Callable[[Any], object] | None = None
     tcp_nodelay: bool | None = True
     tcp_keepalive_seconds: int | None = None
     tcp_keepalive_interval_seconds: int | None = None
@@ -115,6 +124,13 @@ class Options:
                 raise BadArgument(
                     f"{name} must be from 0 to {LONGEST_SECONDS} seconds: {getattr(self, name)}"
                 )
+        if not 0 <= (self.breaker_seconds or 0) <= LONGEST_SECONDS:
+            raise BadArgument(
+                f"breaker_seconds must be from 0 to {LONGEST_SECONDS}, or None:"
+                f" {self.breaker_seconds}"
+            )
+        if self.max_value_bytes < 1:
+            raise BadArgument(f"max_value_bytes must be at least 1: {self.max_value_bytes}")
         if self.pool_size < 1:
             raise BadArgument(f"pool_size must be at least 1: {self.pool_size}")
         if not 0 < self.port < 65536:
@@ -139,10 +155,16 @@ class Options:
     @property
     def address(self) -> str:
         """Where the server is, for people."""
-        if self.path is not None:
-            return f"unix:{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return address_for_people(self.path or (self.host, self.port))
+
+    @property
+    def health_check_timeout(self) -> float | None:
+        """How long an idle connection may take to answer PING; None: for ever.
+
+        That is half of the time to connect: the other half is left for a new connection.
+        """
+        given = [self.timeout, self.connect_timeout and self.connect_timeout / 2]
+        return min((seconds for seconds in given if seconds is not None), default=None)
 
     @property
     def socket_options(self) -> SocketOptions:
@@ -151,7 +173,7 @@ class Options:
             **{field.name: getattr(self, field.name) for field in fields(SocketOptions)}
         )
 
-    def ignored(self, error: Unavailable) -> None:
+    def ignored(self, error: ClientError) -> None:
         """Tell ``on_error`` of an error that is taken for a miss."""
         if self.on_error is not None:
             self.on_error(error)
@@ -226,6 +248,14 @@ class Options:
     def changed(self, changes: OptionFields) -> Options:
         """Return these options with others in some places. Raises BadArgument."""
         return replace(self, **changes)
+
+
+def address_for_people(address: Any) -> str:
+    """Return an address of the socket module as people write it."""
+    if not isinstance(address, tuple):
+        return f"unix:{address}"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _unquoted(text: str) -> str:

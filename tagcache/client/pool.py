@@ -1,4 +1,10 @@
-"""The pool of blocking connections: bounded, last in first out, safe for threads and forks."""
+"""The pool of blocking connections: bounded, last in first out, safe for threads and forks.
+
+Programs raise exceptions from signal handlers (Celery's and RQ's time limits), and so between any
+two steps of this code. Nothing is therefore counted up and down: the connections that exist are
+the bound, and one that an interrupted caller drops stops to exist. No lock is held across
+anything but a ``with`` of the interpreter's own locks, which cannot be left half-way.
+"""
 
 from __future__ import annotations
 
@@ -6,149 +12,173 @@ import os
 import threading
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 
-from tagcache.client.connection import TRUSTED_SECONDS, Connection
+from tagcache.client.breaker import Breaker
+from tagcache.client.connection import Connection
 from tagcache.errors import ConnectionFailed, PoolExhausted
+
+# Who waits looks again after so many seconds: an interruption may have swallowed the call.
+_LOOK_AGAIN = 0.1
 
 
 class Pool:
-    """At most ``size`` connections; ``timeout`` (seconds) is how long to wait for one."""
+    """At most ``size`` connections; ``timeout`` (seconds) is how long to wait for one.
 
-    def __init__(self, connect: Callable[[], Connection], size: int, timeout: float) -> None:
-        self._connect = connect
+    Who came first goes first. ``breaker`` is told what comes of connecting, and sends away who
+    waits when the server fails.
+    """
+
+    def __init__(
+        self, build: Callable[[], Connection], size: int, timeout: float, breaker: Breaker
+    ) -> None:
+        self._build = build
         self._size = size
         self._timeout = timeout
+        self._breaker = breaker
         self._closed = False
         self._begin()
         _pools.add(self)
 
     def _begin(self) -> None:
-        # Taken from and put to without the lock, which each single operation allows.
+        # Each operation on these is a single step of the interpreter.
         self._idle: list[Connection] = []
-        self._mine: set[Connection] = set()
-        self._freed = threading.Condition(threading.Lock())
-        self._waiting = 0
-        self._opening = 0
+        self._existing: set[weakref.ref[Connection]] = set()
+        # Who waits has a lock, which is released when it is worth looking again.
+        self._turns: OrderedDict[threading.Lock, None] = OrderedDict()
+        # A signal handler or a finalizer may use the pool while its thread is in here.
+        self._lock = threading.RLock()
 
     @property
     def open(self) -> int:
         """How many connections there are, idle or in use."""
-        return len(self._mine)
+        return len(self._existing)
 
-    def take(self) -> tuple[Connection, bool]:
+    @property
+    def _waiting(self) -> int:
+        """How many threads wait for a connection."""
+        return len(self._turns)
+
+    def take(self, new: bool = False, began: float | None = None) -> tuple[Connection, bool]:
         """Return a connection that nobody else uses, and whether it was used before.
 
-        Raises PoolExhausted, or what connecting raises.
+        With ``new`` it was not. ``began`` is when the command did that it is for. Raises
+        Unavailable, AuthenticationFailed.
         """
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                if (found := self._open_or_wait()) is None:
-                    continue
-                return found, False
-            try:
-                usable = connection.is_usable()
-            except BaseException:
-                self.discard(connection)
-                raise
-            if usable:
-                return connection, True
-            self.discard(connection)
-
-    def take_trusted(self) -> Connection | None:
-        """Return a connection that was in use a moment ago, if there is one."""
+        connection = None if self._turns else self._claim(None)
+        if connection is None:
+            connection = self._wait()
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            return None
-        if time.monotonic() - connection.last_used < TRUSTED_SECONDS:
-            return connection
-        self._idle.append(connection)
-        return None
+            if connection.is_open:
+                if not new and connection.is_usable():
+                    return connection, True
+                # The others have been idle for longer.
+                self._drop_idle()
+                connection.close()
+            connection.open()
+        except BaseException as error:
+            # Before somebody who waits takes its place.
+            self._breaker.failed(error, began)
+            self.discard(connection)
+            raise
+        return connection, False
 
-    def take_new(self) -> Connection:
-        """Return a connection that was not used before: idle ones are given up for that."""
-        while True:
-            with suppress(IndexError):
-                self.discard(self._idle.pop())
-            if (found := self._open_or_wait()) is not None:
-                return found
-
-    def _open_or_wait(self) -> Connection | None:
-        """Return a new connection, or None when one was given back."""
-        with self._freed:
+    def _claim(self, turn: threading.Lock | None) -> Connection | None:
+        """Return an idle connection, or one to be opened, if there is one for this caller."""
+        with self._lock:
             if self._closed:
                 raise ConnectionFailed("the client is closed")
-            if len(self._mine) + self._opening >= self._size:
-                self._wait()
+            if self._next_turn() is not turn:
                 return None
-            self._opening += 1
-        connection = None
-        try:
-            connection = self._connect()
-        finally:
-            with self._freed:
-                self._opening -= 1
-                if connection is not None:
-                    self._mine.add(connection)
-                else:
-                    self._freed.notify()
-        return connection
+            try:
+                return self._idle.pop()
+            except IndexError:
+                pass
+            if len(self._existing) >= self._size:
+                return None
+            connection = self._build()
+            self._existing.add(weakref.ref(connection, self._existing.discard))
+            return connection
 
-    def _wait(self) -> None:
+    def _next_turn(self) -> threading.Lock | None:
+        while True:
+            try:
+                return next(iter(self._turns), None)
+            except RuntimeError:
+                # Somebody came or left at this moment.
+                continue
+
+    def _wait(self) -> Connection:
         deadline = time.monotonic() + self._timeout
-        self._waiting += 1
+        turn = threading.Lock()
+        turn.acquire()
         try:
-            # Who gives one back looks for who waits after that: so look again first.
-            while not self._idle and len(self._mine) + self._opening >= self._size:
+            self._turns[turn] = None
+            while True:
+                self._breaker.check()
+                if (connection := self._claim(turn)) is not None:
+                    return connection
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise PoolExhausted(
                         f"all {self._size} connections are in use, for {self._timeout} s"
                     )
-                self._freed.wait(left)
-                if self._closed:
-                    raise ConnectionFailed("the client is closed")
+                turn.acquire(timeout=min(left, _LOOK_AGAIN))
         finally:
-            self._waiting -= 1
+            self._turns.pop(turn, None)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._turns and (self._idle or len(self._existing) < self._size):
+            turn = self._next_turn()
+            if turn is not None:
+                # It may be awake already.
+                with suppress(RuntimeError):
+                    turn.release()
 
     def give_back(self, connection: Connection) -> None:
         """Let others use a connection that works."""
         connection.last_used = time.monotonic()
-        if self._closed or connection not in self._mine:
-            # Of before a fork, or of before the end.
+        if weakref.ref(connection) not in self._existing:
+            # Of before a fork.
             self.discard(connection)
             return
         self._idle.append(connection)
-        if self._waiting:
-            with self._freed:
-                self._freed.notify()
+        if self._closed:
+            self._drop_idle()
+        elif self._turns:
+            self._wake()
 
     def discard(self, connection: Connection) -> None:
         """Close a connection, which makes room for another."""
         connection.close()
-        with self._freed:
-            self._mine.discard(connection)
-            self._freed.notify()
+        self._existing.discard(weakref.ref(connection))
+        self._wake()
+
+    def _drop_idle(self) -> None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
+            self.discard(connection)
 
     def close(self) -> None:
         """Close every connection: those in use when they are given back."""
         self._closed = True
-        while True:
-            try:
-                self.discard(self._idle.pop())
-            except IndexError:
-                break
-        with self._freed:
-            self._freed.notify_all()
+        self._drop_idle()
+        for turn in list(self._turns):
+            with suppress(RuntimeError):
+                turn.release()
 
     def forked(self) -> None:
         """Begin anew in a child process; the parent goes on with its connections."""
-        for connection in self._mine:
-            connection.abandon()
+        for reference in self._existing.copy():
+            connection = reference()
+            if connection is not None:
+                connection.abandon()
         self._begin()
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from threading import Lock
 from typing import Any, Generic, TypeVar, Unpack
 
 from tagcache.client.asynchronous import AsyncClient, AsyncioNetwork
 from tagcache.client.awaiting import AwaitedClient
 from tagcache.client.blocking import BlockingClient, Client
+from tagcache.client.breaker import Breaker, State
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.requests import Request
 from tagcache.errors import (
     BadArgument,
+    CircuitOpen,
     ClientError,
     ConnectionFailed,
     PoolExhausted,
@@ -25,9 +26,8 @@ from tagcache.errors import (
 T = TypeVar("T")
 C = TypeVar("C", bound=Client | AsyncClient)
 
-# After a failure a node is tried again after so long, and twice as long each time, in seconds.
+# After its first failure a node is tried again after so many seconds.
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
 
 
 # What is done before a node is chosen, or after several have answered.
@@ -44,38 +44,33 @@ class Node(Generic[C]):
     def __init__(self, client: C, monotonic: Callable[[], float]) -> None:
         self.client = client
         self.name = client.options.address
-        self._monotonic = monotonic
         self._seed = blake2b(self.name.encode(), digest_size=16).digest()
-        self._lock = Lock()
-        self._pause = _FIRST_PAUSE
-        self._again_at = 0.0
-        self.is_up = True
+        self.breaker = Breaker(self.name, _FIRST_PAUSE, monotonic, lambda: 0.0)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the node is used."""
+        return self.breaker.state is State.CLOSED
 
     def score(self, key: bytes) -> bytes:
         """Return how much the node wants a key: it goes to the one that wants it most."""
         return blake2b(key, digest_size=8, key=self._seed).digest()
 
-    def failed(self) -> None:
+    def failed(self, error: Unavailable) -> None:
         """Note that the node did not answer."""
-        with self._lock:
-            if not self.is_up:
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-            self.is_up = False
-            self._again_at = self._monotonic() + self._pause
+        self.breaker.failed(error)
 
     def is_due(self) -> bool:
         """Say whether it is time to try the node again; only one caller is told so."""
-        with self._lock:
-            if self.is_up or self._monotonic() < self._again_at:
-                return False
-            self._again_at = self._monotonic() + self._pause
-            return True
+        try:
+            self.breaker.begin()
+        except CircuitOpen:
+            return False
+        return True
 
     def returned(self) -> None:
         """Note that the node answers again, and holds nothing stale."""
-        with self._lock:
-            self.is_up = True
-            self._pause = _FIRST_PAUSE
+        self.breaker.answered()
 
 
 class Ring(Generic[C]):
@@ -157,8 +152,8 @@ class OverNodes(Generic[C]):
         self._options = common
         self._requests = requests_for(self._options)
         self._flush_on_return = flush_on_return
-        # What a node does not do is never to be overlooked here.
-        alone: OptionFields = {"ignore_exc": False, "on_error": None}
+        # What a node does not do is never to be overlooked here, nor kept from it there.
+        alone: OptionFields = {"ignore_exc": False, "on_error": None, "breaker_seconds": 0}
         self._ring = Ring(
             [Node(type(self)._client_of(options.changed(alone)), monotonic) for options in each]
         )
@@ -231,11 +226,11 @@ class ShardedClient(OverNodes[Client], BlockingClient):
             if not self._options.ignore_exc:
                 raise
             if not all(request.safe for request in requests):
-                node.failed()
+                node.failed(error)
             self._options.ignored(error)
             return None
         except Unavailable as error:
-            node.failed()
+            node.failed(error)
             self._options.ignored(error)
             return None
 
@@ -291,10 +286,10 @@ class AsyncShardedClient(OverNodes[AsyncClient], AwaitedClient):
             if not self._options.ignore_exc:
                 raise
             if not all(request.safe for request in requests):
-                node.failed()
+                node.failed(error)
             self._options.ignored(error)
             return None
         except Unavailable as error:
-            node.failed()
+            node.failed(error)
             self._options.ignored(error)
             return None

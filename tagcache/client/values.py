@@ -14,6 +14,8 @@ from typing import Any
 from tagcache.errors import BadArgument, CannotDecode
 from tagcache.interfaces import ISerde
 
+# What a compressed value may have when it is decompressed, unless a client was told otherwise.
+MAX_BYTES = 64 * 1024 * 1024
 _ESCAPED = b"\\:"
 _COMPRESSED = b"\\z:"
 _MARKS = (_ESCAPED, _COMPRESSED)
@@ -46,29 +48,44 @@ def to_line(data: bytes) -> bytes:
     return data
 
 
-def from_line(content: bytes) -> bytes:
-    """Return what ``to_line`` or a compressing client was given. Raises ValueError."""
+def from_line(content: bytes, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return what ``to_line`` or a compressing client was given. Raises ValueError.
+
+    What has more than ``max_bytes`` when it is decompressed is given up there.
+    """
     if not content.startswith(_MARKS):
         return content
     if content.startswith(_ESCAPED):
         return unescape(content[len(_ESCAPED) :])
+    reading = zlib.decompressobj()
     try:
-        return zlib.decompress(unescape(content[len(_COMPRESSED) :]))
+        data = reading.decompress(unescape(content[len(_COMPRESSED) :]), max_bytes)
+        # The end of the stream may be all that is left.
+        more = b"" if reading.eof else reading.decompress(reading.unconsumed_tail, 1)
     except zlib.error as error:
         raise ValueError(f"what is marked as compressed is not: {error}") from None
+    if more:
+        raise ValueError(f"decompressed it has more than max_value_bytes={max_bytes} bytes")
+    if not reading.eof:
+        raise ValueError("what is marked as compressed is cut off")
+    return data
 
 
 class Values:
     """Objects to what a line holds, and back.
 
     What has more than ``compress_over`` bytes is compressed, if that makes it smaller; None: never.
+    What has more than ``max_bytes`` is neither compressed nor decompressed.
     """
 
-    __slots__ = ("_compress_over", "_serde")
+    __slots__ = ("_compress_over", "_max_bytes", "_serde")
 
-    def __init__(self, serde: ISerde, compress_over: int | None = None) -> None:
+    def __init__(
+        self, serde: ISerde, compress_over: int | None = None, max_bytes: int = MAX_BYTES
+    ) -> None:
         self._serde = serde
         self._compress_over = compress_over
+        self._max_bytes = max_bytes
 
     def dump(self, value: Any) -> bytes:
         """Return the object as a line holds it. Raises BadArgument."""
@@ -76,7 +93,8 @@ class Values:
             data = self._serde.dump(value)
         except (TypeError, ValueError, OverflowError) as error:
             raise BadArgument(f"serde={self._serde.name} can not hold this: {error}") from error
-        if self._compress_over is not None and len(data) > self._compress_over:
+        over = self._compress_over
+        if over is not None and over < len(data) <= self._max_bytes:
             compressed = _COMPRESSED + escape(zlib.compress(data))
             if len(compressed) < len(data):
                 return compressed
@@ -85,7 +103,7 @@ class Values:
     def load(self, content: bytes) -> Any:
         """Return the object. Raises CannotDecode."""
         try:
-            return self._serde.load(from_line(content))
+            return self._serde.load(from_line(content, self._max_bytes))
         except ValueError as error:
             raise CannotDecode(
                 f"serde={self._serde.name} did not write this: {content[:80]!r} ({error})"

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from tagcache.client.asynchronous import AsyncClient
 from tagcache.client.blocking import Client
+from tagcache.client.breaker import State, breaker_for
 from tagcache.client.options import Options
 from tagcache.client.serde import PickleSerde
 from tagcache.client.sharded import AsyncShardedClient, ShardedClient
@@ -68,8 +69,13 @@ class Connecting:
         self.options = dict(options)
         if self.options.get("serde", "pickle") == "pickle":
             self.options["serde"] = COUNTABLE_PICKLE
-        if len(self.urls) == 1 and "flush_on_return" in self.options:
-            raise BadArgument("flush_on_return is for several servers; here is one")
+        self._alone: Options | None = None
+        if len(self.urls) == 1:
+            if "flush_on_return" in self.options:
+                raise BadArgument("flush_on_return is for several servers; here is one")
+            self._alone = Options.from_url(self.urls[0], **self.options)
+            # That a server is away is found out once, for threads and event loops together.
+            self._breaker = breaker_for(self._alone)
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -78,15 +84,22 @@ class Connecting:
 
     def client(self) -> AnyClient:
         """Return a new blocking client. Raises BadArgument."""
-        if len(self.urls) == 1:
-            return Client.from_url(self.urls[0], **self.options)
+        if self._alone is not None:
+            return Client(self._alone, breaker=self._breaker)
         return ShardedClient(self.urls, **self.options)
 
     def async_client(self) -> AnyAsyncClient:
         """Return a new client for asyncio. Raises BadArgument."""
-        if len(self.urls) == 1:
-            return AsyncClient.from_url(self.urls[0], **self.options)
+        if self._alone is not None:
+            return AsyncClient(self._alone, breaker=self._breaker)
         return AsyncShardedClient(self.urls, **self.options)
+
+
+def is_away(client: AnyClient | AnyAsyncClient) -> bool:
+    """Say whether the server, or every one of several, is held to be away."""
+    if isinstance(client, (ShardedClient, AsyncShardedClient)):
+        return len(client.down) == len(client.nodes)
+    return client.state is not State.CLOSED
 
 
 class ClientPerLoop:

@@ -27,10 +27,18 @@ from django.utils.module_loading import import_string
 
 from tagcache.client.requests import Mode, Tag
 from tagcache.contrib import room
-from tagcache.contrib.connecting import AnyAsyncClient, AnyClient, ClientPerLoop, Connecting
+from tagcache.contrib.connecting import (
+    AnyAsyncClient,
+    AnyClient,
+    ClientPerLoop,
+    Connecting,
+    is_away,
+)
 from tagcache.errors import BadArgument, IntegerOverflow, NotAnInteger, Refused
 
 _ILLEGAL_IN_KEY = re.compile(r"[\t\n\r]")
+# Before the keys of django.contrib.sessions.backends.cache.
+_SESSION = "django.contrib.sessions.cache"
 # A timeout that has passed already.
 _OVER: Literal[0] = 0
 
@@ -169,7 +177,7 @@ class TagCache(BaseCache):
         )
         if ttl == _OVER:
             return client.get(name, self._missing_key) is self._missing_key
-        return room.add(client, name, value, tags, ttl)
+        return room.add(client, name, value, tags, ttl) or _is_session_without_cache(key, client)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
@@ -330,10 +338,11 @@ class TagCache(BaseCache):
         if ttl == _OVER:
             return await client.get(name, self._missing_key) is self._missing_key
         try:
-            return await client.add(name, value, tags=tags, ttl=ttl)
+            added = await client.add(name, value, tags=tags, ttl=ttl)
         except Refused as error:
             room.check_room(name, error)
             return False
+        return added or _is_session_without_cache(key, client)
 
     async def atouch(
         self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
@@ -461,6 +470,15 @@ class TagCache(BaseCache):
     async def aclose(self, **kwargs: Any) -> None:
         """Close the connections of the event loop that runs; it connects anew where needed."""
         await _clients.of(self._connecting)[1].close()
+
+
+def _is_session_without_cache(key: Any, client: AnyClient | AnyAsyncClient) -> bool:
+    """Say whether a session was not added because the cache is away, which is ignored.
+
+    Django would try 10,000 other keys for it, and then fail. It is told that the session was
+    added: the visitor gets the page, and a new session as soon as there is a cache.
+    """
+    return isinstance(key, str) and key.startswith(_SESSION) and is_away(client)
 
 
 def _is_new(seen: Any, by: int, total: int) -> bool:

@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import uvloop
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
@@ -21,7 +22,7 @@ from tests.integration.running import RunningServer
 __all__ = ["start"]
 
 Make = Callable[..., Any]
-KINDS = ("blocking", "asyncio", "twisted", "fake", "sharded", "asyncio sharded")
+KINDS = ("blocking", "asyncio", "uvloop", "twisted", "fake", "sharded", "asyncio sharded")
 
 
 class Waiting:
@@ -88,6 +89,11 @@ def reactor_thread() -> Iterator[ReactorThread]:
     thread.stop()
 
 
+def runner_of(kind: str) -> asyncio.Runner:
+    """Return what runs coroutines in the event loop that a kind of client is tested in."""
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop if kind == "uvloop" else None)
+
+
 @pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest, running: RunningServer) -> Iterator[Callable[..., Any]]:
     """Makes clients of one kind, all of the same servers, which are empty at first."""
@@ -101,7 +107,7 @@ def make(request: pytest.FixtureRequest, running: RunningServer) -> Iterator[Cal
         nodes.append(f"tagcache://127.0.0.1:{second.port}")
         with Client(port=second.port) as client:
             client.flush()
-    with asyncio.Runner() as runner:
+    with runner_of(request.param) as runner:
 
         async def awaited(call: Callable[[], Any]) -> Any:
             result = call()
@@ -120,7 +126,7 @@ def make(request: pytest.FixtureRequest, running: RunningServer) -> Iterator[Cal
                     client = FakeClient(**changes)
                 case "sharded":
                     client = ShardedClient(nodes, **changes)
-                case "asyncio":
+                case "asyncio" | "uvloop":
                     client = Waiting(AsyncClient.from_url(url, **changes), run)
                 case "asyncio sharded":
                     client = Waiting(AsyncShardedClient(nodes, **changes), run)

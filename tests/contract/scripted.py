@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Thread
 
 
@@ -59,3 +59,21 @@ def silent(sock: socket.socket) -> None:
     """Read until the client gives up."""
     while sock.recv(65536):
         pass
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port whose queue of connections is full, so that the system drops every further one."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        port: int = listening.getsockname()[1]
+        while True:
+            filling = stack.enter_context(socket.socket())
+            filling.settimeout(0.5)
+            try:
+                filling.connect(("127.0.0.1", port))
+            except TimeoutError:
+                break
+        yield port

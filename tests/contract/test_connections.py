@@ -5,22 +5,37 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 import trustme
+from twisted.internet.defer import gatherResults
 from zope.interface.verify import verifyClass, verifyObject
 
-from tagcache.client import AsyncClient, Client, DeferredClient, Options, asynchronous, deferred
+from tagcache.client import (
+    AsyncClient,
+    Client,
+    DeferredClient,
+    Options,
+    State,
+    asynchronous,
+    deferred,
+)
 from tagcache.client.awaiting import ICarrier, INetwork, IPromise
 from tagcache.client.connection import Connection
 from tagcache.errors import (
     AuthenticationFailed,
     BadArgument,
+    CannotDecode,
+    CircuitOpen,
+    ClientError,
     ConnectionFailed,
     PoolExhausted,
     Refused,
@@ -28,19 +43,19 @@ from tagcache.errors import (
     Unavailable,
     UnexpectedReply,
 )
-from tests.contract.conftest import ReactorThread, Waiting
-from tests.contract.scripted import ScriptedServer, answering, silent
+from tests.contract.conftest import ReactorThread, Waiting, runner_of
+from tests.contract.scripted import ScriptedServer, answering, black_hole, silent
 from tests.integration.running import RunningServer, eventually
 from tests.integration.tls import tls_endpoint
 
 Connect = Callable[..., Any]
 
 
-@pytest.fixture(params=["blocking", "asyncio", "twisted"])
+@pytest.fixture(params=["blocking", "asyncio", "uvloop", "twisted"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """Makes clients of one kind, of any server."""
     made: list[Any] = []
-    with asyncio.Runner() as runner:
+    with runner_of(request.param) as runner:
 
         async def awaited(call: Callable[[], Any]) -> Any:
             result = call()
@@ -51,7 +66,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
             match request.param:
                 case "blocking":
                     client: Any = Client(options)
-                case "asyncio":
+                case "asyncio" | "uvloop":
                     client = Waiting(AsyncClient(options), lambda call: runner.run(awaited(call)))
                 case "twisted":
                     thread: ReactorThread = request.getfixturevalue("reactor_thread")
@@ -84,6 +99,47 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def state(client: Any) -> State:
+    found: State = client.client.state if isinstance(client, Waiting) else client.state
+    return found
+
+
+@contextmanager
+def stopped(client: Any) -> Iterator[None]:
+    """Keep a reactor in its thread from reading; event loops do not run between two calls."""
+    if not (isinstance(client, Waiting) and isinstance(client.client, DeferredClient)):
+        yield
+        return
+    go_on = threading.Event()
+    client._wait.__self__.reactor.callFromThread(go_on.wait)
+    yield
+    go_on.set()
+
+
+def at_once(client: Any, begin: threading.Event, server: ScriptedServer, count: int) -> None:
+    """Have a client ask for ``count`` keys at once, each over a connection of its own."""
+
+    def answer() -> None:
+        eventually(lambda: server.connections == count)
+        begin.set()
+
+    answering_later = threading.Thread(target=answer)
+    answering_later.start()
+    if isinstance(client, Client):
+        with ThreadPoolExecutor(count) as threads:
+            assert list(threads.map(client.get, ["key"] * count)) == [1] * count
+    elif isinstance(client.client, AsyncClient):
+
+        async def together() -> list[int]:
+            return await asyncio.gather(*(client.client.get("key") for _ in range(count)))
+
+        assert client._wait(together) == [1] * count
+    else:
+        asked = [b"key"] * count
+        assert client._wait(lambda: gatherResults(map(client.client.get, asked))) == [1] * count
+    answering_later.join()
 
 
 def test_nobody_is_there(connect: Connect) -> None:
@@ -189,7 +245,7 @@ def test_a_late_answer_is_given_to_nobody(connect: Connect) -> None:
             return
 
     with ScriptedServer(late, answering(b"VALUE\t2\n")) as server:
-        client = connect(port=server.port, timeout=1)
+        client = connect(port=server.port, timeout=1, breaker_seconds=0)
         with pytest.raises(TimedOut):
             client.get("one")
         time.sleep(0.2)
@@ -261,6 +317,144 @@ def test_another_kind_of_server(connect: Connect) -> None:
         client = connect(port=server.port)
         with pytest.raises(UnexpectedReply, match="HTTP"):
             client.get("key")
+
+
+def babbling(later: threading.Event, said: threading.Event) -> Callable[[socket.socket], None]:
+    """Answer one request; then send an answer that nobody asked for."""
+
+    def script(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"VALUE\t1\n")
+        later.wait()
+        sock.sendall(b"VALUE\t666\n")
+        said.set()
+        silent(sock)
+
+    return script
+
+
+def test_an_answer_that_nobody_asked_for_is_given_to_nobody(connect: Connect) -> None:
+    later, said = threading.Event(), threading.Event()
+    with ScriptedServer(babbling(later, said), answering(b"VALUE\t2\n")) as server:
+        client = connect(port=server.port, timeout=20)
+        assert client.get("one") == 1
+        # The client's own thread, if it has one, is busy until the answer is there.
+        with stopped(client):
+            later.set()
+            assert said.wait(20)
+        assert client.get("two") == 2
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, r"^127\.0\.0\.1:{port}: "),
+        ({"host": "::1"}, r"^\[::1\]:{port}: "),
+        ({"path": "/nowhere/socket"}, "^unix:/nowhere/socket: "),
+    ],
+)
+def test_addresses_are_told_as_people_write_them(
+    connect: Connect, options: dict[str, Any], told: str
+) -> None:
+    port = free_port()
+    with pytest.raises(ConnectionFailed, match=told.format(port=port)) as caught:
+        connect(port=port, **options).get("key")
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert not isinstance(error, IndexError)
+        error = error.__cause__ or error.__context__
+
+
+def test_a_server_that_does_not_answer_costs_one_timeout(connect: Connect) -> None:
+    with ScriptedServer(silent) as server:
+        client = connect(port=server.port, timeout=0.1, breaker_seconds=600)
+        assert state(client) is State.CLOSED
+        with pytest.raises(TimedOut):
+            client.get("key")
+        assert state(client) is State.OPEN
+        for _ in range(20):
+            with pytest.raises(CircuitOpen, match=r"held to be away since .*within 0\.1 s"):
+                client.get("key")
+        assert server.connections == 1
+
+
+def test_a_server_that_does_not_answer_is_missed_at_once(connect: Connect) -> None:
+    told: list[Unavailable] = []
+    with ScriptedServer(silent) as server:
+        client = connect(
+            port=server.port,
+            timeout=0.1,
+            breaker_seconds=600,
+            ignore_exc=True,
+            on_error=told.append,
+        )
+        assert [client.get("key", 5) for _ in range(20)] == [5] * 20
+        assert client.get_many(["a", "b"]) == {}
+        assert server.connections == 1
+    assert [type(error) for error in told] == [TimedOut] + [CircuitOpen] * 20
+
+
+def test_a_server_that_answers_again_is_used_again(connect: Connect) -> None:
+    with ScriptedServer(lambda sock: None, answering(b"VALUE\t1\n", b"VALUE\t2\n")) as server:
+        client = connect(port=server.port, breaker_seconds=0.01)
+        with pytest.raises(ConnectionFailed):
+            client.get("key")
+        time.sleep(0.02)
+        assert client.get("key") == 1
+        assert state(client) is State.CLOSED
+        assert client.get("key") == 2
+
+
+def test_a_health_check_that_fails_is_the_last(connect: Connect) -> None:
+    first = threading.Event()
+
+    def dead(sock: socket.socket) -> None:
+        sock.recv(65536)
+        first.wait()
+        sock.sendall(b"VALUE\t1\n")
+        silent(sock)
+
+    with ScriptedServer(*[dead] * 3, answering(b"VALUE\t2\n")) as server:
+        client = connect(port=server.port, timeout=20, connect_timeout=0.2, health_check_seconds=0)
+        at_once(client, first, server, 3)
+        # One idle connection is tried in vain, and the others are given up with it.
+        assert client.get("key") == 2
+        assert server.connections == 4
+
+
+UNREADABLE = [b"ERR value_not_representable\n", b"VALUE\tno JSON\n", b"VALUE\t\\:a\\b\n"]
+
+
+@pytest.mark.parametrize("reply", UNREADABLE)
+def test_what_cannot_be_read_is_a_miss_where_errors_are_ignored(
+    connect: Connect, reply: bytes
+) -> None:
+    told: list[ClientError] = []
+    replies = [reply, b"VALUE\t1\n" + reply + b"VALUE\t3\n", reply]
+    with ScriptedServer(answering(*replies)) as server:
+        client = connect(port=server.port, ignore_exc=True, on_error=told.append)
+        assert client.get("key", "default") == "default"
+        assert client.get_many(["a", "b", "c"]) == {"a": 1, "c": 3}
+        pipe = client.pipeline()
+        pipe.get("key", 7)
+        assert pipe.execute() == [7]
+        assert server.connections == 1
+    assert all(isinstance(error, (CannotDecode, Refused)) for error in told)
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize("reply", UNREADABLE)
+def test_what_cannot_be_read_is_told(connect: Connect, reply: bytes) -> None:
+    replies = [reply, b"VALUE\t1\n" + reply, b"VALUE\t5\n"]
+    with ScriptedServer(answering(*replies)) as server:
+        client = connect(port=server.port)
+        with pytest.raises((CannotDecode, Refused)):
+            client.get("key")
+        with pytest.raises((CannotDecode, Refused)):
+            client.get_many(["a", "b"])
+        assert client.get("key") == 5
+        assert server.connections == 1
 
 
 def test_a_cache_that_is_down_is_a_miss(connect: Connect) -> None:
@@ -361,7 +555,7 @@ def test_authentication(connect: Connect, start: Callable[..., RunningServer]) -
         none.get("key")
 
 
-@pytest.mark.parametrize("connect", ["blocking", "asyncio"], indirect=True)
+@pytest.mark.parametrize("connect", ["blocking", "asyncio", "uvloop"], indirect=True)
 def test_tls(connect: Connect, start: Callable[..., RunningServer], tmp_path: Path) -> None:
     endpoint, _ = tls_endpoint(tmp_path)
     server = start({"server": {"tcp_port": endpoint}})
@@ -418,7 +612,10 @@ def test_a_unix_socket(
 
 
 def test_both_families_are_tried(
-    connect: Connect, running: RunningServer, monkeypatch: pytest.MonkeyPatch
+    connect: Connect,
+    running: RunningServer,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     real = socket.getaddrinfo
 
@@ -433,7 +630,24 @@ def test_both_families_are_tried(
     client = connect(f"tagcache://two-families.example:{running.port}")
     if isinstance(client, Waiting) and isinstance(client.client, DeferredClient):
         pytest.skip("Twisted's HostnameEndpoint resolves names and tries addresses")
+    if request.node.callspec.params["connect"] == "uvloop":
+        pytest.skip("uvloop resolves names itself")
     assert client.ping() is True
+
+
+@pytest.mark.parametrize("connect", ["blocking", "asyncio"], indirect=True)
+def test_an_address_that_does_not_accept_is_passed_over(
+    connect: Connect, running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with black_hole() as port:
+
+        def both(host: Any, *args: Any, **more: Any) -> Any:
+            ports = (port, running.port)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, each)) for each in ports]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        client = connect(connect_timeout=0.5, timeout=20)
+        assert [client.ping() for _ in range(3)] == [True] * 3
 
 
 def test_old_idle_connections_are_tried_first(connect: Connect) -> None:

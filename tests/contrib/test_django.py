@@ -11,12 +11,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends.cache import KEY_PREFIX as SESSIONS
 from django.core.cache.backends.base import InvalidCacheBackendError, InvalidCacheKey
 
 from tagcache.client import AsyncClient, AsyncShardedClient, Client, ShardedClient
 from tagcache.contrib.django import TagCache, _clients, close_clients
 from tagcache.contrib.pytest_plugin import Server, _started
-from tagcache.errors import ConnectionFailed, Refused, Unavailable
+from tagcache.errors import CircuitOpen, ConnectionFailed, Refused, Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -342,6 +343,33 @@ class TestSettings:
         assert call(ignored, "get_or_set", "k", 5) == 5
         assert call(ignored, "invalidate_tag", "t") == 0
         assert len(told) >= 5
+
+    def test_a_session_without_a_cache_is_taken_for_added(self, call: Call) -> None:
+        options = {"ignore_exc": True, "breaker_seconds": 600}
+        ignored = TagCache("tagcache://127.0.0.1:1", {"OPTIONS": options})
+        assert call(ignored, "get", SESSIONS + "k") is None
+        assert call(ignored, "add", SESSIONS + "k", 1)
+        assert not call(ignored, "add", "lock", 1)
+
+    def test_a_session_without_any_of_several_servers(self) -> None:
+        nodes = ["tagcache://127.0.0.1:1", "tagcache://127.0.0.2:1"]
+        ignored = TagCache(nodes, {"OPTIONS": {"ignore_exc": True}})
+        ignored.get_many(map(str, range(20)))
+        assert ignored.add(SESSIONS + "k", 1)
+        assert not ignored.add("lock", 1)
+
+    def test_a_session_that_is_there_is_not_added(self, cache: TagCache, call: Call) -> None:
+        assert call(cache, "add", SESSIONS + "k", 1)
+        assert not call(cache, "add", SESSIONS + "k", 2)
+
+    def test_that_it_is_away_is_found_out_once(self) -> None:
+        down = TagCache("tagcache://127.0.0.1:1", {"OPTIONS": {"breaker_seconds": 600}})
+        with pytest.raises(ConnectionFailed, match="refused"):
+            down.get("k")
+        with pytest.raises(CircuitOpen):
+            asyncio.run(down.aget("k"))
+        with pytest.raises(CircuitOpen):
+            asyncio.run(down.aget("k"))
 
     def test_the_callback_may_be_named_by_its_path(self) -> None:
         options = {"ignore_exc": True, "on_error": "tests.contrib.test_django.note"}

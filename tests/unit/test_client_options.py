@@ -61,6 +61,8 @@ def test_a_unix_socket() -> None:
         ("tagcache://host?timeout=0", "timeout must be more than 0"),
         ("tagcache://host?pool_size=0", "pool_size must be at least 1"),
         ("tagcache://host?pool_timeout=-1", "pool_timeout must be from 0"),
+        ("tagcache://host?breaker_seconds=-1", "breaker_seconds must be from 0"),
+        ("tagcache://host?max_value_bytes=0", "max_value_bytes must be at least 1"),
         ("tagcache://host?ignore_exc=maybe", "ignore_exc='maybe'"),
         ("tagcache://host?on_error=print", "on_error, which is no option"),
         ("tagcache://host?serde=yaml", "serde=yaml is not known"),

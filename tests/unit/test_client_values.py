@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -92,6 +93,28 @@ def test_compression_only_where_it_helps() -> None:
     assert len(values.dump("x" * 1000)) < 40
     noise = bytes(range(256))
     assert not Values(serde.named("bytes"), 10).dump(noise).startswith(b"\\z:")
+
+
+def test_what_grows_without_bound_is_given_up() -> None:
+    bomb = b"\\z:" + escape(zlib.compress(bytes(100_000_000)))
+    values = Values(serde.named("bytes"), 0, 1000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CannotDecode, match="more than max_value_bytes=1000 bytes"):
+            values.load(bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_the_bound_on_what_is_decompressed() -> None:
+    values = Values(serde.named("bytes"), 0, 1000)
+    just = values.dump(bytes(1000))
+    assert just.startswith(b"\\z:")
+    assert values.load(just) == bytes(1000)
+    # More than could be read again is not compressed.
+    assert values.dump(bytes(1001)) == bytes(1001)
 
 
 @pytest.mark.parametrize(

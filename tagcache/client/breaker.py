@@ -1,0 +1,181 @@
+"""The circuit breaker: whether a server is held to be away, and when it is tried again."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from random import random as uniform
+from time import monotonic as now
+
+from tagcache.client.options import Options
+from tagcache.errors import CircuitOpen, ConnectionFailed, Unavailable
+
+_LONGEST_PAUSE = 30.0
+
+
+class State(Enum):
+    """What a client makes of its server: it is there, away, or being tried again."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """All that a breaker knows, changed as one: an interruption leaves the old view or the new.
+
+    ``since`` and ``again_at`` are monotonic times, ``pause`` is in seconds.
+    """
+
+    state: State = State.CLOSED
+    since: float = 0.0
+    pause: float = 0.0
+    again_at: float = 0.0
+    reason: str = ""
+
+
+_THERE = _View()
+
+
+class Breaker:
+    """Keeps commands from a server that fails; after a pause, one command tries it again.
+
+    The first pause has ``pause`` seconds (0: the breaker never opens), and each further one twice
+    as many, up to 30. ``random`` lengthens each by up to a half, so that not all clients of a
+    server come back at one moment. Safe for threads.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_answered_at",
+        "_lock",
+        "_monotonic",
+        "_pause",
+        "_random",
+        "_view",
+    )
+
+    def __init__(
+        self,
+        address: str,
+        pause: float,
+        monotonic: Callable[[], float] = now,
+        random: Callable[[], float] = uniform,
+    ) -> None:
+        self._address = address
+        self._pause = pause
+        self._monotonic = monotonic
+        self._random = random
+        self._view = _THERE
+        self._answered_at = float("-inf")
+        self._unlock()
+        _breakers.add(self)
+
+    def _unlock(self) -> None:
+        # A signal handler or a finalizer may ask while its thread is in here.
+        self._lock = threading.RLock()
+
+    @property
+    def state(self) -> State:
+        """CLOSED, OPEN, or HALF_OPEN while one command tries the server."""
+        return self._view.state
+
+    def begin(self) -> float:
+        """Let a command through, and return when it began. Raises CircuitOpen."""
+        began = self._monotonic()
+        if self._view.state is not State.CLOSED:
+            with self._lock:
+                view = self._view
+                if view.state is not State.CLOSED:
+                    if began < view.again_at:
+                        raise self._refusal(view, began)
+                    # Should this one be interrupted, another may try after the same pause.
+                    self._view = replace(
+                        view, state=State.HALF_OPEN, again_at=began + self._spread(view.pause)
+                    )
+        return began
+
+    def check(self) -> None:
+        """Send away who waits for a connection when the server fails. Raises CircuitOpen."""
+        view = self._view
+        if view.state is State.OPEN:
+            raise self._refusal(view, self._monotonic())
+
+    def answered(self) -> None:
+        """Note that the server answered."""
+        self._answered_at = self._monotonic()
+        if self._view.state is not State.CLOSED:
+            self._view = _THERE
+
+    def failed(self, error: BaseException, began: float | None = None, used: bool = False) -> None:
+        """Note how a command failed, which began then, over a connection that was used before.
+
+        If another was answered meanwhile, the server is there, and was slow with this one alone.
+        If a connection broke that was used before, that may be the end of this one alone; and
+        what is not Unavailable says nothing of the server. Without ``began`` it does not matter
+        what was answered.
+        """
+        if not self._pause or not isinstance(error, Unavailable):
+            return
+        if used and isinstance(error, ConnectionFailed):
+            return
+        if began is not None and self._answered_at >= began:
+            return
+        with self._lock:
+            view, failed_at = self._view, self._monotonic()
+            if view.state is State.OPEN:
+                # It began before the breaker opened, and says nothing new.
+                return
+            if view.state is State.CLOSED:
+                view = replace(view, since=failed_at, pause=self._pause)
+            else:
+                view = replace(view, pause=min(view.pause * 2, _LONGEST_PAUSE))
+            self._view = replace(
+                view,
+                state=State.OPEN,
+                again_at=failed_at + self._spread(view.pause),
+                reason=str(error),
+            )
+
+    def _spread(self, pause: float) -> float:
+        return pause * (1 + self._random() / 2)
+
+    def _refusal(self, view: _View, at: float) -> CircuitOpen:
+        return CircuitOpen(
+            f"{self._address} is held to be away since {at - view.since:.1f} s ago; it is tried"
+            f" again in {max(view.again_at - at, 0.0):.1f} s ({view.reason})"
+        )
+
+
+_breakers: weakref.WeakSet[Breaker] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    # A thread of the parent may have held the lock, and is not in the child.
+    for breaker in list(_breakers):
+        breaker._unlock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def breaker_for(
+    options: Options,
+    monotonic: Callable[[], float] = now,
+    random: Callable[[], float] = uniform,
+) -> Breaker:
+    """Return the breaker of a client with these options.
+
+    ``monotonic`` (seconds) and ``random`` (0 to 1) are where it has the time and the length of
+    its pauses from.
+    """
+    pause = options.breaker_seconds
+    if pause is None:
+        pause = 0.5 if options.timeout is None else options.timeout / 2
+    return Breaker(options.address, pause, monotonic, random)

@@ -1,0 +1,95 @@
+"""A Django site with a page in the cache and a session of each visitor, for uvicorn.
+
+TAGCACHE_URL says where the cache is, TAGCACHE_OPTIONS (JSON) what OPTIONS has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import django
+from django.conf import settings
+
+told: list[str] = []
+
+
+def on_error(error: Exception) -> None:
+    told.append(type(error).__name__)
+
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    DEBUG=False,
+    SECRET_KEY="for tests",
+    ROOT_URLCONF=__name__,
+    INSTALLED_APPS=["django.contrib.sessions"],
+    MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
+    SESSION_ENGINE="django.contrib.sessions.backends.cache",
+    LOGGING_CONFIG=None,
+    CACHES={
+        "default": {
+            "BACKEND": "tagcache.contrib.django.TagCache",
+            "LOCATION": os.environ["TAGCACHE_URL"],
+            "OPTIONS": {
+                "on_error": on_error,
+                **json.loads(os.environ.get("TAGCACHE_OPTIONS", "{}")),
+            },
+        }
+    },
+)
+django.setup()
+
+from django.core.asgi import get_asgi_application  # noqa: E402 - after the settings
+from django.core.cache import cache  # noqa: E402
+from django.http import HttpRequest, JsonResponse  # noqa: E402
+from django.urls import path  # noqa: E402
+
+renderings = 0
+
+
+def render() -> str:
+    global renderings
+    renderings += 1
+    return "<h1>Front</h1>"
+
+
+async def front(request: HttpRequest) -> JsonResponse:
+    page = await cache.aget_or_set("front", render, 60, tags=["front"])
+    return JsonResponse({"page": page, "renderings": renderings})
+
+
+def front_in_a_thread(request: HttpRequest) -> JsonResponse:
+    page = cache.get_or_set("front", render, 60, tags=["front"])
+    return JsonResponse({"page": page, "renderings": renderings})
+
+
+async def invalidate(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"removed": await cache.ainvalidate_tag("front")})
+
+
+def visits(request: Any) -> JsonResponse:
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return JsonResponse({"visits": request.session["visits"]})
+
+
+async def async_visits(request: Any) -> JsonResponse:
+    seen = await request.session.aget("visits", 0) + 1
+    await request.session.aset("visits", seen)
+    return JsonResponse({"visits": seen})
+
+
+def errors(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"told": told})
+
+
+urlpatterns = [
+    path("front", front),
+    path("front-in-a-thread", front_in_a_thread),
+    path("invalidate", invalidate),
+    path("visits", visits),
+    path("async-visits", async_visits),
+    path("errors", errors),
+]
+app = get_asgi_application()

@@ -1,0 +1,50 @@
+"""Sites under uvicorn on uvloop, as an installation with every extra runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+
+from tests.integration.running import RunningServer
+from tests.outside.uvicorn_site import TIMEOUT, UvicornSite
+
+
+def test_fastapi(server: RunningServer, tmp_path: Path) -> None:
+    url = f"tagcache://127.0.0.1:{server.port}?timeout=30"
+    with UvicornSite(tmp_path, "fastapi_site", TAGCACHE_URL=url) as site, site.client() as client:
+        assert client.get("/loop").json() == "uvloop"
+        first = {"page": "<p>Post 7</p>", "renderings": 1}
+        assert [client.get("/posts/7").json() for _ in range(3)] == [first] * 3
+        assert client.put("/posts/7", params={"title": "New"}).json() == 1
+        assert client.get("/posts/7").json() == {"page": "<p>New</p>", "renderings": 2}
+
+
+def test_fastapi_with_many_visitors(server: RunningServer, tmp_path: Path) -> None:
+    async def visit(base_url: str) -> list[int]:
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(
+            base_url=base_url, timeout=TIMEOUT, limits=limits, trust_env=False
+        ) as client:
+            paths = [f"/posts/{number % 10}" for number in range(100)]
+            return [
+                response.status_code
+                for response in await asyncio.gather(*(client.get(path) for path in paths))
+            ]
+
+    url = f"tagcache://127.0.0.1:{server.port}?timeout=30&pool_timeout=30"
+    with UvicornSite(tmp_path, "fastapi_site", TAGCACHE_URL=url) as site:
+        assert asyncio.run(visit(site.url())) == [200] * 100
+
+
+def test_django(server: RunningServer, tmp_path: Path) -> None:
+    url = f"tagcache://127.0.0.1:{server.port}?timeout=30"
+    with UvicornSite(tmp_path, "django_site", TAGCACHE_URL=url) as site, site.client() as client:
+        first = {"page": "<h1>Front</h1>", "renderings": 1}
+        assert [client.get("/front").json() for _ in range(3)] == [first] * 3
+        assert client.get("/front-in-a-thread").json() == first
+        assert client.get("/invalidate").json() == {"removed": 1}
+        assert client.get("/front").json() == {"page": "<h1>Front</h1>", "renderings": 2}
+        seen = [client.get(path).json() for path in ("/visits", "/async-visits", "/visits")]
+        assert seen == [{"visits": number} for number in (1, 2, 3)]

@@ -1,0 +1,120 @@
+"""How long clients wait for replies, with clocks of the tests' own."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tagcache.client import Options
+from tagcache.client.awaiting import AwaitedConnection
+from tagcache.client.connection import Connection
+from tagcache.client.deferred import TwistedNetwork
+from tagcache.errors import TimedOut
+
+
+class Socket:
+    """A socket on which the next chunk comes after so many seconds."""
+
+    def __init__(self, *chunks: tuple[float, bytes]) -> None:
+        self.now = 0.0
+        self._chunks = iter(chunks)
+        self._timeout: float | None = None
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._timeout = seconds
+
+    def recv(self, size: int) -> bytes:
+        seconds, chunk = next(self._chunks)
+        assert self._timeout is not None
+        self.now += min(seconds, self._timeout)
+        if seconds > self._timeout:
+            raise TimeoutError
+        return chunk
+
+
+def blocking(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> list[bytes]:
+    sock: Any = Socket(*chunks)
+    monkeypatch.setattr(time, "monotonic", lambda: sock.now)
+    connection = Connection(Options(timeout=1))
+    sock.settimeout(1.0)
+    connection._sock = sock
+    connection._send = lambda data: None
+    connection._receive = sock.recv
+    return connection.exchange(b"GET\ta\nGET\tb\n", 2)
+
+
+class Carrier:
+    def __init__(self) -> None:
+        self.sent = b""
+        self.waits = False
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def abort(self) -> None:
+        self.sent = b""
+
+    def unread(self) -> bool:
+        return self.waits
+
+
+def awaited(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> list[bytes]:
+    clock, options = Clock(), Options(timeout=1)
+    endpoint: Any = None
+    connection = AwaitedConnection(TwistedNetwork(clock, endpoint, options), options)
+    carrier: Any = Carrier()
+    connection.connected(carrier)
+    outcome: list[Any] = []
+    running = Deferred.fromCoroutine(connection.exchange(b"GET\ta\nGET\tb\n", 2))
+    running.addBoth(outcome.append)
+    assert carrier.sent
+    for seconds, chunk in chunks:
+        clock.advance(seconds)
+        if not outcome:
+            connection.received(chunk)
+    if isinstance(outcome[0], list):
+        assert not clock.getDelayedCalls()
+        return outcome[0]
+    outcome[0].raiseException()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("exchange", [blocking, awaited])
+def test_each_reply_has_the_whole_time(monkeypatch: pytest.MonkeyPatch, exchange: Any) -> None:
+    assert exchange(monkeypatch, (0.9, b"NF\n"), (0.9, b"NF\n")) == [b"NF", b"NF"]
+
+
+@pytest.mark.parametrize("exchange", [blocking, awaited])
+def test_parts_of_a_reply_do_not_lengthen_it(
+    monkeypatch: pytest.MonkeyPatch, exchange: Any
+) -> None:
+    with pytest.raises(TimedOut, match="within 1"):
+        exchange(monkeypatch, (0.9, b"N"), (0.2, b"F\nNF\n"))
+    with pytest.raises(TimedOut, match="within 1"):
+        exchange(monkeypatch, (0.9, b"NF\n"), (0.9, b"N"), (0.2, b"F\n"))
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_loop_that_is_late_reads_what_is_there(comes: bool) -> None:
+    clock, options = Clock(), Options(timeout=1)
+    endpoint: Any = None
+    connection = AwaitedConnection(TwistedNetwork(clock, endpoint, options), options)
+    carrier: Any = Carrier()
+    connection.connected(carrier)
+    outcome: list[Any] = []
+    running = Deferred.fromCoroutine(connection.exchange(b"GET\ta\n", 1))
+    running.addBoth(outcome.append)
+    carrier.waits = True
+    clock.advance(5)
+    assert not outcome
+    if comes:
+        connection.received(b"NF\n")
+        assert outcome == [[b"NF"]]
+        assert not clock.getDelayedCalls()
+    else:
+        clock.advance(1)
+        outcome[0].trap(TimedOut)
