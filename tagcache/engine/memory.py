@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from zope.interface import implementer
 
+from tagcache import marks
 from tagcache.engine import consistency, int64
 from tagcache.engine.activity import Activity, TagActivity
 from tagcache.engine.consistency import Consistency, Recount
@@ -267,7 +268,7 @@ class MemoryCache:
             self._check_range(by)
             self.put(key, b"%d" % by, tags, ttl_ms)
             return by
-        stored = int64.parse(entry.value.strip())
+        stored = int64.parse(marks.number(entry.value))
         if stored is None:
             raise NotAnInteger
         result = stored + by
@@ -635,9 +636,10 @@ class MemoryCache:
         limits = self._limits
         if len(key) > limits.max_key_length:
             raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
-        if len(value) > limits.max_value_length:
+        # What the Python clients add does not count.
+        if len(value) > limits.max_value_length < (size := marks.length(value)):
             raise ValueTooLarge(
-                f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
+                f"the value has {size} bytes, the limit is {limits.max_value_length}"
             )
 
     def _shared(self, given: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -6,19 +6,17 @@ import json
 import zlib
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
 from tagcache.client import serde
-from tagcache.client.values import Values, escape, from_line, to_line, unescape
+from tagcache.client.values import Values
 from tagcache.errors import BadArgument, CannotDecode
 from tagcache.interfaces import ISerde
+from tagcache.marks import escape
 
 SERDES = ["bytes", "text", "json", "msgpack", "pickle"]
-# What matters most to the escape.
-TRICKY = st.text(alphabet="\\:nrz\n\r\ta", max_size=12).map(str.encode)
-DATA = st.one_of(st.binary(max_size=200), TRICKY)
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.text())
 JSON = st.recursive(
     PLAIN | st.floats(allow_nan=False, allow_infinity=False),
@@ -37,25 +35,6 @@ def test_serdes_are_what_they_say(name: str) -> None:
 def test_an_unknown_serde() -> None:
     with pytest.raises(BadArgument, match="serde=yaml is not known; there are bytes, text"):
         serde.named("yaml")
-
-
-@given(DATA)
-@example(b"\\:")
-@example(b"\\z:")
-@example(b"\r")
-@example(b"a\\nb\n")
-def test_any_bytes_travel_on_a_line(data: bytes) -> None:
-    line = to_line(data)
-    assert b"\n" not in line
-    assert not line.endswith(b"\r")
-    assert from_line(line) == data
-    assert unescape(escape(data)) == data
-
-
-@given(DATA)
-def test_what_needs_no_escape_is_sent_as_it_is(data: bytes) -> None:
-    needs = b"\n" in data or data.endswith(b"\r") or data.startswith((b"\\:", b"\\z:"))
-    assert (to_line(data) == data) is not needs
 
 
 @given(JSON, st.sampled_from([None, 0, 20]))
@@ -125,5 +104,5 @@ def test_what_another_serde_wrote(name: str, line: bytes) -> None:
     ],
 )
 def test_what_a_serde_can_not_hold(name: str, value: object) -> None:
-    with pytest.raises(BadArgument, match=f"serde={name} can not hold this"):
+    with pytest.raises(BadArgument, match=f"serde={name} cannot hold this"):
         Values(serde.named(name)).dump(value)
