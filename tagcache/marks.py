@@ -31,9 +31,12 @@ def unescape(data: bytes) -> bytes:
     # A line feed stands for each escaped backslash until the others are read. Everything is done
     # by whole passes over the data: a large value must not hold up whoever reads it.
     rest = data.replace(b"\\\\", b"\n")
-    if rest.count(b"\\") != rest.count(b"\\n") + rest.count(b"\\r"):
-        raise ValueError("a backslash stands before what it does not escape")
-    return rest.replace(b"\\r", b"\r").replace(b"\\n", b"\\").translate(_SWAPPED)
+    others = rest.count(b"\\") - rest.count(b"\\n")
+    if others:
+        if rest.count(b"\\r") != others:
+            raise ValueError("a backslash stands before what it does not escape")
+        rest = rest.replace(b"\\r", b"\r")
+    return rest.replace(b"\\n", b"\\").translate(_SWAPPED)
 
 
 def to_line(data: bytes) -> bytes:

@@ -241,5 +241,9 @@ def test_the_dashboard_shows_and_stores_the_value_itself(server: RunningServer) 
         page.get_by_role("dialog").get_by_role("button", name="Save").click()
         expect(page.get_by_text("The entry is saved.")).to_be_visible()
         assert client.get("page") == b"two\nlines"
+        client.put("bomb", b"0" * 2**21)
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("button", name="bomb", exact=True).click()
+        expect(page.get_by_text("The value cannot be shown")).to_be_visible()
         watched.close()
         assert watched.complaints() == []
