@@ -29,7 +29,7 @@ def unescape(data: bytes) -> bytes:
     if b"\\" not in data:
         return data
     # A line feed stands for each escaped backslash until the others are read. Everything is done
-    # by whole passes over the data: a large value must not hold up whoever reads it.
+    # by whole passes over the data, which take milliseconds for a megabyte: the reactor waits.
     rest = data.replace(b"\\\\", b"\n")
     others = rest.count(b"\\") - rest.count(b"\\n")
     if others:
@@ -77,7 +77,7 @@ def from_line(content: bytes, most: int | None = None) -> bytes:
 
 
 def plain(content: bytes, most: int) -> bytes:
-    """Return the value that is stored as ``content``, whoever stored it.
+    """Return the value that is stored as ``content``.
 
     That is ``content`` itself if it has no mark, or a mark that is followed by what no client
     writes. Raises ValueTooLarge as ``from_line`` does.
