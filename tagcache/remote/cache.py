@@ -407,7 +407,7 @@ class RedisCache:
         limits = self.limits
         if len(key) > limits.max_key_length:
             raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
-        # What the Python clients add does not count.
+        # A mark and its escapes do not count.
         if len(value) > limits.max_value_length < (size := marks.length(value)):
             raise ValueTooLarge(
                 f"the value has {size} bytes, the limit is {limits.max_value_length}"
