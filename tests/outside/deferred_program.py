@@ -19,7 +19,7 @@ from tagcache.client import DeferredClient
 
 async def run(reactor: Any, port: str, what: str) -> None:
     given: dict[str, str] = json.load(sys.stdin)
-    url = f"tagcache://127.0.0.1:{port}?serde=bytes&compress_over=1000&timeout=20"
+    url = f"tagcache://127.0.0.1:{port}?serde=bytes&compress_over=1000&timeout=60"
     client = DeferredClient.from_url(reactor, url)
     if what == "put":
         await client.put_many({key: base64.b64decode(each) for key, each in given.items()})

@@ -18,7 +18,7 @@ from tagcache.client import AsyncClient, Client
 from tests.browser.chromium import chromium
 from tests.browser.watched import Watched
 from tests.integration.conftest import server, start
-from tests.integration.running import RunningServer
+from tests.integration.running import TIMEOUT, RunningServer
 
 __all__ = ["server", "start"]
 
@@ -45,7 +45,7 @@ TAGCACHE = Path(sys.executable).with_name("tagcache")
 
 
 def output_of(*command: object, given: bytes = b"") -> bytes:
-    done = subprocess.run([*map(str, command)], input=given, capture_output=True, timeout=60)
+    done = subprocess.run([*map(str, command)], input=given, capture_output=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -85,7 +85,7 @@ def put_by_cli(server: RunningServer, values: Values) -> None:
 
 
 def client_of(server: RunningServer) -> Client:
-    return Client(port=server.port, serde="bytes", compress_over=1000, timeout=20.0)
+    return Client(port=server.port, serde="bytes", compress_over=1000, timeout=TIMEOUT)
 
 
 def put_by_client(server: RunningServer, values: Values) -> None:
@@ -96,7 +96,7 @@ def put_by_client(server: RunningServer, values: Values) -> None:
 def put_by_asyncio(server: RunningServer, values: Values) -> None:
     async def put() -> None:
         async with AsyncClient(
-            port=server.port, serde="bytes", compress_over=1000, timeout=20.0
+            port=server.port, serde="bytes", compress_over=1000, timeout=TIMEOUT
         ) as client:
             await client.put_many(values)
 
@@ -140,7 +140,7 @@ def get_by_client(server: RunningServer, keys: Values) -> Values:
 
 def get_by_asyncio(server: RunningServer, keys: Values) -> Values:
     async def get() -> Values:
-        async with AsyncClient(port=server.port, serde="bytes", timeout=20.0) as client:
+        async with AsyncClient(port=server.port, serde="bytes", timeout=TIMEOUT) as client:
             return await client.get_many(keys)
 
     return asyncio.run(get())
@@ -206,7 +206,7 @@ def test_what_would_be_too_large_is_not_decompressed(start: Callable[..., Runnin
     assert "value" not in bomb
     assert fits["value"] == "0" * 2000
     command = [TAGCACHE, "--port", str(server.http_port), "get", "key", "bomb"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode != 0
     assert "max_value_length" in done.stderr
     assert get_by_client(server, {"bomb": b""}) == {"bomb": b"0" * 2001}
