@@ -46,6 +46,11 @@ MOST_WORTH_IT: dict[str, tuple[str, ...]] = {
         "sweeping_frees_what_nobody_asks_for",
         "stopping_answers_what_has_arrived",
     ),
+    "outside/test_values.py": (
+        "what_one_stores_each_other_reads",
+        "counting_what_ends_with_a_line_feed",
+        "what_would_be_too_large_is_not_decompressed",
+    ),
     "browser/test_dashboard.py": (
         "numbers_move_under_load",
         "tags_are_invalidated_after_a_preview",

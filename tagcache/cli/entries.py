@@ -102,8 +102,10 @@ def get_key(api: Api, key: str, as_json: bool) -> None:
         print_json(answer)
     else:
         answer = api.call("GET", f"/get/{segment(key)}")
-    if "error" in answer:
+    if answer.get("error") == "not_found":
         raise SystemExit(NOT_DONE)
+    if "error" in answer:
+        raise Failed("the value is compressed, and has more bytes than cache.max_value_length")
     if not as_json:
         if "value_base64" in answer:
             value = base64.b64decode(answer["value_base64"])

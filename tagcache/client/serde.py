@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import marshal
+import math
 import pickle
+import re
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -44,25 +48,56 @@ class TextSerde:
         return data.decode()
 
 
+_PLAIN = frozenset((str, int, bool, type(None)))
+_ORJSON_OPTIONS = (
+    orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+# How marshal writes a float that is not finite: a code, and the eight bytes of a double. Other data
+# may look like that too.
+_PERHAPS_NOT_FINITE = re.compile(rb"[g\xe7].{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
+
+
 @implementer(ISerde)
 class JsonSerde:
-    """What JSON can hold: None, bool, int (64 bits), float, str, list, dict with str keys.
+    """What JSON can hold: None, bool, int (64 bits), finite float, str, list, dict with str keys.
 
-    Dates and times are written as RFC 3339 strings, and stay strings.
+    A tuple is written as a list, and stays one. Anything else is refused, subclasses too, because
+    something else would come back.
     """
 
     name = "json"
 
     def dump(self, value: Any) -> bytes:
-        return orjson.dumps(value)
+        return _exact(_json, value)
 
     def load(self, data: bytes) -> Any:
         return orjson.loads(data)
 
 
+def _json(value: Any) -> bytes:
+    """Return a value as JSON. Raises TypeError, ValueError for one that would not come back."""
+    data = orjson.dumps(value, option=_ORJSON_OPTIONS)
+    if type(value) in _PLAIN:
+        return data
+    # Nothing keeps orjson from writing a UUID, or an Enum as its value. marshal takes none but
+    # built-in types, and goes through a value in C as orjson does.
+    written = marshal.dumps(value)
+    if b"null" in data and _PERHAPS_NOT_FINITE.search(written):
+        for part in _parts(value):
+            if type(part) is float and not math.isfinite(part):
+                raise ValueError("JSON has finite numbers only")
+    return data
+
+
 @implementer(ISerde)
 class MsgpackSerde:
-    """What MessagePack can hold: as JSON, and bytes. Needs ``tagcache[msgpack]``."""
+    """What MessagePack can hold: as JSON, and bytes, any float, and keys of these types.
+
+    A tuple is written as a list, and stays one, and a bytearray as bytes; neither can be a key.
+    Needs ``tagcache[msgpack]``.
+    """
 
     name = "msgpack"
 
@@ -73,11 +108,27 @@ class MsgpackSerde:
             raise BadArgument("serde=msgpack needs: pip install 'tagcache[msgpack]'") from None
 
     def dump(self, value: Any) -> bytes:
-        packed: bytes = self._msgpack.packb(value)
-        return packed
+        return _exact(self.packed, value)
 
     def load(self, data: bytes) -> Any:
         return self._msgpack.unpackb(data, strict_map_key=False)
+
+    def packed(self, value: Any) -> bytes:
+        """Return a value as MessagePack. Raises TypeError, ValueError, OverflowError."""
+        pack = self._msgpack.packb
+        try:
+            packed: bytes = pack(value, strict_types=True)
+        except TypeError:
+            packed = pack(value, strict_types=True, default=_list_of_tuple)
+            # A list, which a tuple has become, cannot be a key: this raises TypeError.
+            self.load(packed)
+        return packed
+
+
+def _list_of_tuple(value: Any) -> list[Any]:
+    if type(value) is tuple:
+        return list(value)
+    raise TypeError(f"{_type_name(value)} is none of MessagePack's types")
 
 
 @implementer(ISerde)
@@ -102,6 +153,68 @@ class PickleSerde:
 
 
 _SERDES = (BytesSerde, TextSerde, JsonSerde, MsgpackSerde, PickleSerde)
+
+
+def _exact(dump: Callable[[Any], bytes], value: Any) -> bytes:
+    """Return what ``dump`` makes of a value; raise TypeError that names what it refuses."""
+    try:
+        return dump(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        for part in _parts(value):
+            try:
+                dump(part)
+            except (TypeError, ValueError, OverflowError):
+                raise TypeError(f"{_told(part)}{_advice(part)}") from error
+        raise
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield everything in lists, tuples and dicts; a key as a dict of this key alone."""
+    left = [value]
+    seen: set[int] = set()
+    while left:
+        part = left.pop()
+        kind = type(part)
+        if kind not in (list, tuple, dict):
+            yield part
+        elif id(part) not in seen:
+            seen.add(id(part))
+            if kind is dict:
+                yield from ({key: None} for key in part if type(key) is not str)
+                part = part.values()
+            left.extend(part)
+
+
+def _told(part: Any) -> str:
+    if type(part) is dict:
+        return f"a dict key of type {_type_name(next(iter(part)))}"
+    if type(part) is float:
+        return str(part)
+    if type(part) is int:
+        return "an int of more than 64 bits"
+    return "a str that is not valid Unicode" if type(part) is str else _type_name(part)
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    name = kind.__qualname__
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+
+
+def _advice(part: Any) -> str:
+    """Return which serde brings back what another refused."""
+    if type(part) not in (bytearray, memoryview):  # msgpack would bring back bytes
+        try:
+            MsgpackSerde().packed(part)
+        except (TypeError, ValueError, OverflowError):
+            pass  # refused, or not installed
+        else:
+            return ", which serde=msgpack brings back"
+    try:
+        PickleSerde().dump(part)
+    except TypeError:
+        return ""
+    return ", which serde=pickle brings back"
 
 
 def named(name: str) -> ISerde:

@@ -27,11 +27,13 @@ _OVER: Literal[-1] = -1
 class TagCache(BaseCache):
     """cachelib's API over TagCache, with tags.
 
-    ``location`` is a URL or several, ``options`` what tagcache.client.Options has. Timeouts are
-    whole seconds or a timedelta; 0: none. ``clear`` removes everything from the server. Errors of
-    the client are raised (tagcache.errors), unless there is ``ignore_exc``: then an unavailable
-    cache is a miss. A value that the server has no room for is not stored, and that is logged.
-    Raises BadArgument.
+    ``location`` is a URL or several, ``options`` what tagcache.client.Options has, and
+    ``serializer``: one of cachelib's, or any object with ``dumps`` and ``loads``.
+
+    Timeouts are whole seconds or a timedelta; 0: none. ``clear`` removes everything from the
+    server. Errors of the client are raised (tagcache.errors), unless there is ``ignore_exc``: then
+    an unavailable cache is a miss. A value that the server has no room for is not stored, and that
+    is logged. Raises BadArgument.
     """
 
     def __init__(
@@ -44,7 +46,24 @@ class TagCache(BaseCache):
         super().__init__(
             default_timeout=default_timeout, ignore_delete_many_errors=ignore_delete_many_errors
         )
-        self.client: AnyClient = Connecting(location, options).client()
+        self._location = location if isinstance(location, str) else tuple(location)
+        self._options = options
+        self.client: AnyClient = Connecting(self._location, options).client()
+
+    @property
+    def serializer(self) -> Any:
+        """What makes bytes of values, and values of bytes; None: the option ``serde``.
+
+        It may be set, before the cache is used. Raises BadArgument.
+        """
+        return self._options.get("serializer")
+
+    @serializer.setter
+    def serializer(self, serializer: Any) -> None:
+        options = {**self._options, "serializer": serializer}
+        client = Connecting(self._location, options).client()
+        self.client.close()
+        self._options, self.client = options, client
 
     def close(self) -> None:
         """Close every connection."""

@@ -9,6 +9,9 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+from zope.interface import implementer
 
 from tagcache.client.asynchronous import AsyncClient
 from tagcache.client.blocking import Client
@@ -18,12 +21,13 @@ from tagcache.client.serde import PickleSerde
 from tagcache.client.sharded import AsyncShardedClient, ShardedClient
 from tagcache.engine import int64
 from tagcache.errors import BadArgument
+from tagcache.interfaces import ISerde
 
 AnyClient: TypeAlias = Client | ShardedClient
 AnyAsyncClient: TypeAlias = AsyncClient | AsyncShardedClient
 
 _SEPARATORS = re.compile(r"[;,\s]+")
-_KNOWN = {field.name for field in fields(Options)} | {"flush_on_return"}
+_KNOWN = {field.name for field in fields(Options)} | {"flush_on_return", "serializer"}
 
 
 class CountablePickle(PickleSerde):
@@ -49,13 +53,52 @@ class CountablePickle(PickleSerde):
 COUNTABLE_PICKLE = CountablePickle()
 
 
+@implementer(ISerde)
+class Serialized:
+    """The serde of a serializer: an object with ``dumps`` and ``loads``, or what makes one.
+
+    ``dumps`` returns bytes, str or int, ``loads`` is given bytes. Raises BadArgument for what has
+    none of them. Equal to another of the same serializer.
+    """
+
+    def __init__(self, serializer: Any) -> None:
+        self.given = serializer
+        made = serializer() if callable(serializer) else serializer
+        if not hasattr(made, "dumps") or not hasattr(made, "loads"):
+            raise BadArgument(f"a serializer has dumps and loads; {made!r} does not")
+        self._dumps, self._loads = made.dumps, made.loads
+        self.name = getattr(made, "__name__", type(made).__qualname__)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Serialized) and other.given is self.given
+
+    def __hash__(self) -> int:
+        return id(self.given)
+
+    def dump(self, value: Any) -> bytes:
+        data = self._dumps(value)
+        if isinstance(data, bytes):
+            return data
+        if isinstance(data, (str, int)):
+            return str(data).encode()
+        # cachelib's own log what was wrong, and return None.
+        raise TypeError(f"{type(value).__name__} is not serialized")
+
+    def load(self, data: bytes) -> Any:
+        try:
+            return self._loads(data)
+        except Exception as error:
+            # What it may raise is not known, and others may have written this.
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
 class Connecting:
     """What a framework's settings say of the servers and the client.
 
     ``location`` is a URL, several with commas, semicolons or blanks between them, or a list of
-    URLs; see Options.from_url. ``options`` are fields of Options, and ``flush_on_return`` for
-    several servers. Without a ``serde``, or with "pickle", that is CountablePickle. Raises
-    BadArgument.
+    URLs; see Options.from_url. ``options`` are fields of Options, ``flush_on_return`` for several
+    servers, and ``serializer`` instead of ``serde``; see Serialized. Without them, or with
+    "pickle", the serde is CountablePickle. Raises BadArgument.
     """
 
     def __init__(self, location: str | Iterable[str], options: Mapping[str, Any]) -> None:
@@ -67,8 +110,10 @@ class Connecting:
         if unknown:
             raise BadArgument(f"{', '.join(unknown)} is no option of a client")
         self.options = dict(options)
-        if self.options.get("serde", "pickle") == "pickle":
-            self.options["serde"] = COUNTABLE_PICKLE
+        self.options["serde"] = _serde(
+            self.options.pop("serde", None) or _named_in(self.urls),
+            self.options.pop("serializer", None),
+        )
         self._alone: Options | None = None
         if len(self.urls) == 1:
             if "flush_on_return" in self.options:
@@ -100,6 +145,25 @@ def is_away(client: AnyClient | AnyAsyncClient) -> bool:
     if isinstance(client, (ShardedClient, AsyncShardedClient)):
         return len(client.down) == len(client.nodes)
     return client.state is not State.CLOSED
+
+
+def _named_in(urls: Iterable[str]) -> str | None:
+    """Return the serde that stands in the URLs. Raises BadArgument."""
+    try:
+        named = {dict(parse_qsl(urlsplit(url).query)).get("serde") for url in urls}
+    except ValueError as error:
+        raise BadArgument(f"the URL cannot be read: {error}") from None
+    if len(named) > 1:
+        raise BadArgument("the URLs do not name the same serde")
+    return named.pop()
+
+
+def _serde(serde: str | ISerde | None, serializer: Any) -> str | ISerde:
+    if serializer is not None:
+        if serde is not None:
+            raise BadArgument("serde and serializer are two words for one thing: give one")
+        return Serialized(serializer)
+    return COUNTABLE_PICKLE if serde in (None, "pickle") else serde
 
 
 class ClientPerLoop:

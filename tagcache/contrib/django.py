@@ -83,8 +83,9 @@ def close_clients() -> None:
 class TagCache(BaseCache):
     """Django's cache API over TagCache, with tags.
 
-    ``LOCATION`` is a URL or several, ``OPTIONS`` what tagcache.client.Options has. Tags are not
-    changed by ``KEY_PREFIX`` or a version: what is invalidated is so for everyone.
+    ``LOCATION`` is a URL or several, ``OPTIONS`` what tagcache.client.Options has, and
+    ``serializer``, as Django's Redis backend has it. Tags are not changed by ``KEY_PREFIX`` or a
+    version: what is invalidated is so for everyone.
 
     Connections are shared by all threads and stay open between requests. Errors of the client
     are raised (tagcache.errors), unless OPTIONS has ``ignore_exc``: then an unavailable cache is a
@@ -106,8 +107,9 @@ class TagCache(BaseCache):
                 " the server's cache.max_memory bounds the cache"
             )
         try:
-            if isinstance(options.get("on_error"), str):
-                options["on_error"] = import_string(options["on_error"])
+            for name in ("on_error", "serializer"):
+                if isinstance(options.get(name), str):
+                    options[name] = import_string(options[name])
             self._connecting = Connecting(location, options)
             # A mistake in the settings is told at once.
             _clients.of(self._connecting)

@@ -18,13 +18,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
-from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex
+from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex, CantDeserializeException
 from dogpile.cache.region import CacheRegion
 
 from tagcache.client.requests import Mode, Tag, Ttl, ttl_ms
+from tagcache.client.serde import named
 from tagcache.contrib import room
 from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.errors import BadArgument
+from tagcache.interfaces import ISerde
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,13 +78,16 @@ class TagCacheBackend(BytesBackend):
     ``region_tag`` a tag that every entry of the region carries; ``distributed_lock`` whether one
     process produces for all, with ``lock_timeout`` (30 seconds: how long a lock is kept, and waited
     for, at most) and ``lock_sleep`` (0.1 seconds between tries); and what tagcache.client.Options
-    has, but for ``serde``: the region makes bytes of values. Raises BadArgument.
+    has. ``serde`` is what the region makes bytes of values with, unless it has a ``serializer`` and
+    ``deserializer`` of its own; absent: pickle, as dogpile does. Raises BadArgument.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         options = dict(arguments)
+        if "serializer" in options or "deserializer" in options:
+            raise BadArgument("serializer and deserializer are arguments of make_region")
         if "serde" in options:
-            raise BadArgument("serde can not take effect: a region has a serializer")
+            self._use(options.pop("serde"))
         location = options.pop("url", ())
         self._ttl: Ttl | None = options.pop("ttl", None)
         ttl_ms(self._ttl)
@@ -95,6 +100,17 @@ class TagCacheBackend(BytesBackend):
         if not self._lock_timeout > 0 or not self._lock_sleep > 0:
             raise BadArgument("lock_timeout and lock_sleep must be more than 0 seconds")
         self.client: AnyClient = Connecting(location, {**options, "serde": "bytes"}).client()
+
+    def _use(self, serde: str | ISerde) -> None:
+        chosen = named(serde) if isinstance(serde, str) else serde
+
+        def load(data: bytes) -> Any:
+            try:
+                return chosen.load(data)
+            except ValueError as error:
+                raise CantDeserializeException(str(error)) from error
+
+        self.serializer, self.deserializer = chosen.dump, load
 
     def close(self) -> None:
         """Close every connection."""

@@ -41,7 +41,8 @@ class TagCache(cachelib.TagCache, BaseCache):
     """The backend, which Flask-Caching makes from ``app.config``.
 
     CACHE_TAGCACHE_URL is a URL or several, CACHE_OPTIONS what tagcache.client.Options has;
-    CACHE_KEY_PREFIX and CACHE_DEFAULT_TIMEOUT are Flask-Caching's. Tags have no prefix.
+    CACHE_KEY_PREFIX, CACHE_DEFAULT_TIMEOUT and CACHE_SERIALIZER are Flask-Caching's. Tags have no
+    prefix.
     """
 
     @classmethod

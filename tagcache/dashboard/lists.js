@@ -141,6 +141,10 @@ export async function showEntry(key, changed) {
     changed();
     return;
   }
+  if (item.error) {
+    put(content, state("error", "The value cannot be shown", "It is compressed, and has more bytes than cache.max_value_length."));
+    return;
+  }
   const binary = item.value_base64 !== undefined;
   const data = binary ? decode(item.value_base64) : new TextEncoder().encode(item.value);
   const json = binary ? null : prettyJson(item.value);

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from zope.interface import implementer
 
+from tagcache import marks
 from tagcache.engine import consistency, int64
 from tagcache.engine.activity import Activity, TagActivity
 from tagcache.engine.consistency import Consistency, Recount
@@ -273,7 +274,7 @@ class MemoryCache:
         entry = self.peek(key)
         result = by
         if entry is not None:
-            stored = int64.parse(entry.value.strip())
+            stored = int64.parse(marks.number(entry.value))
             if stored is None:
                 raise NotAnInteger
             result += stored
@@ -639,9 +640,10 @@ class MemoryCache:
         limits = self._limits
         if len(key) > limits.max_key_length:
             raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
-        if len(value) > limits.max_value_length:
+        # A mark and its escapes do not count.
+        if len(value) > limits.max_value_length < (size := marks.length(value)):
             raise ValueTooLarge(
-                f"the value has {len(value)} bytes, the limit is {limits.max_value_length}"
+                f"the value has {size} bytes, the limit is {limits.max_value_length}"
             )
 
     def _shared(self, given: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tagcache import marks
 from tagcache.engine import int64
 from tagcache.engine.activity import Activity, TagActivity
 from tagcache.engine.consistency import Consistency
@@ -412,8 +413,9 @@ class RedisCache:
         limits = self.limits
         if len(key) > limits.max_key_length:
             raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
-        if len(value) > limits.max_value_length:
-            raise _too_large(len(value), limits)
+        # A mark and its escapes do not count.
+        if len(value) > limits.max_value_length < (size := marks.length(value)):
+            raise _too_large(size, limits)
         checked = list(dict.fromkeys(tags))
         if len(checked) > limits.max_tags_per_entry:
             raise TooManyTags(f"{len(checked)} tags, the limit is {limits.max_tags_per_entry}")

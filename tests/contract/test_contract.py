@@ -221,7 +221,7 @@ def test_arguments_that_would_mean_something_else(client: Any) -> None:
         client.increment("n", 1.5)
     with pytest.raises(BadArgument, match="64 bits"):
         client.increment("n", 2**63)
-    with pytest.raises(BadArgument, match="json can not hold"):
+    with pytest.raises(BadArgument, match="json cannot hold"):
         client.put("key", b"bytes")
     assert client.get("key") is None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from cachelib.serializers import JSONSerializer, RedisSerializer
 
 from tagcache.client import Client
 from tagcache.contrib.cachelib import TagCache
@@ -110,6 +112,48 @@ def test_what_there_is_no_room_for(cache: TagCache, caplog: pytest.LogCaptureFix
     assert cache.add("k", "x" * 2_000_000) is False
     assert cache.set_many({"k": "x" * 2_000_000, "l": 1}) == ["l"]
     assert "k is not cached" in caplog.text
+
+
+@pytest.mark.parametrize("serializer", [JSONSerializer(), RedisSerializer(), JSONSerializer, json])
+def test_the_serializer_that_is_set(
+    cache: TagCache, tagcache_client: Client, serializer: Any
+) -> None:
+    assert cache.serializer is None
+    cache.serializer = serializer
+    assert cache.serializer is serializer
+    assert cache.set("k", {"a": [1, None]})
+    assert cache.get("k") == {"a": [1, None]}
+    if not isinstance(serializer, RedisSerializer):
+        assert tagcache_client.get("app:k") == {"a": [1, None]}
+    assert cache.set("n", 41)
+    assert cache.inc("n") == cache.get("n") == 42
+
+
+def test_the_serializer_among_the_options(tagcache_server: Server, tagcache_client: Client) -> None:
+    cache = TagCache(tagcache_server.url, serializer=JSONSerializer())
+    cache.set("k", [1])
+    assert tagcache_client.get("k") == [1]
+    cache.close()
+
+
+def test_a_serializer_refuses(cache: TagCache, tagcache_client: Client) -> None:
+    """cachelib's JSON serializer logs why, and then returns None."""
+    cache.serializer = JSONSerializer()
+    with pytest.raises(BadArgument, match="serde=JSONSerializer cannot hold this: set"):
+        cache.set("k", {1})
+    cache.set("k", 1)
+    with pytest.raises(BadArgument, match="dumps and loads"):
+        cache.serializer = object()
+    assert cache.get("k") == 1
+
+
+def test_the_serde_of_the_url(tagcache_server: Server, tagcache_client: Client) -> None:
+    cache = TagCache(f"{tagcache_server.url}?serde=json")
+    cache.set("k", [1])
+    assert tagcache_client.get("k") == [1]
+    with pytest.raises(BadArgument, match="two words for one thing"):
+        cache.serializer = JSONSerializer()
+    cache.close()
 
 
 def test_clear_empties_the_server(cache: TagCache, tagcache_client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import threading
 import warnings
@@ -17,7 +18,17 @@ from django.core.cache.backends.base import InvalidCacheBackendError, InvalidCac
 from tagcache.client import AsyncClient, AsyncShardedClient, Client, ShardedClient
 from tagcache.contrib.django import TagCache, _clients, close_clients
 from tagcache.contrib.pytest_plugin import Server, _started
-from tagcache.errors import CircuitOpen, ConnectionFailed, Refused, Unavailable
+from tagcache.errors import CannotDecode, CircuitOpen, ConnectionFailed, Refused, Unavailable
+
+
+class JsonSerializer:
+    """As projects write them for Django's Redis backend."""
+
+    def dumps(self, value: Any) -> bytes:
+        return json.dumps(value).encode()
+
+    def loads(self, data: bytes) -> Any:
+        return json.loads(data)
 
 
 @pytest.fixture(autouse=True)
@@ -277,11 +288,46 @@ class TestValues:
         named.set("n", 1)
         assert named.incr("n") == 2
 
+    def test_the_serde_of_the_url(
+        self, make: Make, tagcache_server: Server, tagcache_client: Client
+    ) -> None:
+        make(f"{tagcache_server.url}?serde=json").set("k", {"a": [1]})
+        assert tagcache_client.get(":1:k") == {"a": [1]}
+        cache = make(f"{tagcache_server.url}?serde=pickle")
+        cache.set("n", 1)
+        assert cache.incr("n") == 2
+
+    @pytest.mark.parametrize("serializer", [json, JsonSerializer, f"{__name__}.JsonSerializer"])
+    def test_a_serializer_as_django_has_it(
+        self, make: Make, call: Call, tagcache_client: Client, serializer: Any
+    ) -> None:
+        cache = make(OPTIONS={"serializer": serializer})
+        call(cache, "set", "k", {"a": [1, "\n"]})
+        assert call(cache, "get", "k") == {"a": [1, "\n"]}
+        assert tagcache_client.get(":1:k") == {"a": [1, "\n"]}
+        call(cache, "set", "n", 41)
+        assert call(cache, "incr", "n") == 42
+
+    def test_the_serializer_of_django_itself(self, make: Make) -> None:
+        cache = make(OPTIONS={"serializer": "django.core.cache.backends.redis.RedisSerializer"})
+        cache.set("n", 41)
+        assert cache.incr("n") == 42
+        cache.set("k", {1, 2})
+        assert cache.get("k") == {1, 2}
+
+    def test_what_a_serializer_cannot_read(self, make: Make) -> None:
+        make().set("k", {1, 2})
+        with pytest.raises(CannotDecode, match="serde=JsonSerializer did not write this"):
+            make(OPTIONS={"serializer": JsonSerializer}).get("k")
+
 
 class TestSettings:
     def test_backends_with_the_same_settings_share_their_connections(self, make: Make) -> None:
         assert make().client is make(KEY_PREFIX="x").client
         assert make(OPTIONS={"timeout": 2.0}).client is not make().client
+        serialized = {"OPTIONS": {"serializer": JsonSerializer}}
+        assert make(**serialized).client is make(**serialized).client
+        assert make(OPTIONS={"serializer": json}).client is not make(**serialized).client
         assert make(OPTIONS={"timeout": 2.0}).client.options.timeout == 2.0  # type: ignore[union-attr]
 
     @pytest.mark.parametrize(
@@ -294,6 +340,11 @@ class TestSettings:
             ("tagcache://h", {"OPTIONS": {"nope": 1, "also": 2}}, "also, nope is no option"),
             ("tagcache://h", {"OPTIONS": {"pool_size": 0}}, "pool_size"),
             ("tagcache://h", {"OPTIONS": {"serde": "xml"}}, "serde=xml"),
+            ("tagcache://h?serde=json", {"OPTIONS": {"serializer": json}}, "two words"),
+            ("tagcache://h,tagcache://g?serde=json", {}, "do not name the same serde"),
+            ("tagcache://[h", {}, "cannot be read"),
+            ("tagcache://h", {"OPTIONS": {"serializer": "no.such"}}, "no"),
+            ("tagcache://h", {"OPTIONS": {"serializer": object}}, "dumps and loads"),
             ("tagcache://h", {"OPTIONS": {"MAX_ENTRIES": 5}}, "MAX_ENTRIES can not take effect"),
             ("tagcache://h", {"cull_frequency": 5}, "cull_frequency can not take effect"),
             ("tagcache://h", {"OPTIONS": {"on_error": "no.such"}}, "no"),

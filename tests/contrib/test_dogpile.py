@@ -60,6 +60,27 @@ class TestSerializer(fixtures._GenericSerializerTestSuite, TestBackend):  # type
     }
 
 
+def test_the_serde_of_the_arguments() -> None:
+    region = make_region().configure("tagcache", arguments={**ARGUMENTS, "serde": "json"})
+    region.set("k", {"a": [1]})
+    backend = region.actual_backend
+    stored = backend.get_serialized("k")
+    assert stored.endswith(b'|{"a":[1]}')
+    assert region.get("k") == {"a": [1]}
+    backend.set_serialized("k", stored.replace(b"[1]", b"["))
+    assert region.get("k") is NO_VALUE
+    with pytest.raises(TypeError, match="set, which serde=pickle brings back"):
+        region.set("k", {1})
+
+
+def test_a_region_with_a_serializer_has_no_use_for_a_serde() -> None:
+    region = make_region(**TestSerializer.region_args)
+    region.configure("tagcache", arguments={**ARGUMENTS, "serde": "msgpack"})
+    region.set("k", [1, 2])
+    assert region.actual_backend.get_serialized("k").endswith(b"|[1, 2]")
+    assert region.get("k") == [1, 2]
+
+
 LOCKING: dict[str, Any] = {"timeout": 5.0, "distributed_lock": True, "lock_sleep": 0.01}
 
 
@@ -293,7 +314,8 @@ def test_a_configuration_from_text() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"serde": "json"}, "serde can not take effect"),
+        ({"serializer": json.dumps}, "are arguments of make_region"),
+        ({"serde": "xml"}, "serde=xml is not known"),
         ({"url": ""}, "no server is named"),
         ({"nope": 1}, "nope is no option"),
         ({"ttl": -1}, "ttl must be more than 0"),

@@ -38,7 +38,8 @@ def examples() -> list[tuple[str, str]]:
 
 def test_each_framework_has_an_example() -> None:
     assert {section for section, _ in examples()} == {
-        *("The decorator", "Django", "Flask-Caching", "cachelib", "dogpile.cache", "pytest")
+        *("Serdes and serializers", "The decorator"),
+        *("Django", "Flask-Caching", "cachelib", "dogpile.cache", "pytest"),
     }
 
 

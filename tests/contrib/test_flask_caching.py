@@ -7,6 +7,7 @@ from typing import Any
 
 import flask_caching
 import pytest
+from cachelib.serializers import JSONSerializer
 from flask import Flask, abort
 
 from tagcache.client import Client
@@ -59,6 +60,42 @@ def test_the_configuration_reaches_the_backend(page: Page, tagcache_client: Clie
         assert page.cache.get_many("k", "l", "m") == [1, [2], 3]
         assert sorted(tagcache_client.keys_by_tag("t")) == [f"flask_cache_{k}" for k in "klm"]
         assert page.cache.invalidate_tag("t") == 3
+
+
+@pytest.mark.parametrize("serializer", [JSONSerializer, JSONSerializer()])
+def test_the_serializer_of_the_configuration(
+    tagcache_server: Server, tagcache_client: Client, serializer: Any
+) -> None:
+    page = Page(
+        CACHE_TYPE="tagcache.contrib.flask_caching.TagCache",
+        CACHE_TAGCACHE_URL=tagcache_server.url,
+        CACHE_SERIALIZER=serializer,
+    )
+
+    @page.app.get("/")
+    @page.cache.cached(key_prefix="page", tags=["t"])
+    def show() -> str:
+        return page.run()
+
+    assert [page.get("/"), page.get("/")] == ["run 1"] * 2
+    assert tagcache_client.get("flask_cache_page") == "run 1"
+    with page.app.app_context():
+        assert page.cache.invalidate_tag("t") == 1
+        backend: Any = page.cache.cache
+        backend.close()
+
+
+def test_the_serde_of_the_options(tagcache_server: Server, tagcache_client: Client) -> None:
+    page = Page(
+        CACHE_TYPE="tagcache.contrib.flask_caching.TagCache",
+        CACHE_TAGCACHE_URL=tagcache_server.url,
+        CACHE_OPTIONS={"serde": "json"},
+    )
+    with page.app.app_context():
+        page.cache.set("k", {"a": 1})
+        backend: Any = page.cache.cache
+        backend.close()
+    assert tagcache_client.get("flask_cache_k") == {"a": 1}
 
 
 def test_views_with_tags(page: Page) -> None:

@@ -152,6 +152,7 @@ def test_add_stores_only_what_is_absent(engine: Any) -> None:
         (b"-00", 1),
         (b"0" * 5000 + b"1", 2),
         (b"-9223372036854775808", -INT64_MAX),
+        (b"\\:\\r 41 \\n", 42),
     ],
 )
 def test_what_counts_as_an_integer(engine: Any, stored: bytes, result: int) -> None:
@@ -162,7 +163,19 @@ def test_what_counts_as_an_integer(engine: Any, stored: bytes, result: int) -> N
 
 @pytest.mark.parametrize(
     "stored",
-    [b"", b"abc", b"1.0", b"1_0", b"\xd9\xa1", b"\xc2\xa07", b"+", b"9223372036854775808", b"1 2"],
+    [
+        b"",
+        b"abc",
+        b"1.0",
+        b"1_0",
+        b"\xd9\xa1",
+        b"\xc2\xa07",
+        b"+",
+        b"9223372036854775808",
+        b"1 2",
+        b"\\n1",
+        b"\\:1\\n2",
+    ],
 )
 def test_what_does_not(engine: Any, stored: bytes) -> None:
     engine.put(b"i", stored)
@@ -416,6 +429,16 @@ def test_what_is_skipped_does_not_come_here(
         assert seen == 20
     finally:
         engine.close()
+
+
+def test_marks_and_escapes_do_not_count_for_the_limit(engine: Any) -> None:
+    engine.limit(Limits(max_value_length=4))
+    engine.put(b"k", b"\\:\\n\\r\\\\x")
+    engine.put(b"z", b"\\z:\\n\\r\\\\x")
+    for refused in (b"\\:\\n\\r\\\\xy", b"\\z:abcde", b"\\n\\n"[:3] + b"ab"):
+        with pytest.raises(ValueTooLarge):
+            engine.put(b"k", refused)
+    assert engine.get(b"k") == b"\\:\\n\\r\\\\x"
 
 
 def test_both_tell_of_themselves_at_once() -> None:

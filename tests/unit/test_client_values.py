@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
 import json
+import marshal
+import math
+import sys
 import tracemalloc
+import uuid
 import zlib
+from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
 from tagcache.client import serde
-from tagcache.client.values import Values, escape, from_line, to_line, unescape
+from tagcache.client.serde import _PERHAPS_NOT_FINITE
+from tagcache.client.values import Values
 from tagcache.errors import BadArgument, CannotDecode
 from tagcache.interfaces import ISerde
+from tagcache.marks import escape
 
 SERDES = ["bytes", "text", "json", "msgpack", "pickle"]
-# What matters most to the escape.
-TRICKY = st.text(alphabet="\\:nrz\n\r\ta", max_size=12).map(str.encode)
-DATA = st.one_of(st.binary(max_size=200), TRICKY)
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.text())
 JSON = st.recursive(
     PLAIN | st.floats(allow_nan=False, allow_infinity=False),
@@ -40,25 +49,6 @@ def test_an_unknown_serde() -> None:
         serde.named("yaml")
 
 
-@given(DATA)
-@example(b"\\:")
-@example(b"\\z:")
-@example(b"\r")
-@example(b"a\\nb\n")
-def test_any_bytes_travel_on_a_line(data: bytes) -> None:
-    line = to_line(data)
-    assert b"\n" not in line
-    assert not line.endswith(b"\r")
-    assert from_line(line) == data
-    assert unescape(escape(data)) == data
-
-
-@given(DATA)
-def test_what_needs_no_escape_is_sent_as_it_is(data: bytes) -> None:
-    needs = b"\n" in data or data.endswith(b"\r") or data.startswith((b"\\:", b"\\z:"))
-    assert (to_line(data) == data) is not needs
-
-
 @given(JSON, st.sampled_from([None, 0, 20]))
 def test_json_travels(value: object, compress_over: int | None) -> None:
     values = Values(serde.named("json"), compress_over)
@@ -71,6 +61,144 @@ def test_bytes_travel_compressed(data: bytes, compress_over: int | None) -> None
     line = values.dump(data)
     assert b"\n" not in line
     assert values.load(line) == data
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Size(enum.IntEnum):
+    SMALL = 1
+
+
+class Markup(str):
+    """As Django's SafeString."""
+
+    __slots__ = ()
+
+
+@dataclasses.dataclass
+class Point:
+    x: int = 1
+
+
+Pair = collections.namedtuple("Pair", "a b")
+NAN = float("nan")
+# What is stored, how it is named, and which serde brings it back.
+REFUSED: list[tuple[Any, str, str]] = [
+    (NAN, "nan", "msgpack"),
+    (-math.inf, "-inf", "msgpack"),
+    (datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), "datetime.datetime", "pickle"),
+    (datetime.date(2026, 1, 2), "datetime.date", "pickle"),
+    (datetime.time(1), "datetime.time", "pickle"),
+    (uuid.UUID(int=7), "uuid.UUID", "pickle"),
+    (Point(), f"{__name__}.Point", "pickle"),
+    (Pair(1, 2), f"{__name__}.Pair", "pickle"),
+    (Colour.RED, f"{__name__}.Colour", "pickle"),
+    (Size.SMALL, f"{__name__}.Size", "pickle"),
+    (Markup("<b>"), f"{__name__}.Markup", "pickle"),
+    (collections.OrderedDict(a=1), "collections.OrderedDict", "pickle"),
+    (decimal.Decimal(1), "decimal.Decimal", "pickle"),
+    (b"x", "bytes", "msgpack"),
+    (bytearray(b"x"), "bytearray", "pickle"),
+    ({1, 2}, "set", "pickle"),
+    (2**64, "an int of more than 64 bits", "pickle"),
+    ({1: 2}, "a dict key of type int", "msgpack"),
+    ({None: 2}, "a dict key of type NoneType", "msgpack"),
+    ({(1, 2): 3}, "a dict key of type tuple", "pickle"),
+    ({Markup("k"): 3}, f"a dict key of type {__name__}.Markup", "pickle"),
+    ({Colour.RED: 3}, f"a dict key of type {__name__}.Colour", "pickle"),
+    ("\ud800", "a str that is not valid Unicode", "pickle"),
+]
+
+
+def inside(value: Any) -> list[Any]:
+    """The value, and the value in others."""
+    return [value, [value], (None, value), {"a": [{"b": value, "c": None}, "null"]}]
+
+
+@pytest.mark.parametrize(("value", "told", "other"), REFUSED)
+def test_json_refuses_what_would_come_back_as_something_else(
+    value: Any, told: str, other: str
+) -> None:
+    for each in inside(value):
+        with pytest.raises(BadArgument) as refused:
+            Values(serde.named("json"), 0).dump(each)
+        assert str(refused.value) == (
+            f"serde=json cannot hold this: {told}, which serde={other} brings back"
+        )
+
+
+@pytest.mark.parametrize(("value", "told", "other"), REFUSED)
+def test_the_serde_that_is_named_does_bring_it_back(value: Any, told: str, other: str) -> None:
+    values = Values(serde.named(other))
+    back = values.load(values.dump([value]))[0]
+    assert type(back) is type(value)
+    assert repr(back) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "told", "other"),
+    [each for each in REFUSED if each[2] == "pickle" and type(each[0]) is not bytearray],
+)
+def test_so_does_msgpack(value: Any, told: str, other: str) -> None:
+    for each in inside(value):
+        with pytest.raises(BadArgument) as refused:
+            Values(serde.named("msgpack")).dump(each)
+        assert str(refused.value) == (
+            f"serde=msgpack cannot hold this: {told}, which serde=pickle brings back"
+        )
+
+
+@pytest.mark.parametrize("name", ["json", "msgpack"])
+def test_what_no_serde_holds(name: str) -> None:
+    with pytest.raises(BadArgument, match=f"serde={name} cannot hold this: function$"):
+        Values(serde.named(name)).dump([lambda: None])
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(BadArgument, match="(?i)recursion limit"):
+        Values(serde.named(name)).dump(endless)
+
+
+def test_without_msgpack_another_serde_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    with pytest.raises(BadArgument, match="nan, which serde=pickle brings back"):
+        Values(serde.named("json")).dump([NAN])
+
+
+@pytest.mark.parametrize("name", ["json", "msgpack"])
+def test_a_tuple_becomes_a_list(name: str) -> None:
+    values = Values(serde.named(name))
+    assert values.load(values.dump((1, ("a", None)))) == [1, ["a", None]]
+
+
+@given(
+    st.recursive(
+        PLAIN | st.floats(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_no_float_changes(value: Any) -> None:
+    values = Values(serde.named("json"))
+    try:
+        line = values.dump(value)
+    except BadArgument as error:
+        assert str(error).partition(", ")[0].endswith((": nan", ": inf", ": -inf"))
+        return
+    assert repr(values.load(line)) == repr(value)
+
+
+def test_what_only_looks_like_a_float_that_is_not_finite() -> None:
+    values = Values(serde.named("json"))
+    value = [None, "g", 1, 0x7FF0, "ç", 1.5]
+    assert _PERHAPS_NOT_FINITE.search(marshal.dumps(value))
+    assert values.load(values.dump(value)) == value
+
+
+def test_what_was_stored_before_is_still_read() -> None:
+    assert Values(serde.named("json")).load(b'["2026-01-02T00:00:00+00:00",null]') == [
+        "2026-01-02T00:00:00+00:00",
+        None,
+    ]
 
 
 def test_msgpack_keys_that_are_no_text() -> None:
@@ -148,5 +276,5 @@ def test_what_another_serde_wrote(name: str, line: bytes) -> None:
     ],
 )
 def test_what_a_serde_can_not_hold(name: str, value: object) -> None:
-    with pytest.raises(BadArgument, match=f"serde={name} can not hold this"):
+    with pytest.raises(BadArgument, match=f"serde={name} cannot hold this"):
         Values(serde.named(name)).dump(value)

@@ -1009,6 +1009,36 @@ def test_values_that_are_not_text(door: Door) -> None:
     assert item["tags"] == ["\ufffd"]
 
 
+def test_a_value_at_the_limit_may_need_marks(door: Door) -> None:
+    value = "a\n" * 524288
+    for path, more in [("/put", {"key": "k"}), ("/add", {"key": "l"})]:
+        assert door.call("POST", path, {"value": value, **more})[0] == 200
+    assert door.call("GET", "/get/l") == (200, {"value": value})
+    answered, answer = door.call("POST", "/put", {"key": "k", "value": value + "\n"})
+    assert (answered, answer["error"]) == (413, "value_too_large")
+    assert "1048577 bytes" in answer["detail"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "value"),
+    [
+        (b"a\nb", "a\nb"),
+        (b"\\:a\nb", "\\:a\nb"),
+        (b"\\:\\x", "\\:\\x"),
+        (b"\\z:text", "\\z:text"),
+        (b"\\:a\\nb", "a\nb"),
+        (b"\\", "\\"),
+    ],
+)
+def test_what_no_client_wrote_is_told_as_it_is_stored(
+    door: Door, stored: bytes, value: str
+) -> None:
+    """Such as what the server stored over HTTP before it used marks."""
+    door.cache.put(b"k", stored)
+    assert door.call("GET", "/get/k") == (200, {"value": value})
+    assert door.call("GET", "/keys/k")[1]["value"] == value
+
+
 def test_a_repeated_field_is_found_however_it_is_written(door: Door) -> None:
     for body in (
         b'{"key":"a","value":"v","key":"b"}',

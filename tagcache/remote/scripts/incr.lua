@@ -5,6 +5,9 @@ local old = find(key)
 local number, ttl = '0', ARGV[3]
 if old then
     local text = redis.call('GET', value_of(key))
+    -- Line feeds around it are escaped after this mark; see "Values that a line cannot hold" in
+    -- docs/protocol.md.
+    if string.sub(text, 1, 2) == '\\:' then text = string.gsub(string.sub(text, 3), '\\[nr]', ' ') end
     local sign, rest = string.match(text, '^%s*([+-]?)0*(%d-)%s*$')
     if not string.match(text, '^%s*[+-]?%d+%s*$') or #rest > 19 then return 'not an integer' end
     -- Zeros alone are taken for leading ones.

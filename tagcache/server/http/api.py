@@ -12,13 +12,14 @@ from typing import Any
 import orjson
 from twisted.internet.defer import Deferred
 
+from tagcache import marks
 from tagcache.config.loading import NEEDS_RESTART, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD
 from tagcache.engine.activity import TagActivity
 from tagcache.engine.entry import NEVER, Entry
 from tagcache.engine.statistics import Counters, Totals
-from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
-from tagcache.interfaces import ICache, RemoteTotals
+from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger, ValueTooLarge
+from tagcache.interfaces import ICache, IRemoteCache, RemoteTotals
 from tagcache.server.connections import Connections
 from tagcache.server.credentials import Credentials
 from tagcache.server.events import EventLog
@@ -46,6 +47,7 @@ from tagcache.server.http.schema import (
     NOT_FOUND,
     NUMBER,
     STRING,
+    TOO_LARGE,
     TTL,
     array,
     either,
@@ -82,13 +84,14 @@ _COUNT = (
 _KEYS = (Field("keys", KEYS, "the keys", required=True),)
 
 _ITEM = obj(
-    ("value", "value_base64"),
+    ("value", "value_base64", "error"),
     created_ms=INTEGER,
     key=STRING,
     tags=array(STRING),
     ttl_ms=TTL,
     value=ANY,
     value_base64=STRING,
+    error=STRING,
 )
 _STORED = obj(ok=BOOLEAN, ttl_ms=TTL)
 _COUNTED = either(obj(ok=BOOLEAN, ttl_ms=TTL, value=INTEGER), obj(error=STRING, ok=BOOLEAN))
@@ -141,7 +144,7 @@ class Api:
     def put(self, call: Call) -> Answer:
         body = call.body
         ttl_ms = self._cache.put(
-            body["key"].encode(), body["value"].encode(), tags_of(body), ttl_of(body)
+            body["key"].encode(), stored(body["value"]), tags_of(body), ttl_of(body)
         )
         return Response(
             200, STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms
@@ -150,7 +153,7 @@ class Api:
     def add(self, call: Call) -> Answer:
         body = call.body
         ttl_ms = ttl_of(body)
-        added = self._cache.add(body["key"].encode(), body["value"].encode(), tags_of(body), ttl_ms)
+        added = self._cache.add(body["key"].encode(), stored(body["value"]), tags_of(body), ttl_ms)
         ttl_ms = ttl_ms or self._cache.limits.default_ttl_ms or None
         return json_response({"ok": True, "added": added, "ttl_ms": ttl_ms})
 
@@ -174,7 +177,7 @@ class Api:
 
     def look_up(self, key: bytes) -> bytes:
         """Return what GET /get/KEY answers."""
-        return value_body(self._cache.get(key))
+        return value_body(self._cache.get(key), self._cache)
 
     def keys_by_tag(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
@@ -262,13 +265,12 @@ class Api:
         return MISS if entry is None else json_response(self._item(key, entry))
 
     def put_key(self, call: Call) -> Answer:
-        value = call.body["value"]
         try:
-            stored = value.encode() if isinstance(value, str) else jsontext.canonical(value)
+            value = stored(call.body["value"])
         except TypeError:
             return failure(400, "invalid_json", "the value is nested too deep")
         ttl_ms = self._cache.put(
-            call.key.encode(), stored, tags_of(call.body), call.body.get("ttl_ms")
+            call.key.encode(), value, tags_of(call.body), call.body.get("ttl_ms")
         )
         return json_response({"ok": True, "ttl_ms": ttl_ms})
 
@@ -536,7 +538,8 @@ class Api:
 
     def _item(self, key: bytes, entry: Entry, raw: bool = False) -> dict[str, Any]:
         created_ms, left = self._cache.created_ms(entry), self._remaining(entry)
-        return item_of(key, entry.value, entry.tags, created_ms, left, raw)
+        most = self._cache.limits.max_value_length
+        return item_of(key, entry.value, most, entry.tags, created_ms, left, raw)
 
     def _remaining(self, entry: Entry) -> int | None:
         if entry.expires == NEVER:
@@ -590,7 +593,7 @@ class Api:
             ),
             Route(
                 *(get, "/get/{key}", self.get, "Look a value up; counts a hit or a miss."),
-                either(obj(value=STRING), obj(value_base64=STRING), NOT_FOUND),
+                either(obj(value=STRING), obj(value_base64=STRING), TOO_LARGE, NOT_FOUND),
                 lookup=self.lookup,
             ),
             Route(
@@ -853,21 +856,38 @@ def _count(scan: Iterator[tuple[bytes, Entry] | None]) -> Generator[None, None, 
     return count
 
 
+def stored(value: Any) -> bytes:
+    """Return a value as it is stored: any JSON, and text so that a line can hold it.
+
+    Raises TypeError for what is nested too deep.
+    """
+    return marks.to_line(value.encode()) if isinstance(value, str) else jsontext.canonical(value)
+
+
 def item_of(
     key: bytes,
-    value: bytes,
+    content: bytes,
+    most: int,
     tags: Iterable[bytes],
     created_ms: int,
     left_ms: int | None,
     raw: bool = False,
 ) -> dict[str, Any]:
-    """Return an entry as JSON, its value parsed if it is JSON and not to be ``raw``."""
+    """Return an entry as JSON, its value parsed if it is JSON and not to be ``raw``.
+
+    ``content`` is what is stored; its value is not told if it has more than ``most`` bytes when it
+    is decompressed.
+    """
     item: dict[str, Any] = {
         "created_ms": created_ms,
         "key": text_of(key),
         "tags": [text_of(tag) for tag in tags],
         "ttl_ms": left_ms,
     }
+    try:
+        value = marks.plain(content, most)
+    except ValueTooLarge as error:
+        return {**item, "error": error.code}
     try:
         if raw:
             raise jsontext.NotJson
@@ -881,10 +901,18 @@ def item_of(
     return item
 
 
-def value_body(value: bytes | None) -> bytes:
-    """Return what a look-up answers."""
+def value_body(value: bytes | None, cache: ICache | IRemoteCache) -> bytes:
+    """Return what a look-up answers, from what ``cache`` stores.
+
+    A value that is beyond its limit when it is decompressed is not told.
+    """
     if value is None:
         return MISS.body
+    if value[:1] == b"\\":
+        try:
+            value = marks.plain(value, cache.limits.max_value_length)
+        except ValueTooLarge as error:
+            return jsontext.dump({"error": error.code})
     try:
         return b'{"value":' + orjson.dumps(value.decode()) + b"}"
     except UnicodeDecodeError:

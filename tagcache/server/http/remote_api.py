@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -25,6 +25,7 @@ from tagcache.server.http.api import (
     item_of,
     listing,
     now_text,
+    stored,
     tags_of,
     text_of,
     ttl_of,
@@ -63,10 +64,10 @@ class RemoteApi(Api):
 
     def put(self, call: Call) -> Answer:
         body = call.body
-        stored = self._remote.put(
-            body["key"].encode(), body["value"].encode(), tags_of(body), ttl_of(body)
+        done = self._remote.put(
+            body["key"].encode(), stored(body["value"]), tags_of(body), ttl_of(body)
         )
-        return stored.addCallback(
+        return done.addCallback(
             lambda ttl_ms: Response(
                 200, STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms
             )
@@ -75,12 +76,10 @@ class RemoteApi(Api):
     def add(self, call: Call) -> Answer:
         body = call.body
         ttl_ms = ttl_of(body)
-        added = self._remote.add(
-            body["key"].encode(), body["value"].encode(), tags_of(body), ttl_ms
-        )
+        added = self._remote.add(body["key"].encode(), stored(body["value"]), tags_of(body), ttl_ms)
         ttl_ms = ttl_ms or self._remote.limits.default_ttl_ms or None
         return added.addCallback(
-            lambda stored: json_response({"ok": True, "added": stored, "ttl_ms": ttl_ms})
+            lambda done: json_response({"ok": True, "added": done, "ttl_ms": ttl_ms})
         )
 
     def incr(self, call: Call) -> Answer:
@@ -110,10 +109,11 @@ class RemoteApi(Api):
         key = call.key.encode()
         near = self._remote.get_near(key)
         if near is not None:
-            return Response(200, value_body(near))
+            return Response(200, value_body(near, self._remote))
 
         def conclude(found: bytes | Miss) -> Response:
-            return Response(200, value_body(found if isinstance(found, bytes) else None))
+            value = found if isinstance(found, bytes) else None
+            return Response(200, value_body(value, self._remote))
 
         return self._remote.get(key).addCallback(conclude)
 
@@ -166,17 +166,16 @@ class RemoteApi(Api):
 
     def key(self, call: Call) -> Answer:
         return self._remote.peek(call.key.encode()).addCallback(
-            lambda entry: MISS if entry is None else json_response(_item(entry))
+            lambda entry: MISS if entry is None else json_response(self._shown(entry))
         )
 
     def put_key(self, call: Call) -> Answer:
-        value = call.body["value"]
         try:
-            stored = value.encode() if isinstance(value, str) else jsontext.canonical(value)
+            value = stored(call.body["value"])
         except TypeError:
             return failure(400, "invalid_json", "the value is nested too deep")
         done = self._remote.put(
-            call.key.encode(), stored, tags_of(call.body), call.body.get("ttl_ms")
+            call.key.encode(), value, tags_of(call.body), call.body.get("ttl_ms")
         )
         return done.addCallback(lambda ttl_ms: json_response({"ok": True, "ttl_ms": ttl_ms}))
 
@@ -191,15 +190,18 @@ class RemoteApi(Api):
         items: list[bytes] = []
         size = 0
 
-        def take(found: list[RemoteEntry | None], start: int) -> Answer:
+        def dump(found: list[RemoteEntry | None]) -> Generator[None, None, None]:
             nonlocal size
             for entry in found:
                 if entry is not None:
-                    items.append(jsontext.dump(_item(entry, raw)))
+                    items.append(jsontext.dump(self._shown(entry, raw)))
                     size += len(items[-1])
                     if size > MOST_ANSWER_BYTES:
                         raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
-            return go_on(start + _KEYS_TOGETHER)
+                yield
+
+        def take(found: list[RemoteEntry | None], start: int) -> Answer:
+            return self._slices.finish(dump(found), lambda _: go_on(start + _KEYS_TOGETHER))
 
         def go_on(start: int) -> Answer:
             if start >= len(keys):
@@ -306,7 +308,7 @@ class RemoteApi(Api):
         told = trouble if is_loopback(call.request.peer) else "the engine is away: see /info"
         return json_response({"status": "degraded", "time": now_text(), "detail": told})
 
-
-def _item(entry: RemoteEntry, raw: bool = False) -> dict[str, Any]:
-    value = entry.value or b""
-    return item_of(entry.key, value, entry.tags, entry.stored_us // 1000, entry.left_ms, raw)
+    def _shown(self, entry: RemoteEntry, raw: bool = False) -> dict[str, Any]:
+        most, created_ms = self._remote.limits.max_value_length, entry.stored_us // 1000
+        value = entry.value or b""
+        return item_of(entry.key, value, most, entry.tags, created_ms, entry.left_ms, raw)

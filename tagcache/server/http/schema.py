@@ -37,3 +37,4 @@ def either(*schemas: Schema) -> Schema:
 
 ERROR: Schema = obj(("detail",), error=STRING, detail=STRING)
 NOT_FOUND: Schema = obj(error={"type": "string", "const": "not_found"})
+TOO_LARGE: Schema = obj(error={"type": "string", "const": "value_too_large"})

@@ -1,0 +1,249 @@
+"""A value is the same bytes at every door, whoever stored it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tagcache.client import AsyncClient, Client
+from tests.browser.chromium import chromium
+from tests.browser.watched import Watched
+from tests.integration.conftest import server, start
+from tests.integration.running import TIMEOUT, RunningServer
+
+__all__ = ["server", "start"]
+
+Values = dict[str, bytes]
+
+HTML = "<!doctype html>\n<p>Grüße,\n\tAnna \\n &amp; Bob</p>\n"
+TEXTS = {
+    key: text.encode()
+    for key, text in {
+        "html": HTML,
+        "crlf": "first\r\nsecond\r\n",
+        "trailing-cr": "100 %\r",
+        "only-lf": "\n",
+        "escape-mark": "\\:not escaped \\n",
+        "compression-mark": "\\z:not compressed",
+        "large": HTML * 4000,
+        "empty": "",
+        "json": '{"a": [1, null]}\n',
+        "backslashes": "C:\\new\\readme",
+    }.items()
+}
+BINARY = {"binary": bytes(range(256)), "latin": b"caf\xe9\n"}
+TAGCACHE = Path(sys.executable).with_name("tagcache")
+
+
+def output_of(*command: object, given: bytes = b"") -> bytes:
+    done = subprocess.run([*map(str, command)], input=given, capture_output=True, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def curl(server: RunningServer, path: str, body: Any = None, method: str = "POST") -> Any:
+    arguments = ["--silent", "--show-error", "--fail-with-body", "--user", "admin:password"]
+    if body is not None:
+        arguments += ["-X", method, "-H", "content-type: application/json", "--data-binary", "@-"]
+    url = f"http://127.0.0.1:{server.http_port}{path}"
+    return json.loads(output_of("curl", *arguments, url, given=json.dumps(body).encode()))
+
+
+def bytes_of(item: dict[str, str]) -> bytes:
+    if "value_base64" in item:
+        return base64.b64decode(item["value_base64"])
+    return item["value"].encode()
+
+
+def put_by_curl(server: RunningServer, values: Values) -> None:
+    for key, value in values.items():
+        curl(server, "/put", {"key": key, "value": value.decode(), "tags": []})
+
+
+def add_by_curl(server: RunningServer, values: Values) -> None:
+    for key, value in values.items():
+        assert curl(server, "/add", {"key": key, "value": value.decode()})["added"]
+
+
+def put_key_by_curl(server: RunningServer, values: Values) -> None:
+    for key, value in values.items():
+        curl(server, f"/keys/{key}", {"value": value.decode()}, "PUT")
+
+
+def put_by_cli(server: RunningServer, values: Values) -> None:
+    for key, value in values.items():
+        output_of(TAGCACHE, "--port", server.http_port, "put", key, "-", given=value)
+
+
+def client_of(server: RunningServer) -> Client:
+    return Client(port=server.port, serde="bytes", compress_over=1000, timeout=TIMEOUT)
+
+
+def put_by_client(server: RunningServer, values: Values) -> None:
+    with client_of(server) as client:
+        client.put_many(values)
+
+
+def put_by_asyncio(server: RunningServer, values: Values) -> None:
+    async def put() -> None:
+        async with AsyncClient(
+            port=server.port, serde="bytes", compress_over=1000, timeout=TIMEOUT
+        ) as client:
+            await client.put_many(values)
+
+    asyncio.run(put())
+
+
+def deferred(server: RunningServer, what: str, given: Values) -> bytes:
+    command = [sys.executable, "-m", "tests.outside.deferred_program", server.port, what]
+    text = {key: base64.b64encode(value).decode() for key, value in given.items()}
+    return output_of(*command, given=json.dumps(text).encode())
+
+
+def put_by_deferred(server: RunningServer, values: Values) -> None:
+    deferred(server, "put", values)
+
+
+def get_by_curl(server: RunningServer, keys: Values) -> Values:
+    return {key: bytes_of(curl(server, f"/get/{key}")) for key in keys}
+
+
+def get_slowly_by_curl(server: RunningServer, keys: Values) -> Values:
+    """Not by the short way that a plain look-up has in the server."""
+    return {key: bytes_of(curl(server, f"/get/%{ord(key[0]):x}{key[1:]}")) for key in keys}
+
+
+def bulk_get_by_curl(server: RunningServer, keys: Values) -> Values:
+    items = curl(server, "/keys/bulk/get?raw=true", {"keys": list(keys)})["items"]
+    return {item["key"]: bytes_of(item) for item in items}
+
+
+def get_by_cli(server: RunningServer, keys: Values) -> Values:
+    return {key: output_of(TAGCACHE, "--port", server.http_port, "get", "key", key) for key in keys}
+
+
+def get_by_client(server: RunningServer, keys: Values) -> Values:
+    with client_of(server) as client:
+        together = client.get_many(keys)
+        assert {key: client.get(key) for key in keys} == together
+        return together
+
+
+def get_by_asyncio(server: RunningServer, keys: Values) -> Values:
+    async def get() -> Values:
+        async with AsyncClient(port=server.port, serde="bytes", timeout=TIMEOUT) as client:
+            return await client.get_many(keys)
+
+    return asyncio.run(get())
+
+
+def get_by_deferred(server: RunningServer, keys: Values) -> Values:
+    found = json.loads(deferred(server, "get", keys))
+    return {key: base64.b64decode(each) for key, each in found.items()}
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        put_by_curl,
+        add_by_curl,
+        put_key_by_curl,
+        put_by_cli,
+        put_by_client,
+        put_by_asyncio,
+        put_by_deferred,
+    ],
+)
+def test_what_one_stores_each_other_reads(
+    server: RunningServer, put: Callable[[RunningServer, Values], None]
+) -> None:
+    """Over HTTP only text can be stored."""
+    by_client = put in (put_by_client, put_by_asyncio, put_by_deferred)
+    values = TEXTS | BINARY if by_client else TEXTS
+    put(server, values)
+    readers = [get_by_curl, get_slowly_by_curl, bulk_get_by_curl]
+    readers += [get_by_client, get_by_asyncio, get_by_deferred]
+    if put in (put_by_curl, put_by_cli, put_by_client):
+        # A process for each value.
+        readers.append(get_by_cli)
+    for get in readers:
+        assert get(server, values) == values, get.__name__
+
+
+def test_a_plain_client_of_the_line_protocol_sees_the_marks(server: RunningServer) -> None:
+    """Such as PHP's, or nc: values that a line can hold are as they are, others never break it."""
+    put_by_curl(server, TEXTS)
+    with server.connect() as client:
+        assert client.ask(b"GET\tbackslashes") == b"VALUE\tC:\\new\\readme\n"
+        assert client.ask(b"GET\tempty") == b"VALUE\t\n"
+        assert client.ask(b"GET\tcrlf") == b"VALUE\t\\:first\\r\\nsecond\\r\\n\n"
+        assert client.ask(b"GET\tescape-mark") == b"VALUE\t\\:\\\\:not escaped \\\\n\n"
+
+
+def test_counting_what_ends_with_a_line_feed(server: RunningServer) -> None:
+    """As a shell's echo makes it."""
+    put_by_cli(server, {"n": b"41\n"})
+    counted = output_of(TAGCACHE, "--port", server.http_port, "increment", "n")
+    assert counted == b"42\n"
+    assert get_by_client(server, {"n": b""}) == {"n": b"42"}
+
+
+def test_what_would_be_too_large_is_not_decompressed(start: Callable[..., RunningServer]) -> None:
+    server = start({"cache": {"max_value_length": 2000}})
+    put_by_client(server, {"bomb": b"0" * 2001, "fits": b"0" * 2000})
+    assert curl(server, "/get/bomb") == {"error": "value_too_large"}
+    assert curl(server, "/keys/bomb")["error"] == "value_too_large"
+    bomb, fits = curl(server, "/keys/bulk/get?raw=true", {"keys": ["bomb", "fits"]})["items"]
+    assert "value" not in bomb
+    assert fits["value"] == "0" * 2000
+    command = [TAGCACHE, "--port", str(server.http_port), "get", "key", "bomb"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode != 0
+    assert "max_value_length" in done.stderr
+    assert get_by_client(server, {"bomb": b""}) == {"bomb": b"0" * 2001}
+
+
+def test_a_large_value_is_compressed_on_its_way(server: RunningServer) -> None:
+    """So that the test above is about what it says."""
+    put_by_client(server, TEXTS)
+    (row,) = (row for row in curl(server, "/keys")["keys"] if row["key"] == "large")
+    assert row["size"] < len(TEXTS["large"]) / 10
+
+
+def test_a_stored_json_text_is_parsed(server: RunningServer) -> None:
+    put_by_client(server, TEXTS)
+    assert curl(server, "/keys/json")["value"] == {"a": [1, None]}
+    assert curl(server, "/keys/html")["value"] == HTML
+
+
+def test_the_dashboard_shows_and_stores_the_value_itself(server: RunningServer) -> None:
+    with client_of(server) as client, chromium() as browser:
+        client.put("page", HTML.encode())
+        watched = Watched(browser, server)
+        page = watched.log_in()
+        watched.go("Keys")
+        page.get_by_role("button", name="page", exact=True).click()
+        dialog = page.get_by_role("dialog")
+        assert dialog.locator(".value-view").text_content() == HTML
+        dialog.get_by_role("button", name="Edit").click()
+        field = page.get_by_role("dialog").get_by_label("Value")
+        expect(field).to_have_value(HTML)
+        field.fill("two\nlines")
+        page.get_by_role("dialog").get_by_role("button", name="Save").click()
+        expect(page.get_by_text("The entry is saved.")).to_be_visible()
+        assert client.get("page") == b"two\nlines"
+        client.put("bomb", b"0" * 2**21)
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("button", name="bomb", exact=True).click()
+        expect(page.get_by_text("The value cannot be shown")).to_be_visible()
+        watched.close()
+        assert watched.complaints() == []

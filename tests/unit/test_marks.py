@@ -1,0 +1,99 @@
+"""Values as a line can hold them: with a mark where one is needed."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tagcache import marks
+from tagcache.errors import ValueTooLarge
+from tagcache.marks import escape, from_line, to_line, unescape
+
+# What matters most to the escape.
+TRICKY = st.text(alphabet="\\:nrz\n\r\ta", max_size=12).map(str.encode)
+DATA = st.one_of(st.binary(max_size=200), TRICKY)
+
+
+@given(DATA)
+@example(b"\\:")
+@example(b"\\z:")
+@example(b"\r")
+@example(b"a\\nb\n")
+def test_any_bytes_travel_on_a_line(data: bytes) -> None:
+    line = to_line(data)
+    assert b"\n" not in line
+    assert not line.endswith(b"\r")
+    assert from_line(line) == data
+    assert unescape(escape(data)) == data
+
+
+@given(DATA)
+def test_what_needs_no_escape_is_sent_as_it_is(data: bytes) -> None:
+    needs = b"\n" in data or data.endswith(b"\r") or data.startswith((b"\\:", b"\\z:"))
+    assert (to_line(data) == data) is not needs
+
+
+@given(DATA)
+def test_compressed_values_travel_too(data: bytes) -> None:
+    line = marks.compressed(data)
+    assert b"\n" not in line
+    assert not line.endswith(b"\r")
+    assert from_line(line) == from_line(line, len(data)) == data
+
+
+@given(DATA)
+def test_the_length_is_that_of_the_value(data: bytes) -> None:
+    assert marks.length(to_line(data)) == len(data)
+    assert marks.length(marks.compressed(data)) == len(zlib.compress(data))
+
+
+@given(TRICKY)
+@example(b"\\:\\\\\\n")
+@example(b"\\:\\\\\\")
+def test_only_what_was_escaped_is_unescaped(data: bytes) -> None:
+    """Whatever it is, it is read as it was written, or not at all."""
+    try:
+        value = unescape(data)
+    except ValueError:
+        return
+    # A CR may stand for itself.
+    assert escape(value) == data.replace(b"\r", b"\\r")
+
+
+@given(DATA, st.sampled_from([b"", marks.ESCAPED, marks.COMPRESSED]))
+def test_what_no_client_wrote_is_told_as_it_is(data: bytes, mark: bytes) -> None:
+    content = mark + data
+    try:
+        value = from_line(content, 1000)
+    except ValueError:
+        value = content
+    assert marks.plain(content, 1000) == value
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_decompression_is_bounded(size: int) -> None:
+    bomb = marks.compressed(b"\n" * size)
+    assert marks.plain(bomb, size) == b"\n" * size
+    if size:
+        with pytest.raises(ValueTooLarge, match=f"more than {size - 1} bytes"):
+            marks.plain(bomb, size - 1)
+
+
+def test_what_is_cut_short_is_not_half_told() -> None:
+    content = marks.COMPRESSED + escape(zlib.compress(bytes(range(256)))[:-5])
+    with pytest.raises(ValueError, match="cut short"):
+        from_line(content)
+    assert marks.plain(content, 1000) == content
+
+
+@pytest.mark.parametrize("text", [b"5", b" 5\t", b"5\n", b"\r\n5\r\n"])
+def test_white_space_around_a_number_may_be_escaped(text: bytes) -> None:
+    assert marks.number(to_line(text)) == b"5"
+
+
+@pytest.mark.parametrize("text", [b"\\n5", b"\\\\n5", b"\\:5", b"5\n5"])
+def test_what_is_no_number_is_none(text: bytes) -> None:
+    assert not marks.number(to_line(text)).isdigit()
