@@ -62,7 +62,7 @@ class JsonSerde:
 
 @implementer(ISerde)
 class MsgpackSerde:
-    """What MessagePack can hold: as JSON, and bytes. Needs ``tagcache[msgpack]``."""
+    """What MessagePack can hold: as JSON, and bytes. Needs ``tagcache-server[msgpack]``."""
 
     name = "msgpack"
 
@@ -70,7 +70,9 @@ class MsgpackSerde:
         try:
             self._msgpack: ModuleType = import_module("msgpack")
         except ImportError:
-            raise BadArgument("serde=msgpack needs: pip install 'tagcache[msgpack]'") from None
+            raise BadArgument(
+                "serde=msgpack needs: pip install 'tagcache-server[msgpack]'"
+            ) from None
 
     def dump(self, value: Any) -> bytes:
         packed: bytes = self._msgpack.packb(value)
