@@ -102,6 +102,7 @@ class HttpApplication:
         if allowed is not None:
             return _UNAUTHORIZED
         header = request.headers[b"authorization"]
+        request.hashed = True
         return self._credentials.verify_header(header, request.peer).addCallbacks(
             lambda right: (
                 self._call(route, raw_key, request) if right else self._unauthorized(request)

@@ -24,7 +24,8 @@ _PLAIN = _STATUS_LINES[200] + b"content-type: application/json\r\ncontent-length
 class Request:
     """One request. ``path`` and ``query`` are raw; header names are in lower case.
 
-    ``too_large`` is one whose body was not read, because it is beyond the limit.
+    ``too_large`` is one whose body was not read, because it is beyond the limit. ``hashed`` is one
+    that waited for the hash of a password.
     """
 
     method: bytes
@@ -35,6 +36,7 @@ class Request:
     body: bytes = b""
     keep_alive: bool = True
     too_large: bool = False
+    hashed: bool = False
 
 
 @dataclass(slots=True)
