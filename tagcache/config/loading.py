@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_type_hints
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
@@ -17,6 +18,7 @@ from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_value
 from tagcache.config.checks import validator
 from tagcache.config.environment import Override, overrides
 from tagcache.config.settings import Settings
+from tagcache.config.toml import is_toml
 from tagcache.errors import ConfigurationError
 
 FILE_NAME = "tagcache.conf"
@@ -119,6 +121,20 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
     """
     source = str(path) if path is not None else "built-in defaults and environment"
     text = _read(path, source) if path is not None else ""
+    try:
+        return _parse(path, source, text, environ)
+    except ConfigurationError:
+        if path is not None and is_toml(path, text):
+            ours = path.with_name(f"{path.stem}-converted.conf")
+            fault = (
+                "is TOML, as the reference implementation's is; convert it with: "
+                f"tagcache config import-toml {quote(str(path))} --output {quote(str(ours))}"
+            )
+            raise ConfigurationError(source, [fault]) from None
+        raise
+
+
+def _parse(path: Path | None, source: str, text: str, environ: Mapping[str, str]) -> Configuration:
     try:
         config = ConfigObj(
             text.splitlines(),
