@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from ipaddress import ip_address
 from pathlib import Path
 from shlex import quote
 from typing import Any, get_type_hints
@@ -153,6 +154,7 @@ def _parse(path: Path | None, source: str, text: str, environ: Mapping[str, str]
         section = config.setdefault(override.section, {})
         section[override.key] = override.value
         by_knob[override.section, override.key] = override
+    faults += _no_address(by_knob)
     checked = config.validate(validator(), preserve_errors=True)
     if checked is not True:
         faults += _value_faults(config, checked, lines, by_knob)
@@ -247,6 +249,21 @@ def _value_faults(
             said = "a comma makes a list of it; put the value in quotes"
         faults.append(f"{where}: {said.rstrip('.')} (expected: {expected})")
     return faults
+
+
+def _no_address(from_environment: Mapping[tuple[str, str], Override]) -> Iterator[str]:
+    """Yield what is wrong where the environment's HOST is not meant for us."""
+    host = from_environment.get(("server", "host"))
+    if host is None or host.value == "localhost":
+        return
+    try:
+        ip_address(host.value)
+    except ValueError:
+        yield (
+            f"the environment variable {host.variable} (server.host) is {host.value!r}, which is "
+            "no address; many shells put the machine's name there: unset it, or set it to an "
+            "address such as 127.0.0.1"
+        )
 
 
 def _line_number(fault: str) -> int:

@@ -74,18 +74,28 @@ def test_an_installed_package_serves_and_can_be_removed(
     assert not list(environment.glob("lib/*/site-packages/tagcache*"))
 
 
-def test_without_its_extra_the_manhole_is_refused_in_a_sentence(
+def test_an_extra_that_is_missing_is_named_in_a_sentence(
     built: dict[str, Path], tmp_path: Path
 ) -> None:
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     run(environment / "bin" / "python", "-m", "pip", "install", "--quiet", built["wheel"])
     twistd = environment / "bin" / "twistd"
-    with RunningServer(
-        tmp_path, {"manhole": {"enabled": "true"}}, twistd=twistd, wait=False
-    ) as server:
-        assert server.process.wait(60) == 1
-        assert "pip install 'tagcache-server[conch]'" in server.text()
+    tls = "ssl:0:interface=127.0.0.1"
+    for name, sections, reactor, extra in (
+        ("manhole", {"manhole": {"enabled": "true"}}, None, "conch"),
+        ("redis", {"engine": {"backend": "redis"}}, "asyncio", "redis"),
+        ("tls", {"server": {"tcp_port": tls}}, None, "tls"),
+        ("uvloop", {}, "uvloop", "uvloop"),
+    ):
+        directory = tmp_path / name
+        directory.mkdir()
+        with RunningServer(
+            directory, sections, twistd=twistd, reactor=reactor, wait=False
+        ) as server:
+            assert server.process.wait(60) == 1
+            assert f"pip install 'tagcache-server[{extra}]'" in server.text()
+            assert "No module named" not in server.text()
 
 
 def test_an_editable_install_lists_the_command() -> None:
