@@ -272,6 +272,17 @@ def test_a_server_that_is_not_there(command: Command) -> None:
     assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
 
 
+def test_an_engine_that_is_away_is_not_a_miss(start: Start) -> None:
+    engine = {"backend": "redis", "url": "redis://127.0.0.1:1", "key_prefix": "t:"}
+    command = Command(start({"engine": engine}, reactor="asyncio"))
+    for url in (
+        f"http://127.0.0.1:{command.server.http_port}",
+        f"tagcache://127.0.0.1:{command.server.port}",
+    ):
+        done = command("get", "key", "k", TAGCACHE_URL=url)
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (4, b"", 1)
+
+
 def test_what_is_typed_goes_before_the_environment(command: Command) -> None:
     port = command.server.http_port
     assert command("--port", port, "health", TAGCACHE_URL="http://127.0.0.1:1").returncode == 0
