@@ -237,12 +237,11 @@ def _change(
 
 
 def _file_of(server: IServer, follows: str) -> tuple[Path, str]:
-    """Return the file to change where none is named, and what becomes of that.
-
-    ``follows`` says so of a server that runs with the file.
+    """Return the file to change where none is named, and a notice for afterwards.
 
     That is the file of the server that runs: to change another one, or to make one, would have
-    no effect on it. Raises Failed where it cannot be known or is not within reach.
+    no effect on it. ``follows`` is the notice for a server that runs with the file. Raises Failed
+    where the file cannot be known or is not within reach.
     """
     found = find(os.environ)
     other = (found or user_file(os.environ)).absolute()
