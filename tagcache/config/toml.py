@@ -8,7 +8,7 @@ from typing import Any
 
 from configobj import ConfigObj
 
-# Levels of the reference that are another one here.
+# Levels of the reference that there are not here, and what they become.
 _LEVELS = {"trace": "debug"}
 
 
@@ -16,14 +16,14 @@ def is_toml(path: Path, text: str) -> bool:
     """Say whether a file, which is not one of ours, is TOML.
 
     Much of TOML can be read as our format too. What tells them apart are the file's name, lists in
-    brackets, tables in tables, and levels of logging that only the reference has.
+    brackets, tables in tables, and the level of logging that only the reference has.
     """
     try:
         given = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         return False
     return path.suffix == ".toml" or any(
-        isinstance(value, list | dict) or value == "trace"
+        isinstance(value, list | dict) or value in _LEVELS
         for knobs in given.values()
         if isinstance(knobs, dict)
         for value in knobs.values()

@@ -257,9 +257,10 @@ class TagCacheService(MultiService):
             # One that listens everywhere is also found here.
             host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
             scheme = "https" if each.endpoint.startswith("ssl:") else "http"
-            yield f"dashboard: {scheme}://{host}:{port}/ ({self._log_in()})"
+            url = f"{scheme}://{host}:{port}"
+            yield f"dashboard: {url}/ ({self._log_in(url)})"
 
-    def _log_in(self) -> str:
+    def _log_in(self, url: str) -> str:
         if not self.settings.security.require_auth:
             return "no log-in is asked for"
         authentication = self.settings.authentication
@@ -267,7 +268,7 @@ class TagCacheService(MultiService):
             return f"log in as {authentication.username}"
         return (
             f'log in as {authentication.username} with the default password, "{DEFAULT_PASSWORD}"; '
-            "change it with: tagcache change-password"
+            f"change it with: tagcache --url {url} change-password"
         )
 
     @inlineCallbacks
