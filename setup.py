@@ -66,7 +66,8 @@ BENCH = ["matplotlib>=3.8", "pymemcache>=4", "redis[hiredis]>=5"]
 SOAK = ["atheris>=3.0", *BENCH]
 
 setup(
-    name="tagcache",
+    # Not the import name: `tagcache` on PyPI is somebody else's package.
+    name="tagcache-server",
     version=version(),
     description="A tag-aware cache server on Twisted",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),

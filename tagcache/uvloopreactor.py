@@ -8,8 +8,11 @@ from typing import Any
 
 
 def install() -> None:
-    """Install the reactor. Raises ImportError if uvloop is not installed."""
-    import uvloop
+    """Install the reactor. Raises ImportError, which twistd tells of, if uvloop is not there."""
+    try:
+        import uvloop
+    except ImportError:
+        raise ImportError("it needs an extra: pip install 'tagcache-server[uvloop]'") from None
     from twisted.internet import asyncioreactor
 
     loop = uvloop.new_event_loop()

@@ -1,6 +1,6 @@
 """A Django site in one file: its pages stay in the cache until their post is saved.
 
-    pip install 'tagcache[django]'
+    pip install '.[django]'    # in a clone of TagCache
     tagcache server &
     python docs/examples/django_page.py 8000
 

@@ -1,6 +1,6 @@
 """A Flask site in one file: its pages stay in the cache until their post is saved.
 
-    pip install 'tagcache[flask]'
+    pip install '.[flask]'    # in a clone of TagCache
     tagcache server &
     python docs/examples/flask_page.py 8000
 

@@ -1,4 +1,4 @@
-"""Talking to a server's HTTP API, with errors that become exit codes."""
+"""Asking a server: what the commands need of one, over HTTP, and errors that become exit codes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import http.client
 import json
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import click
+from zope.interface import Attribute, Interface, implementer
 
-NOT_DONE, NOT_AUTHORISED, NOT_REACHABLE = 1, 3, 4
+# Exit codes, besides 0 and click's own 2 for what was typed wrong.
+NOT_FOUND, NOT_AUTHORISED, UNAVAILABLE, REFUSED = 1, 3, 4, 5
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Failed(click.ClickException):
     """Ends the command with one line on standard error and an exit code."""
 
-    def __init__(self, message: str, exit_code: int = NOT_DONE) -> None:
+    def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # of which click has a class variable
 
@@ -27,15 +33,56 @@ class Failed(click.ClickException):
         click.echo(f"tagcache: {self.message}", err=True)
 
 
+class IServer(Interface):
+    """The server that a command asks.
+
+    The requests and answers are those of the HTTP API, whatever protocol carries them.
+    """
+
+    url: str = Attribute("Where the server is, for messages; without a password.")
+    host: str = Attribute("Its name or address, as it was given.")
+    credentials: Credentials = Attribute("What it is asked with.")
+
+    def call(
+        method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return the JSON that the server answers; raises Failed for anything but success."""
+
+
 @dataclass(frozen=True, slots=True)
-class Api:
-    """The server to talk to; ``url`` is like ``http://127.0.0.1:8080``."""
+class Credentials:
+    """User and password, or a token instead."""
+
+    username: str
+    password: str = field(repr=False)
+    token: str | None = field(repr=False)
+
+
+@implementer(IServer)
+@dataclass(frozen=True, slots=True)
+class HttpServer:
+    """A server that is asked over HTTP; ``url`` is like ``http://127.0.0.1:8080``.
+
+    Raises click.UsageError for a URL or token that cannot be used.
+    """
 
     url: str
-    username: str
-    password: str
-    token: str | None
+    credentials: Credentials
     timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        try:
+            parts.port  # noqa: B018 - looked at for what it raises
+        except ValueError as error:
+            raise click.UsageError(f"{self.url}: {error}") from None
+        if not parts.hostname:
+            raise click.UsageError(f"{self.url} names no host")
+
+    @property
+    def host(self) -> str:
+        """The name or address in the URL."""
+        return urlsplit(self.url).hostname or ""
 
     def call(
         self,
@@ -44,16 +91,10 @@ class Api:
         body: Any = None,
         query: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the JSON that the server answers; raises Failed for anything but a 200."""
         parts = urlsplit(self.url)
-        try:
-            parts.port  # noqa: B018 - looked at for what it raises
-        except ValueError as error:
-            raise click.UsageError(f"{self.url}: {error}") from None
-        if self.token and not (self.token.isascii() and self.token.isprintable()):
+        token = self.credentials.token
+        if token and not (token.isascii() and token.isprintable()):
             raise click.UsageError("the token holds characters that no token has")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise click.UsageError(f"{self.url} is not an http:// or https:// URL")
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = parts.path.rstrip("/") + path + (f"?{urlencode(given)}" if given else "")
         headers = {"Authorization": self._authorization(), "Accept": "application/json"}
@@ -61,25 +102,21 @@ class Api:
         if body is not None:
             content = _encode(json.dumps(body, ensure_ascii=False))
             headers["Content-Type"] = "application/json"
-        if parts.scheme == "https":
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=self.timeout
-            )
-        else:
-            connection = http.client.HTTPConnection(
-                parts.hostname, parts.port, timeout=self.timeout
-            )
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
+        connection = kind(self.host, parts.port, timeout=self.timeout)
         try:
             connection.request(method, target, content, headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except ssl.SSLError as error:
-            raise Failed(f"{self.url}: TLS failed: {error.reason}", NOT_REACHABLE) from None
+            raise Failed(f"{self.url}: TLS failed: {error.reason}", UNAVAILABLE) from None
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Failed(f"{self.url} can not be reached: {why}", NOT_REACHABLE) from None
+            raise Failed(f"{self.url} cannot be reached: {why}", UNAVAILABLE) from None
         except ValueError:
-            raise Failed(f"{self.url} does not answer like a TagCache", NOT_REACHABLE) from None
+            raise Failed(f"{self.url} does not answer like a TagCache", UNAVAILABLE) from None
         finally:
             connection.close()
         if response.status != 200:
@@ -87,9 +124,24 @@ class Api:
         return answer
 
     def _authorization(self) -> str:
-        if self.token:
-            return f"Bearer {self.token}"
-        return "Basic " + b64encode(f"{self.username}:{self.password}".encode()).decode()
+        given = self.credentials
+        if given.token:
+            return f"Bearer {given.token}"
+        return "Basic " + b64encode(f"{given.username}:{given.password}".encode()).decode()
+
+
+def pass_server(command: Command) -> Command:
+    """Give a command, as its first argument, the server that the options lead to.
+
+    It is made only where a command needs one: ``tagcache server`` must not mind a strange URL.
+    """
+
+    @click.pass_obj
+    @wraps(command)
+    def with_server(connect: Callable[[], IServer], *args: Any, **more: Any) -> Any:
+        return command(connect(), *args, **more)
+
+    return with_server  # type: ignore[return-value]  # click calls it by what it has noted
 
 
 def segment(key: str) -> str:
@@ -111,4 +163,8 @@ def _refuse(status: int, answer: Any) -> NoReturn:
         raise Failed("not authorised: user name, password or token is wrong", NOT_AUTHORISED)
     if error == "too_many_failures" or status == 403:
         raise Failed(detail or error, NOT_AUTHORISED)
-    raise Failed(f"{error.replace('_', ' ')}: {detail}" if detail else error or f"HTTP {status}")
+    raise Failed(
+        f"{error.replace('_', ' ')}: {detail}" if detail else error or f"HTTP {status}",
+        # 429: too many requests; 503: the engine is away.
+        UNAVAILABLE if status in (429, 503) else REFUSED,
+    )

@@ -11,11 +11,14 @@ from typing import Any
 
 import click
 
-from tagcache.cli.api import NOT_AUTHORISED, NOT_REACHABLE, Failed
+from tagcache.cli.api import NOT_AUTHORISED, REFUSED, UNAVAILABLE, Failed, IServer, pass_server
+from tagcache.cli.line import LineServer
 from tagcache.cli.output import json_option, print_json, print_rows
+from tagcache.client.options import DEFAULT_PORT
 
 _VALUE = b"x" * 100
 _CONNECT_SECONDS = 5.0
+_WRONG_REPLIES = 1
 
 
 @dataclass(slots=True)
@@ -37,34 +40,40 @@ class _Result:
 @click.option("--duration", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
 @click.option("--keys", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option("--pipeline", type=click.IntRange(1, 10_000), default=1, show_default=True)
-@click.option("--tcp-host", default="127.0.0.1", show_default=True)
-@click.option("--tcp-port", type=click.IntRange(1, 65535), default=1984, show_default=True)
+@click.option("--tcp-host", help="Where the line protocol is; else where the server is.")
+@click.option("--tcp-port", type=click.IntRange(1, 65535), help="Else that of the URL, else 1984.")
 @json_option
-@click.pass_context
+@pass_server
 def bench(
-    context: click.Context,
+    server: IServer,
     mode: str,
     conns: int,
     duration: float,
     keys: int,
     pipeline: int,
-    tcp_host: str,
-    tcp_port: int,
+    tcp_host: str | None,
+    tcp_port: int | None,
     as_json: bool,
 ) -> None:
     """Load the line protocol, check every reply, and print throughput and latency.
 
     mix is 90 % GET and 10 % PUT. It stores keys that begin with "bench:" and live a minute.
-    Exit code 1 if any reply was wrong.
+    Exit code 1 if any reply was wrong. It speaks neither TLS nor over UNIX sockets.
     """
-    api = context.obj
-    credentials = (api.token,) if api.token else (api.username, api.password)
+    if not tcp_host and server.url.startswith(("tagcaches:", "unix:")):
+        raise click.UsageError(f"bench cannot load {server.url}: it speaks plain TCP only")
+    given = server.credentials
+    credentials = (given.token,) if given.token else (given.username, given.password)
+    host = tcp_host or server.host
+    port = tcp_port or (server.port if isinstance(server, LineServer) else DEFAULT_PORT)
     result = asyncio.run(
-        _run(_Load(mode, keys, pipeline, tcp_host, tcp_port, credentials), conns, duration)
+        _run(_Load(mode, keys, pipeline, host, port, credentials), conns, duration)
     )
     _print(result, duration, pipeline, as_json)
     if result.errors:
-        raise Failed(f"{result.errors} replies were wrong; the first: {result.first_error}")
+        raise Failed(
+            f"{result.errors} replies were wrong; the first: {result.first_error}", _WRONG_REPLIES
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +97,12 @@ class _Load:
         except (OSError, TimeoutError) as error:
             why = getattr(error, "strerror", None) or "it does not answer"
             where = f"{self.host}:{self.port}"
-            raise Failed(f"{where} can not be reached: {why}", NOT_REACHABLE) from None
+            raise Failed(f"{where} cannot be reached: {why}", UNAVAILABLE) from None
         if answer == b"ERR auth_failed\n":
             raise Failed("the server says: ERR auth_failed", NOT_AUTHORISED)
         if answer not in (b"PONG\n", b"OK\n"):
-            raise Failed(f"the server says: {answer.decode('latin-1').strip() or 'nothing'}")
+            said = answer.decode("latin-1").strip() or "nothing"
+            raise Failed(f"the server says: {said}", REFUSED)
         return reader, writer
 
     def batch(self) -> tuple[bytes, list[bytes]]:
@@ -121,7 +131,7 @@ async def _run(load: _Load, conns: int, duration: float) -> _Result:
         )
         for _ in some:
             if await reader.readline() != b"OK\n":
-                raise Failed("the server does not store")
+                raise Failed("the server does not store", _WRONG_REPLIES)
     writer.close()
     connections = [await load.connect() for _ in range(conns)]
     result = _Result()

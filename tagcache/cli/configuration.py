@@ -5,18 +5,31 @@ from __future__ import annotations
 import os
 import tempfile
 import tomllib
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import click
-from configobj import ConfigObj
+from click.shell_completion import CompletionItem
 
-from tagcache.cli.api import Failed
+from tagcache.cli.api import NOT_AUTHORISED, Failed, IServer, pass_server
 from tagcache.cli.output import json_option, print_json, print_rows
-from tagcache.config.loading import Configuration, configspec, find, load, user_file
+from tagcache.config.loading import (
+    NEEDS_RESTART,
+    Configuration,
+    configspec,
+    find,
+    load,
+    user_file,
+)
 from tagcache.config.rewriting import rewrite
+from tagcache.config.toml import from_toml
 from tagcache.errors import ConfigurationError
 from tagcache.server.preflight import Preflight
+
+# The exit code for a configuration that cannot be used.
+UNUSABLE = 1
 
 CONFIG_OPTION = click.option(
     "--config",
@@ -54,6 +67,14 @@ def _split(knob: str) -> tuple[str, str]:
     return section, key
 
 
+def _complete_knob(
+    context: click.Context, argument: click.Parameter, begun: str
+) -> Sequence[CompletionItem]:
+    spec = configspec()
+    names = (f"{section}.{key}" for section in spec for key in spec[section])
+    return [CompletionItem(name) for name in names if name.startswith(begun)]
+
+
 @config.command()
 @CONFIG_OPTION
 @json_option
@@ -70,7 +91,7 @@ def show(file: Path | None, as_json: bool) -> None:
 
 
 @config.command("get")
-@click.argument("knob")
+@click.argument("knob", shell_complete=_complete_knob)
 @CONFIG_OPTION
 @json_option
 def get_knob(knob: str, file: Path | None, as_json: bool) -> None:
@@ -85,29 +106,34 @@ def get_knob(knob: str, file: Path | None, as_json: bool) -> None:
 
 
 @config.command("set")
-@click.argument("knob")
+@click.argument("knob", shell_complete=_complete_knob)
 @click.argument("value")
 @CONFIG_OPTION
-def set_knob(knob: str, value: str, file: Path | None) -> None:
-    """Set KNOB to VALUE in the file; a value that can not be used changes nothing."""
+@pass_server
+def set_knob(server: IServer, knob: str, value: str, file: Path | None) -> None:
+    """Set KNOB to VALUE in the file; a value that cannot be used changes nothing.
+
+    The file is the one that a running server uses, if --config names no other.
+    """
     name = _split(knob)
     content = [each.strip() for each in value.split(",")] if name in _LISTS else value
-    _change(file, {name: content})
+    _change(file, {name: content}, server)
 
 
 @config.command()
-@click.argument("knob", required=False)
+@click.argument("knob", required=False, shell_complete=_complete_knob)
 @click.option("--yes", is_flag=True, help="Do not ask, where every knob is reset.")
 @CONFIG_OPTION
-def reset(knob: str | None, yes: bool, file: Path | None) -> None:
+@pass_server
+def reset(server: IServer, knob: str | None, yes: bool, file: Path | None) -> None:
     """Set KNOB back to its default by taking it out of the file; without KNOB, every one."""
     if knob is not None:
-        _change(file, {_split(knob): None})
+        _change(file, {_split(knob): None}, server)
         return
     if not yes:
         click.confirm("Take every knob out of the file?", abort=True, err=True)
     spec = configspec()
-    _change(file, {(section, key): None for section in spec for key in spec[section]})
+    _change(file, {(section, key): None for section in spec for key in spec[section]}, server)
 
 
 @config.command()
@@ -131,7 +157,7 @@ def path(as_json: bool) -> None:
 def check(file: Path | None, as_json: bool) -> None:
     """Say everything that is wrong with FILE, without starting anything.
 
-    The environment variables count, as they do at a start. Exit code 1 if it can not be used.
+    The environment variables count, as they do at a start. Exit code 1 if it cannot be used.
     """
     used = file or find(os.environ)
     try:
@@ -150,7 +176,7 @@ def check(file: Path | None, as_json: bool) -> None:
     click.echo(f"{used or 'built-in defaults and environment'}: fine")
 
 
-@click.command("import-toml")
+@config.command("import-toml")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--output",
@@ -161,19 +187,11 @@ def check(file: Path | None, as_json: bool) -> None:
 def import_toml(file: Path, output: Path | None) -> None:
     """Turn the TOML configuration of the reference implementation into ours."""
     try:
-        given = tomllib.loads(file.read_text(encoding="utf-8"))
+        ours, notices = from_toml(file.read_text(encoding="utf-8"), configspec())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Failed(f"{file} is not TOML: {error}") from None
-    spec = configspec()
-    ours = ConfigObj(interpolation=False)
-    for section, knobs in given.items():
-        for key, value in knobs.items() if isinstance(knobs, dict) else ():
-            if section in spec and key in spec[section] and not isinstance(value, dict):
-                ours.setdefault(section, {})[key] = value
-            else:
-                click.echo(f"left out, because it is not known here: {section}.{key}", err=True)
-        if not isinstance(knobs, dict):
-            click.echo(f"left out, because it is not known here: {section}", err=True)
+        raise Failed(f"{file} is not TOML: {error}", UNUSABLE) from None
+    for notice in notices:
+        click.echo(notice, err=True)
     text = "\n".join(ours.write()) + "\n"
     _check_text(text)
     if output is None:
@@ -182,7 +200,7 @@ def import_toml(file: Path, output: Path | None) -> None:
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise Failed(f"{output} can not be written: {error.strerror}") from None
+        raise Failed(f"{output} cannot be written: {error.strerror}", UNUSABLE) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as written:
         written.write(text)
 
@@ -194,12 +212,18 @@ def _check_text(text: str) -> None:
         try:
             load(Path(trial.name), {})
         except ConfigurationError as error:
-            raise Failed("; ".join(error.faults)) from None
+            raise Failed("; ".join(error.faults), UNUSABLE) from None
 
 
-def _change(file: Path | None, changes: dict[tuple[str, str], str | list[str] | None]) -> None:
+def _change(
+    file: Path | None,
+    changes: dict[tuple[str, str], str | list[str] | None],
+    server: IServer,
+) -> None:
     """Change the file, but only into one that can be used."""
-    target = file or find(os.environ) or user_file(os.environ)
+    when = "its next start" if NEEDS_RESTART & changes.keys() else "a reload (SIGHUP)"
+    follows = f"a server that runs with it follows at {when}"
+    target, notice = (file, follows) if file else _file_of(server, follows)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Path(scratch, "trial.conf")
         try:
@@ -209,7 +233,57 @@ def _change(file: Path | None, changes: dict[tuple[str, str], str | list[str] | 
             load(trial, {})
             rewrite(target, changes)
         except ConfigurationError as error:
-            raise Failed("; ".join(error.faults)) from None
+            raise Failed(f"{target}: {'; '.join(error.faults)}", UNUSABLE) from None
         except OSError as error:
-            raise Failed(f"{target}: {error.strerror}") from None
-    click.echo(f"{target} is changed; a running server follows at a reload (SIGHUP)", err=True)
+            raise Failed(f"{target}: {error.strerror}", UNUSABLE) from None
+    click.echo(f"{target} is changed; {notice}", err=True)
+
+
+def _file_of(server: IServer, follows: str) -> tuple[Path, str]:
+    """Return the file to change where none is named, and a notice for afterwards.
+
+    That is the file of the server that runs: to change another one, or to make one, would have
+    no effect on it. ``follows`` is the notice for a server that runs with the file. Raises Failed
+    where the file cannot be known or is not within reach.
+    """
+    found = find(os.environ)
+    other = (found or user_file(os.environ)).absolute()
+    nobody_answers = other, follows
+    try:
+        told = server.call("GET", "/info")
+    except Failed as error:
+        if error.exit_code != NOT_AUTHORISED:
+            return nobody_answers
+        raise Failed(
+            f"a server runs at {server.url}, and does not say which file it uses "
+            f"({error.message}); name the file to change with --config",
+            NOT_AUTHORISED,
+        ) from None
+    if not isinstance(told, dict) or "server" not in told:
+        # It is no TagCache.
+        return nobody_answers
+    file = told["server"]["config_file"]
+    if file is None:
+        return other, f"the server at {server.url} runs without a file till its next start"
+    used = Path(file)
+    if not (_is_here(server.host) and used.exists()):
+        raise Failed(
+            f"the server at {server.url} uses {used}, which is not on this machine; change it "
+            "there, or name another file with --config",
+            UNUSABLE,
+        )
+    if found is not None and not used.samefile(found):
+        raise Failed(
+            f"the server at {server.url} uses {used}, not {other}; name the file to change "
+            "with --config",
+            UNUSABLE,
+        )
+    return used, follows
+
+
+def _is_here(host: str) -> bool:
+    """Say whether a name or address is this machine's own loopback."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import click
 
-from tagcache.cli.api import Api, Failed
+from tagcache.cli.api import REFUSED, Failed, IServer, pass_server
 from tagcache.cli.output import json_option, print_json
 
 
 @click.command("change-password")
+@click.argument("new", required=False)
 @json_option
-@click.pass_obj
-def change_password(api: Api, as_json: bool) -> None:
-    """Set a new password, asked for on the terminal; all tokens become void."""
-    new = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
-    answer = api.call("POST", "/auth/change_password", {"new_password": new})
+@pass_server
+def change_password(server: IServer, new: str | None, as_json: bool) -> None:
+    """Set a new password, asked for on the terminal; all tokens become void.
+
+    NEW can be given as an argument, but then everyone on this machine can see it.
+    """
+    if new is None:
+        new = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        click.echo(
+            "warning: a password in the arguments is visible in the list of processes, and stays "
+            "in the shell's history; without one, it is asked for",
+            err=True,
+        )
+    answer = server.call("POST", "/auth/change_password", {"new_password": new})
     if as_json:
         print_json(answer)
     if not answer["success"]:
-        raise Failed(answer["error"])
+        raise Failed(answer["error"], REFUSED)
     if not as_json:
         click.echo("The password is changed, and kept as a hash.", err=True)
 
@@ -26,12 +37,12 @@ def change_password(api: Api, as_json: bool) -> None:
 @click.command("reset-credentials")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-@click.pass_obj
-def reset_credentials(api: Api, yes: bool, as_json: bool) -> None:
+@pass_server
+def reset_credentials(server: IServer, yes: bool, as_json: bool) -> None:
     """Go back to the default user name and password; only on the server's own machine."""
     if not yes:
         click.confirm("Go back to the default credentials?", abort=True, err=True)
-    answer = api.call("POST", "/auth/reset")
+    answer = server.call("POST", "/auth/reset")
     if as_json:
         print_json(answer)
     else:

@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import base64
 import sys
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar
 
 import click
 
-from tagcache.cli.api import NOT_DONE, Api, Failed, segment
+from tagcache.cli.api import NOT_FOUND, REFUSED, Failed, IServer, pass_server, segment
+from tagcache.cli.durations import Duration
 from tagcache.cli.output import json_option, print_json, print_rows
 
-_TAGS = click.option("--tags", default="", help="Tags, with commas between them.")
-_TTL = click.option("--ttl-ms", type=click.IntRange(min=0), help="Time to live in milliseconds.")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_TAGS = click.option("--tags", "-t", default="", help="Tags, with commas between them.")
 _MODE = click.option(
     "--any/--all", "any_tag", default=True, help="Of several tags: any of them, or all."
 )
+
+
+def _ttl(function: Function) -> Function:
+    """Give a command --ttl and --ttl-ms; either becomes its parameter ``ttl_ms``."""
+
+    @click.option("--ttl", type=Duration(), help="Time to live: 500ms, 90 (seconds), 5m, 2h, 7d.")
+    @click.option("--ttl-ms", type=click.IntRange(min=0), help="The same in milliseconds.")
+    @wraps(function)
+    def with_ttl(*args: Any, ttl: int | None, ttl_ms: int | None, **more: Any) -> Any:
+        if ttl is not None and ttl_ms is not None:
+            raise click.UsageError("--ttl and --ttl-ms are given both")
+        return function(*args, ttl_ms=ttl_ms if ttl is None else ttl, **more)
+
+    return with_ttl  # type: ignore[return-value]  # click calls it by what it has noted
+
+
+def _tags_of(texts: Iterable[str]) -> list[str]:
+    """Return the tags in lists with commas between them, without the blanks around them."""
+    return [tag.strip() for text in texts for tag in text.split(",") if tag.strip()]
 
 
 def _value(given: str) -> str:
@@ -28,7 +51,7 @@ def _value(given: str) -> str:
 
 
 def _body(tags: str, ttl_ms: int | None, **fields: Any) -> dict[str, Any]:
-    body = {**fields, "tags": [tag for tag in tags.split(",") if tag]}
+    body = {**fields, "tags": _tags_of([tags])}
     return body if ttl_ms is None else {**body, "ttl_ms": ttl_ms}
 
 
@@ -36,12 +59,14 @@ def _body(tags: str, ttl_ms: int | None, **fields: Any) -> dict[str, Any]:
 @click.argument("key")
 @click.argument("value")
 @_TAGS
-@_TTL
+@_ttl
 @json_option
-@click.pass_obj
-def put(api: Api, key: str, value: str, tags: str, ttl_ms: int | None, as_json: bool) -> None:
+@pass_server
+def put(
+    server: IServer, key: str, value: str, tags: str, ttl_ms: int | None, as_json: bool
+) -> None:
     """Store VALUE under KEY; the value - is read from standard input."""
-    answer = api.call("POST", "/put", _body(tags, ttl_ms, key=key, value=_value(value)))
+    answer = server.call("POST", "/put", _body(tags, ttl_ms, key=key, value=_value(value)))
     if as_json:
         print_json(answer)
 
@@ -50,34 +75,38 @@ def put(api: Api, key: str, value: str, tags: str, ttl_ms: int | None, as_json: 
 @click.argument("key")
 @click.argument("value")
 @_TAGS
-@_TTL
+@_ttl
 @json_option
-@click.pass_obj
-def add(api: Api, key: str, value: str, tags: str, ttl_ms: int | None, as_json: bool) -> None:
+@pass_server
+def add(
+    server: IServer, key: str, value: str, tags: str, ttl_ms: int | None, as_json: bool
+) -> None:
     """Store VALUE under KEY only if the key is absent; exit code 1 if it is not."""
-    answer = api.call("POST", "/add", _body(tags, ttl_ms, key=key, value=_value(value)))
+    answer = server.call("POST", "/add", _body(tags, ttl_ms, key=key, value=_value(value)))
     if as_json:
         print_json(answer)
     if not answer["added"]:
-        raise SystemExit(NOT_DONE)
+        raise SystemExit(NOT_FOUND)
 
 
 def _counting(name: str, path: str, about: str) -> click.Command:
     @click.command(name, help=about)
     @click.argument("key")
-    @click.option("--by", type=int, default=1, show_default=True, help="The step.")
+    @click.option("--by", "-b", type=int, default=1, show_default=True, help="The step.")
     @_TAGS
-    @_TTL
+    @_ttl
     @json_option
-    @click.pass_obj
-    def count(api: Api, key: str, by: int, tags: str, ttl_ms: int | None, as_json: bool) -> None:
-        answer = api.call("POST", path, _body(tags, ttl_ms, key=key, by=by))
+    @pass_server
+    def count(
+        server: IServer, key: str, by: int, tags: str, ttl_ms: int | None, as_json: bool
+    ) -> None:
+        answer = server.call("POST", path, _body(tags, ttl_ms, key=key, by=by))
         if as_json:
             print_json(answer)
         elif answer["ok"]:
             click.echo(answer["value"])
         if not answer["ok"]:
-            raise Failed(answer["error"])
+            raise Failed(answer["error"], REFUSED)
 
     return count
 
@@ -94,18 +123,20 @@ def get() -> None:
 @get.command("key")
 @click.argument("key")
 @json_option
-@click.pass_obj
-def get_key(api: Api, key: str, as_json: bool) -> None:
+@pass_server
+def get_key(server: IServer, key: str, as_json: bool) -> None:
     """Print the value of KEY, and nothing else; exit code 1 if there is none."""
     if as_json:
-        answer = api.call("GET", f"/keys/{segment(key)}")
+        answer = server.call("GET", f"/keys/{segment(key)}")
         print_json(answer)
     else:
-        answer = api.call("GET", f"/get/{segment(key)}")
+        answer = server.call("GET", f"/get/{segment(key)}")
     if answer.get("error") == "not_found":
-        raise SystemExit(NOT_DONE)
+        raise SystemExit(NOT_FOUND)
     if "error" in answer:
-        raise Failed("the value is compressed, and has more bytes than cache.max_value_length")
+        raise Failed(
+            "the value is compressed, and has more bytes than cache.max_value_length", REFUSED
+        )
     if not as_json:
         if "value_base64" in answer:
             value = base64.b64decode(answer["value_base64"])
@@ -115,19 +146,50 @@ def get_key(api: Api, key: str, as_json: bool) -> None:
 
 
 @get.command("tag")
-@click.argument("tag")
+@click.argument("tags", nargs=-1, required=True)
 @json_option
-@click.pass_obj
-def get_tag(api: Api, tag: str, as_json: bool) -> None:
-    """Print the keys that carry TAG, one a line; exit code 1 if there are none."""
-    keys = api.call("GET", "/keys-by-tag", query={"tag": tag})["keys"]
+@pass_server
+def get_tag(server: IServer, tags: tuple[str, ...], as_json: bool) -> None:
+    """Print the keys that carry any of TAGS, one a line; exit code 1 if there are none.
+
+    Several tags have commas or blanks between them.
+    """
+    found: dict[str, None] = {}
+    for tag in _required(tags):
+        keys = server.call("GET", "/keys-by-tag", query={"tag": tag})["keys"]
+        found.update(dict.fromkeys(keys))
     if as_json:
-        print_json(keys)
+        print_json(list(found))
     else:
-        for key in keys:
+        for key in found:
             click.echo(key)
-    if not keys:
-        raise SystemExit(NOT_DONE)
+    if not found:
+        raise SystemExit(NOT_FOUND)
+
+
+def _required(texts: Iterable[str]) -> list[str]:
+    tags = _tags_of(texts)
+    if not tags:
+        raise click.UsageError("no tag is given")
+    return tags
+
+
+@click.command()
+@click.argument("key")
+@_ttl
+@json_option
+@pass_server
+def touch(server: IServer, key: str, ttl_ms: int | None, as_json: bool) -> None:
+    """Give KEY a new time to live, from now; exit code 1 if nothing is stored there.
+
+    Without one it gets what a store without one gets.
+    """
+    body = {"key": key} if ttl_ms is None else {"key": key, "ttl_ms": ttl_ms}
+    answer = server.call("POST", "/touch", body)
+    if as_json:
+        print_json(answer)
+    if not answer["touched"]:
+        raise SystemExit(NOT_FOUND)
 
 
 @click.group()
@@ -145,50 +207,55 @@ def _removed(count: int, as_json: bool) -> None:
 @flush.command("key")
 @click.argument("keys", nargs=-1, required=True)
 @json_option
-@click.pass_obj
-def flush_key(api: Api, keys: tuple[str, ...], as_json: bool) -> None:
+@pass_server
+def flush_key(server: IServer, keys: tuple[str, ...], as_json: bool) -> None:
     """Remove the entries KEYS, and print how many there were; exit code 1 if none."""
-    count = api.call("POST", "/invalidate/keys", {"keys": list(keys)})["count"]
+    count = server.call("POST", "/invalidate/keys", {"keys": list(keys)})["count"]
     _removed(count, as_json)
     if not count:
-        raise SystemExit(NOT_DONE)
+        raise SystemExit(NOT_FOUND)
 
 
 @flush.command("tag")
 @click.argument("tags", nargs=-1, required=True)
 @_MODE
 @json_option
-@click.pass_obj
-def flush_tag(api: Api, tags: tuple[str, ...], any_tag: bool, as_json: bool) -> None:
-    """Remove what carries any (or all) of TAGS, and print how many; exit code 1 if none."""
-    body = {"tags": list(tags), "mode": "any" if any_tag else "all"}
-    count = api.call("POST", "/invalidate/tags", body)["count"]
+@pass_server
+def flush_tag(server: IServer, tags: tuple[str, ...], any_tag: bool, as_json: bool) -> None:
+    """Remove what carries any (or all) of TAGS, and print how many; exit code 1 if none.
+
+    Several tags have commas or blanks between them.
+    """
+    body = {"tags": _required(tags), "mode": "any" if any_tag else "all"}
+    count = server.call("POST", "/invalidate/tags", body)["count"]
     _removed(count, as_json)
     if not count:
-        raise SystemExit(NOT_DONE)
+        raise SystemExit(NOT_FOUND)
 
 
 @flush.command("all")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-@click.pass_obj
-def flush_all(api: Api, yes: bool, as_json: bool) -> None:
+@pass_server
+def flush_all(server: IServer, yes: bool, as_json: bool) -> None:
     """Remove everything, and print how many entries there were."""
     if not yes:
         click.confirm("Remove every entry?", abort=True, err=True)
-    _removed(api.call("POST", "/flush")["count"], as_json)
+    _removed(server.call("POST", "/flush")["count"], as_json)
 
 
 @click.command()
 @click.argument("prefix", default="")
-@click.option("--tag", "tags", multiple=True, help="Only what carries this tag (repeatable).")
+@click.option(
+    "--tag", "-t", "tags", multiple=True, help="Only what carries this tag (several: a,b)."
+)
 @_MODE
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True)
 @click.option("--offset", type=click.IntRange(min=0), default=0)
 @json_option
-@click.pass_obj
+@pass_server
 def search(
-    api: Api,
+    server: IServer,
     prefix: str,
     tags: tuple[str, ...],
     any_tag: bool,
@@ -201,10 +268,10 @@ def search(
         raise click.UsageError("search by a prefix or by tags, not by both")
     body: dict[str, Any] = {"limit": limit, "offset": offset}
     if tags:
-        body["tag_any" if any_tag else "tag_all"] = list(tags)
+        body["tag_any" if any_tag else "tag_all"] = _required(tags)
     elif prefix:
         body["q"] = prefix
-    found = api.call("POST", "/search", body)["keys"]
+    found = server.call("POST", "/search", body)["keys"]
     if as_json:
         print_json(found)
         return

@@ -5,22 +5,31 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 import tagcache
-from tagcache.cli import bench, configuration, credentials, entries, state
-from tagcache.cli.api import Api
+from tagcache.cli import bench, configuration, credentials, entries, line, state
+from tagcache.cli.api import Credentials, HttpServer, IServer
 from tagcache.config.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
 @click.version_option(tagcache.__version__, prog_name="tagcache")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the server is.")
 @click.option("--port", "-p", type=click.IntRange(1, 65535), default=8080, show_default=True)
-@click.option("--url", envvar="TAGCACHE_URL", metavar="URL", help="Instead of --host and --port.")
+@click.option(
+    "--url",
+    envvar="TAGCACHE_URL",
+    metavar="URL",
+    help="Instead of --host and --port: http://, https://, tagcache://, tagcaches:// or unix://.",
+)
 @click.option("--username", "-u", envvar="TAGCACHE_USERNAME", default=DEFAULT_USERNAME)
 @click.option("--password", envvar="TAGCACHE_PASSWORD", default=DEFAULT_PASSWORD)
 @click.option("--token", "-t", envvar="TAGCACHE_TOKEN", help="Instead of user and password.")
@@ -34,18 +43,41 @@ def main(
     password: str,
     token: str | None,
 ) -> None:
-    """TagCache, a tag-aware cache server.
+    """TagCache, a tag-aware cache server. Without a command it starts the server.
 
     TAGCACHE_URL, TAGCACHE_USERNAME, TAGCACHE_PASSWORD and TAGCACHE_TOKEN stand in for the
-    options. Exit codes: 0 done, 1 not found or not done, 2 usage, 3 not authorised,
-    4 not reachable.
+    options. Exit codes: 0 done, 1 not found, 2 usage, 3 not authorised, 4 unavailable, 5 refused.
     """
     at = f"[{host}]" if ":" in host else host
     if url is None or (_is_from_environment(context, "url") and _is_typed(context, "host", "port")):
         url = f"http://{at}:{port}"
     if _is_from_environment(context, "token") and _is_typed(context, "username", "password"):
         token = None
-    context.obj = Api(url, username, password, token)
+    given = Credentials(username, password, token)
+    in_url = not _is_typed(context, "username", "password", "token")
+    context.obj = lambda: _server_at(url, given, in_url)
+    if context.invoked_subcommand is None:
+        context.invoke(server)
+
+
+def _server_at(url: str, given: Credentials, in_url: bool) -> IServer:
+    """Return the server; ``in_url``: user and password in the URL go before those given."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise click.UsageError(f"{url}: {error}") from None
+    before, at, where = parts.netloc.rpartition("@")
+    if at:
+        url = urlunsplit(parts._replace(netloc=where))
+        if in_url:
+            username, _, password = before.partition(":")
+            given = Credentials(unquote(username), unquote(password), None)
+    if parts.scheme in ("http", "https"):
+        return HttpServer(url, given)
+    if parts.scheme in line.SCHEMES:
+        return line.LineServer(url, given)
+    known = ", ".join(f"{each}://" for each in ("http", "https", *line.SCHEMES))
+    raise click.UsageError(f"{url} is not the URL of a server; these begin with {known}")
 
 
 def _is_from_environment(context: click.Context, name: str) -> bool:
@@ -62,7 +94,7 @@ def _is_typed(context: click.Context, *names: str) -> bool:
     "--reactor",
     help="The Twisted reactor; else uvloop where it is installed, and asyncio where not.",
 )
-def server(file: Path | None, reactor: str | None) -> None:
+def server(file: Path | None = None, reactor: str | None = None) -> None:
     """Run the server in the foreground, as `twistd --nodaemon tagcache` does."""
     from twisted.scripts import twistd
 
@@ -113,10 +145,14 @@ for command in (
     entries.get,
     entries.flush,
     entries.search,
+    entries.touch,
     state.stats,
     state.status,
     state.health,
     state.clients,
+    state.info,
+    state.slowlog,
+    state.tags,
     credentials.change_password,
     credentials.reset_credentials,
     configuration.config,

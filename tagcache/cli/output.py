@@ -23,12 +23,23 @@ def print_json(content: Any) -> None:
     click.echo(json.dumps(content, ensure_ascii=False))
 
 
+def table_text(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table for a terminal, its headings in bold."""
+    first, _, rest = table(headings, rows, "").text.partition("\n")
+    return f"{click.style(first, bold=True)}\n{rest}"
+
+
+def redraw(text: str) -> None:
+    """Show the text on a terminal in place of what is there."""
+    # The cursor goes to the top, each line is cleared behind its text, then all that is below.
+    lines = text.replace("\n", "\x1b[K\n")
+    click.echo(f"\x1b[H{lines}\x1b[K\n\x1b[J", nl=False)
+
+
 def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Print rows: a table on a terminal, else lines of fields with tabs between them."""
     if sys.stdout.isatty():
-        text = table(headings, rows, empty).text
-        first, _, rest = text.partition("\n")
-        click.echo(f"{click.style(first, bold=True)}\n{rest}" if rows else text)
+        click.echo(table_text(headings, rows) if rows else empty)
         return
     for row in rows:
         click.echo("\t".join("-" if cell is None else str(cell) for cell in row))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from tagcache.cli.api import Api
-from tagcache.cli.output import json_option, print_json, print_rows
+from tagcache.cli.api import IServer, pass_server
+from tagcache.cli.output import json_option, print_json, print_rows, redraw, table_text
 
-
-def _totals(stats: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, each) for name, each in stats.items() if not name.startswith("shard_")]
+# What only ever grows, and so has a rate.
+_COUNTERS = ("hits", "misses", "puts", "invalidations", "expirations", "evictions")
 
 
 @click.command()
@@ -22,37 +26,69 @@ def _totals(stats: dict[str, Any]) -> list[tuple[str, Any]]:
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
-    help="Print again and again, every two seconds if none are given.",
+    help="Print again and again with rates, every two seconds if none are given.",
 )
 @click.option("--count", type=click.IntRange(min=1), help="With --watch: how often.")
 @json_option
-@click.pass_obj
-def stats(api: Api, watch: float | None, count: int | None, as_json: bool) -> None:
+@pass_server
+def stats(server: IServer, watch: float | None, count: int | None, as_json: bool) -> None:
     """Print the counters and totals of the cache."""
-    left = count if watch is not None else 1
-    while True:
-        answer = api.call("GET", "/stats")
-        if as_json:
-            print_json(answer)
+    if watch is None:
+        _show(server.call("GET", "/stats"), {}, as_json)
+        return
+    # Ctrl-C is the way to end it.
+    with suppress(KeyboardInterrupt):
+        _watch(server, watch, count, as_json)
+
+
+def _watch(server: IServer, seconds: float, count: int | None, as_json: bool) -> None:
+    before: dict[str, Any] = {}
+    since = 0.0
+    for number in itertools.count(1):
+        now = time.monotonic()
+        answer = server.call("GET", "/stats")
+        rates = {
+            name: round((answer[name] - before[name]) / (now - since), 1)
+            for name in _COUNTERS
+            if name in before
+        }
+        if not as_json and sys.stdout.isatty():
+            title = f"{server.url}, every {seconds:g} s; Ctrl-C ends it"
+            rows = [(name, value, rates.get(name)) for name, value in _totals(answer)]
+            redraw(f"{title}\n\n{table_text(('what', 'value', 'per second'), rows)}")
         else:
-            print_rows(("what", "value"), _totals(answer), "nothing")
-        if left is not None:
-            left -= 1
-            if not left:
-                return
-        time.sleep(watch or 0)
+            _show(answer, rates, as_json)
+        if number == count:
+            return
+        before, since = answer, now
+        time.sleep(seconds)
+
+
+def _show(answer: dict[str, Any], rates: dict[str, float], as_json: bool) -> None:
+    if as_json:
+        print_json({**answer, "per_second": rates} if rates else answer)
+        return
+    rows = [
+        (name, value, rates[name]) if name in rates else (name, value)
+        for name, value in _totals(answer)
+    ]
+    print_rows(("what", "value"), rows, "nothing")
+
+
+def _totals(stats: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, each) for name, each in stats.items() if not name.startswith("shard_")]
 
 
 @click.command()
 @json_option
-@click.pass_obj
-def status(api: Api, as_json: bool) -> None:
+@pass_server
+def status(server: IServer, as_json: bool) -> None:
     """Print whether the server answers, and how it is doing."""
-    health_answer = api.call("GET", "/health")
-    totals = api.call("GET", "/stats")
-    connections = api.call("GET", "/connections")["connections"]
+    health_answer = server.call("GET", "/health")
+    totals = server.call("GET", "/stats")
+    connections = server.call("GET", "/connections")["connections"]
     answer = {
-        "url": api.url,
+        "url": server.url,
         "status": health_answer["status"],
         "items": totals["items"],
         "tags": totals["tags"],
@@ -68,10 +104,10 @@ def status(api: Api, as_json: bool) -> None:
 
 @click.command()
 @json_option
-@click.pass_obj
-def health(api: Api, as_json: bool) -> None:
+@pass_server
+def health(server: IServer, as_json: bool) -> None:
     """Print ok if the server answers; exit code 4 if not. Asks for no credentials."""
-    answer = api.call("GET", "/health")
+    answer = server.call("GET", "/health")
     if as_json:
         print_json(answer)
     else:
@@ -79,11 +115,82 @@ def health(api: Api, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("section", required=False)
 @json_option
-@click.pass_obj
-def clients(api: Api, as_json: bool) -> None:
+@pass_server
+def info(server: IServer, section: str | None, as_json: bool) -> None:
+    """Print what the server tells of itself: all, or one SECTION such as server or cache."""
+    told = server.call("GET", "/info")
+    if section is not None:
+        if section not in told:
+            raise click.UsageError(f"there is no section {section}; there are {', '.join(told)}")
+        told = {section: told[section]}
+    if as_json:
+        print_json(told)
+    else:
+        print_rows(("what", "value"), list(_flat(told)), "nothing")
+
+
+def _flat(told: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value in nested objects and lists, with the names that lead to it."""
+    parts: Iterable[tuple[Any, Any]]
+    if isinstance(told, dict):
+        parts = told.items()
+    elif isinstance(told, list):
+        parts = enumerate(told)
+    else:
+        yield name, told
+        return
+    for part, value in parts:
+        yield from _flat(value, f"{name}.{part}" if name else str(part))
+
+
+@click.command()
+@click.argument("prefix", default="")
+@click.option(
+    "--sort", type=click.Choice(["keys", "bytes", "hits"]), default="keys", show_default=True
+)
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True)
+@json_option
+@pass_server
+def tags(server: IServer, prefix: str, sort: str, limit: int, as_json: bool) -> None:
+    """List the tags that begin with PREFIX, the largest first."""
+    found = server.call("GET", "/tags", query={"prefix": prefix, "sort": sort, "limit": limit})
+    if as_json:
+        print_json(found["tags"])
+        return
+    names = ("name", "keys", "bytes", "hits", "invalidations")
+    rows = [[each[name] for name in names] for each in found["tags"]]
+    print_rows(("tag", *names[1:]), rows, "no tags")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(0, 256), default=20, show_default=True)
+@json_option
+@pass_server
+def slowlog(server: IServer, limit: int, as_json: bool) -> None:
+    """Print the commands that were slow of late, the newest first."""
+    slow = server.call("GET", "/slowlog", query={"limit": limit})["slow"]
+    if as_json:
+        print_json(slow)
+        return
+    rows = [
+        (
+            datetime.fromtimestamp(each["time"], UTC).isoformat(timespec="milliseconds"),
+            *(each[name] for name in ("duration_ms", "command", "commands", "argument", "peer")),
+        )
+        for each in slow
+    ]
+    headings = ("ended", "took ms", "command", "commands", "argument", "peer")
+    print_rows(headings, rows, "no slow commands")
+
+
+@click.command()
+@json_option
+@pass_server
+def clients(server: IServer, as_json: bool) -> None:
     """Print who is connected, and the socket options that are not as asked."""
-    connections = api.call("GET", "/connections")["connections"]
+    connections = server.call("GET", "/connections")["connections"]
     if as_json:
         print_json(connections)
         return

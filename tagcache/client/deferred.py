@@ -346,7 +346,10 @@ def _endpoint(reactor: Any, options: Options) -> IStreamClientEndpoint:
         return UNIXClientEndpoint(reactor, options.path, timeout=seconds)
     endpoint = HostnameEndpoint(reactor, options.host, options.port, timeout=seconds)
     if options.tls:
-        from tagcache.client.deferred_tls import wrapped
+        try:
+            from tagcache.client.deferred_tls import wrapped
+        except ImportError:
+            raise BadArgument("tls needs: pip install 'tagcache-server[tls]'") from None
 
         return wrapped(endpoint, options)
     return cast(IStreamClientEndpoint, endpoint)

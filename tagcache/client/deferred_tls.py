@@ -1,4 +1,4 @@
-"""TLS for the Deferred client; needs ``tagcache[tls]``."""
+"""TLS for the Deferred client; needs ``tagcache-server[tls]``."""
 
 from __future__ import annotations
 

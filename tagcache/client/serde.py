@@ -96,7 +96,7 @@ class MsgpackSerde:
     """What MessagePack can hold: as JSON, and bytes, any float, and keys of these types.
 
     A tuple is written as a list, and stays one, and a bytearray as bytes; neither can be a key.
-    Needs ``tagcache[msgpack]``.
+    Needs ``tagcache-server[msgpack]``.
     """
 
     name = "msgpack"
@@ -105,7 +105,9 @@ class MsgpackSerde:
         try:
             self._msgpack: ModuleType = import_module("msgpack")
         except ImportError:
-            raise BadArgument("serde=msgpack needs: pip install 'tagcache[msgpack]'") from None
+            raise BadArgument(
+                "serde=msgpack needs: pip install 'tagcache-server[msgpack]'"
+            ) from None
 
     def dump(self, value: Any) -> bytes:
         return _exact(self.packed, value)

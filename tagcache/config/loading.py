@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from ipaddress import ip_address
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_type_hints
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
@@ -17,6 +19,7 @@ from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_value
 from tagcache.config.checks import validator
 from tagcache.config.environment import Override, overrides
 from tagcache.config.settings import Settings
+from tagcache.config.toml import is_toml
 from tagcache.errors import ConfigurationError
 
 FILE_NAME = "tagcache.conf"
@@ -121,6 +124,20 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
     source = str(path) if path is not None else "built-in defaults and environment"
     text = _read(path, source) if path is not None else ""
     try:
+        return _parse(path, source, text, environ)
+    except ConfigurationError:
+        if path is not None and is_toml(path, text):
+            ours = path.with_name(f"{path.stem}-converted.conf")
+            fault = (
+                "is TOML, as the reference implementation's is; convert it with: "
+                f"tagcache config import-toml {quote(str(path))} --output {quote(str(ours))}"
+            )
+            raise ConfigurationError(source, [fault]) from None
+        raise
+
+
+def _parse(path: Path | None, source: str, text: str, environ: Mapping[str, str]) -> Configuration:
+    try:
         config = ConfigObj(
             text.splitlines(),
             configspec=configspec(),
@@ -138,6 +155,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
         section = config.setdefault(override.section, {})
         section[override.key] = override.value
         by_knob[override.section, override.key] = override
+    faults += _no_address(by_knob)
     checked = config.validate(validator(), preserve_errors=True)
     if checked is not True:
         faults += _value_faults(config, checked, lines, by_knob)
@@ -234,6 +252,21 @@ def _value_faults(
             said = "a comma makes a list of it; put the value in quotes"
         faults.append(f"{where}: {said.rstrip('.')} (expected: {expected})")
     return faults
+
+
+def _no_address(from_environment: Mapping[tuple[str, str], Override]) -> Iterator[str]:
+    """Yield what is wrong where the environment's HOST is not meant for us."""
+    host = from_environment.get(("server", "host"))
+    if host is None or host.value == "localhost":
+        return
+    try:
+        ip_address(host.value)
+    except ValueError:
+        yield (
+            f"the environment variable {host.variable} (server.host) is {host.value!r}, which is "
+            "no address; many shells put the machine's name there: unset it, or set it to an "
+            "address such as 127.0.0.1"
+        )
 
 
 def _line_number(fault: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ _SOME = 64
 # The names of so many tags are added up in one go, and else until none came or went meanwhile.
 _NAMES_AT_ONCE = 20_000
 _ATTEMPTS = 5
+# What the cache keeps running totals of.
+_TOTALS = ("entries", "bytes of keys and values", "bytes of keys", "tags of entries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,16 @@ class Recount:
     def __init__(self, cache: MemoryCache) -> None:
         self._cache = cache
         self._counted = [False] * len(cache._shards)
-        self._sums = (0, 0, 0)
+        self._sums = (0, 0, 0, 0)
         self._last = self.totals()
         self._key: bytes | None = None
         self.changes = 0
         self.was_flushed = False
 
-    def totals(self) -> tuple[int, int, int]:
-        """Return the running totals: entries, bytes of keys and values, tags of all entries."""
+    def totals(self) -> tuple[int, int, int, int]:
+        """Return the running totals, in the order of ``_TOTALS``."""
         cache = self._cache
-        return cache._items, cache._bytes, cache._tags.references
+        return cache._items, cache._bytes, cache._key_bytes, cache._tags.references
 
     def storing(self, key: bytes) -> None:
         """Note that the key is about to be stored."""
@@ -77,15 +79,15 @@ class Recount:
         self._follow()
         shard = self._cache._shards[number]
         entries = shard.values()
-        size = sum(map(len, shard)) + sum(len(entry.value) for entry in entries)
-        self._add(len(shard), size, sum(len(entry.tags) for entry in entries))
+        keys = sum(map(len, shard))
+        size = keys + sum(len(entry.value) for entry in entries)
+        self._add((len(shard), size, keys, sum(len(entry.tags) for entry in entries)))
         self._counted[number] = True
 
     def compare(self) -> Iterator[str]:
         """Yield what the totals say otherwise."""
         self._follow()
-        names = ("entries", "bytes of keys and values", "tags of entries")
-        for name, total, counted in zip(names, self._last, self._sums, strict=True):
+        for name, total, counted in zip(_TOTALS, self._last, self._sums, strict=True):
             if total != counted:
                 yield f"the total of {name} is {total}, a recount gives {counted}"
 
@@ -93,13 +95,13 @@ class Recount:
         now = self.totals()
         if self._key is not None and self._counted[self._cache._shard_of(self._key)]:
             last = self._last
-            self._add(now[0] - last[0], now[1] - last[1], now[2] - last[2])
+            self._add([after - before for after, before in zip(now, last, strict=True)])
         self._last = now
         self._key = None
 
-    def _add(self, items: int, size: int, references: int) -> None:
-        sums = self._sums
-        self._sums = sums[0] + items, sums[1] + size, sums[2] + references
+    def _add(self, more: Sequence[int]) -> None:
+        items, size, keys, references = map(sum, zip(self._sums, more, strict=True))
+        self._sums = items, size, keys, references
 
 
 def check(cache: MemoryCache) -> Generator[None, None, Consistency]:

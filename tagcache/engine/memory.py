@@ -122,7 +122,9 @@ class MemoryCache:
         self._sieve = Sieve(self._end)
         self._lru = Lru() if self._policy == "lru" else None
         self._items = 0
+        # The lengths of all keys and values, and those of the keys alone.
         self._bytes = 0
+        self._key_bytes = 0
 
     @property
     def limits(self) -> Limits:
@@ -553,7 +555,9 @@ class MemoryCache:
 
     def held(self) -> Totals:
         return Totals(
-            items=self._items - self._dead_left, tags=self._tags.count_all, bytes=self._bytes
+            items=self._items - self._dead_left,
+            tags=self._tags.count_all,
+            bytes=self._bytes - self._key_bytes,
         )
 
     def activity(self, tag: bytes) -> TagActivity:
@@ -689,6 +693,7 @@ class MemoryCache:
         if entry is None:
             items = self._items + 1
             size = self._bytes + len(key) + len(value)
+            key_bytes = self._key_bytes + len(key)
             if lru is None:
                 entry = Entry(key, value, tags, now, ttl)
             else:
@@ -706,6 +711,7 @@ class MemoryCache:
                 lru.add(entry)
             self._items = items
             self._bytes = size
+            self._key_bytes = key_bytes
         else:
             size = self._bytes + len(value) - len(entry.value)
             if entry.ttl != ttl:
@@ -914,6 +920,7 @@ class MemoryCache:
                 watcher.removed(key)
             items = self._items - 1
             size = self._bytes - len(key) - len(entry.value)
+            key_bytes = self._key_bytes - len(key)
             shard = self._shards[hash(key) & _SHARD]
             del shard[key]
             if is_sparse(shard):
@@ -933,6 +940,7 @@ class MemoryCache:
         else:
             self._items = items
             self._bytes = size
+            self._key_bytes = key_bytes
 
     def _remove_the_rest(self, entry: Entry, tags: tuple[bytes, ...]) -> None:
         """Remove what is left of an entry; ``tags`` is empty if it is in no tag any more."""
@@ -956,6 +964,7 @@ class MemoryCache:
             _unlink(entry)
         self._items -= 1
         self._bytes -= len(key) + len(entry.value)
+        self._key_bytes -= len(key)
 
     @staticmethod
     def _check_range(number: int) -> None:

@@ -33,7 +33,7 @@ class Totals:
     """What is in the cache at this moment; expired entries are not.
 
     ``items`` and ``tags`` are numbers of entries and of tags in use; ``bytes`` is the length
-    of all keys and values.
+    of all values.
     """
 
     items: int

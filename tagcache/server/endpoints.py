@@ -63,6 +63,9 @@ def targets(endpoint: str) -> list[Target]:
             failure.raiseException()
     except _NotAdopted:
         return recorder.targets
+    except ImportError as error:
+        # Twisted's TLS is the only kind that needs what may not be there.
+        raise ValueError("needs an extra: pip install 'tagcache-server[tls]'") from error
     except Exception as error:
         # Parsers raise whatever their argument parsing runs into: OSError for a missing
         # certificate, TypeError for a word they do not know, ValueError for no such kind.

@@ -14,6 +14,9 @@ from zope.interface import implementer
 
 from tagcache.config.settings import Settings
 
+# What Twisted tells of starts and stops, by the names of its classes: we say the same in our words.
+_DETAILS = ("twisted.scripts.", "log_legacy")
+
 log = Logger(namespace="tagcache.logs")
 
 
@@ -58,13 +61,15 @@ class LogWriter:
 
     def __call__(self, event: dict[str, Any]) -> None:
         level = event.get("log_level") or LogLevel.info
+        namespace = event.get("log_namespace", "-")
+        if level is LogLevel.info and namespace.startswith(_DETAILS):
+            level = LogLevel.debug
         if level < self._level:
             return
         message = formatEvent(event)
         failure = event.get("log_failure")
         traceback = failure.getTraceback() if failure is not None else None
         moment = datetime.fromtimestamp(event["log_time"], UTC)
-        namespace = event.get("log_namespace", "-")
         try:
             self._stream.write(self._format(moment, level.name, namespace, message, traceback))
             self._stream.flush()

@@ -11,10 +11,10 @@ from twisted.conch import manhole, manhole_ssh
 from twisted.conch.checkers import IAuthorizedKeysDB, SSHPublicKeyChecker
 from twisted.conch.insults import insults
 from twisted.conch.ssh.keys import Key
-from twisted.conch.ssh.transport import SSHServerTransport
+from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION, SSHServerTransport
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import ProcessDone
+from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -72,19 +72,46 @@ class Interpreter(manhole.ManholeInterpreter):
     def runcode(self, *args: Any, **more: Any) -> None:
         try:
             super().runcode(*args, **more)
-        except SystemExit:
-            self.handler.handle_QUIT()
+        except SystemExit as leaving:
+            self.leave(leaving.code)
         except BaseException:
             # KeyboardInterrupt and its like: shown like any other exception.
             self.showtraceback()
 
+    def leave(self, code: object) -> None:
+        """End the session, as the code typed asks to; ``code`` is what it exits with."""
+        self.handler.handle_QUIT()
+
 
 class OneCommand(Interpreter):
-    """Shows of what comes later the result alone; ``awaited`` fire when it is shown."""
+    """Shows of what comes later the result alone.
+
+    ``awaited`` fire when that is shown; then ``status`` is what the command exits with.
+    """
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.awaited: list[Deferred[None]] = []
+        self.status = 0
+
+    def run(self, command: str) -> None:
+        """Run a command, which must be whole."""
+        if self.runsource(command, symbol="single"):
+            self.write("SyntaxError: the command is not complete\n")
+            self.status = 1
+
+    def leave(self, code: object) -> None:
+        if isinstance(code, str):
+            self.write(code)
+        self.status = code & 0xFF if isinstance(code, int) else int(code is not None)
+
+    def showtraceback(self) -> None:
+        super().showtraceback()
+        self.status = 1
+
+    def showsyntaxerror(self, *args: Any, **more: Any) -> None:
+        super().showsyntaxerror(*args, **more)
+        self.status = 1
 
     def displayhook(self, obj: object) -> None:
         if isinstance(obj, Deferred):
@@ -94,6 +121,7 @@ class OneCommand(Interpreter):
 
     def _tell(self, failure: Failure) -> None:
         self.write("".join(format_exception_only(failure.value)))
+        self.status = 1
 
 
 class Shell(manhole.Manhole):
@@ -123,16 +151,13 @@ class _Output:
     def addOutput(self, data: str | bytes, isAsync: bool | None = None) -> None:
         self._process.write(data.encode() if isinstance(data, str) else data)
 
-    def handle_QUIT(self) -> None:
-        """Leave it at that: the command is over anyway."""
-
 
 class _ShellTransport(manhole_ssh.TerminalSessionTransport):
     """Ends a session as a program that has done what it should, not as a lost connection."""
 
     def __init__(self, proto: Any, chainedProtocol: Any, *more: Any) -> None:
         super().__init__(proto, chainedProtocol, *more)
-        chainedProtocol.transport.loseConnection = lambda: proto.processEnded(_done())
+        chainedProtocol.transport.loseConnection = lambda: proto.processEnded(_ended(0))
 
 
 class Session(manhole_ssh.TerminalSession):
@@ -144,11 +169,11 @@ class Session(manhole_ssh.TerminalSession):
 
     def execCommand(self, proto: Any, cmd: bytes) -> None:
         interpreter = OneCommand(_Output(proto), dict(self.namespace))
-        interpreter.runsource(cmd.decode("utf-8", "replace"), symbol="single")
+        interpreter.run(cmd.decode("utf-8", "replace"))
 
         def end(_: object) -> None:
             proto.write(b"\n")
-            proto.processEnded(_done())
+            proto.processEnded(_ended(interpreter.status))
 
         DeferredList(interpreter.awaited).addCallback(end)
 
@@ -159,8 +184,9 @@ class Session(manhole_ssh.TerminalSession):
         """The prompt ends with Ctrl-D or with the connection."""
 
 
-def _done() -> Failure:
-    return Failure(ProcessDone(None))
+def _ended(status: int) -> Failure:
+    """Return how a program ends that exits with ``status``."""
+    return Failure(ProcessTerminated(status) if status else ProcessDone(None))
 
 
 class Transport(SSHServerTransport):
@@ -178,6 +204,11 @@ class Transport(SSHServerTransport):
             self.connection.bytes_in += len(data)
             self.connection.last_active = self.factory.listener.connections.monotonic()
         super().dataReceived(data)
+
+    def receiveError(self, reasonCode: int, description: bytes) -> None:
+        # A client that goes is not an error, though it says so by the same message.
+        if reasonCode != DISCONNECT_BY_APPLICATION:
+            super().receiveError(reasonCode, description)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.connection is not None:

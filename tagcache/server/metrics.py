@@ -83,7 +83,7 @@ class Metrics:
         yield _counter("evicted_keys", "Entries that had to make room.", counters.evictions)
         yield _gauge("keys", "Entries, expired ones that are not reclaimed yet too.", held.items)
         yield _gauge("tags", "Tags that entries carry.", held.tags)
-        yield _gauge("data_bytes", "Length of all keys and values.", held.bytes)
+        yield _gauge("data_bytes", "Length of all values.", held.bytes)
         yield _gauge("memory_used_bytes", "Estimate of what all entries take.", cache.memory)
         yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", cache.max_memory)
         yield _gauge(

@@ -197,7 +197,7 @@ def _manhole_exposure(where: list[Target]) -> Iterator[str]:
 
 def _manhole(settings: Settings) -> Iterator[str]:
     if find_spec("cryptography") is None or find_spec("bcrypt") is None:
-        yield "manhole.enabled needs the SSH extra: pip install 'tagcache[conch]'"
+        yield "manhole.enabled needs the SSH extra: pip install 'tagcache-server[conch]'"
         return
     from tagcache.server.manhole_keys import KeyFileError, check_host_key, read_authorized_keys
 
@@ -257,7 +257,7 @@ def _engine(settings: Settings) -> Iterator[str]:
     if settings.engine.backend != "redis":
         return
     if find_spec("redis") is None:
-        yield "engine.backend = redis needs an extra: pip install 'tagcache[redis]'"
+        yield "engine.backend = redis needs an extra: pip install 'tagcache-server[redis]'"
         return
     from tagcache.remote.connection import BadUrl, check_url
 

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 import tagcache
 import twisted
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
-from tagcache.config.settings import Settings
+from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.engine.statistics import Counters, Totals
 from tagcache.errors import ConfigurationError, ListenError, PersistenceError
 from tagcache.interfaces import ICache, RemoteTotals
@@ -117,13 +117,19 @@ class ListenerService(Service):
     def _listening(self, port: IListeningPort) -> None:
         self.port = port
         family = self._apply()
+        each = self._listener.socket_options.probe(family)
+        different = [one for one in (*self.socket_options, *each) if not one.honoured]
         log.info(
-            "{name}: listening on {address}; listening socket: {listening}; "
-            "each connection: {each}",
+            "{name}: listening on {address}; socket options: {options}",
             name=self.name,
             address=self.address,
+            options=_options_text(different) if different else "as asked",
+        )
+        log.debug(
+            "{name}: options of the listening socket: {listening}; of each connection: {each}",
+            name=self.name,
             listening=_options_text(self.socket_options),
-            each=_options_text(self._listener.socket_options.probe(family)),
+            each=_options_text(each),
         )
         for option in self.socket_options:
             if not option.honoured:
@@ -229,7 +235,43 @@ class TagCacheService(MultiService):
 
     def startService(self) -> None:
         super().startService()
+        log.info("{text}", text=self._running())
+        for line in self._dashboard():
+            log.info("{text}", text=line)
         systemd.notify(self._environ, "READY=1", f"MAINPID={os.getpid()}")
+
+    def _running(self) -> str:
+        """Return what runs, as a line."""
+        path = self.configuration.path
+        return (
+            f"TagCache {tagcache.__version__} runs on {event_loop(self._reactor)} "
+            f"({type(self._reactor).__name__}); "
+            f"configuration: {path or 'built-in defaults, for there is no file'}"
+        )
+
+    def _dashboard(self) -> Iterator[str]:
+        """Yield a line that says where the dashboard is, and how to log in."""
+        for each in self.listeners():
+            port = each.address.rpartition(":")[2]
+            if each.name != "http" or not port.isdigit():
+                continue
+            host = each.address.removesuffix(f":{port}")
+            # One that listens everywhere is also found here.
+            host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+            scheme = "https" if each.endpoint.startswith("ssl:") else "http"
+            url = f"{scheme}://{host}:{port}"
+            yield f"dashboard: {url}/ ({self._log_in(url)})"
+
+    def _log_in(self, url: str) -> str:
+        if not self.settings.security.require_auth:
+            return "no log-in is asked for"
+        authentication = self.settings.authentication
+        if authentication.password != DEFAULT_PASSWORD:
+            return f"log in as {authentication.username}"
+        return (
+            f'log in as {authentication.username} with the default password, "{DEFAULT_PASSWORD}"; '
+            f"change it with: tagcache --url {url} change-password"
+        )
 
     @inlineCallbacks
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
@@ -341,6 +383,7 @@ class TagCacheService(MultiService):
                 "python": sys.version.split()[0],
                 "twisted": twisted.__version__,
                 "reactor": type(self._reactor).__name__,
+                "event_loop": event_loop(self._reactor),
                 "config_file": str(self.configuration.path) if self.configuration.path else None,
                 "pending_restart": list(self.pending_restart),
             },
@@ -367,6 +410,14 @@ class TagCacheService(MultiService):
             "engine": engine,
             "persistence": self.persistence.describe(),
         }
+
+
+def event_loop(reactor: Any) -> str:
+    """Return the name of the loop that really runs: ``epoll``, ``asyncio``, ``uvloop``, ..."""
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    if loop is None:
+        return type(reactor).__name__.removesuffix("Reactor").lower()
+    return "uvloop" if type(loop).__module__.partition(".")[0] == "uvloop" else "asyncio"
 
 
 def _differences(old: Settings, new: Settings) -> Iterator[tuple[tuple[str, str], Any, Any]]:

@@ -20,6 +20,10 @@ _MOST_ARGUMENT_BYTES = 128
 # So many chunks are timed for the histograms at each tick, from the first one on: all of them on
 # a quiet server.
 TIMED_A_TICK = 64
+# They hash a password, which takes long on purpose, in a thread.
+_HASHING = frozenset(
+    {"auth", "POST /auth/login", "POST /auth/change_password", "POST /auth/rotate"}
+)
 # Upper bounds in seconds.
 BUCKETS = (
     *(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
@@ -162,7 +166,7 @@ class Traffic:
             if histogram is None:
                 histogram = self.histograms[command] = Histogram()
             histogram.add(seconds)
-        if seconds >= self._slow_seconds:
+        if seconds >= self._slow_seconds and command not in _HASHING:
             self._note_slow(seconds, command, commands, argument, peer)
 
     def slow(self, count: int = MOST_SLOW) -> list[Slow]:

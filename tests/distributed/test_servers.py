@@ -94,6 +94,9 @@ def test_two_servers_are_one_cache(
     assert http(two, "GET", "/tags")[1]["tags"][0]["keys"] == 1
     assert http(two, "GET", "/stats")[1]["items"] == 1
     assert http(two, "POST", "/incr", {"key": "n", "by": 2})[1]["value"] == 2
+    assert http(one, "POST", "/touch", {"key": "n", "ttl_seconds": 60})[1]["touched"] is True
+    assert 0 < http(two, "GET", "/keys/n")[1]["ttl_ms"] <= 60_000
+    assert http(one, "POST", "/touch", {"key": "x"}) == (200, {"ok": True, "touched": False})
     assert len(http(two, "POST", "/keys/bulk/get", {"keys": ["h", "x", "n"]})[1]["items"]) == 2
     assert http(two, "POST", "/invalidate/tags", {"tags": ["t"]})[1]["count"] == 1
     assert http(two, "POST", "/flush", {})[1]["count"] == 1

@@ -86,11 +86,13 @@ class RunningServer:
         twistd: Path = TWISTD,
         config: str | None = "",
         prefix: Sequence[str] = (),
+        reactor: str | None = None,
         **popen: Any,
     ) -> None:
         """``config`` is the text of a whole file instead of sections; None: no file at all.
 
-        ``prefix`` is a program, with its arguments, that runs the server.
+        ``prefix`` is a program, with its arguments, that runs the server. ``reactor`` goes before
+        the environment's.
         """
         self.directory = directory
         self.config = directory / "tagcache.conf"
@@ -112,7 +114,7 @@ class RunningServer:
             self.config.write_text(config)
         elif config is not None:
             self.write_config()
-        reactor = os.environ.get("TAGCACHE_TEST_REACTOR")
+        reactor = reactor or os.environ.get("TAGCACHE_TEST_REACTOR")
         arguments = [*prefix, str(twistd), "--nodaemon", "--pidfile="]
         arguments += [f"--reactor={reactor}"] if reactor else []
         arguments += ["tagcache"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import socket
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_add_and_counting(command: Command) -> None:
     assert command("decrement", "k", "--by", 10).stdout == b"-4\n"
     command("put", "text", "abc")
     done = command("increment", "text")
-    assert (done.returncode, done.stderr) == (1, b"tagcache: value is not an integer\n")
+    assert (done.returncode, done.stderr) == (5, b"tagcache: value is not an integer\n")
 
 
 def test_tags(command: Command) -> None:
@@ -103,6 +104,91 @@ def test_tags(command: Command) -> None:
     assert command("flush", "tag", "a", "b", "--all").stdout == b"1\n"
     assert command("flush", "tag", "a", "b").stdout == b"2\n"
     assert command("flush", "tag", "a").returncode == 1
+
+
+def test_lists_of_tags_are_split_at_commas_and_trimmed(command: Command) -> None:
+    command("put", "1", "v", "-t", " a , b ,")
+    command("put", "2", "v", "--tags", "c")
+    assert command.json("get", "key", "1")["tags"] == ["a", "b"]
+    assert sorted(command("get", "tag", "a, c").stdout.split()) == [b"1", b"2"]
+    assert command("get", "tag", "a,b", "a").stdout == b"1\n"
+    assert command.json("search", "--tag", "a, b", "--all")[0]["key"] == "1"
+    assert command("flush", "tag", "a,b", "--all").stdout == b"1\n"
+    assert command("flush", "tag", "x, c").stdout == b"1\n"
+    done = command("flush", "tag", " , ")
+    assert (done.returncode, b"no tag is given" in done.stderr) == (2, True)
+
+
+def test_times_to_live_with_units(command: Command) -> None:
+    assert command.json("put", "k", "v", "--ttl", "5m") == {"ok": True, "ttl_ms": 300_000}
+    assert command.json("add", "l", "v", "--ttl", "1.5h")["ttl_ms"] == 5_400_000
+    assert command.json("increment", "n", "-b", 3, "--ttl", "90")["ttl_ms"] == 90_000
+    done = command("put", "k", "v", "--ttl", "5 weeks")
+    assert (done.returncode, b"a number alone is seconds" in done.stderr) == (2, True)
+    assert command("put", "k", "v", "--ttl", "5m", "--ttl-ms", 5).returncode == 2
+
+
+def test_a_new_time_to_live(command: Command) -> None:
+    command("put", "k", "v", "-t", "a", "--ttl", "1h")
+    assert command("touch", "k", "--ttl", "500s").returncode == 0
+    assert 0 < command.json("get", "key", "k")["ttl_ms"] <= 500_000
+    assert command("get", "tag", "a").stdout == b"k\n"
+    assert command.json("touch", "k") == {"ok": True, "touched": True}
+    assert command.json("get", "key", "k")["ttl_ms"] is None
+    assert command("touch", "nope").returncode == 1
+
+
+def test_looking_at_tags_the_server_and_what_was_slow(start: Start) -> None:
+    command = Command(start({"logging": {"slow_command_ms": 1}}))
+    command("put", "1", "v", "-t", "many,few")
+    command("put", "2", "v", "-t", "many")
+    lines = command("tags").stdout.splitlines()
+    assert [line.split(b"\t")[:2] for line in lines] == [[b"many", b"2"], [b"few", b"1"]]
+    assert [each["name"] for each in command.json("tags", "fe")] == ["few"]
+    assert b"cache.items\t2\n" in command("info").stdout
+    assert set(command.json("info", "server")) == {"server"}
+    assert command("info", "nope").returncode == 2
+    with command.server.connect() as client:
+        client.send(b"".join(b"PUT\tk%d\t-\tt\tv\n" % n for n in range(30_000)))
+        for _ in range(30_000):
+            client.line()
+        client.ask(b"KEYS\tt")
+    assert "keys" in [each["command"] for each in command.json("slowlog")]
+    assert b"\tkeys\t1\tt\t127.0.0.1:" in command("slowlog", "--limit", 256).stdout
+
+
+def test_the_line_protocol_does_as_well(start: Start) -> None:
+    command = Command(start({"security": {"require_tcp_auth": "true"}}))
+    port = command.server.port
+    command.environ["TAGCACHE_URL"] = f"tagcache://127.0.0.1:{port}"
+    value = b"\xc3\xa9 line 1\nline 2"
+    done = command("put", "k", "-", "-t", "a, b", "--ttl", "1h", stdin=value)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert command("get", "key", "k").stdout == value
+    assert command("get", "key", "nope").returncode == 1
+    assert command("add", "k", "v").returncode == 1
+    assert command("increment", "n", "-b", 5).stdout == b"5\n"
+    done = command("decrement", "k")
+    assert (done.returncode, done.stderr) == (5, b"tagcache: value is not an integer\n")
+    assert command("touch", "k", "--ttl", "1m").returncode == 0
+    assert command("get", "tag", "a,b").stdout == b"k\n"
+    assert command.json("stats")["items"] == 2
+    assert command.json("info", "server")["server"]["pid"] == command.server.process.pid
+    assert command("slowlog").returncode == command("clients").returncode == 0
+    assert command("health").stdout == b"ok\n"
+    assert command.json("status")["items"] == 2
+    assert command.json("bench", "--duration", "0.2", "--keys", 5)["errors"] == 0
+    assert command("flush", "tag", "b").stdout == b"1\n"
+    assert command("flush", "key", "n", "nope").stdout == b"1\n"
+    assert command("flush", "all", "--yes").returncode == 0
+    done = command("tags")
+    assert (done.returncode, b"--url http://HOST:8080" in done.stderr) == (2, True)
+    done = command("--password", "x", "stats")
+    assert (done.returncode, done.stderr.count(b"\n")) == (3, 1)
+    there = f"tagcache://admin:password@127.0.0.1:{port}"
+    assert command("stats", TAGCACHE_URL=there, TAGCACHE_PASSWORD="x").returncode == 0
+    assert command("stats", TAGCACHE_URL="tagcache://127.0.0.1:1").returncode == 4
+    assert command("stats", TAGCACHE_URL="redis://127.0.0.1").returncode == 2
 
 
 def test_flushing(command: Command) -> None:
@@ -171,7 +257,7 @@ def test_a_server_that_is_not_there(command: Command) -> None:
     done = command("--port", port, "health", TAGCACHE_URL="")
     assert (done.returncode, done.stdout) == (4, b"")
     assert done.stderr == (
-        f"tagcache: http://127.0.0.1:{port} can not be reached: Connection refused\n".encode()
+        f"tagcache: http://127.0.0.1:{port} cannot be reached: Connection refused\n".encode()
     )
     done = command("--url", f"http://127.0.0.1:{command.server.port}", "health")
     assert done.returncode == 4
@@ -184,6 +270,17 @@ def test_a_server_that_is_not_there(command: Command) -> None:
         env=command.environ,
     )
     assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
+
+
+def test_an_engine_that_is_away_is_not_a_miss(start: Start) -> None:
+    engine = {"backend": "redis", "url": "redis://127.0.0.1:1", "key_prefix": "t:"}
+    command = Command(start({"engine": engine}, reactor="asyncio"))
+    for url in (
+        f"http://127.0.0.1:{command.server.http_port}",
+        f"tagcache://127.0.0.1:{command.server.port}",
+    ):
+        done = command("get", "key", "k", TAGCACHE_URL=url)
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (4, b"", 1)
 
 
 def test_what_is_typed_goes_before_the_environment(command: Command) -> None:
@@ -200,7 +297,7 @@ def test_usage(command: Command) -> None:
 
 def test_a_limit_is_told_in_a_line(command: Command) -> None:
     done = command("put", "k" * 2000, "v")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert done.stderr == b"tagcache: key too long: the key has 2000 bytes, the limit is 1024\n"
 
 
@@ -214,6 +311,13 @@ def test_changing_the_password(command: Command) -> None:
     done = command("reset-credentials", "--yes", TAGCACHE_PASSWORD="new")
     assert done.returncode == 0, done.stderr
     assert command("stats").returncode == 0
+
+
+def test_a_password_in_the_arguments_is_taken_with_a_warning(command: Command) -> None:
+    done = command("change-password", "new")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"visible in the list of processes" in done.stderr
+    assert command("stats", TAGCACHE_PASSWORD="new").returncode == 0
 
 
 def on_a_terminal(command: Command, *arguments: str) -> str:
@@ -308,12 +412,56 @@ def test_showing_and_changing_the_file(command: Command, tmp_path: Path) -> None
 def test_where_the_file_is(command: Command) -> None:
     done = command("config", "path")
     assert done.stdout.decode().strip() == str(command.server.config)
+    command.server.stop()
     command.server.config.unlink()
     done = command("config", "path")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b".config/tagcache/tagcache.conf" in done.stderr
     assert command("config", "set", "server.tcp_port", "5").returncode == 0
     assert b".config/tagcache/tagcache.conf" in command("config", "path").stdout
+
+
+def test_the_file_of_the_running_server_is_changed(command: Command, tmp_path: Path) -> None:
+    server = command.server
+    server.config.rename(tmp_path / "other.conf")
+    # It was told to read this one, and its working directory and the user's folder have none.
+    server.config.symlink_to(tmp_path / "other.conf")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def change(*arguments: str, cwd: Path = elsewhere, **environ: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [str(TAGCACHE), "config", "set", "cache.max_key_length", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env={**command.environ, "HOME": str(elsewhere), **environ},
+            timeout=60,
+        )
+        return done.returncode, done.stderr
+
+    code, said = change("77")
+    assert (code, str(server.config) in said) == (0, True), said
+    assert load(server.config, {}).settings.cache.max_key_length == 77
+    assert list(elsewhere.iterdir()) == []
+    assert "cache.max_key_length: 1024 -> 77" in server.hang_up()
+    # Another one that is near is not changed in its place, nor without its knowledge.
+    (elsewhere / "tagcache.conf").write_text("")
+    code, said = change("78")
+    assert (code, str(server.config) in said, "--config" in said) == (1, True, True)
+    assert change("78", "--config", "tagcache.conf")[0] == 0
+    code, said = change("79", TAGCACHE_PASSWORD="wrong")
+    assert (code, "does not say which file" in said) == (3, True)
+    code, said = change("80", TAGCACHE_URL="http://127.0.0.1:1")
+    assert (code, "elsewhere/tagcache.conf is changed" in said) == (0, True)
+
+
+def test_a_server_without_a_file_is_named(start: Start) -> None:
+    environ = {"TCP_PORT": "0", "PORT": "0", "LOG_LEVEL": "debug"}
+    command = Command(start(config=None, environ=environ))
+    done = command("config", "set", "cache.max_key_length", "77")
+    assert done.returncode == 0
+    assert b"runs without a file till its next start" in done.stderr
 
 
 TOML = """
@@ -331,6 +479,7 @@ tcp_keepalive_seconds = 100
 allowed_ips = ["127.0.0.1", "10.0.0.0/8"]
 
 [logging]
+level = "trace"
 format = "json"
 rotation = "daily"
 
@@ -343,23 +492,36 @@ def test_importing_the_references_configuration(command: Command, tmp_path: Path
     source = tmp_path / "tagcache.toml"
     source.write_text(TOML)
     target = tmp_path / "ours.conf"
-    done = command("import-toml", source, "--output", target)
+    done = command("config", "import-toml", source, "--output", target)
     assert done.returncode == 0, done.stderr
     assert b"logging.rotation" in done.stderr
     assert b"tls.cert" in done.stderr
+    assert b"logging.level = trace is taken as debug\n" in done.stderr
     settings = load(target, {}).settings
     assert (settings.server.http_port, settings.server.tcp_port) == ("8081", "1985")
     assert settings.server.allowed_origin == "https://a, b # c"
     assert settings.performance.tcp_nodelay is False
     assert settings.performance.tcp_keepalive_seconds == 100
     assert len(settings.security.allowed_ips) == 2
-    assert settings.logging.format == "json"
-    assert command("import-toml", source, "--output", target).returncode == 1
-    assert command("import-toml", source).stdout.decode() == target.read_text()
+    assert (settings.logging.level, settings.logging.format) == ("debug", "json")
+    assert command("config", "import-toml", source, "--output", target).returncode == 1
+    assert command("config", "import-toml", source).stdout.decode() == target.read_text()
     source.write_text("[server]\ntcp_port = 99999999\n")
-    assert command("import-toml", source).returncode == 1
+    assert command("config", "import-toml", source).returncode == 1
     source.write_text("not toml")
-    assert command("import-toml", source).returncode == 1
+    assert command("config", "import-toml", source).returncode == 1
+
+
+def test_toml_is_recognised_where_ours_is_meant(command: Command, tmp_path: Path) -> None:
+    source = tmp_path / "their file.conf"
+    source.write_text(TOML)
+    done = command("config", "check", source)
+    assert done.returncode == 1
+    line = done.stderr.decode().splitlines()[1]
+    hint = line.split("convert it with: tagcache ")[1]
+    arguments = shlex.split(hint)
+    assert command(*arguments).returncode == 0
+    assert load(Path(arguments[-1]), {}).settings.server.tcp_port == "1985"
 
 
 # The load test.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.integration.running import (
+    ENGINE_URL,
     Client,
     RunningServer,
     eventually,
@@ -61,6 +63,31 @@ def test_a_bad_configuration_fails_the_start_with_every_fault(start: Start) -> N
     assert "did you mean max_connections?" in text
     assert "TC_SWEEP_INTERVAL_MS" in text
     assert text.count("tagcache: the configuration can not be used") == 1
+
+
+def test_the_start_is_told_in_a_few_short_lines(start: Start) -> None:
+    lines = start({"logging": {"level": "info"}}).wait_for_log("dashboard: ").splitlines()
+    assert len(lines) == 4
+    assert all(len(line) < 180 for line in lines[:2])
+    assert "cache: listening on 127.0.0.1:" in lines[0]
+    assert lines[1].endswith("; socket options: as asked")
+    assert re.search(r"TagCache \S+ runs on \w+ \(\w+Reactor\); configuration: /", lines[2])
+    assert 'log in as admin with the default password, "password"' in lines[3]
+    own = {"authentication": {"username": "me", "password": "secret"}}
+    text = start(own).wait_for_log("dashboard: ")
+    assert re.search(r"dashboard: http://127\.0\.0\.1:\d+/ \(log in as me\)", text)
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize("reactor", ["epoll", "poll", "asyncio", "uvloop"])
+def test_the_event_loop_that_runs_is_named(tmp_path: Path, reactor: str) -> None:
+    if ENGINE_URL and reactor in ("epoll", "poll"):
+        pytest.skip("the engine needs asyncio")
+    with RunningServer(tmp_path, reactor=reactor) as server:
+        assert f" runs on {reactor} (" in server.wait_for_log("dashboard: ")
+        with server.connect() as client:
+            assert client.json(b"INFO")["server"]["event_loop"] == reactor
+        server.stop()
 
 
 def test_the_default_password_keeps_other_machines_out(start: Start) -> None:

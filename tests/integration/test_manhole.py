@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running import RunningServer
+from tests.integration.running import RunningServer, eventually
 from tests.integration.sockets import accepted
 
 Start = Callable[..., RunningServer]
@@ -134,6 +134,31 @@ def test_the_host_key_is_created_private_and_stays(shell: Shell) -> None:
     ).stdout
     assert public.split()[1] in known
     assert host.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("stats()", 0),
+        ("1+1", 0),
+        ("exit()", 0),
+        ("exit(3)", 3),
+        ("1/0", 1),
+        ("1+", 1),
+        ("if True:", 1),
+        ("service.nothing", 1),
+        ("__import__('twisted.internet.defer').internet.defer.fail(ValueError('late'))", 1),
+    ],
+)
+def test_a_command_ends_as_it_went_and_logs_no_error(
+    shell: Shell, command: str, status: int
+) -> None:
+    done = shell.ssh(command)
+    assert (done.returncode, done.stderr) == (status, "")
+    shell.server.wait_for_log("manhole: connection 1 from")
+    eventually(lambda: shell.server.text().rstrip().endswith("connection lost"))
+    lines = shell.server.text().splitlines()
+    assert [line for line in lines if " error " in line or " critical " in line] == []
 
 
 def test_commands_print_tables(shell: Shell) -> None:

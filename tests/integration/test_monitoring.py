@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tagcache.config.passwords import hash_password
 from tests.integration.running import ENGINE_URL, TIMEOUT, RunningServer, busy_seconds, eventually
 
 Start = Callable[..., RunningServer]
@@ -132,6 +134,32 @@ def test_numbers_grow_with_what_is_done(server: RunningServer) -> None:
 
 def keys_among(noted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in noted if each["command"] == "keys"]
+
+
+def test_checking_and_changing_a_password_is_not_a_slow_command(start: Start) -> None:
+    # A hash takes tens of milliseconds on purpose.
+    server = start(
+        {
+            "authentication": {"password": hash_password("secret", secrets.token_bytes)},
+            "logging": {"slow_command_ms": 10},
+        }
+    )
+    assert server.ask(b"AUTH\tadmin\tsecret") == b"OK\n"
+    for method, path, body in (
+        ("GET", "/get/k", None),
+        ("POST", "/auth/login", {"username": "admin", "password": "secret"}),
+        ("POST", "/auth/change_password", {"new_password": "other"}),
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+        headers = {"Content-Type": "application/json"}
+        headers["Authorization"] = "Basic " + b64encode(b"admin:secret").decode()
+        connection.request(method, path, json.dumps(body), headers)
+        assert connection.getresponse().status == 200
+        connection.close()
+    told = server.ask(b"SLOWLOG").split(b"\t", 1)[1]
+    commands = {each["command"] for each in json.loads(told)}
+    hashing = {"auth", "GET /get/{key}", "POST /auth/login", "POST /auth/change_password"}
+    assert not commands & hashing
 
 
 def test_a_slow_command_is_in_the_slow_log_in_the_events_and_in_the_log(start: Start) -> None:

@@ -66,7 +66,7 @@ def test_an_installed_package_serves_and_can_be_removed(
             with urlopen(f"http://127.0.0.1:{server.http_port}{path}", timeout=60) as response:
                 assert response.status == 200
         assert "Traceback" not in server.text()
-    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "tagcache")
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "tagcache-server")
     left = run(twistd, "--help", cwd=tmp_path)
     assert "tag-aware" not in left
     assert "web " in left
@@ -74,18 +74,28 @@ def test_an_installed_package_serves_and_can_be_removed(
     assert not list(environment.glob("lib/*/site-packages/tagcache*"))
 
 
-def test_without_its_extra_the_manhole_is_refused_in_a_sentence(
+def test_an_extra_that_is_missing_is_named_in_a_sentence(
     built: dict[str, Path], tmp_path: Path
 ) -> None:
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     run(environment / "bin" / "python", "-m", "pip", "install", "--quiet", built["wheel"])
     twistd = environment / "bin" / "twistd"
-    with RunningServer(
-        tmp_path, {"manhole": {"enabled": "true"}}, twistd=twistd, wait=False
-    ) as server:
-        assert server.process.wait(60) == 1
-        assert "pip install 'tagcache[conch]'" in server.text()
+    tls = "ssl:0:interface=127.0.0.1"
+    for name, sections, reactor, extra in (
+        ("manhole", {"manhole": {"enabled": "true"}}, None, "conch"),
+        ("redis", {"engine": {"backend": "redis"}}, "asyncio", "redis"),
+        ("tls", {"server": {"tcp_port": tls}}, None, "tls"),
+        ("uvloop", {}, "uvloop", "uvloop"),
+    ):
+        directory = tmp_path / name
+        directory.mkdir()
+        with RunningServer(
+            directory, sections, twistd=twistd, reactor=reactor, wait=False
+        ) as server:
+            assert server.process.wait(60) == 1
+            assert f"pip install 'tagcache-server[{extra}]'" in server.text()
+            assert "No module named" not in server.text()
 
 
 def test_an_editable_install_lists_the_command() -> None:
@@ -101,5 +111,5 @@ def test_listing_the_commands_imports_nothing_of_ours() -> None:
 
 
 def test_the_version_is_named_in_one_place(built: dict[str, Path]) -> None:
-    assert built["wheel"].name.split("-")[1] == tagcache.__version__
-    assert f"-{tagcache.__version__}.tar" in built["sdist"].name
+    assert built["wheel"].name.startswith(f"tagcache_server-{tagcache.__version__}-")
+    assert built["sdist"].name == f"tagcache_server-{tagcache.__version__}.tar.gz"

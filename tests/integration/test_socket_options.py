@@ -93,7 +93,7 @@ def test_options_are_there_before_the_first_byte(start: Start) -> None:
 
 def test_the_start_says_what_each_connection_gets(start: Start) -> None:
     text = start({"performance": {**EVERYTHING, "listen_backlog": 77}}).text()
-    (line,) = (each for each in text.splitlines() if "cache: listening on" in each)
+    (line,) = (each for each in text.splitlines() if "cache: options of the" in each)
     for knob, effective in {**EFFECTIVE, "listen_backlog": 77}.items():
         assert re.search(rf"\b{knob}={effective}\b", line), knob
     assert "send_buffer_bytes=120000 (asked: 60000)" in line

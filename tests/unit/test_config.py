@@ -181,6 +181,36 @@ def test_an_unknown_name_that_resembles_nothing_lists_the_known_ones(tmp_path: P
     assert "known: enabled, port, user" in told
 
 
+def test_a_host_in_the_environment_that_is_no_address_is_named(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, "", HOST="my-laptop")
+    assert fault.startswith(
+        "the environment variable HOST (server.host) is 'my-laptop', which is no"
+    )
+    assert load(None, {"HOST": "localhost"}).settings.server.host == "localhost"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("tagcache.conf", '[security]\nallowed_ips = ["127.0.0.1"]\n', True),
+        ("tagcache.conf", '[logging]\nlevel = "trace"\n', True),
+        ("a b.toml", "[server]\ntcp_port = 99999999\n", True),
+        ("tagcache.conf", "[server]\ntcp_port = 99999999\n", False),
+        ("tagcache.conf", '[server]\nhostt = "::1"\n', False),
+        ("tagcache.toml", "[server]\nhost = ::1\nhostt = 1", False),
+    ],
+)
+def test_toml_is_told_from_what_is_merely_wrong(
+    tmp_path: Path, name: str, text: str, expected: bool
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, {})
+    hints = [fault for fault in caught.value.faults if "tagcache config import-toml" in fault]
+    assert hints == (list(caught.value.faults) if expected else [])
+
+
 def test_a_section_given_as_a_value_is_told(tmp_path: Path) -> None:
     assert faults(tmp_path, "cache = 1", HOST="::1") == [
         "line 1: cache: is a section, to be written [cache]"

@@ -337,7 +337,7 @@ class CacheMachine(RuleBasedStateMachine):
         totals = self.cache.totals()
         assert totals.items == len(live)
         tags = len({tag for entry in live.values() for tag in entry.tags})
-        size = sum(len(key) + len(entry.value) for key, entry in live.items())
+        size = sum(len(entry.value) for entry in live.values())
         if self.cache.backlog:
             assert totals.tags >= tags
             assert totals.bytes >= size

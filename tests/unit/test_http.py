@@ -1150,9 +1150,22 @@ def test_the_configuration_is_told_with_its_secrets_masked(door: Door) -> None:
     assert knobs["server", "host"]["needs_restart"] is True
 
 
+def test_touch_gives_a_new_time_to_live(door: Door) -> None:
+    door.cache.put(b"k", b"v", [b"t"], 1000)
+    answer = door.call("POST", "/touch", {"key": "k", "ttl_seconds": 60})
+    assert answer == (200, {"ok": True, "touched": True})
+    door.clock.advance(59)
+    assert door.call("GET", "/keys-by-tag?tag=t")[1] == {"keys": ["k"]}
+    assert door.call("POST", "/touch", {"key": "k"})[1]["touched"] is True
+    door.clock.advance(3600)
+    assert door.call("POST", "/touch", {"key": "nope"}) == (200, {"ok": True, "touched": False})
+    assert door.cache.peek(b"k") is not None
+    assert door.call("POST", "/touch", {"key": "k", "ttl_ms": -1})[0] == 422
+
+
 def test_stats_leave_out_what_has_expired(door: Door) -> None:
     door.cache.put(b"k", b"vv", [b"t"], 1000)
-    assert door.call("GET", "/stats")[1]["bytes"] == 3
+    assert door.call("GET", "/stats")[1]["bytes"] == 2
     door.clock.advance(1)
     told = door.call("GET", "/stats")[1]
     assert (told["items"], told["tags"], told["bytes"], told["expirations"]) == (0, 0, 0, 1)

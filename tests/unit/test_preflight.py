@@ -253,7 +253,7 @@ def test_a_manhole_without_its_extra_is_refused(
 ) -> None:
     monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     assert faults(manhole=keys) == [
-        "manhole.enabled needs the SSH extra: pip install 'tagcache[conch]'"
+        "manhole.enabled needs the SSH extra: pip install 'tagcache-server[conch]'"
     ]
 
 

@@ -121,7 +121,7 @@ local function drop(key, meta)
     redis.call('HDEL', META, key)
     redis.call('ZREM', ALL, key)
     redis.call('ZREM', DUE, key)
-    redis.call('HINCRBY', SUMS, 'bytes', 0 - meta[4])
+    redis.call('HINCRBY', SUMS, 'bytes', #key - meta[4])
     for _, tag in ipairs(meta[6]) do leave_tag(tag, key, meta[4]) end
 end
 
@@ -224,7 +224,9 @@ local function store(key, value, tags, ttl, at, old)
         end
     end
     local more = bytes - before
-    if more ~= 0 then redis.call('HINCRBY', SUMS, 'bytes', more) end
+    -- The length of values alone; that of the key never changes.
+    local longer = old and more or #value
+    if longer ~= 0 then redis.call('HINCRBY', SUMS, 'bytes', longer) end
     redis.call('HSET', META, key, cmsgpack.pack({expires, now_us, ttl, bytes, at, tags}))
     redis.call('ZADD', ALL, digits(now_us), key)
     for _, tag in ipairs(tags) do

@@ -172,6 +172,9 @@ class Api:
             return json_response({"error": error.code, "ok": False})
         return json_response({"ok": True, "ttl_ms": ttl_ms, "value": value})
 
+    def touch(self, call: Call) -> Answer:
+        return touched(self._cache.touch(call.body["key"].encode(), ttl_of(call.body)))
+
     def get(self, call: Call) -> Answer:
         return Response(200, self.look_up(call.key.encode()))
 
@@ -592,6 +595,13 @@ class Api:
                 statuses=(507,),
             ),
             Route(
+                *(post, "/touch", self.touch),
+                "Give what is stored a new time to live, from now.",
+                obj(ok=BOOLEAN, touched=BOOLEAN),
+                (_KEY, _TTL_MS, _TTL_SECONDS),
+                statuses=(507,),
+            ),
+            Route(
                 *(get, "/get/{key}", self.get, "Look a value up; counts a hit or a miss."),
                 either(obj(value=STRING), obj(value_base64=STRING), TOO_LARGE, NOT_FOUND),
                 lookup=self.lookup,
@@ -836,6 +846,11 @@ def ttl_of(body: Any) -> int | None:
     if ttl_ms is None and "ttl_seconds" in body:
         return min(int(body["ttl_seconds"]) * 1000, 2**64 - 1)
     return ttl_ms
+
+
+def touched(was_there: bool) -> Response:
+    """Return the answer to a new time to live."""
+    return json_response({"ok": True, "touched": was_there})
 
 
 def would_go(count: int | None, success: bool = True) -> Response:

@@ -107,7 +107,10 @@ class HttpApplication:
         if allowed is not None:
             return _UNAUTHORIZED
         header = request.headers[b"authorization"]
-        return self._credentials.verify_header(header, request.peer).addCallbacks(
+        checked = self._credentials.verify_header(header, request.peer)
+        # A hash comes later, from a thread; a plain password is compared at once.
+        request.hashed = not checked.called
+        return checked.addCallbacks(
             lambda right: (
                 self._call(route, raw_key, request) if right else self._unauthorized(request)
             ),

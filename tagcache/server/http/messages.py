@@ -25,7 +25,7 @@ class Request:
     """One request. ``path`` and ``query`` are raw; header names are in lower case.
 
     ``too_large`` is one whose body was not read, because it is beyond the limit; ``secure`` one
-    that came over TLS.
+    that came over TLS; ``hashed`` one that waited for the hash of a password.
     """
 
     method: bytes
@@ -37,6 +37,7 @@ class Request:
     keep_alive: bool = True
     too_large: bool = False
     secure: bool = False
+    hashed: bool = False
 
 
 @dataclass(slots=True)

@@ -556,7 +556,7 @@ class HttpProtocol(ServedProtocol):
         self.ready()
         self._respond(request, response)
         took = self.now - self._awaited_since
-        if took >= self._traffic.above:
+        if took >= self._traffic.above and not request.hashed:
             self._note_request(request.method, request.path, took)
         self._run_safely()
 

@@ -28,6 +28,7 @@ from tagcache.server.http.api import (
     stored,
     tags_of,
     text_of,
+    touched,
     ttl_of,
     value_body,
     would_go,
@@ -104,6 +105,9 @@ class RemoteApi(Api):
         return counted.addCallback(
             lambda value: json_response({"ok": True, "ttl_ms": ttl_ms, "value": value})
         ).addErrback(refused)
+
+    def touch(self, call: Call) -> Answer:
+        return self._remote.touch(call.body["key"].encode(), ttl_of(call.body)).addCallback(touched)
 
     def get(self, call: Call) -> Answer:
         key = call.key.encode()

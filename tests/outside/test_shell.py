@@ -1,0 +1,160 @@
+"""The command as somebody uses it who sits at a terminal, in a real shell."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.running import TIMEOUT, RunningServer
+
+BIN = Path(sys.executable).parent
+CTRL_C = b"\x03"
+
+
+class Terminal:
+    """A program on a terminal: what it shows, and typing to it."""
+
+    def __init__(self, *command: str, cwd: Path, environ: dict[str, str]) -> None:
+        self.shown = b""
+        self._leader, follower = pty.openpty()
+        self.process = subprocess.Popen(
+            command,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            cwd=cwd,
+            env={
+                "PATH": f"{BIN}:{os.environ['PATH']}",
+                "HOME": str(cwd),
+                "TERM": "xterm",
+                **environ,
+            },
+            # Ctrl-C reaches whoever has the terminal, whatever started the tests ignores.
+            preexec_fn=_take_terminal,
+        )
+        os.close(follower)
+
+    def type(self, text: bytes) -> None:
+        os.write(self._leader, text)
+
+    def wait_for(self, pattern: bytes) -> re.Match[bytes]:
+        """Wait until what is shown has the pattern; forget what is before its end."""
+        end = time.monotonic() + TIMEOUT
+        while (match := re.search(pattern, self.shown)) is None:
+            left = end - time.monotonic()
+            ready, _, _ = select.select([self._leader], [], [], max(left, 0))
+            assert ready, self.shown
+            try:
+                self.shown += os.read(self._leader, 65536)
+            except OSError:
+                raise AssertionError(f"it ended after {self.shown!r}") from None
+        self.shown = self.shown[match.end() :]
+        return match
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._leader)
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    with RunningServer(tmp_path) as running:
+        yield running
+
+
+@pytest.mark.needs("bash")
+def test_bash_completes_commands_and_knobs(tmp_path: Path) -> None:
+    shell = Terminal("bash", "--norc", "-i", cwd=tmp_path, environ={"PS1": "ready> "})
+    try:
+        shell.wait_for(rb"ready> ")
+        shell.type(b'eval "$(tagcache completion bash)"\n')
+        shell.wait_for(rb"ready> ")
+        shell.type(b"tagcache config get cache.ev\t")
+        shell.wait_for(rb"cache\.eviction_policy ")
+        shell.type(b"\n")
+        shell.wait_for(rb"sieve\r\n")
+        shell.wait_for(rb"ready> ")
+        shell.type(b"tagcache inc\t")
+        shell.wait_for(rb"tagcache increment ")
+    finally:
+        shell.close()
+
+
+def test_watching_redraws_in_place_with_rates(server: RunningServer) -> None:
+    url = f"http://127.0.0.1:{server.http_port}"
+    screen = Terminal(
+        *("tagcache", "stats", "--watch", "0.2"),
+        cwd=server.directory,
+        environ={"TAGCACHE_URL": url},
+    )
+    try:
+        first = screen.wait_for(rb"(?s)\x1b\[H(.*?)\x1b\[J")[1]
+        assert b"Ctrl-C ends it" in first
+        assert b"per second" in first
+        server.ask(b"PUT\tk\t-\t-\tv")
+        # Again from the top, and by now something was stored.
+        screen.wait_for(rb"(?s)\x1b\[H[^H]*?puts +1 +[0-9.]*[1-9][0-9.]*\x1b\[K")
+        screen.type(CTRL_C)
+        assert screen.process.wait(TIMEOUT) == 0
+    finally:
+        screen.close()
+
+
+def test_the_command_alone_starts_the_server(tmp_path: Path) -> None:
+    screen = Terminal("tagcache", cwd=tmp_path, environ={"PORT": "0", "TCP_PORT": "0"})
+    try:
+        url = screen.wait_for(rb"dashboard: (http://\S+/) \(log in as admin")[1].decode()
+        page = subprocess.run(["curl", "-fsS", url], capture_output=True, timeout=60, check=True)
+        assert b"TagCache" in page.stdout
+        screen.type(CTRL_C)
+        # twistd stops in an orderly way, and then ends by the signal.
+        assert screen.process.wait(TIMEOUT) == -signal.SIGINT
+    finally:
+        screen.close()
+
+
+@pytest.mark.needs("bash")
+def test_scripts_can_tell_not_found_from_unavailable(server: RunningServer) -> None:
+    script = """
+        tagcache put k v -t a,b; echo $?
+        tagcache get key nope; echo $?
+        tagcache flush tag a,x; echo $?
+        tagcache put k; echo $?
+        tagcache --password wrong get key k; echo $?
+        TAGCACHE_URL=tagcache://127.0.0.1:1 tagcache get key k; echo $?
+        TAGCACHE_URL=http://127.0.0.1:1 tagcache get key k; echo $?
+        tagcache put text abc; tagcache increment text; echo $?
+    """
+    done = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "HOME": str(server.directory),
+            "TAGCACHE_URL": f"http://127.0.0.1:{server.http_port}",
+        },
+    )
+    assert done.stdout.split() == ["0", "1", "1", "0", "2", "3", "4", "4", "5"], done
