@@ -188,8 +188,8 @@ def take_for_documentation(browser: Browser, server: RunningServer) -> None:
     """Those that the documentation shows, kept small."""
     IMAGES.mkdir(exist_ok=True)
     for name, scheme, view, height in (
-        ("dashboard-overview", "light", "overview", 1010),
-        ("dashboard-overview-dark", "dark", "overview", 1010),
+        ("dashboard-overview", "light", "overview", 1070),
+        ("dashboard-overview-dark", "dark", "overview", 1070),
         ("dashboard-connections", "light", "connections", 760),
         ("dashboard-tags", "dark", "tags", 700),
     ):

@@ -55,11 +55,12 @@ function body({ by, q }) {
   return by === "prefix" ? { q } : { [by]: tagsOf(q) };
 }
 
-const tagsOf = (q) => lines(q.replaceAll(",", "\n")).map((tag) => tag.trim());
+const tagsOf = (q) => lines(q.replaceAll(",", "\n")).map((tag) => tag.trim()).filter(Boolean);
 
 /** In words, for people who are about to delete it. */
 function words({ by, q }) {
-  if (!q) return "All entries.";
+  // The server lists everything where nothing is asked for.
+  if (by === "prefix" ? !q : !tagsOf(q).length) return "All entries.";
   if (by === "prefix") return ["Entries whose key begins with ", h("code", {}, visible(q)), "."];
   return [`Entries that carry ${by === "tag_any" ? "any" : "all"} of the tags `, tagsOf(q).flatMap((tag, index) => [index ? ", " : "", h("code", {}, visible(tag))]), "."];
 }
