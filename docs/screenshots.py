@@ -131,6 +131,7 @@ def show(page: Page, view: str) -> None:
     """Go to a view, and wait until it is drawn."""
     page.evaluate("view => { location.hash = `#/${view}`; }", view)
     page.locator(f".view.{re.split('[/?]', view)[0]}").wait_for()
+    page.locator(".state.loading").first.wait_for(state="detached")
     page.wait_for_timeout(2500)
 
 

@@ -48,8 +48,9 @@ export function summary(options) {
   if (!how.length) return ["left", "none"];
   if (number("same") === how.length) return ["same", `all ${how.length} as requested`];
   if (number("left") === how.length) return ["left", "all system defaults"];
-  const parts = [["same", "as requested"], ["rounded", "rounded up"], ["left", "system default"]];
-  return ["plain", parts.filter(([kind]) => number(kind)).map(([kind, words]) => `${number(kind)} ${words}`).join(", ")];
+  const same = number("same") ? `${number("same")} of ${how.length} as requested` : "";
+  const rounded = number("rounded") ? `${number("rounded")} rounded up` : "";
+  return ["plain", [same, rounded].filter(Boolean).join(", ")];
 }
 
 export function mount(container, signal) {

@@ -298,6 +298,22 @@ def test_what_is_found_is_deleted_after_a_count(server: RunningServer, look: Loo
     assert server.ask(b"GET\tother").startswith(b"VALUE")
 
 
+def test_more_than_fits_one_request_is_deleted(start: Start, look: Look) -> None:
+    server = start({"server": {"max_body_bytes": 300_000}})
+    with server.connect() as client:
+        lines = [b"PUT\t%d%s\t-\t-\tv\n" % (n, b"k" * 1000) for n in range(400)]
+        client.send(b"".join(lines))
+        for _ in lines:
+            assert client.line() == b"OK\n"
+    watched = look(server)
+    page = watched.log_in()
+    page.goto(f"{watched.origin}/#/keys?view=groups")
+    page.get_by_role("button", name="Delete found…").click()
+    dialog(page).get_by_role("button", name=re.compile("^Delete 400")).click()
+    expect(page.get_by_text(re.compile(r"400.entries deleted\."))).to_be_visible()
+    assert ask(server, "/stats")["items"] == 0
+
+
 def test_nothing_is_deleted_where_nothing_is_found(server: RunningServer, look: Look) -> None:
     watched = look(server)
     page = watched.log_in()
@@ -366,7 +382,7 @@ def test_all_as_requested_is_said_only_where_it_is_so(server: RunningServer, loo
     with server.connect() as client:
         client.ask(b"PING")
         badge = page.locator("tbody tr[data-id]:visible .disclose .badge").first
-        expect(badge).to_have_text(re.compile(r"^2 as requested, \d system default$"))
+        expect(badge).to_have_text(re.compile(r"^2 of \d as requested$"))
     same = {"asked": 1, "effective": 1}
     left = {"asked": None, "effective": 9}
     rounded = {"asked": 5, "effective": 10}
@@ -376,7 +392,7 @@ def test_all_as_requested_is_said_only_where_it_is_so(server: RunningServer, loo
 
     assert words(a=same, b=same) == "all 2 as requested"
     assert words(a=left, b=left) == "all system defaults"
-    assert words(a=same, send_buffer_bytes=rounded) == "1 as requested, 1 rounded up"
+    assert words(a=same, send_buffer_bytes=rounded) == "1 of 2 as requested, 1 rounded up"
     assert words(a=same, b={**left, "error": "no"}) == "1 of 2 differ"
     assert words() == "none"
 
