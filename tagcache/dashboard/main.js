@@ -6,7 +6,7 @@ import * as connections from "./connections.js";
 import { closeAll } from "./dialog.js";
 import { h, icon, put, state } from "./dom.js";
 import * as events from "./events.js";
-import { clock } from "./format.js";
+import { clock, visible } from "./format.js";
 import * as keys from "./keys.js";
 import { live, on } from "./live.js";
 import { loginForm } from "./login.js";
@@ -64,7 +64,7 @@ function showApp() {
       if (TABS[index] === tab) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     });
-    document.title = `${tab[1]} · TagCache`;
+    document.title = `${parameter === undefined ? "" : `${visible(parameter)} · `}${tab[1]} · TagCache`;
     const content = h("div", { class: `view ${tab[0]}` });
     put(main, content);
     tab[2].mount(content, view.signal, parameter, query);

@@ -181,6 +181,7 @@ def test_a_key_has_an_address(server: RunningServer, look: Look) -> None:
     page.reload()
     expect(page.locator(".value-view")).to_have_text("found")
     expect(page.get_by_role("heading", level=1)).to_contain_text("a b/c?d#e%f&g=h+i%2Fü")
+    expect(page).to_have_title(re.compile(r"^a b/c\?d.* · Keys · TagCache$"))
     page.locator(".facts").get_by_role("link").click()
     expect(page.get_by_role("button", name="Invalidate…")).to_be_visible()
     assert page.evaluate("location.hash").startswith("#/tags/a%20b%2Fc%3Fd%23e%25f%26g")
