@@ -105,9 +105,11 @@ export function topTags(signal) {
   const choice = segmented("Top tags by", SORTS, sort, (chosen) => { sort = chosen; ask(); });
   const tags = panel("Top tags", "", ["Tag", "Keys", "Size", "Hits"], choice);
   let mine = 0;
+  let away = false;
 
   async function ask() {
-    if (!live.info || isAway(live.info)) return;
+    away = isAway(live.info);
+    if (!live.info || away) return;
     const number = (mine += 1);
     try {
       const found = (await get(`/tags?limit=${MOST_TAGS}&sort=${sort}`, signal)).tags;
@@ -123,7 +125,9 @@ export function topTags(signal) {
 
   const timer = setInterval(() => { if (!document.hidden && live.status === "live") ask(); }, TAGS_EVERY_MS);
   signal.addEventListener("abort", () => clearInterval(timer), { once: true });
-  on(["history", "engine"], ask, signal);
+  on(["history"], ask, signal);
+  // What changes is mostly a figure of the engine; the tags are read again when it is back.
+  on(["engine"], () => { if (away !== isAway(live.info)) ask(); }, signal);
   ask();
   return tags.element;
 }
