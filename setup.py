@@ -84,7 +84,7 @@ setup(
     package_dir={"": "."},
     package_data={
         "tagcache": ["py.typed"],
-        "tagcache.config": ["configspec.ini"],
+        "tagcache.config": ["configspec.ini", "tagcache.conf"],
         "tagcache.dashboard": ["*.html", "*.css", "*.js", "*.svg"],
         "tagcache.remote.scripts": ["*.lua"],
     },

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import re
 import socket
 import tempfile
 import threading
@@ -129,7 +130,8 @@ def log_in(page: Page, server: RunningServer) -> None:
 def show(page: Page, view: str) -> None:
     """Go to a view, and wait until it is drawn."""
     page.evaluate("view => { location.hash = `#/${view}`; }", view)
-    page.locator(f".view.{view.split('/')[0]}").wait_for()
+    page.locator(f".view.{re.split('[/?]', view)[0]}").wait_for()
+    page.locator(".state.loading").first.wait_for(state="detached")
     page.wait_for_timeout(2500)
 
 
@@ -137,9 +139,10 @@ def take_all(browser: Browser, server: RunningServer, directory: Path) -> None:
     """Every view in light, dark and narrow, and the dialogs."""
     directory.mkdir(parents=True, exist_ok=True)
     kinds = {
-        "light": options(color_scheme="light"),
-        "dark": options(color_scheme="dark"),
-        "narrow": options(color_scheme="light", viewport={"width": 390, "height": 844}),
+        "light": options(color_scheme="light", viewport={"width": 1280, "height": 900}),
+        "dark": options(color_scheme="dark", viewport={"width": 1280, "height": 900}),
+        "narrow": options(color_scheme="light", viewport={"width": 375, "height": 812}),
+        "narrow-dark": options(color_scheme="dark", viewport={"width": 375, "height": 812}),
     }
     for kind, how in kinds.items():
         page = browser.new_page(**how)
@@ -151,12 +154,16 @@ def take_all(browser: Browser, server: RunningServer, directory: Path) -> None:
             show(page, view)
             if view == "connections":
                 page.locator(".disclose").first.click()
+                page.locator(".group .disclose").click()
                 page.locator(".listener").first.click()
             elif view == "overview":
                 page.locator(".plot").first.hover(position={"x": 200, "y": 80})
+            elif view == "events":
+                page.get_by_role("button", name="Pause").click()
+            page.evaluate("scrollTo(0, 0)")
             page.screenshot(
                 path=directory / f"{kind}-{view}.png",
-                full_page=view == "overview" or kind == "narrow",
+                full_page=view in ("overview", "connections"),
             )
         show(page, "tags/author%3A5")
         page.screenshot(path=directory / f"{kind}-tag.png")
@@ -164,11 +171,13 @@ def take_all(browser: Browser, server: RunningServer, directory: Path) -> None:
         page.wait_for_timeout(500)
         page.screenshot(path=directory / f"{kind}-invalidate.png")
         page.keyboard.press("Escape")
-        show(page, "keys")
-        page.get_by_role("searchbox").fill("settings")
-        page.get_by_role("button", name="Search").click()
-        page.get_by_role("button", name="settings:site").click()
-        page.wait_for_timeout(500)
+        show(page, "keys?view=groups")
+        page.screenshot(path=directory / f"{kind}-groups.png")
+        page.get_by_role("button", name="Delete found…").click()
+        page.get_by_role("button", name=re.compile("^Delete .* entries$")).wait_for()
+        page.screenshot(path=directory / f"{kind}-delete.png")
+        page.keyboard.press("Escape")
+        show(page, "keys/settings%3Asite")
         page.screenshot(path=directory / f"{kind}-entry.png")
         page.get_by_role("button", name="Edit").click()
         page.wait_for_timeout(300)
@@ -180,8 +189,8 @@ def take_for_documentation(browser: Browser, server: RunningServer) -> None:
     """Those that the documentation shows, kept small."""
     IMAGES.mkdir(exist_ok=True)
     for name, scheme, view, height in (
-        ("dashboard-overview", "light", "overview", 1010),
-        ("dashboard-overview-dark", "dark", "overview", 1010),
+        ("dashboard-overview", "light", "overview", 1070),
+        ("dashboard-overview-dark", "dark", "overview", 1070),
         ("dashboard-connections", "light", "connections", 760),
         ("dashboard-tags", "dark", "tags", 700),
     ):

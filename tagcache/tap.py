@@ -41,7 +41,7 @@ from tagcache.server.http.sse import Streams
 from tagcache.server.http.static import Dashboard
 from tagcache.server.listener import Listener
 from tagcache.server.logs import LogWriter
-from tagcache.server.machine import Machine
+from tagcache.server.machine import Machine, OwnProcess
 from tagcache.server.metrics import Metrics
 from tagcache.server.persistence import Persistence
 from tagcache.server.pipelined import PipelinedProtocol
@@ -144,7 +144,15 @@ def assemble(
     traffic.on_slow = events.slow
     measured: IMeasured = cache if backend is None else backend
     sampler = Sampler(
-        measured, connections, traffic, history, events, reactor, time.monotonic, time.time
+        measured,
+        connections,
+        traffic,
+        history,
+        events,
+        reactor,
+        time.monotonic,
+        time.time,
+        OwnProcess().usage,
     )
     streams = Streams(events) if backend is None else Streams(events, backend.describe)
     sampler.publish = streams.publish

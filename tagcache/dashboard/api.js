@@ -1,6 +1,7 @@
 // Requests to the server, and the session they belong to.
 
 const STORED = "tagcache.session";
+export const EXPIRED = "Your session has expired. Log in again.";
 
 /** What went wrong: `status` 0 is no answer at all; `message` is for people. */
 export class ApiError extends Error {
@@ -19,9 +20,14 @@ class Session extends EventTarget {
     this.token = "";
     this.user = "";
     this.open = false; // the server asks for no credentials
+    this.notice = ""; // why there is no session any more
     try {
       const stored = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
       if (stored && stored.expires > Date.now()) this.#take(stored);
+      else if (stored) {
+        this.notice = EXPIRED;
+        sessionStorage.removeItem(STORED);
+      }
     } catch {
       sessionStorage.removeItem(STORED);
     }
@@ -36,7 +42,7 @@ class Session extends EventTarget {
     this.user = user;
     clearTimeout(this.#timer);
     // Longer timers than this fire at once.
-    this.#timer = setTimeout(() => this.end("Your session has expired."), Math.min(expires - Date.now(), 2 ** 31 - 1));
+    this.#timer = setTimeout(() => this.end(EXPIRED), Math.min(expires - Date.now(), 2 ** 31 - 1));
   }
 
   /** Log in; fails with ApiError. */
@@ -47,17 +53,21 @@ class Session extends EventTarget {
     this.#take(session);
   }
 
-  /** Forget the token, and tell why. */
+  /** Forget the token; `why` is shown above the log-in form. */
   end(why = "") {
-    if (!this.token) return;
+    if (!this.valid) return;
     clearTimeout(this.#timer);
     this.token = "";
+    this.open = false;
+    this.notice = why;
     sessionStorage.removeItem(STORED);
-    this.dispatchEvent(new CustomEvent("ended", { detail: why }));
+    this.dispatchEvent(new Event("ended"));
   }
 
   headers() {
-    return this.token ? { Authorization: `Bearer ${this.token}` } : {};
+    // The server marks the connection, so that it can be told from those of clients.
+    const mark = { "Tagcache-Dashboard": "1" };
+    return this.token ? { Authorization: `Bearer ${this.token}`, ...mark } : mark;
   }
 }
 
@@ -70,11 +80,13 @@ async function send(method, path, options) {
     response = await fetch(path, { method, cache: "no-store", credentials: "omit", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "unreachable", "The server can not be reached.");
+    throw new ApiError(0, "unreachable", "The server cannot be reached.");
   }
   if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
-  if (response.status === 401 && used && used === session.token) session.end("Your session has ended. Log in again.");
+  if (response.status === 401 && used === session.token) {
+    session.end(used ? "Your session has ended: the server no longer accepts its token. Log in again." : "The server now requires you to log in.");
+  }
   throw new ApiError(response.status, answer.error ?? `HTTP ${response.status}`, answer.detail);
 }
 
@@ -87,7 +99,7 @@ export async function call(method, path, body, signal) {
     return await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "cut", "The answer was cut off.");
+    throw new ApiError(0, "cut", "The response was cut off.");
   }
 }
 

@@ -24,36 +24,39 @@ export function ticks(most, { binary = false, integer = false } = {}) {
 }
 
 /** Samples in buckets of time, so that there is no more than one for two pixels. */
-export function gather(samples, names, from, bucket) {
+export function gather(samples, series, from, bucket) {
   const found = [];
   for (const sample of samples) {
     if (sample.time < from) continue;
     const number = Math.floor(sample.time / bucket);
-    let point = found.at(-1);
-    if (!point || point.number !== number) {
-      point = { number, time: sample.time, sums: names.map(() => 0), counts: names.map(() => 0), most: names.map(() => null) };
-      found.push(point);
-    }
-    point.time = sample.time;
-    names.forEach((name, index) => {
-      const value = sample[name];
-      if (value === null || value === undefined) return;
-      point.sums[index] += value;
-      point.counts[index] += 1;
-      point.most[index] = Math.max(point.most[index] ?? value, value);
-    });
+    if (found.at(-1)?.number !== number) found.push({ number, samples: [] });
+    found.at(-1).samples.push(sample);
   }
-  return found;
+  return found.map((each) => ({ time: each.samples.at(-1).time, values: series.map((one) => valueOf(one, each.samples)) }));
+}
+
+/** What a series shows for some samples; null where there is nothing to show. */
+export function valueOf({ name, of, peak }, samples) {
+  const numbers = (column) => samples.map((sample) => sample[column]).filter((value) => value !== null && value !== undefined);
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  const values = numbers(name);
+  if (!values.length) return null;
+  if (peak) return Math.max(...values);
+  const whole = of ? sum(numbers(of)) : values.length;
+  return whole ? sum(values) / whole : null;
 }
 
 /**
- * A chart in a card. `series` are {name, label, peak?}: `name` is a column of the samples, `peak` keeps
- * the largest of several instead of their mean. `format` writes a value with its unit. `limit` names a
- * column that is drawn as a limit where it is not 0; `domain` fixes the top of the axis.
+ * A chart in a card. `series` are {name, label, peak?, of?}: `name` is a column of the samples, `peak` keeps
+ * the largest of several instead of their mean, and with `of`, another column, the share of that is shown:
+ * there is a gap where it is 0. `format` writes a value with its unit, `none` stands where there is no
+ * value. `limit` names a column that is drawn as a limit where it is not 0; `domain` fixes the top of the
+ * axis.
  */
 export class Chart {
-  constructor({ title, about, series, format, axis = format, binary = false, integer = false, domain = 0, limit = "", wide = false }) {
-    Object.assign(this, { title, series, format, axis, binary, integer, domain, limit });
+  constructor({ title, about, series, format, axis = format, binary = false, integer = false, domain = 0, limit = "", none = MISSING, wide = false }) {
+    const write = (value) => (value === null || value === undefined ? none : format(value));
+    Object.assign(this, { title, series, format: write, axis, binary, integer, domain, limit, none });
     this.samples = [];
     this.range = 300;
     this.interval = 2;
@@ -105,17 +108,15 @@ export class Chart {
     const width = this.svg.clientWidth || this.svg.parentElement?.clientWidth || 0;
     if (width < 80) return;
     const last = this.samples.at(-1);
-    this.waiting.hidden = Boolean(last);
     const inner = width - MARGIN.left - MARGIN.right;
     const end = last ? last.time : Date.now() / 1000;
     const start = end - this.range;
     const bucket = Math.max(this.interval, Math.ceil((this.range / inner) * 2 / this.interval) * this.interval);
-    const names = this.series.map((each) => each.name);
-    const found = gather(this.samples, names, start, bucket);
-    this.points = found.map((point) => ({
-      time: point.time,
-      values: this.series.map(({ peak }, index) => (point.counts[index] ? (peak ? point.most[index] : point.sums[index] / point.counts[index]) : null)),
-    }));
+    this.points = gather(this.samples, this.series, start, bucket);
+    const bare = this.none !== MISSING && this.points.every(({ values }) => values.every((value) => value === null));
+    this.waiting.hidden = Boolean(last) && !bare;
+    text(this.waiting, last ? `${this.none[0].toUpperCase()}${this.none.slice(1)} in this time` : "Waiting for the first samples…");
+    const current = this.series.map((one) => (last ? valueOf(one, [last]) : null));
     const limit = this.limit && last ? last[this.limit] : 0;
     const most = this.domain || Math.max(0, ...this.points.flatMap((point) => point.values.map((value) => value ?? 0)), limit || 0);
     const marks = this.domain ? [0, 0.25, 0.5, 0.75, 1].map((share) => share * this.domain) : ticks(most, this);
@@ -128,8 +129,8 @@ export class Chart {
     this.lines.forEach((line, index) => line.setAttribute("d", this.#path(index, gap)));
     if (this.series.length === 1) this.area.setAttribute("d", this.#area(gap));
     this.limitLine.setAttribute("d", limit ? `M${MARGIN.left} ${this.y(limit)}H${width - MARGIN.right}` : "");
-    this.values.forEach((value, index) => text(value, last ? this.format(last[names[index]]) : MISSING));
-    this.svg.setAttribute("aria-label", `${this.title}: ${this.series.map(({ label, name }) => `${label ? `${label} ` : ""}${last ? this.format(last[name]) : "no data"}`).join(", ")}. Arrow keys read earlier values.`);
+    this.values.forEach((value, index) => text(value, last ? this.format(current[index]) : MISSING));
+    this.svg.setAttribute("aria-label", `${this.title}: ${this.series.map(({ label }, index) => `${label ? `${label} ` : ""}${last ? this.format(current[index]) : "no data"}`).join(", ")}. Arrow keys read earlier values.`);
     this.#mark();
   }
 
@@ -168,7 +169,7 @@ export class Chart {
 
   #path(index, gap) {
     return this.#runs(index, gap).map((run) => (run.length === 1
-      ? `M${run[0][0].toFixed(1)} ${run[0][1].toFixed(1)}h0.5`
+      ? `M${(run[0][0] - 1.5).toFixed(1)} ${run[0][1].toFixed(1)}h3`
       : `M${run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`)).join("");
   }
 

@@ -1,4 +1,4 @@
-// Who is connected, with what was asked of each socket and what holds.
+// The open connections, with the socket options that were requested and those in effect.
 
 import { get, post } from "./api.js";
 import { button, note, open } from "./dialog.js";
@@ -9,7 +9,7 @@ import { live, on } from "./live.js";
 const MOST_SHOWN = 300;
 const MANY = 500;
 
-/** How an option stands: "same", "left" to the system, "rounded" up, "differs" or "refused". */
+/** How an option in effect compares with the request: "same", "left" to the system, "rounded" up, "differs" or "refused". */
 export function standing(name, { asked, effective, error }) {
   if (error) return "refused";
   if (asked === null) return "left";
@@ -19,7 +19,7 @@ export function standing(name, { asked, effective, error }) {
   return "differs";
 }
 
-const WORDS = { same: "as asked", left: "left to the system", rounded: "rounded up by the system", differs: "differs", refused: "refused" };
+const WORDS = { same: "as requested", left: "system default", rounded: "rounded up by the system", differs: "differs", refused: "refused" };
 
 function shown(value) {
   if (value === null) return "–";
@@ -28,37 +28,47 @@ function shown(value) {
 
 function optionsTable(options) {
   return h("table", { class: "options" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Socket option"), h("th", { scope: "col", class: "num" }, "Asked"), h("th", { scope: "col", class: "num" }, "In effect"), h("th", { scope: "col" }, "Standing"))),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Socket option"), h("th", { scope: "col", class: "num" }, "Requested"), h("th", { scope: "col", class: "num" }, "In effect"), h("th", { scope: "col" }, "Status"))),
     h("tbody", {}, Object.entries(options).map(([name, option]) => {
       const how = standing(name, option);
       return h("tr", { class: how, "data-option": name },
         h("th", { scope: "row", class: "mono" }, name),
-        h("td", { class: "num" }, option.asked === null ? "system" : shown(option.asked)),
+        h("td", { class: "num" }, option.asked === null ? "–" : shown(option.asked)),
         h("td", { class: "num" }, shown(option.effective)),
         h("td", {}, h("span", { class: `badge ${how}` }, option.error ? `${WORDS[how]}: ${option.error}` : WORDS[how])));
     })));
 }
 
-function summary(options) {
+/** All options of a socket in a few words, with the kind of badge for them. */
+export function summary(options) {
   const how = Object.entries(options).map(([name, option]) => standing(name, option));
-  const off = how.filter((each) => each === "differs" || each === "refused").length;
-  const rounded = how.filter((each) => each === "rounded").length;
+  const number = (...kinds) => how.filter((each) => kinds.includes(each)).length;
+  const off = number("differs", "refused");
   if (off) return ["differs", `${off} of ${how.length} differ`];
-  if (rounded) return ["rounded", `${rounded} rounded up`];
-  return how.length ? ["same", `all ${how.length} as asked`] : ["left", "none"];
+  if (!how.length) return ["left", "none"];
+  if (number("same") === how.length) return ["same", `all ${how.length} as requested`];
+  if (number("left") === how.length) return ["left", "all system defaults"];
+  const same = number("same") ? `${number("same")} of ${how.length} as requested` : "";
+  const rounded = number("rounded") ? `${number("rounded")} rounded up` : "";
+  return ["plain", [same, rounded].filter(Boolean).join(", ")];
 }
 
 export function mount(container, signal) {
-  const filter = h("input", { type: "search", placeholder: "Address, listener or verb", "aria-label": "Filter connections", oninput: () => draw() });
+  const filter = h("input", { type: "search", placeholder: "Address or command", "aria-label": "Filter connections", oninput: () => draw() });
   const told = h("p", { class: "about" });
   const body = h("tbody");
-  const columns = [["ID", "num"], ["Peer"], ["Port"], ["Age", "num"], ["Idle", "num"], ["Commands", "num"], ["In", "num"], ["Out", "num"], ["Last verb"], ["Socket options", "whole"], ["", "end"]];
-  const table = h("table", { class: "data stacked" }, h("thead", {}, h("tr", {}, columns.map(([name, kind = ""]) => h("th", { scope: "col", class: kind }, name || h("span", { class: "hidden" }, "Close"))))), body);
-  const holder = h("div", { class: "card scroll" }, state("loading", "Asking who is connected…"));
+  // The connections of the dashboard itself are set apart, and folded away.
+  const own = h("tbody", { hidden: true });
+  const ownLabel = h("span", {});
+  const unfold = h("button", { type: "button", class: "disclose", "aria-expanded": "false", onclick: () => { own.hidden = !own.hidden; unfold.setAttribute("aria-expanded", String(!own.hidden)); } }, icon("chevron"), ownLabel);
+  const ownHead = h("tbody", { class: "group" }, h("tr", {}, h("th", { scope: "rowgroup", colspan: "11" }, unfold)));
+  const columns = [["ID", "num"], ["Client"], ["Listener"], ["Age", "num"], ["Idle", "num"], ["Commands", "num"], ["Received", "num"], ["Sent", "num"], ["Last command"], ["Socket options", "whole"], ["", "end"]];
+  const table = h("table", { class: "data stacked" }, h("thead", {}, h("tr", {}, columns.map(([name, kind = ""]) => h("th", { scope: "col", class: kind }, name || h("span", { class: "hidden" }, "Close"))))), body, ownHead, own);
+  const holder = h("div", { class: "card scroll" }, state("loading", "Reading the connections…"));
   const listeners = h("div", { class: "listeners" });
   put(container,
     h("div", { class: "head" }, h("h1", {}, "Connections"), told, h("span", { class: "spring" }), h("label", { class: "field-icon" }, icon("search"), filter)),
-    holder, h("h2", {}, "Listening sockets"), listeners);
+    holder, h("h2", {}, "Listeners"), listeners);
 
   let connections = null;
   let asked = 0;
@@ -93,13 +103,8 @@ export function mount(container, signal) {
       text(there.badge, what);
       there.chevron.setAttribute("aria-label", `Socket options of connection ${one.id}: ${what}`);
     }
-    const values = [String(one.id), visible(one.peer), one.listener, duration(one.age_seconds), duration(one.idle_seconds), count(one.commands), bytes(one.bytes_in), bytes(one.bytes_out), one.last_verb ? visible(one.last_verb) : "–"];
+    const values = [String(one.id), visible(one.peer), one.listener, duration(one.age_seconds), duration(one.idle_seconds), count(one.commands), bytes(one.bytes_in), bytes(one.bytes_out), one.id === live.connection ? "events for this page" : one.last_verb ? visible(one.last_verb) : "–"];
     values.forEach((value, index) => text(there.cells[index], value));
-    if (one.id === live.connection && !there.mine) {
-      there.mine = true;
-      there.element.classList.add("mine");
-    }
-    if (there.mine) text(there.cells[8], "this page");
     return there;
   }
 
@@ -107,20 +112,27 @@ export function mount(container, signal) {
     if (connections === null) return;
     const wanted = filter.value.trim().toLowerCase();
     const fitting = connections.filter((each) => !wanted || `${each.peer} ${each.listener} ${each.last_verb} ${each.id}`.toLowerCase().includes(wanted));
-    text(told, `${plural(connections.length, "connection")}${fitting.length > MOST_SHOWN ? `, the first ${MOST_SHOWN} shown` : ""}`);
+    const clients = fitting.filter((each) => !each.dashboard).slice(0, MOST_SHOWN);
+    const ours = fitting.filter((each) => each.dashboard).slice(0, MOST_SHOWN);
+    const number = connections.filter((each) => !each.dashboard).length;
+    text(told, `${plural(number, "client")}${number > clients.length ? `, ${count(clients.length)} shown` : ""}`);
     if (!fitting.length) {
-      put(holder, connections.length ? state("empty", "No connection fits", "Nothing here matches the filter.") : state("empty", "Nobody is connected"));
+      put(holder, state("empty", connections.length ? "No connection matches" : "No connections"));
       return;
     }
+    text(ownLabel, plural(ours.length, "connection of the dashboard", "connections of the dashboard"));
+    ownHead.hidden = !ours.length;
     const here = new Set();
     const focused = document.activeElement;
-    fitting.slice(0, MOST_SHOWN).forEach((each, index) => {
-      here.add(each.id);
-      const { element, details } = update(each);
-      // Moved only where it is elsewhere, for what is moved loses the focus.
-      if (body.children[index * 2] !== element) body.insertBefore(element, body.children[index * 2] ?? null);
-      if (element.nextSibling !== details) element.after(details);
-    });
+    for (const [holding, some] of [[body, clients], [own, ours]]) {
+      some.forEach((each, index) => {
+        here.add(each.id);
+        const { element, details } = update(each);
+        // Moved only if it is elsewhere, because what is moved loses the focus.
+        if (holding.children[index * 2] !== element) holding.insertBefore(element, holding.children[index * 2] ?? null);
+        if (element.nextSibling !== details) element.after(details);
+      });
+    }
     for (const [id, { element, details }] of rows) {
       if (here.has(id)) continue;
       element.remove();
@@ -139,7 +151,7 @@ export function mount(container, signal) {
       ({ connections } = await get("/connections", signal));
       draw();
     } catch (error) {
-      if (connections === null && !signal.aborted) put(holder, state("error", "The connections can not be shown", error.message, button("Try again", refresh)));
+      if (connections === null && !signal.aborted) put(holder, state("error", "The connections cannot be shown", error.message, button("Try again", refresh)));
     } finally {
       asking = false;
     }
@@ -151,7 +163,7 @@ export function mount(container, signal) {
     const act = button("Close connection", async () => {
       try {
         const { closed } = await post("/connections/close", { id });
-        note(closed ? `Connection ${id} is closed.` : `Connection ${id} was gone already.`);
+        note(closed ? `Connection ${id} is closed.` : `Connection ${id} was already closed.`);
       } catch (error) {
         note(`Connection ${id} was not closed: ${error.message}`, "bad");
       }
@@ -160,15 +172,15 @@ export function mount(container, signal) {
     }, "danger");
     const dialog = open(`Close connection ${id}?`, {
       body: [
-        h("p", {}, "The client ", h("code", {}, visible(one.peer)), " is cut off at once; replies it has not read are lost."),
-        id === live.connection ? h("p", { class: "warning" }, "This is the connection of this very page; it will connect anew.") : null,
+        h("p", {}, "The client ", h("code", {}, visible(one.peer)), " is disconnected immediately. Replies that it has not read are lost."),
+        id === live.connection ? h("p", { class: "warning" }, "This is the connection of this page. The page will reconnect.") : null,
       ].filter(Boolean),
-      actions: [h("button", { type: "button", onclick: () => dialog.close() }, "Keep it"), act],
+      actions: [h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), act],
     });
   }
 
   function drawListeners() {
-    if (!live.info) { put(listeners, state("loading", "Asking…")); return; }
+    if (!live.info) { put(listeners, state("loading", "Reading…")); return; }
     put(listeners, live.info.listeners.map((each) => {
       const [how, what] = summary(each.socket_options);
       return h("details", { class: "card listener" },

@@ -34,7 +34,7 @@ export function note(message, kind = "good") {
   setTimeout(() => element.remove(), 6000);
 }
 
-/** A button that shows that it is at work, and can not be pressed meanwhile. */
+/** A button that shows that it is at work, and cannot be pressed meanwhile. */
 export function button(label, act, kind = "") {
   const element = h("button", { type: "button", class: kind }, label);
   element.addEventListener("click", async () => {

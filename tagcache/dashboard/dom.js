@@ -1,4 +1,4 @@
-// Building the page: text goes in as text, whatever it is.
+// Building the page. Text is always inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -49,16 +49,19 @@ const PATHS = {
   close: "M6 6l12 12 M18 6 6 18",
   refresh: "M19 8a8 8 0 1 0 1 6 M20 3v5h-5",
   chevron: "M9 6l6 6-6 6",
+  info: "M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17z M12 11v5.5 M12 7.6v.3",
+  pause: "M8 5v14 M16 5v14",
+  play: "M8 5l11 7-11 7z",
   plus: "M12 5v14 M5 12h14",
 };
 
-/** A drawn sign, 24 by 24, hidden from readers of the text. */
+/** An icon, 24 by 24, hidden from screen readers. */
 export function icon(name, more = "") {
   const solid = name === "tag";
   return s("svg", { class: `icon ${solid ? "solid" : ""} ${more}`, viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: PATHS[name], "fill-rule": "evenodd" }));
 }
 
-/** A state that is drawn instead of content: empty, loading or error. */
+/** A state that is shown instead of content: empty, loading or error. */
 export function state(kind, title, detail = "", ...actions) {
   const sign = kind === "loading" ? h("span", { class: "spinner", "aria-hidden": "true" }) : icon(kind === "error" ? "alert" : "empty");
   return h("div", { class: `state ${kind}`, role: kind === "error" ? "alert" : "status" }, sign, h("p", { class: "state-title" }, title), detail ? h("p", { class: "state-detail" }, detail) : null, actions.length ? h("div", { class: "row" }, ...actions) : null);

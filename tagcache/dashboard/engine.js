@@ -1,4 +1,4 @@
-// Where entries are kept, if not in the server itself: whether that can be reached, and how it stands.
+// Where entries are kept, if not in the server itself: whether it can be reached, and its figures.
 
 import { h, icon, label, put, text } from "./dom.js";
 import { bytes, count, duration, MISSING, percent, plural, visible } from "./format.js";
@@ -6,13 +6,16 @@ import { bytes, count, duration, MISSING, percent, plural, visible } from "./for
 /** Whether entries are kept elsewhere. */
 export const isElsewhere = (info) => Boolean(info?.engine) && info.engine.backend !== "memory";
 
+/** Whether they are kept elsewhere, and cannot be reached now. */
+export const isAway = (info) => isElsewhere(info) && info.engine.status !== "ok";
+
 const REACHED = { ok: ["same", "reachable"], degraded: ["error", "not reachable"] };
 
-/** A notice while the engine can not be reached, and a section about its servers; both are hidden where there is nothing to tell. */
+/** A notice while the engine cannot be reached, and a section about its servers; both are hidden where there is nothing to show. */
 export function engineParts() {
   const detail = h("span", { class: "detail" });
   const notice = h("div", { class: "notice", role: "alert" });
-  const told = [icon("alert"), h("p", {}, h("strong", {}, "The entries can not be reached."), " Commands answer backend_unavailable; it is tried again and again. ", detail)];
+  const told = [icon("alert"), h("p", {}, h("strong", {}, "The entries cannot be reached."), " Commands are answered with backend_unavailable until they can. ", detail)];
   const place = h("span", { class: "mono place" });
   const badge = h("span", { class: "badge" });
   const body = h("tbody");
@@ -26,7 +29,7 @@ export function engineParts() {
 
   function draw(info) {
     const engine = isElsewhere(info) ? info.engine : null;
-    const away = engine !== null && engine.status !== "ok";
+    const away = isAway(info);
     // What is put into an alert is read out; what stays in it is not.
     if (away !== notice.hasChildNodes()) put(notice, away ? told : null);
     section.hidden = engine === null;
@@ -54,18 +57,18 @@ export function engineParts() {
 
 function aboutFigures(engine, away) {
   if (!engine.servers.length) return "No server has been reached yet.";
-  return `Hits, misses and invalidations are this server's alone. Entries, tags, memory, and what expired or was evicted are the whole engine's${away ? ", as seen last" : ""}.`;
+  return `Hits, misses and invalidations are of this server only. Entries, tags, memory, expirations and evictions are of the whole engine${away ? ", as last seen" : ""}.`;
 }
 
 function drawNear(holder, near) {
   const facts = [
     ["Entries", count(near.items)],
     ["Memory", `${bytes(near.memory_used_bytes)} of ${bytes(near.max_memory_bytes)}`, `${percent(near.max_memory_bytes ? near.memory_used_bytes / near.max_memory_bytes : 0)} of engine.near_cache_mb`],
-    ["Hits", count(near.hits), "look-ups answered without asking Redis, since the start"],
-    ["Made room", count(near.evictions), "entries that had to make room, since the start"],
-    ["Cleared", plural(near.cleared, "time"), "how often all of it was dropped, since the start"],
-    ["Never older than", duration(near.staleness_bound_ms / 1000)],
+    ["Hits", count(near.hits), "reads answered without asking Redis, since the start"],
+    ["Evicted", count(near.evictions), "entries removed to make room, since the start"],
+    ["Cleared", plural(near.cleared, "time"), "how often the whole near cache was emptied, since the start"],
+    ["Maximum staleness", duration(near.staleness_bound_ms / 1000)],
   ];
-  put(holder, h("div", { class: "row" }, h("h3", {}, "Kept near, in this server"), h("span", { class: `badge ${near.fresh ? "same" : "warning"}` }, near.fresh ? "in use" : "not used now")),
+  put(holder, h("div", { class: "row" }, h("h3", {}, "Near cache, in this server"), h("span", { class: `badge ${near.fresh ? "same" : "warning"}` }, near.fresh ? "in use" : "not in use")),
     h("dl", { class: "facts" }, facts.map(([name, value, about]) => h("div", { title: about }, h("dt", {}, name), h("dd", {}, value)))));
 }

@@ -95,7 +95,7 @@ export function moment(seconds) {
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock(seconds)}`;
 }
 
-/** What can not be seen, or turns the text around, is written out. */
+/** The text with invisible characters, and those that change its direction, written out. */
 export function visible(value) {
   const escaped = String(value).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);

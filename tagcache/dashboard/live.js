@@ -1,6 +1,6 @@
-// What the server tells as it happens: the history, samples, events. Recovers when it is gone.
+// What the server sends as it happens: history, samples, events. Reconnects when the server is away.
 
-import { ApiError, get, listen, session } from "./api.js";
+import { ApiError, EXPIRED, get, listen, session } from "./api.js";
 
 const MOST_SAMPLES = 1800;
 const KINDS = ["invalidation", "slow", "refused", "warning", "error"];
@@ -110,7 +110,7 @@ class Live extends EventTarget {
       this.#keep([...data.filter((event) => event.id > known), ...this.events]);
       this.#fire("log");
     } else if (name === "bye") {
-      session.end("Your session has expired.");
+      session.end(EXPIRED);
     }
   }
 
@@ -123,8 +123,7 @@ class Live extends EventTarget {
 
   #sample(row) {
     const sample = Object.fromEntries(this.columns.map((column, index) => [column, row[index]]));
-    const lookups = sample.hits + sample.misses;
-    sample.hit_ratio = lookups ? sample.hits / lookups : null;
+    sample.lookups = sample.hits + sample.misses;
     sample.requests = sample.reads + sample.writes + sample.invalidations + sample.others;
     return sample;
   }

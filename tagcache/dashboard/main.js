@@ -1,15 +1,17 @@
-// The frame: logging in, the tabs, and whether the server is there.
+// The frame: logging in, the tabs, and whether the server can be reached.
 
 import { get, session } from "./api.js";
 import * as config from "./config.js";
 import * as connections from "./connections.js";
 import { closeAll } from "./dialog.js";
-import { h, icon, put, state, text } from "./dom.js";
+import { h, icon, put, state } from "./dom.js";
 import * as events from "./events.js";
-import { clock } from "./format.js";
+import { clock, visible } from "./format.js";
 import * as keys from "./keys.js";
 import { live, on } from "./live.js";
+import { loginForm } from "./login.js";
 import * as overview from "./overview.js";
+import { address, parse } from "./route.js";
 import * as tags from "./tags.js";
 
 const app = document.getElementById("app");
@@ -22,37 +24,16 @@ function brand() {
   return h("span", { class: "brand" }, icon("tag"), "TagCache");
 }
 
-function showLogin(message = "") {
+function showLogin() {
   live.stop();
   closeAll();
-  const problem = h("p", { class: "form-error", role: "alert" }, message);
-  const user = h("input", { name: "username", autocomplete: "username", required: true, spellcheck: "false", autocapitalize: "none" });
-  const password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true });
-  const enter = h("button", { type: "submit", class: "primary" }, "Log in");
-  const form = h("form", { class: "card form login", onsubmit: submit },
-    brand(), h("h1", { class: "hidden" }, "Log in to TagCache"),
-    h("label", {}, h("span", {}, "User"), user),
-    h("label", {}, h("span", {}, "Password"), password),
-    problem, enter);
+  const form = loginForm(brand(), () => {
+    showApp();
+    document.getElementById("main").focus();
+  });
   put(app, h("main", { class: "center" }, form));
   document.title = "Log in · TagCache";
-  user.focus();
-
-  async function submit(event) {
-    event.preventDefault();
-    enter.disabled = true;
-    text(problem, "");
-    try {
-      await session.begin(user.value, password.value);
-      showApp();
-      document.getElementById("main").focus();
-    } catch (error) {
-      const why = { 401: "User or password is wrong.", 429: "Too many wrong attempts. Wait half a minute, then try again." };
-      text(problem, why[error.status] ?? error.message);
-      enter.disabled = false;
-      password.select();
-    }
-  }
+  form.elements.username.focus();
 }
 
 let leave = new AbortController();
@@ -65,7 +46,7 @@ function showApp() {
   const pill = h("span", { class: "pill", role: "status" });
   const banner = h("div", { class: "banner", role: "alert", hidden: true });
   const notice = h("div", { class: "banner caution", hidden: true });
-  const nav = h("nav", { "aria-label": "Views" }, TABS.map(([name, label]) => h("a", { href: `#/${name}` }, label)));
+  const nav = h("nav", { "aria-label": "Views" }, TABS.map(([name, label]) => h("a", { href: address(name) }, label)));
   put(app,
     h("a", { class: "skip", href: "#main", onclick: (event) => { event.preventDefault(); main.focus(); } }, "Skip to the content"),
     h("header", {}, brand(), nav, h("span", { class: "spring" }), pill,
@@ -74,25 +55,26 @@ function showApp() {
 
   let view = new AbortController();
   function route() {
-    const [, name = "", parameter] = location.hash.match(/^#\/([a-z]*)(?:\/(.*))?$/) ?? [];
+    const { name, parameter, query } = parse(location.hash);
     const tab = TABS.find(([each]) => each === name) ?? TABS[0];
     view.abort();
     view = new AbortController();
     closeAll();
     [...nav.children].forEach((link, index) => {
-      if (TABS[index] === tab) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); } else link.removeAttribute("aria-current");
+      if (TABS[index] === tab) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
     });
-    document.title = `${tab[1]} · TagCache`;
+    document.title = `${parameter === undefined ? "" : `${visible(parameter)} · `}${tab[1]} · TagCache`;
     const content = h("div", { class: `view ${tab[0]}` });
     put(main, content);
-    let decoded;
-    try {
-      decoded = parameter === undefined ? undefined : decodeURIComponent(parameter);
-    } catch {
-      decoded = parameter;
-    }
-    tab[2].mount(content, view.signal, decoded);
+    tab[2].mount(content, view.signal, parameter, query);
     scrollTo(0, 0);
+  }
+
+  function move() {
+    route();
+    // A link in the old content has taken the focus with it.
+    if (document.activeElement === document.body) main.focus({ preventScroll: true });
   }
 
   function status() {
@@ -102,28 +84,28 @@ function showApp() {
     document.body.dataset.state = live.status;
     banner.hidden = live.status !== "lost";
     if (live.status === "lost") {
-      put(banner, icon("alert"), h("p", {}, h("strong", {}, "The server can not be reached."), ` What is shown is of ${clock(live.since / 1000)}. Trying again… ${live.problem}`),
+      put(banner, icon("alert"), h("p", {}, h("strong", {}, "The server cannot be reached."), ` The page shows data from ${clock(live.since / 1000)}. Reconnecting… ${live.problem}`),
         h("span", { class: "spring" }), h("button", { type: "button", onclick: () => live.hurry() }, "Try now"));
     }
   }
 
-  addEventListener("hashchange", route, { signal });
+  addEventListener("hashchange", move, { signal });
   signal.addEventListener("abort", () => view.abort(), { once: true });
   on(["status"], status, signal);
   on(["history"], () => { live.started = live.last?.time ?? Date.now() / 1000; }, signal);
-  get("/auth/setup_required", signal).then(({ setup_required: standing }) => {
-    notice.hidden = !standing;
-    if (standing) put(notice, icon("alert"), h("p", {}, "The default password still stands. Change it with ", h("code", {}, "tagcache change-password"), "."), h("span", { class: "spring" }), h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => { notice.hidden = true; } }, icon("close")));
+  get("/auth/setup_required", signal).then(({ setup_required: isDefault }) => {
+    notice.hidden = !isDefault;
+    if (isDefault) put(notice, icon("alert"), h("p", {}, "The default password is in use. Change it with ", h("code", {}, "tagcache change-password"), "."), h("span", { class: "spring" }), h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => { notice.hidden = true; } }, icon("close")));
   }).catch(() => {});
   status();
   route();
   live.start();
 }
 
-session.addEventListener("ended", (event) => {
+session.addEventListener("ended", () => {
   leave.abort();
   delete document.body.dataset.state;
-  showLogin(event.detail);
+  showLogin();
 });
 
 async function start() {
@@ -131,7 +113,7 @@ async function start() {
   try {
     session.open = !(await get("/auth/required")).auth_required;
   } catch (error) {
-    put(app, h("main", { class: "center" }, h("div", { class: "card" }, state("error", "The server can not be reached", error.message, h("button", { type: "button", onclick: start }, "Try again")))));
+    put(app, h("main", { class: "center" }, h("div", { class: "card" }, state("error", "The server cannot be reached", error.message, h("button", { type: "button", onclick: start }, "Try again")))));
     return;
   }
   if (session.open) showApp();

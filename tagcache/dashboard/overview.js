@@ -1,10 +1,11 @@
-// Numbers of this moment, and how the last hour went.
+// Current figures, and the last hour.
 
 import { Chart } from "./chart.js";
 import { h, put, segmented, text } from "./dom.js";
 import { engineParts, isElsewhere } from "./engine.js";
 import { byteRate, bytes, BYTE_UNITS, compact, count, duration, latency, MISSING, percent, rate, tick } from "./format.js";
 import { live, on } from "./live.js";
+import { topTags, trafficPanels } from "./traffic.js";
 
 const RANGES = [[300, "5 min"], [900, "15 min"], [3600, "1 hour"]];
 let range = 300;
@@ -15,19 +16,23 @@ function byteAxis(number) {
   return `${Math.round(number * 10) / 10}\u00a0${BYTE_UNITS[unit]}`;
 }
 
+const NO_READS = "no reads";
+
 const CHARTS = [
   { title: "Requests", about: "per second, both ports", wide: true, format: rate, axis: tick, series: [{ name: "reads", label: "Reads" }, { name: "writes", label: "Writes" }, { name: "invalidations", label: "Invalidations" }, { name: "others", label: "Other" }] },
-  { title: "Hit ratio", format: percent, axis: (share) => `${share * 100}\u00a0%`, domain: 1, series: [{ name: "hit_ratio", label: "" }] },
-  { title: "Response time", about: "from a sample", format: latency, series: [{ name: "latency_p50", label: "Median" }, { name: "latency_p99", label: "99th percentile", peak: true }] },
-  { title: "Memory", about: "of all entries", format: bytes, axis: byteAxis, binary: true, limit: "max_memory", series: [{ name: "memory", label: "" }] },
+  { title: "Hit ratio", format: percent, axis: (share) => `${share * 100}\u00a0%`, domain: 1, none: NO_READS, series: [{ name: "hits", of: "lookups", label: "" }] },
+  { title: "Response time", about: "sampled", format: latency, series: [{ name: "latency_p50", label: "Median" }, { name: "latency_p99", label: "99th percentile", peak: true }] },
+  { title: "Memory", about: "estimate for all entries", format: bytes, axis: byteAxis, binary: true, limit: "max_memory", series: [{ name: "memory", label: "" }] },
   { title: "Entries and tags", format: compact, axis: tick, integer: true, series: [{ name: "entries", label: "Entries" }, { name: "tags", label: "Tags" }] },
   { title: "Removed entries", format: rate, axis: tick, series: [{ name: "invalidated", label: "Invalidated" }, { name: "expired", label: "Expired" }, { name: "evicted", label: "Evicted" }] },
   { title: "Connections", format: count, axis: tick, integer: true, series: [{ name: "connections", label: "" }] },
-  { title: "Reactor lag", about: "worst of each two seconds", format: latency, series: [{ name: "lag", label: "", peak: true }] },
+  { title: "Reactor lag", about: "highest in two seconds", format: latency, series: [{ name: "lag", label: "", peak: true }] },
   { title: "Network", format: byteRate, axis: byteAxis, binary: true, series: [{ name: "bytes_in", label: "In" }, { name: "bytes_out", label: "Out" }] },
+  { title: "CPU", about: "of one core", format: percent, axis: (share) => `${Math.round(share * 1000) / 10}\u00a0%`, series: [{ name: "cpu", label: "" }] },
+  { title: "Process memory", about: "resident", format: bytes, axis: byteAxis, binary: true, series: [{ name: "resident", label: "" }] },
 ];
 
-// Of several servers before one engine, each tells this.
+// Where several servers share one engine, each of them shows this.
 const SHARED = { Memory: "of the Redis servers", "Entries and tags": "of the whole engine" };
 
 function tile(label) {
@@ -40,6 +45,7 @@ export function mount(container, signal) {
   const tiles = {
     requests: tile("Requests"), hits: tile("Hit ratio"), entries: tile("Entries"),
     memory: tile("Memory"), connections: tile("Connections"), lag: tile("Reactor lag"),
+    cpu: tile("CPU"), resident: tile("Process memory"),
   };
   const meter = h("div", { class: "meter", hidden: true }, h("div", {}));
   tiles.memory.element.append(meter);
@@ -50,7 +56,9 @@ export function mount(container, signal) {
     h("div", { class: "head" }, h("h1", {}, "Overview"), server, h("span", { class: "spring" }), segmented("Time shown", RANGES, range, (chosen) => { range = chosen; draw(); })),
     engine.notice,
     h("section", { class: "tiles", "aria-label": "Now" }, Object.values(tiles).map((each) => each.element)),
-    h("section", { class: "charts", "aria-label": "History" }, charts.map((chart) => chart.element)),
+    h("section", { class: "charts", "aria-label": "Requests over time" }, charts[0].element),
+    h("div", { class: "panels" }, topTags(signal), trafficPanels(signal)),
+    h("section", { class: "charts", "aria-label": "History" }, charts.slice(1).map((chart) => chart.element)),
     engine.section);
 
   function drawEngine() {
@@ -67,8 +75,8 @@ export function mount(container, signal) {
     if (!last) return;
     text(tiles.requests.value, rate(last.requests));
     text(tiles.requests.more, `${rate(last.reads)} reads`);
-    text(tiles.hits.value, percent(last.hit_ratio));
-    text(tiles.hits.more, last.hit_ratio === null ? "no look-ups now" : `${rate(last.misses)} misses`);
+    text(tiles.hits.value, last.lookups ? percent(last.hits / last.lookups) : NO_READS);
+    text(tiles.hits.more, last.lookups ? `${rate(last.misses)} misses` : "in the last 2\u00a0s");
     text(tiles.entries.value, count(last.entries));
     text(tiles.entries.more, `${count(last.tags)} tags`);
     const elsewhere = isElsewhere(live.info);
@@ -83,7 +91,11 @@ export function mount(container, signal) {
     text(tiles.connections.value, count(last.connections));
     text(tiles.connections.more, live.info ? `of ${count(live.info.connections.max_connections)}` : "\u00a0");
     text(tiles.lag.value, latency(last.lag));
-    text(tiles.lag.more, last.backlog ? `${count(last.backlog)} to reclaim` : "nothing to reclaim");
+    text(tiles.lag.more, last.backlog ? `${count(last.backlog)} entries to reclaim` : "no entries to reclaim");
+    text(tiles.cpu.value, percent(last.cpu));
+    text(tiles.cpu.more, "of one core");
+    text(tiles.resident.value, bytes(last.resident));
+    text(tiles.resident.more, "resident");
   }
 
   on(["sample", "history", "engine"], draw, signal);

@@ -1,43 +1,45 @@
-// The tags with the most of something, the keys of one, and invalidating them.
+// The largest tags, the keys of one, and invalidating them.
 
 import { get, post } from "./api.js";
-import { button } from "./dialog.js";
+import { bar, LOG_NOTE, scale } from "./bars.js";
+import { button, note, open } from "./dialog.js";
 import { h, icon, label, put, segmented, state, text } from "./dom.js";
-import { ago, bytes, compact, count, plural, visible } from "./format.js";
-import { entryPages, invalidateTags } from "./lists.js";
+import { ago, bytes, compact, count, entries, plural, visible } from "./format.js";
+import { entryPages, lines } from "./lists.js";
 import { on } from "./live.js";
+import { address } from "./route.js";
 
 const MOST = 100;
-const SORTS = [["keys", "Keys"], ["bytes", "Bytes"], ["hits", "Hits"]];
+export const SORTS = [["keys", "Keys"], ["bytes", "Size"], ["hits", "Hits"]];
+const ABOUT = { Size: "Keys and values together", Hits: "Estimated from a sample" };
 let sort = "keys";
 
-export function mount(container, signal, tag) {
+export function mount(container, signal, tag, query) {
   if (tag === undefined) list(container, signal);
-  else one(container, signal, tag);
+  else one(container, signal, tag, Math.max(0, Math.floor(Number(query.get("from"))) || 0));
 }
 
 function list(container, signal) {
   const chosen = new Set();
   let tags = null;
   let asked = 0;
-  const prefix = h("input", { type: "search", placeholder: "Begins with", "aria-label": "Tags that begin with", class: "mono", spellcheck: "false", oninput: () => { clearTimeout(timer); timer = setTimeout(load, 250); } });
+  const prefix = h("input", { type: "search", placeholder: "Prefix", "aria-label": "Tags with this prefix", class: "mono", spellcheck: "false", oninput: () => { clearTimeout(timer); timer = setTimeout(load, 250); } });
   let timer = 0;
   const told = h("p", { class: "about", role: "status" });
   const body = h("tbody");
   const table = h("table", { class: "data stacked tags" },
     h("thead", {}, h("tr", {},
-      h("th", { scope: "col", class: "check" }, h("span", { class: "hidden" }, "Choose")),
+      h("th", { scope: "col", class: "check" }, h("span", { class: "hidden" }, "Select")),
       h("th", { scope: "col" }, "Tag"),
-      ...["Keys", "Bytes", "Hits"].map((name) => h("th", { scope: "col", class: "num", title: name === "Hits" ? "estimated from a sample" : null }, name)),
-      h("th", { scope: "col", class: "num", title: "Look-ups of keys that an invalidation of the tag had removed" }, "Misses after"),
-      h("th", { scope: "col", class: "num" }, "Invalidated"),
-      h("th", { scope: "col", class: "num" }, "Last"))), body);
-  const holder = h("div", { class: "card scroll" }, state("loading", "Looking at the tags…"));
+      ...["Keys", "Size", "Hits"].map((name) => h("th", { scope: "col", class: "num", title: ABOUT[name] }, name)),
+      h("th", { scope: "col", class: "num", title: "Reads of keys that an invalidation of the tag had removed" }, "Misses since invalidation"),
+      h("th", { scope: "col", class: "num", title: "Entries that invalidations of the tag have removed" }, "Entries invalidated"),
+      h("th", { scope: "col", class: "num" }, "Last invalidation"))), body);
+  const holder = h("div", { class: "card scroll" }, state("loading", "Reading the tags…"));
   const act = h("button", { type: "button", class: "outline", onclick: () => invalidateTags([...chosen], () => { chosen.clear(); load(); }) }, "Invalidate…");
-  const bar = h("div", { class: "row selection" }, act);
   put(container,
-    h("div", { class: "head" }, h("h1", {}, "Tags"), told, h("span", { class: "spring" }), bar, button(icon("refresh"), load, "plain")),
-    h("div", { class: "row toolbar" }, h("label", { class: "field-icon" }, icon("search"), prefix), h("span", { class: "spring" }), h("span", { class: "about" }, "Top by"), segmented("Top by", SORTS, sort, (value) => { sort = value; load(); })),
+    h("div", { class: "head" }, h("h1", {}, "Tags"), told, h("span", { class: "spring" }), act, button(icon("refresh"), load, "plain")),
+    h("div", { class: "row toolbar" }, h("label", { class: "field-icon" }, icon("search"), prefix), h("span", { class: "spring" }), h("span", { class: "about" }, "Sort by"), segmented("Sort by", SORTS, sort, (value) => { sort = value; load(); })),
     holder);
   container.querySelector("button.plain").setAttribute("aria-label", "Refresh");
 
@@ -50,7 +52,7 @@ function list(container, signal) {
       tags = found;
       draw();
     } catch (error) {
-      if (!signal.aborted && mine === asked) put(holder, state("error", "The tags can not be shown", error.message, button("Try again", load)));
+      if (!signal.aborted && mine === asked) put(holder, state("error", "The tags cannot be shown", error.message, button("Try again", load)));
     } finally {
       if (mine === asked) holder.removeAttribute("aria-busy");
     }
@@ -64,21 +66,19 @@ function list(container, signal) {
   }
 
   function draw() {
-    text(told, tags.length === MOST ? `the top ${MOST}` : plural(tags.length, "tag"));
+    const { log, share } = scale(tags.map((each) => each[sort]));
+    text(told, `${tags.length === MOST ? `the top ${MOST}` : plural(tags.length, "tag")}${log ? ` · ${LOG_NOTE}` : ""}`);
     for (const name of [...chosen]) if (!tags.some((each) => each.name === name)) chosen.delete(name);
     choose("", false);
     if (!tags.length) {
-      put(holder, prefix.value ? state("empty", "No tag begins with that") : state("empty", "There are no tags yet", "A tag exists while an entry carries it."));
+      put(holder, prefix.value ? state("empty", "No tag has this prefix") : state("empty", "There are no tags yet", "A tag exists while an entry carries it."));
       return;
     }
-    const most = Math.max(...tags.map((each) => each[sort]), 1);
     put(body, tags.map((each) => {
-      const share = h("span", { class: "bar", "aria-hidden": "true" });
-      share.style.width = `${(each[sort] / most) * 100}%`;
       const measured = (name, value) => h("td", { class: `num ${name === sort ? "by" : ""}` }, value);
       return h("tr", {},
-        h("td", { class: "check" }, h("input", { type: "checkbox", "aria-label": `Choose ${visible(each.name)}`, checked: chosen.has(each.name), onchange: (event) => choose(each.name, event.target.checked) })),
-        h("td", { class: "mono key-cell measured" }, share, h("a", { href: `#/tags/${encodeURIComponent(each.name)}`, title: visible(each.name) }, visible(each.name))),
+        h("td", { class: "check" }, h("input", { type: "checkbox", "aria-label": `Select ${visible(each.name)}`, checked: chosen.has(each.name), onchange: (event) => choose(each.name, event.target.checked) })),
+        h("td", { class: "mono key-cell measured" }, bar(share(each[sort])), h("a", { href: address("tags", each.name), title: visible(each.name) }, visible(each.name))),
         measured("keys", count(each.keys)), measured("bytes", bytes(each.bytes)), measured("hits", compact(each.hits)),
         h("td", { class: "num" }, compact(each.misses_after_invalidation)),
         h("td", { class: "num", title: plural(each.invalidations, "invalidation") }, count(each.invalidated)),
@@ -92,11 +92,11 @@ function list(container, signal) {
   load();
 }
 
-function one(container, signal, tag) {
+function one(container, signal, tag, from) {
   const told = h("p", { class: "about", role: "status" });
-  const pages = entryPages(signal, { empty: "No entry carries this tag", emptyDetail: "A tag without entries does not exist.", changed: () => look() });
+  const pages = entryPages(signal, { empty: "No entry carries this tag", emptyDetail: "A tag exists only while an entry carries it.", where: (offset) => address("tags", tag, { from: offset }) });
   put(container,
-    h("p", { class: "crumbs" }, h("a", { href: "#/tags" }, "Tags"), " / "),
+    h("p", { class: "crumbs" }, h("a", { href: address("tags") }, "Tags"), " / "),
     h("div", { class: "head" }, h("h1", { class: "mono" }, visible(tag)), told, h("span", { class: "spring" }),
       h("button", { type: "button", class: "danger", onclick: () => invalidateTags([tag], () => { pages.reload(); look(); }) }, "Invalidate…")),
     pages.element);
@@ -116,6 +116,53 @@ function one(container, signal, tag) {
   }
 
   on(["history"], () => pages.reload(), signal);
-  pages.load({ tag_any: [tag] });
+  pages.load({ tag_any: [tag] }, from);
   look();
+}
+
+/** Invalidate by tags, after a count of the entries that will be removed. */
+function invalidateTags(tags, done) {
+  let mode = "any";
+  let asked = 0;
+  const field = h("textarea", { name: "tags", class: "mono", rows: String(Math.min(Math.max(tags.length, 2), 8)), spellcheck: "false", value: tags.join("\n"), oninput: () => { clearTimeout(timer); timer = setTimeout(preview, 250); } });
+  let timer = 0;
+  const modes = h("div", { class: "row" }, segmented("Which entries", [["any", "Any of the tags"], ["all", "All of the tags"]], mode, (chosen) => { mode = chosen; preview(); }));
+  const outcome = h("p", { class: "preview", role: "status", "aria-live": "polite" });
+  const act = button("Invalidate", async () => {
+    try {
+      const { count: removed } = await post("/invalidate/tags", { tags: lines(field.value), mode });
+      note(`${entries(removed)} removed.`);
+      dialog.close();
+      done();
+    } catch (error) {
+      put(outcome, error.message);
+    }
+  }, "danger");
+
+  async function preview() {
+    const wanted = lines(field.value);
+    const mine = (asked += 1);
+    act.disabled = true;
+    modes.hidden = wanted.length < 2;
+    if (!wanted.length) { put(outcome, "Name at least one tag."); text(act, "Invalidate"); return; }
+    put(outcome, "Counting…");
+    try {
+      const { count: number } = await post("/invalidate/tags?dry_run=true", { tags: wanted, mode });
+      if (mine !== asked) return;
+      put(outcome, h("strong", {}, entries(number)), " will be removed.");
+      text(act, number ? `Invalidate ${entries(number)}` : "Nothing to invalidate");
+      act.disabled = number === 0;
+    } catch (error) {
+      if (mine === asked) put(outcome, error.message);
+    }
+  }
+
+  const dialog = open(tags.length === 1 ? "Invalidate a tag" : "Invalidate tags", {
+    body: [
+      h("label", { class: "form" }, h("span", {}, "Tags ", h("span", { class: "about" }, "one per line")), field),
+      modes, outcome,
+    ],
+    actions: [h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), act],
+  });
+  preview();
 }

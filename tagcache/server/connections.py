@@ -23,8 +23,9 @@ class Connection:
     Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
     and what held right after; ``last_verb`` is as the client spelt it; ``host`` is the peer
     without its port; ``counted`` says whether it takes one of ``max_connections``;
-    ``logged_in`` whether the connection as a whole was let in by credentials; ``abort`` closes
-    it at once; ``held_bytes`` is the memory that it takes, as last noted.
+    ``logged_in`` whether the connection as a whole was let in by credentials; ``dashboard``
+    whether the last HTTP request came from the dashboard; ``abort`` closes it at once;
+    ``held_bytes`` is the memory that it takes, as last noted.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Connection:
         "bytes_out",
         "commands",
         "counted",
+        "dashboard",
         "held_bytes",
         "host",
         "id",
@@ -69,6 +71,7 @@ class Connection:
         self.bytes_out = 0
         self.held_bytes = 0
         self.last_verb = b""
+        self.dashboard = False
         self.logged_in = False
         self.abort: Callable[[], None] = transport.abortConnection
 
@@ -85,6 +88,7 @@ class Connection:
             "bytes_out": self.bytes_out,
             "held_bytes": self.held_bytes,
             "last_verb": self.last_verb.decode("latin-1").upper(),
+            "dashboard": self.dashboard,
             "socket_options": {each.name: each.describe() for each in self.socket_options},
         }
 

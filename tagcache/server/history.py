@@ -32,6 +32,8 @@ COLUMNS = (
     "bytes_in",
     "bytes_out",
     "backlog",
+    "cpu",
+    "resident",
 )
 
 Sample = Mapping[str, float | None]

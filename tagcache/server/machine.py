@@ -1,4 +1,4 @@
-"""What the machine is doing: processors and memory."""
+"""What the machine and this process take: processors and memory."""
 
 from __future__ import annotations
 
@@ -34,3 +34,16 @@ class Machine:
             "total_memory": memory.total,
             "used_memory": memory.used,
         }
+
+
+class OwnProcess:
+    """What this process has taken."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+
+    def usage(self) -> tuple[float, int]:
+        """Return processor time since the start, in seconds, and resident memory, in bytes."""
+        with self._process.oneshot():
+            times = self._process.cpu_times()
+            return times.user + times.system, self._process.memory_info().rss

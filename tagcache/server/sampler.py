@@ -48,7 +48,9 @@ class Sampler(Service):
 
     The lag of the reactor is how much later than its time a tick comes: whoever else waits for the
     reactor then waits as long. ``monotonic`` and ``wall`` return seconds. ``publish`` is called
-    with each sample as a JSON array. While it runs, the event log hears the server's log.
+    with each sample as a JSON array. ``process`` returns the processor time that this process has
+    taken, in seconds, and its resident memory in bytes. While it runs, the event log hears the
+    server's log.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Sampler(Service):
         reactor: Any,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        process: Callable[[], tuple[float, int]],
     ) -> None:
         self._cache = cache
         self._connections = connections
@@ -69,6 +72,7 @@ class Sampler(Service):
         self._events = events
         self._monotonic = monotonic
         self._wall = wall
+        self._process = process
         self.publish: Callable[[bytes], object] = _nobody
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
@@ -123,6 +127,7 @@ class Sampler(Service):
             self._cache.counters(),
             *self._connections.transferred(),
             _added([each.counts for each in traffic.histograms.values()]),
+            *self._process(),
         )
 
     def _sample(self) -> None:
@@ -159,6 +164,8 @@ class Sampler(Service):
                 "bytes_in": rate(now.bytes_in, before.bytes_in),
                 "bytes_out": rate(now.bytes_out, before.bytes_out),
                 "backlog": self._cache.backlog,
+                "cpu": rate(now.processor, before.processor),
+                "resident": now.resident,
             }
         )
         self.publish(row)
@@ -175,6 +182,8 @@ class _Totals:
         bytes_in: int,
         bytes_out: int,
         durations: list[int],
+        processor: float,
+        resident: int,
     ) -> None:
         self.moment = moment
         self.kinds = kinds
@@ -182,6 +191,8 @@ class _Totals:
         self.bytes_in = bytes_in
         self.bytes_out = bytes_out
         self.durations = durations
+        self.processor = processor
+        self.resident = resident
 
 
 def _added(counts: Iterable[list[int]]) -> list[int]:

@@ -282,7 +282,7 @@ class TagCacheService(MultiService):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_second_signal)
-        log.info("stopping: {clients} connections to see off", clients=len(self.connections))
+        log.info("stopping: {clients} connections are open", clients=len(self.connections))
         yield DeferredList([each.stopService() for each in self.listeners()])
         grace = self.settings.server.shutdown_grace_seconds
         yield DeferredList([factory.drain(grace) for factory in self._factories])

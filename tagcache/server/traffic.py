@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +154,15 @@ class Traffic:
             counts[name] = counts.get(name, 0) + count
         return counts
 
+    def describe(self) -> dict[str, Any]:
+        """Return the counts since the start as a JSON object; what never came is left out."""
+        return {
+            "commands": _without_zeros(self.commands()),
+            "requests": _without_zeros(self.routes),
+            "errors": dict(self.errors),
+            "failed_requests": {str(status): n for status, n in self.failed_requests.items()},
+        }
+
     def took(
         self, seconds: float, command: str, commands: int, argument: bytes | None, peer: str
     ) -> None:
@@ -200,6 +209,10 @@ class Traffic:
                 ms=slow.duration_ms,
                 more=more,
             )
+
+
+def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def _nothing(slow: Slow) -> None:

@@ -82,7 +82,7 @@ def test_log_in_and_out(server: RunningServer, look: Look) -> None:
     watched = look(server)
     page = watched.log_in()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    expect(page.get_by_text("The default password still stands")).to_be_visible()
+    expect(page.get_by_text("The default password is in use. Change it")).to_be_visible()
     page.reload()
     expect(page.locator(".pill")).to_have_text("Live")
     page.get_by_role("button", name="Log out").click()
@@ -119,7 +119,7 @@ def test_a_changed_password_ends_the_session(server: RunningServer, look: Look) 
     ask(server, "/auth/change_password", {"new_password": "another"})
     expect(page.get_by_role("alert")).to_contain_text("session has")
     watched.log_in(password="another")
-    expect(page.get_by_text("The default password still stands")).to_be_hidden()
+    expect(page.get_by_text("The default password is in use. Change it")).to_be_hidden()
 
 
 def test_without_authentication_nothing_is_asked(start: Start, look: Look) -> None:
@@ -132,13 +132,21 @@ def test_numbers_move_under_load(server: RunningServer, look: Look) -> None:
     fill(server, 30)
     server.ask(b"PUT\thot\t-\t-\tv")
     page = look(server).log_in()
-    tile = page.locator(".tile", has=page.get_by_role("heading", name="Requests"))
-    expect(page.locator(".tile", has_text="Entries").locator(".tile-value")).to_have_text("31")
+    tile = page.locator(".tile", has=page.get_by_role("heading", name="Requests", exact=True))
+    expect(
+        page.locator(".tile", has=page.get_by_role("heading", name="Entries")).locator(
+            ".tile-value"
+        )
+    ).to_have_text("31")
     with load(server):
         eventually(lambda: number_in(tile.locator(".tile-value").text_content()) > 200)
-        ratio = page.locator(".tile", has_text="Hit ratio").locator(".tile-value")
+        ratio = page.locator(".tile", has=page.get_by_role("heading", name="Hit ratio")).locator(
+            ".tile-value"
+        )
         eventually(lambda: 45 < number_in(ratio.text_content()) < 55)
-        requests = page.locator("figure", has=page.get_by_role("heading", name="Requests"))
+        requests = page.locator(
+            "figure", has=page.get_by_role("heading", name="Requests", exact=True)
+        )
         first = requests.locator(".line.c1").get_attribute("d")
         assert first
         eventually(lambda: requests.locator(".line.c1").get_attribute("d") != first)
@@ -196,7 +204,7 @@ def test_a_connection_appears_with_its_socket_options_and_can_be_closed(
         keepalive = options.locator('[data-option="tcp_keepalive_seconds"]')
         expect(keepalive.locator("td").nth(0)).to_have_text("77")
         expect(keepalive.locator("td").nth(1)).to_have_text("77")
-        expect(keepalive).to_contain_text("as asked")
+        expect(keepalive).to_contain_text("as requested")
         buffer = options.locator('[data-option="send_buffer_bytes"]')
         expect(buffer.locator("td").nth(0)).to_have_text("50,000")
         expect(buffer.locator("td").nth(1)).to_have_text("100,000")
@@ -219,7 +227,7 @@ def test_a_connection_appears_with_its_socket_options_and_can_be_closed(
 
 
 def test_an_option_that_is_refused_is_marked(start: Start, look: Look, tmp_path: Any) -> None:
-    """A UNIX socket has no keepalive to speak of; what can not hold is said."""
+    """The system caps buffers; what differs from the request is marked."""
     server = start({"performance": {"receive_buffer_bytes": 1073741823}})
     watched = look(server)
     page = watched.log_in()
@@ -242,16 +250,16 @@ def test_tags_are_invalidated_after_a_preview(server: RunningServer, look: Look)
     expect(rows).to_have_count(4)
     expect(rows.nth(0)).to_contain_text("all")
     expect(rows.nth(0)).to_contain_text("30")
-    page.get_by_label("Choose author:1").check()
-    page.get_by_label("Choose author:2").check()
+    page.get_by_label("Select author:1").check()
+    page.get_by_label("Select author:2").check()
     page.get_by_role("button", name="Invalidate 2 tags…").click()
     preview = dialog(page).locator(".preview")
-    expect(preview).to_have_text(re.compile("^20.entries would go.$"))
+    expect(preview).to_have_text(re.compile("^20.entries will be removed.$"))
     dialog(page).get_by_role("button", name="All of the tags").click()
-    expect(preview).to_have_text(re.compile("^0.entries would go.$"))
+    expect(preview).to_have_text(re.compile("^0.entries will be removed.$"))
     expect(dialog(page).get_by_role("button", name="Nothing to invalidate")).to_be_disabled()
     dialog(page).get_by_label("Tags").fill("author:1\nall")
-    expect(preview).to_have_text(re.compile("^10.entries would go.$"))
+    expect(preview).to_have_text(re.compile("^10.entries will be removed.$"))
     assert ask(server, "/stats")["items"] == 30
     dialog(page).get_by_role("button", name=re.compile("^Invalidate 10")).click()
     expect(page.get_by_text(re.compile("10.entries removed."))).to_be_visible()
@@ -295,21 +303,21 @@ def test_tags_by_bytes_hits_and_prefix(server: RunningServer, look: Look) -> Non
     watched.go("Tags")
     first = page.locator(".view.tags tbody tr").first
     expect(first).to_contain_text("many")
-    page.get_by_role("button", name="Bytes").click()
+    page.get_by_role("button", name="Size").click()
     expect(first).to_contain_text("large")
     page.get_by_role("button", name="Hits").click()
     expect(first).to_contain_text("read")
-    page.get_by_label("Tags that begin with").fill("man")
+    page.get_by_label("Tags with this prefix").fill("man")
     expect(page.locator(".view.tags tbody tr")).to_have_count(1)
-    page.get_by_label("Tags that begin with").fill("nothing")
-    expect(page.get_by_text("No tag begins with that")).to_be_visible()
+    page.get_by_label("Tags with this prefix").fill("nothing")
+    expect(page.get_by_text("No tag has this prefix")).to_be_visible()
 
 
 def test_entries_are_put_edited_and_deleted(server: RunningServer, look: Look) -> None:
     watched = look(server)
     page = watched.log_in()
     watched.go("Keys")
-    expect(page.get_by_text("No entry fits")).to_be_visible()
+    expect(page.get_by_text("No entry found")).to_be_visible()
     page.get_by_role("button", name="New entry").click()
     form = dialog(page)
     form.get_by_label("Key").fill("a key/with?odd%chars")
@@ -318,18 +326,18 @@ def test_entries_are_put_edited_and_deleted(server: RunningServer, look: Look) -
     form.get_by_label("Time to live").fill("600")
     form.get_by_role("button", name="Store").click()
     expect(page.get_by_text("The entry is stored.")).to_be_visible()
-    page.get_by_role("button", name="a key/with?odd%chars").click()
-    shown = dialog(page).locator(".value-view")
+    page.get_by_role("link", name="a key/with?odd%chars").click()
+    shown = page.locator(".value-view")
     expect(shown).to_have_text(
         '{\n  "n": 12345678901234567890,\n  "list": [\n    1,\n    {}\n  ]\n}'
     )
-    dialog(page).get_by_role("button", name="Text").click()
+    page.get_by_role("button", name="Text").click()
     expect(shown).to_have_text('{"n":12345678901234567890,"list":[1,{}]}')
-    dialog(page).get_by_role("button", name="Hex").click()
+    page.get_by_role("button", name="Hex").click()
     expect(shown).to_contain_text("00000000  7b 22 6e 22 3a 31 32 33  34 35 36")
-    expect(dialog(page)).to_contain_text("9\u00a0min")
-    expect(dialog(page).get_by_role("link")).to_have_text(["one", "two, with a comma"])
-    dialog(page).get_by_role("button", name="Edit").click()
+    expect(page.locator(".facts")).to_contain_text("9\u00a0min")
+    expect(page.locator(".facts").get_by_role("link")).to_have_text(["one", "two, with a comma"])
+    page.get_by_role("button", name="Edit").click()
     expect(form.get_by_label("Key")).to_have_attribute("readonly", "")
     expect(form.get_by_label("Value")).to_have_value('{"n":12345678901234567890,"list":[1,{}]}')
     form.get_by_label("Value").fill("changed")
@@ -339,11 +347,11 @@ def test_entries_are_put_edited_and_deleted(server: RunningServer, look: Look) -
     (item,) = ask(server, "/keys/bulk/get", {"keys": ["a key/with?odd%chars"]})["items"]
     assert (item["value"], item["tags"]) == ("changed", ["three"])
     assert 500_000 < item["ttl_ms"] <= 600_000
-    page.get_by_role("button", name="a key/with?odd%chars").click()
-    dialog(page).get_by_role("button", name="Delete").click()
+    expect(shown).to_have_text("changed")
+    page.get_by_role("button", name="Delete").click()
     dialog(page).get_by_role("button", name="Delete entry").click()
     expect(page.get_by_text("The entry is deleted.")).to_be_visible()
-    expect(page.get_by_text("No entry fits")).to_be_visible()
+    expect(page.get_by_text("No entry found")).to_be_visible()
     assert ask(server, "/stats")["items"] == 0
 
 
@@ -384,7 +392,7 @@ def test_keys_are_searched_and_paged(server: RunningServer, look: Look) -> None:
     page.get_by_role("button", name="Any tag").click()
     expect(page.locator(".pager")).to_contain_text("1–50")
     page.get_by_role("button", name="All tags").click()
-    expect(page.get_by_text("No entry fits")).to_be_visible()
+    expect(page.get_by_text("No entry found")).to_be_visible()
     field.fill("author:1,all")
     page.get_by_role("button", name="Search").click()
     expect(cells).to_have_count(40)
@@ -403,13 +411,17 @@ def test_hostile_names_and_values_are_only_text(server: RunningServer, look: Loo
         page.wait_for_timeout(300)
         assert page.locator("main img, main script, main b").count() == 0
     watched.go("Keys")
-    page.get_by_role("button", name=re.compile("^<img")).click()
-    expect(dialog(page).locator("h2")).to_contain_text("\\u202e<script>")
-    expect(dialog(page).locator(".value-view")).to_have_text(evil)
-    page.keyboard.press("Escape")
-    page.get_by_role("button", name="binary").click()
-    expect(dialog(page)).to_contain_text("binary")
-    expect(dialog(page).locator(".value-view")).to_contain_text("00 01 ff 3c 62 3e")
+    page.get_by_role("link", name=re.compile("^<img")).first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("\\u202e<script>")
+    expect(page.locator(".value-view")).to_have_text(evil)
+    watched.go("Keys")
+    page.get_by_role("button", name="Groups").click()
+    expect(page.locator("tbody")).to_contain_text("<img src=x onerror=alert(1)>\\u202e")
+    assert page.locator("main img, main script, main b").count() == 0
+    watched.go("Keys")
+    page.get_by_role("link", name="binary").click()
+    expect(page.locator(".value-head")).to_contain_text("binary")
+    expect(page.locator(".value-view")).to_contain_text("00 01 ff 3c 62 3e")
 
 
 def test_the_configuration_is_shown_with_secrets_masked(start: Start, look: Look) -> None:
@@ -429,13 +441,13 @@ def test_the_configuration_is_shown_with_secrets_masked(start: Start, look: Look
     expect(knob("cache.max_memory")).to_contain_text("67108864")
     expect(knob("server.cleanup_interval_seconds")).to_contain_text("environment")
     expect(knob("server.tcp_port")).to_contain_text("needs a restart")
-    expect(knob("logging.slow_command_ms")).to_contain_text("follows a reload")
+    expect(knob("logging.slow_command_ms")).to_contain_text("applies on reload")
     assert "very-secret" not in page.content()
-    page.get_by_label("Only what was set").check()
+    page.get_by_label("Only changed settings").check()
     expect(knob("cache.max_key_length")).to_have_count(0)
     expect(knob("cache.max_memory")).to_be_visible()
-    page.get_by_label("Filter knobs").fill("nothing like this")
-    expect(page.get_by_text("No knob fits")).to_be_visible()
+    page.get_by_label("Filter settings").fill("nothing like this")
+    expect(page.get_by_text("No setting matches")).to_be_visible()
     server.reload(server={"tcp_port": 12345})
     watched.go("Overview")
     watched.go("Configuration")
@@ -448,7 +460,7 @@ def test_events_are_listed_as_they_happen(start: Start, look: Look) -> None:
     watched = look(server)
     page = watched.log_in()
     watched.go("Events")
-    expect(page.locator(".head")).to_contain_text("slow is 1\u00a0ms and more")
+    expect(page.locator(".head")).to_contain_text("slow: 1\u00a0ms or more")
     server.ask(b"INV_TAG\tauthor:1")
     row = page.locator('tr[data-event="invalidation"]').first
     expect(row).to_contain_text(re.compile("7.entries by INV_TAG of author:1"))
@@ -512,7 +524,7 @@ def test_a_server_that_is_gone_is_shown_and_comes_back(
     watched.expected.append(token_is_void)
     server.stop()
     expect(page.locator(".pill")).to_have_text("Disconnected")
-    expect(page.get_by_role("alert")).to_contain_text("The server can not be reached.")
+    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
     if by_hand:
         # No timer ends any more, so what follows is the button's doing.
         page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))
@@ -520,10 +532,10 @@ def test_a_server_that_is_gone_is_shown_and_comes_back(
     if by_hand:
         page.get_by_role("button", name="Try now").click()
     # Tokens do not outlive the server.
-    expect(page.get_by_text("Your session has ended.")).to_be_visible()
+    expect(page.get_by_text("Your session has ended:")).to_be_visible()
     page.clock.resume()
     watched.log_in()
-    expect(page.get_by_text("The server can not be reached.")).to_be_hidden()
+    expect(page.get_by_text("The server cannot be reached.")).to_be_hidden()
 
 
 def test_a_connection_that_is_cut_comes_back_by_itself(server: RunningServer, look: Look) -> None:
@@ -570,7 +582,7 @@ def test_json_is_laid_out_and_nothing_in_it_changed(
 ) -> None:
     page = look(server).page
     laid_out = page.evaluate(
-        "async (source) => (await import('/dashboard/lists.js')).prettyJson(source)", source
+        "async (source) => (await import('/dashboard/entry.js')).prettyJson(source)", source
     )
     assert re.sub(r"\s", "", laid_out) == re.sub(r"\s", "", source)
     assert json.loads(laid_out) == json.loads(source)
@@ -581,7 +593,7 @@ def test_json_is_laid_out_and_nothing_in_it_changed(
 def test_what_is_not_json_is_not_laid_out(server: RunningServer, look: Look) -> None:
     page = look(server).page
     for source in ("", "12", "{", "[1,]", "<b>{}</b>", "{} {}"):
-        script = "async (source) => (await import('/dashboard/lists.js')).prettyJson(source)"
+        script = "async (source) => (await import('/dashboard/entry.js')).prettyJson(source)"
         assert page.evaluate(script, source) is None
 
 
@@ -617,10 +629,13 @@ def test_everything_is_reached_with_the_keyboard(server: RunningServer, look: Lo
         page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Keys")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("button", name="page:002")).to_be_visible()
-    page.get_by_role("button", name="page:002").focus()
+    page.get_by_role("link", name="page:002").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="page:002")).to_be_visible()
+    expect(page.locator("main")).to_be_focused()
+    page.get_by_role("button", name="Edit").focus()
     page.keyboard.press("Enter")
     expect(dialog(page)).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog(page)).to_have_count(0)
-    expect(page.get_by_role("button", name="page:002")).to_be_focused()
+    expect(page.get_by_role("button", name="Edit")).to_be_focused()

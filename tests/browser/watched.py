@@ -47,7 +47,8 @@ class Watched:
 
     def go(self, tab: str) -> None:
         """Go to a tab by its name."""
-        self.page.get_by_role("link", name=tab, exact=True).click()
+        views = self.page.get_by_role("navigation", name="Views")
+        views.get_by_role("link", name=tab, exact=True).click()
         expect(self.page.get_by_role("heading", name=tab, level=1)).to_be_visible()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -39,7 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in files:
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes((ROOT / name).read_bytes())
+            shutil.copyfile(ROOT / name, tree / name, follow_symlinks=False)
     run(sys.executable, "-m", "build", "--outdir", tree / "dist", tree)
     (wheel,) = (tree / "dist").glob("*.whl")
     (sdist,) = (tree / "dist").glob("*.tar.gz")
@@ -58,6 +59,8 @@ def test_an_installed_package_serves_and_can_be_removed(
     assert "--config" in run(twistd, "tagcache", "--help", cwd=tmp_path)
     assert run(twistd, "tagcache", "--version", cwd=tmp_path).startswith("tagcache ")
     assert "server" in run(environment / "bin" / "tagcache", "--help", cwd=tmp_path)
+    describe = "from tagcache.config.descriptions import descriptions; print(descriptions())"
+    assert "(TCP_NODELAY)" in run(python, "-c", describe, cwd=tmp_path)
     with RunningServer(tmp_path, twistd=twistd) as server:
         with server.connect() as client:
             assert client.ask(b"PUT\tk\t60000\ta,b\tvalue") == b"OK\n"

@@ -1134,6 +1134,19 @@ def test_tags_are_listed_with_their_sizes(door: Door) -> None:
 def test_connections_are_listed(door: Door) -> None:
     (told,) = door.call("GET", "/connections")[1]["connections"]
     assert (told["listener"], told["last_verb"], told["commands"]) == ("http", "GET", 1)
+    assert told["dashboard"] is False
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboard/main.js", "/history"])
+def test_connections_of_the_dashboard_are_marked(door: Door, path: str) -> None:
+    protocol, _ = door.connect()
+    mark = b"Tagcache-Dashboard: 1\r\n" if path == "/history" else b""
+    protocol.dataReceived(request("GET", path, headers=BASIC + mark))
+    assert [each.dashboard for each in door.connections] == [True]
+    # A proxy may use it for others.
+    protocol.dataReceived(request("GET", "/history"))
+    assert [each.dashboard for each in door.connections] == [False]
+    protocol.connectionLost(Failure(ConnectionDone()))
 
 
 def test_the_configuration_is_told_with_its_secrets_masked(door: Door) -> None:
@@ -1146,6 +1159,7 @@ def test_the_configuration_is_told_with_its_secrets_masked(door: Door) -> None:
         "value": True,
         "origin": "default",
         "needs_restart": False,
+        "description": "Send at once instead of waiting to fill a packet (TCP_NODELAY).",
     }
     assert knobs["server", "host"]["needs_restart"] is True
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from configobj import ConfigObj
 
 import tagcache
+from tagcache.config.descriptions import descriptions
 from tagcache.config.loading import NEEDS_RESTART, Origin, configspec, load
 from tagcache.config.settings import Settings
 
@@ -49,6 +50,17 @@ def test_every_knob_is_explained() -> None:
             explained = True
         elif "=" in line:
             assert explained, line
+
+
+def test_every_knob_is_described_in_the_words_of_the_file() -> None:
+    described = descriptions()
+    assert set(described) == names_in_code()
+    assert not [name for name, text in described.items() if len(text) < 10 or "[R]" in text]
+    shared = "Kernel buffers of a connection, in bytes"
+    assert described["performance", "send_buffer_bytes"].startswith(shared)
+    assert described["performance", "receive_buffer_bytes"].startswith(shared)
+    # Not what is said of a group of knobs.
+    assert described["performance", "tcp_nodelay"].startswith("Send at once")
 
 
 def test_the_file_marks_what_needs_a_restart() -> None:

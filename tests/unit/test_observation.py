@@ -254,6 +254,22 @@ def test_info_and_history(door: Door) -> None:
     )
 
 
+def test_traffic_is_told_by_verb_route_and_error(door: Door) -> None:
+    door.traffic.verbs[b"GET"] += 2
+    door.traffic.verbs[b"get"] += 1
+    door.traffic.errors["bad_key"] += 4
+    door.call("GET", "/nowhere")
+    assert door.call("GET", "/traffic") == (
+        200,
+        {
+            "commands": {"get": 3},
+            "requests": {"GET /traffic": 1, "unknown": 1},
+            "errors": {"bad_key": 4},
+            "failed_requests": {"404": 1},
+        },
+    )
+
+
 def test_whether_credentials_are_asked_for(door: Door) -> None:
     assert door.call("GET", "/auth/required", headers=b"") == (200, {"auth_required": True})
     free = Door(settings_with(security={"require_auth": False}))
@@ -261,7 +277,7 @@ def test_whether_credentials_are_asked_for(door: Door) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/history", "/events", "/events/log", "/slowlog", "/info"]
+    "path", ["/metrics", "/history", "/events", "/events/log", "/slowlog", "/info", "/traffic"]
 )
 def test_nothing_is_told_to_who_is_not_logged_in(door: Door, path: str) -> None:
     assert door.call("GET", path, headers=b"")[0] == 401

@@ -23,6 +23,7 @@ class Sampled(Server):
     def __init__(self) -> None:
         super().__init__(settings_with(cache={"max_memory": 10**6}))
         self.history = History()
+        self.processor_seconds = 1.5
         self.rows: list[list[Any]] = []
         self.sampler = Sampler(
             self.cache,
@@ -33,6 +34,7 @@ class Sampled(Server):
             self.clock,
             self.clock.seconds,
             lambda: 1000 + self.clock.seconds(),
+            lambda: (self.processor_seconds, 50_000_000),
         )
         self.sampler.publish = lambda row: self.rows.append(json.loads(row))
         self.sampler.startService()
@@ -98,6 +100,14 @@ def test_what_is_held_is_told_as_it_stands(sampled: Sampled) -> None:
     assert last["memory"] == sampled.cache.memory > 0
     assert last["latency_p50"] is not None
     del client
+
+
+def test_what_the_process_takes_is_told(sampled: Sampled) -> None:
+    sampled.processor_seconds += 0.5
+    sampled.pass_time(2)
+    assert (sampled.last()["cpu"], sampled.last()["resident"]) == (0.25, 50_000_000)
+    sampled.pass_time(2)
+    assert sampled.last()["cpu"] == 0
 
 
 def test_the_lag_is_how_late_a_tick_comes(sampled: Sampled) -> None:

@@ -13,6 +13,7 @@ import orjson
 from twisted.internet.defer import Deferred
 
 from tagcache import marks
+from tagcache.config.descriptions import descriptions
 from tagcache.config.loading import NEEDS_RESTART, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD
 from tagcache.engine.activity import TagActivity
@@ -466,6 +467,7 @@ class Api:
 
     def config(self, call: Call) -> Answer:
         configuration = self._configuration()
+        described = descriptions()
         return json_response(
             {
                 "file": str(configuration.path) if configuration.path else None,
@@ -478,6 +480,7 @@ class Api:
                         else value,
                         "origin": origin.value,
                         "needs_restart": (section, key) in NEEDS_RESTART,
+                        "description": described[section, key],
                     }
                     for section, key, value, origin in configuration.knobs()
                 ],
@@ -753,7 +756,7 @@ class Api:
             ),
             Route(
                 *(get, "/config", self.config),
-                "Every knob, its value and where that came from; secrets are masked.",
+                "Every knob: value, where that came from, what it does; secrets are masked.",
                 obj(
                     file=nullable(STRING),
                     knobs=array(
@@ -766,6 +769,7 @@ class Api:
                                 "enum": ["default", "file", "environment"],
                             },
                             needs_restart=BOOLEAN,
+                            description=STRING,
                         )
                     ),
                 ),

@@ -28,6 +28,7 @@ from tagcache.server.slices import Slices
 from tagcache.server.traffic import MOST_SLOW, Traffic
 
 MOST_EVENTS = 500
+_COUNTS = {"type": "object", "additionalProperties": INTEGER}
 _SLOW = obj(
     id=INTEGER,
     time=NUMBER,
@@ -90,6 +91,9 @@ class Observation:
                 "slow": [each.describe() for each in self._traffic.slow(limit)],
             }
         )
+
+    def traffic(self, call: Call) -> Response:
+        return json_response(self._traffic.describe())
 
     def metrics(self, call: Call) -> Response:
         return Response(200, self._metrics.text(), CONTENT_TYPE)
@@ -154,6 +158,14 @@ class Observation:
                 *(get, "/slowlog", self.slow_log, "The slow commands of late, the newest first."),
                 obj(slow_command_ms=INTEGER, total=INTEGER, slow=array(_SLOW)),
                 query=(Field("limit", UNSIGNED, f"never more than {MOST_SLOW}"),),
+            ),
+            Route(
+                *(get, "/traffic", self.traffic),
+                "How many there were since the start: commands by verb, HTTP requests by route, "
+                "errors by code, failed requests by status.",
+                obj(
+                    **dict.fromkeys(("commands", "requests", "errors", "failed_requests"), _COUNTS)
+                ),
             ),
             Route(
                 *(get, "/metrics", self.metrics, "Counters and gauges for Prometheus."),

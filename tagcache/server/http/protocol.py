@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.server.http.messages import Request, Response, Stream, failure
+from tagcache.server.http.static import comes_from_dashboard
 from tagcache.server.serving import Flow, ServedProtocol, ServingFactory
 from tagcache.server.slices import SLICE_SECONDS
 from tagcache.server.traffic import MIXED, Traffic
@@ -504,6 +505,7 @@ class HttpProtocol(ServedProtocol):
         connection = self.connection
         connection.commands += 1
         connection.last_verb = request.method
+        connection.dashboard = comes_from_dashboard(request)
         try:
             return self._application.answer(request)
         except MemoryError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from importlib import resources
 
-from tagcache.server.http.messages import Call, Response, failure
+from tagcache.server.http.messages import Call, Request, Response, failure
 from tagcache.server.http.routes import Access, Route
 
 _TYPES = {
@@ -27,6 +27,15 @@ _POLICY = (
 )
 _NO_FILE = failure(404, "not_found", "the dashboard has no such file")
 _INDEX = "index.html"
+_PREFIX = b"/dashboard/"
+# The page sends it with each of its requests.
+_MARK = b"tagcache-dashboard"
+
+
+def comes_from_dashboard(request: Request) -> bool:
+    """Say whether the dashboard, or a browser that loads it, sent the request."""
+    path = request.path
+    return _MARK in request.headers or path == b"/" or path.startswith(_PREFIX)
 
 
 class Dashboard:

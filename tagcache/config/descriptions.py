@@ -1,0 +1,37 @@
+"""What each knob does, in the words of conf/tagcache.conf, which the package carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+
+from configobj import ConfigObj
+
+_RESTART = "[R]"
+
+
+@cache
+def descriptions() -> Mapping[tuple[str, str], str]:
+    """Return a text for each (section, key): the comment above the knob.
+
+    Knobs without a blank line or a comment between them share one text. The file's mark of what
+    needs a restart is left out.
+    """
+    text = resources.files("tagcache.config").joinpath("tagcache.conf").read_text(encoding="utf-8")
+    sample = ConfigObj(text.splitlines(), interpolation=False)
+    found = {}
+    for section in sample.sections:
+        described = ""
+        for key in sample[section].scalars:
+            described = _last_block(sample[section].comments[key]) or described
+            found[section, key] = described
+    return found
+
+
+def _last_block(comments: Iterable[str]) -> str:
+    """Return the comment lines after the last blank one, as one line."""
+    words: list[str] = []
+    for line in comments:
+        words = [*words, *line.strip().removeprefix("#").split()] if line.strip() else []
+    return " ".join(word for word in words if word != _RESTART)
