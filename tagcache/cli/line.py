@@ -95,6 +95,7 @@ class LineServer:
     def _connected(self) -> Connection:
         if self._connection is None:
             connection = Connection(self._options)
+            connection.open()
             if connection.exchange(PING.payload, 1) == [_AUTH_REQUIRED]:
                 given = self.credentials
                 request = (

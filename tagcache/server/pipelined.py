@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from tagcache.server.protocol import MOST_AT_ONCE, CacheProtocol, Verbs
 from tagcache.server.rates import Rates
-from tagcache.server.serving import Flow, ServingFactory
+from tagcache.server.serving import AWAITING, BLOCKED, READY, ServingFactory
 from tagcache.server.slices import SLICE_SECONDS
 from tagcache.server.traffic import Traffic
 
@@ -101,7 +101,7 @@ class PipelinedProtocol(CacheProtocol):
         return super().held_bytes() + self._held
 
     def run(self) -> None:
-        if self.flow is Flow.READY:
+        if self.flow is READY:
             self._send_ready()
         super().run()
 
@@ -115,7 +115,7 @@ class PipelinedProtocol(CacheProtocol):
 
     def _execute(self, lines: deque[bytes]) -> None:
         end = self.now + SLICE_SECONDS
-        while lines and self.flow is Flow.READY and not self.finished:
+        while lines and self.flow is READY and not self.finished:
             line = lines.popleft()
             if not line:
                 continue
@@ -125,14 +125,14 @@ class PipelinedProtocol(CacheProtocol):
             if self._slots and (not ordered or len(self._slots) >= self._most_under_way):
                 # It goes on when what is under way has been answered.
                 lines.appendleft(line)
-                self.flow = Flow.AWAITING
+                self.flow = AWAITING
                 self.stop_reading()
             elif ordered:
                 self.connection.commands += 1
                 self.connection.last_verb = verb
                 self._counts[verb] += 1
                 self._start(line, fields, verb)
-                if lines and self._monotonic() >= end and self.flow is Flow.READY:
+                if lines and self._monotonic() >= end and self.flow is READY:
                     self.end_turn()
             else:
                 super()._execute(deque((line,)))
@@ -168,7 +168,7 @@ class PipelinedProtocol(CacheProtocol):
         self._unanswered -= 1
         self._held += len(reply)
         self._came += len(reply)
-        if self.flow is Flow.BLOCKED:
+        if self.flow is BLOCKED:
             self.note_held()
         elif not self._unanswered or self._came > MOST_AT_ONCE:
             self._send_and_go_on()
@@ -185,7 +185,7 @@ class PipelinedProtocol(CacheProtocol):
         if self.finished:
             return
         self._send_ready()
-        if self.flow is Flow.AWAITING and self._pending is None:
+        if self.flow is AWAITING and self._pending is None:
             self.ready()
         self._run_safely()
 

@@ -15,7 +15,7 @@ from tagcache.errors import CommandError, LineTooLong
 from tagcache.interfaces import ICache
 from tagcache.server.listener import Refusal
 from tagcache.server.rates import Rates
-from tagcache.server.serving import Flow, ServedProtocol, ServingFactory
+from tagcache.server.serving import AWAITING, READY, ServedProtocol, ServingFactory
 from tagcache.server.slices import SLICE_SECONDS
 from tagcache.server.traffic import MIXED, UNKNOWN, Traffic
 
@@ -105,7 +105,7 @@ class CacheProtocol(ServedProtocol):
         """Find out whether the next chunk can be taken the short way."""
         ordinary = (
             self._farewell is None
-            and self.flow is Flow.READY
+            and self.flow is READY
             and not self._lines.partial
             and not self._rates.limited
             and self.connection.commands > 0
@@ -160,7 +160,7 @@ class CacheProtocol(ServedProtocol):
             self.count_drained(len(data))
 
     def run(self) -> None:
-        while self.flow is Flow.READY and not self.finished:
+        while self.flow is READY and not self.finished:
             if self._waiting:
                 self._execute(self._waiting)
             elif self.inbox:
@@ -190,7 +190,7 @@ class CacheProtocol(ServedProtocol):
 
     def _is_busy(self) -> bool:
         """Say whether there are replies to come to what was executed."""
-        return self.flow is not Flow.READY
+        return self.flow is not READY
 
     def end_idle(self) -> None:
         if self._farewell is None:
@@ -212,7 +212,7 @@ class CacheProtocol(ServedProtocol):
         if self._farewell is not None:
             return
         self.put_aside(data)
-        if self.flow is Flow.READY:
+        if self.flow is READY:
             self.run()
         else:
             self.note_held()
@@ -235,7 +235,11 @@ class CacheProtocol(ServedProtocol):
             self.forget_inbox()
             self.end(_OUT_OF_MEMORY)
         if not self.connection.commands:
-            self._refuse_http()
+            try:
+                self._refuse_http()
+            except MemoryError:
+                self.short_of_memory()
+                self._refuse_http()
 
     def _refuse_http(self) -> None:
         """Close, without executing anything, if the first request is one of HTTP.
@@ -271,12 +275,12 @@ class CacheProtocol(ServedProtocol):
                 self._send(replies)
                 replies.clear()
                 size = 0
-            if self.flow is not Flow.READY or self._monotonic() >= end:
+            if self.flow is not READY or self._monotonic() >= end:
                 break
         if done < len(keys):
             self._waiting.extend(b"GET\t" + key for key in keys[done:])
             self._waiting_bytes = sum(map(len, self._waiting))
-            if self.flow is Flow.READY:
+            if self.flow is READY:
                 self.end_turn()
         self._counts[b"GET"] += done
         self.connection.commands += done
@@ -284,7 +288,7 @@ class CacheProtocol(ServedProtocol):
         took = self._monotonic() - self.now
         if took >= self._traffic.above:
             self._traffic.took(took, "get", done, None, self.connection.peer)
-        if self.flow is not Flow.READY:
+        if self.flow is not READY:
             self._look_around()
             self.settle()
 
@@ -329,28 +333,29 @@ class CacheProtocol(ServedProtocol):
         counts = self._counts
         replies: list[bytes] = []
         size = commands = 0
-        verbs: set[bytes] = set()
+        # The verb of all commands so far, empty where they have several.
+        verb = common = b""
         while lines:
             line = lines.popleft()
             if not line:
                 continue
             commands += 1
-            fields = line.split(b"\t", 4)
-            verb = fields[0]
-            # A command before may have changed what is understood.
-            command = self._verbs.get(verb)
-            if command is None:
-                command, verb = self._look_again(verb)
-            if self._rates.limited and self._rates.take(self.connection.host):
-                self._traffic.errors["rate_limited"] += 1
-                command = _refuse
-            else:
-                counts[verb] += 1
-            verbs.add(verb)
             try:
+                fields = line.split(b"\t", 4)
+                verb = fields[0]
+                # A command before may have changed what is understood.
+                command = self._verbs.get(verb)
+                if command is None:
+                    command, verb = self._look_again(verb)
+                if self._rates.limited and self._rates.take(self.connection.host):
+                    self._traffic.errors["rate_limited"] += 1
+                    command = _refuse
+                else:
+                    counts[verb] += 1
+                common = verb if commands == 1 or verb == common else b""
                 reply = command(self, fields)
             except Disconnect as disconnect:
-                self._conclude(commands, verbs, line, replies)
+                self._conclude(commands, common, line, replies)
                 self._disconnect(disconnect)
                 return
             except Exception as error:
@@ -360,44 +365,55 @@ class CacheProtocol(ServedProtocol):
                 if settled is None:
                     break
                 reply = settled
-            replies.append(reply)
-            size += len(reply)
+            try:
+                size += len(reply)
+                replies.append(reply)
+            except MemoryError:
+                self.short_of_memory()
+                replies.append(reply)
             if size > MOST_AT_ONCE:
                 # Small requests can have large replies, and a client may not read them.
                 self._send(replies)
                 replies.clear()
                 size = 0
-            if self.flow is not Flow.READY:
+            if self.flow is not READY:
                 break
-            if lines and self._monotonic() >= end:
-                self.end_turn()
-                break
-        self._conclude(commands, verbs, line, replies)
+            try:
+                if lines and self._monotonic() >= end:
+                    self.end_turn()
+                    break
+            except MemoryError:
+                self.short_of_memory()
+        self._conclude(commands, common, line, replies)
 
     def _conclude(
-        self, commands: int, verbs: set[bytes], last: bytes, replies: Sequence[bytes]
+        self, commands: int, common: bytes, last: bytes, replies: Sequence[bytes]
     ) -> None:
         """Send the replies; count and time the commands that were executed in one go."""
         connection = self.connection
-        connection.commands += commands
-        # What is not a verb may be anything, a password too, and is shown to others.
-        connection.last_verb = self._look_again(last.partition(b"\t")[0])[1]
+        try:
+            connection.commands += commands
+            # What is not a verb may be anything, a password too, and is shown to others.
+            connection.last_verb = self._look_again(last.partition(b"\t")[0])[1]
+        except MemoryError:
+            # Only what is counted is wrong.
+            self.short_of_memory()
         self._send(replies)
         self._answered = True
         try:
-            self._time(commands, verbs, last)
+            self._time(commands, common, last)
         except MemoryError:
             # They were answered; only nobody is told how long it took.
             self.short_of_memory()
 
-    def _time(self, commands: int, verbs: set[bytes], last: bytes) -> None:
+    def _time(self, commands: int, common: bytes, last: bytes) -> None:
         took = self._monotonic() - self.now
         if took < self._traffic.above or self._pending is not None:
             return
         if commands == 1:
             self._note_line(last, took)
         elif commands:
-            name = MIXED if len(verbs) > 1 else verbs.pop().decode().lower()
+            name = common.decode().lower() or MIXED
             self._traffic.took(took, name, commands, None, self.connection.peer)
 
     def _error(self, error: Exception, verb: bytes) -> bytes:
@@ -451,7 +467,7 @@ class CacheProtocol(ServedProtocol):
             return settled[0]
         self._pending = reply
         self._awaited, self._awaited_since = line, self.now
-        self.flow = Flow.AWAITING
+        self.flow = AWAITING
         self.stop_reading()
         return None
 

@@ -73,6 +73,10 @@ class Flow(enum.Enum):
     BLOCKED = "the client, which does not take its replies"
 
 
+# Before Python 3.12 a member costs a call each time that it is looked up in its class.
+READY, AWAITING, TURN_OVER, BLOCKED = Flow
+
+
 @implementer(IHalfCloseableProtocol)
 class ServedProtocol(Protocol):
     """One client of a door; a door's protocol says what it understands.
@@ -93,7 +97,7 @@ class ServedProtocol(Protocol):
     def __init__(self, factory: ServingFactory) -> None:
         self.factory = factory
         self.finished = False
-        self.flow = Flow.READY
+        self.flow = READY
         self.now = 0.0
         self.inbox: deque[bytes] = deque()
         self._inbox_bytes = 0
@@ -155,7 +159,7 @@ class ServedProtocol(Protocol):
         """Keep what arrived until it can be executed."""
         self.inbox.append(data)
         self._inbox_bytes += len(data)
-        if self.flow is Flow.BLOCKED and self._inbox_bytes > self.factory.max_reply_buffer:
+        if self.flow is BLOCKED and self._inbox_bytes > self.factory.max_reply_buffer:
             self.stop_reading()
 
     def put_back(self, data: bytes) -> None:
@@ -182,18 +186,18 @@ class ServedProtocol(Protocol):
 
     def end_turn(self) -> None:
         """Go on later: the client has had its share of time for now."""
-        self.flow = Flow.TURN_OVER
+        self.flow = TURN_OVER
         self.stop_reading()
         self.factory.turns.wait(self._take_turn)
 
     def ready(self) -> bool:
         """Note that what was awaited is there; say whether the client takes replies."""
-        self.flow = Flow.BLOCKED if self._replies.paused else Flow.READY
+        self.flow = BLOCKED if self._replies.paused else READY
         return not self._replies.paused
 
     def settle(self) -> None:
         """Conclude a run: read on if that makes sense, and note what is held."""
-        waits = self.flow is Flow.AWAITING or self.flow is Flow.TURN_OVER
+        waits = self.flow is AWAITING or self.flow is TURN_OVER
         if not self._reading and not waits and self._inbox_bytes <= self.factory.max_reply_buffer:
             self._reading = True
             self.transport.resumeProducing()
@@ -211,7 +215,7 @@ class ServedProtocol(Protocol):
             self.short_of_memory()
 
     def _take_turn(self) -> None:
-        if self.flow is not Flow.TURN_OVER or self.finished:
+        if self.flow is not TURN_OVER or self.finished:
             return
         if self.ready():
             self._run_safely()
@@ -229,8 +233,8 @@ class ServedProtocol(Protocol):
             self.connection.abort()
 
     def _on_pause(self) -> None:
-        if self.flow is Flow.READY and not self.finished:
-            self.flow = Flow.BLOCKED
+        if self.flow is READY and not self.finished:
+            self.flow = BLOCKED
             self.blocked()
         self._untaken_since = None
         self.factory.watch(self)
@@ -238,8 +242,8 @@ class ServedProtocol(Protocol):
 
     def _on_drain(self) -> None:
         self.factory.watch_no_longer(self)
-        if self.flow is Flow.BLOCKED and not self.finished:
-            self.flow = Flow.READY
+        if self.flow is BLOCKED and not self.finished:
+            self.flow = READY
             self._run_safely()
         else:
             self.note_held()

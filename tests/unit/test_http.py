@@ -412,6 +412,24 @@ def test_a_client_that_does_not_read_its_last_answer_is_cut_off(door: Door) -> N
     assert transport.aborted
 
 
+@pytest.mark.parametrize(("error", "status"), [(MemoryError(), 507), (ZeroDivisionError(), 500)])
+def test_a_look_up_that_fails_on_a_kept_connection_is_counted(
+    door: Door, error: Exception, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol, transport = door.connect()
+    head = b"GET /get/a HTTP/1.1\r\nHost: x\r\n" + BASIC + b"\r\n"
+    protocol.dataReceived(head)
+
+    def fail(*arguments: Any) -> bytes:
+        raise error
+
+    monkeypatch.setattr(door.application, "look_up", fail)
+    with capturedLogs():
+        protocol.dataReceived(head)
+    assert [found for found, _ in split(transport.value())] == [200, status]
+    assert door.traffic.failed_requests == {status: 1}
+
+
 def test_a_head_that_comes_again_still_needs_the_password(door: Door) -> None:
     protocol, transport = door.connect()
     plain = b"GET /get/a HTTP/1.1\r\nHost: x\r\n" + BASIC + b"\r\n"
@@ -662,7 +680,7 @@ def test_a_key_is_not_empty(door: Door) -> None:
                 assert (status, answer["error"]) == (422, "invalid_field")
                 assert answer["detail"].startswith(f"{name} must be a ")
     assert seen == {
-        *("/put", "/add", "/incr", "/decr", "/invalidate-key"),
+        *("/put", "/add", "/incr", "/decr", "/touch", "/invalidate-key"),
         *("/invalidate/keys", "/keys/bulk/get", "/keys/bulk/delete"),
     }
     assert door.call("PUT", "/keys/", {"value": 1})[0] == 404

@@ -201,6 +201,7 @@ def test_clients_describes_every_connection(server: Server) -> None:
         "bytes_in": 11,
         "bytes_out": 8,
         "held_bytes": 0,
+        "dashboard": False,
         "last_verb": "PING",
         "socket_options": {},
     }
@@ -727,6 +728,29 @@ def test_many_with_long_chunks_share_the_time() -> None:
     executed = 0
     next_event(server.clock)
     assert executed <= 2
+
+
+def test_a_command_that_runs_out_of_memory_later_is_counted(server: Server) -> None:
+    protocol, transport = server.connect()
+    later: Deferred[bytes] = Deferred()
+    protocol.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b"", None))
+    protocol.dataReceived(b"LATER\n")
+    later.errback(MemoryError())
+    assert transport.value() == b"ERR out_of_memory\n"
+    assert server.traffic.errors == {"out_of_memory": 1}
+
+
+def test_what_a_client_asked_for_is_counted_when_it_is_dropped_meanwhile(server: Server) -> None:
+    protocol, transport = server.connect()
+
+    def drop(client: CacheProtocol, fields: list[bytes]) -> bytes:
+        client.connection.abort()
+        return b"OK\n"
+
+    protocol.use_verbs(Verbs({b"PING": drop}, drop, None))
+    protocol.dataReceived(b"PING\n" * 3)
+    assert transport.aborted
+    assert server.traffic.verbs[b"PING"] == protocol.connection.commands >= 1
 
 
 def test_before_auth_little_is_held() -> None:

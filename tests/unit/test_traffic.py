@@ -19,9 +19,9 @@ def traffic(slow_ms: int = 100) -> Traffic:
 
 
 def slowly(server: Server, data: bytes, seconds: float) -> bytes:
-    """Send data, with a clock that goes on while it is answered."""
+    """Send data, with a clock that goes on while the last command is answered."""
     protocol, transport = server.connect()
-    readings = iter([0.0] + [seconds] * 10)
+    readings = iter([0.0] * data.count(b"\n") + [seconds] * 10)
     protocol._monotonic = lambda: next(readings)
     protocol.dataReceived(data)
     protocol._monotonic = server.clock.seconds

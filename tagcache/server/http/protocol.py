@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from tagcache.server.http.messages import Request, Response, Stream, failure
 from tagcache.server.http.static import comes_from_dashboard
-from tagcache.server.serving import Flow, ServedProtocol, ServingFactory
+from tagcache.server.serving import AWAITING, READY, ServedProtocol, ServingFactory
 from tagcache.server.slices import SLICE_SECONDS
 from tagcache.server.traffic import MIXED, Traffic
 
@@ -112,7 +112,7 @@ class HttpProtocol(ServedProtocol):
     @property
     def waits_for_request(self) -> bool:
         """Whether it is between requests."""
-        return self._started is None and self.flow is Flow.READY and self._stream is None
+        return self._started is None and self.flow is READY and self._stream is None
 
     def held_bytes(self) -> int:
         waiting = sum(len(request.body) for request in self._requests)
@@ -120,7 +120,7 @@ class HttpProtocol(ServedProtocol):
 
     def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
         """Say whether the request that is coming in takes too long."""
-        if self._started is None or self.flow is not Flow.READY:
+        if self._started is None or self.flow is not READY:
             return False
         return now - self._started > (head_timeout if self._in_head else body_timeout)
 
@@ -136,7 +136,7 @@ class HttpProtocol(ServedProtocol):
         connection = self.connection
         connection.bytes_in += size
         connection.last_active = self.now = self._monotonic()
-        ready = self.flow is Flow.READY
+        ready = self.flow is READY
         if not (ready and self._started is None and self._is_repeated(data)):
             self.put_aside(data)
             if ready:
@@ -149,26 +149,26 @@ class HttpProtocol(ServedProtocol):
     def run(self) -> None:
         answered = 0
         request: Request | None = None
-        while self.flow is Flow.READY and not self.finished:
+        while self.flow is READY and not self.finished:
             if self._requests:
                 request = self._requests.popleft()
                 answered += 1
                 self._answer(request)
                 over = self._monotonic() - self.now >= SLICE_SECONDS
-                if over and self._more_waits() and self.flow is Flow.READY:
+                if over and self._more_waits() and self.flow is READY:
                     self.end_turn()
             elif self.inbox:
                 self._parse(self.take_inbox())
             else:
                 break
-        if self._owes_continue and self.flow is Flow.READY and self._farewell is None:
+        if self._owes_continue and self.flow is READY and self._farewell is None:
             self._owes_continue = False
             self._answers.append(_CONTINUE)
         self._flush()
         took = self._monotonic() - self.now
         if took >= self._traffic.above and request is not None and self._pending is None:
             self._note_request(request.method, request.path, took, answered)
-        idle = self.flow is Flow.READY and self._stream is None and not self._more_waits()
+        idle = self.flow is READY and self._stream is None and not self._more_waits()
         if self._farewell is not None and idle:
             self.finish(self._farewell)
         self.settle()
@@ -233,7 +233,7 @@ class HttpProtocol(ServedProtocol):
             self.finish()
         elif self._farewell is None:
             self._farewell = b""
-            if self.flow is Flow.READY and not self._more_waits():
+            if self.flow is READY and not self._more_waits():
                 self._flush()
                 self.finish()
 
@@ -539,7 +539,7 @@ class HttpProtocol(ServedProtocol):
         self._pending = awaited
         self._awaited_since = self.now
         self._flush()
-        self.flow = Flow.AWAITING
+        self.flow = AWAITING
         self.stop_reading()
 
     def _failed(self, reason: Failure) -> Response:
