@@ -28,7 +28,7 @@ MOST_AT_ONCE = 256 * 1024
 # No verb is longer.
 _MOST_VERB = 32
 # Values may be large, so few are looked up before it is known whether the client takes them.
-_GETS_AT_ONCE = 8
+_GETS_AT_ONCE = 16
 # What a client may send that is not admitted yet, in bytes.
 _MOST_BEFORE_AUTH = 64 * 1024
 # How much of an unfinished first line shows a method of HTTP.
@@ -74,8 +74,7 @@ class CacheProtocol(ServedProtocol):
         self._rates = rates
         self._pending: Deferred[bytes] | None = None
         # The command that a reply is awaited of, and since when.
-        self._awaited = b""
-        self._awaited_since = 0.0
+        self._awaited = (b"", 0.0)
         # What to say once everything received is answered; None while the client may go on.
         self._farewell: bytes | None = None
         # The longest chunk that may be taken the short way; 0 while something is unusual, as the
@@ -84,10 +83,9 @@ class CacheProtocol(ServedProtocol):
 
     def use_verbs(self, verbs: Verbs) -> None:
         """Understand these verbs from the next request on."""
+        self._understood = verbs
         self._verbs = verbs.commands
-        self._otherwise = verbs.otherwise
         self._gets_from = verbs.gets_from
-        self._admitted = verbs.admitted
 
     def use_limit(self, max_line_length: int) -> None:
         """Accept lines up to this length in bytes from now on."""
@@ -164,12 +162,12 @@ class CacheProtocol(ServedProtocol):
             if self._waiting:
                 self._execute(self._waiting)
             elif self.inbox:
-                self._open(self.take_inbox())
+                self._open(self.inbox.take())
             elif self._is_busy():
                 break
             elif self._farewell is not None:
                 self.finish(self._farewell)
-            elif not self._admitted and len(self._lines.partial) > _MOST_BEFORE_AUTH:
+            elif not self._understood.admitted and len(self._lines.partial) > _MOST_BEFORE_AUTH:
                 self.end(_LINE_TOO_LONG)
             else:
                 break
@@ -204,7 +202,7 @@ class CacheProtocol(ServedProtocol):
             self._farewell = b""
             self._look_around()
         self._waiting.clear()
-        self.forget_inbox()
+        self.inbox.clear()
         if self._pending is not None:
             self._pending.cancel()
 
@@ -228,11 +226,11 @@ class CacheProtocol(ServedProtocol):
                 self._waiting.extend(self._lines.feed(data))
         except LineTooLong as error:
             self._waiting.extend(error.lines)
-            self.forget_inbox()
+            self.inbox.clear()
             self.end(_LINE_TOO_LONG)
         except MemoryError:
             # What came is lost, and with it where the next request begins.
-            self.forget_inbox()
+            self.inbox.clear()
             self.end(_OUT_OF_MEMORY)
         if not self.connection.commands:
             try:
@@ -255,7 +253,7 @@ class CacheProtocol(ServedProtocol):
             self.factory.listener.refused(self.connection.peer, Refusal.HTTP)
             self._waiting.clear()
             self._lines.clear()
-            self.forget_inbox()
+            self.inbox.clear()
             self._farewell = b""
 
     def _get_many(self, cache: ICache, keys: list[bytes]) -> None:
@@ -438,7 +436,7 @@ class CacheProtocol(ServedProtocol):
         # What came after it, even a line too long, does not count any more.
         self._farewell = disconnect.reply
         self._waiting.clear()
-        self.forget_inbox()
+        self.inbox.clear()
         self._look_around()
         self.finish(disconnect.reply)
 
@@ -466,7 +464,7 @@ class CacheProtocol(ServedProtocol):
         if settled:
             return settled[0]
         self._pending = reply
-        self._awaited, self._awaited_since = line, self.now
+        self._awaited = (line, self.now)
         self.flow = AWAITING
         self.stop_reading()
         return None
@@ -475,7 +473,7 @@ class CacheProtocol(ServedProtocol):
         """Return the command for a verb in mixed case, or none at all, and what to count it as."""
         upper = verb.upper()
         command = self._verbs.get(upper)
-        return (self._otherwise, b"unknown") if command is None else (command, upper)
+        return (self._understood.otherwise, b"unknown") if command is None else (command, upper)
 
     def _note_line(self, line: bytes, took: float) -> None:
         verb, _, rest = line.partition(b"\t")
@@ -514,8 +512,9 @@ class CacheProtocol(ServedProtocol):
         self.now = now = self._monotonic()
         self.ready()
         self.send(reply)
-        if now - self._awaited_since >= self._traffic.above:
-            self._note_line(self._awaited, now - self._awaited_since)
+        line, since = self._awaited
+        if now - since >= self._traffic.above:
+            self._note_line(line, now - since)
         self._run_safely()
 
 

@@ -6,7 +6,6 @@ import enum
 import fcntl
 import struct
 import termios
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from zope.interface import implementer
 
 from tagcache.config.settings import Settings
 from tagcache.server.connections import Connection
+from tagcache.server.inbox import Inbox
 from tagcache.server.listener import Listener, Refusal
 from tagcache.server.replies import ReplyBuffer
 from tagcache.server.slices import Turns
@@ -99,14 +99,10 @@ class ServedProtocol(Protocol):
         self.finished = False
         self.flow = READY
         self.now = 0.0
-        self.inbox: deque[bytes] = deque()
-        self._inbox_bytes = 0
+        self.inbox = Inbox()
         self._monotonic = factory.listener.connections.monotonic
         self._reading = True
         self._read_ended = False
-        # What the client had not taken when that was last looked at, and since when.
-        self._untaken = 0
-        self._untaken_since: float | None = None
         # Ends the patience with a client that has to go, and when that is over for good.
         self._patience: IDelayedCall | None = None
         self._give_up_at = 0.0
@@ -153,30 +149,13 @@ class ServedProtocol(Protocol):
 
     def held_bytes(self) -> int:
         """Return how much memory the client takes: what it sent, and what it did not take yet."""
-        return self._inbox_bytes + self._replies.held_bytes + unsent_bytes(self.transport)
+        return self.inbox.size + self._replies.held_bytes + unsent_bytes(self.transport)
 
     def put_aside(self, data: bytes) -> None:
         """Keep what arrived until it can be executed."""
-        self.inbox.append(data)
-        self._inbox_bytes += len(data)
-        if self.flow is BLOCKED and self._inbox_bytes > self.factory.max_reply_buffer:
+        self.inbox.put(data)
+        if self.flow is BLOCKED and self.inbox.size > self.factory.max_reply_buffer:
             self.stop_reading()
-
-    def put_back(self, data: bytes) -> None:
-        """Put aside the rest of what was taken."""
-        self.inbox.appendleft(data)
-        self._inbox_bytes += len(data)
-
-    def take_inbox(self) -> bytes:
-        """Return the oldest of what was put aside."""
-        data = self.inbox.popleft()
-        self._inbox_bytes -= len(data)
-        return data
-
-    def forget_inbox(self) -> None:
-        """Let go of what was put aside."""
-        self.inbox.clear()
-        self._inbox_bytes = 0
 
     def stop_reading(self) -> None:
         """Take nothing more from the socket for now."""
@@ -198,7 +177,7 @@ class ServedProtocol(Protocol):
     def settle(self) -> None:
         """Conclude a run: read on if that makes sense, and note what is held."""
         waits = self.flow is AWAITING or self.flow is TURN_OVER
-        if not self._reading and not waits and self._inbox_bytes <= self.factory.max_reply_buffer:
+        if not self._reading and not waits and self.inbox.size <= self.factory.max_reply_buffer:
             self._reading = True
             self.transport.resumeProducing()
         self.note_held()
@@ -236,7 +215,6 @@ class ServedProtocol(Protocol):
         if self.flow is READY and not self.finished:
             self.flow = BLOCKED
             self.blocked()
-        self._untaken_since = None
         self.factory.watch(self)
         self.note_held()
 
@@ -285,17 +263,8 @@ class ServedProtocol(Protocol):
         else:
             self.end()
 
-    def takes_nothing(self, now: float) -> float:
-        """Return for how many seconds the client has taken nothing of what waits for it.
-
-        That is as exact as this is called often: it looks whether anything was taken since.
-        """
-        untaken = self._untaken_bytes()
-        if self._untaken_since is None or untaken != self._untaken:
-            self._untaken, self._untaken_since = untaken, now
-        return now - self._untaken_since
-
-    def _untaken_bytes(self) -> int:
+    def untaken_bytes(self) -> int:
+        """Return how many bytes the client, or its system, has not taken yet."""
         with socket_of(self.transport) as sock:
             in_kernel = _bytes_to_send(sock.fileno()) if sock is not None else 0
         return self._replies.held_bytes + unsent_bytes(self.transport) + in_kernel
@@ -330,7 +299,7 @@ class ServedProtocol(Protocol):
 
     def _linger(self) -> None:
         """Cut off a peer that does not close, once it has all that was sent to it."""
-        if self._untaken_bytes() and self._monotonic() < self._give_up_at:
+        if self.untaken_bytes() and self._monotonic() < self._give_up_at:
             self.writeConnectionLost()
         else:
             self.connection.abort()
@@ -367,8 +336,9 @@ class ServingFactory(ServerFactory):
         self.turns = Turns(reactor, listener.connections.monotonic)
         self._idle_check = LoopingCall(self._end_idle)
         self._idle_check.clock = reactor
-        # Those whose transport takes no more.
-        self._blocked: set[ServedProtocol] = set()
+        # Those whose transport takes no more; what they had not taken when that was last looked at,
+        # and since when.
+        self._blocked: dict[ServedProtocol, tuple[int, float]] = {}
         self._send_check = LoopingCall(self._drop_deaf)
         self._send_check.clock = reactor
         self.configure(settings)
@@ -407,13 +377,13 @@ class ServingFactory(ServerFactory):
 
     def watch(self, protocol: ServedProtocol) -> None:
         """Look from now on whether a client takes anything of its replies."""
-        self._blocked.add(protocol)
+        self._blocked[protocol] = (0, self.listener.connections.monotonic())
         if not self._send_check.running:
             _look_often(self._send_check, self._send_timeout)
 
     def watch_no_longer(self, protocol: ServedProtocol) -> None:
         """A client takes its replies again, or is gone."""
-        self._blocked.discard(protocol)
+        self._blocked.pop(protocol, None)
         if not self._blocked:
             _look_often(self._send_check, 0)
 
@@ -444,8 +414,11 @@ class ServingFactory(ServerFactory):
 
     def _drop_deaf(self) -> None:
         now = self.listener.connections.monotonic()
-        for protocol in list(self._blocked):
-            if protocol.takes_nothing(now) >= self._send_timeout:
+        for protocol, (before, since) in list(self._blocked.items()):
+            untaken = protocol.untaken_bytes()
+            if untaken != before:
+                self._blocked[protocol] = (untaken, now)
+            elif now - since >= self._send_timeout:
                 log.warn(
                     "{listener}: dropped {peer}: it has read no replies for {seconds} seconds",
                     listener=self.listener.name,

@@ -392,7 +392,7 @@ def test_a_client_that_takes_nothing_is_dropped_after_a_while() -> None:
     protocol, transport = server.connect()
     transport.producer.pauseProducing()
     protocol.dataReceived(b"PING\n")
-    server.clock.pump([1] * 9)
+    server.clock.pump([1] * 7)
     assert not transport.aborted
     with capturedLogs() as events:
         server.clock.pump([1] * 2)
@@ -811,7 +811,7 @@ def test_replies_that_are_not_taken_after_the_end_do_not_hold_an_idle_connection
     server = Server(settings_with(performance={"idle_timeout_seconds": 10.0}))
     protocol, transport = server.connect()
     protocol.dataReceived(b"QUIT\n")
-    server.clock.pump([1] * 9)
+    server.clock.pump([1] * 7)
     assert not transport.aborted
     server.clock.pump([1] * 4)
     assert transport.aborted

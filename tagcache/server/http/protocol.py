@@ -158,7 +158,7 @@ class HttpProtocol(ServedProtocol):
                 if over and self._more_waits() and self.flow is READY:
                     self.end_turn()
             elif self.inbox:
-                self._parse(self.take_inbox())
+                self._parse(self.inbox.take())
             else:
                 break
         if self._owes_continue and self.flow is READY and self._farewell is None:
@@ -180,7 +180,7 @@ class HttpProtocol(ServedProtocol):
         """Read requests; of very many at once only some, and the rest goes back to the inbox."""
         many = data.count(b"\n\r\n") + data.count(b"\n\n") > _MANY_HEADS
         if many and len(data) > _PIECE:
-            self.put_back(data[_PIECE:])
+            self.inbox.put_back(data[_PIECE:])
             data = data[:_PIECE]
         between = self._started is None
         self._message_bytes += len(data)
@@ -242,7 +242,7 @@ class HttpProtocol(ServedProtocol):
         self._farewell = b""
         self._parser = None  # which holds this
         self._requests.clear()
-        self.forget_inbox()
+        self.inbox.clear()
         if self._pending is not None:
             self._pending.cancel()
 
@@ -250,7 +250,7 @@ class HttpProtocol(ServedProtocol):
         """Read nothing more, not even what came; ``farewell`` follows the last answer."""
         if self._farewell is None:
             self._farewell = farewell
-        self.forget_inbox()
+        self.inbox.clear()
 
     # What the parser calls.
 

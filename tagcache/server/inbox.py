@@ -1,0 +1,39 @@
+"""What a client sent that is not executed yet, as it came."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Inbox:
+    """Chunks in the order in which they came; ``size`` is how many bytes they have together."""
+
+    __slots__ = ("_chunks", "size")
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._chunks)
+
+    def put(self, chunk: bytes) -> None:
+        """Add a chunk behind the others."""
+        self._chunks.append(chunk)
+        self.size += len(chunk)
+
+    def put_back(self, chunk: bytes) -> None:
+        """Add the rest of a chunk that was taken, before the others."""
+        self._chunks.appendleft(chunk)
+        self.size += len(chunk)
+
+    def take(self) -> bytes:
+        """Return the oldest chunk, and keep it no longer."""
+        chunk = self._chunks.popleft()
+        self.size -= len(chunk)
+        return chunk
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._chunks.clear()
+        self.size = 0
