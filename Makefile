@@ -16,8 +16,9 @@ ARGS ?=
 # Arguments of pytest instead of all tests, for instance: make test TESTS="tests/unit -k wire". They run
 # in one process; to divide them among several: make test TESTS="tests/integration -n 4"
 TESTS ?=
-# All tests are divided among a process per core.
-WORKERS := -n logical
+# All tests are divided among several processes.
+# Most tests wait for processes more than they compute, so there are two for each core.
+WORKERS := -n $$(( $$(nproc) * 2 ))
 # Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
 BENCH ?=
 

@@ -47,6 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--write-reliability measures: it takes one process, without -n")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("time_intensive"):
+            item.add_marker("slow")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         for needed in mark.args:
