@@ -2,7 +2,7 @@
 # make test    install what is needed into .venv and run the tests but for the slow ones
 # make test-all   run every test but those of make soak
 # make test-redis   run the tests again for which it matters that entries are in Redis; it starts one
-# make lint    ruff and mypy
+# make lint    ruff, mypy and import-linter
 # make soak    the fault tests and the long ones (about 20 minutes), and write docs/reliability.md
 # make bench   measure the server, beside others that are installed, and write docs/performance.md
 PYTHON ?= python3
@@ -41,10 +41,11 @@ test-redis: $(STAMP)
 	$(BIN)/python -m tests.against_redis $(TESTS)
 
 lint: $(STAMP)
-	@echo "== ruff, mypy"
+	@echo "== ruff, mypy, import-linter"
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(STAMP)
 	$(BIN)/ruff format .

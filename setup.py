@@ -44,6 +44,7 @@ DEV = [
     "fastapi>=0.115",
     "httpx[http2]>=0.28",
     "hypothesis>=6.100",
+    "import-linter>=2",
     "mypy>=1.15",
     "mypy-zope>=1.0.11",
     "playwright>=1.49",
@@ -86,7 +87,7 @@ setup(
         "tagcache": ["py.typed"],
         "tagcache.config": ["configspec.ini", "tagcache.conf"],
         "tagcache.dashboard": ["*.html", "*.css", "*.js", "*.svg"],
-        "tagcache.remote.scripts": ["*.lua"],
+        "tagcache.redis.scripts": ["*.lua"],
     },
     zip_safe=False,
     install_requires=[

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.suite import ROOT, Benchmark, Options, main, progress
 from benchmarks.tables import number, size, table
-from tagcache.server.allocator import resident_bytes
+from tagcache.server.upkeep.allocator import resident_bytes
 
 # Sizes of values, and how many entries of each make a resident set that can be measured.
 SIZES = {10: 400_000, 100: 400_000, 1000: 200_000, 10_000: 30_000, 100_000: 4000}

@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.suite import Benchmark, Options, main, progress
 from benchmarks.tables import table
-from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache, Policy
+from tagcache.model.limits import Limits
 
 POLICIES: tuple[Policy, ...] = ("sieve", "lru")
 BEST = "best possible (Belady)"

@@ -17,11 +17,11 @@ import httptools
 
 from benchmarks.suite import Benchmark, Options, main
 from benchmarks.tables import number, table
-from tagcache import wire
-from tagcache.engine import int64
 from tagcache.errors import CommandError
+from tagcache.model import int64
+from tagcache.model.work import run_to_end
 from tagcache.server.http import jsontext
-from tagcache.work import run_to_end
+from tagcache.wire import line as wire
 
 SMALLEST = 2**15
 DOUBLINGS = 6

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.suite import ROOT, Benchmark, Options, main, progress
 from benchmarks.tables import number, size, table
-from tagcache.server.allocator import resident_bytes, trim
+from tagcache.server.upkeep.allocator import resident_bytes, trim
 
 # Values small, large and small again: where small ones are kept no large one can be.
 SHIFTS = (100, 10_000, 100, 10_000, 100)
@@ -46,8 +46,8 @@ def shift(limit: int, count: int) -> list[dict[str, Any]]:
     import gc
     from random import Random
 
-    from tagcache.engine.limits import Limits
     from tagcache.engine.memory import MemoryCache
+    from tagcache.model.limits import Limits
 
     gc.freeze()
     gc.set_threshold(700, 10, 2**31 - 1)

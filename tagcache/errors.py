@@ -53,7 +53,7 @@ class OutOfMemory(CommandError):
 
 
 class BackendUnavailable(CommandError):
-    """The distributed engine can not be reached, or did not answer in time: the operator's fault.
+    """The distributed engine cannot be reached, or did not answer in time: the operator's fault.
 
     Where it did not answer, the command may have been carried out all the same.
     """
@@ -62,7 +62,7 @@ class BackendUnavailable(CommandError):
 
 
 class NotAnInteger(CommandError):
-    """The stored value is not a decimal 64-bit integer, so it can not be counted up or down."""
+    """The stored value is not a decimal 64-bit integer, so it cannot be counted up or down."""
 
     code = "value is not an integer"
 
@@ -80,7 +80,7 @@ class AnswerTooLarge(CommandError):
 
 
 class InvalidArgument(CommandError):
-    """A field of a request is missing or can not be read; ``code`` names which."""
+    """A field of a request is missing or cannot be read; ``code`` names which."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -95,7 +95,7 @@ class BrokenSnapshot(TagCacheError):
 
 
 class PersistenceError(TagCacheError):
-    """The snapshot can not be locked or put aside: another server has it, or the disk's fault."""
+    """The snapshot cannot be locked or put aside: another server has it, or the disk's fault."""
 
 
 class LineTooLong(TagCacheError):
@@ -110,7 +110,7 @@ class LineTooLong(TagCacheError):
 
 
 class ConfigurationError(TagCacheError):
-    """The configuration can not be used: the operator's fault.
+    """The configuration cannot be used: the operator's fault.
 
     ``faults`` (sequence of str) holds one sentence for each thing that is wrong; ``str(error)``
     is all of them, a line each, below a line that names the source.
@@ -119,13 +119,13 @@ class ConfigurationError(TagCacheError):
     def __init__(self, source: str, faults: Sequence[str]) -> None:
         self.source = source
         self.faults = tuple(faults)
-        lines = [f"tagcache: the configuration can not be used ({source}):"]
+        lines = [f"tagcache: the configuration cannot be used ({source}):"]
         lines += [f"  - {fault}" for fault in self.faults]
         super().__init__("\n".join(lines))
 
 
 class CredentialsFixed(TagCacheError):
-    """The credentials can not be changed: the environment sets them, or someone else just did."""
+    """The credentials cannot be changed: the environment sets them, or someone else just did."""
 
 
 class ListenError(TagCacheError):
@@ -178,7 +178,7 @@ class Refused(ClientError):
 
 
 class BadArgument(ClientError, ValueError):
-    """An argument or option can not be used, and nothing was sent: the caller's fault."""
+    """An argument or option cannot be used, and nothing was sent: the caller's fault."""
 
 
 class CannotDecode(ClientError):

@@ -21,16 +21,11 @@ from tagcache.config.loading import Configuration, find, load, user_file
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.errors import ConfigurationError, TagCacheError
-from tagcache.interfaces import IMeasured
-from tagcache.server import allocator
-from tagcache.server.collector import Collector
-from tagcache.server.commands import Commands
-from tagcache.server.connections import Connections
-from tagcache.server.credentials import Credentials
-from tagcache.server.endpoints import description
-from tagcache.server.events import EventLog
-from tagcache.server.factory import CacheFactory, limits_of
-from tagcache.server.history import History
+from tagcache.model.interfaces import IMeasured
+from tagcache.server.auth.credentials import Credentials
+from tagcache.server.auth.rates import Rates
+from tagcache.server.commands.local import Commands
+from tagcache.server.commands.remote import RemoteCommands, remote_info
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.browsers import BrowserRules
@@ -39,21 +34,26 @@ from tagcache.server.http.observation import Observation
 from tagcache.server.http.remote_api import RemoteApi
 from tagcache.server.http.sse import Streams
 from tagcache.server.http.static import Dashboard
-from tagcache.server.listener import Listener
-from tagcache.server.logs import LogWriter
-from tagcache.server.machine import Machine, OwnProcess
-from tagcache.server.metrics import Metrics
-from tagcache.server.persistence import Persistence
-from tagcache.server.pipelined import PipelinedProtocol
+from tagcache.server.line.factory import CacheFactory, limits_of
+from tagcache.server.line.pipelined import PipelinedProtocol
+from tagcache.server.net.connections import Connections
+from tagcache.server.net.endpoints import description
+from tagcache.server.net.listener import Listener
+from tagcache.server.observe.events import EventLog
+from tagcache.server.observe.history import History
+from tagcache.server.observe.host_stats import HostStats, OwnProcess
+from tagcache.server.observe.logs import LogWriter
+from tagcache.server.observe.metrics import Metrics
+from tagcache.server.observe.sampler import Sampler
+from tagcache.server.observe.traffic import Traffic
 from tagcache.server.preflight import Preflight
-from tagcache.server.rates import Rates
-from tagcache.server.remote_commands import RemoteCommands, remote_info
-from tagcache.server.reserve import Reserve
-from tagcache.server.sampler import Sampler
 from tagcache.server.service import IN_MEMORY, ListenerService, TagCacheService
-from tagcache.server.slices import Slices
-from tagcache.server.sweeper import Sweeper
-from tagcache.server.traffic import Traffic
+from tagcache.server.upkeep import allocator
+from tagcache.server.upkeep.collector import Collector
+from tagcache.server.upkeep.memory_reserve import MemoryReserve
+from tagcache.server.upkeep.persistence import Persistence
+from tagcache.server.upkeep.slices import Slices
+from tagcache.server.upkeep.sweeper import Sweeper
 from tagcache.sockopts import ListenOptions
 
 log = Logger(namespace="tagcache.start")
@@ -77,7 +77,7 @@ class Options(usage.Options):
 def makeService(options: Options) -> TagCacheService:
     """Read the configuration and assemble the server.
 
-    Raises SystemExit, with one message that lists every fault, if it can not be used.
+    Raises SystemExit, with one message that lists every fault, if it cannot be used.
     """
     from twisted.internet import reactor
 
@@ -135,7 +135,7 @@ def assemble(
     backend = remote = None
     if settings.engine.backend == "redis":
         # Needs an extra, which must not be asked of those who do without.
-        from tagcache.server.remote import near_limits, open_backend
+        from tagcache.server.redis_engine import near_limits, open_backend
 
         cache.limits = near_limits(settings)
         backend, remote = open_backend(settings, cache, reactor)
@@ -207,7 +207,7 @@ def assemble(
         connections,
         credentials,
         slices,
-        Machine(),
+        HostStats(),
         lambda: service.configuration,
         lambda: check.is_exposed(service.settings),
         persistence.describe,
@@ -223,7 +223,7 @@ def assemble(
     streams.admits = application.still_admits
     http_factory = HttpFactory(http_listener, application, settings, reactor)
 
-    reserve = Reserve(cache, reactor)
+    reserve = MemoryReserve(cache, reactor)
     cache_factory.short_of_memory = reserve.release
     http_factory.short_of_memory = reserve.release
 
@@ -285,7 +285,7 @@ def assemble(
     listen("server.http_port", server.http_port, server.host, http_factory, http_listener)
     if settings.manhole.enabled:
         # Needs an extra, which must not be asked of those who do without the shell.
-        from tagcache.server import manhole
+        from tagcache.server.manhole import shell as manhole
 
         shell_listener = Listener("manhole", settings, connections, counted=False)
         followers.append(shell_listener.configure)
@@ -324,7 +324,7 @@ def _check_reactor(configuration: Configuration, reactor: Any) -> None:
 
 
 def _log_destination(twistd: Mapping[str, Any], settings: Settings) -> tuple[Path | None, str]:
-    """Return the file to log to (None: standard output), and why our log can not be used if so.
+    """Return the file to log to (None: standard output), and why our log cannot be used if so.
 
     ``twistd`` are twistd's own options.
     """

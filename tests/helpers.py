@@ -12,8 +12,8 @@ from twisted.internet.defer import maybeDeferred
 from tagcache.config.loading import Origin, load
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
-from tagcache.server.credentials import Credentials
-from tagcache.work import run_to_end as done  # noqa: F401 - for tests to import from here
+from tagcache.model.work import run_to_end as done  # noqa: F401 - for tests to import from here
+from tagcache.server.auth.credentials import Credentials
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:

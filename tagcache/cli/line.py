@@ -10,7 +10,6 @@ from urllib.parse import unquote
 import click
 from zope.interface import implementer
 
-from tagcache import wire
 from tagcache.cli.api import NOT_AUTHORISED, REFUSED, UNAVAILABLE, Credentials, Failed, IServer
 from tagcache.client.connection import Connection
 from tagcache.client.making import requests_for
@@ -24,6 +23,7 @@ from tagcache.errors import (
     Unavailable,
     UnexpectedReply,
 )
+from tagcache.wire import line as wire
 
 SCHEMES = ("tagcache", "tagcaches", "unix")
 _TIMEOUT = 30.0

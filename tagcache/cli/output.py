@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tagcache.server.report import table
+from tagcache.tables import table
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

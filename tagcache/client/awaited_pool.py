@@ -11,7 +11,6 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from tagcache import wire
 from tagcache.client import requests as making
 from tagcache.client.breaker import Breaker
 from tagcache.client.options import Options
@@ -23,6 +22,7 @@ from tagcache.errors import (
     UnexpectedReply,
 )
 from tagcache.sockopts import AppliedOption
+from tagcache.wire import line as wire
 
 # So many seconds an event loop that is busy gets to read what is there already.
 _GRACE = 0.01

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar, overload
 
-from tagcache import wire
 from tagcache.client.awaited_pool import (
     AwaitedConnection,
     AwaitedPool,
@@ -29,6 +28,7 @@ from tagcache.errors import (
     ConnectionFailed,
     Unavailable,
 )
+from tagcache.wire import line as wire
 
 __all__ = [
     "AwaitedClient",

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from tagcache import wire
 from tagcache.client.binding import BlockingCommands, Pending, QueuedCommands
 from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.connection import Connection
@@ -23,6 +22,7 @@ from tagcache.client.outcomes import (
 from tagcache.client.pool import Pool
 from tagcache.client.requests import Batch, Key, Request, Requests, Tag, Ttl
 from tagcache.errors import ClientError, ConnectionFailed, Unavailable
+from tagcache.wire import line as wire
 
 T = TypeVar("T")
 _ABSENT = object()

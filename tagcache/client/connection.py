@@ -6,12 +6,12 @@ import os
 import socket
 import time
 
-from tagcache import wire
 from tagcache.client import requests
 from tagcache.client.options import Options, address_for_people
 from tagcache.client.unread import watch
 from tagcache.errors import ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption
+from tagcache.wire import line as wire
 
 _CHUNK = 1 << 16
 

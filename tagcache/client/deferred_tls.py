@@ -44,7 +44,7 @@ def wrapped(endpoint: Any, options: Options) -> IStreamClientEndpoint:
             found = [Certificate.loadPEM(each) for each in _CERTIFICATE.findall(content)]
         except (OSError, SSL.Error) as error:
             raise BadArgument(
-                f"tls_ca_file={options.tls_ca_file} can not be used: {error}"
+                f"tls_ca_file={options.tls_ca_file} cannot be used: {error}"
             ) from error
         creator = optionsForClientTLS(name, trustRoot=trustRootFromCertificates(found))
     return wrapClientTLS(creator, endpoint)

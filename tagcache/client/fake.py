@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator
 from threading import RLock
 from typing import Any, TypeVar, Unpack
 
-from tagcache import wire
 from tagcache.client.blocking import BlockingClient
 from tagcache.client.breaker import State
 from tagcache.client.making import requests_for
@@ -16,7 +15,8 @@ from tagcache.client.outcomes import read_all
 from tagcache.client.requests import Request
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import CommandError
-from tagcache.work import run_to_end
+from tagcache.model.work import run_to_end
+from tagcache.wire import line as wire
 
 T = TypeVar("T")
 

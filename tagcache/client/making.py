@@ -11,7 +11,7 @@ from tagcache.client.values import Values
 def requests_for(options: Options) -> Requests:
     """Return what makes the requests of a client with these options. Raises BadArgument."""
     if options.tls:
-        # Files that can not be read are told at once.
+        # Files that cannot be read are told at once.
         options.tls_context()
     serde = named(options.serde) if isinstance(options.serde, str) else options.serde
     values = Values(serde, options.compress_over, options.max_value_bytes)

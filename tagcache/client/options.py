@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tagcache.client.values import MAX_BYTES
 from tagcache.errors import BadArgument, ClientError
-from tagcache.interfaces import ISerde
+from tagcache.model.interfaces import ISerde
 from tagcache.sockopts import SocketOptions
 
 DEFAULT_PORT = 1984
@@ -193,7 +193,7 @@ class Options:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise BadArgument(f"the URL can not be read: {error}") from None
+            raise BadArgument(f"the URL cannot be read: {error}") from None
         if parts.scheme not in _SCHEMES:
             raise BadArgument(f"a URL begins with {', '.join(_SCHEMES)}, not {parts.scheme!r}")
         found: dict[str, Any] = {}
@@ -235,7 +235,7 @@ class Options:
                 str(file), file_error=True, interpolation=False, list_values=False, encoding="utf-8"
             )
         except (OSError, ConfigObjError, UnicodeDecodeError) as error:
-            raise BadArgument(f"{file} can not be read: {error}") from None
+            raise BadArgument(f"{file} cannot be read: {error}") from None
         given = config.get(section)
         if not isinstance(given, Mapping):
             raise BadArgument(f"{file} has no section [{section}]")
@@ -269,7 +269,7 @@ def _tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise BadArgument(f"tls_ca_file={ca_file} can not be used: {error}") from None
+        raise BadArgument(f"tls_ca_file={ca_file} cannot be used: {error}") from None
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -286,7 +286,7 @@ def _read(given: Mapping[str, str], source: str) -> dict[str, Any]:
         try:
             found[name] = _value(text, hints[name])
         except ValueError:
-            raise BadArgument(f"{source} has {name}={text!r}, which can not be read") from None
+            raise BadArgument(f"{source} has {name}={text!r}, which cannot be read") from None
     return found
 
 

@@ -13,10 +13,10 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from tagcache import wire
 from tagcache.client.values import Values
-from tagcache.engine import int64
 from tagcache.errors import BadArgument
+from tagcache.model import int64
+from tagcache.wire import line as wire
 
 T = TypeVar("T")
 Key: TypeAlias = "str | bytes"
@@ -219,7 +219,7 @@ class Requests:
     def invalidate_keys(self, keys: Iterable[Key]) -> Request[int]:
         """Remove these entries at one moment; return how many were there.
 
-        Keys that hold a comma or have blanks around them can not be in a list: see delete_many.
+        Keys that hold a comma or have blanks around them cannot be in a list: see delete_many.
         """
         names = list(map(self._key, keys))
         for name in names:
@@ -318,7 +318,7 @@ def _terms(tags: Iterable[Tag], ttl: Ttl | None) -> bytes:
         raise BadArgument(f"tags must be several, not one {type(tags).__name__}")
     joined = b",".join(map(_tag, tags))
     if joined == b"-":
-        raise BadArgument('a tag "-" can not stand alone: that means no tags')
+        raise BadArgument('a tag "-" cannot stand alone: that means no tags')
     return b"%b\t%b" % (_ttl(ttl), joined or b"-")
 
 
@@ -327,7 +327,7 @@ def _bytes(text: str | bytes, name: str) -> bytes:
         try:
             return text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
-            raise BadArgument(f"{name} can not be written as UTF-8: {error}") from None
+            raise BadArgument(f"{name} cannot be written as UTF-8: {error}") from None
     if isinstance(text, bytes):
         return text
     raise BadArgument(f"{name} must be str or bytes, not {type(text).__name__}")

@@ -15,7 +15,7 @@ import orjson
 from zope.interface import implementer
 
 from tagcache.errors import BadArgument
-from tagcache.interfaces import ISerde
+from tagcache.model.interfaces import ISerde
 
 
 @implementer(ISerde)
@@ -143,7 +143,7 @@ class PickleSerde:
         try:
             return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
-            # What can not be pickled says so in many ways.
+            # What cannot be pickled says so in many ways.
             raise TypeError(str(error)) from error
 
     def load(self, data: bytes) -> Any:

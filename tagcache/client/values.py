@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tagcache import marks
 from tagcache.errors import BadArgument, CannotDecode, ValueTooLarge
-from tagcache.interfaces import ISerde
+from tagcache.model.interfaces import ISerde
+from tagcache.wire import marks
 
 # What a compressed value may have when it is decompressed, unless a client was told otherwise.
 MAX_BYTES = 64 * 1024 * 1024

@@ -177,7 +177,7 @@ def _read(path: Path, source: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigurationError(source, [f"can not be read: {error.strerror}"]) from None
+        raise ConfigurationError(source, [f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigurationError(source, [f"line {line}: is not UTF-8 text"]) from None

@@ -28,7 +28,7 @@ def is_hash(stored: str) -> bool:
 
 
 def check_hash(stored: str) -> None:
-    """Raise ValueError if a stored hash can not be used."""
+    """Raise ValueError if a stored hash cannot be used."""
     _parse(stored)
 
 
@@ -59,5 +59,5 @@ def _parse(stored: str) -> tuple[bytes, bytes, int, int, int]:
         raise ValueError("is not a scrypt hash of the form scrypt$N$r$p$salt$hash") from None
     n, r, p = numbers
     if n < 2 or n & (n - 1) or r < 1 or p < 1 or 128 * n * r * p > _MAX_MEMORY or not data[1]:
-        raise ValueError("is a scrypt hash with parameters that can not be used")
+        raise ValueError("is a scrypt hash with parameters that cannot be used")
     return data[0], data[1], *numbers

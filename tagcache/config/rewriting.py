@@ -21,7 +21,7 @@ def rewrite(path: Path, changes: Mapping[tuple[str, str], str | list[str] | None
     Comments and order stay, the file ends up readable by its owner only, and at no moment is
     there half a file: a new one is written, synced and renamed into place. A plain password is
     replaced by its hash. A missing file is created, with the folders on the way. Raises
-    ConfigurationError if that can not be done.
+    ConfigurationError if that cannot be done.
     """
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
@@ -35,9 +35,9 @@ def rewrite(path: Path, changes: Mapping[tuple[str, str], str | list[str] | None
         _space_comments(config)
         _replace(path, "\n".join(config.write()) + "\n")
     except OSError as error:
-        raise ConfigurationError(str(path), [f"can not be written: {error.strerror}"]) from None
+        raise ConfigurationError(str(path), [f"cannot be written: {error.strerror}"]) from None
     except (ConfigObjError, UnicodeDecodeError):
-        raise ConfigurationError(str(path), ["can not be read, and is left alone"]) from None
+        raise ConfigurationError(str(path), ["cannot be read, and is left alone"]) from None
 
 
 def _hash_password(config: ConfigObj) -> None:

@@ -22,9 +22,9 @@ from tagcache.client.binding import BlockingCommands
 from tagcache.client.blocking import BlockingClient
 from tagcache.client.requests import Tag, Ttl, ttl_ms
 from tagcache.client.sharded import AsyncShardedClient
-from tagcache.contrib.flights import AsyncFlights, Flight, Flights
 from tagcache.contrib.keys import KeyMaker
 from tagcache.contrib.room import check_room
+from tagcache.contrib.single_flight import AsyncSingleFlight, Flight, SingleFlight
 from tagcache.errors import BadArgument, Refused
 
 P = ParamSpec("P")
@@ -92,7 +92,7 @@ class CachedFunction(_Cached[BlockingClient], Generic[P, T]):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._flights = Flights()
+        self._flights = SingleFlight()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         given = (*self._bound, *args)
@@ -138,7 +138,7 @@ class CachedCoroutine(_Cached[AwaitedClient], Generic[P, T]):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._flights = AsyncFlights()
+        self._flights = AsyncSingleFlight()
         # Frameworks ask whether this is a coroutine function.
         if hasattr(inspect, "markcoroutinefunction"):
             inspect.markcoroutinefunction(self)

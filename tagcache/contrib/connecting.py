@@ -19,9 +19,9 @@ from tagcache.client.breaker import State, breaker_for
 from tagcache.client.options import Options
 from tagcache.client.serde import PickleSerde
 from tagcache.client.sharded import AsyncShardedClient, ShardedClient
-from tagcache.engine import int64
 from tagcache.errors import BadArgument
-from tagcache.interfaces import ISerde
+from tagcache.model import int64
+from tagcache.model.interfaces import ISerde
 
 AnyClient: TypeAlias = Client | ShardedClient
 AnyAsyncClient: TypeAlias = AsyncClient | AsyncShardedClient
@@ -40,7 +40,7 @@ class CountablePickle(PickleSerde):
     def dump(self, value: Any) -> bytes:
         if type(value) is int and int64.MIN <= value <= int64.MAX:
             return b"%d" % value
-        # What can not be pickled raises what the frameworks' own caches would.
+        # What cannot be pickled raises what the frameworks' own caches would.
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def load(self, data: bytes) -> Any:

@@ -103,7 +103,7 @@ class TagCache(BaseCache):
         refused = sorted(culling & (options.keys() | params.keys()))
         if refused:
             raise InvalidCacheBackendError(
-                f"{', '.join(refused)} can not take effect:"
+                f"{', '.join(refused)} cannot take effect:"
                 " the server's cache.max_memory bounds the cache"
             )
         try:
@@ -496,9 +496,9 @@ def _not_found(key: Any) -> ValueError:
 
 
 def _not_counted(key: Any, error: Refused) -> Exception:
-    """Return what BaseCache raises where the sum can not be made."""
+    """Return what BaseCache raises where the sum cannot be made."""
     if error.code == NotAnInteger.code:
-        return TypeError(f"Key {key!r} can not be counted: what is stored is no integer")
+        return TypeError(f"Key {key!r} cannot be counted: what is stored is no integer")
     if error.code == IntegerOverflow.code:
-        return ValueError(f"Key {key!r} can not be counted: the sum has more than 64 bits")
+        return ValueError(f"Key {key!r} cannot be counted: the sum has more than 64 bits")
     return error

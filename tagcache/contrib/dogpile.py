@@ -26,7 +26,7 @@ from tagcache.client.serde import named
 from tagcache.contrib import room
 from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.errors import BadArgument
-from tagcache.interfaces import ISerde
+from tagcache.model.interfaces import ISerde
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +36,7 @@ Tags = Iterable[Tag] | Callable[..., Iterable[Tag]]
 _tags: ContextVar[tuple[Tag, ...]] = ContextVar("_tags", default=())
 # Where a decorated function has its tags.
 _NOTED = "_tagcache_tags"
-# So often a lock that can not be had is not there either, until the cache counts as unavailable.
+# So often a lock that cannot be had is not there either, until the cache counts as unavailable.
 _MOST_MISSES = 5
 
 

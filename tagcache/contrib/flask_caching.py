@@ -51,7 +51,7 @@ class TagCache(cachelib.TagCache, BaseCache):
     ) -> TagCache:
         """Return what ``config`` describes. Raises BadArgument."""
         if args:
-            raise BadArgument("CACHE_ARGS can not take effect: give CACHE_OPTIONS")
+            raise BadArgument("CACHE_ARGS cannot take effect: give CACHE_OPTIONS")
         location = config.get("CACHE_TAGCACHE_URL")
         if not location:
             raise BadArgument("CACHE_TAGCACHE_URL names no server")

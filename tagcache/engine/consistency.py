@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tagcache.engine.entry import NEVER, Entry
+from tagcache.engine.entry import Entry
 from tagcache.engine.eviction import UsedEntry
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
+from tagcache.model.terms import NEVER
+from tagcache.model.views import MOST_FAULTS, Consistency
 
 if TYPE_CHECKING:
     from tagcache.engine.memory import MemoryCache
 
-# Faults beyond these are counted, not told: one cause may touch every entry.
-MOST_FAULTS = 20
 # So many entries are looked at in one go; summing them up is much faster.
 _SOME = 64
 # The names of so many tags are added up in one go, and else until none came or went meanwhile.
@@ -22,22 +21,6 @@ _NAMES_AT_ONCE = 20_000
 _ATTEMPTS = 5
 # What the cache keeps running totals of.
 _TOTALS = ("entries", "bytes of keys and values", "bytes of keys", "tags of entries")
-
-
-@dataclass(frozen=True, slots=True)
-class Consistency:
-    """What a check found.
-
-    Attributes:
-        entries, tags: how many were looked at.
-        faults: a sentence for each disagreement, at most ``MOST_FAULTS``; none if all is well.
-        fault_count: how many there were.
-    """
-
-    entries: int
-    tags: int
-    faults: tuple[str, ...]
-    fault_count: int
 
 
 class Recount:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-NEVER = float("inf")
+from tagcache.model.terms import NEVER
 
 
 class Links:

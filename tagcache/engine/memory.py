@@ -11,19 +11,13 @@ from typing import Literal, TypeAlias
 
 from zope.interface import implementer
 
-from tagcache import marks
-from tagcache.engine import consistency, int64
-from tagcache.engine.activity import Activity, TagActivity
-from tagcache.engine.consistency import Consistency, Recount
-from tagcache.engine.entry import NEVER, Entry, Links
+from tagcache.engine import consistency
+from tagcache.engine.consistency import Recount
+from tagcache.engine.entry import Entry, Links
 from tagcache.engine.eviction import Lru, Sieve, UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
-from tagcache.engine.limits import Limits
 from tagcache.engine.reclaim import Garbage, Overlap, Selection
-from tagcache.engine.snapshot import Saved
-from tagcache.engine.statistics import Counters, Totals
 from tagcache.engine.tags import ManyEntries, TagIndex, is_sparse, parts
-from tagcache.engine.terms import Terms
 from tagcache.errors import (
     IntegerOverflow,
     KeyTooLong,
@@ -33,7 +27,14 @@ from tagcache.errors import (
     TooManyTags,
     ValueTooLarge,
 )
-from tagcache.interfaces import ICache
+from tagcache.model import int64
+from tagcache.model.activity import Activity, TagActivity
+from tagcache.model.interfaces import ICache
+from tagcache.model.limits import Limits
+from tagcache.model.statistics import Counters, Totals
+from tagcache.model.terms import NEVER, Terms
+from tagcache.model.views import Consistency, Saved
+from tagcache.wire import marks
 
 # A dictionary that grows is copied as a whole: of a million entries in one, that takes 30 ms.
 _SHARDS = 256

@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from tagcache.engine.entry import NEVER, Entry, Links
+from tagcache.engine.entry import Entry, Links
 from tagcache.engine.eviction import UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
+from tagcache.model.terms import NEVER
 
 # So many keys are looked at in one go.
 _SOME = 2048

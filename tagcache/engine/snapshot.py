@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from tagcache.errors import BrokenSnapshot
+from tagcache.model.views import Saved
 
 MAGIC = b"TagCache snapshot\n"
 VERSION = 2
@@ -34,16 +35,6 @@ _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _BLOCK_BYTES = 256 * 1024
 _PIECE_BYTES = 16 * 2**20
-
-
-class Saved(NamedTuple):
-    """One entry: ``age`` and ``ttl`` in seconds, at the time of the snapshot."""
-
-    key: bytes
-    value: bytes
-    tags: tuple[bytes, ...]
-    age: float
-    ttl: float
 
 
 class Header(NamedTuple):

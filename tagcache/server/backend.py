@@ -16,14 +16,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from tagcache.config.settings import Settings
-from tagcache.engine.statistics import Counters, Totals
 from tagcache.errors import BackendUnavailable, CommandError
-from tagcache.interfaces import IMeasured, IRemoteCache, RemoteTotals
-from tagcache.remote.lanes import Client, Lane
-from tagcache.remote.near import STALENESS_SECONDS, Near
-from tagcache.remote.policy import EvictingPolicy, PolicyCheck, is_evicting
-from tagcache.remote.servers import ServerState, drop_connections, look_at
-from tagcache.remote.tracking import Tracking
+from tagcache.model.interfaces import IMeasured, IRemoteCache, RemoteTotals
+from tagcache.model.statistics import Counters, Totals
+from tagcache.redis.near import STALENESS_SECONDS, Near
+from tagcache.redis.pipeline import Client, Lane
+from tagcache.redis.policy import EvictingPolicy, PolicyCheck, is_evicting
+from tagcache.redis.servers import ServerState, drop_connections, look_at
+from tagcache.redis.tracking import Tracking
 
 # How often it looks at the servers at least.
 _LOOK_AGAIN_SECONDS = 60.0
@@ -192,7 +192,7 @@ class Backend(Service):
 
     @inlineCallbacks
     def _look(self) -> Generator[Deferred[Any], Any, None]:
-        """See how the engine stands, for those who can not wait to be told."""
+        """See how the engine stands, for those who cannot wait to be told."""
         start = self._reactor.seconds()
         due = start >= self._tags_due
         self.seen = yield self._remote.held(due)
@@ -239,7 +239,7 @@ class Backend(Service):
         if not self._told:
             self._told = True
             log.error(
-                "the engine {place} can not be used: {why}. Commands answer ERR "
+                "the engine {place} cannot be used: {why}. Commands answer ERR "
                 "backend_unavailable; it is tried again and again",
                 place=self._place,
                 why=why,

@@ -16,7 +16,7 @@ from tagcache.config.loading import SECRETS, Configuration, Origin
 from tagcache.config.passwords import check_hash, is_hash, matches
 from tagcache.config.settings import DEFAULT_PASSWORD, EngineSettings, PersistenceSettings, Settings
 from tagcache.errors import ConfigurationError
-from tagcache.server.endpoints import Target, description, targets
+from tagcache.server.net.endpoints import Target, description, targets
 
 log = Logger(namespace="tagcache.start")
 
@@ -199,7 +199,7 @@ def _manhole(settings: Settings) -> Iterator[str]:
     if find_spec("cryptography") is None or find_spec("bcrypt") is None:
         yield "manhole.enabled needs the SSH extra: pip install 'tagcache-server[conch]'"
         return
-    from tagcache.server.manhole_keys import KeyFileError, check_host_key, read_authorized_keys
+    from tagcache.server.manhole.keys import KeyFileError, check_host_key, read_authorized_keys
 
     if not settings.manhole.authorized_keys_file:
         yield "manhole.authorized_keys_file must name a file with at least one public key"
@@ -226,7 +226,7 @@ def _log_file(settings: Settings) -> Iterator[str]:
     elif not path.parent.is_dir():
         yield f"logging.file: there is no directory {path.parent}"
     elif not os.access(path if path.exists() else path.parent, os.W_OK):
-        yield f"logging.file: {path} can not be written"
+        yield f"logging.file: {path} cannot be written"
 
 
 def _snapshot_file(settings: Settings) -> Iterator[str]:
@@ -259,7 +259,7 @@ def _engine(settings: Settings) -> Iterator[str]:
     if find_spec("redis") is None:
         yield "engine.backend = redis needs an extra: pip install 'tagcache-server[redis]'"
         return
-    from tagcache.remote.connection import BadUrl, check_url
+    from tagcache.redis.connection import BadUrl, check_url
 
     try:
         check_url(settings.engine.url)
@@ -350,7 +350,7 @@ def _descriptors(settings: Settings) -> Iterator[str]:
     needed = settings.performance.max_connections + SPARE_DESCRIPTORS
     if hard != resource.RLIM_INFINITY and hard < needed:
         yield (
-            f"performance.max_connections = {settings.performance.max_connections} can not be "
+            f"performance.max_connections = {settings.performance.max_connections} cannot be "
             f"reached: this process may have {hard} open files (ulimit -Hn)"
         )
 
@@ -366,8 +366,8 @@ def raise_descriptor_limit(settings: Settings) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError) as error:
         log.warn(
-            "performance.max_connections = {limit} can not be reached: this process may have "
-            "{soft} open files, and can not have more ({why})",
+            "performance.max_connections = {limit} cannot be reached: this process may have "
+            "{soft} open files, and cannot have more ({why})",
             limit=settings.performance.max_connections,
             soft=soft,
             why=str(error),

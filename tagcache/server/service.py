@@ -23,17 +23,17 @@ import tagcache
 import twisted
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
-from tagcache.engine.statistics import Counters, Totals
 from tagcache.errors import ConfigurationError, ListenError, PersistenceError
-from tagcache.interfaces import ICache, RemoteTotals
+from tagcache.model.interfaces import ICache, RemoteTotals
+from tagcache.model.statistics import Counters, Totals
 from tagcache.server import systemd
-from tagcache.server.connections import Connections, address_text
-from tagcache.server.endpoints import listen
-from tagcache.server.listener import Listener
-from tagcache.server.logs import LogWriter
-from tagcache.server.persistence import Persistence
+from tagcache.server.net.connections import Connections, address_text
+from tagcache.server.net.endpoints import listen
+from tagcache.server.net.listener import Listener
+from tagcache.server.net.serving import ServingFactory
+from tagcache.server.observe.logs import LogWriter
 from tagcache.server.preflight import Preflight, raise_descriptor_limit
-from tagcache.server.serving import ServingFactory
+from tagcache.server.upkeep.persistence import Persistence
 from tagcache.sockopts import AppliedOption, ListenOptions, socket_of
 
 # What INFO tells of the engine that is in this process.
@@ -43,7 +43,7 @@ log = Logger(namespace="tagcache.service")
 
 
 class ListenerService(Service):
-    """Listens while it runs; a port that can not be had fails the start.
+    """Listens while it runs; a port that cannot be had fails the start.
 
     ``knob`` is the setting that says where, for messages.
     """
@@ -84,7 +84,7 @@ class ListenerService(Service):
             error = failed[0].value
             reason = getattr(error, "socketError", None) or error
             raise ListenError(
-                f"{self.name}: can not listen on {self.endpoint} ({self._knob}): {reason}"
+                f"{self.name}: cannot listen on {self.endpoint} ({self._knob}): {reason}"
             )
 
     def startService(self) -> None:
@@ -277,7 +277,7 @@ class TagCacheService(MultiService):
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
         systemd.notify(self._environ, "STOPPING=1")
         if self._old_sighup is not None:
-            # From here on signals are not what they were: none may cut the farewell short by
+            # From here on signals are not what they were: none may cut the goodbye short by
             # its default action, and a second request to stop ends the patience.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -291,7 +291,7 @@ class TagCacheService(MultiService):
     def reload(self) -> None:
         """Read the configuration again and follow it as far as that is possible while running.
 
-        A configuration that can not be used changes nothing.
+        A configuration that cannot be used changes nothing.
         """
         systemd.notify(
             self._environ, "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"

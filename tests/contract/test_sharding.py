@@ -42,7 +42,7 @@ def test_keys_are_spread_evenly_and_only_few_move() -> None:
     }
 
 
-def test_nodes_that_can_not_be() -> None:
+def test_nodes_that_cannot_be() -> None:
     with pytest.raises(BadArgument, match="no nodes"):
         ShardedClient([])
     with pytest.raises(BadArgument, match="twice"):
@@ -191,7 +191,7 @@ def test_what_is_given_for_all_nodes_is_not_given_for_one() -> None:
     ShardedClient(["tagcache://a?pool_size=3"], key_prefix="x").close()
 
 
-def test_a_node_that_can_not_be_flushed_is_not_used(
+def test_a_node_that_cannot_be_flushed_is_not_used(
     connect: Callable[..., Any], clock: Time
 ) -> None:
     def stale(sock: socket.socket) -> None:

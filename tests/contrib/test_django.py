@@ -200,7 +200,7 @@ class TestCounting:
             call(cache, "incr", "k")
         assert call(cache, "get", "k") == value
 
-    def test_what_can_not_be_a_sum(self, cache: TagCache, call: Call) -> None:
+    def test_what_cannot_be_a_sum(self, cache: TagCache, call: Call) -> None:
         call(cache, "set", "k", 2**63 - 1)
         with pytest.raises(ValueError, match="64 bits"):
             call(cache, "incr", "k")
@@ -269,7 +269,7 @@ class TestValues:
                 call(cache, name, *args, tags=map(str, range(200)))
 
     @pytest.mark.parametrize("key", ["a\tb", "a\nb", "a\rb"])
-    def test_keys_that_can_not_be(self, cache: TagCache, call: Call, key: str) -> None:
+    def test_keys_that_cannot_be(self, cache: TagCache, call: Call, key: str) -> None:
         with pytest.raises(InvalidCacheKey, match="TAB"):
             call(cache, "set", key, 1)
 
@@ -345,13 +345,13 @@ class TestSettings:
             ("tagcache://[h", {}, "cannot be read"),
             ("tagcache://h", {"OPTIONS": {"serializer": "no.such"}}, "no"),
             ("tagcache://h", {"OPTIONS": {"serializer": object}}, "dumps and loads"),
-            ("tagcache://h", {"OPTIONS": {"MAX_ENTRIES": 5}}, "MAX_ENTRIES can not take effect"),
-            ("tagcache://h", {"cull_frequency": 5}, "cull_frequency can not take effect"),
+            ("tagcache://h", {"OPTIONS": {"MAX_ENTRIES": 5}}, "MAX_ENTRIES cannot take effect"),
+            ("tagcache://h", {"cull_frequency": 5}, "cull_frequency cannot take effect"),
             ("tagcache://h", {"OPTIONS": {"on_error": "no.such"}}, "no"),
             ("tagcache://h", {"OPTIONS": {"flush_on_return": False}}, "here is one"),
         ],
     )
-    def test_settings_that_can_not_be(self, location: Any, params: Any, why: str) -> None:
+    def test_settings_that_cannot_be(self, location: Any, params: Any, why: str) -> None:
         with pytest.raises(InvalidCacheBackendError, match=why):
             TagCache(location, params)
 

@@ -18,7 +18,7 @@ from tagcache.contrib.pytest_plugin import Server
 ROOT = Path(__file__).resolve().parents[2]
 
 NO_CULLING = "MAX_ENTRIES is refused: cache.max_memory of the server bounds the cache"
-# Of Django's tests, those that can not apply, and why.
+# Of Django's tests, those that cannot apply, and why.
 LEFT_OUT = {
     "sync": {
         "test_cull": NO_CULLING,
@@ -54,7 +54,7 @@ def source(request: pytest.FixtureRequest) -> Path:
             why = "pip download took more than 240 s"
         archives = list(folder.glob(f"[dD]jango-{version}.tar.gz"))
         if not archives:
-            why = f"Django's source can not be had: {why}"
+            why = f"Django's source cannot be had: {why}"
             if os.environ.get("CI"):
                 pytest.fail(why)
             pytest.skip(why)

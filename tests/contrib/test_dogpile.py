@@ -322,6 +322,6 @@ def test_a_configuration_from_text() -> None:
         ({"lock_timeout": 0}, "lock_timeout and lock_sleep"),
     ],
 )
-def test_arguments_that_can_not_be(arguments: dict[str, Any], why: str) -> None:
+def test_arguments_that_cannot_be(arguments: dict[str, Any], why: str) -> None:
     with pytest.raises(BadArgument, match=why):
         TagCacheBackend({**ARGUMENTS, **arguments})

@@ -225,11 +225,11 @@ def test_the_cache_of_flask_caching_itself(tagcache_server: Server, page: Page) 
     ("config", "why"),
     [
         ({"CACHE_TAGCACHE_URL": ""}, "CACHE_TAGCACHE_URL names no server"),
-        ({"CACHE_ARGS": ["tagcache://h"]}, "CACHE_ARGS can not take effect"),
+        ({"CACHE_ARGS": ["tagcache://h"]}, "CACHE_ARGS cannot take effect"),
         ({"CACHE_OPTIONS": {"nope": 1}}, "nope is no option"),
     ],
 )
-def test_settings_that_can_not_be(config: dict[str, Any], why: str) -> None:
+def test_settings_that_cannot_be(config: dict[str, Any], why: str) -> None:
     base = {
         "CACHE_TYPE": "tagcache.contrib.flask_caching.TagCache",
         "CACHE_TAGCACHE_URL": "tagcache://127.0.0.1:1984",

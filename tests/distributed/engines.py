@@ -11,17 +11,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tagcache.engine.activity import Activity
-from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
-from tagcache.remote.cache import RedisCache
-from tagcache.remote.connection import connect, is_cluster
-from tagcache.remote.entry import Miss
-from tagcache.remote.lanes import Lane
-from tagcache.remote.near import Near
-from tagcache.remote.partitions import Partitions
-from tagcache.remote.policy import PolicyCheck
-from tagcache.remote.tracking import Tracking
+from tagcache.model.activity import Activity
+from tagcache.model.limits import Limits
+from tagcache.model.views import Miss
+from tagcache.redis.cache import RedisCache
+from tagcache.redis.connection import connect, is_cluster
+from tagcache.redis.near import Near
+from tagcache.redis.partitions import Partitions
+from tagcache.redis.pipeline import Lane
+from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.tracking import Tracking
 from tests.helpers import done
 
 

@@ -66,7 +66,7 @@ CLUSTER_RIGHTS = [*RIGHTS, "+cluster|slots", "+command"]
 
 def test_the_commands_are_those_of_the_scripts() -> None:
     used = {"eval", "evalsha"}
-    for script in resources.files("tagcache.remote.scripts").iterdir():
+    for script in resources.files("tagcache.redis.scripts").iterdir():
         if script.name.endswith(".lua"):
             calls = re.findall(r"redis\.p?call\('(\w+)'", script.read_text("utf-8"))
             used.update(call.lower() for call in calls)

@@ -73,7 +73,7 @@ def test_what_its_services_run(
             assert a.ask(b"GET\tpage:1") == b"NF\n"
         assert password not in one.text()
         one.process.terminate()
-        # Twisted ends by the signal it was sent; process 1 of a container can not, and returns 0.
+        # Twisted ends by the signal it was sent; process 1 of a container cannot, and returns 0.
         assert one.process.wait(60) == -signal.SIGTERM
         assert "stopping: " in one.text()
         assert two.ask(login) == b"OK\n"

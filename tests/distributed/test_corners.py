@@ -12,11 +12,11 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from tagcache.engine.limits import Limits
 from tagcache.errors import BackendUnavailable, OutOfMemory
-from tagcache.remote import invalidation, scripts
-from tagcache.remote.partitions import Partitions
-from tagcache.remote.policy import PolicyCheck
+from tagcache.model.limits import Limits
+from tagcache.redis import invalidation, scripts
+from tagcache.redis.partitions import Partitions
+from tagcache.redis.policy import PolicyCheck
 from tagcache.server import backend
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
@@ -115,7 +115,7 @@ def test_each_is_counted_whoever_removes_it(
 
 
 def test_what_others_removed_is_counted_until_it_was_told(engine: Remote) -> None:
-    # While others wait to be removed, these can not be counted in advance.
+    # While others wait to be removed, these cannot be counted in advance.
     for number in range(10):
         engine.put(b"other%d" % number, b"v", [b"other"])
     ask(engine, scripts.INVALIDATE, 5, b"any", b"other")

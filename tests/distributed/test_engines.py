@@ -10,7 +10,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import (
     CommandError,
@@ -21,9 +20,10 @@ from tagcache.errors import (
     TooManyTags,
     ValueTooLarge,
 )
-from tagcache.interfaces import ICache, IMeasured, IRemoteCache
-from tagcache.remote.policy import PolicyCheck
-from tagcache.remote.scripts import Script
+from tagcache.model.interfaces import ICache, IMeasured, IRemoteCache
+from tagcache.model.limits import Limits
+from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.scripts import Script
 from tagcache.server.backend import Backend
 from tests.distributed.engines import Memory, Remote
 from tests.distributed.redis_server import RedisServer

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tagcache.remote.near import STALENESS_SECONDS
+from tagcache.redis.near import STALENESS_SECONDS
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.integration.running import Client, RunningServer, eventually
 

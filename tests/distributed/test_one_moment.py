@@ -10,10 +10,10 @@ import pytest
 from twisted.internet.defer import fail
 
 from tagcache.errors import BackendUnavailable
-from tagcache.remote import invalidation, scripts
-from tagcache.remote.invalidation import Invalidations
-from tagcache.remote.near import STALENESS_SECONDS
-from tagcache.remote.partitions import Partitions
+from tagcache.redis import invalidation, scripts
+from tagcache.redis.invalidation import Invalidations
+from tagcache.redis.near import STALENESS_SECONDS
+from tagcache.redis.partitions import Partitions
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster
 from tests.integration.running import RunningServer, eventually
@@ -132,7 +132,7 @@ def test_what_was_only_begun_is_carried_out_by_others(
     assert engine.totals().items == 0
 
 
-def test_a_partition_that_can_not_be_reached_leaves_no_notes_elsewhere(
+def test_a_partition_that_cannot_be_reached_leaves_no_notes_elsewhere(
     engine: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in KEYS:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from tagcache.remote.policy import EvictingPolicy, PolicyCheck
+from tagcache.redis.policy import EvictingPolicy, PolicyCheck
 from tagcache.server import backend
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import UNAVAILABLE, healthy, http

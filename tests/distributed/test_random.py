@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from tagcache.errors import CommandError
-from tagcache.remote import cache as remote_cache
-from tagcache.remote.partitions import Partitions
+from tagcache.redis import cache as remote_cache
+from tagcache.redis.partitions import Partitions
 from tests.distributed.engines import Memory, Remote
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")

@@ -248,7 +248,7 @@ def test_a_redis_that_stops_and_comes_back(
         eventually(lambda: healthy(ours))
         assert client.ask(b"GET\tk") == b"NF\n"
         assert client.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
-    assert ours.text().count("can not be used: ") == 1
+    assert ours.text().count("cannot be used: ") == 1
 
 
 def test_a_redis_that_does_not_answer(
@@ -276,7 +276,7 @@ def test_a_start_without_redis(
     server = redis()
     server.stop()
     ours = front(server.url)
-    ours.wait_for_log("can not be used: ")
+    ours.wait_for_log("cannot be used: ")
     assert ours.ask(b"GET\tk") == UNAVAILABLE
     assert http(ours, "GET", "/health")[1]["status"] == "degraded"
     server.start()
@@ -289,7 +289,7 @@ def test_a_wrong_password(
 ) -> None:
     server = redis("--requirepass", "right")
     ours = front(f"redis://:wrong-one@127.0.0.1:{server.port}/0")
-    text = ours.wait_for_log("can not be used: ")
+    text = ours.wait_for_log("cannot be used: ")
     assert "invalid username-password" in text
     assert "wrong-one" not in text
     assert ours.ask(b"GET\tk") == UNAVAILABLE

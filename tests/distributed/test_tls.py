@@ -74,8 +74,8 @@ def one_cache(one: RunningServer, two: RunningServer) -> None:
 
 
 def refused(server: RunningServer, *because: str) -> None:
-    """The log and ``/health`` say why; clients are told that it can not be used."""
-    text = server.wait_for_log("can not be used: ")
+    """The log and ``/health`` say why; clients are told that it cannot be used."""
+    text = server.wait_for_log("cannot be used: ")
     health = http(server, "GET", "/health")
     assert (health[0], health[1]["status"]) == (200, "degraded")
     for said in (text, health[1]["detail"]):

@@ -67,7 +67,7 @@ class Namespaces:
         run("ip", "-n", self.client, "link", "set", "link0", "up")
 
     def delay(self, milliseconds: int) -> None:
-        """Delay each packet on each way. Raises NotImplementedError if the kernel can not."""
+        """Delay each packet on each way. Raises NotImplementedError if the kernel cannot."""
         for name in (self.server, self.client):
             command = ["tc", "-n", name, "qdisc", "add", "dev", "link0", "root", "netem"]
             done = subprocess.run(

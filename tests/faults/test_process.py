@@ -1,4 +1,4 @@
-"""What befalls the process: signals, full disks, files that can not be had, clocks that jump."""
+"""What befalls the process: signals, full disks, files that cannot be had, clocks that jump."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_a_full_disk(start: Start, small_disk: Path, measured: Measured) -> None
     )
 
 
-def test_files_that_can_not_be_written(start: Start, tmp_path: Path, measured: Measured) -> None:
+def test_files_that_cannot_be_written(start: Start, tmp_path: Path, measured: Measured) -> None:
     """As another user than root, whom permissions stop."""
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         skip("setpriv is not installed (Debian: util-linux)")

@@ -30,7 +30,7 @@ OURS = {
     "incr expired restarts at by": "OK\nVALUE\t42\nKEYS\tix\n",
     "inv_tag counts expired": "OK\nKEYS\tie\nINV_TAG\t1\n",
     "incr tag field holds tab": "VALUE\t4\nKEYS\tae\nKEYS\tae\n",  # ae has not expired
-    # What can not be read is an error, and nothing happens.
+    # What cannot be read is an error, and nothing happens.
     "put ttl bad": "ERR invalid_ttl\nVALUE\tv\n",
     "put ttl negative": "ERR invalid_ttl\nVALUE\tv\n",
     "put ttl plus": "ERR invalid_ttl\n",

@@ -176,7 +176,7 @@ def test_what_the_environment_sets_is_not_changed_nor_written(start: Start) -> N
     assert door("GET", "/stats")[0] == 200
 
 
-def test_the_file_is_left_alone_where_it_can_not_be_written(start: Start) -> None:
+def test_the_file_is_left_alone_where_it_cannot_be_written(start: Start) -> None:
     server = start()
     server.config.unlink()
     server.config.mkdir()

@@ -49,7 +49,7 @@ def test_a_taken_port_fails_the_start_and_is_named(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         text = fails(start, {"server": {"tcp_port": port}})
-    assert f"can not listen on tcp:{port}:interface=127.0.0.1 (server.tcp_port)" in text
+    assert f"cannot listen on tcp:{port}:interface=127.0.0.1 (server.tcp_port)" in text
     assert "Address already in use" in text
 
 
@@ -62,7 +62,7 @@ def test_a_bad_configuration_fails_the_start_with_every_fault(start: Start) -> N
     assert "server.tcp_port" in text
     assert "did you mean max_connections?" in text
     assert "TC_SWEEP_INTERVAL_MS" in text
-    assert text.count("tagcache: the configuration can not be used") == 1
+    assert text.count("tagcache: the configuration cannot be used") == 1
 
 
 def test_the_start_is_told_in_a_few_short_lines(start: Start) -> None:
@@ -315,7 +315,7 @@ def test_a_reload_of_a_bad_file_changes_nothing(start: Start) -> None:
     assert "cache.max_value_length" in log
     assert server.ask(b"PUT\tkey\t-\t-\tv") == b"OK\n"
     server.config.unlink()
-    assert "can not be read" in server.hang_up()
+    assert "cannot be read" in server.hang_up()
     assert server.ask(b"GET\tkey") == b"VALUE\tv\n"
 
 
@@ -537,7 +537,7 @@ def test_systemd_may_bind_the_socket(start: Start, tmp_path: Path) -> None:
 
 def test_a_socket_that_systemd_did_not_pass_is_told(start: Start) -> None:
     text = fails(start, {"server": {"tcp_port": "systemd:domain=INET:index=0"}})
-    assert "can not be used as an endpoint: systemd has passed no such socket" in text
+    assert "cannot be used as an endpoint: systemd has passed no such socket" in text
 
 
 def test_as_a_daemon(tmp_path: Path) -> None:

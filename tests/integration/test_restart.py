@@ -203,7 +203,7 @@ def test_a_broken_snapshot_is_set_aside(restart: Restart, tmp_path: Path, fault:
         assert say(client, b"GET\tk") == b"VALUE\tv\n"
 
 
-def test_a_snapshot_that_can_not_be_written_leaves_the_old_one(
+def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
     restart: Restart, tmp_path: Path
 ) -> None:
     with restart(snapshot_interval_seconds=0.3) as server, server.connect() as client:
@@ -229,7 +229,7 @@ def test_a_snapshot_that_can_not_be_written_leaves_the_old_one(
         assert client.json(b"INFO")["cache"]["items"] == 1000
 
 
-def test_a_place_that_can_not_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
     knobs = {"snapshot_file": "/nowhere/snapshot"}
     server = RunningServer(tmp_path, {"persistence": knobs}, wait=False)
     assert server.process.wait(60) != 0

@@ -12,11 +12,11 @@ import atheris
 
 # Only what is looked at for coverage; Twisted and Hypothesis would drown it.
 with atheris.instrument_imports(include=["tagcache"]):
-    import tagcache.server.commands
+    import tagcache.server.commands.local
     import tagcache.server.http.application
     import tagcache.server.http.protocol
-    import tagcache.server.protocol
-    import tagcache.wire  # noqa: F401
+    import tagcache.server.line.protocol
+    import tagcache.wire.line  # noqa: F401
 
 from tests.faults.streams import fuzz_codec, fuzz_http
 

@@ -6,8 +6,8 @@ from random import Random
 
 from twisted.internet.task import Clock
 
-from tagcache.engine.activity import Activity
 from tagcache.engine.memory import MemoryCache
+from tagcache.model.activity import Activity
 from tests.helpers import done
 
 

@@ -51,8 +51,8 @@ def test_a_unix_socket() -> None:
     ("url", "told"),
     [
         ("http://host", "begins with"),
-        ("tagcache://host:x", "can not be read"),
-        ("tagcache://host:99999", "can not be read"),
+        ("tagcache://host:x", "cannot be read"),
+        ("tagcache://host:99999", "cannot be read"),
         ("tagcache://host/path", "path"),
         ("unix://host/path", "three slashes"),
         ("unix://", "three slashes"),
@@ -66,7 +66,7 @@ def test_a_unix_socket() -> None:
         ("tagcache://host?ignore_exc=maybe", "ignore_exc='maybe'"),
         ("tagcache://host?on_error=print", "on_error, which is no option"),
         ("tagcache://host?serde=yaml", "serde=yaml is not known"),
-        ("tagcaches://host?tls_ca_file=/nowhere", "tls_ca_file=/nowhere can not be used"),
+        ("tagcaches://host?tls_ca_file=/nowhere", "tls_ca_file=/nowhere cannot be used"),
         ("tagcache://host?key_prefix=a%0Ab", "key_prefix must not hold"),
         ("tagcache://host:0", "port must be"),
         ("tagcache://host?timeout=inf", "timeout must be more than 0 seconds, at most"),
@@ -78,7 +78,7 @@ def test_a_unix_socket() -> None:
         ("tagcache://host?tls_ca_file=/x", "mean nothing without TLS"),
     ],
 )
-def test_what_can_not_be_used_is_named(url: str, told: str) -> None:
+def test_what_cannot_be_used_is_named(url: str, told: str) -> None:
     with pytest.raises(BadArgument, match=told):
         Client.from_url(url)
 
@@ -101,10 +101,10 @@ def test_a_section_of_a_file(tmp_path: Path) -> None:
         ("[other]\n", r"no section \[client\]"),
         ("[client]\ntimout = 1\n", r"\[client\] names timout, which is no option"),
         ("[client]\nport = x\n", "port='x'"),
-        ("[client\n", "can not be read"),
+        ("[client\n", "cannot be read"),
     ],
 )
-def test_a_file_that_can_not_be_used(tmp_path: Path, text: str, told: str) -> None:
+def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "client.ini"
     file.write_text(text)
     with pytest.raises(BadArgument, match=told):
@@ -126,7 +126,7 @@ def test_options_that_contradict_each_other() -> None:
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(BadArgument, match="/nowhere can not be read"):
+    with pytest.raises(BadArgument, match="/nowhere cannot be read"):
         Options.from_config("/nowhere")
 
 

@@ -25,8 +25,8 @@ from tagcache.client import serde
 from tagcache.client.serde import _PERHAPS_NOT_FINITE
 from tagcache.client.values import Values
 from tagcache.errors import BadArgument, CannotDecode
-from tagcache.interfaces import ISerde
-from tagcache.marks import escape
+from tagcache.model.interfaces import ISerde
+from tagcache.wire.marks import escape
 
 SERDES = ["bytes", "text", "json", "msgpack", "pickle"]
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.text())
@@ -275,6 +275,6 @@ def test_what_another_serde_wrote(name: str, line: bytes) -> None:
         ("pickle", (each for each in "ab")),
     ],
 )
-def test_what_a_serde_can_not_hold(name: str, value: object) -> None:
+def test_what_a_serde_cannot_hold(name: str, value: object) -> None:
     with pytest.raises(BadArgument, match=f"serde={name} cannot hold this"):
         Values(serde.named(name)).dump(value)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from tagcache.engine.entry import Entry
 from tagcache.engine.memory import MemoryCache
-from tagcache.server.collector import CHECK_SECONDS, FEW_ENTRIES, Collector
+from tagcache.server.upkeep.collector import CHECK_SECONDS, FEW_ENTRIES, Collector
 from tests.helpers import done, settings_with
 from tests.unit.test_http import Door
 from tests.unit.test_protocol import Server

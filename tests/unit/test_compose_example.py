@@ -15,7 +15,7 @@ from tagcache.cli.main import main
 from tagcache.config.environment import VARIABLES
 from tagcache.config.loading import load
 from tagcache.errors import ConfigurationError
-from tagcache.remote.connection import check_url
+from tagcache.redis.connection import check_url
 from tagcache.server.preflight import Preflight
 from tests.distributed.test_access import ASKED, COMMANDS
 

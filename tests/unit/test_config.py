@@ -261,10 +261,10 @@ def test_what_is_not_text_is_told(tmp_path: Path) -> None:
         load(path, {})
 
 
-def test_a_file_that_can_not_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="can not be read: No such file"):
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load(tmp_path / "nowhere.conf", {})
-    with pytest.raises(ConfigurationError, match="can not be read: Is a directory"):
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
         load(tmp_path, {})
 
 

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from tagcache.engine.consistency import MOST_FAULTS
 from tagcache.engine.memory import MemoryCache
+from tagcache.model.views import MOST_FAULTS
 from tests.helpers import done
 
 Breaking = Callable[[MemoryCache], object]

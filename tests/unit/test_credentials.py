@@ -19,17 +19,17 @@ from tagcache.config.loading import Origin, load
 from tagcache.config.passwords import check_hash, hash_password, is_hash, matches
 from tagcache.config.rewriting import rewrite
 from tagcache.errors import ConfigurationError, CredentialsFixed, OutOfMemory
-from tagcache.server.credentials import Credentials
-from tagcache.server.rates import Rates
-from tagcache.server.seldom import Seldom
-from tagcache.server.throttle import (
+from tagcache.server.auth.credentials import Credentials
+from tagcache.server.auth.rates import Rates
+from tagcache.server.auth.throttle import (
     LONGEST_PAUSE_SECONDS,
     MOST_AT_ONCE,
     PER_SECOND,
     Throttle,
     group_of,
 )
-from tagcache.server.tokens import MOST_TOKENS, Tokens
+from tagcache.server.auth.tokens import MOST_TOKENS, Tokens
+from tagcache.server.observe.log_throttle import LogThrottle
 from tests.helpers import credentials_of, settings_with
 
 
@@ -66,7 +66,7 @@ def test_a_plain_password_matches_itself() -> None:
         "scrypt$16384$8$1$A$AAAA",
     ],
 )
-def test_hashes_that_can_not_be_used(stored: str) -> None:
+def test_hashes_that_cannot_be_used(stored: str) -> None:
     with pytest.raises(ValueError, match="scrypt hash"):
         check_hash(stored)
 
@@ -102,7 +102,7 @@ def test_rewriting_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_can_not_be_read_is_not_rewritten(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_not_rewritten(tmp_path: Path) -> None:
     path = tmp_path / "a.conf"
     for content in (b"[server\n", b"\xff"):
         path.write_bytes(content)
@@ -272,7 +272,7 @@ def test_the_default_password_is_known_as_a_hash_too(tmp_path: Path) -> None:
     assert store.is_default()
 
 
-def test_what_the_environment_sets_can_not_be_changed(tmp_path: Path) -> None:
+def test_what_the_environment_sets_cannot_be_changed(tmp_path: Path) -> None:
     store = credentials_of(
         settings_with(), Clock().seconds, tmp_path / "a.conf", Origin.ENVIRONMENT
     )
@@ -439,7 +439,7 @@ def test_a_bucket_refills_evenly() -> None:
 
 def test_seldom_says_how_much_was_left_unsaid() -> None:
     clock = Clock()
-    seldom = Seldom(10, clock.seconds)
+    seldom = LogThrottle(10, clock.seconds)
     assert [seldom.now() for _ in range(4)] == ["", None, None, None]
     clock.advance(10)
     assert seldom.now() == " (3 more since the last such line)"

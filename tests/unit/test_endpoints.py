@@ -18,10 +18,10 @@ from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyClass, verifyObject
 
-from tagcache.server import endpoints
-from tagcache.server.endpoints import Target, description, listen, targets
 from tagcache.server.http.factory import HttpFactory
-from tagcache.server.tls import ServerTls
+from tagcache.server.net import endpoints
+from tagcache.server.net.endpoints import Target, description, listen, targets
+from tagcache.server.net.tls import ServerTls
 from tagcache.sockopts import ListenOptions, socket_of
 from tests.integration.tls import tls_endpoint
 
@@ -51,8 +51,8 @@ def test_who_can_reach_it(port: str, host: str, endpoint: str, only_local: bool)
     "endpoint",
     ["nope:1", "tcp:abc", "tcp:1:color=red", "ssl:1:privateKey=/nowhere.pem", "tcp:"],
 )
-def test_an_endpoint_that_can_not_be_used_is_told(endpoint: str) -> None:
-    with pytest.raises(ValueError, match="can not be used as an endpoint: ."):
+def test_an_endpoint_that_cannot_be_used_is_told(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="cannot be used as an endpoint: ."):
         targets(endpoint)
 
 
@@ -74,7 +74,7 @@ def test_tls_is_what_twisted_takes_it_for(tmp_path: Path) -> None:
     assert verifyClass(IProtocolNegotiationFactory, HttpFactory)
 
 
-def test_what_tls_can_not_be_told_is_refused(tmp_path: Path) -> None:
+def test_what_tls_cannot_be_told_is_refused(tmp_path: Path) -> None:
     endpoint, _ = tls_endpoint(tmp_path)
     parameters = tmp_path / "dh.pem"
     parameters.write_text("")

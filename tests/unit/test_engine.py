@@ -11,8 +11,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from tagcache.engine import memory, reclaim, tags
-from tagcache.engine.entry import NEVER, Entry
-from tagcache.engine.limits import Limits
+from tagcache.engine.entry import Entry
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import (
     IntegerOverflow,
@@ -22,7 +21,9 @@ from tagcache.errors import (
     TooManyTags,
     ValueTooLarge,
 )
-from tagcache.interfaces import ICache
+from tagcache.model.interfaces import ICache
+from tagcache.model.limits import Limits
+from tagcache.model.terms import NEVER
 from tests.helpers import done, newest
 
 INT64_MAX = 2**63 - 1

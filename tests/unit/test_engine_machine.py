@@ -14,12 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.internet.task import Clock
 
 from tagcache.engine import memory, reclaim, tags
-from tagcache.engine.consistency import Consistency
-from tagcache.engine.entry import NEVER, Entry
+from tagcache.engine.entry import Entry
 from tagcache.engine.expiry import TICKS_PER_SECOND
-from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import CommandError, OutOfMemory
+from tagcache.model.limits import Limits
+from tagcache.model.terms import NEVER
+from tagcache.model.views import Consistency
 from tests.helpers import done, newest
 
 KEYS = st.sampled_from([b"", b"a", b"b", b"c", b"key", b"toolong"])

@@ -11,8 +11,8 @@ import trustme
 from redis.asyncio import SSLConnection
 from redis.asyncio.cluster import RedisCluster
 
-from tagcache.remote.connection import BadUrl, check_url, connect, without_password
-from tagcache.remote.policy import PolicyCheck
+from tagcache.redis.connection import BadUrl, check_url, connect, without_password
+from tagcache.redis.policy import PolicyCheck
 
 
 @pytest.fixture(scope="module")

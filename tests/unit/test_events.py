@@ -6,9 +6,9 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from tagcache.server.events import KINDS, MOST_OF_A_KIND, EventLog
-from tagcache.server.listener import Listener
-from tagcache.server.traffic import Slow
+from tagcache.server.net.listener import Listener
+from tagcache.server.observe.events import KINDS, MOST_OF_A_KIND, EventLog
+from tagcache.server.observe.traffic import Slow
 from tests.helpers import settings_with
 from tests.unit.test_protocol import Server
 

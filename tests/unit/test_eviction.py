@@ -9,9 +9,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from tagcache.engine import memory
-from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.errors import OutOfMemory
+from tagcache.model.limits import Limits
 from tests.helpers import done, newest
 
 KEYS = [b"%03d" % number for number in range(100)]

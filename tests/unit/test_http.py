@@ -22,10 +22,7 @@ from twisted.python.failure import Failure
 from tagcache.config.loading import load
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
-from tagcache.server.connections import Connections
-from tagcache.server.events import EventLog
-from tagcache.server.factory import limits_of
-from tagcache.server.history import History
+from tagcache.server.auth.rates import Rates
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication, is_loopback
 from tagcache.server.http.browsers import BrowserRules
@@ -34,13 +31,16 @@ from tagcache.server.http.messages import Response
 from tagcache.server.http.observation import Observation
 from tagcache.server.http.sse import Streams
 from tagcache.server.http.static import Dashboard
-from tagcache.server.listener import Listener
-from tagcache.server.machine import Machine
-from tagcache.server.metrics import Metrics
-from tagcache.server.persistence import Persistence
-from tagcache.server.rates import Rates
-from tagcache.server.slices import SLICE_SECONDS, Slices
-from tagcache.server.traffic import Traffic
+from tagcache.server.line.factory import limits_of
+from tagcache.server.net.connections import Connections
+from tagcache.server.net.listener import Listener
+from tagcache.server.observe.events import EventLog
+from tagcache.server.observe.history import History
+from tagcache.server.observe.host_stats import HostStats
+from tagcache.server.observe.metrics import Metrics
+from tagcache.server.observe.traffic import Traffic
+from tagcache.server.upkeep.persistence import Persistence
+from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
 from tests.helpers import credentials_of, settings_with
 from tests.unit.test_protocol import Transport, connect_full, next_event
 
@@ -96,7 +96,7 @@ class Door:
             self.connections,
             self.credentials,
             self.slices,
-            Machine(),
+            HostStats(),
             lambda: configuration,
             lambda: self.exposed,
             persistence.describe,
@@ -511,7 +511,7 @@ def test_expect_is_answered_before_the_body(door: Door) -> None:
         (request("PUT", "/keys/%FF", b"x" * 9, b"Authorization: Bearer x\r\n" + JSON), 401),
     ],
 )
-def test_expect_gets_the_error_at_once_where_the_body_can_not_matter(
+def test_expect_gets_the_error_at_once_where_the_body_cannot_matter(
     door: Door, data: bytes, status: int
 ) -> None:
     protocol, transport = door.connect()
@@ -962,7 +962,7 @@ def test_a_pause_is_for_passwords_alone(door: Door) -> None:
     assert door.call("GET", "/health", headers=basic("admin", "x"))[0] == 200
 
 
-def test_the_default_password_can_not_be_set_while_exposed(door: Door) -> None:
+def test_the_default_password_cannot_be_set_while_exposed(door: Door) -> None:
     door.exposed = True
     for path, body in (("change_password", {"new_password": "password"}), ("reset", None)):
         status, answer = door.call("POST", f"/auth/{path}", body)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagcache import wire
-from tagcache.engine import int64
 from tagcache.errors import InvalidArgument
+from tagcache.model import int64
+from tagcache.wire import line as wire
 
 
 @pytest.mark.parametrize(

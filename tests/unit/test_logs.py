@@ -12,7 +12,7 @@ import pytest
 from twisted.logger import ILogObserver, Logger, LogPublisher
 from zope.interface.verify import verifyObject
 
-from tagcache.server.logs import LogWriter
+from tagcache.server.observe.logs import LogWriter
 from tests.helpers import settings_with
 
 
@@ -65,7 +65,7 @@ def test_json_lines(tmp_path: Path, writer: Callable[..., LogWriter]) -> None:
     assert "RuntimeError: boom" in second["traceback"]
 
 
-def test_what_a_client_sent_can_not_pass_for_a_line_of_ours(
+def test_what_a_client_sent_cannot_pass_for_a_line_of_ours(
     tmp_path: Path, writer: Callable[..., LogWriter]
 ) -> None:
     logger(writer(tmp_path / "log")).info("{x}", x="a\n2026-01-01 forged\r\nb")
@@ -131,7 +131,7 @@ def test_a_new_file_is_not_for_everyone(tmp_path: Path, writer: Callable[..., Lo
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_file_that_can_not_be_opened_anew_is_kept(
+def test_a_file_that_cannot_be_opened_anew_is_kept(
     tmp_path: Path, writer: Callable[..., LogWriter]
 ) -> None:
     directory = tmp_path / "logs"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tagcache import marks
 from tagcache.errors import ValueTooLarge
-from tagcache.marks import escape, from_line, to_line, unescape
+from tagcache.wire import marks
+from tagcache.wire.marks import escape, from_line, to_line, unescape
 
 # What matters most to the escape.
 TRICKY = st.text(alphabet="\\:nrz\n\r\ta", max_size=12).map(str.encode)

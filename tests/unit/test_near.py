@@ -9,9 +9,9 @@ from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.task import Clock
 
-from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
-from tagcache.remote.near import STALENESS_SECONDS, Near
+from tagcache.model.limits import Limits
+from tagcache.redis.near import STALENESS_SECONDS, Near
 
 
 def make(limits: Limits | None = None) -> tuple[Near, Clock]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tagcache.engine import tags
-from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.errors import OutOfMemory
+from tagcache.model.limits import Limits
 from tests.helpers import done
 
 testcapi = pytest.importorskip("_testcapi", reason="this Python comes without its test modules")

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from tagcache.server.history import COLUMNS
 from tagcache.server.http.sse import MOST_STREAMS
+from tagcache.server.observe.history import COLUMNS
 from tests.helpers import settings_with
 from tests.unit.test_http import BASIC, Door, request
 from tests.unit.test_protocol import Transport

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
-from tagcache.server.factory import CacheFactory
-from tagcache.server.pipelined import PipelinedProtocol
-from tagcache.server.protocol import MOST_AT_ONCE, CacheProtocol, Reply, Verbs
+from tagcache.server.line.factory import CacheFactory
+from tagcache.server.line.pipelined import PipelinedProtocol
+from tagcache.server.line.protocol import MOST_AT_ONCE, CacheProtocol, Reply, Verbs
 from tests.helpers import settings_with
 from tests.unit.test_protocol import Server, lose
 

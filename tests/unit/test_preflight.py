@@ -16,8 +16,8 @@ from tagcache.config.loading import load
 from tagcache.config.passwords import hash_password
 from tagcache.errors import ConfigurationError
 from tagcache.server import preflight
-from tagcache.server.endpoints import Target, targets
-from tagcache.server.manhole_keys import KeyFileError, host_key, read_authorized_keys
+from tagcache.server.manhole.keys import KeyFileError, host_key, read_authorized_keys
+from tagcache.server.net.endpoints import Target, targets
 from tests.helpers import settings_with
 
 HASHED = hash_password("own", secrets.token_bytes)
@@ -83,9 +83,9 @@ def test_an_open_door_is_told() -> None:
     assert check(server={"host": "0.0.0.0"}, authentication=own, security=closed) == []
 
 
-def test_an_endpoint_that_can_not_be_used_is_a_fault() -> None:
+def test_an_endpoint_that_cannot_be_used_is_a_fault() -> None:
     (fault,) = faults(server={"tcp_port": "nope:1"})
-    assert fault.startswith("server.tcp_port: 'nope:1' can not be used")
+    assert fault.startswith("server.tcp_port: 'nope:1' cannot be used")
 
 
 def test_what_has_no_effect_is_told() -> None:
@@ -103,7 +103,7 @@ def test_without_authentication_http_is_for_this_machine_only() -> None:
     assert fault.startswith("security.require_auth = false, and server.http_port would be open")
 
 
-def test_a_password_hash_that_can_not_be_used_is_told() -> None:
+def test_a_password_hash_that_cannot_be_used_is_told() -> None:
     (fault,) = faults(authentication={"password": "scrypt$nonsense"})
     assert fault.startswith("authentication.password: is not a scrypt hash")
 
@@ -193,7 +193,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_allowed(
     assert limits == [(2064, 4096), (4096, 4096)]
 
 
-def test_a_log_file_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_log_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (fault,) = faults(logging={"file": str(tmp_path)})
     assert "is a directory" in fault
     (fault,) = faults(logging={"file": str(tmp_path / "nowhere" / "log")})
@@ -201,7 +201,7 @@ def test_a_log_file_that_can_not_be_written_is_told(tmp_path: Path) -> None:
     assert check(logging={"file": str(tmp_path / "log")}) == []
 
 
-def test_a_snapshot_file_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+def test_a_snapshot_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     def told(path: Path) -> list[str]:
         return faults(persistence={"snapshot_file": str(path)})
 
@@ -264,10 +264,10 @@ def test_a_manhole_without_its_extra_is_refused(
         (b"# only a comment\n", "holds no public key"),
         (b"garbage\n", "line 1 is not a public key"),
         (b"# one\nssh-ed25519 AAAAgarbage x\n", "line 2 is not a public key"),
-        (None, "can not be read"),
+        (None, "cannot be read"),
     ],
 )
-def test_authorized_keys_that_can_not_be_used(
+def test_authorized_keys_that_cannot_be_used(
     keys: dict[str, Any], content: bytes | None, why: str
 ) -> None:
     path = Path(keys["authorized_keys_file"])

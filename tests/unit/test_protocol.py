@@ -21,17 +21,17 @@ from zope.interface.verify import verifyObject
 
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
-from tagcache.server.commands import Commands
-from tagcache.server.connections import Connections
-from tagcache.server.events import EventLog
-from tagcache.server.factory import CacheFactory, limits_of
-from tagcache.server.listener import Listener, Refusal
-from tagcache.server.pipelined import PipelinedProtocol
-from tagcache.server.protocol import CacheProtocol, Verbs
-from tagcache.server.rates import Rates
-from tagcache.server.replies import ReplyBuffer
-from tagcache.server.slices import SLICE_SECONDS, Slices
-from tagcache.server.traffic import Traffic
+from tagcache.server.auth.rates import Rates
+from tagcache.server.commands.local import Commands
+from tagcache.server.line.factory import CacheFactory, limits_of
+from tagcache.server.line.pipelined import PipelinedProtocol
+from tagcache.server.line.protocol import CacheProtocol, Verbs
+from tagcache.server.net.connections import Connections
+from tagcache.server.net.listener import Listener, Refusal
+from tagcache.server.net.write_buffer import WriteBuffer
+from tagcache.server.observe.events import EventLog
+from tagcache.server.observe.traffic import Traffic
+from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
 from tests.helpers import credentials_of, settings_with
 
 
@@ -173,7 +173,7 @@ def test_a_value_with_a_line_feed_is_not_sent(server: Server) -> None:
     assert server.ask(b"GET\tk\nPING\n") == b"ERR value_not_representable\nPONG\n"
 
 
-def test_keys_that_can_not_be_listed_are_told_in_the_log(server: Server) -> None:
+def test_keys_that_cannot_be_listed_are_told_in_the_log(server: Server) -> None:
     server.cache.put(b"a,b", b"", [b"t"])
     server.cache.put(b"c", b"", [b"t"])
     with capturedLogs() as events:
@@ -435,7 +435,7 @@ def test_held_replies_go_out_only_as_fast_as_the_transport_takes_them() -> None:
 
     transport = Narrow()
     drained: list[int] = []
-    buffer = ReplyBuffer(transport, lambda: None, lambda: drained.append(buffer.held_bytes))
+    buffer = WriteBuffer(transport, lambda: None, lambda: drained.append(buffer.held_bytes))
     for data in (b"a", b"b", b"c"):
         buffer.write(data)
     assert (transport.value(), buffer.held_bytes) == (b"a", 2)
@@ -479,7 +479,7 @@ def test_one_connection_too_many_is_told_and_closed() -> None:
     assert server.connections.clients == 2
 
 
-def test_a_client_that_is_refused_can_not_stay(server: Server) -> None:
+def test_a_client_that_is_refused_cannot_stay(server: Server) -> None:
     server = Server(settings_with(performance={"max_connections": 1}))
     server.connect()
     protocol, transport = server.connect()

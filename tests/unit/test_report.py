@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tagcache.server.report import Report, table
+from tagcache.tables import Report, table
 
 
 def test_a_report_shows_itself() -> None:

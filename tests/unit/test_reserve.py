@@ -9,12 +9,12 @@ from twisted.internet.task import Clock
 
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import OutOfMemory
-from tagcache.server.reserve import (
+from tagcache.server.upkeep.memory_reserve import (
     AHEAD_SECONDS,
     CHECK_SECONDS,
     PIECE_BYTES,
     PIECES,
-    Reserve,
+    MemoryReserve,
     address_space,
 )
 from tests.helpers import done
@@ -43,10 +43,10 @@ class Pieces:
         self.memory.free += self.count
 
 
-def short(free: int) -> tuple[Memory, MemoryCache, Clock, Reserve]:
+def short(free: int) -> tuple[Memory, MemoryCache, Clock, MemoryReserve]:
     memory, cache, clock = Memory(PIECES), MemoryCache(), Clock()
     cache.put(b"k", b"v" * 10_000)
-    reserve = Reserve(cache, clock, memory)
+    reserve = MemoryReserve(cache, clock, memory)
     assert memory.free == 0
     reserve.release()
     assert memory.free == PIECES
@@ -92,7 +92,7 @@ def test_a_second_shortage_changes_nothing() -> None:
 def test_stores_are_refused_before_there_is_no_memory_at_all() -> None:
     memory, cache, clock = Memory(3 * PIECES), MemoryCache(), Clock()
     cache.put(b"k", b"v" * 10_000)
-    Reserve(cache, clock, memory)
+    MemoryReserve(cache, clock, memory)
     clock.advance(AHEAD_SECONDS)
     memory.free = PIECES
     clock.advance(AHEAD_SECONDS)

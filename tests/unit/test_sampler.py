@@ -9,9 +9,9 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, globalLogPublisher
 
-from tagcache.server.history import COLUMNS, INTERVAL_SECONDS, History
 from tagcache.server.http.routes import Route
-from tagcache.server.sampler import KINDS, TICK_SECONDS, Sampler
+from tagcache.server.observe.history import COLUMNS, INTERVAL_SECONDS, History
+from tagcache.server.observe.sampler import KINDS, TICK_SECONDS, Sampler
 from tests.helpers import settings_with
 from tests.unit.test_http import Door
 from tests.unit.test_protocol import Server

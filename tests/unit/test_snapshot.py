@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from tagcache.engine import snapshot
-from tagcache.engine.entry import NEVER
-from tagcache.engine.limits import Limits
 from tagcache.engine.memory import MemoryCache
-from tagcache.engine.snapshot import Header, Saved
+from tagcache.engine.snapshot import Header
 from tagcache.errors import BrokenSnapshot, KeyTooLong, PersistenceError, TooManyTags
-from tagcache.server.persistence import Persistence
-from tagcache.server.snapshot_file import SnapshotFile
+from tagcache.model.limits import Limits
+from tagcache.model.terms import NEVER
+from tagcache.model.views import Saved
+from tagcache.server.upkeep.persistence import Persistence
+from tagcache.server.upkeep.snapshot_file import SnapshotFile
 from tests.helpers import done, newest, settings_with
 
 SAVED = st.builds(

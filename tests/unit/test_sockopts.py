@@ -40,7 +40,7 @@ def by_name(options: tuple[AppliedOption, ...]) -> dict[str, AppliedOption]:
 def test_each_option_is_on_the_socket(
     sock: socket.socket, name: str, asked: int | bool, level: int, option: int, raw: int
 ) -> None:
-    # The opposite first, so that a default can not pass for an effect.
+    # The opposite first, so that a default cannot pass for an effect.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(not asked))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(not asked))
     applied = by_name(SocketOptions(**{name: asked}).apply(sock))

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from tagcache.engine.memory import MemoryCache
-from tagcache.server.slices import SLICE_SECONDS, Slices
-from tagcache.server.sweeper import MUCH, Sweeper
+from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
+from tagcache.server.upkeep.sweeper import MUCH, Sweeper
 from tests.helpers import done, settings_with
 
 

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagcache.server.traffic import BUCKETS, MOST_SLOW, TIMED_A_TICK, Histogram, Traffic, quantile
+from tagcache.server.observe.traffic import (
+    BUCKETS,
+    MOST_SLOW,
+    TIMED_A_TICK,
+    Histogram,
+    Traffic,
+    quantile,
+)
 from tests.helpers import settings_with
 from tests.unit.test_protocol import Server, lose
 

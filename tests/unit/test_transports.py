@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tagcache.server.transports import UvloopTransport, server_transport
+from tagcache.server.net.transports import UvloopTransport, server_transport
 
 
 @implementer(IHalfCloseableProtocol)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagcache import wire
-from tagcache.engine.limits import Limits
 from tagcache.errors import InvalidArgument, LineTooLong
+from tagcache.model.limits import Limits
+from tagcache.wire import line as wire
 from tests.helpers import done
 
 
@@ -123,7 +123,7 @@ def test_ttl(field: bytes, ttl_ms: int | None) -> None:
     "field",
     [b"abc", b"-5", b"+1", b"1.5", b" 1", b"1 ", b"18446744073709551616", b"1_0", b"\xd9\xa1"],
 )
-def test_a_ttl_that_can_not_be_read_is_an_error(field: bytes) -> None:
+def test_a_ttl_that_cannot_be_read_is_an_error(field: bytes) -> None:
     with pytest.raises(InvalidArgument, match="^invalid_ttl$"):
         wire.parse_ttl(field)
 
@@ -148,7 +148,7 @@ def test_by(field: bytes, by: int) -> None:
     "field",
     [b"abc", b"1.5", b" 2", b"-", b"+", b"9223372036854775808", b"-9223372036854775809", b"1_0"],
 )
-def test_a_by_that_can_not_be_read_is_an_error(field: bytes) -> None:
+def test_a_by_that_cannot_be_read_is_an_error(field: bytes) -> None:
     with pytest.raises(InvalidArgument, match="^invalid_by$"):
         wire.parse_by(field)
 
@@ -210,7 +210,7 @@ def test_a_value_with_a_line_feed_is_not_framed() -> None:
     assert wire.value(b"a\nb") == b"ERR value_not_representable\n"
 
 
-def test_keys_that_a_list_can_not_hold_are_left_out_and_counted() -> None:
+def test_keys_that_a_list_cannot_hold_are_left_out_and_counted() -> None:
     assert done(wire.keys([])) == (b"KEYS\t\n", 0)
     assert done(wire.keys([b"a", b"b"])) == (b"KEYS\ta,b\n", 0)
     assert done(wire.keys([b"a", b"b,c", b"d\ne"])) == (b"KEYS\ta\n", 2)

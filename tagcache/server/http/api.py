@@ -12,18 +12,16 @@ from typing import Any
 import orjson
 from twisted.internet.defer import Deferred
 
-from tagcache import marks
 from tagcache.config.descriptions import descriptions
 from tagcache.config.loading import NEEDS_RESTART, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD
-from tagcache.engine.activity import TagActivity
-from tagcache.engine.entry import NEVER, Entry
-from tagcache.engine.statistics import Counters, Totals
+from tagcache.engine.entry import Entry
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger, ValueTooLarge
-from tagcache.interfaces import ICache, IRemoteCache, RemoteTotals
-from tagcache.server.connections import Connections
-from tagcache.server.credentials import Credentials
-from tagcache.server.events import EventLog
+from tagcache.model.activity import TagActivity
+from tagcache.model.interfaces import ICache, IRemoteCache, RemoteTotals
+from tagcache.model.statistics import Counters, Totals
+from tagcache.model.terms import NEVER
+from tagcache.server.auth.credentials import Credentials
 from tagcache.server.http import jsontext
 from tagcache.server.http.application import is_loopback
 from tagcache.server.http.fields import (
@@ -55,8 +53,11 @@ from tagcache.server.http.schema import (
     nullable,
     obj,
 )
-from tagcache.server.machine import Machine
-from tagcache.server.slices import Slices
+from tagcache.server.net.connections import Connections
+from tagcache.server.observe.events import EventLog
+from tagcache.server.observe.host_stats import HostStats
+from tagcache.server.upkeep.slices import Slices
+from tagcache.wire import marks
 
 Answer = Response | Deferred[Response]
 
@@ -117,7 +118,7 @@ class Api:
         connections: Connections,
         credentials: Credentials,
         slices: Slices,
-        machine: Machine,
+        machine: HostStats,
         configuration: Callable[[], Configuration],
         exposed: Callable[[], bool],
         persistence: Callable[[], dict[str, Any]],

@@ -23,7 +23,8 @@ from tagcache.errors import (
     TagCacheError,
     ValueTooLarge,
 )
-from tagcache.server.credentials import Credentials
+from tagcache.server.auth.credentials import Credentials
+from tagcache.server.auth.rates import Rates
 from tagcache.server.http import jsontext
 from tagcache.server.http.browsers import BrowserRules
 from tagcache.server.http.fields import Field, InvalidField, check_body, check_query
@@ -37,9 +38,8 @@ from tagcache.server.http.messages import (
     too_many_failures,
 )
 from tagcache.server.http.routes import Access, Route, Routes
-from tagcache.server.rates import Rates
-from tagcache.server.slices import Slices
-from tagcache.server.traffic import UNKNOWN, Traffic
+from tagcache.server.observe.traffic import UNKNOWN, Traffic
+from tagcache.server.upkeep.slices import Slices
 
 log = Logger(namespace="tagcache.http")
 

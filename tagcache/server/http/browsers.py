@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from tagcache.config.settings import Settings
 from tagcache.server.http.messages import Request, Response, failure
-from tagcache.server.seldom import Seldom
+from tagcache.server.observe.log_throttle import LogThrottle
 
 log = Logger(namespace="tagcache.http")
 
@@ -49,8 +49,8 @@ class BrowserRules:
     def __init__(self, own_names: Iterable[str], settings: Settings) -> None:
         self._own_names = frozenset(_plain(name) for name in own_names)
         self._good_hosts: set[bytes] = set()
-        self._unknown_hosts = Seldom()
-        self._foreign_origins = Seldom()
+        self._unknown_hosts = LogThrottle()
+        self._foreign_origins = LogThrottle()
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -141,7 +141,7 @@ def _plain(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
-def _tell(seldom: Seldom, request: Request, what: str, value: bytes) -> None:
+def _tell(seldom: LogThrottle, request: Request, what: str, value: bytes) -> None:
     more = seldom.now()
     if more is not None:
         log.warn(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
 
-from tagcache.engine import int64
+from tagcache.model import int64
 
 UINT64_MAX = 2**64 - 1
 

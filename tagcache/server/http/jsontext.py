@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from tagcache.work import run_to_end
+from tagcache.model.work import run_to_end
 
 MAX_DEPTH = 127
 # Each repetition takes as much as it can, so that no text makes these go back.

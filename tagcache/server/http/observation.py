@@ -7,9 +7,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tagcache.server.connections import Connections
-from tagcache.server.events import KINDS, EventLog
-from tagcache.server.history import History
 from tagcache.server.http.fields import UNSIGNED, Field, one_of
 from tagcache.server.http.messages import Call, Response, json_response
 from tagcache.server.http.routes import Access, Route
@@ -23,9 +20,12 @@ from tagcache.server.http.schema import (
     obj,
 )
 from tagcache.server.http.sse import Streams
-from tagcache.server.metrics import CONTENT_TYPE, Metrics
-from tagcache.server.slices import Slices
-from tagcache.server.traffic import MOST_SLOW, Traffic
+from tagcache.server.net.connections import Connections
+from tagcache.server.observe.events import KINDS, EventLog
+from tagcache.server.observe.history import History
+from tagcache.server.observe.metrics import CONTENT_TYPE, Metrics
+from tagcache.server.observe.traffic import MOST_SLOW, Traffic
+from tagcache.server.upkeep.slices import Slices
 
 MOST_EVENTS = 500
 _COUNTS = {"type": "object", "additionalProperties": INTEGER}

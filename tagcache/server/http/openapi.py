@@ -15,11 +15,11 @@ from tagcache.server.http.schema import ERROR
 _WHAT = {
     200: "Done",
     304: "Not changed",
-    400: "The path, the query or the JSON can not be read",
+    400: "The path, the query or the JSON cannot be read",
     401: "Not authenticated",
     403: "From a page of another origin, or not from this machine",
     404: "There is none",
-    409: "Can not be done as the server is configured",
+    409: "Cannot be done as the server is configured",
     413: "Too large",
     503: "Too many at once",
     507: "No memory left for it",

@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 
 from tagcache.server.http.messages import Request, Response, Stream, failure
 from tagcache.server.http.static import comes_from_dashboard
-from tagcache.server.serving import AWAITING, READY, ServedProtocol, ServingFactory
-from tagcache.server.slices import SLICE_SECONDS
-from tagcache.server.traffic import MIXED, Traffic
+from tagcache.server.net.serving import AWAITING, READY, ServedProtocol, ServingFactory
+from tagcache.server.observe.traffic import MIXED, Traffic
+from tagcache.server.upkeep.slices import SLICE_SECONDS
 
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 1024
@@ -82,7 +82,7 @@ class HttpProtocol(ServedProtocol):
         self._awaited_since = 0.0
         self._stream: Stream | None = None
         # What is said after the last answer; None while more is read.
-        self._farewell: bytes | None = None
+        self._closing_reply: bytes | None = None
         self._owes_continue = False
         self._secure = False
         # The request that is coming in.
@@ -130,7 +130,7 @@ class HttpProtocol(ServedProtocol):
         self.run()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._farewell is not None:
+        if self._closing_reply is not None:
             return
         size = len(data)
         connection = self.connection
@@ -161,7 +161,7 @@ class HttpProtocol(ServedProtocol):
                 self._parse(self.inbox.take())
             else:
                 break
-        if self._owes_continue and self.flow is READY and self._farewell is None:
+        if self._owes_continue and self.flow is READY and self._closing_reply is None:
             self._owes_continue = False
             self._answers.append(_CONTINUE)
         self._flush()
@@ -169,8 +169,8 @@ class HttpProtocol(ServedProtocol):
         if took >= self._traffic.above and request is not None and self._pending is None:
             self._note_request(request.method, request.path, took, answered)
         idle = self.flow is READY and self._stream is None and not self._more_waits()
-        if self._farewell is not None and idle:
-            self.finish(self._farewell)
+        if self._closing_reply is not None and idle:
+            self.finish(self._closing_reply)
         self.settle()
 
     def _more_waits(self) -> bool:
@@ -189,7 +189,7 @@ class HttpProtocol(ServedProtocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # We speak nothing else; the request is answered, and what follows is not HTTP.
-            self._say_farewell(b"")
+            self._say_closing_reply(b"")
         except httptools.HttpParserError as error:
             self._refuse_what_came(error)
         else:
@@ -231,25 +231,25 @@ class HttpProtocol(ServedProtocol):
         if self._stream is not None:
             self._end_stream()
             self.finish()
-        elif self._farewell is None:
-            self._farewell = b""
+        elif self._closing_reply is None:
+            self._closing_reply = b""
             if self.flow is READY and not self._more_waits():
                 self._flush()
                 self.finish()
 
     def gone(self) -> None:
         self._end_stream()
-        self._farewell = b""
+        self._closing_reply = b""
         self._parser = None  # which holds this
         self._requests.clear()
         self.inbox.clear()
         if self._pending is not None:
             self._pending.cancel()
 
-    def _say_farewell(self, farewell: bytes) -> None:
-        """Read nothing more, not even what came; ``farewell`` follows the last answer."""
-        if self._farewell is None:
-            self._farewell = farewell
+    def _say_closing_reply(self, closing_reply: bytes) -> None:
+        """Read nothing more, not even what came; ``closing_reply`` follows the last answer."""
+        if self._closing_reply is None:
+            self._closing_reply = closing_reply
         self.inbox.clear()
 
     # What the parser calls.
@@ -487,7 +487,7 @@ class HttpProtocol(ServedProtocol):
         request.keep_alive = False
         request.too_large = True
         self._requests.append(request)
-        self._say_farewell(b"")
+        self._say_closing_reply(b"")
 
     def _check_size(self) -> None:
         """Refuse what the parser waits for: other versions, heads and bodies without an end."""
@@ -565,7 +565,7 @@ class HttpProtocol(ServedProtocol):
     def _begin_stream(self, request: Request, stream: Stream) -> None:
         """Send the head of a response that goes on; nothing more is read as a request."""
         self._requests.clear()
-        self._say_farewell(b"")
+        self._say_closing_reply(b"")
         self._answers.append(stream.head(self._application.header_lines(request)))
         self._flush()
         if request.method == b"HEAD" or self._unread is not None:
@@ -603,7 +603,7 @@ class HttpProtocol(ServedProtocol):
         self._answers_size += len(data)
         if close:
             self._requests.clear()
-            self._say_farewell(b"")
+            self._say_closing_reply(b"")
             self._flush()
             self.finish()
         elif self._answers_size > _MOST_AT_ONCE:
@@ -612,13 +612,13 @@ class HttpProtocol(ServedProtocol):
 
     def _refuse(self, response: Response) -> None:
         """Answer with an error after which the connection cannot go on."""
-        if self._farewell is not None:
+        if self._closing_reply is not None:
             return
         self._traffic.failed_requests[response.status] += 1
         request = self._request
         lines = self._application.header_lines(request) if request is not None else b""
         head = request is not None and request.method == b"HEAD"
-        self._say_farewell(response.encode(head, True, lines))
+        self._say_closing_reply(response.encode(head, True, lines))
 
     def _flush(self) -> None:
         answers = self._answers

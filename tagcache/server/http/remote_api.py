@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
-from tagcache.interfaces import ICache, IRemoteCache, RemoteTotals
-from tagcache.remote.entry import Miss, RemoteEntry
+from tagcache.model.interfaces import ICache, IRemoteCache, RemoteTotals
+from tagcache.model.views import Miss, RemoteEntry
 from tagcache.server.http import jsontext
 from tagcache.server.http.api import (
     MISS,

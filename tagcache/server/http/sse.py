@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from twisted.internet.defer import Deferred, succeed
 
-from tagcache.server.events import EventLog
 from tagcache.server.http.messages import Call, Outlet, Request, Response, Stream, failure
+from tagcache.server.observe.events import EventLog
 
 MOST_STREAMS = 32
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"

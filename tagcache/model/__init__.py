@@ -1,0 +1,1 @@
+"""What everything stands on: the contract of the engines, limits, views of entries, numbers."""

@@ -1,0 +1,30 @@
+"""On what terms an entry is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tagcache.model.limits import Limits
+
+NEVER = float("inf")
+
+
+class Terms:
+    """Tags and a time to live; many entries are stored on the same terms, checked once.
+
+    Attributes:
+        tags: tuple of bytes; without repetition once they are checked.
+        asked_ms: the time to live that was asked for, in milliseconds; None if none was.
+        ttl_ms, ttl: the one in force by ``checked``, in milliseconds (None: none) and in
+            seconds (NEVER: none).
+        checked: the limits that the terms were found to keep; None before that.
+    """
+
+    __slots__ = ("asked_ms", "checked", "tags", "ttl", "ttl_ms")
+
+    def __init__(self, tags: Collection[bytes] = (), ttl_ms: int | None = None) -> None:
+        self.tags = tuple(tags)
+        self.asked_ms = ttl_ms or None
+        self.ttl_ms: int | None = None
+        self.ttl = NEVER
+        self.checked: Limits | None = None

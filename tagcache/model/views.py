@@ -1,0 +1,60 @@
+"""What engines tell of entries and of themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+# Faults beyond these are counted, not told: one cause may touch every entry.
+MOST_FAULTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """An entry as it was at one moment.
+
+    ``value`` is None in lists; ``size`` is the length of key and value in bytes; ``left_ms`` is
+    the time to live that was left, None if it has none; ``stored_us`` is when it was stored, in
+    microseconds since 1970 by the clock of the engine; ``ttl_ms`` what it was stored with.
+    """
+
+    key: bytes
+    value: bytes | None
+    tags: tuple[bytes, ...]
+    size: int
+    stored_us: int
+    left_ms: int | None
+    ttl_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A look-up that found nothing; ``lease`` says before which invalidations that was."""
+
+    lease: int
+
+
+class Saved(NamedTuple):
+    """One entry: ``age`` and ``ttl`` in seconds, at the time of the snapshot."""
+
+    key: bytes
+    value: bytes
+    tags: tuple[bytes, ...]
+    age: float
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """What a check found.
+
+    Attributes:
+        entries, tags: how many were looked at.
+        faults: a sentence for each disagreement, at most ``MOST_FAULTS``; none if all is well.
+        fault_count: how many there were.
+    """
+
+    entries: int
+    tags: int
+    faults: tuple[str, ...]
+    fault_count: int

@@ -1,0 +1,157 @@
+"""Where Redis is, and a client of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+
+from tagcache.redis import scripts
+from tagcache.redis.options import BadUrl, read_query
+from tagcache.redis.pipeline import Client
+from tagcache.redis.policy import PolicyCheck
+
+__all__ = ["BadUrl", "check_url", "connect", "is_cluster", "without_password"]
+
+_Prepare = Callable[[Any], Awaitable[None]]
+_CLUSTER = re.compile(r"(rediss?)\+cluster://(.*)", re.DOTALL)
+
+
+def is_cluster(url: str) -> bool:
+    """Say whether the URL names a cluster."""
+    return _CLUSTER.fullmatch(url) is not None
+
+
+def without_password(url: str) -> str:
+    """Return the URL as it may be shown."""
+    # To the last @: a password may hold one.
+    return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
+
+
+def check_url(url: str) -> None:
+    """Raise BadUrl if the URL cannot be used."""
+    cluster = _CLUSTER.fullmatch(url)
+    if cluster is not None:
+        _read_cluster(cluster[1], cluster[2])
+    else:
+        _pool(url, 1.0, 1)
+
+
+def connect(url: str, timeout: float, connections: int, policies: PolicyCheck) -> Client:
+    """Return a client, which connects when it is used; ``timeout`` is seconds. Raises BadUrl."""
+    cluster = _CLUSTER.fullmatch(url)
+    prepare = partial(_prepare, policies)
+    if cluster is not None:
+        return _cluster(cluster[1], cluster[2], timeout, connections, prepare)
+    return Redis.from_pool(_pool(url, timeout, connections, prepare))
+
+
+def _pool(
+    url: str, timeout: float, connections: int, prepare: _Prepare | None = None
+) -> BlockingConnectionPool:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise BadUrl(
+            "must begin with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
+        )
+    place, _, query = url.partition("?")
+    if "#" in place:
+        raise BadUrl("has a #; in a password it is written %23")
+    parts, _ = _split(place)
+    if parts.scheme == "unix" and not parts.path:
+        raise BadUrl("names no socket; unix:///path does")
+    if parts.scheme != "unix" and not re.fullmatch(r"/?|/\d+", parts.path):
+        raise BadUrl("after the host only the number of a database may follow")
+    options = read_query(query, parts.scheme == "rediss", database=parts.scheme == "unix")
+    try:
+        return BlockingConnectionPool.from_url(
+            place,
+            max_connections=connections + 1,
+            timeout=timeout,
+            socket_timeout=None,
+            socket_connect_timeout=timeout,
+            # A command that is sent again could count twice; the caller is told instead.
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=prepare,
+            protocol=2,
+            **options,
+        )
+    except ValueError as error:
+        raise BadUrl(str(error)) from None
+
+
+def _cluster(
+    scheme: str, rest: str, timeout: float, connections: int, prepare: _Prepare
+) -> RedisCluster:
+    login, nodes, options = _read_cluster(scheme, rest)
+    user, _, password = login.partition(":")
+    client = RedisCluster(
+        startup_nodes=nodes,
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        ssl=scheme == "rediss",
+        max_connections=max(connections * 2, 16),
+        # Else redis-py gives up after 5 s, whatever engine.timeout_ms says.
+        socket_timeout=None,
+        socket_connect_timeout=timeout,
+        require_full_coverage=False,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        **options,
+    )
+    # It has no parameter for this; the nodes that it finds are given these.
+    client.connection_kwargs["redis_connect_func"] = prepare
+    return client
+
+
+async def _prepare(policies: PolicyCheck, connection: Any) -> None:
+    """Log in, and see that the server keeps what it must, and knows the scripts.
+
+    Of those that travel together, one that is not known would be carried out after the others.
+    Raises EvictingPolicy.
+    """
+    await connection.on_connect()
+    await policies.ask(connection)
+    commands = [("SCRIPT", "LOAD", each.text) for each in scripts.EVERY]
+    await connection.send_packed_command(connection.pack_commands(commands))
+    for _ in commands:
+        # Who may not do this may still run them.
+        with suppress(ResponseError):
+            await connection.read_response()
+
+
+def _read_cluster(scheme: str, rest: str) -> tuple[str, list[ClusterNode], dict[str, Any]]:
+    """Read ``[user:password@]host:port,...[?query]``; returns the login, the nodes, and what the
+    query says. Raises BadUrl."""
+    place, _, query = rest.partition("?")
+    place, _, path = place.partition("/")
+    if path:
+        raise BadUrl("a cluster has one database: nothing may follow the hosts")
+    login, _, hosts = place.rpartition("@")
+    nodes = []
+    for host in filter(None, hosts.split(",")):
+        parts, port = _split(f"//{host}")
+        if not parts.hostname:
+            raise BadUrl(f"{host!r} is not a host")
+        nodes.append(ClusterNode(parts.hostname, port or 6379))
+    if not nodes:
+        raise BadUrl("names no host")
+    return login, nodes, read_query(query, scheme == "rediss")
+
+
+def _split(place: str) -> tuple[SplitResult, int | None]:
+    """Return the parts and the port. Raises BadUrl."""
+    try:
+        parts = urlsplit(place)
+        return parts, parts.port
+    except ValueError:
+        # Python's text has what it took for the port: with a / in a password, some of that.
+        raise BadUrl("a port is a number up to 65535; in a password, / is written %2F") from None

@@ -1,0 +1,231 @@
+"""Lists of entries and tags, from all partitions."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from tagcache.model.views import MOST_FAULTS, Consistency, RemoteEntry
+from tagcache.redis import scripts
+from tagcache.redis.deferreds import Work, together
+from tagcache.redis.invalidation import Invalidations
+from tagcache.redis.partitions import Partitions, chunks
+
+# A page is divided by the number of partitions, but no further than this.
+_MOST_SHARES = 16
+
+
+class _Newest:
+    """The entries of a partition, the last stored first: a page of rows at a time.
+
+    ``before`` is where the next page begins, and empty at the end.
+    """
+
+    __slots__ = ("before", "root", "rows")
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.before = b"+inf"
+        self.rows: deque[list[Any]] = deque()
+
+    def stored(self) -> int:
+        """When the first of the rows was stored, negative, so that the last one comes first."""
+        return -int(self.rows[0][1])
+
+
+class Listing:
+    """Reads many entries, as IRemoteCache says of the methods with the same names."""
+
+    def __init__(self, partitions: Partitions, invalidations: Invalidations) -> None:
+        self._partitions = partitions
+        self._invalidations = invalidations
+
+    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[RemoteEntry | None]]:
+        partitions = self._partitions
+        by_root: dict[str, list[int]] = {}
+        for number, key in enumerate(keys):
+            by_root.setdefault(partitions.root(key), []).append(number)
+        found: list[RemoteEntry | None] = [None] * len(keys)
+        calls = []
+        for root, numbers in by_root.items():
+            for some in chunks(numbers, partitions.keys_at_once):
+                call = partitions.call(root, scripts.PEEK, *(keys[number] for number in some))
+                calls.append(call.addCallback(self._place, found, some))
+        return together(calls).addCallback(lambda _: found)
+
+    @inlineCallbacks
+    def search(self, tags: Sequence[bytes], every: bool, offset: int, limit: int | None) -> Work:
+        names = list(dict.fromkeys(tags))
+        if every and names:
+            queries = [(names, names[:0])]
+        else:
+            queries = [([tag], names[:number]) for number, tag in enumerate(names)]
+        found: dict[bytes, RemoteEntry] = {}
+        skip = offset
+        for query, others in queries:
+            if offset:
+                skip = yield self._skip_and_find(query, others, skip, limit, found)
+            else:
+                each = [self._members(root, query, limit) for root in self._partitions.roots]
+                for rows in (yield together(each)):
+                    for row in rows:
+                        found.setdefault(row[0], _entry(row))
+            if limit is not None and len(found) >= limit:
+                break
+        return list(found.values())[:limit]
+
+    @inlineCallbacks
+    def count(self, tags: Sequence[bytes], every: bool) -> Work:
+        names = list(dict.fromkeys(tags))
+        if len(names) == 1:
+            counts = yield self._partitions.call_everywhere(scripts.COUNT, names[0])
+            if -1 not in counts:
+                return sum(counts)
+        found = yield self.search(names, every, 0, None)
+        return len(found)
+
+    @inlineCallbacks
+    def newest(self, prefix: bytes, offset: int, limit: int) -> Work:
+        each = [_Newest(root) for root in self._partitions.roots]
+        page = max(self._partitions.page // min(len(each), _MOST_SHARES), 1)
+        found: list[RemoteEntry] = []
+        # Those with rows, the one with the last stored first.
+        heap: list[tuple[int, int]] = []
+        while len(found) < limit:
+            if any(not those.rows and those.before for those in each):
+                few = [those for those in each if those.before and len(those.rows) <= page // 2]
+                # Where there are several partitions, what is skipped shows when they are merged.
+                skip = offset if len(each) == 1 else 0
+                offset -= sum((yield together(self._read_on(it, page, prefix, skip) for it in few)))
+                heap = [(those.stored(), n) for n, those in enumerate(each) if those.rows]
+                heapq.heapify(heap)
+                continue
+            if not heap:
+                break
+            number = heap[0][1]
+            row = each[number].rows.popleft()
+            if each[number].rows:
+                heapq.heapreplace(heap, (each[number].stored(), number))
+            else:
+                heapq.heappop(heap)
+            if offset:
+                offset -= 1
+            else:
+                found.append(_entry(row))
+        return found
+
+    @inlineCallbacks
+    def tags(self, prefix: bytes) -> Work:
+        each = yield together(self._tags(root, prefix) for root in self._partitions.roots)
+        sizes: dict[bytes, tuple[int, int]] = {}
+        for found in each:
+            for tag, (keys, size) in found.items():
+                before = sizes.get(tag, (0, 0))
+                sizes[tag] = (before[0] + keys, before[1] + size)
+        return [(tag, keys, size) for tag, (keys, size) in sizes.items()]
+
+    @inlineCallbacks
+    def check(self) -> Work:
+        faults: list[str] = []
+        entries = 0
+        tags: set[bytes] = set()
+        for root in self._partitions.roots:
+            there = yield self._tags(root, b"")
+            tags |= set(there)
+            for what, tag in ((b"entries", b""), *((b"tags", tag) for tag in there)):
+                cursor = b""
+                while cursor != b"0":
+                    cursor, looked, found = yield self._page(
+                        root, scripts.CHECK, what, tag, cursor or b"0"
+                    )
+                    entries += looked
+                    pairs = zip(found[::2], found[1::2], strict=True)
+                    faults += [f"{key!r}: {word.decode()}" for key, word in pairs]
+        return Consistency(entries, len(tags), tuple(faults[:MOST_FAULTS]), len(faults))
+
+    @inlineCallbacks
+    def _place(
+        self, rows: list[Any], found: list[RemoteEntry | None], numbers: Sequence[int]
+    ) -> Work:
+        for number, row in zip(numbers, rows, strict=True):
+            if row and not (row[2] and (yield self._invalidations.has_happened(row[2]))):
+                found[number] = _entry(*row[:2])
+
+    @inlineCallbacks
+    def _members(self, root: str, query: list[bytes], most: int | None) -> Work:
+        """Return rows of what carries all tags of the query, each once, and little more than
+        ``most``."""
+        found: dict[bytes, Any] = {}
+        cursor = b"0"
+        while most is None or len(found) < most:
+            cursor, rows, _ = yield self._page(root, scripts.MEMBERS, cursor, 0, len(query), *query)
+            for row in rows:
+                found.setdefault(row[0], row)
+            if cursor == b"0":
+                break
+        return list(found.values())
+
+    @inlineCallbacks
+    def _skip_and_find(
+        self,
+        query: list[bytes],
+        others: list[bytes],
+        offset: int,
+        limit: int | None,
+        found: dict[bytes, RemoteEntry],
+    ) -> Work:
+        """Add to ``found`` what ``search`` means by one query, without the first ``offset``.
+
+        They are passed by within Redis, one partition after the other. Returns how many are still
+        to be skipped.
+        """
+        for root in self._partitions.roots:
+            cursor = b""
+            while cursor != b"0" and (limit is None or len(found) < limit):
+                tags = (len(query), *query, *others)
+                cursor, rows, skipped = yield self._page(
+                    root, scripts.MEMBERS, cursor or b"0", offset, *tags
+                )
+                offset -= skipped
+                for row in rows:
+                    found.setdefault(row[0], _entry(row))
+        return offset
+
+    @inlineCallbacks
+    def _read_on(self, those: _Newest, page: int, prefix: bytes, skip: int) -> Work:
+        """Read the next page of a partition; returns how many entries were skipped before it."""
+        those.before, rows, skipped = yield self._partitions.call(
+            those.root, scripts.NEWEST, page, those.before, prefix, skip
+        )
+        those.rows += rows
+        return skipped
+
+    @inlineCallbacks
+    def _tags(self, root: str, prefix: bytes) -> Work:
+        found: dict[bytes, tuple[int, int]] = {}
+        cursor = b""
+        while cursor != b"0":
+            cursor, rows = yield self._page(root, scripts.TAGS, cursor or b"0", prefix)
+            for tag, keys, size in rows:
+                found[tag] = (keys, size)
+        return found
+
+    def _page(self, root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:
+        return self._partitions.call(root, script, self._partitions.page, *arguments)
+
+
+def _entry(row: list[Any], value: bytes | None = None) -> RemoteEntry:
+    key, stored_us, left, ttl, size, tags = row
+    return RemoteEntry(
+        key,
+        value,
+        tuple(tags),
+        size,
+        int(stored_us),
+        int(left) if left else None,
+        int(ttl) if ttl else None,
+    )

@@ -1,0 +1,1 @@
+"""Who gets in: credentials, tokens, throttling of guesses, rates."""

@@ -1,0 +1,134 @@
+"""Slows down those who keep giving wrong passwords: each address, and all of them together."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from typing import TypeVar
+
+from twisted.logger import Logger
+
+from tagcache.server.observe.log_throttle import LogThrottle
+
+FREE_FAILURES = 5
+LONGEST_PAUSE_SECONDS = 30.0
+FORGET_SECONDS = 300.0
+# Wrong passwords of all addresses together: so many at once, and then so many a second.
+MOST_AT_ONCE = 100
+PER_SECOND = 10.0
+LOOPBACK = "loopback"
+_HERE = (LOOPBACK, "unix")
+_MOST_GROUPS = 10_000
+
+T = TypeVar("T")
+log = Logger(namespace="tagcache.credentials")
+
+
+@lru_cache(maxsize=_MOST_GROUPS)
+def group_of(address: str) -> str:
+    """Return what counts as one with ``address``: whoever has one address has all of these.
+
+    That is all of loopback, the /64 of an IPv6 address, and the IPv4 address itself, also where
+    it is mapped into IPv6.
+    """
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address  # "unix"
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback:
+        return LOOPBACK
+    return str(ip) if ip.version == 4 else f"{IPv6Address(int(ip) >> 64 << 64)}/64"
+
+
+class Throttle:
+    """Counts failures in a row by group of addresses; after some, each one doubles a pause.
+
+    During the pause attempts are to be refused unseen, so that guessing costs time and not a
+    connection. Groups that never gave a right password also share a budget of failures: once it is
+    used up, whoever they are, all of them wait until there is some of it again. Those that did
+    (the last 10,000 of them), and this machine itself, then have a budget of their own: an attacker
+    with many addresses does not lock them out. ``monotonic`` returns seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        # group: failures, when the pause ends, when the last failure was
+        self._failures: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
+        self._trusted: OrderedDict[str, None] = OrderedDict()
+        self._shared = _Budget(monotonic)
+        self._reserved = _Budget(monotonic)
+        self._used_up = LogThrottle(monotonic=monotonic)
+
+    @property
+    def counting(self) -> bool:
+        """Whether there is any failure that a success could make forgotten."""
+        return bool(self._failures)
+
+    def pause(self, address: str) -> float:
+        """Return for how many seconds attempts from ``address`` are refused; 0.0 if none."""
+        group = group_of(address)
+        known = self._failures.get(group)
+        own = known[1] - self._monotonic() if known else 0.0
+        return own if own > 0 else self._budget(group).wait()
+
+    def failed(self, address: str) -> None:
+        """Note a failure."""
+        now = self._monotonic()
+        group = group_of(address)
+        count, _, last = self._failures.pop(group, (0, 0.0, now))
+        count = 1 if now - last > FORGET_SECONDS else count + 1
+        beyond = count - FREE_FAILURES
+        pause = min(2.0 ** min(beyond - 1, 10), LONGEST_PAUSE_SECONDS) if beyond > 0 else 0.0
+        _put(self._failures, group, (count, now + pause, now))
+        self._budget(group).spend()
+        if self._shared.wait() and (more := self._used_up.now()) is not None:
+            log.warn(
+                "many wrong passwords from many addresses: only {rate:g} a second are looked at "
+                "from addresses that never gave the right one{more}",
+                rate=PER_SECOND,
+                more=more,
+            )
+
+    def succeeded(self, address: str) -> None:
+        """Begin to count anew; a pause that has begun goes on."""
+        group = group_of(address)
+        self._trusted.pop(group, None)
+        _put(self._trusted, group, None)
+        known = self._failures.pop(group, None)
+        if known is not None and known[1] > self._monotonic():
+            self._failures[group] = (0, *known[1:])
+
+    def _budget(self, group: str) -> _Budget:
+        if self._shared.wait() and (group in _HERE or group in self._trusted):
+            return self._reserved
+        return self._shared
+
+
+class _Budget:
+    """So many at once, refilled evenly. What is under way when it is used up may overdraw it."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._left = float(MOST_AT_ONCE)
+        self._since = monotonic()
+
+    def wait(self) -> float:
+        """Return in how many seconds one may be spent; 0.0 for now."""
+        return max(1 - self._now(), 0.0) / PER_SECOND
+
+    def spend(self) -> None:
+        self._left, self._since = self._now() - 1, self._monotonic()
+
+    def _now(self) -> float:
+        gained = (self._monotonic() - self._since) * PER_SECOND
+        return min(self._left + gained, MOST_AT_ONCE)
+
+
+def _put(kept: OrderedDict[str, T], group: str, value: T) -> None:
+    kept[group] = value
+    if len(kept) > _MOST_GROUPS:
+        kept.popitem(last=False)

@@ -1,0 +1,1 @@
+"""An SSH shell into the running server."""

@@ -1,0 +1,425 @@
+"""An SSH shell inside the running server: public keys only, the live objects by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from traceback import format_exception_only
+from typing import Any
+
+from twisted.conch import manhole, manhole_ssh
+from twisted.conch.checkers import IAuthorizedKeysDB, SSHPublicKeyChecker
+from twisted.conch.insults import insults
+from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION, SSHServerTransport
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tagcache.config.settings import Settings
+from tagcache.model.interfaces import IRemoteCache
+from tagcache.model.views import Consistency
+from tagcache.server.manhole.keys import KeyFileError, host_key, read_authorized_keys
+from tagcache.server.net.connections import Connection
+from tagcache.server.net.listener import Listener
+from tagcache.server.service import TagCacheService
+from tagcache.server.upkeep.slices import Slices
+from tagcache.sockopts import SocketOptions, socket_of
+from tagcache.tables import Report, table
+
+log = Logger(namespace="tagcache.manhole")
+
+
+@implementer(IAuthorizedKeysDB)
+class AuthorizedKeys:
+    """The keys of the one user; the file is read at each attempt, so that it can be changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._user = settings.manhole.user.encode()
+        self._path = Path(settings.manhole.authorized_keys_file)
+
+    def getAuthorizedKeys(self, username: bytes) -> list[Key]:
+        return self.read() if username == self._user else []
+
+    def read(self) -> list[Key]:
+        """Return the keys in the file now; none where it cannot be used, which is logged."""
+        try:
+            return read_authorized_keys(self._path)
+        except KeyFileError as error:
+            log.error("nobody can log in: {why}", why=str(error))
+            return []
+
+
+class _Portal(Portal):
+    """Notes on each avatar the key that it came in with."""
+
+    def login(self, credentials: Any, mind: object, *interfaces: Any) -> Deferred[Any]:
+        def note(entered: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+            entered[1].key = Key.fromString(credentials.blob)
+            return entered
+
+        return super().login(credentials, mind, *interfaces).addCallback(note)
+
+
+class Interpreter(manhole.ManholeInterpreter):
+    """Ends the session, not the server, where the code typed asks to exit."""
+
+    def runcode(self, *args: Any, **more: Any) -> None:
+        try:
+            super().runcode(*args, **more)
+        except SystemExit as leaving:
+            self.leave(leaving.code)
+        except BaseException:
+            # KeyboardInterrupt and its like: shown like any other exception.
+            self.showtraceback()
+
+    def leave(self, code: object) -> None:
+        """End the session, as the code typed asks to; ``code`` is what it exits with."""
+        self.handler.handle_QUIT()
+
+
+class OneCommand(Interpreter):
+    """Shows of what comes later the result alone.
+
+    ``awaited`` fire when that is shown; then ``status`` is what the command exits with.
+    """
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.awaited: list[Deferred[None]] = []
+        self.status = 0
+
+    def run(self, command: str) -> None:
+        """Run a command, which must be whole."""
+        if self.runsource(command, symbol="single"):
+            self.write("SyntaxError: the command is not complete\n")
+            self.status = 1
+
+    def leave(self, code: object) -> None:
+        if isinstance(code, str):
+            self.write(code)
+        self.status = code & 0xFF if isinstance(code, int) else int(code is not None)
+
+    def showtraceback(self) -> None:
+        super().showtraceback()
+        self.status = 1
+
+    def showsyntaxerror(self, *args: Any, **more: Any) -> None:
+        super().showsyntaxerror(*args, **more)
+        self.status = 1
+
+    def displayhook(self, obj: object) -> None:
+        if isinstance(obj, Deferred):
+            self.awaited.append(obj.addCallbacks(super().displayhook, self._tell))
+        else:
+            super().displayhook(obj)
+
+    def _tell(self, failure: Failure) -> None:
+        self.write("".join(format_exception_only(failure.value)))
+        self.status = 1
+
+
+class Shell(manhole.Manhole):
+    """The prompt."""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.interpreter = Interpreter(self, self.namespace)
+
+    def initializeScreen(self) -> None:
+        self.terminal.reset()
+        self.terminal.write(b"TagCache; help() lists what is here, Ctrl-D leaves.\n")
+        self.terminal.write(self.ps[self.pn])
+        self.setInsertMode()
+
+    def terminalSize(self, width: int, height: int) -> None:
+        """Note it; clearing the screen would take away what was said on it."""
+        self.width, self.height = width, height
+
+
+class _Output:
+    """Takes the output of one command that came with the connection instead of a prompt."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def addOutput(self, data: str | bytes, isAsync: bool | None = None) -> None:
+        self._process.write(data.encode() if isinstance(data, str) else data)
+
+
+class _ShellTransport(manhole_ssh.TerminalSessionTransport):
+    """Ends a session as a program that has done what it should, not as a lost connection."""
+
+    def __init__(self, proto: Any, chainedProtocol: Any, *more: Any) -> None:
+        super().__init__(proto, chainedProtocol, *more)
+        chainedProtocol.transport.loseConnection = lambda: proto.processEnded(_ended(0))
+
+
+class Session(manhole_ssh.TerminalSession):
+    """A session with a prompt, or of one command: ``ssh host 'stats()'``."""
+
+    namespace: dict[str, Any]
+    # Of a session that was not given a terminal.
+    width, height = 80, 24
+
+    def execCommand(self, proto: Any, cmd: bytes) -> None:
+        interpreter = OneCommand(_Output(proto), dict(self.namespace))
+        interpreter.run(cmd.decode("utf-8", "replace"))
+
+        def end(_: object) -> None:
+            proto.write(b"\n")
+            proto.processEnded(_ended(interpreter.status))
+
+        DeferredList(interpreter.awaited).addCallback(end)
+
+    def windowChanged(self, newWindowSize: Any) -> None:
+        """Nothing is laid out for a window of a certain size."""
+
+    def eofReceived(self) -> None:
+        """The prompt ends with Ctrl-D or with the connection."""
+
+
+def _ended(status: int) -> Failure:
+    """Return how a program ends that exits with ``status``."""
+    return Failure(ProcessTerminated(status) if status else ProcessDone(None))
+
+
+class Transport(SSHServerTransport):
+    """Arms its socket and is listed among the connections."""
+
+    connection: Connection | None = None
+
+    def connectionMade(self) -> None:
+        self.connection = self.factory.listener.opened(self.transport)
+        self.factory.open.add(self)
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.connection is not None:
+            self.connection.bytes_in += len(data)
+            self.connection.last_active = self.factory.listener.connections.monotonic()
+        super().dataReceived(data)
+
+    def receiveError(self, reasonCode: int, description: bytes) -> None:
+        # A client that goes is not an error, though it says so by the same message.
+        if reasonCode != DISCONNECT_BY_APPLICATION:
+            super().receiveError(reasonCode, description)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.connection is not None:
+            self.factory.listener.closed(self.connection)
+        self.factory.open.discard(self)
+        super().connectionLost(reason)
+
+
+class ManholeFactory(manhole_ssh.ConchFactory):
+    """Admits connections to the shell. Raises KeyFileError."""
+
+    protocol = Transport
+    noisy = False
+
+    def __init__(self, settings: Settings, listener: Listener, namespace: dict[str, Any]) -> None:
+        self.listener = listener
+        self.open: set[Transport] = set()
+        self._authorized = AuthorizedKeys(settings)
+        realm = manhole_ssh.TerminalRealm()
+        realm.transportFactory = _ShellTransport
+        realm.sessionFactory = type("BoundSession", (Session,), {"namespace": namespace})
+        realm.chainedProtocolFactory = lambda: insults.ServerProtocol(Shell, namespace)
+        super().__init__(_Portal(realm, [SSHPublicKeyChecker(self._authorized)]))
+        key = host_key(Path(settings.manhole.host_key_file))
+        self.publicKeys = {key.sshType(): key.public()}
+        self.privateKeys = {key.sshType(): key}
+
+    def configure(self, settings: Settings) -> None:
+        """Close the sessions whose key is not in the file any more, at a reload."""
+        keys = self._authorized.read()
+        stale = {
+            each.connection
+            for each in self.open
+            # Who has not logged in yet has no avatar.
+            if hasattr(each, "avatar") and each.avatar.key not in keys
+        }
+        self.listener.close(stale.__contains__, "their keys are not authorized any more")
+
+    def buildProtocol(self, addr: IAddress) -> Protocol | None:
+        if self.listener.refuse(addr) is not None:
+            return None
+        protocol: Protocol = super().buildProtocol(addr)
+        return protocol
+
+
+class _Config:
+    """The configuration in effect, also after a reload."""
+
+    def __init__(self, service: TagCacheService) -> None:
+        self._service = service
+
+    @property
+    def settings(self) -> Settings:
+        return self._service.settings
+
+    def __repr__(self) -> str:
+        knobs = self._service.configuration.knobs()
+        rows = [(f"{s}.{key}", str(value), origin.value) for s, key, value, origin in knobs]
+        return table(("knob", "value", "from"), rows, "nothing").text
+
+
+def namespace(
+    service: TagCacheService,
+    slices: Slices,
+    info: Callable[[], Deferred[dict[str, Any]]],
+    remote: IRemoteCache | None = None,
+) -> dict[str, Any]:
+    """Return what a session finds by name: the live objects, and commands that print well.
+
+    ``remote`` is the cache where it is not the service's own.
+    """
+
+    def connections() -> Report:
+        """who is connected"""
+        now = service.connections.monotonic()
+        rows = [
+            (
+                each.id,
+                each.listener,
+                each.peer,
+                now - each.opened,
+                now - each.last_active,
+                each.commands,
+                each.bytes_in,
+                each.bytes_out,
+                each.last_verb.decode("latin-1").upper(),
+            )
+            for each in service.connections
+        ]
+        headings = (
+            *("id", "listener", "peer", "age s", "idle s"),
+            *("commands", "bytes in", "bytes out", "last verb"),
+        )
+        return table(headings, rows, "no connections")
+
+    def sockopts(id: int | None = None) -> Report:
+        """socket options asked and in effect: of the listeners, or of connection ID, read now"""
+        if id is None:
+            rows = [
+                (each.name, option.name, option.asked, option.effective, option.error)
+                for each in service.listeners()
+                for option in each.socket_options
+            ]
+            return table(("listener", "option", "asked", "effective", "error"), rows, "no options")
+        connection = service.connections.get(id)
+        if connection is None:
+            return Report(f"there is no connection {id}")
+        asked: dict[str, Any] = {each.name: each.asked for each in connection.socket_options}
+        with socket_of(connection.transport) as sock:
+            options = SocketOptions(**asked).read(sock) if sock is not None else ()
+        return table(
+            ("option", "asked", "effective", "error"),
+            [(each.name, each.asked, each.effective, each.error) for each in options],
+            "no options",
+        )
+
+    def stats() -> Deferred[Report]:
+        """counters and totals of the cache, and how its snapshots stand"""
+
+        def show(told: dict[str, Any]) -> Report:
+            rows = [*told["cache"].items(), *told["persistence"].items()]
+            return table(("what", "value"), rows, "nothing")
+
+        return info().addCallback(show)
+
+    def top_tags(count: int = 20) -> Report | Deferred[Report]:
+        """the tags with the most keys, and what went on with them"""
+
+        def show(found: list[tuple[bytes, int]]) -> Report:
+            now = service.connections.monotonic()
+            rows = []
+            for tag, keys in found:
+                seen = (remote or service.cache).activity(tag)
+                last = seen.last_invalidated
+                rows.append(
+                    (
+                        tag.decode("utf-8", "backslashreplace"),
+                        keys,
+                        seen.hits,
+                        seen.misses,
+                        seen.invalidated,
+                        "never" if last is None else f"{now - last:.0f} s ago",
+                    )
+                )
+            names = ("tag", "keys", "hits", "misses after", "invalidated", "last")
+            return table(names, rows, "no tags")
+
+        if remote is not None:
+            return remote.top_tags(count).addCallback(show)
+        return slices.finish(service.cache.top_tags(count), show)
+
+    def invalidate(tag: str | bytes) -> int | Deferred[int]:
+        """remove every entry that carries TAG; says how many"""
+        name = tag.encode() if isinstance(tag, str) else tag
+        if remote is not None:
+            return remote.invalidate_tag(name)
+        return slices.finish(service.cache.invalidate_tag(name), int)
+
+    def check() -> Report | Deferred[Report]:
+        """whether entries, indexes and totals agree"""
+
+        def show(found: Consistency) -> Report:
+            looked_at = f"{found.entries} entries and {found.tags} tags"
+            if not found.fault_count:
+                return Report(f"{looked_at}: all is well")
+            faults = "\n".join(found.faults)
+            return Report(f"{looked_at}: {found.fault_count} faults\n{faults}")
+
+        if remote is not None:
+            return remote.check().addCallback(show)
+        return slices.finish(service.cache.check(), show)
+
+    def kill(id: int) -> Report:
+        """close connection ID"""
+        connection = service.connections.get(id)
+        if connection is None:
+            return Report(f"there is no connection {id}")
+        connection.abort()
+        return Report(f"closed connection {id} from {connection.peer}")
+
+    commands: list[Callable[..., Any]] = [
+        connections,
+        sockopts,
+        stats,
+        top_tags,
+        invalidate,
+        check,
+        kill,
+    ]
+
+    def help(topic: object = None) -> Report:
+        """this list"""
+        rows = [
+            ("config", "every knob, its value and where it came from; config.settings"),
+            ("cache", "the live cache: cache.peek(b'key'), cache.totals(), ..."),
+            ("service", "the whole server: service.reload(), service.info(), ..."),
+            *(
+                (f"{each.__name__}({_parameters(each)})", each.__doc__ or "")
+                for each in [*commands, help]
+            ),
+        ]
+        return table(("name", "what it is"), rows, "nothing")
+
+    return {
+        "cache": remote or service.cache,
+        "config": _Config(service),
+        "service": service,
+        **{each.__name__: each for each in [*commands, help]},
+    }
+
+
+def _parameters(command: Callable[..., Report]) -> str:
+    names = command.__code__.co_varnames[: command.__code__.co_argcount]
+    return "" if command.__name__ == "help" else ", ".join(names)

@@ -1,0 +1,1 @@
+"""Connections: listeners, endpoints, transports, and what every protocol does for its clients."""

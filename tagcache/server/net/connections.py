@@ -1,0 +1,200 @@
+"""Who is connected, and what is known of each connection."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any
+
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+
+from tagcache.config.settings import Settings
+from tagcache.server.observe.log_throttle import LogThrottle
+from tagcache.sockopts import AppliedOption
+
+log = Logger(namespace="tagcache.connections")
+
+
+class Connection:
+    """What is known of one connection.
+
+    Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
+    and what held right after; ``last_verb`` is as the client spelt it; ``host`` is the peer
+    without its port; ``counted`` says whether it takes one of ``max_connections``;
+    ``logged_in`` whether the connection as a whole was let in by credentials; ``dashboard``
+    whether the last HTTP request came from the dashboard; ``abort`` closes it at once;
+    ``held_bytes`` is the memory that it takes, as last noted.
+    """
+
+    __slots__ = (
+        "abort",
+        "bytes_in",
+        "bytes_out",
+        "commands",
+        "counted",
+        "dashboard",
+        "held_bytes",
+        "host",
+        "id",
+        "last_active",
+        "last_verb",
+        "listener",
+        "logged_in",
+        "opened",
+        "peer",
+        "socket_options",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        listener: str,
+        transport: Any,
+        options: tuple[AppliedOption, ...],
+        now: float,
+        counted: bool,
+    ) -> None:
+        self.id = id
+        self.counted = counted
+        self.listener = listener
+        self.transport = transport
+        peer = transport.getPeer()
+        self.peer = address_text(peer)
+        self.host: str = getattr(peer, "host", "") or "unix"
+        self.socket_options = options
+        self.opened = self.last_active = now
+        self.commands = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.held_bytes = 0
+        self.last_verb = b""
+        self.dashboard = False
+        self.logged_in = False
+        self.abort: Callable[[], None] = transport.abortConnection
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Return it as a JSON object; ``now`` is of the same clock."""
+        return {
+            "id": self.id,
+            "listener": self.listener,
+            "peer": self.peer,
+            "age_seconds": round(now - self.opened, 3),
+            "idle_seconds": round(now - self.last_active, 3),
+            "commands": self.commands,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "held_bytes": self.held_bytes,
+            "last_verb": self.last_verb.decode("latin-1").upper(),
+            "dashboard": self.dashboard,
+            "socket_options": {each.name: each.describe() for each in self.socket_options},
+        }
+
+
+class Connections:
+    """The open connections of all listeners; ids are never used again.
+
+    ``clients`` is the number of open ones that count towards ``max_connections``; ``total``
+    counts every connection there ever was, ``refused`` those that were turned away; ``held_bytes``
+    is what they all hold of requests and replies, at most ``max_held_bytes`` (0: no limit).
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+        self.clients = 0
+        self.total = 0
+        self.refused = 0
+        self.held_bytes = 0
+        self.max_held_bytes = 0
+        self._dropped = LogThrottle(1.0, monotonic)
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._ids = itertools.count(1)
+        self._open: dict[int, Connection] = {}
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings."""
+        self.max_held_bytes = settings.performance.max_client_memory
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._open.values()))
+
+    def transferred(self) -> tuple[int, int]:
+        """Return how many bytes came in, and went out, since the start."""
+        bytes_in, bytes_out = self._bytes_in, self._bytes_out
+        for connection in self._open.values():
+            bytes_in += connection.bytes_in
+            bytes_out += connection.bytes_out
+        return bytes_in, bytes_out
+
+    def get(self, id: int) -> Connection | None:
+        """Return the open connection with that id."""
+        return self._open.get(id)
+
+    def open(
+        self, listener: str, transport: Any, options: tuple[AppliedOption, ...], counted: bool
+    ) -> Connection:
+        """Note a new connection."""
+        self.total += 1
+        self.clients += counted
+        connection = Connection(
+            next(self._ids), listener, transport, options, self.monotonic(), counted
+        )
+        self._open[connection.id] = connection
+        return connection
+
+    def hold(self, connection: Connection, held_bytes: int) -> None:
+        """Note how much a connection holds; drop the one that holds most if all hold too much."""
+        self.held_bytes += held_bytes - connection.held_bytes
+        connection.held_bytes = held_bytes
+        if 0 < self.max_held_bytes < self.held_bytes:
+            self._drop_largest()
+
+    def _drop_largest(self) -> None:
+        largest = max(self._open.values(), key=attrgetter("held_bytes"))
+        more = self._dropped.now()
+        if more is not None:
+            log.warn(
+                "{listener}: dropped {peer}, which holds {held} bytes: all clients together hold "
+                "{total}, and performance.max_client_memory is {limit}{more}",
+                listener=largest.listener,
+                peer=largest.peer,
+                held=largest.held_bytes,
+                total=self.held_bytes,
+                limit=self.max_held_bytes,
+                more=more,
+            )
+        self.held_bytes -= largest.held_bytes
+        largest.held_bytes = 0
+        largest.abort()
+
+    def close(self, connection: Connection) -> None:
+        """Forget a connection that is gone."""
+        if self._open.pop(connection.id, None) is not None:
+            self.held_bytes -= connection.held_bytes
+            connection.held_bytes = 0
+            self.clients -= connection.counted
+            self._bytes_in += connection.bytes_in
+            self._bytes_out += connection.bytes_out
+            # They hold each other, and the garbage collector seldom looks far back.
+            connection.transport = None
+            connection.abort = _nothing
+
+
+def _nothing() -> None:
+    """Abort what is gone already."""
+
+
+def address_text(address: IAddress | None) -> str:
+    """Return an address as an operator would write it."""
+    host = getattr(address, "host", None)
+    if host is None:
+        name = getattr(address, "name", None)
+        return f"unix:{name.decode('utf-8', 'replace')}" if name else "unix"
+    port = getattr(address, "port", 0)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

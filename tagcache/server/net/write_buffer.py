@@ -1,0 +1,73 @@
+"""The way of replies to a client that may read slowly, or not at all."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+
+@implementer(IPushProducer)
+class WriteBuffer:
+    """Writes to a transport while it takes data, and holds what it does not take.
+
+    ``on_pause`` is called when the transport takes no more, and ``on_drain`` when it does again and
+    nothing is held any more. While not ``paused`` the transport may as well be written to.
+    ``held_bytes`` is the length of what is held.
+    """
+
+    def __init__(
+        self, transport: Any, on_pause: Callable[[], object], on_drain: Callable[[], object]
+    ) -> None:
+        self._transport = transport
+        self._on_pause = on_pause
+        self._on_drain = on_drain
+        self._held: deque[bytes] = deque()
+        self.held_bytes = 0
+        self.paused = False
+        transport.registerProducer(self, True)
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` after all that was written before."""
+        if self.paused:
+            self._held.append(data)
+            self.held_bytes += len(data)
+        else:
+            self._transport.write(data)
+
+    def finish(self) -> None:
+        """Hand everything that is held to the transport, and let go of it."""
+        self._transport.unregisterProducer()
+        self.paused = False
+        self._release()
+
+    def abandon(self) -> None:
+        """Let go of everything: the connection is lost, and nobody reads any more."""
+        self.stopProducing()
+        del self._transport, self._on_pause, self._on_drain
+
+    def pauseProducing(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self._on_pause()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self._release()
+        if not self.paused:
+            self._on_drain()
+
+    def stopProducing(self) -> None:
+        self.paused = True
+        self._held.clear()
+        self.held_bytes = 0
+
+    def _release(self) -> None:
+        # The transport may ask for a pause in the middle of this.
+        while self._held and not self.paused:
+            data = self._held.popleft()
+            self.held_bytes -= len(data)
+            self._transport.write(data)

@@ -1,0 +1,1 @@
+"""What can be seen of the server: counters, samples, events, metrics, the log."""

@@ -1,0 +1,116 @@
+"""What has happened of late that an operator may want to know: bounded, of each kind."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
+from typing import Any
+
+from twisted.logger import ILogObserver, LogLevel, formatEvent
+from zope.interface import implementer
+
+from tagcache.server.observe.traffic import Slow
+
+# Of each kind, so that many invalidations do not push out the one error.
+MOST_OF_A_KIND = 500
+_MOST_NAMES = 10
+_MOST_NAME_BYTES = 128
+_MOST_TEXT = 500
+
+INVALIDATION, SLOW, REFUSED, WARNING, ERROR = KINDS = (
+    "invalidation",
+    "slow",
+    "refused",
+    "warning",
+    "error",
+)
+# An event as it is kept: its number, when it was, and what makes a JSON object of it.
+_Kept = tuple[int, float, Callable[[], dict[str, Any]]]
+
+
+@implementer(ILogObserver)
+class EventLog:
+    """The last events of each kind; also an observer of the log, for warnings and errors.
+
+    ``wall`` returns seconds since 1970. ``last`` is the number of the last event.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._numbers = itertools.count(1)
+        self.last = 0
+        self._kept: dict[str, deque[_Kept]] = {kind: deque(maxlen=MOST_OF_A_KIND) for kind in KINDS}
+
+    def invalidated(self, peer: str, what: str, names: Sequence[bytes], count: int) -> None:
+        """Note that ``count`` entries were removed, for ``what`` (a verb) of these tags or keys."""
+        some = [name[:_MOST_NAME_BYTES] for name in names[:_MOST_NAMES]]
+        more = len(names) - len(some)
+
+        def describe() -> dict[str, Any]:
+            return {
+                "peer": peer,
+                "command": what,
+                "names": [name.decode("utf-8", "replace") for name in some],
+                "more_names": more,
+                "count": count,
+            }
+
+        self._keep(INVALIDATION, self._wall(), describe)
+
+    def slow(self, slow: Slow) -> None:
+        """Note a slow command."""
+
+        def describe() -> dict[str, Any]:
+            told = slow.describe()
+            # Its number and its time here are the event's.
+            del told["id"], told["time"]
+            return told
+
+        self._keep(SLOW, slow.time, describe)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        level = event.get("log_level") or LogLevel.info
+        if level < LogLevel.warn:
+            return
+        namespace = event.get("log_namespace", "")
+        kind = ERROR if level >= LogLevel.error else WARNING
+        if kind == WARNING and "refusal" in event:
+            kind = REFUSED
+        text = formatEvent(event)
+        failure = event.get("log_failure")
+        if failure is not None:
+            text = f"{text}: {failure.getErrorMessage()}"
+        text = text[:_MOST_TEXT]
+
+        def describe() -> dict[str, Any]:
+            return {"level": level.name, "source": namespace, "text": text}
+
+        self._keep(kind, event.get("log_time") or self._wall(), describe)
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind are kept."""
+        return len(self._kept[kind])
+
+    def after(self, number: int, limit: int, kinds: Sequence[str] = KINDS) -> list[dict[str, Any]]:
+        """Return the events after that number, the newest ``limit`` of them, the newest first.
+
+        Each is a JSON object with ``id``, ``time`` (seconds since 1970), ``kind``, and what there
+        is to say of its kind.
+        """
+        newest = merge(*map(self._newest, kinds), key=lambda each: -each[0])
+        found = itertools.takewhile(lambda each: each[0] > number, newest)
+        return [
+            {"id": id, "time": round(moment, 3), "kind": kind, **describe()}
+            for id, moment, kind, describe in itertools.islice(found, limit)
+        ]
+
+    def _newest(self, kind: str) -> Iterator[tuple[int, float, str, Callable[[], dict[str, Any]]]]:
+        for id, moment, describe in reversed(self._kept[kind]):
+            yield id, moment, kind, describe
+
+    def _keep(self, kind: str, moment: float, describe: Callable[[], dict[str, Any]]) -> None:
+        self.last = number = next(self._numbers)
+        self._kept[kind].append((number, moment, describe))

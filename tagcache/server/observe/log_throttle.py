@@ -1,0 +1,31 @@
+"""Log lines that anyone could cause in any number, kept to a few."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class LogThrottle:
+    """Lets one through every ``interval`` seconds, and counts the others.
+
+    ``monotonic`` returns seconds.
+    """
+
+    def __init__(
+        self, interval: float = 10.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval = interval
+        self._monotonic = monotonic
+        self._quiet_until = float("-inf")
+        self._suppressed = 0
+
+    def now(self) -> str | None:
+        """Return None if nothing is to be said now, else what to add on those left unsaid."""
+        moment = self._monotonic()
+        if moment < self._quiet_until:
+            self._suppressed += 1
+            return None
+        self._quiet_until = moment + self._interval
+        suppressed, self._suppressed = self._suppressed, 0
+        return f" ({suppressed} more since the last such line)" if suppressed else ""

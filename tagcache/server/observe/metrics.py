@@ -1,0 +1,192 @@
+"""The server's numbers as Prometheus reads them; all of them are looked up when it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+import tagcache
+from tagcache.model.interfaces import IMeasured
+from tagcache.server.auth.rates import Rates
+from tagcache.server.net.connections import Connections
+from tagcache.server.observe.traffic import BUCKETS, Traffic
+
+CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
+_BOUNDS = [*(repr(bound) for bound in BUCKETS), "+Inf"]
+
+
+class Metrics:
+    """A prometheus_client collector over running totals: nothing is counted for it.
+
+    ``lag`` returns seconds; ``streams`` how many are open; ``persistence`` what INFO tells of
+    snapshots, and ``engine`` what it tells of where entries are kept; ``uptime`` seconds.
+    """
+
+    def __init__(
+        self,
+        cache: IMeasured,
+        connections: Connections,
+        traffic: Traffic,
+        rates: Rates,
+        persistence: Callable[[], dict[str, Any]],
+        lag: Callable[[], float],
+        streams: Callable[[], int],
+        uptime: Callable[[], float],
+        engine: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._cache = cache
+        self._connections = connections
+        self._traffic = traffic
+        self._rates = rates
+        self._persistence = persistence
+        self._lag = lag
+        self._streams = streams
+        self._uptime = uptime
+        self._engine = engine
+        # One of its own: nothing that others register appears in it.
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """Return everything in the text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: registering must not look anything up."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each family."""
+        yield from self._of_cache()
+        yield from self._of_engine()
+        yield from self._of_connections()
+        yield from self._of_traffic()
+        yield from self._of_server()
+
+    def _of_cache(self) -> Iterator[Metric]:
+        cache = self._cache
+        counters, held = cache.counters(), cache.held()
+        yield _counter("keyspace_hits", "Look-ups that found their key.", counters.hits)
+        yield _counter("keyspace_misses", "Look-ups that did not.", counters.misses)
+        yield _counter("stored_keys", "Entries stored, overwriting included.", counters.puts)
+        yield _counter("invalidated_keys", "Entries removed on request.", counters.invalidations)
+        yield _counter("expired_keys", "Expired entries reclaimed.", counters.expirations)
+        yield _counter("evicted_keys", "Entries that had to make room.", counters.evictions)
+        yield _gauge("keys", "Entries, expired ones that are not reclaimed yet too.", held.items)
+        yield _gauge("tags", "Tags that entries carry.", held.tags)
+        yield _gauge("data_bytes", "Length of all values.", held.bytes)
+        yield _gauge("memory_used_bytes", "Estimate of what all entries take.", cache.memory)
+        yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", cache.max_memory)
+        yield _gauge(
+            "reaper_backlog", "Entries that are removed and still hold memory.", cache.backlog
+        )
+
+    def _of_engine(self) -> Iterator[Metric]:
+        engine = self._engine()
+        yield _gauge(
+            "engine_up",
+            "1 while entries can be reached where they are kept.",
+            int(engine.get("status", "ok") == "ok"),
+        )
+        near = engine.get("near_cache")
+        if near is None:
+            return
+        yield _gauge("near_fresh", "1 while what is kept near may be answered.", int(near["fresh"]))
+        yield _gauge("near_keys", "Entries that are kept near.", near["items"])
+        yield _gauge("near_memory_bytes", "What these take.", near["memory_used_bytes"])
+        yield _gauge("near_memory_max_bytes", "engine.near_cache_mb.", near["max_memory_bytes"])
+        yield _counter("near_hits", "Look-ups that were answered from near.", near["hits"])
+        yield _counter("near_evicted_keys", "Entries that had to make room.", near["evictions"])
+        yield _counter("near_cleared", "How often all that was near was dropped.", near["cleared"])
+
+    def _of_connections(self) -> Iterator[Metric]:
+        connections = self._connections
+        bytes_in, bytes_out = connections.transferred()
+        yield _gauge(
+            "connected_clients", "Connections that count to max_connections.", connections.clients
+        )
+        yield _counter("connections_received", "Connections accepted.", connections.total)
+        yield _counter("rejected_connections", "Connections turned away.", connections.refused)
+        yield _counter("net_input_bytes", "Bytes received.", bytes_in)
+        yield _counter("net_output_bytes", "Bytes sent.", bytes_out)
+        yield _gauge("event_streams", "Open streams of GET /events.", self._streams())
+        yield _counter("rate_limited", "Requests beyond the rate limit.", self._rates.refused)
+
+    def _of_traffic(self) -> Iterator[Metric]:
+        traffic = self._traffic
+        commands = CounterMetricFamily(
+            "tagcache_commands", "Commands of the line protocol.", labels=["cmd"]
+        )
+        for verb, count in sorted(traffic.commands().items()):
+            commands.add_metric([verb], count)
+        yield commands
+        errors = CounterMetricFamily(
+            "tagcache_command_errors", "Commands answered with ERR.", labels=["error"]
+        )
+        for error, count in sorted(traffic.errors.items()):
+            errors.add_metric([error], count)
+        yield errors
+        requests = CounterMetricFamily(
+            "tagcache_http_requests", "HTTP requests by route.", labels=["route"]
+        )
+        for route, count in sorted(traffic.routes.items()):
+            requests.add_metric([route], count)
+        yield requests
+        failed = CounterMetricFamily(
+            "tagcache_http_errors", "HTTP requests answered with 400 and more.", labels=["code"]
+        )
+        for code, count in sorted(traffic.failed_requests.items()):
+            failed.add_metric([str(code)], count)
+        yield failed
+        durations = HistogramMetricFamily(
+            "tagcache_command_duration_seconds",
+            "From reading to the reply, of a sample of all commands; of some that came together, "
+            "of all of these.",
+            labels=["cmd"],
+        )
+        for command, histogram in sorted(traffic.histograms.items()):
+            buckets = []
+            total = 0
+            for bound, count in zip(_BOUNDS, histogram.counts, strict=True):
+                total += count
+                buckets.append((bound, float(total)))
+            durations.add_metric([command], buckets, histogram.sum)
+        yield durations
+        yield _counter(
+            "slow_commands", "Commands over logging.slow_command_ms.", traffic.slow_total
+        )
+
+    def _of_server(self) -> Iterator[Metric]:
+        yield _gauge(
+            "reactor_lag_seconds", "The worst delay of a timer in ten seconds.", self._lag()
+        )
+        yield _gauge("uptime_seconds", "Since the start.", self._uptime())
+        build = GaugeMetricFamily("tagcache_build_info", "Always 1.", labels=["version"])
+        build.add_metric([tagcache.__version__], 1)
+        yield build
+        snapshots = self._persistence()
+        age = snapshots["snapshot_age_seconds"]
+        if age is not None:
+            yield _gauge("snapshot_age_seconds", "Since the last snapshot.", age)
+        yield _gauge(
+            "snapshot_failed",
+            "1 if the last snapshot could not be written.",
+            int(snapshots["snapshot_error"] is not None),
+        )
+
+
+def _counter(name: str, about: str, value: float) -> Metric:
+    return CounterMetricFamily(f"tagcache_{name}", about, value=value)
+
+
+def _gauge(name: str, about: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"tagcache_{name}", about, value=value)

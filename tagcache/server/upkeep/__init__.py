@@ -1,0 +1,1 @@
+"""Work beside requests: expiry, snapshots, garbage collection, and how long work is sliced."""

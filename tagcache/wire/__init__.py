@@ -1,0 +1,1 @@
+"""Codecs: bytes to requests and replies, and back, without any I/O."""
