@@ -17,8 +17,7 @@ ARGS ?=
 # in one process; to divide them among several: make test TESTS="tests/integration -n 4"
 TESTS ?=
 # All tests are divided among several processes.
-# Most tests wait for processes more than they compute, so there are two for each core.
-WORKERS := -n $$(( $$(nproc) * 2 ))
+WORKERS := -n auto
 # Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
 BENCH ?=
 

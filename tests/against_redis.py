@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
             "TAGCACHE_TEST_ENGINE_URL": redis.url,
         }
         try:
-            chosen = arguments or ["-q", "-n", "logical", *worth_it()]
+            chosen = arguments or ["-q", "-n", "auto", *worth_it()]
             command = [sys.executable, "-m", "pytest", *chosen]
             return subprocess.run(command, env=environ).returncode
         finally:

@@ -47,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--write-reliability measures: it takes one process, without -n")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers for each core: most tests wait for processes more than they compute."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
