@@ -69,7 +69,7 @@ class Options:
     sent together each may take ``timeout``. ``pool_size`` is the most connections at once; who
     finds all in use waits, in the order of coming, ``pool_timeout`` seconds (0: not at all). A
     connection that was idle for ``health_check_seconds`` is tried with PING before it is used. A
-    server that fails is held to be away for ``breaker_seconds`` at first (None: half of
+    server that fails is considered unavailable for ``breaker_seconds`` at first (None: half of
     ``timeout``; 0: never), and twice as long each time, up to 30 s.
 
     ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``pickle`` or an ISerde. Values of more

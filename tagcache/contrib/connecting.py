@@ -141,7 +141,7 @@ class Connecting:
 
 
 def is_away(client: AnyClient | AnyAsyncClient) -> bool:
-    """Say whether the server, or every one of several, is held to be away."""
+    """Say whether the server, or each of several, is considered unavailable."""
     if isinstance(client, (ShardedClient, AsyncShardedClient)):
         return len(client.down) == len(client.nodes)
     return client.state is not State.CLOSED

@@ -161,7 +161,7 @@ class Persistence(Service):
 
     def _tell_of_crash(self, path: Path) -> None:
         if self._loads_any:
-            what = "It was loaded all the same, for persistence.after_crash = load"
+            what = "It was loaded anyway, because persistence.after_crash is load"
         else:
             what = (
                 "Starting with an empty cache (persistence.after_crash = load would load it; the "

@@ -189,7 +189,7 @@ def test_our_own_page_and_everyone_else_do(door: Door, headers: tuple[str, ...])
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
-def test_foreign_pages_may_ask_for_what_they_can_not_read(
+def test_foreign_pages_may_ask_for_what_they_cannot_read(
     door: Door, headers: tuple[str, ...]
 ) -> None:
     for method, path in (("GET", "/get/k"), ("HEAD", "/stats"), ("OPTIONS", "/flush")):
