@@ -217,8 +217,12 @@ class HttpProtocol(ServedProtocol):
         return True
 
     def end_idle(self) -> None:
-        # Who listens says nothing.
-        if self._stream is None or self.finished:
+        if self._stream is not None and not self.finished:
+            return  # who listens says nothing
+        if self._replies.paused and self._farewell is not None:
+            # It was told to end before, and did not take what comes first.
+            self.connection.abort()
+        else:
             super().end_idle()
 
     def drain(self) -> None:
