@@ -129,6 +129,10 @@ class HttpProtocol(ServedProtocol):
         self._refuse(failure(408, "request_timeout", "the request took too long to arrive"))
         self.run()
 
+    def forget_head(self) -> None:
+        """Parse the next head, also if it came before: the settings have changed."""
+        self._repeated_head = self._before_length = b""
+
     def dataReceived(self, data: bytes) -> None:
         if self._farewell is not None:
             return
