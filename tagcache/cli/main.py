@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlunsplit
 
 import click
 from click.core import ParameterSource
@@ -14,7 +14,9 @@ from click.shell_completion import get_completion_class
 import tagcache
 from tagcache.cli import bench, configuration, credentials, entries, line, state
 from tagcache.cli.api import Credentials, HttpServer, IServer
+from tagcache.client.options import split_url
 from tagcache.config.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
+from tagcache.errors import BadArgument
 
 
 @click.group(
@@ -63,9 +65,9 @@ def main(
 def _server_at(url: str, given: Credentials, in_url: bool) -> IServer:
     """Return the server; ``in_url``: user and password in the URL go before those given."""
     try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise click.UsageError(f"{url}: {error}") from None
+        parts = split_url(url)
+    except BadArgument as error:
+        raise click.UsageError(str(error)) from None
     before, at, where = parts.netloc.rpartition("@")
     if at:
         url = urlunsplit(parts._replace(netloc=where))

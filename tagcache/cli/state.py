@@ -169,7 +169,7 @@ def tags(server: IServer, prefix: str, sort: str, limit: int, as_json: bool) -> 
 @json_option
 @pass_server
 def slowlog(server: IServer, limit: int, as_json: bool) -> None:
-    """Print the commands that were slow of late, the newest first."""
+    """Print the recent slow commands, the newest first."""
     slow = server.call("GET", "/slowlog", query={"limit": limit})["slow"]
     if as_json:
         print_json(slow)

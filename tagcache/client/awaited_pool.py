@@ -193,8 +193,8 @@ class AwaitedConnection:
 class AwaitedPool:
     """At most ``pool_size`` connections, taken last in first out by one thread.
 
-    Who came first goes first. ``breaker`` is told what comes of connecting, and sends away who
-    waits when the server fails.
+    Callers wait in order. ``breaker`` is told how connecting went, and ends the waiting when the
+    server fails.
     """
 
     def __init__(self, network: INetwork, options: Options, breaker: Breaker) -> None:
@@ -202,7 +202,7 @@ class AwaitedPool:
         self._options = options
         self._breaker = breaker
         self._idle: list[AwaitedConnection] = []
-        # Who waits, in order; the promise is kept when it is worth looking again.
+        # Waiting callers, in order; a promise is resolved when it is worth looking again.
         self._turns: OrderedDict[object, IPromise] = OrderedDict()
         self._closed = False
         self.open = 0
@@ -212,7 +212,7 @@ class AwaitedPool:
     ) -> tuple[AwaitedConnection, bool]:
         """Return a connection that nobody else uses, and whether it was used before.
 
-        With ``new`` it was not. ``began`` is when the command did that it is for. Raises
+        With ``new`` it was not. ``began`` is when the command began that needs it. Raises
         Unavailable, AuthenticationFailed.
         """
         connection = None if self._turns else self._claim()
@@ -281,7 +281,7 @@ class AwaitedPool:
 
     def _wake(self) -> None:
         if self._turns:
-            # Not at once: on Twisted who waits would run in here, and wake the next in there.
+            # Not at once: on Twisted the waiting caller would run in here, and wake the next one.
             self._network.call_later(0, self._call_first)
 
     def _call_first(self) -> None:

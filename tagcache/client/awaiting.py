@@ -130,7 +130,7 @@ class PooledClient(AwaitedClient):
 
     @property
     def state(self) -> State:
-        """Whether the server is there, held to be away, or being tried again."""
+        """Whether the server is available, considered unavailable, or being tried again."""
         return self._breaker.state
 
     def _pool_here(self) -> AwaitedPool:
@@ -159,7 +159,7 @@ class PooledClient(AwaitedClient):
         return read_all(requests, lines)
 
     async def _answers(self, payload: bytes, count: int, safe: bool) -> list[bytes]:
-        """Send requests and return their replies, unless the server is held to be away."""
+        """Send requests and return their replies, unless the server is considered unavailable."""
         began = self._breaker.begin()
         pool = self._pool_here()
         new = False

@@ -129,7 +129,7 @@ class Client(BlockingClient):
 
     @property
     def state(self) -> State:
-        """Whether the server is there, held to be away, or being tried again."""
+        """Whether the server is available, considered unavailable, or being tried again."""
         return self._breaker.state
 
     def __repr__(self) -> str:
@@ -183,7 +183,7 @@ class Client(BlockingClient):
         return read_all(requests, lines)
 
     def _answers(self, payload: bytes, count: int, safe: bool) -> list[bytes]:
-        """Send requests and return their replies, unless the server is held to be away."""
+        """Send requests and return their replies, unless the server is considered unavailable."""
         began = self._breaker.begin()
         new = False
         while True:
@@ -193,7 +193,7 @@ class Client(BlockingClient):
                 try:
                     lines = connection.exchange(payload, count)
                 except BaseException as error:
-                    # Before somebody who waits takes its place.
+                    # Before a waiting caller takes its place.
                     self._breaker.failed(error, began, used)
                     self._pool.discard(connection)
                     raise

@@ -1,4 +1,4 @@
-"""The circuit breaker: whether a server is held to be away, and when it is tried again."""
+"""The circuit breaker: whether a server is considered unavailable, and when it is tried again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_PAUSE = 30.0
 
 
 class State(Enum):
-    """What a client makes of its server: it is there, away, or being tried again."""
+    """What a client knows of its server: available, unavailable, or being tried again."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -102,7 +102,7 @@ class Breaker:
         return began
 
     def check(self) -> None:
-        """Send away who waits for a connection when the server fails. Raises CircuitOpen."""
+        """Raise CircuitOpen to a caller that waits for a connection, if the server has failed."""
         view = self._view
         if view.state is State.OPEN:
             raise self._refusal(view, self._monotonic())
@@ -116,10 +116,10 @@ class Breaker:
     def failed(self, error: BaseException, began: float | None = None, used: bool = False) -> None:
         """Note how a command failed, which began then, over a connection that was used before.
 
-        If another was answered meanwhile, the server is there, and was slow with this one alone.
-        If a connection broke that was used before, that may be the end of this one alone; and
-        what is not Unavailable says nothing of the server. Without ``began`` it does not matter
-        what was answered.
+        If another command was answered since it began, the server works and was slow with this one
+        only. If a connection broke that was used before, perhaps only this connection ended. Errors
+        other than Unavailable say nothing about the server. Without ``began``, answers do not
+        matter.
         """
         if not self._pause or not isinstance(error, Unavailable):
             return
@@ -148,8 +148,8 @@ class Breaker:
 
     def _refusal(self, view: _View, at: float) -> CircuitOpen:
         return CircuitOpen(
-            f"{self._address} is held to be away since {at - view.since:.1f} s ago; it is tried"
-            f" again in {max(view.again_at - at, 0.0):.1f} s ({view.reason})"
+            f"{self._address} has been unavailable for {at - view.since:.1f} s; the next attempt"
+            f" is in {max(view.again_at - at, 0.0):.1f} s ({view.reason})"
         )
 
 
@@ -172,8 +172,7 @@ def breaker_for(
 ) -> Breaker:
     """Return the breaker of a client with these options.
 
-    ``monotonic`` (seconds) and ``random`` (0 to 1) are where it has the time and the length of
-    its pauses from.
+    ``monotonic`` (seconds) is its clock, and ``random`` (0 to 1) varies the length of its pauses.
     """
     pause = options.breaker_seconds
     if pause is None:

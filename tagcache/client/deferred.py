@@ -256,7 +256,7 @@ class DeferredClient:
 
     @property
     def state(self) -> State:
-        """Whether the server is there, held to be away, or being tried again."""
+        """Whether the server is available, considered unavailable, or being tried again."""
         return self._client.state
 
     def __repr__(self) -> str:

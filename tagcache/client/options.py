@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, get_type_hints
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from tagcache.client.values import MAX_BYTES
 from tagcache.errors import BadArgument, ClientError
@@ -69,7 +69,7 @@ class Options:
     sent together each may take ``timeout``. ``pool_size`` is the most connections at once; who
     finds all in use waits, in the order of coming, ``pool_timeout`` seconds (0: not at all). A
     connection that was idle for ``health_check_seconds`` is tried with PING before it is used. A
-    server that fails is held to be away for ``breaker_seconds`` at first (None: half of
+    server that fails is considered unavailable for ``breaker_seconds`` at first (None: half of
     ``timeout``; 0: never), and twice as long each time, up to 30 s.
 
     ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``pickle`` or an ISerde. Values of more
@@ -189,11 +189,7 @@ class Options:
         ``tagcaches://`` is the same over TLS, ``unix:///path`` over a UNIX socket. What stands
         after the ``?`` are fields of this class. Raises BadArgument.
         """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise BadArgument(f"the URL cannot be read: {error}") from None
+        parts = split_url(url)
         if parts.scheme not in _SCHEMES:
             raise BadArgument(f"a URL begins with {', '.join(_SCHEMES)}, not {parts.scheme!r}")
         found: dict[str, Any] = {}
@@ -203,19 +199,19 @@ class Options:
                 raise BadArgument("the URL of a UNIX socket has three slashes: unix:///path")
         else:
             if parts.path not in ("", "/"):
-                raise BadArgument(f"the URL has a path, which means nothing: {parts.path}")
+                raise BadArgument("the URL has a path, which means nothing")
             found["tls"] = parts.scheme == "tagcaches"
             if parts.hostname:
                 found["host"] = unquote(parts.hostname)
-            if port is not None:
-                found["port"] = port
+            if parts.port is not None:
+                found["port"] = parts.port
         if parts.username is not None:
             found["username"] = unquote(parts.username)
             found["password"] = unquote(parts.password or "")
         given = parse_qsl(parts.query, keep_blank_values=True)
         source = f"the URL's {parts.scheme}://...?"
         if parts.fragment:
-            raise BadArgument(f"the URL has a fragment, which means nothing: #{parts.fragment}")
+            raise BadArgument("the URL has a fragment (#), which means nothing")
         for name, _ in given:
             if name in _IN_FRONT:
                 raise BadArgument(f"{source} names {name}, which stands before the ?")
@@ -248,6 +244,23 @@ class Options:
     def changed(self, changes: OptionFields) -> Options:
         """Return these options with others in some places. Raises BadArgument."""
         return replace(self, **changes)
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL, its port checked.
+
+    Raises BadArgument, which tells no part of the URL: one might belong to a password in which a
+    character is not escaped.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - looked at for what it raises
+    except ValueError:
+        raise BadArgument(
+            "the URL cannot be read: a port is a number up to 65535, and / ? # [ ] in a password"
+            " are written as %2F %3F %23 %5B %5D"
+        ) from None
+    return parts
 
 
 def address_for_people(address: Any) -> str:

@@ -2,8 +2,8 @@
 
 Programs raise exceptions from signal handlers (Celery's and RQ's time limits), and so between any
 two steps of this code. Nothing is therefore counted up and down: the connections that exist are
-the bound, and one that an interrupted caller drops stops to exist. No lock is held across
-anything but a ``with`` of the interpreter's own locks, which cannot be left half-way.
+the bound, and one that an interrupted caller drops ceases to exist. What needs a lock
+holds it by ``with``, which releases it however the block is left.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tagcache.client.breaker import Breaker
 from tagcache.client.connection import Connection
 from tagcache.errors import ConnectionFailed, PoolExhausted
 
-# Who waits looks again after so many seconds: an interruption may have swallowed the call.
+# A waiting caller looks again after so many seconds: an interruption may swallow the wake-up.
 _LOOK_AGAIN = 0.1
 
 
 class Pool:
     """At most ``size`` connections; ``timeout`` (seconds) is how long to wait for one.
 
-    Who came first goes first. ``breaker`` is told what comes of connecting, and sends away who
-    waits when the server fails.
+    Callers wait in order. ``breaker`` is told how connecting went, and ends the waiting when the
+    server fails.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Pool:
         # Each operation on these is a single step of the interpreter.
         self._idle: list[Connection] = []
         self._existing: set[weakref.ref[Connection]] = set()
-        # Who waits has a lock, which is released when it is worth looking again.
+        # Each waiting caller has a lock, which is released when it is worth looking again.
         self._turns: OrderedDict[threading.Lock, None] = OrderedDict()
         # A signal handler or a finalizer may use the pool while its thread is in here.
         self._lock = threading.RLock()
@@ -64,7 +64,7 @@ class Pool:
     def take(self, new: bool = False, began: float | None = None) -> tuple[Connection, bool]:
         """Return a connection that nobody else uses, and whether it was used before.
 
-        With ``new`` it was not. ``began`` is when the command did that it is for. Raises
+        With ``new`` it was not. ``began`` is when the command began that needs it. Raises
         Unavailable, AuthenticationFailed.
         """
         connection = None if self._turns else self._claim(None)
@@ -79,7 +79,7 @@ class Pool:
                 connection.close()
             connection.open()
         except BaseException as error:
-            # Before somebody who waits takes its place.
+            # Before a waiting caller takes its place.
             self._breaker.failed(error, began)
             self.discard(connection)
             raise

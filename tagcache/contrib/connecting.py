@@ -9,14 +9,14 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from zope.interface import implementer
 
 from tagcache.client.asynchronous import AsyncClient
 from tagcache.client.blocking import Client
 from tagcache.client.breaker import State, breaker_for
-from tagcache.client.options import Options
+from tagcache.client.options import Options, split_url
 from tagcache.client.serde import PickleSerde
 from tagcache.client.sharded import AsyncShardedClient, ShardedClient
 from tagcache.errors import BadArgument
@@ -141,7 +141,7 @@ class Connecting:
 
 
 def is_away(client: AnyClient | AnyAsyncClient) -> bool:
-    """Say whether the server, or every one of several, is held to be away."""
+    """Say whether the server, or each of several, is considered unavailable."""
     if isinstance(client, (ShardedClient, AsyncShardedClient)):
         return len(client.down) == len(client.nodes)
     return client.state is not State.CLOSED
@@ -149,10 +149,7 @@ def is_away(client: AnyClient | AnyAsyncClient) -> bool:
 
 def _named_in(urls: Iterable[str]) -> str | None:
     """Return the serde that stands in the URLs. Raises BadArgument."""
-    try:
-        named = {dict(parse_qsl(urlsplit(url).query)).get("serde") for url in urls}
-    except ValueError as error:
-        raise BadArgument(f"the URL cannot be read: {error}") from None
+    named = {dict(parse_qsl(split_url(url).query)).get("serde") for url in urls}
     if len(named) > 1:
         raise BadArgument("the URLs do not name the same serde")
     return named.pop()

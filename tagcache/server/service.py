@@ -246,7 +246,7 @@ class TagCacheService(MultiService):
         return (
             f"TagCache {tagcache.__version__} runs on {event_loop(self._reactor)} "
             f"({type(self._reactor).__name__}); "
-            f"configuration: {path or 'built-in defaults, for there is no file'}"
+            f"configuration: {path or 'built-in defaults (no file)'}"
         )
 
     def _dashboard(self) -> Iterator[str]:
@@ -264,7 +264,7 @@ class TagCacheService(MultiService):
 
     def _log_in(self, url: str) -> str:
         if not self.settings.security.require_auth:
-            return "no log-in is asked for"
+            return "no log-in is required"
         authentication = self.settings.authentication
         if authentication.password != DEFAULT_PASSWORD:
             return f"log in as {authentication.username}"

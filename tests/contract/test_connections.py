@@ -377,7 +377,7 @@ def test_a_server_that_does_not_answer_costs_one_timeout(connect: Connect) -> No
             client.get("key")
         assert state(client) is State.OPEN
         for _ in range(20):
-            with pytest.raises(CircuitOpen, match=r"held to be away since .*within 0\.1 s"):
+            with pytest.raises(CircuitOpen, match=r"has been unavailable for .*within 0\.1 s"):
                 client.get("key")
         assert server.connections == 1
 

@@ -72,4 +72,4 @@ def test_what_is_not_ignored_is_tried_once(tmp_path: Path) -> None:
             site.process.kill()
             site.process.wait()
         assert server.connections == 1
-        assert "is held to be away" in site.text()
+        assert "has been unavailable" in site.text()

@@ -37,7 +37,7 @@ def test_it_opens_with_the_first_failure_and_lets_one_command_try(world: World) 
     with pytest.raises(CircuitOpen) as caught:
         breaker.begin()
     assert str(caught.value) == (
-        "cache:1984 is held to be away since 0.4 s ago; it is tried again in 0.1 s"
+        "cache:1984 has been unavailable for 0.4 s; the next attempt is in 0.1 s"
         " (cache:1984: Connection refused)"
     )
     world.now += 0.1

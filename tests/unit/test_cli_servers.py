@@ -8,6 +8,7 @@ from zope.interface.verify import verifyObject
 
 from tagcache.cli.api import Credentials, HttpServer, IServer
 from tagcache.cli.line import LineServer
+from tagcache.cli.main import _server_at
 
 GIVEN = Credentials("admin", "hunter2", None)
 
@@ -25,13 +26,21 @@ def test_both_kinds_provide_what_commands_need() -> None:
 @pytest.mark.parametrize("url", ["http://", "http://h:abc", "http://h:99999"])
 def test_a_bad_url_of_http(url: str) -> None:
     with pytest.raises(click.UsageError):
-        HttpServer(url, GIVEN)
+        _server_at(url, GIVEN, True)
 
 
 @pytest.mark.parametrize("url", ["tagcache://h:abc", "unix://path", "tagcache://h?nope=1"])
 def test_a_bad_url_of_the_line_protocol(url: str) -> None:
     with pytest.raises(click.UsageError):
         LineServer(url, GIVEN)
+
+
+@pytest.mark.parametrize("scheme", ["http", "tagcache"])
+@pytest.mark.parametrize("rest", ["hun#ter2@h", "hun/ter2@h", "hunter2@[h", "hun\u2100ter2@h"])
+def test_an_error_tells_nothing_of_a_password_that_was_not_escaped(scheme: str, rest: str) -> None:
+    with pytest.raises(click.UsageError) as raised:
+        _server_at(f"{scheme}://ada:{rest}", GIVEN, True)
+    assert "ter2" not in raised.value.message
 
 
 def test_what_only_http_can_do_is_refused_with_a_hint() -> None:

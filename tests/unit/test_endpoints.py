@@ -74,7 +74,7 @@ def test_tls_is_what_twisted_takes_it_for(tmp_path: Path) -> None:
     assert verifyClass(IProtocolNegotiationFactory, HttpFactory)
 
 
-def test_what_tls_cannot_be_told_is_refused(tmp_path: Path) -> None:
+def test_options_that_tls_does_not_have_are_refused(tmp_path: Path) -> None:
     endpoint, _ = tls_endpoint(tmp_path)
     parameters = tmp_path / "dh.pem"
     parameters.write_text("")

@@ -396,6 +396,28 @@ def test_a_long_body_of_nobody_in_particular_is_not_taken(door: Door) -> None:
     assert transport.half_closed
 
 
+def test_a_smaller_limit_for_bodies_holds_on_kept_connections_too(door: Door) -> None:
+    body = json.dumps({"key": "k", "value": "v" * 5000}).encode()
+    protocol, transport = door.connect()
+    for _ in range(2):
+        protocol.dataReceived(request("POST", "/put", body, BASIC + JSON))
+    settings = settings_with(server={"max_body_bytes": 1024})
+    door.application.configure(settings)
+    door.factory.configure(settings)
+    protocol.dataReceived(request("POST", "/put", body, BASIC + JSON))
+    assert [status for status, _ in split(transport.value())] == [200, 200, 413]
+
+
+def test_an_idle_client_that_does_not_take_its_answers_is_cut_off(door: Door) -> None:
+    performance = {"idle_timeout_seconds": 10.0, "send_timeout_seconds": 0.0}
+    door.factory.configure(settings_with(performance=performance))
+    protocol, transport = door.connect()
+    transport.producer.pauseProducing()
+    protocol.dataReceived(request("GET", "/get/k"))
+    door.clock.pump([1] * 20)
+    assert transport.aborted
+
+
 def test_an_answer_is_not_put_together_without_bound(door: Door) -> None:
     door.cache.put(b"k", b"v" * 1_000_000)
     status, answer = door.call("POST", "/keys/bulk/get", {"keys": ["k"] * 1000})

@@ -897,6 +897,29 @@ def test_a_large_invalidation_lets_others_in_between() -> None:
     assert seen.value().endswith(b"NF\nNF\n")
 
 
+def test_keys_of_a_large_tag_let_others_in_between() -> None:
+    server = Server(settings_with())
+    looks = itertools.count()
+    # Each look at the clock takes half a slice.
+    server.commands._slices = Slices(server.clock, lambda: next(looks) * SLICE_SECONDS / 2)
+    keys = [b"%d" % number for number in range(20_000)]
+    for key in keys:
+        server.cache.put(key, b"v", [b"t"])
+    asking, answer = server.connect()
+    asking.dataReceived(b"KEYS\tt\nPING\n")
+    other, others = server.connect()
+    turns = 0
+    while not answer.value():
+        other.dataReceived(b"PING\n")
+        next_event(server.clock)
+        turns += 1
+    assert turns > 20
+    assert others.value() == b"PONG\n" * turns
+    listed, pong, _ = answer.value().split(b"\n")
+    assert sorted(listed.removeprefix(b"KEYS\t").split(b",")) == sorted(keys)
+    assert pong == b"PONG"
+
+
 def test_the_largest_set_goes_when_the_request_arrives() -> None:
     server = Server(settings_with())
     for number in range(5000):

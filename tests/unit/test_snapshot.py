@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from tagcache.engine import snapshot
 from tagcache.engine.memory import MemoryCache
@@ -263,6 +264,16 @@ def test_the_version_before_is_loaded_only_by_name(tmp_path: Path) -> None:
     served = Served(path, clock)
     assert len(served.cache) == len(ENTRIES)
     assert served.persistence.describe()["after_crash"] is None
+
+
+def test_of_a_broken_one_it_is_not_told_that_it_was_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    path.write_bytes(first_version(ENTRIES)[:-1])
+    with capturedLogs() as events:
+        served = Served(path, Clock(), after_crash="load")
+    assert len(served.cache) == 0
+    assert served.persistence.describe()["after_crash"] is None
+    assert not [event for event in events if "loaded" in event.get("what", "")]
 
 
 def test_a_snapshot_is_loaded_once(tmp_path: Path) -> None:

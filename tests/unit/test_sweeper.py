@@ -181,3 +181,20 @@ def test_memory_that_was_freed_and_not_given_back_is_trimmed() -> None:
     assert trimmed == [3, 10]
     sweeper.stopService()
     firing.pop().callback(None)
+
+
+def test_a_shortage_while_memory_is_looked_at_does_not_end_the_sweeps() -> None:
+    clock = Clock()
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+
+    def resident() -> int:
+        raise MemoryError
+
+    sweeper = Sweeper(cache, Slices(clock), settings_with(), clock, lambda: None, resident)
+    sweeper.startService()
+    cache.put(b"k", b"v", [], 1500)
+    with capturedLogs() as events:
+        clock.pump([1, 0, 1, 0, 0])
+    assert cache._items == 0
+    assert len([event for event in events if "log_failure" in event]) == 2
+    sweeper.stopService()

@@ -146,7 +146,7 @@ class HttpApplication:
     def max_body(self, request: Request) -> int:
         """Return how long the body of a request may be in bytes.
 
-        Who is not let in, or need not be, is not listened to for long.
+        It is short for requests without valid credentials, and for endpoints that need none.
         """
         methods, _ = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None

@@ -38,6 +38,8 @@ class HttpFactory(ServingFactory):
         self._head_timeout = server.http_header_timeout_seconds
         self._body_timeout = server.http_body_timeout_seconds
         self._keepalive_timeout = server.http_keepalive_timeout_seconds
+        for protocol in self.protocols:
+            protocol.forget_head()
 
     def startFactory(self) -> None:
         self._timeouts.start(_CHECK_SECONDS, now=False)

@@ -129,6 +129,10 @@ class HttpProtocol(ServedProtocol):
         self._refuse(failure(408, "request_timeout", "the request took too long to arrive"))
         self.run()
 
+    def forget_head(self) -> None:
+        """Parse the next head, also if it came before: the settings have changed."""
+        self._repeated_head = self._before_length = b""
+
     def dataReceived(self, data: bytes) -> None:
         if self._closing_reply is not None:
             return
@@ -217,8 +221,12 @@ class HttpProtocol(ServedProtocol):
         return True
 
     def end_idle(self) -> None:
-        # Who listens says nothing.
-        if self._stream is None or self.finished:
+        if self._stream is not None and not self.finished:
+            return  # who listens says nothing
+        if self._replies.paused and self._closing_reply is not None:
+            # It was told to end before, and did not take what comes first.
+            self.connection.abort()
+        else:
             super().end_idle()
 
     def drain(self) -> None:

@@ -49,9 +49,9 @@ class CacheFactory(ServingFactory):
         super().__init__(listener, settings, reactor)
 
     def configure(self, settings: Settings) -> None:
-        """Take new settings; open connections keep their reply limit.
+        """Take new settings.
 
-        Those that never had to log in are closed where that is required now.
+        Connections that never had to log in are closed where that is required now.
         """
         super().configure(settings)
         self._max_line_length = wire.max_line_length(limits_of(settings))

@@ -12,8 +12,8 @@ from tagcache.server.net.serving import AWAITING, BLOCKED, READY, ServingFactory
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.upkeep.slices import SLICE_SECONDS
 
-# Commands of one client that may be under way: how many before any reply is there, and at most,
-# and how many bytes of replies they may bring, by those that came last.
+# How many commands of one client may be under way: before its first reply, and at least and at most
+# after it; and how many bytes of replies they may bring, if these are as long as the last ones.
 _FIRST_UNDER_WAY = 64
 _FEWEST_UNDER_WAY = 8
 _MOST_UNDER_WAY = 1000
@@ -27,7 +27,7 @@ _ORDERED = frozenset((b"GET", b"PUT", b"ADD", b"INCR", b"DECR", b"TOUCH", b"DEL"
 class _Slot:
     """A command, when it came, and its reply: empty until it is there.
 
-    ``under_way`` is false until others may come after it.
+    ``under_way`` is false until it is in the queue: before that, its reply may leave at once.
     """
 
     __slots__ = ("line", "reply", "since", "under_way")
@@ -181,7 +181,7 @@ class PipelinedProtocol(CacheProtocol):
         self._send_and_go_on()
 
     def _send_and_go_on(self) -> None:
-        """Send the replies that nothing before them is missing of, and execute what waits."""
+        """Send the replies that can leave in order, and execute what waits."""
         if self.finished:
             return
         self._send_ready()

@@ -28,7 +28,7 @@ _OPTIONS = (
 class ServerTls:
     """Makes the TLS side of accepted connections.
 
-    ``options`` is Twisted's CertificateOptions, of which the key and the certificates are taken.
+    ``options`` is Twisted's CertificateOptions, with the key and the certificates.
     ``factory`` says which protocols may be chosen by ALPN (IProtocolNegotiationFactory); without
     that, none is.
     """
@@ -65,8 +65,8 @@ def _context(options: Any, protocols: Sequence[bytes]) -> SSL.Context:
         context.add_extra_chain_cert(certificate.to_cryptography())
 
     def choose(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
-        # A client that offers nothing we know is served without ALPN, as if it had not asked:
-        # to refuse it would cost those that only announce what they could speak as well.
+        # A client that offers nothing we know is served without ALPN. To refuse it would exclude
+        # clients that list what they prefer, and can also do without.
         known = (each for each in protocols if each in offered)
         return next(known, SSL.NO_OVERLAPPING_PROTOCOLS)
 

@@ -83,7 +83,7 @@ class EagerServer(tcp.Server):
 
     def abortConnection(self) -> None:
         super().abortConnection()
-        # Nobody is to have that any more, and who is dropped for its memory is to give it back now.
+        # It is never sent, and a client that is dropped for its memory must free it now.
         self.dataBuffer = b""
         self.offset = 0
         self._tempDataBuffer = []

@@ -107,19 +107,18 @@ class Persistence(Service):
         try:
             with path.open("rb") as opened:
                 header = snapshot.read_header(opened)
-                if not header.final or path == file.loaded:
-                    self._state["after_crash"] = "load" if self._loads_any else "empty"
-                if self._loads_any or not self._state["after_crash"]:
+                clean = header.final and path == file.path
+                if clean or self._loads_any:
                     self._load_entries(opened, header)
                     self._source = path
+            if not clean:
+                self._tell_of_crash(path)
         except FileNotFoundError:
             log.info("no snapshot {path} yet: starting empty", path=str(file.path))
         except (BrokenSnapshot, OSError) as error:
             self._start_empty(file, path, error)
         finally:
             gc.enable()
-        if self._state["after_crash"]:
-            self._tell_of_crash(path)
 
     def put_aside(self) -> None:
         """Rename what was loaded, so that it is not loaded again after a crash.
@@ -160,8 +159,9 @@ class Persistence(Service):
         )
 
     def _tell_of_crash(self, path: Path) -> None:
+        self._state["after_crash"] = "load" if self._loads_any else "empty"
         if self._loads_any:
-            what = "It was loaded all the same, for persistence.after_crash = load"
+            what = "It was loaded anyway, because persistence.after_crash is load"
         else:
             what = (
                 "Starting with an empty cache (persistence.after_crash = load would load it; the "

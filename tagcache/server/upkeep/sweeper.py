@@ -86,7 +86,10 @@ class Sweeper(Service):
         # the loop would end.
         if self._cache.backlog:
             self._reclaim()
-        self._look_at_resident()
+        try:
+            self._look_at_resident()
+        except MemoryError:
+            log.failure("the process's memory was not looked at; the next sweep tries again")
         return self._slices.run(self._cache.sweep()).addErrback(self._failed)
 
     def _look_at_resident(self) -> None:
