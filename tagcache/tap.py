@@ -290,7 +290,7 @@ def assemble(
         shell_listener = Listener("manhole", settings, connections, counted=False)
         followers.append(shell_listener.configure)
         shell = manhole.ManholeFactory(
-            settings, shell_listener, manhole.namespace(service, slices, info, remote)
+            settings, shell_listener, manhole.namespace(service, slices, info, remote), reactor
         )
         followers.append(shell.configure)
         listen("manhole.port", settings.manhole.port, "127.0.0.1", shell, shell_listener)

@@ -33,6 +33,15 @@ class Failed(click.ClickException):
         click.echo(f"tagcache: {self.message}", err=True)
 
 
+def unauthorised() -> Failed:
+    """Return what ends a command whose credentials were not taken."""
+    return Failed(
+        "not authorised: user name, password or token is wrong; give them with --username and "
+        "--password, or with TAGCACHE_USERNAME and TAGCACHE_PASSWORD",
+        NOT_AUTHORISED,
+    )
+
+
 class IServer(Interface):
     """The server that a command asks.
 
@@ -74,6 +83,8 @@ class HttpServer:
         parts = urlsplit(self.url)
         if not parts.hostname:
             raise click.UsageError(f"{self.url} names no host")
+        if parts.query:
+            raise click.UsageError(f"{self.url}: a URL of HTTP takes no options after a ?")
 
     @property
     def host(self) -> str:
@@ -106,8 +117,20 @@ class HttpServer:
             connection.request(method, target, content, headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
+        except ssl.SSLCertVerificationError as error:
+            raise Failed(
+                f"{self.url}: the certificate is not trusted: {error.verify_message}; to trust it, "
+                "name its file, or that of who signed it, in SSL_CERT_FILE",
+                UNAVAILABLE,
+            ) from None
         except ssl.SSLError as error:
             raise Failed(f"{self.url}: TLS failed: {error.reason}", UNAVAILABLE) from None
+        except (http.client.RemoteDisconnected, http.client.BadStatusLine):
+            raise Failed(
+                f"{self.url} does not answer over HTTP; for a port of the line protocol give "
+                "tagcache://, for one with TLS https://",
+                UNAVAILABLE,
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Failed(f"{self.url} cannot be reached: {why}", UNAVAILABLE) from None
@@ -156,7 +179,7 @@ def _refuse(status: int, answer: Any) -> NoReturn:
     error = answer.get("error", "") if isinstance(answer, dict) else ""
     detail = answer.get("detail", "") if isinstance(answer, dict) else ""
     if status == 401:
-        raise Failed("not authorised: user name, password or token is wrong", NOT_AUTHORISED)
+        raise unauthorised()
     if error == "too_many_failures" or status == 403:
         raise Failed(detail or error, NOT_AUTHORISED)
     raise Failed(

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import click
 from zope.interface import implementer
 
-from tagcache.cli.api import NOT_AUTHORISED, REFUSED, UNAVAILABLE, Credentials, Failed, IServer
+from tagcache.cli.api import REFUSED, UNAVAILABLE, Credentials, Failed, IServer, unauthorised
 from tagcache.client.connection import Connection
 from tagcache.client.making import requests_for
 from tagcache.client.options import Options
@@ -189,8 +189,13 @@ def _failed(url: str, error: ClientError) -> click.ClickException:
     if isinstance(error, BadArgument):
         return click.UsageError(str(error))
     if isinstance(error, AuthenticationFailed):
-        return Failed("not authorised: user name, password or token is wrong", NOT_AUTHORISED)
-    if isinstance(error, Unavailable | UnexpectedReply):
+        return unauthorised()
+    if isinstance(error, UnexpectedReply):
+        return Failed(
+            f"{url} does not speak the line protocol ({error}); for an HTTP port give http://",
+            UNAVAILABLE,
+        )
+    if isinstance(error, Unavailable):
         return Failed(f"{url} cannot be reached: {error}", UNAVAILABLE)
     if isinstance(error, Refused):
         code = UNAVAILABLE if error.code == "rate_limited" else REFUSED

@@ -98,15 +98,21 @@ def _is_typed(context: click.Context, *names: str) -> bool:
 )
 def server(file: Path | None = None, reactor: str | None = None) -> None:
     """Run the server in the foreground, as `twistd --nodaemon tagcache` does."""
+    from twisted.application.reactors import NoSuchReactor, getReactorTypes, installReactor
     from twisted.scripts import twistd
 
     if reactor is None:
         # The one that redis as the engine needs, and the fastest of that kind if it is there.
         reactor = "uvloop" if find_spec("uvloop") is not None else "asyncio"
-    arguments = ["--nodaemon", "--pidfile="]
-    if reactor is not None:
-        arguments.append(f"--reactor={reactor}")
-    arguments.append("tagcache")
+    # Not by twistd, which prints its own usage where this fails.
+    try:
+        installReactor(reactor)
+    except NoSuchReactor:
+        known = ", ".join(sorted(each.shortName for each in getReactorTypes()))
+        raise click.UsageError(f"there is no reactor {reactor}; there are {known}") from None
+    except (ImportError, AttributeError) as error:
+        raise click.UsageError(f"--reactor={reactor} cannot be used: {error}") from None
+    arguments = ["--nodaemon", "--pidfile=", "tagcache"]
     if file is not None:
         arguments.append(f"--config={file}")
     sys.argv = ["twistd", *arguments]

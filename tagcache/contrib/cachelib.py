@@ -12,7 +12,12 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
-from cachelib import BaseCache
+try:
+    from cachelib import BaseCache
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "tagcache.contrib.cachelib needs: pip install 'tagcache-server[cachelib]'"
+    ) from error
 
 from tagcache.client.requests import Mode, Tag
 from tagcache.contrib import room

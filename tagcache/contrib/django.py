@@ -17,13 +17,18 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from django.core.cache.backends.base import (
-    DEFAULT_TIMEOUT,
-    BaseCache,
-    InvalidCacheBackendError,
-    InvalidCacheKey,
-)
-from django.utils.module_loading import import_string
+try:
+    from django.core.cache.backends.base import (
+        DEFAULT_TIMEOUT,
+        BaseCache,
+        InvalidCacheBackendError,
+        InvalidCacheKey,
+    )
+    from django.utils.module_loading import import_string
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "tagcache.contrib.django needs: pip install 'tagcache-server[django]'"
+    ) from error
 
 from tagcache.client.requests import Mode, Tag
 from tagcache.contrib import room

@@ -18,8 +18,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
-from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex, CantDeserializeException
-from dogpile.cache.region import CacheRegion
+try:
+    from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex, CantDeserializeException
+    from dogpile.cache.region import CacheRegion
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "tagcache.contrib.dogpile needs: pip install 'tagcache-server[dogpile]'"
+    ) from error
 
 from tagcache.client.requests import Mode, Tag, Ttl, ttl_ms
 from tagcache.client.serde import named

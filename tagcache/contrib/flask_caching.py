@@ -19,11 +19,16 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-import flask_caching
-from flask import Flask
-from flask_caching.backends.base import BaseCache
-from flask_caching.backends.nullcache import NullCache
-from flask_caching.utils import join_generator
+try:
+    import flask_caching
+    from flask import Flask
+    from flask_caching.backends.base import BaseCache
+    from flask_caching.backends.nullcache import NullCache
+    from flask_caching.utils import join_generator
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "tagcache.contrib.flask_caching needs: pip install 'tagcache-server[flask]'"
+    ) from error
 
 from tagcache.client.requests import Mode, Tag
 from tagcache.contrib import cachelib

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.running import Client, eventually
 
 TAGCACHE = Path(sys.executable).with_name("tagcache")
@@ -101,6 +103,22 @@ def test_the_server_in_the_foreground(tmp_path: Path) -> None:
         process.wait(60)
     assert not (tmp_path / "twistd.pid").exists()
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("reactor", "told"),
+    [
+        ("warp", "there is no reactor warp; there are"),
+        ("iocp", "--reactor=iocp cannot be used"),
+    ],
+)
+def test_a_reactor_that_cannot_be_used_is_told_in_a_line(
+    tmp_path: Path, reactor: str, told: str
+) -> None:
+    done = run("server", "--reactor", reactor, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) <= 4
 
 
 def test_a_configuration_file_that_is_named_but_missing(tmp_path: Path) -> None:

@@ -272,6 +272,25 @@ def test_a_server_that_is_not_there(command: Command) -> None:
     assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
 
 
+def test_the_wrong_port_is_told_with_the_right_kind_of_url(command: Command) -> None:
+    done = command("--url", f"http://127.0.0.1:{command.server.port}", "health")
+    assert done.returncode == 4
+    assert b"does not answer over HTTP" in done.stderr
+    assert b"tagcache://" in done.stderr
+    done = command("--url", f"tagcache://127.0.0.1:{command.server.http_port}", "health")
+    assert done.returncode == 4
+    assert b"does not speak the line protocol" in done.stderr
+    assert b"http://" in done.stderr
+
+
+def test_who_is_not_authorised_is_told_how_to_log_in(start: Start) -> None:
+    command = Command(start({"security": {"require_tcp_auth": "true"}}))
+    for url in (command.environ["TAGCACHE_URL"], f"tagcache://127.0.0.1:{command.server.port}"):
+        done = command("--password", "x", "stats", TAGCACHE_URL=url)
+        assert (done.returncode, done.stdout) == (3, b"")
+        assert b"TAGCACHE_PASSWORD" in done.stderr
+
+
 def test_an_engine_that_is_away_is_not_a_miss(start: Start) -> None:
     engine = {"backend": "redis", "url": "redis://127.0.0.1:1", "key_prefix": "t:"}
     command = Command(start({"engine": engine}, reactor="asyncio"))

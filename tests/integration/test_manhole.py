@@ -20,6 +20,8 @@ pytestmark = pytest.mark.needs("ssh", "ssh-keygen")
 class Shell:
     """A server with a manhole, and ssh to it."""
 
+    level = "ERROR"
+
     def __init__(self, start: Start, directory: Path, **sections: dict[str, object]) -> None:
         self.directory = directory
         for name in ("right", "wrong"):
@@ -51,7 +53,7 @@ class Shell:
             "GlobalKnownHostsFile": "/dev/null",
             "NumberOfPasswordPrompts": "1",
             "ConnectTimeout": "20",
-            "LogLevel": "ERROR",
+            "LogLevel": self.level,
         }
         flags = [f"-o{name}={value}" for name, value in options.items()]
         return ["ssh", "-F", "/dev/null", *flags, "-p", str(self.port), f"{user}@127.0.0.1", *more]
@@ -159,6 +161,13 @@ def test_a_command_ends_as_it_went_and_logs_no_error(
     eventually(lambda: shell.server.text().rstrip().endswith("connection lost"))
     lines = shell.server.text().splitlines()
     assert [line for line in lines if " error " in line or " critical " in line] == []
+
+
+def test_a_command_leaves_nothing_for_the_client_to_complain_of(shell: Shell) -> None:
+    assert shell.ssh("1+1").returncode == 0  # now the host is known, which ssh would mention
+    shell.level = "INFO"
+    done = shell.ssh("1+1")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "2", "")
 
 
 def test_commands_print_tables(shell: Shell) -> None:

@@ -105,6 +105,19 @@ def test_our_command_line(secured: Secured, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_our_command_line_says_how_to_trust_a_certificate(secured: Secured) -> None:
+    done = subprocess.run(
+        [str(TAGCACHE), "--url", secured.url, "stats"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "the certificate is not trusted: " in done.stderr
+    assert "SSL_CERT_FILE" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("offered", "door", "chosen"),
     [

@@ -23,7 +23,9 @@ def test_both_kinds_provide_what_commands_need() -> None:
     assert "hunter2" not in repr(over_http)
 
 
-@pytest.mark.parametrize("url", ["http://", "http://h:abc", "http://h:99999"])
+@pytest.mark.parametrize(
+    "url", ["http://", "http://h:abc", "http://h:99999", "http://h?tls_ca_file=x"]
+)
 def test_a_bad_url_of_http(url: str) -> None:
     with pytest.raises(click.UsageError):
         _server_at(url, GIVEN, True)

@@ -164,10 +164,16 @@ class Session(manhole_ssh.TerminalSession):
     """A session with a prompt, or of one command: ``ssh host 'stats()'``."""
 
     namespace: dict[str, Any]
+    reactor: Any
     # Of a session that was not given a terminal.
     width, height = 80, 24
 
     def execCommand(self, proto: Any, cmd: bytes) -> None:
+        # The reply to this request is sent when this returns. It must come before the command
+        # closes the channel: OpenSSH complains of what it gets for a closed one.
+        self.reactor.callLater(0, self._run, proto, cmd)
+
+    def _run(self, proto: Any, cmd: bytes) -> None:
         interpreter = OneCommand(_Output(proto), dict(self.namespace))
         interpreter.run(cmd.decode("utf-8", "replace"))
 
@@ -223,13 +229,17 @@ class ManholeFactory(manhole_ssh.ConchFactory):
     protocol = Transport
     noisy = False
 
-    def __init__(self, settings: Settings, listener: Listener, namespace: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: Settings, listener: Listener, namespace: dict[str, Any], reactor: Any
+    ) -> None:
         self.listener = listener
         self.open: set[Transport] = set()
         self._authorized = AuthorizedKeys(settings)
         realm = manhole_ssh.TerminalRealm()
         realm.transportFactory = _ShellTransport
-        realm.sessionFactory = type("BoundSession", (Session,), {"namespace": namespace})
+        realm.sessionFactory = type(
+            "BoundSession", (Session,), {"namespace": namespace, "reactor": reactor}
+        )
         realm.chainedProtocolFactory = lambda: insults.ServerProtocol(Shell, namespace)
         super().__init__(_Portal(realm, [SSHPublicKeyChecker(self._authorized)]))
         key = host_key(Path(settings.manhole.host_key_file))

@@ -1,0 +1,27 @@
+"""What a backend says whose framework is not installed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("backend", "framework", "extra"),
+    [
+        ("cachelib", "cachelib", "cachelib"),
+        ("django", "django.core.cache.backends.base", "django"),
+        ("dogpile", "dogpile.cache.api", "dogpile"),
+        ("flask_caching", "flask_caching", "flask"),
+    ],
+)
+def test_a_framework_that_is_missing_is_named_as_an_extra(
+    monkeypatch: pytest.MonkeyPatch, backend: str, framework: str, extra: str
+) -> None:
+    module = f"tagcache.contrib.{backend}"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, framework, None)
+    with pytest.raises(ImportError, match=rf"^{module} needs: .*\'tagcache-server\[{extra}\]\'$"):
+        importlib.import_module(module)

@@ -1,0 +1,40 @@
+"""A command that comes with the SSH connection, without the connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.error import ProcessDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+
+class _Process:
+    """Notes what a session does to the channel."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.ended: list[Failure] = []
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def processEnded(self, reason: Failure) -> None:
+        self.ended.append(reason)
+
+
+# Conch imports it, where there is one, when it is imported first.
+@pytest.mark.filterwarnings("ignore:'spwd' is deprecated:DeprecationWarning")
+def test_the_channel_is_used_only_after_the_request_is_answered() -> None:
+    """Conch answers the request when ``execCommand`` returns."""
+    from tagcache.server.manhole import Session
+
+    clock, process = Clock(), _Process()
+    session: Any = Session(object())
+    session.namespace, session.reactor = {}, clock
+    session.execCommand(process, b"6 * 7")
+    assert (process.written, process.ended) == (b"", [])
+    clock.advance(0)
+    assert process.written.split() == [b"42"]
+    assert [reason.type for reason in process.ended] == [ProcessDone]
