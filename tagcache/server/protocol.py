@@ -96,6 +96,9 @@ class CacheProtocol(ServedProtocol):
         waiting = self._waiting_bytes if self._waiting else 0
         return super().held_bytes() + len(self._lines.partial) + waiting
 
+    def most_waiting(self) -> int:
+        return super().most_waiting() if self._understood.admitted else _MOST_BEFORE_AUTH
+
     def blocked(self) -> None:
         self._short_up_to = 0
 
