@@ -112,6 +112,7 @@ class ServedProtocol(Protocol):
     def connectionMade(self) -> None:
         self.connection = self.factory.listener.opened(self.transport)
         self.connection.abort = self.abort
+        self.connection.measure = self.held_bytes
         self._replies = ReplyBuffer(self.transport, self._on_pause, self._on_drain)
         self.factory.made(self)
 

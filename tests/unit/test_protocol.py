@@ -806,6 +806,18 @@ def test_before_auth_little_is_held_of_a_client_that_takes_no_replies() -> None:
     assert transport.value().count(b"\n") > 10_000
 
 
+def test_what_was_taken_since_it_was_noted_does_not_count() -> None:
+    """The transport does not tell that a client takes a little that it had not taken."""
+    server = Server(settings_with())
+    server.connections.configure(settings_with(performance={"max_client_memory": 1_000_000}))
+    taken, _ = server.connect()
+    server.connections.hold(taken.connection, 300_000)
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"PUT\tk\t-\t-\t" + b"v" * 800_000)
+    assert not transport.aborted
+    assert 800_000 < server.connections.held_bytes == protocol.held_bytes() < 1_000_000
+
+
 def test_all_clients_together_hold_no_more_than_they_may() -> None:
     server = Server(settings_with(performance={"max_client_memory": 1_000_000}))
     server.connections.configure(settings_with(performance={"max_client_memory": 1_000_000}))
