@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from tagcache import wire
 from tagcache.errors import CommandError, LineTooLong
 from tagcache.interfaces import ICache
+from tagcache.server.inbox import OBJECT_BYTES
 from tagcache.server.listener import Refusal
 from tagcache.server.rates import Rates
 from tagcache.server.serving import AWAITING, READY, ServedProtocol, ServingFactory
@@ -93,7 +94,8 @@ class CacheProtocol(ServedProtocol):
         self._look_around()
 
     def held_bytes(self) -> int:
-        waiting = self._waiting_bytes if self._waiting else 0
+        lines = len(self._waiting)
+        waiting = self._waiting_bytes + lines * OBJECT_BYTES if lines else 0
         return super().held_bytes() + len(self._lines.partial) + waiting
 
     def most_waiting(self) -> int:

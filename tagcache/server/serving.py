@@ -150,7 +150,7 @@ class ServedProtocol(Protocol):
 
     def held_bytes(self) -> int:
         """Return how much memory the client takes: what it sent, and what it did not take yet."""
-        return self.inbox.size + self._replies.held_bytes + unsent_bytes(self.transport)
+        return self.inbox.held_bytes() + self._replies.held_bytes + unsent_bytes(self.transport)
 
     def put_aside(self, data: bytes) -> None:
         """Keep what arrived until it can be executed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -804,6 +805,29 @@ def test_before_auth_little_is_held_of_a_client_that_takes_no_replies() -> None:
     transport.producer.resumeProducing()
     assert transport.producerState == "producing"
     assert transport.value().count(b"\n") > 10_000
+
+
+def test_short_lines_that_wait_count_as_what_they_take() -> None:
+    """Each is an object of its own, which takes much more than its bytes."""
+    server = Server(settings_with())
+    protocol, _ = connect_full(server)
+    chunk = b"xx\n" * 60_000
+    protocol.dataReceived(chunk)
+    waiting = protocol._waiting
+    taken = sum(map(sys.getsizeof, waiting)) + sys.getsizeof(waiting)
+    assert len(waiting) > 10_000
+    assert taken * 0.9 < server.connections.held_bytes < taken * 1.5
+
+
+def test_small_chunks_that_wait_count_as_what_they_take() -> None:
+    server = Server(settings_with())
+    protocol, _ = connect_full(server)
+    protocol.dataReceived(b"PING\n")
+    chunks = [b"%04d" % number for number in range(10_000)]
+    for chunk in chunks:
+        protocol.dataReceived(chunk)
+    taken = sum(map(sys.getsizeof, chunks)) + sys.getsizeof(chunks)
+    assert taken * 0.9 < server.connections.held_bytes < taken * 1.5
 
 
 def test_what_was_taken_since_it_was_noted_does_not_count() -> None:
