@@ -66,6 +66,9 @@ def test_hosts_that_are_known(host: str) -> None:
         "a.cache.example.com",
         "web1.example.net.evil",
         "[::1.evil.example]",
+        ".",
+        ".:8080",
+        "..",
     ],
 )
 def test_hosts_that_are_not(host: str) -> None:
@@ -157,6 +160,7 @@ FOREIGN = [
     ("Origin: http://localhost:8080",),
     ("Sec-Fetch-Site: cross-site",),
     ("Sec-Fetch-Site: same-site",),
+    ("Sec-Fetch-Site: cross-site \t",),
     ("Origin: http://127.0.0.1:8080", "Sec-Fetch-Site: cross-site"),
     ("Origin: null", "Sec-Fetch-Site: same-origin"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -381,6 +382,17 @@ def test_many_requests_at_once_are_answered_in_turns(door: Door) -> None:
         assert transport.value().count(b"HTTP/1.1 200 OK") - answered < 8
     assert turns > 300
     assert transport.producerState == "producing"
+
+
+def test_a_body_in_small_pieces_counts_as_what_it_takes(door: Door) -> None:
+    """Each is an object of its own, which takes much more than its bytes."""
+    protocol, _ = door.connect()
+    head = b"POST /put HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+    protocol.dataReceived(head + BASIC + JSON + b"\r\n" + b"2\r\naa\r\n" * 10_000)
+    pieces = protocol._body
+    taken = sum(map(sys.getsizeof, pieces)) + sys.getsizeof(pieces)
+    assert len(pieces) == 10_000
+    assert taken * 0.9 < door.connections.held_bytes < taken * 1.5
 
 
 def test_a_long_body_of_nobody_in_particular_is_not_taken(door: Door) -> None:

@@ -185,3 +185,25 @@ def test_a_command_whose_reply_is_there_already_needs_no_recursion(client: Clien
     keys = [b"%d" % number for number in range(5000)]
     client.get(*keys)
     assert client.said == b"".join(key + b"\n" for key in keys)
+
+
+def test_of_a_lost_client_nothing_is_held_when_replies_still_come(client: Client) -> None:
+    client.get(b"a", b"b")
+    client.transport.producer.pauseProducing()
+    client.answer(b"a", size=1000)
+    client.server.clock.advance(0)
+    lose(client.protocol)
+    client.answer(b"b", size=1000)
+    assert client.server.connections.held_bytes == 0
+
+
+def test_a_client_whose_connection_is_full_is_not_sent_what_comes_later(client: Client) -> None:
+    client.get(b"a", b"b", b"c")
+    client.answer(b"a")
+    client.transport.producer.pauseProducing()
+    client.server.clock.advance(0)
+    client.answer(b"b", b"c")
+    assert client.said == b""
+    client.transport.producer.resumeProducing()
+    assert client.said == b"a\nb\nc\n"
+    assert client.server.connections.held_bytes == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -710,6 +711,32 @@ def test_of_a_client_that_is_closed_nothing_more_is_executed(awaiting: bool) -> 
     assert not len(server.connections)
 
 
+@pytest.mark.parametrize("full_when", ["its turn is over", "it waits for its next turn"])
+def test_a_client_that_takes_nothing_is_still_read_from(full_when: str) -> None:
+    """There are clients that send everything before they read: they must not wait for ever."""
+    server = Server(settings_with())
+
+    def slow(client: CacheProtocol, fields: list[bytes]) -> bytes:
+        server.clock.rightNow += SLICE_SECONDS
+        return b"OK\n"
+
+    protocol, transport = (
+        connect_full(server) if full_when == "its turn is over" else server.connect()
+    )
+    protocol.use_verbs(Verbs({b"SLOW": slow}, slow, None))
+    protocol.dataReceived(b"SLOW\n" * 3)
+    if full_when != "its turn is over":
+        transport.producer.pauseProducing()
+    assert transport.producerState == "paused"
+    next_event(server.clock)
+    assert transport.value() == b"OK\n"
+    assert transport.producerState == "producing"
+    for _ in range(3):
+        transport.producer.resumeProducing()
+        server.clock.pump([0])
+    assert transport.value() == b"OK\n" * 3
+
+
 def test_many_with_long_chunks_share_the_time() -> None:
     """All of them together have no more turns between two events than one alone."""
     server = Server(settings_with())
@@ -763,6 +790,56 @@ def test_before_auth_little_is_held() -> None:
     protocol.dataReceived(b"AUTH\tadmin\tpassword\nPUT\tk\t-\t-\t" + b"v" * 70_000)
     protocol.dataReceived(b"\n")
     assert transport.value() == b"OK\nOK\n"
+
+
+def test_before_auth_little_is_held_of_a_client_that_takes_no_replies() -> None:
+    server = Server(settings_with(security={"require_tcp_auth": True}))
+    protocol, transport = connect_full(server)
+    protocol.dataReceived(b"A\n")
+    assert transport.value() == b"ERR auth_required\n"
+    protocol.dataReceived(b"A\n" * 30_000)
+    assert transport.producerState == "producing"
+    protocol.dataReceived(b"A\n" * 10_000)
+    assert transport.producerState == "paused"
+    # It goes on as soon as replies are taken.
+    transport.producer.resumeProducing()
+    assert transport.producerState == "producing"
+    assert transport.value().count(b"\n") > 10_000
+
+
+def test_short_lines_that_wait_count_as_what_they_take() -> None:
+    """Each is an object of its own, which takes much more than its bytes."""
+    server = Server(settings_with())
+    protocol, _ = connect_full(server)
+    chunk = b"xx\n" * 60_000
+    protocol.dataReceived(chunk)
+    waiting = protocol._waiting
+    taken = sum(map(sys.getsizeof, waiting)) + sys.getsizeof(waiting)
+    assert len(waiting) > 10_000
+    assert taken * 0.9 < server.connections.held_bytes < taken * 1.5
+
+
+def test_small_chunks_that_wait_count_as_what_they_take() -> None:
+    server = Server(settings_with())
+    protocol, _ = connect_full(server)
+    protocol.dataReceived(b"PING\n")
+    chunks = [b"%04d" % number for number in range(10_000)]
+    for chunk in chunks:
+        protocol.dataReceived(chunk)
+    taken = sum(map(sys.getsizeof, chunks)) + sys.getsizeof(chunks)
+    assert taken * 0.9 < server.connections.held_bytes < taken * 1.5
+
+
+def test_what_was_taken_since_it_was_noted_does_not_count() -> None:
+    """The transport does not tell that a client takes a little that it had not taken."""
+    server = Server(settings_with())
+    server.connections.configure(settings_with(performance={"max_client_memory": 1_000_000}))
+    taken, _ = server.connect()
+    server.connections.hold(taken.connection, 300_000)
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"PUT\tk\t-\t-\t" + b"v" * 800_000)
+    assert not transport.aborted
+    assert 800_000 < server.connections.held_bytes == protocol.held_bytes() < 1_000_000
 
 
 def test_all_clients_together_hold_no_more_than_they_may() -> None:

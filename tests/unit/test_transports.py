@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tagcache.server.net.transports import UvloopTransport, server_transport
+from tagcache.server.net.transports import UvloopTransport, server_transport, unsent_bytes
 
 
 @implementer(IHalfCloseableProtocol)
@@ -220,6 +220,18 @@ def test_a_push_producer_is_paused_while_the_peer_does_not_read(
         assert len(await pair.read(11_000_000)) == 10_000_000
         await pair.until(lambda: pair.protocol.happened == [ConnectionDone])
         assert producer.calls[:2] == ["pause", "resume"]
+
+    run(loop, work)
+
+
+def test_what_the_peer_has_not_taken_is_known_with_tls_too(loop: asyncio.AbstractEventLoop) -> None:
+    async def work(pair: Pair) -> None:
+        over_tls = Protocol()
+        over_tls.transport = pair.transport
+        await asyncio.sleep(0.02)
+        assert unsent_bytes(pair.transport) == unsent_bytes(over_tls) == 0
+        pair.transport.write(b"x" * 20_000_000)
+        assert unsent_bytes(pair.transport) == unsent_bytes(over_tls) > 1_000_000
 
     run(loop, work)
 

@@ -93,7 +93,7 @@ class BrowserRules:
             return False
         name = _plain(match[1].decode("ascii"))
         if (
-            ("." not in name and name[0] != "[")
+            ("." not in name and name[:1] not in ("", "["))
             or name in self._allowed
             or name.endswith(self._suffixes)
             or _is_address(name.strip("[]"))
@@ -110,7 +110,8 @@ class BrowserRules:
         origin = headers.get(b"origin")
         if origin and origin == self._allowed_origin:
             return False
-        if headers.get(b"sec-fetch-site") in _FOREIGN_SITES:
+        # The parser leaves blanks at the end of a value.
+        if headers.get(b"sec-fetch-site", b"").rstrip() in _FOREIGN_SITES:
             return True
         return origin is not None and not _is_own(origin, request)
 

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from tagcache.server.http.messages import Request, Response, Stream, failure
 from tagcache.server.http.static import comes_from_dashboard
+from tagcache.server.net.inbox import OBJECT_BYTES
 from tagcache.server.net.serving import AWAITING, READY, ServedProtocol, ServingFactory
 from tagcache.server.observe.traffic import MIXED, Traffic
 from tagcache.server.upkeep.slices import SLICE_SECONDS
@@ -116,7 +117,8 @@ class HttpProtocol(ServedProtocol):
 
     def held_bytes(self) -> int:
         waiting = sum(len(request.body) for request in self._requests)
-        return super().held_bytes() + len(self._came) + self._body_bytes + waiting
+        body = self._body_bytes + len(self._body) * OBJECT_BYTES
+        return super().held_bytes() + len(self._came) + body + waiting
 
     def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
         """Say whether the request that is coming in takes too long."""

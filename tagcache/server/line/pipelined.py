@@ -160,10 +160,10 @@ class PipelinedProtocol(CacheProtocol):
 
     def _arrived(self, reply: bytes, slot: _Slot) -> None:
         slot.reply = reply
-        if not slot.under_way:
+        if not slot.under_way or self.finished:
             return
         took = self._monotonic() - slot.since
-        if took >= self._traffic.above and not self.finished:
+        if took >= self._traffic.above:
             self._note_line(slot.line, took)
         self._unanswered -= 1
         self._held += len(reply)

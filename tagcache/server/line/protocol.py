@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from tagcache.errors import CommandError, LineTooLong
 from tagcache.model.interfaces import ICache
 from tagcache.server.auth.rates import Rates
+from tagcache.server.net.inbox import OBJECT_BYTES
 from tagcache.server.net.listener import Refusal
 from tagcache.server.net.serving import AWAITING, READY, ServedProtocol, ServingFactory
 from tagcache.server.observe.traffic import MIXED, UNKNOWN, Traffic
@@ -93,8 +94,12 @@ class CacheProtocol(ServedProtocol):
         self._look_around()
 
     def held_bytes(self) -> int:
-        waiting = self._waiting_bytes if self._waiting else 0
+        lines = len(self._waiting)
+        waiting = self._waiting_bytes + lines * OBJECT_BYTES if lines else 0
         return super().held_bytes() + len(self._lines.partial) + waiting
+
+    def most_waiting(self) -> int:
+        return super().most_waiting() if self._understood.admitted else _MOST_BEFORE_AUTH
 
     def blocked(self) -> None:
         self._short_up_to = 0

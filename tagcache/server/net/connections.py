@@ -25,7 +25,8 @@ class Connection:
     without its port; ``counted`` says whether it takes one of ``max_connections``;
     ``logged_in`` whether the connection as a whole was let in by credentials; ``dashboard``
     whether the last HTTP request came from the dashboard; ``abort`` closes it at once;
-    ``held_bytes`` is the memory that it takes, as last noted.
+    ``held_bytes`` is the memory that it takes, as last noted, and ``measure`` returns what it takes
+    now.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Connection:
         "last_verb",
         "listener",
         "logged_in",
+        "measure",
         "opened",
         "peer",
         "socket_options",
@@ -74,6 +76,7 @@ class Connection:
         self.dashboard = False
         self.logged_in = False
         self.abort: Callable[[], None] = transport.abortConnection
+        self.measure: Callable[[], int] = _nothing_held
 
     def describe(self, now: float) -> dict[str, Any]:
         """Return it as a JSON object; ``now`` is of the same clock."""
@@ -150,10 +153,18 @@ class Connections:
 
     def hold(self, connection: Connection, held_bytes: int) -> None:
         """Note how much a connection holds; drop the one that holds most if all hold too much."""
+        self._note(connection, held_bytes)
+        if 0 < self.max_held_bytes < self.held_bytes:
+            # Some may have taken replies since that was noted. Who is dropped already counts 0.
+            for other in self._open.values():
+                if other.held_bytes:
+                    self._note(other, other.measure())
+            if self.max_held_bytes < self.held_bytes:
+                self._drop_largest()
+
+    def _note(self, connection: Connection, held_bytes: int) -> None:
         self.held_bytes += held_bytes - connection.held_bytes
         connection.held_bytes = held_bytes
-        if 0 < self.max_held_bytes < self.held_bytes:
-            self._drop_largest()
 
     def _drop_largest(self) -> None:
         largest = max(self._open.values(), key=attrgetter("held_bytes"))
@@ -184,10 +195,16 @@ class Connections:
             # They hold each other, and the garbage collector seldom looks far back.
             connection.transport = None
             connection.abort = _nothing
+            connection.measure = _nothing_held
 
 
 def _nothing() -> None:
     """Abort what is gone already."""
+
+
+def _nothing_held() -> int:
+    """Measure what holds nothing, as what is gone."""
+    return 0
 
 
 def address_text(address: IAddress | None) -> str:

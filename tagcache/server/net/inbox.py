@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
+
+# What a piece of what came takes besides its bytes: an object, and its place in a list.
+OBJECT_BYTES = sys.getsizeof(b"") + 8
 
 
 class Inbox:
@@ -16,6 +20,10 @@ class Inbox:
 
     def __bool__(self) -> bool:
         return bool(self._chunks)
+
+    def held_bytes(self) -> int:
+        """Return how much memory the chunks take."""
+        return self.size + len(self._chunks) * OBJECT_BYTES
 
     def put(self, chunk: bytes) -> None:
         """Add a chunk behind the others."""

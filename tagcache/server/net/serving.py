@@ -112,6 +112,7 @@ class ServedProtocol(Protocol):
     def connectionMade(self) -> None:
         self.connection = self.factory.listener.opened(self.transport)
         self.connection.abort = self.abort
+        self.connection.measure = self.held_bytes
         self._replies = WriteBuffer(self.transport, self._on_pause, self._on_drain)
         self.factory.made(self)
 
@@ -149,13 +150,17 @@ class ServedProtocol(Protocol):
 
     def held_bytes(self) -> int:
         """Return how much memory the client takes: what it sent, and what it did not take yet."""
-        return self.inbox.size + self._replies.held_bytes + unsent_bytes(self.transport)
+        return self.inbox.held_bytes() + self._replies.held_bytes + unsent_bytes(self.transport)
 
     def put_aside(self, data: bytes) -> None:
         """Keep what arrived until it can be executed."""
         self.inbox.put(data)
-        if self.flow is BLOCKED and self.inbox.size > self.factory.max_reply_buffer:
+        if self.flow is BLOCKED and self.inbox.size > self.most_waiting():
             self.stop_reading()
+
+    def most_waiting(self) -> int:
+        """Return how many bytes are read from a client that takes no replies."""
+        return self.factory.max_reply_buffer
 
     def stop_reading(self) -> None:
         """Take nothing more from the socket for now."""
@@ -169,15 +174,14 @@ class ServedProtocol(Protocol):
         self.stop_reading()
         self.factory.turns.wait(self._take_turn)
 
-    def ready(self) -> bool:
-        """Note that what was awaited is there; say whether the client takes replies."""
+    def ready(self) -> None:
+        """Note that what was awaited is there; a client that takes no replies is waited for."""
         self.flow = BLOCKED if self._replies.paused else READY
-        return not self._replies.paused
 
     def settle(self) -> None:
         """Conclude a run: read on if that makes sense, and note what is held."""
         waits = self.flow is AWAITING or self.flow is TURN_OVER
-        if not self._reading and not waits and self.inbox.size <= self.factory.max_reply_buffer:
+        if not self._reading and not waits and self.inbox.size <= self.most_waiting():
             self._reading = True
             self.transport.resumeProducing()
         self.note_held()
@@ -196,8 +200,8 @@ class ServedProtocol(Protocol):
     def _take_turn(self) -> None:
         if self.flow is not TURN_OVER or self.finished:
             return
-        if self.ready():
-            self._run_safely()
+        self.ready()
+        self._run_safely()
 
     def _run_safely(self) -> None:
         """Run outside of ``dataReceived``, where nobody else would close what went wrong."""

@@ -102,10 +102,10 @@ def unsent_bytes(transport: Any) -> int:
 
     It is 0 for a transport of which that is not known, as those of tests.
     """
-    if isinstance(transport, UvloopTransport):
-        return transport.unsent_bytes()
     # Of TLS: what is encrypted already.
     transport = getattr(transport, "transport", transport)
+    if isinstance(transport, UvloopTransport):
+        return transport.unsent_bytes()
     if isinstance(transport, FileDescriptor):
         return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
     return 0
