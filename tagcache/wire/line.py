@@ -32,6 +32,8 @@ NOT_DELETED = b"DEL nf\n"
 PONG = b"PONG\n"
 
 UINT64_MAX = 2**64 - 1
+# What a TLS client sends first: a record of the handshake, and the version.
+TLS_HANDSHAKE = b"\x16\x03"
 _MAX_FIELDS = 5
 _KEYS_AT_ONCE = 1024
 # Looked for as numbers, which is several times as fast as looking for one byte of bytes.

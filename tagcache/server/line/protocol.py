@@ -30,6 +30,8 @@ MOST_AT_ONCE = 256 * 1024
 _MOST_VERB = 32
 # Values may be large, so few are looked up before it is known whether the client takes them.
 _GETS_AT_ONCE = 16
+# So many bytes are cut into lines at once.
+_PIECE = 64 * 1024
 # What a client may send that is not admitted yet, in bytes.
 _MOST_BEFORE_AUTH = 64 * 1024
 # How much of an unfinished first line shows a method of HTTP.
@@ -167,7 +169,7 @@ class CacheProtocol(ServedProtocol):
             if self._waiting:
                 self._execute(self._waiting)
             elif self.inbox:
-                self._open(self.inbox.take())
+                self._open(self.inbox.take(_PIECE))
             elif self._is_busy():
                 break
             elif self._closing_reply is not None:
@@ -239,23 +241,25 @@ class CacheProtocol(ServedProtocol):
             self.end(_OUT_OF_MEMORY)
         if not self.connection.commands:
             try:
-                self._refuse_http()
+                self._refuse_other_protocol()
             except MemoryError:
                 self.short_of_memory()
-                self._refuse_http()
+                self._refuse_other_protocol()
 
-    def _refuse_http(self) -> None:
-        """Close, without executing anything, if the first request is one of HTTP.
+    def _refuse_other_protocol(self) -> None:
+        """Close, without executing anything, if the first request is one of HTTP, or of TLS.
 
-        A page in a browser can send any lines to this port, but none before a request line.
+        A page in a browser can send any lines to this port, but none before a request line, or
+        before the start of a TLS handshake, which may carry bytes that the page has chosen.
         """
         for line in self._waiting:
             if line:
                 break
         else:
             line = bytes(self._lines.partial[:_METHOD_BYTES])
-        if wire.is_http(line):
-            self.factory.listener.refused(self.connection.peer, Refusal.HTTP)
+        refusal = Refusal.HTTP if wire.is_http(line) else Refusal.TLS
+        if refusal is Refusal.HTTP or line.startswith(wire.TLS_HANDSHAKE):
+            self.factory.listener.refused(self.connection.peer, refusal)
             self._waiting.clear()
             self._lines.clear()
             self.inbox.clear()

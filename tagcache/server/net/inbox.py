@@ -35,10 +35,13 @@ class Inbox:
         self._chunks.appendleft(chunk)
         self.size += len(chunk)
 
-    def take(self) -> bytes:
-        """Return the oldest chunk, and keep it no longer."""
+    def take(self, most: int | None = None) -> bytes:
+        """Return the oldest chunk, or at most so many bytes of it, and keep it no longer."""
         chunk = self._chunks.popleft()
         self.size -= len(chunk)
+        if most is not None and len(chunk) > most:
+            self.put_back(chunk[most:])
+            return chunk[:most]
         return chunk
 
     def clear(self) -> None:

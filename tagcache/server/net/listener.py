@@ -24,6 +24,7 @@ class Refusal(enum.Enum):
     ADDRESS = "address not allowed"
     FULL = "max_connections reached"
     HTTP = "an HTTP request came, maybe from a page in a browser"
+    TLS = "a TLS handshake came, and this port does not speak TLS"
 
 
 class Listener:
