@@ -108,8 +108,8 @@ def section(found: Any, plots: Path) -> str:
         [
             (
                 "Each parser with a text that is the worst for it. The last column is the time for "
-                "2 MB by that for 512 kB: 4 where time is linear (more where only 512 kB fit into a "
-                "cache), 16 for everything where it is quadratic.\n"
+                "2 MB by that for 512 kB: 4 where time is linear (more where only 512 kB fit into "
+                "a cache of the processor), 16 for everything where it is quadratic.\n"
             ),
             table(("parser", "ms for 1 MB", "2 MB : 512 kB"), rows),
         ]
