@@ -89,6 +89,8 @@ def test_the_right_key_gets_a_prompt(shell: Shell) -> None:
             (b"cache.get(b'k')\r", b"b'value'"),
             (b"1/0\r", b"ZeroDivisionError"),
             (b"print(6 * 7)\r", b"42"),
+            (b"stats()\r", b"-----\r\nhits "),
+            (b"check()\r", b"all is well"),
         ):
             session.stdin.write(typed)
             session.stdin.flush()
@@ -96,6 +98,7 @@ def test_the_right_key_gets_a_prompt(shell: Shell) -> None:
                 more = session.stdout.read1()
                 assert more, said
                 said += more
+        assert b"Deferred" not in said
         session.stdin.write(b"\x04")
         session.stdin.flush()
         assert session.wait(60) == 0

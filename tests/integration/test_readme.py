@@ -54,8 +54,15 @@ def test_the_example_of_tls(start: Callable[..., RunningServer], tmp_path: Path)
     config = re.sub(r"(\w+\.pem)", rf"{tmp_path}/\1", config)
     server = start(config=config)
     ask = ask.replace("localhost:8080", f"localhost:{server.http_port}")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=False
+        ["bash", "-ec", ask],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert '"hits"' in done.stdout
+    assert "hits\t0\n" in done.stdout

@@ -67,7 +67,10 @@ class _Portal(Portal):
 
 
 class Interpreter(manhole.ManholeInterpreter):
-    """Ends the session, not the server, where the code typed asks to exit."""
+    """Ends the session, not the server, where the code typed asks to exit.
+
+    Shows of what comes later the result alone.
+    """
 
     def runcode(self, *args: Any, **more: Any) -> None:
         try:
@@ -82,11 +85,28 @@ class Interpreter(manhole.ManholeInterpreter):
         """End the session, as the code typed asks to; ``code`` is what it exits with."""
         self.handler.handle_QUIT()
 
+    def displayhook(self, obj: object) -> None:
+        if not isinstance(obj, Deferred):
+            super().displayhook(obj)
+            return
+        self.locals["_"] = obj
+        # What comes after the next prompt has to be written in front of it.
+        late = not obj.called
+        obj.addCallbacks(self._show, self._tell, callbackArgs=(late,), errbackArgs=(late,))
+
+    def _show(self, result: object, late: bool) -> object:
+        if result is not None:
+            self.write(repr(result), late)
+        return result
+
+    def _tell(self, failure: Failure, late: bool) -> None:
+        self.write("".join(format_exception_only(failure.value)), late)
+
 
 class OneCommand(Interpreter):
-    """Shows of what comes later the result alone.
+    """Runs one command.
 
-    ``awaited`` fire when that is shown; then ``status`` is what the command exits with.
+    ``awaited`` fire when what comes later is shown; then ``status`` is what the command exits with.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -114,13 +134,12 @@ class OneCommand(Interpreter):
         self.status = 1
 
     def displayhook(self, obj: object) -> None:
+        super().displayhook(obj)
         if isinstance(obj, Deferred):
-            self.awaited.append(obj.addCallbacks(super().displayhook, self._tell))
-        else:
-            super().displayhook(obj)
+            self.awaited.append(obj)
 
-    def _tell(self, failure: Failure) -> None:
-        self.write("".join(format_exception_only(failure.value)))
+    def _tell(self, failure: Failure, late: bool) -> None:
+        super()._tell(failure, late)
         self.status = 1
 
 
