@@ -988,6 +988,35 @@ def test_a_large_invalidation_lets_others_in_between() -> None:
     assert seen.value().endswith(b"NF\nNF\n")
 
 
+@pytest.mark.parametrize(
+    ("request_", "reply"),
+    [
+        (b"SLOWLOG\n", b"SLOWLOG\t[]"),
+        (b"INCR\tzeros\n", b"ERR value is not an integer"),
+        (b"GET\tlarge\n", b"VALUE\t"),
+    ],
+)
+def test_many_of_what_takes_long_are_executed_in_turns(
+    server: Server, request_: bytes, reply: bytes
+) -> None:
+    server.cache.put(b"zeros", b"0" * 100_000 + b"x")
+    server.cache.put(b"large", b"v" * 20_000)
+    protocol, transport = server.connect()
+    # Each look at the clock takes a quarter of a slice.
+    readings = itertools.count(step=SLICE_SECONDS / 4)
+    protocol._monotonic = lambda: next(readings)
+    protocol.dataReceived(request_ * 200)
+    other, others = server.connect()
+    turns = 0
+    while transport.value().count(reply) < 200:
+        assert transport.producerState == "paused"
+        other.dataReceived(b"PING\n")
+        next_event(server.clock)
+        turns += 1
+    assert turns >= 40
+    assert others.value() == b"PONG\n" * turns
+
+
 def test_keys_of_a_large_tag_let_others_in_between() -> None:
     server = Server(settings_with())
     looks = itertools.count()
