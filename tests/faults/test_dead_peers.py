@@ -141,10 +141,11 @@ class Cut:
         self._ssh.stdin.write(
             b"from twisted.internet import reactor, task\r"
             b"task.deferLater(reactor, 1, lambda: 'x' * 1000)\r"
+            b"'li' + 'stening'\r"
         )
         self._ssh.stdin.flush()
         text = b""
-        while b"<Deferred #0>" not in text:
+        while b"'listening'" not in text:
             text += os.read(self._ssh.stdout.fileno(), 4096)
         found = re.search(r"manhole: connection \d+ from (\S+) opened", busy.text())
         assert found is not None

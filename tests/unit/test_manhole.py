@@ -28,7 +28,7 @@ class _Process:
 @pytest.mark.filterwarnings("ignore:'spwd' is deprecated:DeprecationWarning")
 def test_the_channel_is_used_only_after_the_request_is_answered() -> None:
     """Conch answers the request when ``execCommand`` returns."""
-    from tagcache.server.manhole import Session
+    from tagcache.server.manhole.shell import Session
 
     clock, process = Clock(), _Process()
     session: Any = Session(object())
