@@ -13,7 +13,7 @@ from tests.distributed.test_servers import UNAVAILABLE, healthy, http
 from tests.distributed.test_tls import PATIENT, refused
 from tests.integration.running import RunningServer, eventually
 
-pytestmark = pytest.mark.needs("redis-server", "redis-cli")
+pytestmark = [pytest.mark.needs("redis-server", "redis-cli"), pytest.mark.slow]
 
 Front = Callable[..., RunningServer]
 

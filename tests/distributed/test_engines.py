@@ -368,6 +368,7 @@ def test_whatever_stores_a_key_again_ends_its_misses_after_an_invalidation(
     assert cache.activity(b"t").misses == 1
 
 
+@pytest.mark.slow
 def test_pages_of_lists(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any offset and limit gives that part of the whole list."""
     if isinstance(engine, Memory):
