@@ -234,7 +234,7 @@ class ServedProtocol(Protocol):
         """The client takes no more replies for now. For subclasses."""
 
     def short_of_memory(self) -> None:
-        """Have memory given back that was put by: an allocation has failed."""
+        """Release the memory reserve, because an allocation has failed."""
         self.factory.short_of_memory()
 
     def received(self, count: int) -> None:
