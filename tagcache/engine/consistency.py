@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tagcache.engine.entry import Entry
 from tagcache.engine.eviction import UsedEntry
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
-from tagcache.model.terms import NEVER
+from tagcache.model.store_options import NEVER
 from tagcache.model.views import MOST_FAULTS, Consistency
 
 if TYPE_CHECKING:

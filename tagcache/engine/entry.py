@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tagcache.model.terms import NEVER
+from tagcache.model.int64 import UINT64_MAX
+from tagcache.model.store_options import NEVER
 
 
 class Links:
@@ -58,4 +59,4 @@ class Entry(Links):
 
         Beyond 2**53 it is rounded, and never more than 2**64 - 1.
         """
-        return None if self.ttl == NEVER else min(round(self.ttl * 1000), 2**64 - 1)
+        return None if self.ttl == NEVER else min(round(self.ttl * 1000), UINT64_MAX)

@@ -32,7 +32,7 @@ from tagcache.model.activity import Activity, TagActivity
 from tagcache.model.interfaces import ICache
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, Totals
-from tagcache.model.terms import NEVER, Terms
+from tagcache.model.store_options import NEVER, StoreOptions
 from tagcache.model.views import Consistency, Saved
 from tagcache.wire import marks
 
@@ -86,7 +86,7 @@ class MemoryCache:
         policy: Policy = "sieve",
         random: Random | None = None,
     ) -> None:
-        self._policy = policy
+        self.policy = policy
         self._activity = Activity(random or Random())  # noqa: S311 - it only picks samples
         self.on_garbage: Callable[[], None] = _nothing
         self._monotonic = monotonic
@@ -121,7 +121,7 @@ class MemoryCache:
         self._end = Links()
         self._end.older = self._end.newer = self._end
         self._sieve = Sieve(self._end)
-        self._lru = Lru() if self._policy == "lru" else None
+        self._lru = Lru() if self.policy == "lru" else None
         self._items = 0
         # The lengths of all keys and values, and those of the keys alone.
         self._bytes = 0
@@ -242,38 +242,40 @@ class MemoryCache:
     def put(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int | None:
-        return self.put_on(key, value, Terms(tags, ttl_ms))
+        return self.put_with(key, value, StoreOptions(tags, ttl_ms))
 
-    def put_on(
-        self, key: bytes, value: bytes, terms: Terms, now: float | None = None
+    def put_with(
+        self, key: bytes, value: bytes, options: StoreOptions, now: float | None = None
     ) -> int | None:
         limits = self._limits
         if len(key) > limits.max_key_length or len(value) > limits.max_value_length:
             self._check_lengths(key, value)
-        if terms.checked is not limits:
-            self._check(terms)
-        self._store(key, value, terms.tags, terms.ttl, self._monotonic() if now is None else now)
-        return terms.ttl_ms
+        if options.checked is not limits:
+            self._check(options)
+        self._store(
+            key, value, options.tags, options.ttl, self._monotonic() if now is None else now
+        )
+        return options.ttl_ms
 
     def add(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> bool:
-        terms = Terms(tags, ttl_ms)
+        options = StoreOptions(tags, ttl_ms)
         # What is wrong is told whether or not the key is there.
         self._check_lengths(key, value)
-        self._check(terms)
+        self._check(options)
         if self.peek(key) is not None:
             return False
-        self.put_on(key, value, terms)
+        self.put_with(key, value, options)
         return True
 
     def increment(
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int:
         self._check_range(by)
-        terms = Terms(tags, ttl_ms)
+        options = StoreOptions(tags, ttl_ms)
         self._check_lengths(key, b"")
-        self._check(terms)
+        self._check(options)
         entry = self.peek(key)
         result = by
         if entry is not None:
@@ -285,10 +287,10 @@ class MemoryCache:
         value = b"%d" % result
         self._check_lengths(key, value)
         if entry is None:
-            carried, ttl = terms.tags, terms.ttl
+            carried, ttl = options.tags, options.ttl
         else:
-            carried = terms.tags or entry.tags
-            ttl = terms.ttl if terms.asked_ms else entry.ttl
+            carried = options.tags or entry.tags
+            ttl = options.ttl if options.asked_ms else entry.ttl
         self._store(key, value, carried, ttl, self._monotonic())
         return result
 
@@ -301,9 +303,9 @@ class MemoryCache:
         entry = self.peek(key)
         if entry is None:
             return False
-        terms = Terms((), ttl_ms)
-        self._check(terms)
-        self._store(key, entry.value, entry.tags, terms.ttl, self._monotonic())
+        options = StoreOptions((), ttl_ms)
+        self._check(options)
+        self._store(key, entry.value, entry.tags, options.ttl, self._monotonic())
         self._puts -= 1
         return True
 
@@ -500,7 +502,7 @@ class MemoryCache:
         yield from self._bury()
         while (
             0 < self._limits.max_memory < self.memory
-            and self._policy != "noeviction"
+            and self.policy != "noeviction"
             and not self.backlog
             and self._evict(None)
         ):
@@ -623,16 +625,16 @@ class MemoryCache:
             if entry.expires <= now:
                 self._remove_gone(entry)
 
-    def _check(self, terms: Terms) -> None:
-        """Hold terms against the limits. Raises TooManyTags, TagTooLong."""
+    def _check(self, options: StoreOptions) -> None:
+        """Hold options against the limits. Raises TooManyTags, TagTooLong."""
         limits = self._limits
-        if terms.tags:
-            terms.tags = self._shared(terms.tags)
-        terms.ttl_ms = terms.asked_ms or limits.default_ttl_ms or None
-        terms.ttl = NEVER
-        if terms.ttl_ms is not None:
-            terms.ttl = self._shared_ttl(terms.ttl_ms / 1000)
-        terms.checked = limits
+        if options.tags:
+            options.tags = self._shared(options.tags)
+        options.ttl_ms = options.asked_ms or limits.default_ttl_ms or None
+        options.ttl = NEVER
+        if options.ttl_ms is not None:
+            options.ttl = self._shared_ttl(options.ttl_ms / 1000)
+        options.checked = limits
 
     def _shared_ttl(self, ttl: float) -> float:
         """Return one shared number for equal times to live."""
@@ -776,7 +778,7 @@ class MemoryCache:
         cost = len(key) + len(value) + _ENTRY_BYTES + len(tags) * _REFERENCE_BYTES
         if cost > self._max_memory:
             raise OutOfMemory(f"the entry takes {cost} bytes, the limit is {self._max_memory}")
-        if self._policy != "noeviction":
+        if self.policy != "noeviction":
             return
         more = cost
         for tag in tags:
@@ -803,7 +805,7 @@ class MemoryCache:
             for _ in range(_MOST_EVICTIONS):
                 if self.memory <= self._max_memory:
                     return
-                if self._policy == "noeviction" or not self._evict(stored):
+                if self.policy == "noeviction" or not self._evict(stored):
                     break
         self.on_garbage()
 

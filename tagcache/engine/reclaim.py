@@ -10,7 +10,7 @@ from tagcache.engine.entry import Entry, Links
 from tagcache.engine.eviction import UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
-from tagcache.model.terms import NEVER
+from tagcache.model.store_options import NEVER
 
 # So many keys are looked at in one go.
 _SOME = 2048

@@ -1,18 +1,19 @@
-"""Decimal signed 64-bit integers, the kind that is counted up and down."""
+"""64-bit integers: their ranges, and decimal signed ones as text."""
 
 from __future__ import annotations
 
 MIN = -(2**63)
 MAX = 2**63 - 1
+UINT64_MAX = 2**64 - 1
 # Digits of the longest number that fits, without leading zeros.
 _MAX_DIGITS = 19
 
 
 def parse(text: bytes) -> int | None:
-    """Read ``[+-]?[0-9]+``; None where that is not what it says, or it does not fit.
+    """Read ``[+-]?[0-9]+``; return None for other text, or for a number that does not fit.
 
-    Takes time linear in the length: a value may be a million zeros, and what it says is looked
-    at for every step of a counter.
+    It takes time linear in the length: a value may be a million zeros, and each step of a counter
+    reads it.
     """
     digits = text[1:] if text[:1] in (b"+", b"-") else text
     if not digits.isdigit():

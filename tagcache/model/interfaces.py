@@ -11,8 +11,8 @@ from zope.interface import Attribute, Interface
 from tagcache.model.activity import TagActivity
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, Totals
-from tagcache.model.terms import Terms
-from tagcache.model.views import Consistency, Miss, RemoteEntry, Saved
+from tagcache.model.store_options import StoreOptions
+from tagcache.model.views import Consistency, EntryView, Miss, Saved
 
 if TYPE_CHECKING:
     # The engine in memory is to do without.
@@ -77,8 +77,10 @@ class ICache(IMeasured):
         Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong, OutOfMemory.
         """
 
-    def put_on(key: bytes, value: bytes, terms: Terms, now: float | None = None) -> int | None:
-        """Do as ``put``; checks tags and TTL only where these terms were not checked yet."""
+    def put_with(
+        key: bytes, value: bytes, options: StoreOptions, now: float | None = None
+    ) -> int | None:
+        """Do as ``put``; checks tags and TTL only where these options were not checked yet."""
 
     def add(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> bool:
         """Store only if the key is absent; say whether it was stored. Raises as ``put``."""
@@ -217,10 +219,10 @@ class IRemoteCache(Interface):
     def get_many(keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
         """Look up each of the keys, not necessarily at one moment."""
 
-    def peek(key: bytes) -> Deferred[RemoteEntry | None]:
+    def peek(key: bytes) -> Deferred[EntryView | None]:
         """Return the whole entry; counts nothing."""
 
-    def peek_many(keys: Sequence[bytes]) -> Deferred[list[RemoteEntry | None]]:
+    def peek_many(keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
         """Return what ``peek`` does for each, not necessarily at one moment."""
 
     def put(
@@ -283,13 +285,13 @@ class IRemoteCache(Interface):
 
     def search(
         tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
-    ) -> Deferred[list[RemoteEntry]]:
+    ) -> Deferred[list[EntryView]]:
         """Return what carries any, or ``every``, one of the tags; each once, without values."""
 
     def count(tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
         """Return how many entries ``search`` would find."""
 
-    def newest(prefix: bytes, offset: int, limit: int) -> Deferred[list[RemoteEntry]]:
+    def newest(prefix: bytes, offset: int, limit: int) -> Deferred[list[EntryView]]:
         """Return entries whose keys begin with ``prefix``, the last stored first, no values."""
 
     def tags(prefix: bytes) -> Deferred[list[tuple[bytes, int, int]]]:

@@ -10,7 +10,7 @@ MOST_FAULTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteEntry:
+class EntryView:
     """An entry as it was at one moment.
 
     ``value`` is None in lists; ``size`` is the length of key and value in bytes; ``left_ms`` is

@@ -24,7 +24,7 @@ from tagcache.model.activity import Activity, TagActivity
 from tagcache.model.interfaces import IRemoteCache, RemoteTotals
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters
-from tagcache.model.views import Consistency, Miss, RemoteEntry
+from tagcache.model.views import Consistency, EntryView, Miss
 from tagcache.redis import scripts
 from tagcache.redis.deferreds import Work, to_the_end, together
 from tagcache.redis.invalidation import Invalidations
@@ -106,10 +106,10 @@ class RedisCache:
     def get_many(self, keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
         return together(self.get(key) for key in keys)
 
-    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[RemoteEntry | None]]:
+    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
         return self._listing.peek_many(keys)
 
-    def peek(self, key: bytes) -> Deferred[RemoteEntry | None]:
+    def peek(self, key: bytes) -> Deferred[EntryView | None]:
         return self.peek_many([key]).addCallback(lambda found: found[0])
 
     def put(
@@ -278,13 +278,13 @@ class RedisCache:
 
     def search(
         self, tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
-    ) -> Deferred[list[RemoteEntry]]:
+    ) -> Deferred[list[EntryView]]:
         return self._listing.search(tags, every, offset, limit)
 
     def count(self, tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
         return self._listing.count(tags, every)
 
-    def newest(self, prefix: bytes, offset: int, limit: int) -> Deferred[list[RemoteEntry]]:
+    def newest(self, prefix: bytes, offset: int, limit: int) -> Deferred[list[EntryView]]:
         return self._listing.newest(prefix, offset, limit)
 
     @inlineCallbacks

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from tagcache.model.views import MOST_FAULTS, Consistency, RemoteEntry
+from tagcache.model.views import MOST_FAULTS, Consistency, EntryView
 from tagcache.redis import scripts
 from tagcache.redis.deferreds import Work, together
 from tagcache.redis.invalidation import Invalidations
@@ -44,12 +44,12 @@ class Listing:
         self._partitions = partitions
         self._invalidations = invalidations
 
-    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[RemoteEntry | None]]:
+    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
         partitions = self._partitions
         by_root: dict[str, list[int]] = {}
         for number, key in enumerate(keys):
             by_root.setdefault(partitions.root(key), []).append(number)
-        found: list[RemoteEntry | None] = [None] * len(keys)
+        found: list[EntryView | None] = [None] * len(keys)
         calls = []
         for root, numbers in by_root.items():
             for some in chunks(numbers, partitions.keys_at_once):
@@ -64,7 +64,7 @@ class Listing:
             queries = [(names, names[:0])]
         else:
             queries = [([tag], names[:number]) for number, tag in enumerate(names)]
-        found: dict[bytes, RemoteEntry] = {}
+        found: dict[bytes, EntryView] = {}
         skip = offset
         for query, others in queries:
             if offset:
@@ -92,7 +92,7 @@ class Listing:
     def newest(self, prefix: bytes, offset: int, limit: int) -> Work:
         each = [_Newest(root) for root in self._partitions.roots]
         page = max(self._partitions.page // min(len(each), _MOST_SHARES), 1)
-        found: list[RemoteEntry] = []
+        found: list[EntryView] = []
         # Those with rows, the one with the last stored first.
         heap: list[tuple[int, int]] = []
         while len(found) < limit:
@@ -149,7 +149,7 @@ class Listing:
 
     @inlineCallbacks
     def _place(
-        self, rows: list[Any], found: list[RemoteEntry | None], numbers: Sequence[int]
+        self, rows: list[Any], found: list[EntryView | None], numbers: Sequence[int]
     ) -> Work:
         for number, row in zip(numbers, rows, strict=True):
             if row and not (row[2] and (yield self._invalidations.has_happened(row[2]))):
@@ -176,7 +176,7 @@ class Listing:
         others: list[bytes],
         offset: int,
         limit: int | None,
-        found: dict[bytes, RemoteEntry],
+        found: dict[bytes, EntryView],
     ) -> Work:
         """Add to ``found`` what ``search`` means by one query, without the first ``offset``.
 
@@ -218,9 +218,9 @@ class Listing:
         return self._partitions.call(root, script, self._partitions.page, *arguments)
 
 
-def _entry(row: list[Any], value: bytes | None = None) -> RemoteEntry:
+def _entry(row: list[Any], value: bytes | None = None) -> EntryView:
     key, stored_us, left, ttl, size, tags = row
-    return RemoteEntry(
+    return EntryView(
         key,
         value,
         tuple(tags),

@@ -20,6 +20,7 @@ from tagcache.errors import (
     UnexpectedReply,
 )
 from tagcache.model import int64
+from tagcache.model.int64 import UINT64_MAX
 from tagcache.model.limits import Limits
 
 OK = b"OK\n"
@@ -31,7 +32,6 @@ DELETED = b"DEL ok\n"
 NOT_DELETED = b"DEL nf\n"
 PONG = b"PONG\n"
 
-UINT64_MAX = 2**64 - 1
 # What a TLS client sends first: a record of the handshake, and the version.
 TLS_HANDSHAKE = b"\x16\x03"
 _MAX_FIELDS = 5

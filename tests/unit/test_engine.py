@@ -23,7 +23,7 @@ from tagcache.errors import (
 )
 from tagcache.model.interfaces import ICache
 from tagcache.model.limits import Limits
-from tagcache.model.terms import NEVER
+from tagcache.model.store_options import NEVER
 from tests.helpers import done, newest
 
 INT64_MAX = 2**63 - 1

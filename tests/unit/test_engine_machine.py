@@ -19,7 +19,7 @@ from tagcache.engine.expiry import TICKS_PER_SECOND
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import CommandError, OutOfMemory
 from tagcache.model.limits import Limits
-from tagcache.model.terms import NEVER
+from tagcache.model.store_options import NEVER
 from tagcache.model.views import Consistency
 from tests.helpers import done, newest
 

@@ -20,7 +20,7 @@ from tagcache.engine.memory import MemoryCache
 from tagcache.engine.snapshot import Header
 from tagcache.errors import BrokenSnapshot, KeyTooLong, PersistenceError, TooManyTags
 from tagcache.model.limits import Limits
-from tagcache.model.terms import NEVER
+from tagcache.model.store_options import NEVER
 from tagcache.model.views import Saved
 from tagcache.server.upkeep.persistence import Persistence
 from tagcache.server.upkeep.snapshot_file import SnapshotFile

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from tagcache.errors import InvalidArgument
 from tagcache.model.interfaces import ICache
-from tagcache.model.terms import Terms
+from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import Consistency
 from tagcache.server.auth.credentials import Credentials
 from tagcache.server.line.protocol import CacheProtocol, Command, Disconnect, Reply, Verbs
@@ -24,7 +24,7 @@ from tagcache.wire import line as wire
 
 _AUTH_REQUIRED = wire.error("auth_required")
 
-_REMEMBERED_TERMS = 4096
+_REMEMBERED_OPTIONS = 4096
 _REMEMBERED_LENGTH = 256
 
 log = Logger(namespace="tagcache.commands")
@@ -55,7 +55,7 @@ class Commands:
         self.traffic = traffic
         self._events = events
         self._left_out = LogThrottle()
-        self._terms: dict[tuple[bytes, bytes], Terms] = {}
+        self._options: dict[tuple[bytes, bytes], StoreOptions] = {}
         everything: dict[bytes, Command] = {
             b"GET": self.get,
             b"PUT": self.put,
@@ -102,20 +102,20 @@ class Commands:
 
     def put(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         key, ttl, tags, value = entry_of(fields)
-        terms = self._terms.get((ttl, tags))
-        if terms is None:
-            terms = self._read_terms(ttl, tags)
-        self._cache.put_on(key, value, terms, client.now)
+        options = self._options.get((ttl, tags))
+        if options is None:
+            options = self._read_options(ttl, tags)
+        self._cache.put_with(key, value, options, client.now)
         return wire.OK
 
-    def _read_terms(self, ttl: bytes, tags: bytes) -> Terms:
+    def _read_options(self, ttl: bytes, tags: bytes) -> StoreOptions:
         """Read the fields, and remember what they mean: the same few come again and again."""
-        terms = Terms(wire.parse_tags(tags), wire.parse_ttl(ttl))
+        options = StoreOptions(wire.parse_tags(tags), wire.parse_ttl(ttl))
         if len(tags) <= _REMEMBERED_LENGTH:
-            if len(self._terms) >= _REMEMBERED_TERMS:
-                self._terms.clear()
-            self._terms[ttl, tags] = terms
-        return terms
+            if len(self._options) >= _REMEMBERED_OPTIONS:
+                self._options.clear()
+            self._options[ttl, tags] = options
+        return options
 
     def add(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         key, ttl, tags, value = entry_of(fields)

@@ -18,9 +18,10 @@ from tagcache.config.settings import DEFAULT_PASSWORD
 from tagcache.engine.entry import Entry
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger, ValueTooLarge
 from tagcache.model.activity import TagActivity
+from tagcache.model.int64 import UINT64_MAX
 from tagcache.model.interfaces import ICache, IRemoteCache, RemoteTotals
 from tagcache.model.statistics import Counters, Totals
-from tagcache.model.terms import NEVER
+from tagcache.model.store_options import NEVER
 from tagcache.server.auth.credentials import Credentials
 from tagcache.server.http import jsontext
 from tagcache.server.http.application import is_loopback
@@ -31,7 +32,6 @@ from tagcache.server.http.fields import (
     SIGNED,
     TEXT,
     TEXTS,
-    UINT64_MAX,
     UNSIGNED,
     Field,
     one_of,

@@ -8,8 +8,7 @@ from dataclasses import field as dataclass_field
 from typing import Any
 
 from tagcache.model import int64
-
-UINT64_MAX = 2**64 - 1
+from tagcache.model.int64 import UINT64_MAX
 
 
 class InvalidField(ValueError):

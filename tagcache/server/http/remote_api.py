@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
 from tagcache.model.interfaces import ICache, IRemoteCache, RemoteTotals
-from tagcache.model.views import Miss, RemoteEntry
+from tagcache.model.views import EntryView, Miss
 from tagcache.server.http import jsontext
 from tagcache.server.http.api import (
     MISS,
@@ -194,7 +194,7 @@ class RemoteApi(Api):
         items: list[bytes] = []
         size = 0
 
-        def dump(found: list[RemoteEntry | None]) -> Generator[None, None, None]:
+        def dump(found: list[EntryView | None]) -> Generator[None, None, None]:
             nonlocal size
             for entry in found:
                 if entry is not None:
@@ -204,7 +204,7 @@ class RemoteApi(Api):
                         raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
                 yield
 
-        def take(found: list[RemoteEntry | None], start: int) -> Answer:
+        def take(found: list[EntryView | None], start: int) -> Answer:
             return self._slices.finish(dump(found), lambda _: go_on(start + _KEYS_TOGETHER))
 
         def go_on(start: int) -> Answer:
@@ -219,7 +219,7 @@ class RemoteApi(Api):
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
         found = self._remote.newest(b"", call.query.get("offset", 0), limit)
 
-        def conclude(entries: list[RemoteEntry]) -> Response:
+        def conclude(entries: list[EntryView]) -> Response:
             return listing(
                 b"keys",
                 [
@@ -249,7 +249,7 @@ class RemoteApi(Api):
         else:
             found = self._remote.newest((body.get("q") or "").encode(), offset, limit)
 
-        def conclude(entries: list[RemoteEntry]) -> Response:
+        def conclude(entries: list[EntryView]) -> Response:
             return listing(
                 b"keys",
                 [
@@ -312,7 +312,7 @@ class RemoteApi(Api):
         told = trouble if is_loopback(call.request.peer) else "the engine is away: see /info"
         return json_response({"status": "degraded", "time": now_text(), "detail": told})
 
-    def _shown(self, entry: RemoteEntry, raw: bool = False) -> dict[str, Any]:
+    def _shown(self, entry: EntryView, raw: bool = False) -> dict[str, Any]:
         most, created_ms = self._remote.limits.max_value_length, entry.stored_us // 1000
         value = entry.value or b""
         return item_of(entry.key, value, most, entry.tags, created_ms, entry.left_ms, raw)

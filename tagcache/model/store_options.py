@@ -1,4 +1,4 @@
-"""On what terms an entry is stored."""
+"""How an entry is stored: its tags and its time to live."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tagcache.model.limits import Limits
 NEVER = float("inf")
 
 
-class Terms:
-    """Tags and a time to live; many entries are stored on the same terms, checked once.
+class StoreOptions:
+    """Tags and a time to live. Many entries share one such object, so it is checked only once.
 
     Attributes:
         tags: tuple of bytes; without repetition once they are checked.
         asked_ms: the time to live that was asked for, in milliseconds; None if none was.
         ttl_ms, ttl: the one in force by ``checked``, in milliseconds (None: none) and in
             seconds (NEVER: none).
-        checked: the limits that the terms were found to keep; None before that.
+        checked: the limits that tags and time to live were found to keep; None before that.
     """
 
     __slots__ = ("asked_ms", "checked", "tags", "ttl", "ttl_ms")
