@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from threading import RLock
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 from tagcache.client.blocking import BlockingClient
 from tagcache.client.breaker import State
@@ -14,8 +14,10 @@ from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import read_all
 from tagcache.client.requests import Request
 from tagcache.engine.memory import MemoryCache
+from tagcache.engine.session import MemoryEngine
 from tagcache.errors import CommandError
 from tagcache.model.work import run_to_end
+from tagcache.server.commands.cache import CACHE_COMMANDS
 from tagcache.wire import line as wire
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ class FakeClient(BlockingClient):
     ) -> None:
         self._options = (options or Options()).changed(changes)
         self._requests = requests_for(self._options)
-        self._cache = MemoryCache(monotonic=monotonic)
+        self._server = _Server(monotonic)
         self._lock = RLock()
 
     @property
@@ -64,54 +66,35 @@ class FakeClient(BlockingClient):
         fields = wire.split(payload[:-1])
         with self._lock:
             try:
-                return self._answer(fields[0], *fields[1:])[:-1]
+                return self._server.answer(fields)[:-1]
             except CommandError as error:
                 return wire.error(error.code)[:-1]
 
-    def _answer(self, verb: bytes, *fields: bytes) -> bytes:
-        cache = self._cache
-        match (verb, *fields):
-            case b"GET", key:
-                found = cache.get(key)
-                return wire.NOT_FOUND if found is None else wire.value(found)
-            case b"PUT", key, ttl, tags, value:
-                cache.put(key, value, wire.parse_tags(tags), wire.parse_ttl(ttl))
-                return wire.OK
-            case b"ADD", key, ttl, tags, value:
-                added = cache.add(key, value, wire.parse_tags(tags), wire.parse_ttl(ttl))
-                return wire.ADDED if added else wire.EXISTS
-            case ((b"INCR" | b"DECR"), key, by, ttl, tags):
-                count = cache.increment if verb == b"INCR" else cache.decrement
-                terms = wire.parse_tags(tags), wire.parse_ttl(ttl)
-                return wire.integer(count(key, wire.parse_by(by), *terms))
-            case b"TOUCH", key, ttl:
-                there = cache.touch(key, wire.parse_ttl(ttl))
-                return wire.TOUCHED if there else wire.NOT_FOUND
-            case b"DEL", key:
-                return wire.DELETED if cache.delete(key) else wire.NOT_DELETED
-            case b"INV_TAG", tag:
-                return _counted(verb, cache.invalidate_tag(tag))
-            case b"INV_TAGS_ANY", tags:
-                return _counted(verb, cache.invalidate_any(wire.parse_list(tags, "tags")))
-            case b"INV_TAGS_ALL", tags:
-                return _counted(verb, cache.invalidate_all(wire.parse_list(tags, "tags")))
-            case b"INV_KEYS", keys:
-                return _counted(verb, cache.invalidate_keys(wire.parse_list(keys, "keys")))
-            case b"FLUSH", *_:
-                return _counted(verb, cache.flush())
-            case b"KEYS", tag:
-                return run_to_end(wire.keys(run_to_end(cache.keys_by_tag(tag))))[0]
-            case b"STATS", *_:
-                told = cache.counters()
-                return wire.stats(told.hits, told.misses, told.puts, told.invalidations, 0)
-            case b"PING", *_:
-                return wire.PONG
-            case b"INFO", *_:
-                return wire.json_object(verb, {"cache": {"items": cache.totals().items}})
-            case b"CLIENTS", *_:
-                return wire.json_list(verb, [])
-        raise AssertionError(f"the clients say {verb!r}, and the fake does not know it")
 
+class _Server:
+    """The commands on a cache, without a connection: what a Caller is on a server."""
 
-def _counted(verb: bytes, work: Generator[None, None, int]) -> bytes:
-    return wire.count(verb, run_to_end(work))
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.engine = MemoryEngine(MemoryCache(monotonic=monotonic), monotonic)
+        self.session = self.engine.open_session()
+        self._commands = {row.verb: row.run for row in CACHE_COMMANDS}
+
+    def answer(self, fields: list[bytes]) -> bytes:
+        """Return the reply to a command. Raises CommandError."""
+        match fields[0]:
+            case b"INFO":
+                items = self.engine.store.totals().items
+                return wire.json_object(b"INFO", {"cache": {"items": items}})
+            case b"CLIENTS":
+                return wire.json_list(b"CLIENTS", [])
+        reply = self._commands[fields[0]](self, fields)
+        return cast(bytes, reply)  # no command takes long here
+
+    def run_work(self, work: Generator[None, None, T]) -> T:
+        return run_to_end(work)
+
+    def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
+        """Nobody looks at the events."""
+
+    def left_out(self, count: int) -> None:
+        """Nobody looks at the log."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
 from tagcache.model.activity import TagActivity
 from tagcache.model.limits import Limits
-from tagcache.model.statistics import Counters, Totals
+from tagcache.model.statistics import Counters, EngineTotals, Totals
 from tagcache.model.store_options import StoreOptions
-from tagcache.model.views import Consistency, EntryView, Miss, Saved
+from tagcache.model.views import Consistency, EntryView, Saved, TagMeasure, TagSize
 
 if TYPE_CHECKING:
     # The engine in memory is to do without.
@@ -175,161 +174,137 @@ class ICache(IMeasured):
         are only added up if a moment is found in which none comes or goes.
         """
 
-    def top_tags(count: int) -> Generator[None, None, list[tuple[bytes, int]]]:
-        """Work that returns at most ``count`` tags and their numbers of keys, the largest first."""
 
+class ISession(Interface):
+    """What one client does with the entries of an engine.
 
-@dataclass(frozen=True, slots=True)
-class RemoteTotals:
-    """What is in a remote cache at a moment, and what all its servers have counted.
-
-    As Totals; ``backlog`` is how many entries are removed already, and still hold memory.
+    Keys, values and tags are ``bytes``; ``ttl_ms`` is milliseconds, None and 0 both mean the
+    default. Every method returns its result, or a Deferred of it. It raises a CommandError at
+    once, or the Deferred fails with it: BackendUnavailable where the engine cannot be reached.
+    The calls of one session that concern one key are carried out in the order of the calls.
     """
 
-    items: int
-    tags: int
-    bytes: int
-    backlog: int
-    counters: Counters
+    def get(key: bytes) -> bytes | Deferred[bytes | None] | None:
+        """Return the value, or None; count a hit or a miss."""
+
+    def put(
+        key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
+    ) -> int | Deferred[int | None] | None:
+        """Store, and return the TTL in force in milliseconds; None: the entry does not expire.
+
+        Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong, OutOfMemory.
+        """
+
+    def put_with(
+        key: bytes, value: bytes, options: StoreOptions
+    ) -> int | Deferred[int | None] | None:
+        """Do as ``put`` with options that many calls share."""
+
+    def add(
+        key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
+    ) -> bool | Deferred[bool]:
+        """Store only if the key is absent; return whether it was stored. Raises as ``put``."""
+
+    def increment(
+        key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
+    ) -> int | Deferred[int]:
+        """Add ``by`` to a stored integer and return the result; an absent key starts at 0.
+
+        The TTL starts anew; a TTL or tags that are given replace the old ones.
+        Raises NotAnInteger, IntegerOverflow, and as ``put``.
+        """
+
+    def decrement(
+        key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
+    ) -> int | Deferred[int]:
+        """Subtract ``by``; the smallest 64-bit integer always overflows. See ``increment``."""
+
+    def touch(key: bytes, ttl_ms: int | None = None) -> bool | Deferred[bool]:
+        """Start a new time to live; return whether the entry was there."""
+
+    def delete(key: bytes) -> bool | Deferred[bool]:
+        """Remove one entry; return whether it was there."""
+
+    def invalidate_tag(tag: bytes) -> int | Deferred[int]:
+        """Remove every entry that carries the tag, at one moment; return how many."""
+
+    def invalidate_any(tags: Collection[bytes]) -> int | Deferred[int]:
+        """Remove every entry that carries at least one of the tags, at one moment."""
+
+    def invalidate_all(tags: Collection[bytes]) -> int | Deferred[int]:
+        """Remove every entry that carries all of the tags, at one moment; none for no tags."""
+
+    def invalidate_keys(keys: Collection[bytes]) -> int | Deferred[int]:
+        """Remove the entries with these keys."""
+
+    def flush() -> int | Deferred[int]:
+        """Remove every entry; return how many."""
 
 
-class IRemoteCache(Interface):
-    """A tag-aware cache elsewhere, which several servers share: what ICache does, with Deferreds.
+class IEngine(IMeasured):
+    """Where entries are kept: in this process, or in servers that several processes share.
 
-    Arguments and results are those of ICache. What can be known to be wrong is raised at once,
-    as there; else a Deferred fails with it, or with OutOfMemory, or with BackendUnavailable:
-    within the engine's timeout for whatever concerns one key. A command that failed so may have
-    been carried out. Commands with the same ``lane`` are carried out in the order of the calls;
-    where None is given, those of the same key are.
+    Every method but those of IMeasured and ``activity``, ``describe`` and ``open_session``
+    returns its result, or a Deferred of it; see ISession.
     """
 
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
-    hits: int = Attribute("How many look-ups through this server found their key.")
-    misses: int = Attribute("How many did not.")
-    puts: int = Attribute("How many entries were stored through this server.")
-    invalidations: int = Attribute("How many entries were removed on request of its clients.")
+    session: ISession = Attribute("A session for calls that belong to no connection.")
+    store: ICache | None = Attribute(
+        "The cache in this process which plain look-ups are answered from at once, or None."
+    )
+    eviction_policy: str | None = Attribute("What is evicted when memory is full; None: nothing.")
+    trouble: str = Attribute("Why the engine cannot be used now; empty while it can.")
 
-    def get(key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
-        """Look up, counting a hit or a miss. What is computed after a miss can be stored with
-        its ``lease``."""
+    def open_session() -> ISession:
+        """Return a session for one connection."""
 
-    def get_near(key: bytes) -> bytes | None:
-        """Return a value at once that is kept near, counting a hit; None if that cannot be."""
+    def peek(key: bytes) -> EntryView | Deferred[EntryView | None] | None:
+        """Return the whole entry, or None; count nothing."""
 
-    def get_many(keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
-        """Look up each of the keys, not necessarily at one moment."""
+    def peek_many(
+        keys: Sequence[bytes],
+    ) -> list[EntryView | None] | Deferred[list[EntryView | None]]:
+        """Return what ``peek`` returns for each of the keys, not necessarily at one moment."""
 
-    def peek(key: bytes) -> Deferred[EntryView | None]:
-        """Return the whole entry; counts nothing."""
-
-    def peek_many(keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
-        """Return what ``peek`` does for each, not necessarily at one moment."""
-
-    def put(
-        key: bytes,
-        value: bytes,
-        tags: Collection[bytes] = (),
-        ttl_ms: int | None = None,
-        lease: int | None = None,
-        lane: int | None = None,
-    ) -> Deferred[int | None]:
-        """Store; but store nothing where one of the tags was invalidated since the lease."""
-
-    def add(
-        key: bytes,
-        value: bytes,
-        tags: Collection[bytes] = (),
-        ttl_ms: int | None = None,
-        lane: int | None = None,
-    ) -> Deferred[bool]:
-        """Store only if the key is absent, atomically."""
-
-    def increment(
-        key: bytes,
-        by: int = 1,
-        tags: Collection[bytes] = (),
-        ttl_ms: int | None = None,
-        lane: int | None = None,
-    ) -> Deferred[int]:
-        """Count up, atomically."""
-
-    def decrement(
-        key: bytes,
-        by: int = 1,
-        tags: Collection[bytes] = (),
-        ttl_ms: int | None = None,
-        lane: int | None = None,
-    ) -> Deferred[int]:
-        """Count down, atomically."""
-
-    def touch(key: bytes, ttl_ms: int | None = None, lane: int | None = None) -> Deferred[bool]:
-        """Give an entry a new time to live."""
-
-    def delete(key: bytes, lane: int | None = None) -> Deferred[bool]:
-        """Remove one entry."""
-
-    def invalidate_tag(tag: bytes) -> Deferred[int]:
-        """Remove what carries the tag."""
-
-    def invalidate_any(tags: Collection[bytes]) -> Deferred[int]:
-        """Remove what carries at least one of the tags."""
-
-    def invalidate_all(tags: Collection[bytes]) -> Deferred[int]:
-        """Remove what carries all of the tags."""
-
-    def invalidate_keys(keys: Collection[bytes]) -> Deferred[int]:
-        """Remove the entries with these keys, not necessarily at one moment."""
-
-    def keys_by_tag(tag: bytes) -> Deferred[list[bytes]]:
-        """Return the keys of what carries the tag."""
+    def keys_by_tag(tag: bytes) -> list[bytes] | Deferred[list[bytes]]:
+        """Return the keys of the entries that carry the tag, at one moment, in no order."""
 
     def search(
         tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
-    ) -> Deferred[list[EntryView]]:
-        """Return what carries any, or ``every``, one of the tags; each once, without values."""
+    ) -> list[EntryView] | Deferred[list[EntryView]]:
+        """Return entries that carry any, or ``every``, one of the tags, without their values."""
 
-    def count(tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
-        """Return how many entries ``search`` would find."""
-
-    def newest(prefix: bytes, offset: int, limit: int) -> Deferred[list[EntryView]]:
+    def newest(
+        prefix: bytes, offset: int, limit: int
+    ) -> list[EntryView] | Deferred[list[EntryView]]:
         """Return entries whose keys begin with ``prefix``, the last stored first, no values."""
 
-    def tags(prefix: bytes) -> Deferred[list[tuple[bytes, int, int]]]:
-        """Return (tag, keys, bytes) for each tag that begins with ``prefix``."""
+    def count(tags: Sequence[bytes], every: bool = False) -> int | Deferred[int]:
+        """Return how many entries ``search`` would find."""
 
-    def top_tags(count: int = 20) -> Deferred[list[tuple[bytes, int]]]:
-        """Return at most ``count`` tags and their numbers of keys, the largest first."""
+    def count_keys(keys: Sequence[bytes]) -> int | Deferred[int]:
+        """Return how many of these keys there are, each counted once."""
 
-    def flush() -> Deferred[int]:
-        """Remove everything."""
-
-    def settle() -> Deferred[Any]:
-        """Remove what has expired or was invalidated up to now, and give back its memory."""
-
-    def reclaim() -> Deferred[None]:
-        """Give back the memory of what was flushed."""
-
-    def counters() -> Deferred[Counters]:
-        """Return what all servers have counted."""
-
-    def totals() -> Deferred[RemoteTotals]:
-        """Settle, and return what is in the cache."""
-
-    def held(name_tags: bool) -> Deferred[RemoteTotals]:
-        """Return what is in the cache, with what has expired and is unswept.
-
-        To know how many ``tags`` there are may take listing them all: that is done only if told
-        so, else the number is that of the last time.
-        """
-
-    def check() -> Deferred[Consistency]:
-        """Look whether entries and indexes agree; everything may go on meanwhile."""
-
-    def tell_counts() -> Deferred[Any]:
-        """Add what was counted here to what all servers count together."""
+    def largest_tags(
+        prefix: bytes, most: int, measure: TagMeasure = "keys"
+    ) -> list[TagSize] | Deferred[list[TagSize]]:
+        """Return at most ``most`` tags that begin with ``prefix``, the largest first."""
 
     def activity(tag: bytes) -> TagActivity:
-        """Return what this server did to a tag; hits and misses are not known."""
+        """Return what happened to a tag; not all of it is known for every tag."""
+
+    def all_counters() -> Counters | Deferred[Counters]:
+        """Return what all servers of this engine have counted."""
+
+    def totals() -> EngineTotals | Deferred[EngineTotals]:
+        """Return what the engine holds; first remove what has expired."""
+
+    def check() -> Consistency | Deferred[Consistency]:
+        """Look whether entries, indexes and totals agree. Everything may go on meanwhile."""
+
+    def describe() -> dict[str, Any]:
+        """Return what INFO says about the engine, as a JSON object."""
 
 
 class ISerde(Interface):

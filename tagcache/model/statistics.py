@@ -39,3 +39,20 @@ class Totals:
     items: int
     tags: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTotals:
+    """What an engine holds at one moment, and what it has counted for all its servers.
+
+    ``items``, ``tags`` and ``bytes`` are those of Totals. ``memory`` and ``max_memory`` (0: no
+    limit) are bytes. ``backlog`` is the number of entries that were removed and still use memory.
+    """
+
+    items: int
+    tags: int
+    bytes: int
+    backlog: int
+    memory: int
+    max_memory: int
+    counters: Counters

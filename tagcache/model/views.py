@@ -1,11 +1,14 @@
-"""What engines tell of entries and of themselves."""
+"""What engines say about entries and about themselves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-# Faults beyond these are counted, not told: one cause may touch every entry.
+# What tags are ranked by.
+TagMeasure: TypeAlias = Literal["keys", "bytes", "hits"]
+
+# More faults than these are only counted: one cause may touch every entry.
 MOST_FAULTS = 20
 
 
@@ -27,11 +30,12 @@ class EntryView:
     ttl_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """A look-up that found nothing; ``lease`` says before which invalidations that was."""
+class TagSize(NamedTuple):
+    """A tag, how many entries carry it, and the length of their keys and values in bytes."""
 
-    lease: int
+    name: bytes
+    keys: int
+    bytes: int
 
 
 class Saved(NamedTuple):

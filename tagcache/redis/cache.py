@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from tagcache.errors import (
     IntegerOverflow,
@@ -21,10 +21,9 @@ from tagcache.errors import (
 )
 from tagcache.model import int64
 from tagcache.model.activity import Activity, TagActivity
-from tagcache.model.interfaces import IRemoteCache, RemoteTotals
 from tagcache.model.limits import Limits
-from tagcache.model.statistics import Counters
-from tagcache.model.views import Consistency, EntryView, Miss
+from tagcache.model.statistics import Counters, EngineTotals
+from tagcache.model.views import Consistency, EntryView, TagMeasure, TagSize
 from tagcache.redis import scripts
 from tagcache.redis.deferreds import Work, to_the_end, together
 from tagcache.redis.invalidation import Invalidations
@@ -40,9 +39,20 @@ _FLUSH_ROUNDS = 1000
 _COUNTED = (b"hits", b"misses", b"puts", b"invalidations", b"expirations", b"evictions")
 
 
-@implementer(IRemoteCache)
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A look-up that found nothing; ``lease`` says before which invalidations that was."""
+
+    lease: int
+
+
 class RedisCache:
-    """An IRemoteCache in ``partitions``; ``near`` keeps what was looked up."""
+    """The entries in ``partitions``; ``near`` keeps what was looked up.
+
+    Arguments are those of ISession and IEngine, results are Deferreds. Commands with the same
+    ``lane`` are carried out in the order of the calls; without one, those for the same key are.
+    A command that fails with BackendUnavailable may have been carried out.
+    """
 
     def __init__(
         self,
@@ -70,12 +80,14 @@ class RedisCache:
         self._tags_seen = 0
 
     def get_near(self, key: bytes) -> bytes | None:
+        """Return a value that is kept near, counting a hit; None if there is none."""
         value = None if self._near is None else self._near.get(key)
         if value is not None:
             self.hits += 1
         return value
 
     def get(self, key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
+        """Look up, counting a hit or a miss; what is computed after a miss needs its lease."""
         near = self._near
         if near is not None and near.is_fresh:
             begun = near.begin(key)
@@ -103,9 +115,6 @@ class RedisCache:
         near.end(key)
         return reason
 
-    def get_many(self, keys: Collection[bytes]) -> Deferred[list[bytes | Miss]]:
-        return together(self.get(key) for key in keys)
-
     def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
         return self._listing.peek_many(keys)
 
@@ -121,6 +130,7 @@ class RedisCache:
         lease: int | None = None,
         lane: int | None = None,
     ) -> Deferred[int | None]:
+        """Store, but not where one of the tags was invalidated since the lease."""
         tags = self._check(key, value, tags)
         ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
         number = b"" if lease is None else b"%d" % lease
@@ -181,16 +191,6 @@ class RedisCache:
 
         return counted.addCallback(conclude)
 
-    def decrement(
-        self,
-        key: bytes,
-        by: int = 1,
-        tags: Collection[bytes] = (),
-        ttl_ms: int | None = None,
-        lane: int | None = None,
-    ) -> Deferred[int]:
-        return self.increment(key, -by, tags, ttl_ms, lane)
-
     def touch(
         self, key: bytes, ttl_ms: int | None = None, lane: int | None = None
     ) -> Deferred[bool]:
@@ -203,9 +203,6 @@ class RedisCache:
             .addCallback(self._count_removed)
             .addCallback(bool)
         )
-
-    def invalidate_tag(self, tag: bytes) -> Deferred[int]:
-        return self.invalidate_any([tag])
 
     @inlineCallbacks
     def invalidate_any(self, tags: Collection[bytes]) -> Work:
@@ -294,10 +291,15 @@ class RedisCache:
         return found
 
     @inlineCallbacks
-    def top_tags(self, count: int = 20) -> Work:
-        found = yield self.tags(b"")
-        largest = heapq.nlargest(count, ((keys, tag) for tag, keys, _ in found))
-        return [(tag, keys) for keys, tag in largest]
+    def largest_tags(self, prefix: bytes, most: int, measure: TagMeasure) -> Work:
+        found = yield self.tags(prefix)
+
+        def rank(row: tuple[bytes, int, int]) -> tuple[int, bytes]:
+            tag, keys, size = row
+            hits = self.activity(tag).hits if measure == "hits" else 0
+            return {"keys": keys, "bytes": size, "hits": hits}[measure], tag
+
+        return [TagSize(*row) for row in heapq.nlargest(most, found, key=rank)]
 
     def flush(self) -> Deferred[int]:
         near = self._near
@@ -349,7 +351,7 @@ class RedisCache:
             self._tags_seen = len((yield self._listing.tags(b"")))
         items, _, size, backlog = (sum(answer[n] for answer in each) for n in range(4))
         counters = _counters(answer[4] for answer in each)
-        return RemoteTotals(items, self._tags_seen, size, backlog, counters)
+        return EngineTotals(items, self._tags_seen, size, backlog, 0, 0, counters)
 
     @inlineCallbacks
     def counters(self) -> Work:

@@ -23,9 +23,9 @@ import tagcache
 import twisted
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
-from tagcache.errors import ConfigurationError, ListenError, PersistenceError
-from tagcache.model.interfaces import ICache, RemoteTotals
-from tagcache.model.statistics import Counters, Totals
+from tagcache.errors import BackendUnavailable, ConfigurationError, ListenError, PersistenceError
+from tagcache.model.interfaces import ICache, IEngine
+from tagcache.model.statistics import EngineTotals
 from tagcache.server import systemd
 from tagcache.server.net.connections import Connections, address_text
 from tagcache.server.net.endpoints import listen
@@ -33,11 +33,9 @@ from tagcache.server.net.listener import Listener
 from tagcache.server.net.serving import ServingFactory
 from tagcache.server.observe.logs import LogWriter
 from tagcache.server.preflight import Preflight, raise_descriptor_limit
+from tagcache.server.then import then
 from tagcache.server.upkeep.persistence import Persistence
 from tagcache.sockopts import AppliedOption, ListenOptions, socket_of
-
-# What INFO tells of the engine that is in this process.
-IN_MEMORY: dict[str, Any] = {"backend": "memory"}
 
 log = Logger(namespace="tagcache.service")
 
@@ -163,19 +161,19 @@ def _option_text(option: AppliedOption) -> str:
 class TagCacheService(MultiService):
     """The whole server: what it consists of, how it starts, reloads and stops.
 
-    ``followers`` are called with new settings at a reload; ``reread`` returns the new
-    configuration, or raises ConfigurationError.
+    ``engine`` is where entries are; ``cache`` holds what is in this process: all entries, or what
+    is kept near. ``reread`` returns the new configuration at a reload, or raises
+    ConfigurationError.
     """
 
     def __init__(
         self,
         configuration: Configuration,
+        engine: IEngine,
         cache: ICache,
         persistence: Persistence,
         connections: Connections,
-        factories: Sequence[ServingFactory],
         check: Preflight,
-        followers: Sequence[Callable[[Settings], None]],
         reread: Callable[[], Configuration],
         log_writer: LogWriter | None,
         environ: Mapping[str, str],
@@ -184,19 +182,30 @@ class TagCacheService(MultiService):
         super().__init__()
         self.setName("tagcache")
         self.configuration = configuration
+        self.engine = engine
         self.cache = cache
         self.persistence = persistence
         self.connections = connections
         self.pending_restart: tuple[str, ...] = ()
-        self._factories = factories
+        self._factories: list[ServingFactory] = []
         self._check = check
-        self._followers = followers
+        self._followers: list[Callable[[Settings], None]] = []
+        if log_writer is not None:
+            self.follow(log_writer.configure)
         self._reread = reread
         self._log_writer = log_writer
         self._environ = environ
         self._reactor = reactor
         self._started = time.monotonic()
         self._old_sighup: Any = None
+
+    def follow(self, *followers: Callable[[Settings], None]) -> None:
+        """Call these with the new settings at a reload."""
+        self._followers += followers
+
+    def serve(self, *factories: ServingFactory) -> None:
+        """Drain the connections of these factories at a stop."""
+        self._factories += factories
 
     @property
     def uptime(self) -> float:
@@ -342,38 +351,45 @@ class TagCacheService(MultiService):
         # A signal may come in the middle of anything; the reactor runs this between events.
         self._reactor.callFromThread(self.reload)
 
-    def info(self) -> dict[str, Any]:
-        """Return what INFO tells, as a JSON object."""
-        totals = self.cache.totals()  # first, for it reclaims what has expired
-        cache = self.cache
-        figures = self.figures(
-            totals, cache.counters(), cache.memory, cache.max_memory, cache.backlog
-        )
-        return self.describe(figures, IN_MEMORY)
+    def info(self) -> dict[str, Any] | Deferred[dict[str, Any]]:
+        """Return what INFO says, as a JSON object.
 
-    def figures(
-        self,
-        totals: Totals | RemoteTotals,
-        counters: Counters,
-        memory: int,
-        max_memory: int,
-        backlog: int,
-    ) -> dict[str, Any]:
-        """Return the part of ``info`` that is about the cache."""
+        While the engine cannot be reached, its figures are the last ones that are known.
+        """
+        totals = self.engine.totals()
+        if isinstance(totals, Deferred):
+            totals.addErrback(self._totals_seen)
+        return then(totals, self._describe)
+
+    def _totals_seen(self, failure: Failure) -> EngineTotals:
+        failure.trap(BackendUnavailable)
+        engine = self.engine
+        held = engine.held()
+        return EngineTotals(
+            items=held.items,
+            tags=held.tags,
+            bytes=held.bytes,
+            backlog=engine.backlog,
+            memory=engine.memory,
+            max_memory=engine.max_memory,
+            counters=engine.counters(),
+        )
+
+    def _figures(self, totals: EngineTotals) -> dict[str, Any]:
+        counters = totals.counters
         return {
             **{each.name: getattr(counters, each.name) for each in fields(counters)},
             "hit_ratio": counters.hit_ratio,
             **{name: getattr(totals, name) for name in ("items", "tags", "bytes")},
             "shard_count": 1,
-            "memory_used_bytes": memory,
-            "max_memory_bytes": max_memory,
-            "eviction_policy": self.settings.cache.eviction_policy,
-            "reclaim_backlog": backlog,
+            "memory_used_bytes": totals.memory,
+            "max_memory_bytes": totals.max_memory,
+            "eviction_policy": self.engine.eviction_policy,
+            "reclaim_backlog": totals.backlog,
             "refusing_stores": self.cache.refusing,
         }
 
-    def describe(self, figures: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
-        """Return what INFO tells, with these figures of the cache and what its engine is."""
+    def _describe(self, totals: EngineTotals) -> dict[str, Any]:
         settings = self.settings
         return {
             "server": {
@@ -406,8 +422,8 @@ class TagCacheService(MultiService):
                 "held_bytes": self.connections.held_bytes,
                 "max_client_memory": settings.performance.max_client_memory,
             },
-            "cache": figures,
-            "engine": engine,
+            "cache": self._figures(totals),
+            "engine": self.engine.describe(),
             "persistence": self.persistence.describe(),
         }
 

@@ -277,7 +277,7 @@ def test_values_travel_whole(make: Make, serde: str, value: Any, compress_over: 
 def test_what_another_wrote(make: Make) -> None:
     client = make()
     if isinstance(client, FakeClient):
-        client._cache.put(b"key", b"no JSON")
+        client._server.session.put(b"key", b"no JSON")
     else:
         make(serde="text").put("key", "no JSON")
     with pytest.raises(CannotDecode, match="serde=json did not write this: b'no JSON'"):

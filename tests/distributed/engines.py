@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
@@ -12,55 +12,80 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tagcache.engine.memory import MemoryCache
+from tagcache.engine.session import MemoryEngine
 from tagcache.model.activity import Activity
 from tagcache.model.limits import Limits
-from tagcache.model.views import Miss
+from tagcache.redis.availability import Availability
 from tagcache.redis.cache import RedisCache
 from tagcache.redis.connection import connect, is_cluster
+from tagcache.redis.engine import RedisEngine
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
 from tagcache.redis.pipeline import Lane
 from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.tracking import Tracking
+from tagcache.redis.upkeep import Upkeep
 from tests.helpers import done
 
 
-class Memory:
+class Driven:
+    """An engine whose results are waited for; what it is asked is looked up in this order:
+
+    the session of no connection, the engine, and the cache behind it.
+    """
+
+    engine: Any
+    cache: Any
+
+    def wait_for(self, result: Any) -> Any:
+        raise NotImplementedError
+
+    def operation(self, name: str) -> Callable[..., Any]:
+        for place in (self.engine.session, self.engine, self.cache):
+            found: Callable[..., Any] | None = getattr(place, name, None)
+            if found is not None:
+                return found
+        raise AttributeError(name)
+
+    def __getattr__(self, name: str) -> Any:
+        operation = self.operation(name)
+        return lambda *arguments: self.wait_for(operation(*arguments))
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        results = [self.engine.session.get(key) for key in keys]
+        return [self.wait_for(each) for each in results]
+
+    def search(self, tags: list[bytes], every: bool = False) -> list[bytes]:
+        return [entry.key for entry in self.wait_for(self.engine.search(tags, every))]
+
+    def newest(self, prefix: bytes = b"") -> list[bytes]:
+        return [entry.key for entry in self.wait_for(self.engine.newest(prefix, 0, 10_000))]
+
+    def tags(self, prefix: bytes = b"") -> list[tuple[bytes, int, int]]:
+        return [tuple(tag) for tag in self.wait_for(self.engine.largest_tags(prefix, 10_000))]
+
+    def ttl_ms(self, key: bytes) -> int | None:
+        entry = self.wait_for(self.engine.peek(key))
+        return None if entry is None else entry.ttl_ms
+
+    def limit(self, limits: Limits) -> None:
+        self.engine.limits = limits
+
+    def counted(self) -> tuple[int, int, int, int]:
+        counted = self.wait_for(self.engine.all_counters())
+        return counted.hits, counted.misses, counted.puts, counted.invalidations
+
+
+class Memory(Driven):
     """The engine in memory."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.cache: Any = MemoryCache(monotonic=self.clock.seconds, wall=self.clock.seconds)
+        self.cache = MemoryCache(monotonic=self.clock.seconds, wall=self.clock.seconds)
+        self.engine = MemoryEngine(self.cache, self.clock.seconds)
 
-    def __getattr__(self, name: str) -> Any:
-        operation = getattr(self.cache, name)
-
-        def call(*arguments: Any) -> Any:
-            result = operation(*arguments)
-            return done(result) if hasattr(result, "send") else result
-
-        return call
-
-    def search(self, tags: list[bytes], every: bool = False) -> list[bytes]:
-        scan = (self.cache.scan_all if every else self.cache.scan_any)(tags)
-        return [item[0] for item in scan if item is not None]
-
-    def newest(self, prefix: bytes = b"") -> list[bytes]:
-        return [item[0] for item in self.cache.scan(prefix) if item is not None]
-
-    def tags(self, prefix: bytes = b"") -> list[tuple[bytes, int, int]]:
-        return [item for item in self.cache.scan_tags(prefix) if item is not None]
-
-    def ttl_ms(self, key: bytes) -> int | None:
-        entry = self.cache.peek(key)
-        return None if entry is None else entry.ttl_ms
-
-    def limit(self, limits: Limits) -> None:
-        self.cache.limits = limits
-
-    def counted(self) -> tuple[int, int, int, int]:
-        counted = self.cache.counters()
-        return counted.hits, counted.misses, counted.puts, counted.invalidations
+    def wait_for(self, result: Any) -> Any:
+        return done(result) if hasattr(result, "send") else result
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -69,7 +94,7 @@ class Memory:
         """Nothing is open."""
 
 
-class Remote:
+class Remote(Driven):
     """The engine in Redis, with an event loop of its own."""
 
     def __init__(
@@ -107,6 +132,11 @@ class Remote:
             time.monotonic,
             self.near,
         )
+        availability = Availability(url)
+        self.upkeep = Upkeep(
+            self.cache, self.lanes, self.client, availability, Clock(), PolicyCheck(False)
+        )
+        self.engine = RedisEngine(self.cache, self.upkeep)
 
     @staticmethod
     async def _until_fresh(near: Near) -> None:
@@ -125,44 +155,8 @@ class Remote:
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(coroutine)
 
-    def __getattr__(self, name: str) -> Any:
-        operation = getattr(self.cache, name)
-
-        def call(*arguments: Any) -> Any:
-            return self.run(operation(*arguments))
-
-        return call
-
-    def get(self, key: bytes) -> bytes | None:
-        near = self.cache.get_near(key)
-        if near is not None:
-            return near
-        found = self.run(self.cache.get(key))
-        return None if isinstance(found, Miss) else found
-
-    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        found = self.run(self.cache.get_many(keys))
-        return [None if isinstance(each, Miss) else each for each in found]
-
-    def search(self, tags: list[bytes], every: bool = False) -> list[bytes]:
-        return [entry.key for entry in self.run(self.cache.search(tags, every))]
-
-    def newest(self, prefix: bytes = b"") -> list[bytes]:
-        return [entry.key for entry in self.run(self.cache.newest(prefix, 0, 10_000))]
-
-    def tags(self, prefix: bytes = b"") -> list[tuple[bytes, int, int]]:
-        return self.run(self.cache.tags(prefix))
-
-    def ttl_ms(self, key: bytes) -> int | None:
-        entry = self.run(self.cache.peek(key))
-        return None if entry is None else entry.ttl_ms
-
-    def limit(self, limits: Limits) -> None:
-        self.cache.limits = limits
-
-    def counted(self) -> tuple[int, int, int, int]:
-        counted = self.run(self.cache.counters())
-        return counted.hits, counted.misses, counted.puts, counted.invalidations
+    def wait_for(self, result: Any) -> Any:
+        return self.run(result) if isinstance(result, Deferred) else result
 
     def pass_time(self, seconds: float) -> None:
         # The clock is Redis's own; nothing but waiting moves it.

@@ -14,10 +14,10 @@ from twisted.internet.task import Clock
 
 from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.model.limits import Limits
-from tagcache.redis import invalidation, scripts
+from tagcache.redis import invalidation, scripts, upkeep
+from tagcache.redis.availability import Availability
 from tagcache.redis.partitions import Partitions
 from tagcache.redis.policy import PolicyCheck
-from tagcache.server import backend
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import healthy
@@ -149,9 +149,10 @@ def test_a_miss_before_the_database_was_lost_is_of_no_use_after(
     missed = engine.run(engine.cache.get(b"k"))
     empty_redis.cli("flushall")
     engine.invalidate_tag(b"t")
-    engine.put(b"k", b"stale", [b"t"], None, missed.lease)
+    engine.run(engine.cache.put(b"k", b"stale", [b"t"], None, missed.lease))
     assert engine.get(b"k") is None
-    engine.put(b"k", b"fresh", [b"t"], None, engine.run(engine.cache.get(b"k")).lease)
+    lease = engine.run(engine.cache.get(b"k")).lease
+    engine.run(engine.cache.put(b"k", b"fresh", [b"t"], None, lease))
     assert engine.get(b"k") == b"fresh"
 
 
@@ -171,7 +172,7 @@ def test_an_invalidation_is_carried_out_whether_or_not_anybody_waits(
     monkeypatch.setattr(engine.partitions, "call", stop_before_commit)
     try:
         put_many(engine, 50, b"t")
-        work = engine.cache.invalidate_tag(b"t")
+        work = engine.cache.invalidate_any([b"t"])
         work.addErrback(lambda reason: reason.trap(CancelledError))
 
         async def begin() -> None:
@@ -217,7 +218,7 @@ def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
         server.cli("client", "pause", "60000")
         refused: list[Any] = []
         monkeypatch.setattr(engine.partitions, "call", call)
-        works = [engine.cache.invalidate_tag(b"t") for _ in range(96)]
+        works = [engine.cache.invalidate_any([b"t"]) for _ in range(96)]
         engine.all([work.addErrback(refused.append) for work in works])
         # Both steps of the first eight, in each partition; the others do not even begin.
         assert len(calls) == 8 * 2 * 3
@@ -305,14 +306,19 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
     async def never(_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(backend, "look_at", never)
-    monkeypatch.setattr(backend, "_LOOK_SECONDS", 0.05)
-    upkeep = backend.Backend(
-        engine.cache, engine.lanes, engine.client, "here", Clock(), PolicyCheck(False)
+    monkeypatch.setattr(upkeep, "look_at", never)
+    monkeypatch.setattr(upkeep, "_LOOK_SECONDS", 0.05)
+    looking = upkeep.Upkeep(
+        engine.cache,
+        engine.lanes,
+        engine.client,
+        Availability("here"),
+        Clock(),
+        PolicyCheck(False),
     )
 
     with pytest.raises(TimeoutError):
-        engine.run(upkeep._look())
+        engine.run(looking._look())
 
 
 def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> None:

@@ -10,7 +10,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from tagcache.engine.memory import MemoryCache
 from tagcache.errors import (
     CommandError,
     IntegerOverflow,
@@ -20,11 +19,14 @@ from tagcache.errors import (
     TooManyTags,
     ValueTooLarge,
 )
-from tagcache.model.interfaces import ICache, IMeasured, IRemoteCache
+from tagcache.model.interfaces import IEngine, IMeasured, ISession
 from tagcache.model.limits import Limits
+from tagcache.redis.availability import Availability
+from tagcache.redis.cache import RedisCache
+from tagcache.redis.engine import RedisEngine
 from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.scripts import Script
-from tagcache.server.backend import Backend
+from tagcache.redis.upkeep import Upkeep
 from tests.distributed.engines import Memory, Remote
 from tests.distributed.redis_server import RedisServer
 
@@ -57,13 +59,6 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
         engine = Remote(server.url, partitions=partitions, near=request.param == "near")
     yield engine
     engine.close()
-
-
-def test_it_is_an_engine(engine: Any) -> None:
-    if isinstance(engine, Memory):
-        assert verifyObject(ICache, engine.cache)
-    else:
-        assert verifyObject(IRemoteCache, engine.cache)
 
 
 def test_what_is_stored_is_found(engine: Any) -> None:
@@ -275,7 +270,7 @@ def test_large_invalidations_count_exactly(engine: Any) -> None:
         b"mod0": 751,
         b"mod1": 750,
     }
-    assert engine.top_tags(2) == [(b"all", 1500), (b"mod0", 751)]
+    assert [tag[:2] for tag in engine.largest_tags(b"", 2)] == [(b"all", 1500), (b"mod0", 751)]
     assert engine.invalidate_any([b"mod0", b"mod1"]) == 1501
     fill()
     assert engine.invalidate_keys([b"k%d" % number for number in range(0, 3000, 3)]) == 500
@@ -442,13 +437,20 @@ def test_marks_and_escapes_do_not_count_for_the_limit(engine: Any) -> None:
     assert engine.get(b"k") == b"\\:\\n\\r\\\\x"
 
 
-def test_both_tell_of_themselves_at_once() -> None:
+def test_all_engines_keep_the_contract(engine: Any) -> None:
+    assert verifyObject(IEngine, engine.engine)
+    assert verifyObject(IMeasured, engine.engine)
+    assert verifyObject(ISession, engine.engine.session)
+    assert verifyObject(ISession, engine.engine.open_session())
+
+
+def test_an_engine_that_was_never_reached_says_so() -> None:
     nothing: Any = None
-    assert verifyObject(IMeasured, MemoryCache())
-    backend = Backend(nothing, [], nothing, "redis://h", Clock(), PolicyCheck(False))
-    assert verifyObject(IMeasured, backend)
-    assert (backend.memory, backend.max_memory, backend.held().items) == (0, 0, 0)
-    assert backend.describe()["status"] == "degraded"
+    upkeep = Upkeep(nothing, [], nothing, Availability("redis://h"), Clock(), PolicyCheck(False))
+    engine = RedisEngine(RedisCache(nothing, Limits(), nothing, nothing), upkeep)
+    assert (engine.memory, engine.max_memory, engine.held().items) == (0, 0, 0)
+    assert engine.describe()["status"] == "degraded"
+    assert engine.trouble == "not reached yet"
 
 
 def test_a_combination_of_very_many_tags(engine: Any) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from tagcache.redis import upkeep
 from tagcache.redis.policy import EvictingPolicy, PolicyCheck
-from tagcache.server import backend
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import UNAVAILABLE, healthy, http
 from tests.integration.running import RunningServer, eventually
@@ -154,4 +154,4 @@ def test_how_a_server_tells_its_policy(answers: list[Any], refused: bool) -> Non
 
 
 def test_servers_are_looked_at_once_a_minute_at_least() -> None:
-    assert backend._LOOK_AGAIN_SECONDS <= 60
+    assert upkeep._LOOK_AGAIN_SECONDS <= 60

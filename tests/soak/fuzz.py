@@ -12,7 +12,8 @@ import atheris
 
 # Only what is looked at for coverage; Twisted and Hypothesis would drown it.
 with atheris.instrument_imports(include=["tagcache"]):
-    import tagcache.server.commands.local
+    import tagcache.server.commands.admin
+    import tagcache.server.commands.cache
     import tagcache.server.http.application
     import tagcache.server.http.protocol
     import tagcache.server.line.protocol

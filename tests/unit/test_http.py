@@ -20,9 +20,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
+from tagcache.config.limits import limits_of
 from tagcache.config.loading import load
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
+from tagcache.engine.session import MemoryEngine
 from tagcache.server.auth.rates import Rates
 from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication, is_loopback
@@ -32,7 +34,6 @@ from tagcache.server.http.messages import Response
 from tagcache.server.http.observation import Observation
 from tagcache.server.http.sse import Streams
 from tagcache.server.http.static import Dashboard
-from tagcache.server.line.factory import limits_of
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.listener import Listener
 from tagcache.server.observe.events import EventLog
@@ -65,8 +66,8 @@ class Door:
         self.traffic = Traffic(self.settings, self.clock.seconds)
         self.events = EventLog(self.clock.seconds)
         self.history = History()
-        self.engine: dict[str, Any] | None = None
-        self.streams = Streams(self.events, lambda: self.engine)
+        self.told: dict[str, Any] | None = None
+        self.streams = Streams(self.events, lambda: self.told)
         rates = Rates(self.settings, self.clock.seconds)
         persistence = Persistence(self.cache, self.settings, self.clock)
         self.slices = Slices(self.clock, self.clock.seconds)
@@ -92,8 +93,9 @@ class Door:
             lambda: succeed({"some": "info"}),
             lambda: self.settings.security.require_auth,
         )
+        self.engine: Any = MemoryEngine(self.cache, self.clock.seconds, self.slices.finish)
         self.api = Api(
-            self.cache,
+            self.engine,
             self.connections,
             self.credentials,
             self.slices,
@@ -801,7 +803,7 @@ def test_an_endpoint_that_fails_is_logged_and_told_without_detail(door: Door) ->
     def fail(key: bytes) -> bytes:
         raise RuntimeError("secret detail")
 
-    door.cache.get = fail  # type: ignore[method-assign]
+    door.engine.session.get = fail
     with capturedLogs() as events:
         ((status, body), (after, _)) = split(door.send(GET + request("GET", "/health")))
     assert (status, after) == (500, 200)

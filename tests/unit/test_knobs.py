@@ -84,7 +84,7 @@ def test_every_knob_is_read_somewhere() -> None:
     """As ``settings.section.knob``, or as ``section.knob`` where the section was passed on."""
     read = set()
     for path in Path(tagcache.__file__).parent.rglob("*.py"):
-        if path.parent.name == "config":
+        if path.parent.name == "config" and path.name != "limits.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute):

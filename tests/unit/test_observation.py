@@ -227,10 +227,10 @@ def test_a_slow_request_is_noted_with_its_route(door: Door) -> None:
 
 def test_a_request_that_takes_slices_is_timed_to_its_end(door: Door) -> None:
     protocol, _ = door.connect()
-    protocol.dataReceived(request("GET", "/stats"))
+    protocol.dataReceived(request("GET", "/connections"))
     door.clock.advance(0.3)
     (slow,) = door.traffic.slow()
-    assert (slow.command, slow.duration_ms) == ("GET /stats", 300.0)
+    assert (slow.command, slow.duration_ms) == ("GET /connections", 300.0)
     protocol.connectionLost(Failure(ConnectionDone()))
 
 
@@ -401,12 +401,12 @@ def test_samples_and_events_are_pushed(door: Door) -> None:
 
 
 def test_the_engine_is_told_when_it_changes_and_to_those_who_come(door: Door) -> None:
-    door.engine = {"status": "ok"}
+    door.told = {"status": "ok"}
     door.streams.publish(b"[0]")
     first = Listener(door)
     door.streams.publish(b"[1]")
     door.streams.publish(b"[2]")
-    door.engine = {"status": "degraded"}
+    door.told = {"status": "degraded"}
     door.streams.publish(b"[3]")
     names = ["hello", "sample", "engine", "sample", "sample", "engine"]
     assert [name for name, _ in first.heard()] == names

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
-from tagcache.server.line.factory import CacheFactory
-from tagcache.server.line.pipelined import PipelinedProtocol
-from tagcache.server.line.protocol import MOST_AT_ONCE, CacheProtocol, Reply, Verbs
+from tagcache.server.commands.table import Reply, Verbs
+from tagcache.server.line.protocol import MOST_AT_ONCE, CacheProtocol
 from tests.helpers import settings_with
 from tests.unit.test_protocol import Server, lose
 
@@ -18,18 +20,12 @@ class Client:
     def __init__(self) -> None:
         settings = settings_with()
         self.server = Server(settings)
-        self.server.factory = CacheFactory(
-            self.server.listener,
-            self.server.commands,
-            self.server.rates,
-            settings,
-            self.server.clock,
-            PipelinedProtocol,
-        )
+        elsewhere: Any = SimpleNamespace(store=None, open_session=lambda: None)
+        self.server.factory = self.server.factory_of(elsewhere, settings)
         self.protocol, self.transport = self.server.connect()
         self.waiting: dict[bytes, Deferred[bytes]] = {}
         commands = {b"GET": self._get, b"PING": self._ping}
-        self.protocol.use_verbs(Verbs(commands, self._ping, None))
+        self.protocol.use_verbs(Verbs(commands, self._ping, frozenset((b"GET",))))
 
     def _get(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         key = fields[1]
@@ -180,7 +176,11 @@ def test_few_commands_are_under_way_while_their_replies_are_large(client: Client
 
 def test_a_command_whose_reply_is_there_already_needs_no_recursion(client: Client) -> None:
     client.protocol.use_verbs(
-        Verbs({b"GET": lambda client, fields: succeed(fields[1] + b"\n")}, client._ping, None)
+        Verbs(
+            {b"GET": lambda client, fields: succeed(fields[1] + b"\n")},
+            client._ping,
+            frozenset((b"GET",)),
+        )
     )
     keys = [b"%d" % number for number in range(5000)]
     client.get(*keys)

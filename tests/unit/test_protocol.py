@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +22,15 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from tagcache.config.limits import limits_of
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
+from tagcache.engine.session import MemoryEngine
 from tagcache.server.auth.rates import Rates
-from tagcache.server.commands.local import Commands
-from tagcache.server.line.factory import CacheFactory, limits_of
+from tagcache.server.commands.admin import AdminCommands
+from tagcache.server.commands.cache import CACHE_COMMANDS
+from tagcache.server.commands.table import CommandTable
+from tagcache.server.line.factory import CacheFactory
 from tagcache.server.line.pipelined import PipelinedProtocol
 from tagcache.server.line.protocol import CacheProtocol, Verbs
 from tagcache.server.net.connections import Connections
@@ -63,28 +69,39 @@ class Transport(StringTransport):
 class Server:
     """A factory with everything it needs, on a clock, and clients of it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, slice_clock: Callable[[], float] | None = None) -> None:
         self.clock = Clock()
         self.cache = MemoryCache(
             limits_of(settings), monotonic=self.clock.seconds, wall=self.clock.seconds
         )
         self.connections = Connections(self.clock.seconds)
         self.listener = Listener("cache", settings, self.connections)
-        self.slices = Slices(self.clock, self.clock.seconds)
-        self.traffic = Traffic(settings, self.clock.seconds)
+        self.slices = Slices(self.clock, slice_clock or self.clock.seconds)
         self.events = EventLog(self.clock.seconds)
-        self.traffic.on_slow = self.events.slow
-        self.commands = Commands(
-            self.cache,
+        self.traffic = Traffic(settings, self.clock.seconds, self.events.slow)
+        self.admin = AdminCommands(
             self.connections,
             credentials_of(settings, self.clock.seconds),
-            self.slices,
             lambda: {"some": "info"},
             self.traffic,
-            self.events,
+            self.slices,
         )
+        self.engine: Any = MemoryEngine(self.cache, self.clock.seconds, self.slices.finish)
         self.rates = Rates(settings, self.clock.seconds)
-        self.factory = CacheFactory(self.listener, self.commands, self.rates, settings, self.clock)
+        self.factory = self.factory_of(self.engine, settings)
+
+    def factory_of(self, engine: Any, settings: Settings) -> CacheFactory:
+        return CacheFactory(
+            self.listener,
+            CommandTable((*CACHE_COMMANDS, *self.admin.rows())),
+            engine,
+            self.slices,
+            self.events,
+            self.traffic,
+            self.rates,
+            settings,
+            self.clock,
+        )
 
     def connect(self, host: str = "127.0.0.1") -> tuple[Any, Transport]:
         address = IPv4Address("TCP", host, 5000)
@@ -307,7 +324,7 @@ class Later:
 
     def __init__(self, server: Server) -> None:
         self.waiting: list[Deferred[bytes]] = []
-        verbs = server.commands.verbs(authenticated=True)
+        verbs = server.factory.table.everything
         commands = {**verbs.commands, b"LATER": self.answer}
         self.protocol, self.transport = server.connect()
         self.protocol.use_verbs(verbs._replace(commands=commands))
@@ -512,14 +529,9 @@ HTTP = (
 @pytest.fixture(params=[CacheProtocol, PipelinedProtocol])
 def served(request: pytest.FixtureRequest) -> Server:
     server = Server(settings_with())
-    server.factory = CacheFactory(
-        server.listener,
-        server.commands,
-        server.rates,
-        settings_with(),
-        server.clock,
-        request.param,
-    )
+    if request.param is PipelinedProtocol:
+        elsewhere: Any = SimpleNamespace(store=None, open_session=server.engine.open_session)
+        server.factory = server.factory_of(elsewhere, settings_with())
     return server
 
 
@@ -676,7 +688,7 @@ def test_a_long_chunk_is_executed_in_turns() -> None:
         return b"%d\n" % next(ticks)
 
     protocol, transport = server.connect()
-    protocol.use_verbs(Verbs({b"SLOW": slow}, slow, None))
+    protocol.use_verbs(Verbs({b"SLOW": slow}, slow))
     protocol.dataReceived(b"SLOW\n" * 30)
     assert transport.value().count(b"\n") == 3
     assert transport.producerState == "paused"
@@ -708,7 +720,7 @@ def test_of_a_client_that_is_closed_nothing_more_is_executed(awaiting: bool) -> 
         return answers[-1]
 
     protocol, transport = server.connect()
-    protocol.use_verbs(Verbs({b"SLOW": slow}, slow, None))
+    protocol.use_verbs(Verbs({b"SLOW": slow}, slow))
     protocol.dataReceived(b"SLOW\n" * 30)
     before = executed
     assert before < 30
@@ -735,7 +747,7 @@ def test_a_client_that_takes_nothing_is_still_read_from(full_when: str) -> None:
     protocol, transport = (
         connect_full(server) if full_when == "its turn is over" else server.connect()
     )
-    protocol.use_verbs(Verbs({b"SLOW": slow}, slow, None))
+    protocol.use_verbs(Verbs({b"SLOW": slow}, slow))
     protocol.dataReceived(b"SLOW\n" * 3)
     if full_when != "its turn is over":
         transport.producer.pauseProducing()
@@ -762,7 +774,7 @@ def test_many_with_long_chunks_share_the_time() -> None:
 
     for _ in range(20):
         protocol, _ = server.connect()
-        protocol.use_verbs(Verbs({b"SLOW": slow}, slow, None))
+        protocol.use_verbs(Verbs({b"SLOW": slow}, slow))
         protocol.dataReceived(b"SLOW\n" * 10)
     executed = 0
     next_event(server.clock)
@@ -772,7 +784,7 @@ def test_many_with_long_chunks_share_the_time() -> None:
 def test_a_command_that_runs_out_of_memory_later_is_counted(server: Server) -> None:
     protocol, transport = server.connect()
     later: Deferred[bytes] = Deferred()
-    protocol.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b"", None))
+    protocol.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b""))
     protocol.dataReceived(b"LATER\n")
     later.errback(MemoryError())
     assert transport.value() == b"ERR out_of_memory\n"
@@ -786,7 +798,7 @@ def test_what_a_client_asked_for_is_counted_when_it_is_dropped_meanwhile(server:
         client.connection.abort()
         return b"OK\n"
 
-    protocol.use_verbs(Verbs({b"PING": drop}, drop, None))
+    protocol.use_verbs(Verbs({b"PING": drop}, drop))
     protocol.dataReceived(b"PING\n" * 3)
     assert transport.aborted
     assert server.traffic.verbs[b"PING"] == protocol.connection.commands >= 1
@@ -969,11 +981,9 @@ def test_replies_keep_their_order_around_a_large_invalidation(server: Server) ->
 
 
 def test_a_large_invalidation_lets_others_in_between() -> None:
-    server = Server(settings_with())
     looks = itertools.count()
     # Each look at the clock takes half a slice.
-    slices = Slices(server.clock, lambda: next(looks) * SLICE_SECONDS / 2)
-    server.commands._slices = slices
+    server = Server(settings_with(), lambda: next(looks) * SLICE_SECONDS / 2)
     for number in range(5000):
         server.cache.put(b"%d" % number, b"v", [b"x", b"y"])
     asking, answer = server.connect()
@@ -1018,10 +1028,9 @@ def test_many_of_what_takes_long_are_executed_in_turns(
 
 
 def test_keys_of_a_large_tag_let_others_in_between() -> None:
-    server = Server(settings_with())
     looks = itertools.count()
     # Each look at the clock takes half a slice.
-    server.commands._slices = Slices(server.clock, lambda: next(looks) * SLICE_SECONDS / 2)
+    server = Server(settings_with(), lambda: next(looks) * SLICE_SECONDS / 2)
     keys = [b"%d" % number for number in range(20_000)]
     for key in keys:
         server.cache.put(key, b"v", [b"t"])

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from tagcache.server.http.messages import Call, Request, Response
-from tagcache.server.http.remote_api import RemoteApi
 from tests.unit.test_http import Door
 
 TROUBLE = "Error 111 connecting to 10.0.0.7:6379. Connection refused."
@@ -21,10 +18,8 @@ TROUBLE = "Error 111 connecting to 10.0.0.7:6379. Connection refused."
 )
 def test_health_tells_strangers_no_address(peer: str, detail: str) -> None:
     door = Door()
-    backend = SimpleNamespace(trouble=TROUBLE)
-    unused = cast(Any, None)
-    api = RemoteApi(unused, cast(Any, backend), door.cache, *[unused] * 9)
-    answer = api.health(Call(Request(b"GET", b"/health", b"", {}, peer), "", {}, {}))
+    door.engine.trouble = TROUBLE
+    answer = door.api.health(Call(Request(b"GET", b"/health", b"", {}, peer), "", {}, {}))
     assert isinstance(answer, Response)
     told = json.loads(answer.body)
     assert (answer.status, told["status"], told["detail"]) == (200, "degraded", detail)

@@ -35,9 +35,12 @@ class Sampled(Server):
             self.clock.seconds,
             lambda: 1000 + self.clock.seconds(),
             lambda: (self.processor_seconds, 50_000_000),
+            lambda row: self.publish(row),
         )
-        self.sampler.publish = lambda row: self.rows.append(json.loads(row))
         self.sampler.startService()
+
+    def publish(self, row: bytes) -> None:
+        self.rows.append(json.loads(row))
 
     def pass_time(self, seconds: float) -> None:
         self.clock.pump([TICK_SECONDS] * round(seconds / TICK_SECONDS))
@@ -130,13 +133,13 @@ def test_a_sample_that_fails_is_logged_and_the_next_one_comes(sampled: Sampled) 
     def fail(row: bytes) -> None:
         raise RuntimeError("boom")
 
-    publish, sampled.sampler.publish = sampled.sampler.publish, fail
+    publish, sampled.publish = sampled.publish, fail
     with capturedLogs() as events:
         sampled.pass_time(2)
     assert [str(event["log_failure"].value) for event in events if "log_failure" in event] == [
         "boom"
     ]
-    sampled.sampler.publish = publish
+    sampled.publish = publish
     sampled.pass_time(2)
     assert len(sampled.rows) == 1
 

@@ -1,1 +1,1 @@
-"""What each verb does, on the engine in this process and on Redis."""
+"""What clients may say on the cache port: one row and one function a command."""

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import base64
-import heapq
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.python.failure import Failure
 
 from tagcache.config.descriptions import descriptions
 from tagcache.config.loading import NEEDS_RESTART, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD
-from tagcache.engine.entry import Entry
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger, ValueTooLarge
-from tagcache.model.activity import TagActivity
-from tagcache.model.int64 import UINT64_MAX
-from tagcache.model.interfaces import ICache, IRemoteCache, RemoteTotals
-from tagcache.model.statistics import Counters, Totals
-from tagcache.model.store_options import NEVER
+from tagcache.model.interfaces import IEngine
+from tagcache.model.statistics import EngineTotals
+from tagcache.model.views import EntryView, TagSize
 from tagcache.server.auth.credentials import Credentials
 from tagcache.server.http import jsontext
 from tagcache.server.http.application import is_loopback
@@ -56,6 +53,7 @@ from tagcache.server.http.schema import (
 from tagcache.server.net.connections import Connections
 from tagcache.server.observe.events import EventLog
 from tagcache.server.observe.host_stats import HostStats
+from tagcache.server.then import then
 from tagcache.server.upkeep.slices import Slices
 from tagcache.wire import marks
 
@@ -63,6 +61,7 @@ Answer = Response | Deferred[Response]
 
 MOST_LISTED = 10_000
 MOST_ANSWER_BYTES = 64 * 2**20
+_KEYS_TOGETHER = 200
 _EXPOSED = failure(
     409, "exposed", "a port is open to other machines, which the default password must not be"
 )
@@ -105,16 +104,11 @@ _DONE = obj(("error",), success=BOOLEAN, error=STRING)
 
 
 class Api:
-    """The endpoints, bound to what they tell about; ``more`` are those of others.
-
-    ``AT_ONCE``: whether a look-up never takes time.
-    """
-
-    AT_ONCE = True
+    """The endpoints, bound to what they tell about; ``more`` are those of others."""
 
     def __init__(
         self,
-        cache: ICache,
+        engine: IEngine,
         connections: Connections,
         credentials: Credentials,
         slices: Slices,
@@ -126,7 +120,8 @@ class Api:
         events: EventLog,
         more: Sequence[Route] = (),
     ) -> None:
-        self._cache = cache
+        self._engine = engine
+        self._session = engine.session
         self._connections = connections
         self._credentials = credentials
         self._slices = slices
@@ -137,7 +132,9 @@ class Api:
         self._monotonic = monotonic
         self._events = events
         # None where a look-up takes time.
-        self.lookup: Callable[[bytes], bytes] | None = self.look_up if self.AT_ONCE else None
+        self.lookup: Callable[[bytes], bytes] | None = None
+        if engine.store is not None:
+            self.lookup = self.look_up
         self.routes = Routes([*self._table(), *more])
         document = describe(self.routes.all)
         self._openapi = Response(200, jsontext.dump(document))
@@ -145,98 +142,104 @@ class Api:
 
     def put(self, call: Call) -> Answer:
         body = call.body
-        ttl_ms = self._cache.put(
-            body["key"].encode(), stored(body["value"]), tags_of(body), ttl_of(body)
+        stored = self._session.put(
+            body["key"].encode(), stored_as(body["value"]), tags_of(body), ttl_of(body)
         )
-        return Response(
-            200, STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms
-        )
+        return then(stored, _stored)
 
     def add(self, call: Call) -> Answer:
         body = call.body
         ttl_ms = ttl_of(body)
-        added = self._cache.add(body["key"].encode(), stored(body["value"]), tags_of(body), ttl_ms)
-        ttl_ms = ttl_ms or self._cache.limits.default_ttl_ms or None
-        return json_response({"ok": True, "added": added, "ttl_ms": ttl_ms})
+        added = self._session.add(
+            body["key"].encode(), stored_as(body["value"]), tags_of(body), ttl_ms
+        )
+        ttl_ms = ttl_ms or self._engine.limits.default_ttl_ms or None
+        return then(
+            added, lambda done: json_response({"ok": True, "added": done, "ttl_ms": ttl_ms})
+        )
 
     def incr(self, call: Call) -> Answer:
-        return self._count(call, self._cache.increment)
+        return self._count(call, self._session.increment)
 
     def decr(self, call: Call) -> Answer:
-        return self._count(call, self._cache.decrement)
+        return self._count(call, self._session.decrement)
 
-    def _count(self, call: Call, operation: Callable[..., int]) -> Answer:
+    def _count(self, call: Call, operation: Callable[..., int | Deferred[int]]) -> Answer:
         body = call.body
         ttl_ms = ttl_of(body)
-        try:
-            value = operation(body["key"].encode(), body.get("by", 1), tags_of(body), ttl_ms)
-        except (NotAnInteger, IntegerOverflow) as error:
-            return json_response({"error": error.code, "ok": False})
-        return json_response({"ok": True, "ttl_ms": ttl_ms, "value": value})
+
+        def refused(reason: Failure) -> Response:
+            # Other errors are raised again.
+            reason.trap(NotAnInteger, IntegerOverflow)
+            return json_response({"error": getattr(reason.value, "code", ""), "ok": False})
+
+        counted = maybeDeferred(
+            operation, body["key"].encode(), body.get("by", 1), tags_of(body), ttl_ms
+        )
+        return counted.addCallbacks(
+            lambda value: json_response({"ok": True, "ttl_ms": ttl_ms, "value": value}), refused
+        )
 
     def touch(self, call: Call) -> Answer:
-        return touched(self._cache.touch(call.body["key"].encode(), ttl_of(call.body)))
+        touched = self._session.touch(call.body["key"].encode(), ttl_of(call.body))
+        return then(touched, lambda there: json_response({"ok": True, "touched": there}))
 
     def get(self, call: Call) -> Answer:
-        return Response(200, self.look_up(call.key.encode()))
+        found = self._session.get(call.key.encode())
+        return then(found, lambda value: Response(200, self._value_body(value)))
 
     def look_up(self, key: bytes) -> bytes:
-        """Return what GET /get/KEY answers."""
-        return value_body(self._cache.get(key), self._cache)
+        """Return what GET /get/KEY answers, where the engine has that at once."""
+        store = self._engine.store
+        return self._value_body(None if store is None else store.get(key))
+
+    def _value_body(self, value: bytes | None) -> bytes:
+        return value_body(value, self._engine.limits.max_value_length)
 
     def keys_by_tag(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
-        tag = call.query["tag"].encode("utf-8", "replace")
-        return self._collect(
-            self._cache.scan_any([tag]),
-            0,
-            limit,
-            lambda found: listing(b"keys", [orjson.dumps(text_of(key)) for key, _ in found]),
+        found = self._engine.search([call.query["tag"].encode("utf-8", "replace")], limit=limit)
+        return then(
+            found,
+            lambda entries: listing(b"keys", [orjson.dumps(text_of(each.key)) for each in entries]),
         )
 
     def invalidate_key(self, call: Call) -> Answer:
         key = call.body["key"].encode()
         if is_dry(call):
-            return would_go(None, self._cache.peek(key) is not None)
-        return json_response({"success": self._cache.delete(key), "count": None})
+            return then(self._engine.peek(key), lambda entry: would_go(None, entry is not None))
+        deleted = self._session.delete(key)
+        return then(deleted, lambda there: json_response({"success": there, "count": None}))
 
     def invalidate_tag(self, call: Call) -> Answer:
         tags = [call.body["tag"].encode()]
         if is_dry(call):
-            return self._would_go(_count(self._cache.scan_any(tags)), lambda count: count > 0)
-        work = self._cache.invalidate_tag(tags[0])
-        return self._counted(call, tags, work, lambda count: count > 0)
+            return then(self._engine.count(tags), lambda count: would_go(count, count > 0))
+        removed = self._session.invalidate_tag(tags[0])
+        return then(removed, lambda count: self._gone(call, tags, count, count > 0))
 
     def invalidate_tags(self, call: Call) -> Answer:
-        all_of_them = call.body.get("mode") == "all"
+        every = call.body.get("mode") == "all"
         tags = tags_of(call.body)
         if is_dry(call):
-            scan = self._cache.scan_all if all_of_them else self._cache.scan_any
-            return self._would_go(_count(scan(tags)))
-        invalidate = self._cache.invalidate_all if all_of_them else self._cache.invalidate_any
-        return self._counted(call, tags, invalidate(tags))
+            return then(self._engine.count(tags, every), would_go)
+        session = self._session
+        removed = session.invalidate_all(tags) if every else session.invalidate_any(tags)
+        return self._removed(call, tags, removed)
 
     def invalidate_keys(self, call: Call) -> Answer:
         keys = [key.encode() for key in call.body["keys"]]
         if is_dry(call):
-            return self._would_go(self._count_keys(keys))
-        return self._counted(call, keys, self._cache.invalidate_keys(keys))
+            return then(self._engine.count_keys(keys), would_go)
+        return self._removed(call, keys, self._session.invalidate_keys(keys))
 
     def flush(self, call: Call) -> Answer:
         if is_dry(call):
-            return self._would_go(self._count_all())
-        return self._counted(call, (), self._cache.flush())
+            return then(self._engine.totals(), lambda totals: would_go(totals.items))
+        return self._removed(call, (), self._session.flush())
 
-    def _counted(
-        self,
-        call: Call,
-        names: Sequence[bytes],
-        work: Generator[None, None, int],
-        success: Callable[[int], bool] = lambda count: True,
-    ) -> Answer:
-        return self._slices.finish(
-            work, lambda count: self._gone(call, names, count, success(count))
-        )
+    def _removed(self, call: Call, names: Sequence[bytes], removed: int | Deferred[int]) -> Answer:
+        return then(removed, lambda count: self._gone(call, names, count))
 
     def _gone(
         self, call: Call, names: Sequence[bytes], count: int, success: bool = True
@@ -246,163 +249,91 @@ class Api:
         )
         return json_response({"success": success, "count": count})
 
-    def _would_go(
-        self,
-        work: Generator[None, None, int],
-        success: Callable[[int], bool] = lambda count: True,
-    ) -> Answer:
-        return self._slices.finish(work, lambda count: would_go(count, success(count)))
-
-    def _count_keys(self, keys: Sequence[bytes]) -> Generator[None, None, int]:
-        count = 0
-        for key in set(keys):
-            count += self._cache.peek(key) is not None
-            yield
-        return count
-
-    def _count_all(self) -> Generator[None, None, int]:
-        yield from self._cache.sweep()
-        return self._cache.totals().items
-
     def key(self, call: Call) -> Answer:
-        key = call.key.encode()
-        entry = self._cache.peek(key)
-        return MISS if entry is None else json_response(self._item(key, entry))
+        found = self._engine.peek(call.key.encode())
+        return then(
+            found, lambda entry: MISS if entry is None else json_response(self._item(entry))
+        )
 
     def put_key(self, call: Call) -> Answer:
         try:
-            value = stored(call.body["value"])
+            value = stored_as(call.body["value"])
         except TypeError:
             return failure(400, "invalid_json", "the value is nested too deep")
-        ttl_ms = self._cache.put(
+        stored = self._session.put(
             call.key.encode(), value, tags_of(call.body), call.body.get("ttl_ms")
         )
-        return json_response({"ok": True, "ttl_ms": ttl_ms})
+        return then(stored, lambda ttl_ms: json_response({"ok": True, "ttl_ms": ttl_ms}))
 
     def delete_key(self, call: Call) -> Answer:
-        deleted = self._cache.delete(call.key.encode())
-        return json_response({"deleted": int(deleted), "ok": deleted})
+        deleted = self._session.delete(call.key.encode())
+        return then(deleted, lambda there: json_response({"deleted": int(there), "ok": there}))
 
-    def bulk_get(self, call: Call) -> Answer:
-        items: list[bytes] = []
-
+    @inlineCallbacks
+    def bulk_get(self, call: Call) -> Generator[Any, Any, Response]:
+        keys = [key.encode() for key in call.body["keys"]]
         raw = call.query.get("raw") == "true"
+        items: list[bytes] = []
+        size = 0
 
-        def collect() -> Iterator[None]:
-            size = 0
-            for text in call.body["keys"]:
-                key = text.encode()
-                entry = self._cache.peek(key)
+        def dump(found: list[EntryView | None]) -> Generator[None, None, None]:
+            nonlocal size
+            for entry in found:
                 if entry is not None:
-                    items.append(jsontext.dump(self._item(key, entry, raw)))
+                    items.append(jsontext.dump(self._item(entry, raw)))
                     size += len(items[-1])
                     if size > MOST_ANSWER_BYTES:
                         raise AnswerTooLarge(f"the answer has more than {MOST_ANSWER_BYTES} bytes")
                 yield
 
-        return self._sliced(collect(), lambda: listing(b"items", items))
+        # A few at a time: the values of all may be more than the answer can hold.
+        for start in range(0, len(keys), _KEYS_TOGETHER):
+            found = yield self._engine.peek_many(keys[start : start + _KEYS_TOGETHER])
+            yield self._slices.run(dump(found))
+        return listing(b"items", items)
 
     def list_keys(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", MOST_LISTED), MOST_LISTED)
-        return self._newest(call.query.get("offset", 0), limit, self._list_row)
-
-    def _newest(
-        self, offset: int, limit: int, row: Callable[[bytes, Entry], dict[str, Any]]
-    ) -> Answer:
-        scan = self._cache.scan(b"")
-        return self._collect(scan, offset, limit, lambda found: self._rows(found, row))
-
-    def _list_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
-        return {
-            "created_ms": self._cache.created_ms(entry),
-            "key": text_of(key),
-            "size": len(entry.value),
-            "tags": [text_of(tag) for tag in entry.tags],
-            "ttl": self._remaining(entry),
-        }
+        found = self._engine.newest(b"", call.query.get("offset", 0), limit)
+        return then(found, lambda entries: self._rows(entries, _list_row))
 
     def search(self, call: Call) -> Answer:
         body = call.body
         limit = min(body.get("limit", 100), MOST_LISTED)
         offset = min(body.get("offset", 0), sys.maxsize - MOST_LISTED)
-        if body.get("tag_all"):
-            scan = self._cache.scan_all([tag.encode() for tag in body["tag_all"]])
-        elif body.get("tag_any"):
-            scan = self._cache.scan_any([tag.encode() for tag in body["tag_any"]])
-        elif body.get("q"):
-            scan = self._cache.scan(body["q"].encode())
+        if body.get("tag_all") or body.get("tag_any"):
+            every = bool(body.get("tag_all"))
+            tags = [tag.encode() for tag in body["tag_all" if every else "tag_any"]]
+            found = self._engine.search(tags, every, offset, limit)
         else:
-            return self._newest(offset, limit, self._search_row)
-        return self._collect(scan, offset, limit, lambda found: self._rows(found, self._search_row))
+            found = self._engine.newest((body.get("q") or "").encode(), offset, limit)
+        return then(found, lambda entries: self._rows(entries, _search_row))
 
-    def _collect(
-        self,
-        scan: Iterator[tuple[bytes, Entry] | None],
-        offset: int,
-        limit: int,
-        conclude: Callable[[list[tuple[bytes, Entry]]], Answer],
-    ) -> Answer:
-        """Answer with a page of what a scan finds, looking no further than its end."""
-        found: list[tuple[bytes, Entry]] = []
-
-        def look() -> Generator[None, None, None]:
-            left = offset
-            for item in scan:
-                if len(found) >= limit:
-                    return
-                if item is not None:
-                    if left:
-                        left -= 1
-                    else:
-                        found.append(item)
+    def _rows(self, found: list[EntryView], row: Callable[[EntryView], dict[str, Any]]) -> Answer:
+        def dump_each() -> Generator[None, None, list[bytes]]:
+            rows = []
+            for entry in found:
+                rows.append(jsontext.dump(row(entry)))
                 yield
+            return rows
 
-        return self._slices.finish(look(), lambda _: conclude(found))
-
-    def _search_row(self, key: bytes, entry: Entry) -> dict[str, Any]:
-        return {
-            "key": text_of(key),
-            "ttl_ms": self._remaining(entry),
-            "tags": [text_of(tag) for tag in entry.tags],
-            "created_ms": self._cache.created_ms(entry),
-        }
+        return then(self._slices.finish(dump_each()), lambda rows: listing(b"keys", rows))
 
     def tags(self, call: Call) -> Answer:
         limit = min(call.query.get("limit", 100), MOST_LISTED)
-        measure = call.query.get("sort", "keys")
-        largest: list[tuple[int, bytes, int, int]] = []
-
-        def scan() -> Iterator[None]:
-            for item in self._cache.scan_tags(call.query.get("prefix", "").encode()):
-                if item is not None and limit:
-                    tag, keys, size = item
-                    push = heapq.heappush if len(largest) < limit else heapq.heappushpop
-                    first = keys
-                    if measure == "bytes":
-                        first = size
-                    elif measure == "hits":
-                        first = self._cache.activity(tag).hits
-                    push(largest, (first, tag, keys, size))
-                yield
-
-        return self._sliced(
-            scan(),
-            lambda: json_response(
-                {
-                    "tags": [
-                        {"name": text_of(tag), "keys": keys, "bytes": size, **self._activity(tag)}
-                        for _, tag, keys, size in sorted(largest, reverse=True)
-                    ]
-                }
-            ),
+        prefix = call.query.get("prefix", "").encode()
+        found = self._engine.largest_tags(prefix, limit, call.query.get("sort", "keys"))
+        return then(
+            found, lambda tags: json_response({"tags": [self._tag_row(each) for each in tags]})
         )
 
-    def _activity(self, tag: bytes) -> dict[str, Any]:
-        return self._tell_activity(self._cache.activity(tag))
-
-    def _tell_activity(self, seen: TagActivity) -> dict[str, Any]:
+    def _tag_row(self, tag: TagSize) -> dict[str, Any]:
+        seen = self._engine.activity(tag.name)
         last = seen.last_invalidated
         return {
+            "name": text_of(tag.name),
+            "keys": tag.keys,
+            "bytes": tag.bytes,
             "hits": seen.hits,
             "misses_after_invalidation": seen.misses,
             "invalidations": seen.invalidations,
@@ -413,23 +344,11 @@ class Api:
         }
 
     def stats(self, call: Call) -> Answer:
-        return self._sliced(self._cache.sweep(), self._stats)
+        return then(self._engine.totals(), self._stats)
 
-    def _stats(self) -> Response:
-        totals = self._cache.totals()  # first, for it reclaims what has expired
-        counters = self._cache.counters()
-        limit = self._cache.limits.max_memory
-        return self._tell_stats(totals, counters, self._cache.memory, limit, self._cache.backlog)
-
-    def _tell_stats(
-        self,
-        totals: Totals | RemoteTotals,
-        counters: Counters,
-        memory: int,
-        max_memory: int,
-        backlog: int,
-    ) -> Response:
+    def _stats(self, totals: EngineTotals) -> Response:
         snapshots = self._persistence()
+        counters = totals.counters
         return json_response(
             {
                 "hits": counters.hits,
@@ -445,16 +364,16 @@ class Api:
                 "shard_bytes": [totals.bytes],
                 "expirations": counters.expirations,
                 "evictions": counters.evictions,
-                "memory_used_bytes": memory,
-                "max_memory_bytes": max_memory,
-                "reclaim_backlog": backlog,
+                "memory_used_bytes": totals.memory,
+                "max_memory_bytes": totals.max_memory,
+                "reclaim_backlog": totals.backlog,
                 "snapshot_age_seconds": snapshots["snapshot_age_seconds"],
                 "snapshot_seconds": snapshots["snapshot_seconds"],
                 "snapshot_error": snapshots["snapshot_error"],
             }
         )
 
-    def connections(self, call: Call) -> Answer:
+    def connections(self, call: Call) -> Deferred[Response]:
         described: list[bytes] = []
         connections = list(self._connections)
         now = self._connections.monotonic()
@@ -464,7 +383,8 @@ class Api:
                 described.append(jsontext.dump(connection.describe(now)))
                 yield
 
-        return self._sliced(describe_each(), lambda: listing(b"connections", described))
+        done = self._slices.run(describe_each())
+        return done.addCallback(lambda _: listing(b"connections", described))
 
     def config(self, call: Call) -> Answer:
         configuration = self._configuration()
@@ -489,7 +409,12 @@ class Api:
         )
 
     def health(self, call: Call) -> Answer:
-        return json_response({"status": "ok", "time": now_text()})
+        trouble = self._engine.trouble
+        if not trouble:
+            return json_response({"status": "ok", "time": now_text()})
+        # It names addresses, which not everyone may know.
+        told = trouble if is_loopback(call.request.peer) else "the engine is away: see /info"
+        return json_response({"status": "degraded", "time": now_text(), "detail": told})
 
     def system(self, call: Call) -> Answer:
         return json_response({**self._machine.usage(), "timestamp": now_text()})
@@ -543,35 +468,8 @@ class Api:
     def docs(self, call: Call) -> Answer:
         return self._page
 
-    def _item(self, key: bytes, entry: Entry, raw: bool = False) -> dict[str, Any]:
-        created_ms, left = self._cache.created_ms(entry), self._remaining(entry)
-        most = self._cache.limits.max_value_length
-        return item_of(key, entry.value, most, entry.tags, created_ms, left, raw)
-
-    def _remaining(self, entry: Entry) -> int | None:
-        if entry.expires == NEVER:
-            return None
-        return min(max(int((entry.expires - self._monotonic()) * 1000), 0), UINT64_MAX)
-
-    def _rows(
-        self,
-        found: list[tuple[bytes, Entry]],
-        row: Callable[[bytes, Entry], dict[str, Any]],
-    ) -> Answer:
-        if len(found) <= 200:
-            rows = [jsontext.dump(row(key, entry)) for key, entry in found]
-            return listing(b"keys", rows)
-        dumped: list[bytes] = []
-
-        def dump_each() -> Iterator[None]:
-            for key, entry in found:
-                dumped.append(jsontext.dump(row(key, entry)))
-                yield
-
-        return self._sliced(dump_each(), lambda: listing(b"keys", dumped))
-
-    def _sliced(self, work: Iterator[Any], conclude: Callable[[], Response]) -> Deferred[Response]:
-        return self._slices.run(work).addCallback(lambda _: conclude())
+    def _item(self, entry: EntryView, raw: bool = False) -> dict[str, Any]:
+        return item_of(entry, self._engine.limits.max_value_length, raw)
 
     def _table(self) -> list[Route]:
         post, get = "POST", "GET"
@@ -853,11 +751,6 @@ def ttl_of(body: Any) -> int | None:
     return ttl_ms
 
 
-def touched(was_there: bool) -> Response:
-    """Return the answer to a new time to live."""
-    return json_response({"ok": True, "touched": was_there})
-
-
 def would_go(count: int | None, success: bool = True) -> Response:
     """Return the answer to a dry run."""
     return json_response({"success": success, "count": count, "dry_run": True})
@@ -867,16 +760,7 @@ def is_dry(call: Call) -> bool:
     return call.query.get("dry_run") == "true"
 
 
-def _count(scan: Iterator[tuple[bytes, Entry] | None]) -> Generator[None, None, int]:
-    """Work that counts what a scan finds."""
-    count = 0
-    for item in scan:
-        count += item is not None
-        yield
-    return count
-
-
-def stored(value: Any) -> bytes:
+def stored_as(value: Any) -> bytes:
     """Return a value as it is stored: any JSON, and text so that a line can hold it.
 
     Raises TypeError for what is nested too deep.
@@ -884,28 +768,19 @@ def stored(value: Any) -> bytes:
     return marks.to_line(value.encode()) if isinstance(value, str) else jsontext.canonical(value)
 
 
-def item_of(
-    key: bytes,
-    content: bytes,
-    most: int,
-    tags: Iterable[bytes],
-    created_ms: int,
-    left_ms: int | None,
-    raw: bool = False,
-) -> dict[str, Any]:
+def item_of(entry: EntryView, most: int, raw: bool = False) -> dict[str, Any]:
     """Return an entry as JSON, its value parsed if it is JSON and not to be ``raw``.
 
-    ``content`` is what is stored; its value is not told if it has more than ``most`` bytes when it
-    is decompressed.
+    The value is left out if it has more than ``most`` bytes when it is decompressed.
     """
     item: dict[str, Any] = {
-        "created_ms": created_ms,
-        "key": text_of(key),
-        "tags": [text_of(tag) for tag in tags],
-        "ttl_ms": left_ms,
+        "created_ms": entry.stored_us // 1000,
+        "key": text_of(entry.key),
+        "tags": [text_of(tag) for tag in entry.tags],
+        "ttl_ms": entry.left_ms,
     }
     try:
-        value = marks.plain(content, most)
+        value = marks.plain(entry.value or b"", most)
     except ValueTooLarge as error:
         return {**item, "error": error.code}
     try:
@@ -921,16 +796,16 @@ def item_of(
     return item
 
 
-def value_body(value: bytes | None, cache: ICache | IRemoteCache) -> bytes:
-    """Return what a look-up answers, from what ``cache`` stores.
+def value_body(value: bytes | None, most: int) -> bytes:
+    """Return what a look-up answers, from what is stored.
 
-    A value that is beyond its limit when it is decompressed is not told.
+    The value is left out if it has more than ``most`` bytes when it is decompressed.
     """
     if value is None:
         return MISS.body
     if value[:1] == b"\\":
         try:
-            value = marks.plain(value, cache.limits.max_value_length)
+            value = marks.plain(value, most)
         except ValueTooLarge as error:
             return jsontext.dump({"error": error.code})
     try:
@@ -941,6 +816,29 @@ def value_body(value: bytes | None, cache: ICache | IRemoteCache) -> bytes:
 
 def text_of(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+def _stored(ttl_ms: int | None) -> Response:
+    return Response(200, STORED_FOR_GOOD if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms)
+
+
+def _list_row(entry: EntryView) -> dict[str, Any]:
+    return {
+        "created_ms": entry.stored_us // 1000,
+        "key": text_of(entry.key),
+        "size": entry.size - len(entry.key),
+        "tags": [text_of(tag) for tag in entry.tags],
+        "ttl": entry.left_ms,
+    }
+
+
+def _search_row(entry: EntryView) -> dict[str, Any]:
+    return {
+        "key": text_of(entry.key),
+        "ttl_ms": entry.left_ms,
+        "tags": [text_of(tag) for tag in entry.tags],
+        "created_ms": entry.stored_us // 1000,
+    }
 
 
 def listing(name: bytes, items: list[bytes]) -> Response:

@@ -39,6 +39,7 @@ from tagcache.server.http.messages import (
 )
 from tagcache.server.http.routes import Access, Route, Routes
 from tagcache.server.observe.traffic import UNKNOWN, Traffic
+from tagcache.server.then import then
 from tagcache.server.upkeep.slices import Slices
 
 log = Logger(namespace="tagcache.http")
@@ -254,8 +255,8 @@ class HttpApplication:
             return self._run(route, Call(request, key, query, _NOTHING))
         fields = route.body
         try:
-            response = self._slices.finish(
-                _read_body(request.body, fields),
+            response = then(
+                self._slices.finish(_read_body(request.body, fields)),
                 lambda body: self._run(route, Call(request, key, query, body)),
             )
         except (jsontext.NotJson, InvalidField) as error:

@@ -25,6 +25,7 @@ from tagcache.server.observe.events import KINDS, EventLog
 from tagcache.server.observe.history import History
 from tagcache.server.observe.metrics import CONTENT_TYPE, Metrics
 from tagcache.server.observe.traffic import MOST_SLOW, Traffic
+from tagcache.server.then import then
 from tagcache.server.upkeep.slices import Slices
 
 MOST_EVENTS = 500
@@ -55,7 +56,7 @@ class Observation:
         events: EventLog,
         streams: Streams,
         metrics: Metrics,
-        info: Callable[[], Deferred[dict[str, Any]]],
+        info: Callable[[], dict[str, Any] | Deferred[dict[str, Any]]],
         requires_auth: Callable[[], bool],
     ) -> None:
         self._connections = connections
@@ -68,8 +69,8 @@ class Observation:
         self._info = info
         self._requires_auth = requires_auth
 
-    def info(self, call: Call) -> Deferred[Response]:
-        return self._info().addCallback(json_response)
+    def info(self, call: Call) -> Response | Deferred[Response]:
+        return then(self._info(), json_response)
 
     def history(self, call: Call) -> Response:
         return Response(200, self._history.dump())

@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from twisted.logger import Logger
+
+from tagcache.config.limits import limits_of
 from tagcache.config.settings import Settings
-from tagcache.model.limits import Limits
+from tagcache.model.interfaces import IEngine
 from tagcache.server.auth.rates import Rates
-from tagcache.server.commands.local import Commands
+from tagcache.server.commands.table import CommandTable
+from tagcache.server.line.pipelined import PipelinedProtocol
 from tagcache.server.line.protocol import CacheProtocol
 from tagcache.server.net.listener import Listener
 from tagcache.server.net.serving import ServedProtocol, ServingFactory
+from tagcache.server.observe.events import EventLog
+from tagcache.server.observe.log_throttle import LogThrottle
+from tagcache.server.observe.traffic import Traffic
+from tagcache.server.upkeep.slices import Slices
 from tagcache.wire import line as wire
 
-
-def limits_of(settings: Settings) -> Limits:
-    """Return what ``[cache]`` says of entries."""
-    cache = settings.cache
-    return Limits(
-        max_key_length=cache.max_key_length,
-        max_value_length=cache.max_value_length,
-        max_tags_per_entry=cache.max_tags_per_entry,
-        max_tag_length=cache.max_tag_length,
-        default_ttl_ms=round(settings.cache.default_ttl_seconds * 1000),
-        max_memory=cache.max_memory,
-    )
+log = Logger(namespace="tagcache.commands")
 
 
 class CacheFactory(ServingFactory):
-    """The door of the line protocol."""
+    """The cache port: who is admitted, and what all clients of the line protocol share.
+
+    ``traffic`` counts what clients say, and ``events`` hears of invalidations.
+    """
 
     full = wire.error("max_connections")
 
     def __init__(
         self,
         listener: Listener,
-        commands: Commands,
+        table: CommandTable,
+        engine: IEngine,
+        slices: Slices,
+        events: EventLog,
+        traffic: Traffic,
         rates: Rates,
         settings: Settings,
         reactor: Any,
-        protocol: Callable[..., CacheProtocol] = CacheProtocol,
     ) -> None:
-        self._protocol = protocol
-        self._commands = commands
+        self.table = table
+        self.engine = engine
+        self.slices = slices
+        self.events = events
+        self._traffic = traffic
+        traffic.know_verbs(table.everything.commands)
+        # Where replies come later, many commands of a client are under way at once.
+        self._protocol = CacheProtocol if engine.store is not None else PipelinedProtocol
         self._rates = rates
+        self._left_out = LogThrottle()
         self._require_auth = False
         super().__init__(listener, settings, reactor)
 
@@ -70,8 +79,17 @@ class CacheFactory(ServingFactory):
             lambda connection: connection.logged_in, "the credentials they logged in with changed"
         )
 
+    def log_left_out(self, peer: str, count: int) -> None:
+        """Log that a list for a client left out keys that a line cannot hold."""
+        more = self._left_out.now()
+        if more is not None:
+            log.info(
+                "KEYS for {peer} left out {count} keys that hold a comma or a line feed{more}",
+                more=more,
+                peer=peer,
+                count=count,
+            )
+
     def build(self) -> ServedProtocol:
-        verbs = self._commands.verbs(authenticated=not self._require_auth)
-        return self._protocol(
-            self, verbs, self._max_line_length, self._rates, self._commands.traffic
-        )
+        verbs = self.table.only_auth if self._require_auth else self.table.everything
+        return self._protocol(self, verbs, self._max_line_length, self._rates, self._traffic)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall
 
 from tagcache.server.auth.rates import Rates
-from tagcache.server.line.protocol import MOST_AT_ONCE, CacheProtocol, Verbs
-from tagcache.server.net.serving import AWAITING, BLOCKED, READY, ServingFactory
+from tagcache.server.commands.table import Verbs
+from tagcache.server.line.protocol import MOST_AT_ONCE, CacheProtocol
+from tagcache.server.net.serving import AWAITING, BLOCKED, READY
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.upkeep.slices import SLICE_SECONDS
+
+if TYPE_CHECKING:
+    from tagcache.server.line.factory import CacheFactory
 
 # How many commands of one client may be under way: before its first reply, and at least and at most
 # after it; and how many bytes of replies they may bring, if these are as long as the last ones.
@@ -18,10 +23,6 @@ _FIRST_UNDER_WAY = 64
 _FEWEST_UNDER_WAY = 8
 _MOST_UNDER_WAY = 1000
 _MUCH_TO_COME = 4 * 2**20
-_MOST_LEASES = 1024
-# What concerns one key: the engine keeps the order of these by itself. All others wait for what
-# came before, and what comes after waits for them.
-_ORDERED = frozenset((b"GET", b"PUT", b"ADD", b"INCR", b"DECR", b"TOUCH", b"DEL"))
 
 
 class _Slot:
@@ -40,25 +41,17 @@ class _Slot:
 
 
 class PipelinedProtocol(CacheProtocol):
-    """One client; its commands travel to the engine without waiting for each other.
-
-    ``leases`` are the look-ups of this client that found nothing: by key, what came with them. A
-    command that ends a lease ends that of a look-up still under way, too.
-    """
+    """One client; its commands travel to the engine without waiting for each other."""
 
     def __init__(
         self,
-        factory: ServingFactory,
+        factory: CacheFactory,
         verbs: Verbs,
         max_line_length: int,
         rates: Rates,
         traffic: Traffic,
     ) -> None:
         super().__init__(factory, verbs, max_line_length, rates, traffic)
-        self.leases: OrderedDict[bytes, int] = OrderedDict()
-        # By key, the number of its last look-up under way whose lease has not ended.
-        self._looking_up: dict[bytes, int] = {}
-        self._look_ups = 0
         # The commands under way, in order, and how many of them have no reply yet.
         self._slots: deque[_Slot] = deque()
         self._unanswered = 0
@@ -68,34 +61,6 @@ class PipelinedProtocol(CacheProtocol):
         self._held = self._came = 0
         # Sends the replies that are there.
         self._soon: IDelayedCall | None = None
-
-    def begin_look_up(self, key: bytes) -> int:
-        """Note that a key is looked up; returns what ``end_look_up`` is to be given."""
-        self._look_ups += 1
-        self._looking_up[key] = self._look_ups
-        return self._look_ups
-
-    def end_look_up(self, key: bytes, number: int, lease: int | None = None) -> None:
-        """Note that a look-up is over; with ``lease`` the client may now compute what it missed."""
-        if self._looking_up.get(key) != number:
-            return
-        del self._looking_up[key]
-        if lease is None:
-            return
-        self.leases.pop(key, None)
-        self.leases[key] = lease
-        if len(self.leases) > _MOST_LEASES:
-            self.leases.popitem(last=False)
-
-    def take_lease(self, key: bytes) -> int | None:
-        """Return the lease for a key, and end it."""
-        self._looking_up.pop(key, None)
-        return self.leases.pop(key, None)
-
-    def end_leases(self) -> None:
-        """End the leases of all keys."""
-        self._looking_up.clear()
-        self.leases.clear()
 
     def held_bytes(self) -> int:
         return super().held_bytes() + self._held
@@ -121,7 +86,7 @@ class PipelinedProtocol(CacheProtocol):
                 continue
             fields = line.split(b"\t", 4)
             verb = fields[0].upper()
-            ordered = verb in _ORDERED and verb in self._verbs and not self._rates.limited
+            ordered = verb in self._understood.one_key and not self._rates.limited
             if self._slots and (not ordered or len(self._slots) >= self._most_under_way):
                 # It goes on when what is under way has been answered.
                 lines.appendleft(line)

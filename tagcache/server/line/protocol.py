@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.errors import CommandError, LineTooLong
-from tagcache.model.interfaces import ICache
+from tagcache.model.interfaces import ICache, IEngine
 from tagcache.server.auth.rates import Rates
+from tagcache.server.commands.table import Disconnect, Function, Reply, Verbs
 from tagcache.server.net.inbox import OBJECT_BYTES
 from tagcache.server.net.listener import Refusal
-from tagcache.server.net.serving import AWAITING, READY, ServedProtocol, ServingFactory
+from tagcache.server.net.serving import AWAITING, READY, ServedProtocol
 from tagcache.server.observe.traffic import MIXED, UNKNOWN, Traffic
 from tagcache.server.upkeep.slices import SLICE_SECONDS
 from tagcache.wire import line as wire
+
+if TYPE_CHECKING:
+    from tagcache.server.line.factory import CacheFactory
+
+T = TypeVar("T")
 
 _LINE_TOO_LONG = wire.error("line_too_long")
 _RATE_LIMITED = wire.error("rate_limited")
@@ -40,14 +46,6 @@ _METHOD_BYTES = 8
 log = Logger(namespace="tagcache.protocol")
 
 
-class Disconnect(Exception):
-    """Raised by a command after which the connection is closed; carries its reply."""
-
-    def __init__(self, reply: bytes) -> None:
-        super().__init__(reply)
-        self.reply = reply
-
-
 class CacheProtocol(ServedProtocol):
     """One client of the line protocol.
 
@@ -55,15 +53,20 @@ class CacheProtocol(ServedProtocol):
     sends meanwhile waits, so that replies keep the order of requests.
     """
 
+    factory: CacheFactory
+
     def __init__(
         self,
-        factory: ServingFactory,
+        factory: CacheFactory,
         verbs: Verbs,
         max_line_length: int,
         rates: Rates,
         traffic: Traffic,
     ) -> None:
         super().__init__(factory)
+        self.session = factory.engine.open_session()
+        # Where plain GETs are answered from at once.
+        self._store: ICache | None = None
         self._traffic = traffic
         self._counts = traffic.verbs
         self.use_verbs(verbs)
@@ -84,11 +87,33 @@ class CacheProtocol(ServedProtocol):
         # first request is.
         self._short_up_to = 0
 
+    @property
+    def engine(self) -> IEngine:
+        """Where the entries are."""
+        return self.factory.engine
+
+    def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
+        """Run work over many entries or connections in slices."""
+        return self.factory.slices.finish(work)
+
+    def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
+        """Note that a command removed ``count`` entries by these keys or tags."""
+        self.factory.events.invalidated(self.connection.peer, verb.decode(), names, count)
+
+    def left_out(self, count: int) -> None:
+        """Log that a list left out ``count`` keys that a line cannot hold."""
+        self.factory.log_left_out(self.connection.peer, count)
+
+    def admit(self) -> None:
+        """Let a client that has authenticated say everything from the next request on."""
+        self.connection.logged_in = True
+        self.use_verbs(self.factory.table.everything)
+
     def use_verbs(self, verbs: Verbs) -> None:
         """Understand these verbs from the next request on."""
         self._understood = verbs
         self._verbs = verbs.commands
-        self._gets_from = verbs.gets_from
+        self._store = self.engine.store if verbs.admitted else None
 
     def use_limit(self, max_line_length: int) -> None:
         """Accept lines up to this length in bytes from now on."""
@@ -132,7 +157,7 @@ class CacheProtocol(ServedProtocol):
                 self._take_any(data)
             elif (
                 data[:4] == b"GET\t"
-                and self._gets_from is not None
+                and self._store is not None
                 and (keys := wire.only_gets(data)) is not None
             ):
                 connection.last_verb = b"GET"
@@ -140,7 +165,7 @@ class CacheProtocol(ServedProtocol):
                     connection.commands += 1
                     self._counts[b"GET"] += 1
                     try:
-                        value = self._gets_from.get(keys[0], now)
+                        value = self._store.get(keys[0], now)
                         reply = wire.NOT_FOUND if value is None else wire.value(value)
                     except Exception as error:
                         reply = self._error(error, b"GET")
@@ -149,7 +174,7 @@ class CacheProtocol(ServedProtocol):
                     if took >= self._traffic.above:
                         self._note_line(data[:-1], took)
                 else:
-                    self._get_many(self._gets_from, keys)
+                    self._get_many(self._store, keys)
             elif wire.is_one_line(data):
                 self._execute_one(data[:-1])
             else:
@@ -478,7 +503,7 @@ class CacheProtocol(ServedProtocol):
         self.stop_reading()
         return None
 
-    def _look_again(self, verb: bytes) -> tuple[Command, bytes]:
+    def _look_again(self, verb: bytes) -> tuple[Function, bytes]:
         """Return the command for a verb in mixed case, or none at all, and what to count it as."""
         upper = verb.upper()
         command = self._verbs.get(upper)
@@ -525,26 +550,6 @@ class CacheProtocol(ServedProtocol):
         if now - since >= self._traffic.above:
             self._note_line(line, now - since)
         self._run_safely()
-
-
-Reply: TypeAlias = "bytes | Deferred[bytes]"
-Command: TypeAlias = Callable[[CacheProtocol, list[bytes]], Reply]
-
-
-class Verbs(NamedTuple):
-    """What a client may say.
-
-    Attributes:
-        commands: each verb, in upper and in lower case, with its command.
-        otherwise: what answers to every other verb.
-        gets_from: the cache that plain GETs are answered from; None if they may not be.
-        admitted: whether the client may say more than who it is.
-    """
-
-    commands: Mapping[bytes, Command]
-    otherwise: Command
-    gets_from: ICache | None
-    admitted: bool = True
 
 
 def _refuse(client: CacheProtocol, fields: list[bytes]) -> bytes:

@@ -22,13 +22,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tagcache.config.settings import Settings
-from tagcache.model.interfaces import IRemoteCache
-from tagcache.model.views import Consistency
+from tagcache.model.views import Consistency, TagSize
 from tagcache.server.manhole.keys import KeyFileError, host_key, read_authorized_keys
 from tagcache.server.net.connections import Connection
 from tagcache.server.net.listener import Listener
 from tagcache.server.service import TagCacheService
-from tagcache.server.upkeep.slices import Slices
+from tagcache.server.then import then
 from tagcache.sockopts import SocketOptions, socket_of
 from tagcache.tables import Report, table
 
@@ -299,16 +298,9 @@ class _Config:
         return table(("knob", "value", "from"), rows, "nothing").text
 
 
-def namespace(
-    service: TagCacheService,
-    slices: Slices,
-    info: Callable[[], Deferred[dict[str, Any]]],
-    remote: IRemoteCache | None = None,
-) -> dict[str, Any]:
-    """Return what a session finds by name: the live objects, and commands that print well.
-
-    ``remote`` is the cache where it is not the service's own.
-    """
+def namespace(service: TagCacheService) -> dict[str, Any]:
+    """Return what a session finds by name: the live objects, and commands that print well."""
+    engine = service.engine
 
     def connections() -> Report:
         """who is connected"""
@@ -354,28 +346,28 @@ def namespace(
             "no options",
         )
 
-    def stats() -> Deferred[Report]:
+    def stats() -> Report | Deferred[Report]:
         """counters and totals of the cache, and how its snapshots stand"""
 
         def show(told: dict[str, Any]) -> Report:
             rows = [*told["cache"].items(), *told["persistence"].items()]
             return table(("what", "value"), rows, "nothing")
 
-        return info().addCallback(show)
+        return then(service.info(), show)
 
     def top_tags(count: int = 20) -> Report | Deferred[Report]:
         """the tags with the most keys, and what went on with them"""
 
-        def show(found: list[tuple[bytes, int]]) -> Report:
+        def show(found: list[TagSize]) -> Report:
             now = service.connections.monotonic()
             rows = []
-            for tag, keys in found:
-                seen = (remote or service.cache).activity(tag)
+            for tag in found:
+                seen = engine.activity(tag.name)
                 last = seen.last_invalidated
                 rows.append(
                     (
-                        tag.decode("utf-8", "backslashreplace"),
-                        keys,
+                        tag.name.decode("utf-8", "backslashreplace"),
+                        tag.keys,
                         seen.hits,
                         seen.misses,
                         seen.invalidated,
@@ -385,16 +377,11 @@ def namespace(
             names = ("tag", "keys", "hits", "misses after", "invalidated", "last")
             return table(names, rows, "no tags")
 
-        if remote is not None:
-            return remote.top_tags(count).addCallback(show)
-        return slices.finish(service.cache.top_tags(count), show)
+        return then(engine.largest_tags(b"", count), show)
 
     def invalidate(tag: str | bytes) -> int | Deferred[int]:
         """remove every entry that carries TAG; says how many"""
-        name = tag.encode() if isinstance(tag, str) else tag
-        if remote is not None:
-            return remote.invalidate_tag(name)
-        return slices.finish(service.cache.invalidate_tag(name), int)
+        return engine.session.invalidate_tag(tag.encode() if isinstance(tag, str) else tag)
 
     def check() -> Report | Deferred[Report]:
         """whether entries, indexes and totals agree"""
@@ -406,9 +393,7 @@ def namespace(
             faults = "\n".join(found.faults)
             return Report(f"{looked_at}: {found.fault_count} faults\n{faults}")
 
-        if remote is not None:
-            return remote.check().addCallback(show)
-        return slices.finish(service.cache.check(), show)
+        return then(engine.check(), show)
 
     def kill(id: int) -> Report:
         """close connection ID"""
@@ -442,7 +427,7 @@ def namespace(
         return table(("name", "what it is"), rows, "nothing")
 
     return {
-        "cache": remote or service.cache,
+        "cache": engine.store or engine,
         "config": _Config(service),
         "service": service,
         **{each.__name__: each for each in [*commands, help]},

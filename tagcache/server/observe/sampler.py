@@ -64,6 +64,7 @@ class Sampler(Service):
         monotonic: Callable[[], float],
         wall: Callable[[], float],
         process: Callable[[], tuple[float, int]],
+        publish: Callable[[bytes], object],
     ) -> None:
         self._cache = cache
         self._connections = connections
@@ -73,7 +74,7 @@ class Sampler(Service):
         self._monotonic = monotonic
         self._wall = wall
         self._process = process
-        self.publish: Callable[[bytes], object] = _nobody
+        self._publish = publish
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._due = 0.0
@@ -168,7 +169,7 @@ class Sampler(Service):
                 "resident": now.resident,
             }
         )
-        self.publish(row)
+        self._publish(row)
 
 
 class _Totals:
@@ -200,7 +201,3 @@ def _added(counts: Iterable[list[int]]) -> list[int]:
     for each in counts:
         total = [a + b for a, b in zip(total, each, strict=True)]
     return total
-
-
-def _nobody(row: bytes) -> None:
-    """Nobody listens."""

@@ -111,7 +111,12 @@ class Traffic:
         histograms: durations by command, of those that were sampled.
     """
 
-    def __init__(self, settings: Settings, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        wall: Callable[[], float] = time.time,
+        on_slow: Callable[[Slow], object] = lambda slow: None,
+    ) -> None:
         self._wall = wall
         self.verbs: defaultdict[bytes, int] = defaultdict(int, {b"unknown": 0})
         self.routes: defaultdict[str, int] = defaultdict(int, {UNKNOWN: 0})
@@ -119,7 +124,7 @@ class Traffic:
         self.failed_requests: Counter[int] = Counter()
         self.histograms: dict[str, Histogram] = {}
         self.slow_total = 0
-        self.on_slow: Callable[[Slow], object] = _nothing
+        self._on_slow = on_slow
         self._slow: deque[Slow] = deque(maxlen=MOST_SLOW)
         self._seldom = LogThrottle(1.0)
         self._left = 0
@@ -199,7 +204,7 @@ class Traffic:
             peer,
         )
         self._slow.append(slow)
-        self.on_slow(slow)
+        self._on_slow(slow)
         more = self._seldom.now()
         if more is not None:
             log.info(
@@ -213,7 +218,3 @@ class Traffic:
 
 def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
-
-
-def _nothing(slow: Slow) -> None:
-    """Nobody asks."""

@@ -13,7 +13,6 @@ from twisted.internet.task import Cooperator
 SLICE_SECONDS = 0.001
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 
 class Slices:
@@ -35,10 +34,8 @@ class Slices:
         """Run ``work``; the Deferred fires when it is done, or fails with what it raised."""
         return self._cooperator.cooperate(work).whenDone()
 
-    def finish(
-        self, work: Generator[Any, None, T], conclude: Callable[[T], U | Deferred[U]]
-    ) -> U | Deferred[U]:
-        """Run ``work`` to its end and return what ``conclude`` makes of its result.
+    def finish(self, work: Generator[Any, None, T]) -> T | Deferred[T]:
+        """Run ``work`` to its end and return its result.
 
         Where that takes longer than a slice, return a Deferred of it.
         """
@@ -48,13 +45,14 @@ class Slices:
             while self._monotonic() < end:
                 next(work)
         except StopIteration as done:
-            return conclude(done.value)
+            result: T = done.value
+            return result
         results: list[T] = []
 
         def rest() -> Iterator[None]:
             results.append((yield from work))
 
-        return self.run(rest()).addCallback(lambda _: conclude(results[0]))
+        return self.run(rest()).addCallback(lambda _: results[0])
 
 
 class Turns:

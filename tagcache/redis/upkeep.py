@@ -1,4 +1,4 @@
-"""The remote engine as a part of the server: whether it can be reached, and its upkeep."""
+"""Looks after the entries in Redis, and knows whether Redis can be reached."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from tagcache.config.settings import Settings
 from tagcache.errors import BackendUnavailable, CommandError
-from tagcache.model.interfaces import IMeasured, IRemoteCache, RemoteTotals
-from tagcache.model.statistics import Counters, Totals
+from tagcache.model.statistics import Counters, EngineTotals
+from tagcache.redis.availability import Availability
+from tagcache.redis.cache import RedisCache
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.pipeline import Client, Lane
 from tagcache.redis.policy import EvictingPolicy, PolicyCheck, is_evicting
@@ -38,45 +38,39 @@ _TAGS_SHARE = 100
 log = Logger(namespace="tagcache.backend")
 
 
-@implementer(IMeasured)
-class Backend(Service):
-    """Looks after the engine: removes what has expired, gives memory back, tells what was counted.
+class Upkeep(Service):
+    """Removes what has expired, frees memory, and passes on what was counted, again and again.
 
-    That happens every ``server.cleanup_interval_seconds``, and shows whether the engine can be
-    reached: ``trouble`` says why not, and is empty while it can. What it saw the last time
-    (``seen``) is what can be told at once: hits, misses, puts and invalidations of this server, all
-    else of the whole engine.
-    ``memory`` and ``max_memory`` are those of the database servers, whatever else they hold.
+    It does so every ``server.cleanup_interval_seconds``, and so finds out whether Redis can be
+    reached. ``seen`` is what the engine held the last time. ``memory`` and ``max_memory`` are
+    those of the Redis servers, with everything else that they hold.
     """
 
     def __init__(
         self,
-        remote: IRemoteCache,
+        cache: RedisCache,
         lanes: list[Lane],
         client: Client,
-        place: str,
+        availability: Availability,
         reactor: Any,
         policies: PolicyCheck,
         near: Near | None = None,
         tracking: Tracking | None = None,
     ) -> None:
-        self.trouble = "not reached yet"
-        self.seen = RemoteTotals(0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
+        self.seen = EngineTotals(0, 0, 0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
         self._servers: list[ServerState] = []
         self._warned: set[str] = set()
         # When the tags may be listed again only to count them.
         self._tags_due = 0.0
-        self._remote = remote
+        self._cache = cache
         self._lanes = lanes
         self._client = client
-        self._place = place
+        self.availability = availability
         self._reactor = reactor
         self._policies = policies
         self._near = near
         self._tracking = tracking
         self._interval = 1.0
-        self._last_error = ""
-        self._told = False
         self._round: Deferred[Any] | None = None
 
     @property
@@ -90,31 +84,17 @@ class Backend(Service):
         limits = [each.max_memory for each in self._servers]
         return sum(limits) if all(limits) else 0
 
-    @property
-    def backlog(self) -> int:
-        """How many entries are removed already, and still hold memory."""
-        return self.seen.backlog
-
-    def counters(self) -> Counters:
-        remote, seen = self._remote, self.seen.counters
-        return replace(
-            seen,
-            hits=remote.hits,
-            misses=remote.misses,
-            puts=remote.puts,
-            invalidations=remote.invalidations,
-        )
-
-    def held(self) -> Totals:
-        return Totals(self.seen.items, self.seen.tags, self.seen.bytes)
+    def measured(self, held: EngineTotals) -> EngineTotals:
+        """Return what the engine holds, with the memory of the servers as it was seen last."""
+        return replace(held, memory=self.memory, max_memory=self.max_memory)
 
     def describe(self) -> dict[str, Any]:
         """Return what INFO tells of the engine, as a JSON object."""
         return {
             "backend": "redis",
-            "url": self._place,
-            "status": "degraded" if self.trouble else "ok",
-            "detail": self.trouble or None,
+            "url": self.availability.place,
+            "status": "degraded" if self.availability.trouble else "ok",
+            "detail": self.availability.trouble or None,
             "servers": [each.describe() for each in self._servers],
             "near_cache": None if self._near is None else _described(self._near),
         }
@@ -129,12 +109,6 @@ class Backend(Service):
         for lane in self._lanes:
             lane.timeout = settings.engine.timeout_ms / 1000
 
-    def note(self, error: str) -> None:
-        """Note an error that keeps commands from being carried out."""
-        self._last_error = error
-        if not self.trouble:
-            self._gone(error)
-
     def startService(self) -> None:
         super().startService()
         if self._tracking is not None:
@@ -145,7 +119,7 @@ class Backend(Service):
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
         super().stopService()
         with suppress(CommandError):
-            yield self._remote.tell_counts()
+            yield self._cache.tell_counts()
         if self._round is not None:
             self._round.cancel()
         yield Deferred.fromFuture(asyncio.ensure_future(self._close()))
@@ -160,31 +134,35 @@ class Backend(Service):
 
     @inlineCallbacks
     def _keep_up(self) -> Generator[Deferred[Any], Any, None]:
-        pause = _FIRST_PAUSE
+        place, pause = self.availability.place, _FIRST_PAUSE
         while self.running:
             try:
-                yield self._remote.settle()
-                yield self._remote.tell_counts()
-                yield self._remote.reclaim()
+                yield self._cache.settle()
+                yield self._cache.tell_counts()
+                yield self._cache.reclaim()
                 yield self._look()
             except BackendUnavailable as error:
-                self._gone(self._last_error or str(error))
+                self.availability.timed_out(str(error))
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
             except (RedisError, RedisClusterException, OSError) as error:
-                self._gone(str(error) or type(error).__name__)
+                self.availability.lost(str(error) or type(error).__name__)
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
             except CommandError as error:
                 # It answers, but is full.
-                self._back()
-                log.warn("{place}: upkeep is put off: {why}", place=self._place, why=str(error))
+                self.availability.reached()
+                log.warn(
+                    "{place}: upkeep is put off: {why}",
+                    place=place,
+                    why=str(error),
+                )
                 wait = min(self._interval, _LOOK_AGAIN_SECONDS)
             except Exception:
                 if not self.running:
                     return
-                log.failure("{place}: upkeep failed; it is tried again", place=self._place)
+                log.failure("{place}: upkeep failed; it is tried again", place=place)
                 wait = max(self._interval, 1.0)
             else:
-                self._back()
+                self.availability.reached()
                 # What is asked of the servers may change at any time.
                 wait, pause = min(self._interval, _LOOK_AGAIN_SECONDS), _FIRST_PAUSE
             if self.running:
@@ -195,7 +173,7 @@ class Backend(Service):
         """See how the engine stands, for those who cannot wait to be told."""
         start = self._reactor.seconds()
         due = start >= self._tags_due
-        self.seen = yield self._remote.held(due)
+        self.seen = self.measured((yield self._cache.held(due)))
         now = self._reactor.seconds()
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)
@@ -233,24 +211,6 @@ class Backend(Service):
             else:
                 continue
             self._warned.add(each.address)
-
-    def _gone(self, why: str) -> None:
-        self.trouble = why
-        if not self._told:
-            self._told = True
-            log.error(
-                "the engine {place} cannot be used: {why}. Commands answer ERR "
-                "backend_unavailable; it is tried again and again",
-                place=self._place,
-                why=why,
-            )
-
-    def _back(self) -> None:
-        if self.trouble:
-            log.info("the engine {place} can be used", place=self._place)
-        self.trouble = ""
-        self._last_error = ""
-        self._told = False
 
 
 def _described(near: Near) -> dict[str, Any]:

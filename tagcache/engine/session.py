@@ -1,0 +1,259 @@
+"""The cache in this process behind the contract that all engines keep."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from zope.interface import implementer
+
+from tagcache.engine.entry import Entry
+from tagcache.engine.memory import MemoryCache
+from tagcache.model.activity import TagActivity
+from tagcache.model.int64 import UINT64_MAX
+from tagcache.model.interfaces import IEngine, ISession
+from tagcache.model.limits import Limits
+from tagcache.model.statistics import Counters, EngineTotals, Totals
+from tagcache.model.store_options import NEVER
+from tagcache.model.views import Consistency, EntryView, TagMeasure, TagSize
+from tagcache.model.work import run_to_end
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+T = TypeVar("T")
+
+
+class Finish(Protocol):
+    """Runs work to its end; returns its result, or a Deferred of it where that takes long."""
+
+    def __call__(self, work: Generator[None, None, T]) -> T | Deferred[T]:
+        """Run ``work``."""
+
+
+@implementer(ISession)
+class MemorySession:
+    """An ISession of the cache in this process; it has no state, so all clients share it.
+
+    What never takes long is the cache's own method, so it costs no further call.
+    """
+
+    def __init__(self, cache: MemoryCache, finish: Finish) -> None:
+        self._cache = cache
+        self._finish = finish
+        self.get = cache.get
+        self.put = cache.put
+        self.put_with = cache.put_with
+        self.add = cache.add
+        self.increment = cache.increment
+        self.decrement = cache.decrement
+        self.touch = cache.touch
+        self.delete = cache.delete
+
+    def invalidate_tag(self, tag: bytes) -> int | Deferred[int]:
+        return self._finish(self._cache.invalidate_tag(tag))
+
+    def invalidate_any(self, tags: Collection[bytes]) -> int | Deferred[int]:
+        return self._finish(self._cache.invalidate_any(tags))
+
+    def invalidate_all(self, tags: Collection[bytes]) -> int | Deferred[int]:
+        return self._finish(self._cache.invalidate_all(tags))
+
+    def invalidate_keys(self, keys: Collection[bytes]) -> int | Deferred[int]:
+        return self._finish(self._cache.invalidate_keys(keys))
+
+    def flush(self) -> int | Deferred[int]:
+        return self._finish(self._cache.flush())
+
+
+@implementer(IEngine)
+class MemoryEngine:
+    """An IEngine whose entries are in this process; one thread owns it.
+
+    ``monotonic`` is the clock of ``store``, in seconds. ``finish`` runs work over many entries; by
+    default in one go.
+    """
+
+    trouble = ""
+
+    def __init__(
+        self,
+        store: MemoryCache,
+        monotonic: Callable[[], float],
+        finish: Finish = run_to_end,
+    ) -> None:
+        self.store = store
+        self._monotonic = monotonic
+        self._finish = finish
+        self.session = MemorySession(store, finish)
+
+    @property
+    def limits(self) -> Limits:
+        """What an entry may be at most."""
+        return self.store.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self.store.limits = limits
+
+    @property
+    def memory(self) -> int:
+        """The bytes that all entries and their indexes take, about."""
+        return self.store.memory
+
+    @property
+    def max_memory(self) -> int:
+        """The bytes that they may take; 0: no limit."""
+        return self.store.max_memory
+
+    @property
+    def backlog(self) -> int:
+        """How many entries were removed and still use memory."""
+        return self.store.backlog
+
+    @property
+    def eviction_policy(self) -> str:
+        """What is evicted when memory is full."""
+        return self.store.policy
+
+    def open_session(self) -> MemorySession:
+        return self.session
+
+    def counters(self) -> Counters:
+        return self.store.counters()
+
+    all_counters = counters
+
+    def held(self) -> Totals:
+        return self.store.held()
+
+    def peek(self, key: bytes) -> EntryView | None:
+        entry = self.store.peek(key)
+        return None if entry is None else self._view(key, entry, entry.value)
+
+    def peek_many(
+        self, keys: Sequence[bytes]
+    ) -> list[EntryView | None] | Deferred[list[EntryView | None]]:
+        def work() -> Generator[None, None, list[EntryView | None]]:
+            found = []
+            for key in keys:
+                found.append(self.peek(key))
+                yield
+            return found
+
+        return self._finish(work())
+
+    def keys_by_tag(self, tag: bytes) -> list[bytes] | Deferred[list[bytes]]:
+        return self._finish(self.store.keys_by_tag(tag))
+
+    def search(
+        self, tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
+    ) -> list[EntryView] | Deferred[list[EntryView]]:
+        return self._finish(self._page(self._scan(tags, every), offset, limit))
+
+    def newest(
+        self, prefix: bytes, offset: int, limit: int
+    ) -> list[EntryView] | Deferred[list[EntryView]]:
+        return self._finish(self._page(self.store.scan(prefix), offset, limit))
+
+    def count(self, tags: Sequence[bytes], every: bool = False) -> int | Deferred[int]:
+        def work() -> Generator[None, None, int]:
+            count = 0
+            for item in self._scan(tags, every):
+                count += item is not None
+                yield
+            return count
+
+        return self._finish(work())
+
+    def count_keys(self, keys: Sequence[bytes]) -> int | Deferred[int]:
+        def work() -> Generator[None, None, int]:
+            count = 0
+            for key in set(keys):
+                count += self.store.peek(key) is not None
+                yield
+            return count
+
+        return self._finish(work())
+
+    def largest_tags(
+        self, prefix: bytes, most: int, measure: TagMeasure = "keys"
+    ) -> list[TagSize] | Deferred[list[TagSize]]:
+        def work() -> Generator[None, None, list[TagSize]]:
+            # The smallest of those that are kept comes first.
+            largest: list[tuple[int, TagSize]] = []
+            for item in self.store.scan_tags(prefix):
+                if item is not None and most:
+                    tag = TagSize(*item)
+                    hits = self.store.activity(tag.name).hits if measure == "hits" else 0
+                    rank = {"keys": tag.keys, "bytes": tag.bytes, "hits": hits}[measure]
+                    push = heapq.heappush if len(largest) < most else heapq.heappushpop
+                    push(largest, (rank, tag))
+                yield
+            return [tag for _, tag in sorted(largest, reverse=True)]
+
+        return self._finish(work())
+
+    def activity(self, tag: bytes) -> TagActivity:
+        return self.store.activity(tag)
+
+    def totals(self) -> EngineTotals | Deferred[EngineTotals]:
+        def work() -> Generator[None, None, EngineTotals]:
+            yield from self.store.sweep()
+            held = self.store.totals()
+            return EngineTotals(
+                items=held.items,
+                tags=held.tags,
+                bytes=held.bytes,
+                backlog=self.backlog,
+                memory=self.memory,
+                max_memory=self.max_memory,
+                counters=self.counters(),
+            )
+
+        return self._finish(work())
+
+    def check(self) -> Consistency | Deferred[Consistency]:
+        return self._finish(self.store.check())
+
+    def describe(self) -> dict[str, Any]:
+        return {"backend": "memory"}
+
+    def _scan(self, tags: Sequence[bytes], every: bool) -> Iterator[tuple[bytes, Entry] | None]:
+        return self.store.scan_all(tags) if every else self.store.scan_any(tags)
+
+    def _page(
+        self, scan: Iterator[tuple[bytes, Entry] | None], offset: int, limit: int | None
+    ) -> Generator[None, None, list[EntryView]]:
+        """Work that returns a page of what a scan finds, and looks no further than its end."""
+        found: list[tuple[bytes, Entry]] = []
+        left = offset
+        for item in scan:
+            if limit is not None and len(found) >= limit:
+                break
+            if item is not None:
+                if left:
+                    left -= 1
+                else:
+                    found.append(item)
+            yield
+        views = []
+        for key, entry in found:
+            views.append(self._view(key, entry, None))
+            yield
+        return views
+
+    def _view(self, key: bytes, entry: Entry, value: bytes | None) -> EntryView:
+        left_ms = None
+        if entry.ttl != NEVER:
+            left_ms = min(max(int((entry.expires - self._monotonic()) * 1000), 0), UINT64_MAX)
+        return EntryView(
+            key=key,
+            value=value,
+            tags=entry.tags,
+            size=len(key) + len(entry.value),
+            stored_us=self.store.created_ms(entry) * 1000,
+            left_ms=left_ms,
+            ttl_ms=entry.ttl_ms,
+        )

@@ -1,0 +1,131 @@
+"""The entries in Redis behind the contract that all engines keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from tagcache.model.activity import TagActivity
+from tagcache.model.interfaces import IEngine
+from tagcache.model.limits import Limits
+from tagcache.model.statistics import Counters, EngineTotals, Totals
+from tagcache.model.views import Consistency, EntryView, TagMeasure, TagSize
+from tagcache.redis.cache import RedisCache
+from tagcache.redis.session import RedisSession
+from tagcache.redis.upkeep import Upkeep
+
+
+@implementer(IEngine)
+class RedisEngine:
+    """An IEngine in Redis, which several servers share.
+
+    What it can say at once (IMeasured) is what ``upkeep`` saw the last time, but for the look-ups,
+    stores and removals that came through this server.
+    """
+
+    store = None
+    # It is a matter of the Redis servers.
+    eviction_policy = None
+
+    def __init__(self, cache: RedisCache, upkeep: Upkeep) -> None:
+        self.upkeep = upkeep
+        self.session = RedisSession(cache)
+        self._cache = cache
+        self._lanes = count(1)
+
+    @property
+    def limits(self) -> Limits:
+        """What an entry may be at most."""
+        return self._cache.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._cache.limits = limits
+
+    @property
+    def trouble(self) -> str:
+        """Why Redis cannot be used now; empty while it can."""
+        return self.upkeep.availability.trouble
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the Redis servers use."""
+        return self.upkeep.memory
+
+    @property
+    def max_memory(self) -> int:
+        """The bytes that they may use; 0 where one has no limit."""
+        return self.upkeep.max_memory
+
+    @property
+    def backlog(self) -> int:
+        """How many entries were removed and still use memory."""
+        return self.upkeep.seen.backlog
+
+    def open_session(self) -> RedisSession:
+        return RedisSession(self._cache, next(self._lanes))
+
+    def counters(self) -> Counters:
+        cache = self._cache
+        return replace(
+            self.upkeep.seen.counters,
+            hits=cache.hits,
+            misses=cache.misses,
+            puts=cache.puts,
+            invalidations=cache.invalidations,
+        )
+
+    def held(self) -> Totals:
+        seen = self.upkeep.seen
+        return Totals(seen.items, seen.tags, seen.bytes)
+
+    def peek(self, key: bytes) -> Deferred[EntryView | None]:
+        return self._cache.peek(key)
+
+    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
+        return self._cache.peek_many(keys)
+
+    def keys_by_tag(self, tag: bytes) -> Deferred[list[bytes]]:
+        return self._cache.keys_by_tag(tag)
+
+    def search(
+        self, tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
+    ) -> Deferred[list[EntryView]]:
+        return self._cache.search(tags, every, offset, limit)
+
+    def newest(self, prefix: bytes, offset: int, limit: int) -> Deferred[list[EntryView]]:
+        return self._cache.newest(prefix, offset, limit)
+
+    def count(self, tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
+        return self._cache.count(tags, every)
+
+    def count_keys(self, keys: Sequence[bytes]) -> Deferred[int]:
+        found = self._cache.peek_many(list(dict.fromkeys(keys)))
+        return found.addCallback(lambda each: len(each) - each.count(None))
+
+    def largest_tags(
+        self, prefix: bytes, most: int, measure: TagMeasure = "keys"
+    ) -> Deferred[list[TagSize]]:
+        return self._cache.largest_tags(prefix, most, measure)
+
+    def activity(self, tag: bytes) -> TagActivity:
+        """Return what this server did to a tag; hits and misses are not known."""
+        return self._cache.activity(tag)
+
+    def all_counters(self) -> Deferred[Counters]:
+        return self._cache.counters()
+
+    def totals(self) -> Deferred[EngineTotals]:
+        """Return what the engine holds. Fails with BackendUnavailable."""
+        return self._cache.totals().addCallback(self.upkeep.measured)
+
+    def check(self) -> Deferred[Consistency]:
+        return self._cache.check()
+
+    def describe(self) -> dict[str, Any]:
+        return self.upkeep.describe()

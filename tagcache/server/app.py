@@ -1,0 +1,319 @@
+"""Builds the parts of the server, each from the configuration and the parts before it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet import threads
+from twisted.internet.interfaces import IProtocolFactory
+
+from tagcache.config.limits import limits_of, near_limits
+from tagcache.config.loading import Configuration, user_file
+from tagcache.config.settings import Settings
+from tagcache.engine.memory import MemoryCache
+from tagcache.engine.session import MemoryEngine
+from tagcache.model.interfaces import IEngine
+from tagcache.server.auth.credentials import Credentials
+from tagcache.server.auth.rates import Rates
+from tagcache.server.commands.admin import AdminCommands
+from tagcache.server.commands.cache import CACHE_COMMANDS
+from tagcache.server.commands.table import CommandTable
+from tagcache.server.http.api import Api
+from tagcache.server.http.application import HttpApplication
+from tagcache.server.http.browsers import BrowserRules
+from tagcache.server.http.factory import HttpFactory
+from tagcache.server.http.observation import Observation
+from tagcache.server.http.sse import Streams
+from tagcache.server.http.static import Dashboard
+from tagcache.server.line.factory import CacheFactory
+from tagcache.server.net.connections import Connections
+from tagcache.server.net.endpoints import description
+from tagcache.server.net.listener import Listener
+from tagcache.server.observe.events import EventLog
+from tagcache.server.observe.history import History
+from tagcache.server.observe.host_stats import HostStats, OwnProcess
+from tagcache.server.observe.logs import LogWriter
+from tagcache.server.observe.metrics import Metrics
+from tagcache.server.observe.sampler import Sampler
+from tagcache.server.observe.traffic import Traffic
+from tagcache.server.preflight import Preflight
+from tagcache.server.service import ListenerService, TagCacheService
+from tagcache.server.upkeep import allocator
+from tagcache.server.upkeep.collector import Collector
+from tagcache.server.upkeep.memory_reserve import MemoryReserve
+from tagcache.server.upkeep.persistence import Persistence
+from tagcache.server.upkeep.slices import Slices
+from tagcache.server.upkeep.sweeper import Sweeper
+from tagcache.sockopts import ListenOptions
+
+Follower = Callable[[Settings], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """The engine, and what looks after it.
+
+    ``store`` holds what is in this process: all entries, or what is kept near.
+    """
+
+    engine: IEngine
+    store: MemoryCache
+    persistence: Persistence
+    services: tuple[IService, ...]
+    followers: tuple[Follower, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedParts:
+    """What all listeners share."""
+
+    connections: Connections
+    credentials: Credentials
+    rates: Rates
+    slices: Slices
+    events: EventLog
+    traffic: Traffic
+    reactor: Any
+
+
+def build_shared(
+    configuration: Configuration, environ: Mapping[str, str], reactor: Any
+) -> SharedParts:
+    """Return what all listeners share."""
+    settings = configuration.settings
+    connections = Connections(time.monotonic)
+    connections.configure(settings)
+    events = EventLog()
+    return SharedParts(
+        connections=connections,
+        credentials=Credentials(
+            configuration, user_file(environ), time.monotonic, threads.deferToThread
+        ),
+        rates=Rates(settings, time.monotonic),
+        slices=Slices(reactor),
+        events=events,
+        traffic=Traffic(settings, on_slow=events.slow),
+        reactor=reactor,
+    )
+
+
+def build_engine(settings: Settings, slices: Slices, reactor: Any) -> EngineParts:
+    """Return the engine of ``[engine]``."""
+    local = settings.engine.backend == "memory"
+    # What is only kept near must always make room.
+    policy = settings.cache.eviction_policy if local else "sieve"
+    store = MemoryCache(limits_of(settings), policy=policy)
+    sweeper = Sweeper(
+        store,
+        slices,
+        settings,
+        reactor,
+        lambda: threads.deferToThread(allocator.trim),
+        allocator.resident_bytes,
+    )
+    collector = Collector(store, reactor)
+    if local:
+        persistence = Persistence(store, settings, reactor)
+        engine = MemoryEngine(store, time.monotonic, slices.finish)
+
+        def follow_limits(settings: Settings) -> None:
+            engine.limits = limits_of(settings)
+
+        return EngineParts(
+            engine,
+            store,
+            persistence,
+            (sweeper, persistence, collector),
+            (follow_limits, sweeper.configure, persistence.configure),
+        )
+    # Needs an extra, which must not be asked of those who do without.
+    from tagcache.redis.opening import open_engine
+
+    redis = open_engine(settings, store, reactor)
+    # A snapshot is of no use: the entries outlive this process.
+    without = replace(settings, persistence=replace(settings.persistence, snapshot_file=""))
+
+    def follow_both_limits(settings: Settings) -> None:
+        store.limits = near_limits(settings)
+        redis.limits = limits_of(settings)
+
+    return EngineParts(
+        redis,
+        store,
+        Persistence(store, without, reactor),
+        (sweeper, redis.upkeep, collector),
+        (follow_both_limits, sweeper.configure, redis.upkeep.configure),
+    )
+
+
+def build_cache_port(
+    service: TagCacheService, shared: SharedParts
+) -> tuple[CacheFactory, Listener]:
+    """Return the factory of the line protocol, and its listener."""
+    settings = service.settings
+    listener = Listener("cache", settings, shared.connections)
+    admin = AdminCommands(
+        shared.connections, shared.credentials, service.info, shared.traffic, shared.slices
+    )
+    factory = CacheFactory(
+        listener,
+        CommandTable((*CACHE_COMMANDS, *admin.rows())),
+        service.engine,
+        shared.slices,
+        shared.events,
+        shared.traffic,
+        shared.rates,
+        settings,
+        shared.reactor,
+    )
+    shared.credentials.on_change = factory.credentials_changed
+    service.follow(listener.configure, factory.configure)
+    return factory, listener
+
+
+def build_http_port(
+    service: TagCacheService, shared: SharedParts, check: Preflight
+) -> tuple[HttpFactory, Listener]:
+    """Return the factory of the HTTP API and the dashboard, and its listener."""
+    settings = service.settings
+    engine, persistence = service.engine, service.persistence
+    listener = Listener("http", settings, shared.connections)
+    streams = Streams(shared.events, engine.describe)
+    history = History()
+    sampler = Sampler(
+        engine,
+        shared.connections,
+        shared.traffic,
+        history,
+        shared.events,
+        shared.reactor,
+        time.monotonic,
+        time.time,
+        OwnProcess().usage,
+        streams.publish,
+    )
+    sampler.setServiceParent(service)
+    metrics = Metrics(
+        engine,
+        shared.connections,
+        shared.traffic,
+        shared.rates,
+        persistence.describe,
+        lambda: sampler.lag,
+        lambda: len(streams),
+        lambda: service.uptime,
+        engine.describe,
+    )
+    observation = Observation(
+        shared.connections,
+        shared.slices,
+        shared.traffic,
+        history,
+        shared.events,
+        streams,
+        metrics,
+        service.info,
+        lambda: service.settings.security.require_auth,
+    )
+    api = Api(
+        engine,
+        shared.connections,
+        shared.credentials,
+        shared.slices,
+        HostStats(),
+        lambda: service.configuration,
+        lambda: check.is_exposed(service.settings),
+        persistence.describe,
+        time.monotonic,
+        shared.events,
+        [*Dashboard().routes(), *observation.routes()],
+    )
+    browsers = BrowserRules((socket.gethostname(), socket.getfqdn()), settings)
+    application = HttpApplication(
+        api.routes,
+        shared.credentials,
+        shared.rates,
+        settings,
+        shared.traffic,
+        shared.slices,
+        browsers,
+    )
+    streams.admits = application.still_admits
+    factory = HttpFactory(listener, application, settings, shared.reactor)
+    service.follow(listener.configure, browsers.configure, application.configure, factory.configure)
+    return factory, listener
+
+
+def build_manhole(
+    service: TagCacheService, shared: SharedParts
+) -> tuple[IProtocolFactory, Listener]:
+    """Return the factory of the shell, and its listener. Raises KeyFileError."""
+    # Needs an extra, which must not be asked of those who do without the shell.
+    from tagcache.server.manhole import shell
+
+    listener = Listener("manhole", service.settings, shared.connections, counted=False)
+    factory = shell.ManholeFactory(
+        service.settings, listener, shell.namespace(service), shared.reactor
+    )
+    service.follow(listener.configure, factory.configure)
+    return factory, listener
+
+
+def build_service(
+    configuration: Configuration,
+    check: Preflight,
+    reread: Callable[[], Configuration],
+    log_writer: LogWriter | None,
+    environ: Mapping[str, str],
+    reactor: Any,
+) -> TagCacheService:
+    """Return the whole server. Raises ConfigurationError, KeyFileError."""
+    settings = configuration.settings
+    shared = build_shared(configuration, environ, reactor)
+    parts = build_engine(settings, shared.slices, reactor)
+    service = TagCacheService(
+        configuration,
+        parts.engine,
+        parts.store,
+        parts.persistence,
+        shared.connections,
+        check,
+        reread,
+        log_writer,
+        environ,
+        reactor,
+    )
+    service.follow(
+        *parts.followers,
+        shared.credentials.configure,
+        shared.rates.configure,
+        shared.connections.configure,
+        shared.traffic.configure,
+    )
+    for each in parts.services:
+        each.setServiceParent(service)
+    cache_port = build_cache_port(service, shared)
+    http_port = build_http_port(service, shared, check)
+    service.serve(cache_port[0], http_port[0])
+    reserve = MemoryReserve(parts.store, reactor)
+    for factory in (cache_port[0], http_port[0]):
+        factory.short_of_memory = reserve.release
+
+    def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:
+        options = ListenOptions.from_settings(settings.performance)
+        listening = ListenerService(knob, description(port, host), factory, at, options, reactor)
+        listening.setServiceParent(service)
+        service.follow(listening.configure)
+
+    server = settings.server
+    listen("server.tcp_port", server.tcp_port, server.host, *cache_port)
+    listen("server.http_port", server.http_port, server.host, *http_port)
+    if settings.manhole.enabled:
+        port = build_manhole(service, shared)
+        listen("manhole.port", settings.manhole.port, "127.0.0.1", *port)
+    return service

@@ -1,0 +1,193 @@
+"""The commands of the line protocol that concern entries.
+
+Each is a plain function of who says it and the fields of its line, the verb first. A new command is
+a function and a row at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from twisted.internet.defer import Deferred
+
+from tagcache.errors import InvalidArgument
+from tagcache.model.statistics import Counters
+from tagcache.model.store_options import StoreOptions
+from tagcache.server.commands.table import Caller, Command, Reply
+from tagcache.server.then import then
+from tagcache.wire import line as wire
+
+_REMEMBERED_OPTIONS = 4096
+_REMEMBERED_LENGTH = 256
+
+
+def get(caller: Caller, fields: list[bytes]) -> Reply:
+    if len(fields) < 2:
+        raise InvalidArgument("missing_key")
+    value = caller.session.get(fields[1])
+    # Asked first, for what is not a Deferred is slow to find out.
+    if value is None or isinstance(value, bytes):
+        return _value_or_not(value)
+    return value.addCallback(_value_or_not)
+
+
+def _value_or_not(value: bytes | None) -> bytes:
+    return wire.NOT_FOUND if value is None else wire.value(value)
+
+
+def put(caller: Caller, fields: list[bytes]) -> Reply:
+    key, ttl, tags, value = _entry_of(fields)
+    # Most clients store with the same few options again and again.
+    options = (_options if len(tags) <= _REMEMBERED_LENGTH else _read_options)(ttl, tags)
+    stored = caller.session.put_with(key, value, options)
+    if stored is None or isinstance(stored, int):
+        return wire.OK
+    return stored.addCallback(_ok)
+
+
+def _ok(_: object) -> bytes:
+    return wire.OK
+
+
+def _read_options(ttl: bytes, tags: bytes) -> StoreOptions:
+    return StoreOptions(wire.parse_tags(tags), wire.parse_ttl(ttl))
+
+
+_options = lru_cache(_REMEMBERED_OPTIONS)(_read_options)
+
+
+def add(caller: Caller, fields: list[bytes]) -> Reply:
+    key, ttl, tags, value = _entry_of(fields)
+    added = caller.session.add(key, value, wire.parse_tags(tags), wire.parse_ttl(ttl))
+    return then(added, lambda stored: wire.ADDED if stored else wire.EXISTS)
+
+
+def incr(caller: Caller, fields: list[bytes]) -> Reply:
+    return then(caller.session.increment(*_step_of(fields)), wire.integer)
+
+
+def decr(caller: Caller, fields: list[bytes]) -> Reply:
+    return then(caller.session.decrement(*_step_of(fields)), wire.integer)
+
+
+def touch(caller: Caller, fields: list[bytes]) -> Reply:
+    _, key, ttl = (*fields, b"", b"")[:3]
+    if not key:
+        raise InvalidArgument("missing_key")
+    touched = caller.session.touch(key, wire.parse_ttl(ttl))
+    return then(touched, lambda there: wire.TOUCHED if there else wire.NOT_FOUND)
+
+
+def delete(caller: Caller, fields: list[bytes]) -> Reply:
+    if len(fields) < 2:
+        raise InvalidArgument("missing_key")
+    deleted = caller.session.delete(fields[1])
+    return then(deleted, lambda there: wire.DELETED if there else wire.NOT_DELETED)
+
+
+def inv_tag(caller: Caller, fields: list[bytes]) -> Reply:
+    tag = _tag_of(fields)
+    return _removed(caller, b"INV_TAG", [tag], caller.session.invalidate_tag(tag))
+
+
+def inv_tags_any(caller: Caller, fields: list[bytes]) -> Reply:
+    tags = wire.parse_list(second_of(fields), "tags")
+    return _removed(caller, b"INV_TAGS_ANY", tags, caller.session.invalidate_any(tags))
+
+
+def inv_tags_all(caller: Caller, fields: list[bytes]) -> Reply:
+    tags = wire.parse_list(second_of(fields), "tags")
+    return _removed(caller, b"INV_TAGS_ALL", tags, caller.session.invalidate_all(tags))
+
+
+def inv_keys(caller: Caller, fields: list[bytes]) -> Reply:
+    keys = wire.parse_list(second_of(fields), "keys")
+    return _removed(caller, b"INV_KEYS", keys, caller.session.invalidate_keys(keys))
+
+
+def flush(caller: Caller, fields: list[bytes]) -> Reply:
+    return _removed(caller, b"FLUSH", (), caller.session.flush())
+
+
+def _removed(
+    caller: Caller, verb: bytes, names: Sequence[bytes], removed: int | Deferred[int]
+) -> Reply:
+    def conclude(count: int) -> bytes:
+        caller.invalidated(verb, names, count)
+        return wire.count(verb, count)
+
+    return then(removed, conclude)
+
+
+def keys_by_tag(caller: Caller, fields: list[bytes]) -> Reply:
+    def conclude(written: tuple[bytes, int]) -> bytes:
+        reply, left_out = written
+        if left_out:
+            caller.left_out(left_out)
+        return reply
+
+    found = caller.engine.keys_by_tag(_tag_of(fields))
+    return then(then(found, lambda keys: caller.run_work(wire.keys(keys))), conclude)
+
+
+def stats(caller: Caller, fields: list[bytes]) -> Reply:
+    def conclude(counted: Counters) -> bytes:
+        return wire.stats(
+            counted.hits, counted.misses, counted.puts, counted.invalidations, counted.hit_ratio
+        )
+
+    return then(caller.engine.all_counters(), conclude)
+
+
+def ping(caller: Caller, fields: list[bytes]) -> bytes:
+    return wire.PONG
+
+
+def second_of(fields: list[bytes]) -> bytes:
+    """Return the field after the verb; empty if there is none."""
+    return fields[1] if len(fields) > 1 else b""
+
+
+def _tag_of(fields: list[bytes]) -> bytes:
+    if len(fields) < 2:
+        raise InvalidArgument("missing_tag")
+    return fields[1]
+
+
+def _entry_of(fields: list[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
+    """Read ``verb key ttl tags value``; return the last four, missing ones empty."""
+    if len(fields) < 5:
+        fields = [*fields, b"", b"", b"", b""][:5]
+    _, key, ttl, tags, value = fields
+    if not key:
+        raise InvalidArgument("missing_key")
+    return key, ttl, tags, value
+
+
+def _step_of(fields: list[bytes]) -> tuple[bytes, int, list[bytes], int | None]:
+    """Read ``verb key by ttl tags``; return the arguments of ``increment``."""
+    _, key, by, ttl, tags = (*fields, b"", b"", b"", b"")[:5]
+    if not key:
+        raise InvalidArgument("missing_key")
+    return key, wire.parse_by(by), wire.parse_tags(tags), wire.parse_ttl(ttl)
+
+
+CACHE_COMMANDS = (
+    Command(b"GET", get, one_key=True),
+    Command(b"PUT", put, one_key=True),
+    Command(b"ADD", add, one_key=True),
+    Command(b"INCR", incr, one_key=True),
+    Command(b"DECR", decr, one_key=True),
+    Command(b"TOUCH", touch, one_key=True),
+    Command(b"DEL", delete, one_key=True),
+    Command(b"INV_TAG", inv_tag),
+    Command(b"INV_TAGS_ANY", inv_tags_any),
+    Command(b"INV_TAGS_ALL", inv_tags_all),
+    Command(b"INV_KEYS", inv_keys),
+    Command(b"FLUSH", flush),
+    Command(b"KEYS_BY_TAG", keys_by_tag),
+    Command(b"KEYS", keys_by_tag),
+    Command(b"STATS", stats),
+    Command(b"PING", ping),
+)

@@ -1,0 +1,108 @@
+"""The table of commands: what a row says, and what a client finds in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from tagcache.model.interfaces import IEngine, ISession
+from tagcache.wire import line as wire
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+_AUTH_REQUIRED = wire.error("auth_required")
+
+T = TypeVar("T")
+
+Reply: TypeAlias = "bytes | Deferred[bytes]"
+
+
+class Caller(Protocol):
+    """Who says a command: its session, and the server that it talks to."""
+
+    @property
+    def session(self) -> ISession:
+        """What the client does with the entries."""
+
+    @property
+    def engine(self) -> IEngine:
+        """Where the entries are."""
+
+    def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
+        """Run work over many entries to its end; what takes long comes as a Deferred."""
+
+    def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
+        """Note that a command removed ``count`` entries by these keys or tags."""
+
+    def left_out(self, count: int) -> None:
+        """Note that a list left out ``count`` keys that the line protocol cannot express."""
+
+
+# A caller is Any here: commands of the administration need a connection as well.
+Function: TypeAlias = Callable[[Any, list[bytes]], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the table.
+
+    ``run`` takes a caller and the fields of the request, the verb first; it raises CommandError for
+    fields that it cannot use. ``one_key``: it concerns one key, so the engine keeps its order by
+    itself, and several of one client may be under way.
+    """
+
+    verb: bytes
+    run: Function
+    one_key: bool = False
+
+
+class Disconnect(Exception):
+    """Raised by a command after which the connection is closed; carries its reply."""
+
+    def __init__(self, reply: bytes) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+class Verbs(NamedTuple):
+    """What a client may say.
+
+    Attributes:
+        commands: each verb, in upper and in lower case, with its function.
+        otherwise: what answers to every other verb.
+        one_key: the verbs, in upper case, of the commands that concern one key.
+        admitted: whether the client may say more than who it is.
+    """
+
+    commands: Mapping[bytes, Function]
+    otherwise: Function
+    one_key: frozenset[bytes] = frozenset()
+    admitted: bool = True
+
+
+class CommandTable:
+    """All commands, and those of a client that has not authenticated yet."""
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        rows = tuple(commands)
+        one_key = frozenset(row.verb for row in rows if row.one_key)
+        self.everything = Verbs(_both_cases(rows), _unknown, one_key)
+        auth = [row for row in rows if row.verb == b"AUTH"]
+        self.only_auth = Verbs(_both_cases(auth), _not_authenticated, admitted=False)
+
+
+def _both_cases(rows: Iterable[Command]) -> dict[bytes, Function]:
+    table: dict[bytes, Function] = {}
+    for row in rows:
+        table[row.verb] = table[row.verb.lower()] = row.run
+    return table
+
+
+def _unknown(caller: Caller, fields: list[bytes]) -> bytes:
+    return wire.UNKNOWN_COMMAND
+
+
+def _not_authenticated(caller: Caller, fields: list[bytes]) -> bytes:
+    return _AUTH_REQUIRED
