@@ -45,7 +45,6 @@ from tagcache.server.preflight import Preflight
 from tagcache.server.service import ListenerService, TagCacheService
 from tagcache.server.upkeep import allocator
 from tagcache.server.upkeep.collector import Collector
-from tagcache.server.upkeep.memory_reserve import MemoryReserve
 from tagcache.server.upkeep.persistence import Persistence
 from tagcache.server.upkeep.slices import Slices
 from tagcache.server.upkeep.sweeper import Sweeper
@@ -300,9 +299,6 @@ def build_service(
     cache_port = build_cache_port(service, shared)
     http_port = build_http_port(service, shared, check)
     service.serve(cache_port[0], http_port[0])
-    reserve = MemoryReserve(parts.store, reactor)
-    for factory in (cache_port[0], http_port[0]):
-        factory.short_of_memory = reserve.release
 
     def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:
         options = ListenOptions.from_settings(settings.performance)

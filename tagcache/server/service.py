@@ -386,7 +386,6 @@ class TagCacheService(MultiService):
             "max_memory_bytes": totals.max_memory,
             "eviction_policy": self.engine.eviction_policy,
             "reclaim_backlog": totals.backlog,
-            "refusing_stores": self.cache.refusing,
         }
 
     def _describe(self, totals: EngineTotals) -> dict[str, Any]:

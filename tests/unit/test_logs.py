@@ -158,3 +158,18 @@ def test_a_full_disk_does_no_harm(writer: Callable[..., LogWriter]) -> None:
     logger(observer).info("lost too")
     with contextlib.suppress(OSError):
         observer.close()
+
+
+def test_no_memory_for_a_line_is_no_error(
+    tmp_path: Path, writer: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(event: object) -> str:
+        raise MemoryError
+
+    observer = writer(tmp_path / "log")
+    with monkeypatch.context() as patch:
+        patch.setattr("tagcache.server.observe.logs.formatEvent", no_memory)
+        logger(observer).info("lost")
+    logger(observer).info("kept")
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.endswith("kept")

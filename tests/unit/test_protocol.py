@@ -18,7 +18,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
@@ -1106,15 +1106,40 @@ def test_the_short_ways_answer_as_the_long_one(lines: list[bytes], cuts: list[in
     assert protocol.connection.commands == plain.connection.commands
 
 
-def test_no_memory_to_tell_how_long_it_took(
+def test_no_memory_outside_of_a_command_costs_the_connection(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_memory(*args: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(Traffic, "took", no_memory)
+    (first, first_transport), (second, second_transport) = server.connect(), server.connect()
+    server.traffic.above = 0
+    with capturedLogs() as events:
+        first.dataReceived(b"PUT\tk\t-\t-\tv\n" + b"GET\tk\n" * 3)
+    assert first_transport.aborted
+    assert [formatEvent(event) for event in events] == [
+        "cache: dropped 127.0.0.1:5000: the system gives no more memory; a lower cache.max_memory "
+        "prevents that"
+    ]
+    server.traffic.above = 1
+    second.dataReceived(b"GET\tk\n")
+    assert second_transport.value() == b"VALUE\tv\n"
+
+
+def test_no_memory_once_the_reply_has_come_costs_the_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*args: object) -> None:
+        raise MemoryError
+
     protocol, transport = server.connect()
-    protocol._traffic.above = 0
-    protocol.dataReceived(b"PUT\tk\t-\t-\tv\n" + b"GET\tk\n" * 3)
-    assert transport.value() == b"OK\n" + b"VALUE\tv\n" * 3
-    assert transport.connected
+    later: Deferred[bytes] = Deferred()
+    protocol.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b"", None))
+    protocol.dataReceived(b"LATER\n")
+    monkeypatch.setattr(Traffic, "took", no_memory)
+    server.traffic.above = 0
+    with capturedLogs() as events:
+        later.callback(b"OK\n")
+    assert transport.aborted
+    assert len(events) == 1

@@ -138,19 +138,22 @@ class HttpProtocol(ServedProtocol):
     def dataReceived(self, data: bytes) -> None:
         if self._closing_reply is not None:
             return
-        size = len(data)
-        connection = self.connection
-        connection.bytes_in += size
-        connection.last_active = self.now = self._monotonic()
-        ready = self.flow is READY
-        if not (ready and self._started is None and self._is_repeated(data)):
-            self.put_aside(data)
-            if ready:
-                self.run()
-            else:
-                self.note_held()
-        if self._unread is not None:
-            self.count_drained(size)
+        try:
+            size = len(data)
+            connection = self.connection
+            connection.bytes_in += size
+            connection.last_active = self.now = self._monotonic()
+            ready = self.flow is READY
+            if not (ready and self._started is None and self._is_repeated(data)):
+                self.put_aside(data)
+                if ready:
+                    self.run()
+                else:
+                    self.note_held()
+            if self._unread is not None:
+                self.count_drained(size)
+        except Exception as error:
+            self.fail(error)
 
     def run(self) -> None:
         answered = 0
@@ -469,7 +472,6 @@ class HttpProtocol(ServedProtocol):
         try:
             return self._application.look_up(path, self._headers, self.connection.host)
         except MemoryError:
-            self.short_of_memory()
             response = _OUT_OF_MEMORY
         except Exception:
             log.failure("GET from {peer} failed", peer=self.connection.peer)
@@ -519,7 +521,6 @@ class HttpProtocol(ServedProtocol):
         try:
             return self._application.answer(request)
         except MemoryError:
-            self.short_of_memory()
             return _OUT_OF_MEMORY
         except Exception:
             log.failure("{method} from {peer} failed", method=request.method, peer=request.peer)
@@ -554,7 +555,6 @@ class HttpProtocol(ServedProtocol):
 
     def _failed(self, reason: Failure) -> Response:
         if isinstance(reason.value, MemoryError):
-            self.short_of_memory()
             return _OUT_OF_MEMORY
         if not self.finished:
             log.failure("a request from {peer} failed", reason, peer=self.connection.peer)
@@ -564,13 +564,16 @@ class HttpProtocol(ServedProtocol):
         self._pending = None
         if self.finished:
             return
-        self.now = self._monotonic()
-        self.ready()
-        self._respond(request, response)
-        took = self.now - self._awaited_since
-        if took >= self._traffic.above and not request.hashed:
-            self._note_request(request.method, request.path, took)
-        self._run_safely()
+        try:
+            self.now = self._monotonic()
+            self.ready()
+            self._respond(request, response)
+            took = self.now - self._awaited_since
+            if took >= self._traffic.above and not request.hashed:
+                self._note_request(request.method, request.path, took)
+            self.run()
+        except Exception as error:
+            self.fail(error)
 
     def _begin_stream(self, request: Request, stream: Stream) -> None:
         """Send the head of a response that goes on; nothing more is read as a request."""
@@ -591,14 +594,10 @@ class HttpProtocol(ServedProtocol):
 
     def _note_request(self, method: bytes, path: bytes, took: float, requests: int = 1) -> None:
         """Tell how long it took to answer ``requests``, of which that is the last."""
-        try:
-            label = self._application.label(method, path) if requests == 1 else f"HTTP {MIXED}"
-            self._traffic.took(
-                took, label, requests, path if requests == 1 else None, self.connection.peer
-            )
-        except MemoryError:
-            # It was answered; only nobody is told how long it took.
-            self.short_of_memory()
+        label = self._application.label(method, path) if requests == 1 else f"HTTP {MIXED}"
+        self._traffic.took(
+            took, label, requests, path if requests == 1 else None, self.connection.peer
+        )
 
     def _respond(self, request: Request, response: Response) -> None:
         if response.status >= 400:

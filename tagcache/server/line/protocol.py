@@ -75,8 +75,6 @@ class CacheProtocol(ServedProtocol):
         # is in the inbox.
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
-        # Whether all lines that were taken in this run are answered.
-        self._answered = False
         self._rates = rates
         self._pending: Deferred[bytes] | None = None
         # The command that a reply is awaited of, and since when.
@@ -144,15 +142,10 @@ class CacheProtocol(ServedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         connection = self.connection
-        now = self.now
         try:
             self.now = now = self._monotonic()
             connection.bytes_in += len(data)
             connection.last_active = now
-        except MemoryError:
-            # Only what is counted is wrong.
-            self.short_of_memory()
-        try:
             if len(data) > self._short_up_to:
                 self._take_any(data)
             elif (
@@ -179,15 +172,10 @@ class CacheProtocol(ServedProtocol):
                 self._execute_one(data[:-1])
             else:
                 self._take_any(data)
-        except MemoryError:
-            self.short_of_memory()
-            if not self._answered:
-                # Nobody knows how far it got.
-                connection.abort()
-                return
-            self._conclude_run()
-        if self._unread is not None:
-            self.count_drained(len(data))
+            if self._unread is not None:
+                self.count_drained(len(data))
+        except Exception as error:
+            self.fail(error)
 
     def run(self) -> None:
         while self.flow is READY and not self.finished:
@@ -208,7 +196,6 @@ class CacheProtocol(ServedProtocol):
     def _conclude_run(self) -> None:
         self._look_around()
         self.settle()
-        self._answered = False
 
     def end(self, closing_reply: bytes = b"") -> None:
         """Read no more requests; answer those that came, say ``closing_reply``, and close."""
@@ -251,25 +238,13 @@ class CacheProtocol(ServedProtocol):
         """Have the lines that a chunk completes wait for being executed."""
         self._waiting_bytes = len(data)
         try:
-            try:
-                self._waiting.extend(self._lines.feed(data))
-            except MemoryError:
-                self.short_of_memory()
-                self._waiting.extend(self._lines.feed(data))
+            self._waiting.extend(self._lines.feed(data))
         except LineTooLong as error:
             self._waiting.extend(error.lines)
             self.inbox.clear()
             self.end(_LINE_TOO_LONG)
-        except MemoryError:
-            # What came is lost, and with it where the next request begins.
-            self.inbox.clear()
-            self.end(_OUT_OF_MEMORY)
         if not self.connection.commands:
-            try:
-                self._refuse_other_protocol()
-            except MemoryError:
-                self.short_of_memory()
-                self._refuse_other_protocol()
+            self._refuse_other_protocol()
 
     def _refuse_other_protocol(self) -> None:
         """Close, without executing anything, if the first request is one of HTTP, or of TLS.
@@ -360,7 +335,6 @@ class CacheProtocol(ServedProtocol):
 
     def _execute(self, lines: deque[bytes]) -> None:
         """Execute and take away lines, as far as a turn goes."""
-        self._answered = False
         end = self.now + SLICE_SECONDS
         counts = self._counts
         replies: list[bytes] = []
@@ -397,12 +371,8 @@ class CacheProtocol(ServedProtocol):
                 if settled is None:
                     break
                 reply = settled
-            try:
-                size += len(reply)
-                replies.append(reply)
-            except MemoryError:
-                self.short_of_memory()
-                replies.append(reply)
+            size += len(reply)
+            replies.append(reply)
             if size > MOST_AT_ONCE:
                 # Small requests can have large replies, and a client may not read them.
                 self._send(replies)
@@ -410,12 +380,9 @@ class CacheProtocol(ServedProtocol):
                 size = 0
             if self.flow is not READY:
                 break
-            try:
-                if lines and self._monotonic() >= end:
-                    self.end_turn()
-                    break
-            except MemoryError:
-                self.short_of_memory()
+            if lines and self._monotonic() >= end:
+                self.end_turn()
+                break
         self._conclude(commands, common, line, replies)
 
     def _conclude(
@@ -423,20 +390,11 @@ class CacheProtocol(ServedProtocol):
     ) -> None:
         """Send the replies; count and time the commands that were executed in one go."""
         connection = self.connection
-        try:
-            connection.commands += commands
-            # What is not a verb may be anything, a password too, and is shown to others.
-            connection.last_verb = self._look_again(last.partition(b"\t")[0])[1]
-        except MemoryError:
-            # Only what is counted is wrong.
-            self.short_of_memory()
+        connection.commands += commands
+        # What is not a verb may be anything, a password too, and is shown to others.
+        connection.last_verb = self._look_again(last.partition(b"\t")[0])[1]
         self._send(replies)
-        self._answered = True
-        try:
-            self._time(commands, common, last)
-        except MemoryError:
-            # They were answered; only nobody is told how long it took.
-            self.short_of_memory()
+        self._time(commands, common, last)
 
     def _time(self, commands: int, common: bytes, last: bytes) -> None:
         took = self._monotonic() - self.now
@@ -454,7 +412,6 @@ class CacheProtocol(ServedProtocol):
             self._traffic.errors[error.code] += 1
             return wire.error(error.code)
         if isinstance(error, MemoryError):
-            self.short_of_memory()
             self._traffic.errors["out_of_memory"] += 1
             return _OUT_OF_MEMORY
         self._traffic.errors["internal_error"] += 1
@@ -476,12 +433,7 @@ class CacheProtocol(ServedProtocol):
 
     def _send(self, replies: Sequence[bytes]) -> None:
         if replies:
-            try:
-                data = b"".join(replies)
-            except MemoryError:
-                self.short_of_memory()
-                data = b"".join(replies)
-            self.send(data)
+            self.send(b"".join(replies))
 
     def _wait_for(self, reply: Deferred[bytes], line: bytes) -> bytes | None:
         """Return a reply to ``line`` that is there already; else None, and go on when it comes."""
@@ -519,19 +471,14 @@ class CacheProtocol(ServedProtocol):
             verb, argument = last if last in self._verbs else UNKNOWN.encode(), None
         if verb == b"AUTH" or not argument:
             argument = None
-        try:
-            name = verb.decode().lower()
-            self._traffic.took(took, name, 1, argument, self.connection.peer)
-        except MemoryError:
-            # It was answered; only nobody is told how long it took.
-            self.short_of_memory()
+        name = verb.decode().lower()
+        self._traffic.took(took, name, 1, argument, self.connection.peer)
 
     def _failed(self, failure: Failure) -> bytes:
         if isinstance(failure.value, CommandError):
             self._traffic.errors[failure.value.code] += 1
             return wire.error(failure.value.code)
         if isinstance(failure.value, MemoryError):
-            self.short_of_memory()
             self._traffic.errors["out_of_memory"] += 1
             return _OUT_OF_MEMORY
         if not self.finished:
@@ -543,13 +490,16 @@ class CacheProtocol(ServedProtocol):
         self._pending = None
         if self.finished:
             return
-        self.now = now = self._monotonic()
-        self.ready()
-        self.send(reply)
-        line, since = self._awaited
-        if now - since >= self._traffic.above:
-            self._note_line(line, now - since)
-        self._run_safely()
+        try:
+            self.now = now = self._monotonic()
+            self.ready()
+            self.send(reply)
+            line, since = self._awaited
+            if now - since >= self._traffic.above:
+                self._note_line(line, now - since)
+            self.run()
+        except Exception as error:
+            self.fail(error)
 
 
 def _refuse(client: CacheProtocol, fields: list[bytes]) -> bytes:

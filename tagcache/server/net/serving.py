@@ -6,7 +6,6 @@ import enum
 import fcntl
 import struct
 import termios
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -28,6 +27,7 @@ from tagcache.server.net.inbox import Inbox
 from tagcache.server.net.listener import Listener, Refusal
 from tagcache.server.net.transports import unsent_bytes
 from tagcache.server.net.write_buffer import WriteBuffer
+from tagcache.server.observe.log_throttle import LogThrottle
 from tagcache.server.upkeep.slices import Turns
 from tagcache.sockopts import socket_of
 
@@ -38,10 +38,6 @@ LINGER_SECONDS = 1.0
 CLOSING_SECONDS = 60.0
 
 log = Logger(namespace="tagcache.serving")
-
-
-def _nothing() -> None:
-    """Nobody has put memory by."""
 
 
 class RefusedProtocol(Protocol):
@@ -138,10 +134,7 @@ class ServedProtocol(Protocol):
 
     def send(self, data: bytes) -> None:
         """Send, and count what was sent."""
-        try:
-            self.connection.bytes_out += len(data)
-        except MemoryError:
-            self.short_of_memory()
+        self.connection.bytes_out += len(data)
         replies = self._replies
         if replies.paused:
             replies.write(data)
@@ -189,13 +182,9 @@ class ServedProtocol(Protocol):
     def note_held(self) -> None:
         """Tell how much memory the client takes; it may be dropped for that."""
         connection = self.connection
-        try:
-            held = self.held_bytes()
-            if held or connection.held_bytes:
-                self.factory.listener.connections.hold(connection, held)
-        except MemoryError:
-            # It is noted the next time.
-            self.short_of_memory()
+        held = self.held_bytes()
+        if held or connection.held_bytes:
+            self.factory.listener.connections.hold(connection, held)
 
     def _take_turn(self) -> None:
         if self.flow is not TURN_OVER or self.finished:
@@ -208,12 +197,16 @@ class ServedProtocol(Protocol):
         try:
             self.now = self._monotonic()
             self.run()
-        except MemoryError:
-            self.short_of_memory()
-            self.connection.abort()
-        except Exception:
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Drop the client because of an exception, which is being handled, and log it."""
+        self.connection.abort()  # first, because it frees memory
+        if isinstance(error, MemoryError):
+            self.factory.out_of_memory(self)
+        else:
             log.failure("{peer}: the connection failed", peer=self.connection.peer)
-            self.connection.abort()
 
     def _on_pause(self) -> None:
         if self.flow is READY and not self.finished:
@@ -232,10 +225,6 @@ class ServedProtocol(Protocol):
 
     def blocked(self) -> None:
         """The client takes no more replies for now. For subclasses."""
-
-    def short_of_memory(self) -> None:
-        """Release the memory reserve, because an allocation has failed."""
-        self.factory.short_of_memory()
 
     def received(self, count: int) -> None:
         """Note that ``count`` bytes came."""
@@ -329,8 +318,6 @@ class ServingFactory(ServerFactory):
 
     noisy = False
     full = b""
-    # Called when an allocation has failed.
-    short_of_memory: Callable[[], None] = staticmethod(_nothing)
 
     def __init__(self, listener: Listener, settings: Settings, reactor: Any) -> None:
         self.listener = listener
@@ -345,6 +332,7 @@ class ServingFactory(ServerFactory):
         self._blocked: dict[ServedProtocol, tuple[int, float]] = {}
         self._send_check = LoopingCall(self._drop_deaf)
         self._send_check.clock = reactor
+        self._out_of_memory = LogThrottle(1.0)
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -378,6 +366,21 @@ class ServingFactory(ServerFactory):
         if self._drained is not None and not self.protocols:
             drained, self._drained = self._drained, None
             drained.callback(None)
+
+    def out_of_memory(self, protocol: ServedProtocol) -> None:
+        """Log that a client was dropped because the system gave no memory."""
+        try:
+            more = self._out_of_memory.now()
+            if more is not None:
+                log.error(
+                    "{listener}: dropped {peer}: the system gives no more memory; a lower "
+                    "cache.max_memory prevents that{more}",
+                    listener=self.listener.name,
+                    peer=protocol.connection.peer,
+                    more=more,
+                )
+        except MemoryError:
+            pass  # there is not enough for a line in the log either
 
     def watch(self, protocol: ServedProtocol) -> None:
         """Look from now on whether a client takes anything of its replies."""

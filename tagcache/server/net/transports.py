@@ -43,10 +43,7 @@ def server_transport(
 
 
 class EagerServer(tcp.Server):
-    """Twisted's own transport, but for that it sends at once where nothing waits.
-
-    Where there is no memory to read into, it has some given back and tries again, once.
-    """
+    """Twisted's own transport, but for that it sends at once where nothing waits."""
 
     def doRead(self) -> Any:
         try:
@@ -54,17 +51,12 @@ class EagerServer(tcp.Server):
         except OSError as error:
             return None if error.args[0] in (EWOULDBLOCK, EAGAIN) else CONNECTION_LOST
         except MemoryError:
-            _short_of_memory(self.protocol)
             try:
+                # A short request needs less, and may be the one that frees memory.
                 data = self.socket.recv(_LITTLE)
             except (OSError, MemoryError):
                 return CONNECTION_LOST
-        try:
-            return self._dataReceived(data)
-        except MemoryError:
-            # What came is lost, and nobody knows how far it got.
-            _short_of_memory(self.protocol)
-            return CONNECTION_LOST
+        return self._dataReceived(data)
 
     def write(self, data: bytes) -> None:
         if (
@@ -88,13 +80,6 @@ class EagerServer(tcp.Server):
         self.offset = 0
         self._tempDataBuffer = []
         self._tempDataLen = 0
-
-
-def _short_of_memory(protocol: Any) -> None:
-    """Have memory given back that was put by, if this protocol knows of some."""
-    tell = getattr(protocol, "short_of_memory", None)
-    if tell is not None:
-        tell()
 
 
 def unsent_bytes(transport: Any) -> int:
@@ -187,8 +172,6 @@ class UvloopTransport:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
-        if isinstance(error, MemoryError):
-            _short_of_memory(self.protocol)
         reason = ConnectionDone() if error is None else ConnectionLost(str(error))
         protocol, self.protocol = self.protocol, None
         protocol.connectionLost(Failure(reason))

@@ -66,15 +66,16 @@ class LogWriter:
             level = LogLevel.debug
         if level < self._level:
             return
-        message = formatEvent(event)
-        failure = event.get("log_failure")
-        traceback = failure.getTraceback() if failure is not None else None
-        moment = datetime.fromtimestamp(event["log_time"], UTC)
         try:
+            message = formatEvent(event)
+            failure = event.get("log_failure")
+            traceback = failure.getTraceback() if failure is not None else None
+            moment = datetime.fromtimestamp(event["log_time"], UTC)
             self._stream.write(self._format(moment, level.name, namespace, message, traceback))
             self._stream.flush()
-        except (OSError, ValueError):
-            # A full disk or a closed pipe must not stop the server, and there is no one to tell.
+        except (OSError, ValueError, MemoryError):
+            # A full disk, a closed pipe or a lack of memory must not stop the server, and there is
+            # no one to tell.
             return
 
 

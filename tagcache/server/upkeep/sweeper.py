@@ -88,7 +88,7 @@ class Sweeper(Service):
             self._reclaim()
         try:
             self._look_at_resident()
-        except MemoryError:
+        except Exception:
             log.failure("the process's memory was not looked at; the next sweep tries again")
         return self._slices.run(self._cache.sweep()).addErrback(self._failed)
 
