@@ -47,7 +47,8 @@ class TagTooLong(CommandError):
 
 
 class OutOfMemory(CommandError):
-    """``cache.max_memory`` has no room for the entry: the operator's, or nobody's, fault."""
+    """There is no room for the entry within ``cache.max_memory``, or in the process: the operator's
+    fault."""
 
     code = "out_of_memory"
 
@@ -55,7 +56,7 @@ class OutOfMemory(CommandError):
 class BackendUnavailable(CommandError):
     """The distributed engine cannot be reached, or did not answer in time: the operator's fault.
 
-    Where it did not answer, the command may have been carried out all the same.
+    If it did not answer, the command may have been executed.
     """
 
     code = "backend_unavailable"
@@ -74,7 +75,7 @@ class IntegerOverflow(CommandError):
 
 
 class AnswerTooLarge(CommandError):
-    """The answer would have more bytes than the server puts together for one request."""
+    """The answer would have more bytes than the server builds for one request."""
 
     code = "answer_too_large"
 
@@ -88,14 +89,14 @@ class InvalidArgument(CommandError):
 
 
 class BrokenSnapshot(TagCacheError):
-    """A snapshot file is not one, or is damaged: the disk's fault, or that of who named it.
+    """A snapshot file is damaged or is something else: the fault of the disk or the operator.
 
     ``str(error)`` says what is wrong with it.
     """
 
 
 class PersistenceError(TagCacheError):
-    """The snapshot cannot be locked or put aside: another server has it, or the disk's fault."""
+    """The snapshot cannot be locked or put aside: another server uses it, or the disk failed."""
 
 
 class LineTooLong(TagCacheError):
@@ -129,7 +130,7 @@ class CredentialsFixed(TagCacheError):
 
 
 class ListenError(TagCacheError):
-    """A port could not be listened on: the operator's fault, or another process has it."""
+    """A port could not be opened: the operator's fault, or another process uses it."""
 
 
 class ClientError(TagCacheError):
@@ -139,7 +140,7 @@ class ClientError(TagCacheError):
 class Unavailable(ClientError):
     """The cache cannot be reached or does not answer: the network's or the operator's fault.
 
-    With ``ignore_exc`` these are taken for a miss, as is a value that cannot be read.
+    With ``ignore_exc`` they count as a miss, as does a value that cannot be read.
     """
 
 
@@ -163,11 +164,11 @@ class PoolExhausted(Unavailable):
 
 
 class AuthenticationFailed(ClientError):
-    """The server does not take the user and password, or wants some: the configuration's fault."""
+    """The server refuses the user and password, or requires them: the configuration's fault."""
 
 
 class Refused(ClientError):
-    """The server said no, and changed nothing: the request's fault, or that of a limit.
+    """The server refused the request and changed nothing: the request's fault, or a limit's.
 
     ``code`` (str) is the word of docs/protocol.md, for instance ``value_too_large``.
     """
@@ -182,9 +183,9 @@ class BadArgument(ClientError, ValueError):
 
 
 class CannotDecode(ClientError):
-    """What is stored is not what this client's ``serde`` writes: the fault of who stored it, or
-    of an option that differs between the two."""
+    """The stored value was not written by this client's ``serde``: the fault of the program that
+    stored it, or of an option that differs between the two."""
 
 
 class UnexpectedReply(ClientError):
-    """What answered does not speak the protocol: it is another server, or a defect of one."""
+    """The reply does not follow the protocol: it is another kind of server, or a defect of ours."""

@@ -1,4 +1,4 @@
-"""The seams between the parts."""
+"""The interfaces between the parts."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import Consistency, EntryView, Saved, TagMeasure, TagSize
 
 if TYPE_CHECKING:
-    # The engine in memory is to do without.
+    # The engine in memory must not need Twisted.
     from twisted.internet.defer import Deferred
 
     from tagcache.engine.entry import Entry
 
 
 class IMeasured(Interface):
-    """What can be told of a cache at once."""
+    """What a cache can say about itself at once, at no cost."""
 
-    memory: int = Attribute("How many bytes all entries and their indexes take, about.")
-    max_memory: int = Attribute("How many bytes they may take; 0: no limit.")
-    backlog: int = Attribute("How many entries are removed already, and still hold memory.")
+    memory: int = Attribute("The bytes that all entries and their indexes take, about.")
+    max_memory: int = Attribute("The bytes that they may take; 0: no limit.")
+    backlog: int = Attribute("How many entries were removed and still use memory.")
 
     def counters() -> Counters:
-        """Return what was counted since the start; costs nothing."""
+        """Return what was counted since the start."""
 
     def held() -> Totals:
-        """Return what is in the cache, with what has expired and is unswept; costs nothing."""
+        """Return what is in the cache, with expired entries that were not removed yet."""
 
 
 class ICache(IMeasured):
     """A tag-aware cache of byte strings.
 
-    Keys, values and tags are ``bytes``. ``ttl_ms`` is milliseconds; None and 0 both mean that
-    none is given, so that the default applies. An entry past its expiry does not exist for
-    any method. A method that raises, be it a MemoryError, has changed nothing.
+    Keys, values and tags are ``bytes``. ``ttl_ms`` is milliseconds; None and 0 both mean the
+    default. No method sees an entry that has expired. A method that raises, even a MemoryError,
+    has changed nothing.
 
-    Invalidations come as work: a generator that yields now and then, so that the caller can
-    stop and go on, and returns how many entries there were. Nothing happens before it is run.
-    All entries that are meant go at one moment, whatever their number; the memory of many is
-    given back later, by ``reclaim``.
+    Invalidations are work: a generator that yields often, so that the caller can do other things
+    in between, and returns how many entries were removed. Nothing happens before it is run. All
+    entries that are meant go at one moment, whatever their number; the memory of many is freed
+    later, by ``reclaim``.
     """
 
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
-    on_garbage: Callable[[], None] = Attribute("Is called when there is something to reclaim.")
+    on_garbage: Callable[[], None] = Attribute("Called when there is something to reclaim.")
     refusing: bool = Attribute("Whether stores are refused with OutOfMemory; may be set.")
 
     def __len__() -> int:
-        """Return how many entries hold memory: live ones, unswept ones, and the backlog."""
+        """Return how many entries use memory: live ones, expired ones, and the backlog."""
 
     def get(key: bytes, now: float | None = None) -> bytes | None:
         """Return the value, or None; counts a hit or a miss.
 
-        ``now`` is what the cache's monotonic clock says, in seconds, where it was just read.
+        ``now`` is the cache's monotonic time in seconds, if the caller has just read it.
         """
 
     def get_many(keys: Collection[bytes], now: float | None = None) -> list[bytes | None]:
         """Return what ``get`` returns for each of the keys, at one moment."""
 
     def peek(key: bytes) -> Entry | None:
-        """Return the whole entry, or None; counts nothing. Not to be changed."""
+        """Return the whole entry, or None; count nothing. It must not be changed."""
 
     def created_ms(entry: Entry) -> int:
-        """Return when it was stored, in milliseconds since 1970 by the wall clock as it is now."""
+        """Return when it was stored, in milliseconds since 1970 by the present wall clock."""
 
     def put(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> int | None:
         """Store, replacing value, tags, TTL and creation time.
@@ -79,10 +79,10 @@ class ICache(IMeasured):
     def put_with(
         key: bytes, value: bytes, options: StoreOptions, now: float | None = None
     ) -> int | None:
-        """Do as ``put``; checks tags and TTL only where these options were not checked yet."""
+        """Do as ``put``; check tags and TTL only if these options were not checked yet."""
 
     def add(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> bool:
-        """Store only if the key is absent; say whether it was stored. Raises as ``put``."""
+        """Store only if the key is absent; return whether it was stored. Raises as ``put``."""
 
     def increment(key: bytes, by: int, tags: Collection[bytes], ttl_ms: int | None) -> int:
         """Add ``by`` to a stored integer and return the result; an absent key starts at 0.
@@ -95,13 +95,13 @@ class ICache(IMeasured):
         """Subtract ``by``; the smallest 64-bit integer always overflows. See ``increment``."""
 
     def touch(key: bytes, ttl_ms: int | None) -> bool:
-        """Give an entry the time to live that ``put`` would, from now; say whether it was there.
+        """Start a new time to live, as ``put`` would; return whether the entry was there.
 
         It counts as stored now, but not as a put.
         """
 
     def delete(key: bytes) -> bool:
-        """Remove one entry; say whether it was there."""
+        """Remove one entry; return whether it was there."""
 
     def invalidate_tag(tag: bytes) -> Generator[None, None, int]:
         """Work that removes every entry that carries the tag, and returns how many."""
@@ -116,10 +116,7 @@ class ICache(IMeasured):
         """Work that removes the entries with these keys."""
 
     def keys_by_tag(tag: bytes) -> Generator[None, None, list[bytes]]:
-        """Work that returns the keys of the entries that carry the tag, in no particular order.
-
-        They are those that there are at one moment.
-        """
+        """Work that returns the keys of what carries the tag at one moment, in no order."""
 
     def scan_any(tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         """Yield the entries that carry at least one of the tags, each once; see ``scan``."""
@@ -130,8 +127,8 @@ class ICache(IMeasured):
     def scan(prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
         """Yield the entries whose keys begin with ``prefix``, the last stored first.
 
-        Yields None for each entry that does not fit, so that the caller can stop and go on.
-        Entries stored after the start are left out, and so are those removed meanwhile.
+        Yields None for each entry that does not fit, so that the caller can do other things.
+        Entries that are stored or removed after the start are left out.
         """
 
     def scan_tags(prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:
@@ -144,10 +141,10 @@ class ICache(IMeasured):
         """Work that removes every entry, and returns how many."""
 
     def reclaim() -> Iterator[None]:
-        """Give back the memory of entries that are removed already, yielding after each."""
+        """Free the memory of entries that were removed already, yielding after each."""
 
     def sweep() -> Iterator[None]:
-        """Reclaim expired entries, yielding after each, so that the caller can stop and go on."""
+        """Remove expired entries, yielding after each."""
 
     def saved() -> Iterator[Saved]:
         """Yield every entry for a snapshot, the oldest first; nothing may change meanwhile."""
@@ -159,19 +156,19 @@ class ICache(IMeasured):
         """
 
     def totals() -> Totals:
-        """Return what is in the cache; first reclaims all that has expired and is unswept.
+        """Return what is in the cache; first remove what has expired.
 
-        Of the entries in ``backlog``, ``tags`` and ``bytes`` still count what they hold.
+        ``tags`` and ``bytes`` still count the entries of the ``backlog``.
         """
 
     def activity(tag: bytes) -> TagActivity:
-        """Return what went on with a tag, as far as it is one of the busiest."""
+        """Return what happened to a tag, if it is one of the busiest."""
 
     def check() -> Generator[None, None, Consistency]:
-        """Work that looks whether entries, indexes and totals agree, and returns what it found.
+        """Work that checks whether entries, indexes and totals agree, and returns what it found.
 
-        Everything may go on meanwhile; a flush makes it begin again. The names of very many tags
-        are only added up if a moment is found in which none comes or goes.
+        Everything may go on meanwhile; a flush restarts the check. The lengths of very many tag
+        names are added up only if no tag comes or goes while that is done.
         """
 
 

@@ -34,6 +34,7 @@ from tagcache.server.line.factory import CacheFactory
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.endpoints import description
 from tagcache.server.net.listener import Listener
+from tagcache.server.net.listening import ListenerService
 from tagcache.server.observe.events import EventLog
 from tagcache.server.observe.history import History
 from tagcache.server.observe.host_stats import HostStats, OwnProcess
@@ -42,7 +43,7 @@ from tagcache.server.observe.metrics import Metrics
 from tagcache.server.observe.sampler import Sampler
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.preflight import Preflight
-from tagcache.server.service import ListenerService, TagCacheService
+from tagcache.server.service import TagCacheService
 from tagcache.server.upkeep import allocator
 from tagcache.server.upkeep.collector import Collector
 from tagcache.server.upkeep.persistence import Persistence

@@ -1,4 +1,4 @@
-"""What can be known to be wrong, or without effect, before anything is started."""
+"""Finds settings that are wrong or have no effect, before anything is started."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tagcache.server.net.endpoints import Target, description, targets
 
 log = Logger(namespace="tagcache.start")
 
-# What files, pipes and the reactor take of the descriptors, besides connections.
+# File descriptors for files, pipes and the reactor, besides those of connections.
 SPARE_DESCRIPTORS = 64
-# Lua takes some thousand values at once.
+# Lua in Redis cannot unpack many more values at once.
 MOST_REMOTE_TAGS = 4000
-_DOORS = ("server.tcp_port", "server.http_port")
+_PORTS = ("server.tcp_port", "server.http_port")
 _TCP_ONLY = (
     "tcp_nodelay",
     "tcp_keepalive_seconds",
@@ -40,8 +40,8 @@ _TCP_ONLY = (
 class Preflight:
     """The checks of a start and of each reload.
 
-    It remembers where an endpoint string leads: to look again could disturb what a listening
-    server has made of it, such as a descriptor from systemd.
+    It remembers the targets of each endpoint string. A second look could disturb a listening
+    server, for instance one that listens on a descriptor from systemd.
     """
 
     def __init__(self) -> None:
@@ -56,8 +56,8 @@ class Preflight:
         faults = _password(settings)
         notices = list(configuration.notices)
         where = self._find(settings, faults)
-        doors = {knob: where.get(knob, []) for knob in _DOORS}
-        for knob, found in doors.items():
+        ports = {knob: where.get(knob, []) for knob in _PORTS}
+        for knob, found in ports.items():
             faults += _exposure(settings, knob, found)
         if settings.manhole.enabled:
             faults += _manhole(settings)
@@ -69,7 +69,7 @@ class Preflight:
         notices += _plain_secrets(configuration)
         notices += _without_effect(configuration, where)
         notices += _engine_without_effect(configuration)
-        notices += _open_doors(settings, doors["server.tcp_port"])
+        notices += _open_port(settings, ports["server.tcp_port"])
         notices += _descriptors(settings)
         if faults:
             source = configuration.path or "built-in defaults and environment"
@@ -79,7 +79,7 @@ class Preflight:
     def is_exposed(self, settings: Settings) -> bool:
         """Say whether a port other than the manhole's is open to other machines."""
         where = self._find(settings, [])
-        return any(not target.only_local for knob in _DOORS for target in where.get(knob, []))
+        return any(not target.only_local for knob in _PORTS for target in where.get(knob, []))
 
     def _find(self, settings: Settings, faults: list[str]) -> dict[str, list[Target]]:
         host = settings.server.host
@@ -88,7 +88,7 @@ class Preflight:
             "server.http_port": description(settings.server.http_port, host),
         }
         if settings.manhole.enabled:
-            # A number means loopback here, whatever the doors' host: the shell can do anything.
+            # A plain number means loopback, whatever server.host says: the shell can do anything.
             endpoints["manhole.port"] = description(settings.manhole.port, "127.0.0.1")
         found = {}
         for knob, endpoint in endpoints.items():
@@ -134,7 +134,7 @@ def _plain_secrets(configuration: Configuration) -> Iterator[str]:
 
 
 def _mode(path: Path) -> int:
-    """Return the permissions of a file; 0 where it has gone meanwhile."""
+    """Return the permissions of a file; 0 if it was removed in the meantime."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
@@ -148,10 +148,10 @@ def _exposure(settings: Settings, knob: str, where: list[Target]) -> Iterator[st
         if matches(settings.authentication.password, DEFAULT_PASSWORD.encode()):
             yield (
                 f"{knob} would be open to other machines ({_interface(target)}) while the "
-                "password is the default one. Three ways out: keep to this machine with "
+                "password is the default one. Three ways out: listen on this machine only with "
                 f"{_closed(settings, knob, target)}; or set a password of your own in "
-                "authentication.password (or TAGCACHE_PASSWORD) and let in only whom you name in "
-                "security.allowed_ips; or set a password of your own and demand it with "
+                "authentication.password (or TAGCACHE_PASSWORD) and name the allowed addresses in "
+                "security.allowed_ips; or set a password of your own and require it with "
                 "security.require_tcp_auth = true"
             )
         if knob == "server.http_port" and not settings.security.require_auth:
@@ -175,7 +175,7 @@ def _interface(target: Target) -> str:
     return target.interface or "all interfaces"
 
 
-def _open_doors(settings: Settings, where: list[Target]) -> Iterator[str]:
+def _open_port(settings: Settings, where: list[Target]) -> Iterator[str]:
     if settings.security.require_tcp_auth or settings.security.allowed_ips:
         return
     for target in where:
@@ -341,7 +341,7 @@ def _fast_open_allowed() -> bool:
     try:
         allowed = Path("/proc/sys/net/ipv4/tcp_fastopen").read_text(encoding="ascii")
     except OSError:
-        return True  # not Linux: the socket option itself will tell
+        return True  # Not Linux: setting the socket option will show it.
     return bool(int(allowed) & 2)
 
 

@@ -1,4 +1,4 @@
-"""The services that listen, and the one that holds everything together."""
+"""The running whole: how the server starts, reloads and stops."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import fields, replace
-from socket import AF_UNSPEC
 from types import FrameType
 from typing import Any
 
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred, succeed
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -27,142 +25,22 @@ from tagcache.errors import BackendUnavailable, ConfigurationError, ListenError,
 from tagcache.model.interfaces import ICache, IEngine
 from tagcache.model.statistics import EngineTotals
 from tagcache.server import systemd
-from tagcache.server.net.connections import Connections, address_text
-from tagcache.server.net.endpoints import listen
-from tagcache.server.net.listener import Listener
+from tagcache.server.net.connections import Connections
+from tagcache.server.net.listening import ListenerService
 from tagcache.server.net.serving import ServingFactory
 from tagcache.server.observe.logs import LogWriter
 from tagcache.server.preflight import Preflight, raise_descriptor_limit
 from tagcache.server.then import then
 from tagcache.server.upkeep.persistence import Persistence
-from tagcache.sockopts import AppliedOption, ListenOptions, socket_of
 
 log = Logger(namespace="tagcache.service")
 
 
-class ListenerService(Service):
-    """Listens while it runs; a port that cannot be had fails the start.
-
-    ``knob`` is the setting that says where, for messages.
-    """
-
-    port: IListeningPort | None = None
-    socket_options: tuple[AppliedOption, ...] = ()
-
-    def __init__(
-        self,
-        knob: str,
-        endpoint: str,
-        factory: IProtocolFactory,
-        listener: Listener,
-        options: ListenOptions,
-        reactor: Any,
-    ) -> None:
-        self.setName(listener.name)
-        self._listener = listener
-        self._knob = knob
-        self.endpoint = endpoint
-        self._factory = factory
-        self._options = options
-        self._reactor = reactor
-
-    @property
-    def address(self) -> str:
-        """Where it listens, as text; empty while it does not."""
-        return address_text(self.port.getHost()) if self.port is not None else ""
-
-    def privilegedStartService(self) -> None:
-        super().privilegedStartService()
-        listening = maybeDeferred(
-            listen, self.endpoint, self._factory, self._options, self._reactor
-        )
-        failed: list[Failure] = []
-        listening.addCallbacks(self._listening, failed.append)
-        if failed:
-            error = failed[0].value
-            reason = getattr(error, "socketError", None) or error
-            raise ListenError(
-                f"{self.name}: cannot listen on {self.endpoint} ({self._knob}): {reason}"
-            )
-
-    def startService(self) -> None:
-        if self.port is None:
-            self.privilegedStartService()
-        super().startService()
-
-    def stopService(self) -> Deferred[Any]:
-        super().stopService()
-        if self.port is None:
-            return succeed(None)
-        port, self.port = self.port, None
-        return maybeDeferred(port.stopListening)
-
-    def configure(self, settings: Settings) -> None:
-        """Follow the receive buffer, which accepted sockets inherit from the listening one."""
-        wanted = ListenOptions.from_settings(settings.performance)
-        if wanted.receive_buffer_bytes == self._options.receive_buffer_bytes:
-            return
-        if wanted.receive_buffer_bytes is None:
-            log.warn(
-                "{name}: performance.receive_buffer_bytes goes back to the system's own choice "
-                "only at the next start",
-                name=self.name,
-            )
-            return
-        self._options = replace(self._options, receive_buffer_bytes=wanted.receive_buffer_bytes)
-        self._apply()
-
-    def _listening(self, port: IListeningPort) -> None:
-        self.port = port
-        family = self._apply()
-        each = self._listener.socket_options.probe(family)
-        different = [one for one in (*self.socket_options, *each) if not one.honoured]
-        log.info(
-            "{name}: listening on {address}; socket options: {options}",
-            name=self.name,
-            address=self.address,
-            options=_options_text(different) if different else "as asked",
-        )
-        log.debug(
-            "{name}: options of the listening socket: {listening}; of each connection: {each}",
-            name=self.name,
-            listening=_options_text(self.socket_options),
-            each=_options_text(each),
-        )
-        for option in self.socket_options:
-            if not option.honoured:
-                log.warn(
-                    "{name}: listening socket: {option}",
-                    name=self.name,
-                    option=_option_text(option),
-                )
-
-    def _apply(self) -> int:
-        """Set the listening socket's options; return its address family."""
-        with socket_of(self.port) as sock:
-            if sock is None:
-                return AF_UNSPEC
-            self.socket_options = self._options.apply_listening(sock)
-            return sock.family
-
-
-def _options_text(options: Sequence[AppliedOption]) -> str:
-    return ", ".join(_option_text(each) for each in options) or "no options"
-
-
-def _option_text(option: AppliedOption) -> str:
-    asked = "system's choice" if option.asked is None else option.asked
-    text = f"{option.name}={option.effective}"
-    if option.asked is None or option.effective != option.asked:
-        text += f" (asked: {asked})"
-    return text + (f" ({option.error})" if option.error else "")
-
-
 class TagCacheService(MultiService):
-    """The whole server: what it consists of, how it starts, reloads and stops.
+    """The whole server: its parts, and how it starts, reloads and stops.
 
-    ``engine`` is where entries are; ``cache`` holds what is in this process: all entries, or what
-    is kept near. ``reread`` returns the new configuration at a reload, or raises
+    ``engine`` keeps the entries. ``cache`` holds those in this process: all of them, or those that
+    are kept near. ``reread`` returns the new configuration at a reload, or raises
     ConfigurationError.
     """
 
@@ -209,7 +87,7 @@ class TagCacheService(MultiService):
 
     @property
     def uptime(self) -> float:
-        """How many seconds ago it was made."""
+        """Seconds since the server was built."""
         return time.monotonic() - self._started
 
     @property
@@ -220,7 +98,7 @@ class TagCacheService(MultiService):
     def setServiceParent(self, parent: Any) -> None:
         super().setServiceParent(parent)
         if self._log_writer is not None and isinstance(parent, Componentized):
-            # How twistd learns that a service brings its own way of logging.
+            # twistd looks here for a service that writes the log itself.
             parent.setComponent(ILogObserver, self._log_writer)
 
     def listeners(self) -> list[ListenerService]:
@@ -228,15 +106,15 @@ class TagCacheService(MultiService):
         return [each for each in self if isinstance(each, ListenerService)]
 
     def privilegedStartService(self) -> None:
-        # From here on: one that comes before the start is complete is followed after it, and does
-        # not end the process.
+        # Set first: a SIGHUP during the start must not end the process. The reload follows the
+        # start.
         self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
         raise_descriptor_limit(self.settings)
         try:
-            # Before a port is open.
+            # No client may see the cache before its entries are there.
             self.persistence.load()
             super().privilegedStartService()
-            # A start that fails keeps the snapshot; commands are carried out only after this.
+            # A start that fails keeps the snapshot. No command has been executed yet.
             self.persistence.put_aside()
         except (ListenError, PersistenceError) as error:
             log.critical("{why}", why=str(error))
@@ -250,7 +128,7 @@ class TagCacheService(MultiService):
         systemd.notify(self._environ, "READY=1", f"MAINPID={os.getpid()}")
 
     def _running(self) -> str:
-        """Return what runs, as a line."""
+        """Return a line that says what runs."""
         path = self.configuration.path
         return (
             f"TagCache {tagcache.__version__} runs on {event_loop(self._reactor)} "
@@ -265,7 +143,7 @@ class TagCacheService(MultiService):
             if each.name != "http" or not port.isdigit():
                 continue
             host = each.address.removesuffix(f":{port}")
-            # One that listens everywhere is also found here.
+            # A server that listens on all addresses can be reached on this one.
             host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
             scheme = "https" if each.endpoint.startswith("ssl:") else "http"
             url = f"{scheme}://{host}:{port}"
@@ -286,8 +164,8 @@ class TagCacheService(MultiService):
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
         systemd.notify(self._environ, "STOPPING=1")
         if self._old_sighup is not None:
-            # From here on signals are not what they were: none may cut the goodbye short by
-            # its default action, and a second request to stop ends the patience.
+            # The default action of a signal would cut the stop short. A second request to stop
+            # closes all connections at once.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_second_signal)
@@ -298,7 +176,7 @@ class TagCacheService(MultiService):
         yield maybeDeferred(super().stopService)
 
     def reload(self) -> None:
-        """Read the configuration again and follow it as far as that is possible while running.
+        """Read the configuration again and apply what can change while the server runs.
 
         A configuration that cannot be used changes nothing.
         """
@@ -317,7 +195,7 @@ class TagCacheService(MultiService):
             new = self._reread()
             in_effect = replace(new, settings=_keep_until_restart(self.settings, new.settings))
             notices = self._check.check(new)
-            # What stays until the next start may not go with what changes now.
+            # Settings that stay until the next start may contradict those that change now.
             self._check.check(in_effect)
         except ConfigurationError as error:
             log.error("reload: nothing changed. {why}", why=str(error))
@@ -348,7 +226,7 @@ class TagCacheService(MultiService):
             self._reactor.callFromThread(factory.abort_all)
 
     def _on_sighup(self, number: int, frame: FrameType | None) -> None:
-        # A signal may come in the middle of anything; the reactor runs this between events.
+        # A signal can interrupt any code. The reactor runs this between two events.
         self._reactor.callFromThread(self.reload)
 
     def info(self) -> dict[str, Any] | Deferred[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Tells systemd how far we are, where it asked to be told (Type=notify)."""
+"""Reports the state of the server to systemd, if its unit has Type=notify."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 def notify(environ: Mapping[str, str], *assignments: str) -> None:
     """Send assignments such as ``READY=1`` to the socket that ``NOTIFY_SOCKET`` names, if any.
 
-    Protocol: sd_notify(3). Losing a message is not an error of ours.
+    The protocol is sd_notify(3). A message that cannot be sent is ignored.
     """
     address = environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
