@@ -1,39 +1,63 @@
-"""Whether the cache agrees with itself, found out while it goes on serving."""
+"""Whether the entries, the indexes and the totals agree, found out while the cache is in use."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from tagcache.engine.entry import Entry
 from tagcache.engine.eviction import UsedEntry
+from tagcache.engine.expiry import ExpiryIndex
+from tagcache.engine.store import SHARD_MASK, Store
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
 from tagcache.model.store_options import NEVER
 from tagcache.model.views import MOST_FAULTS, Consistency
 
-if TYPE_CHECKING:
-    from tagcache.engine.memory import MemoryCache
-
-# So many entries are looked at in one go; summing them up is much faster.
+# Entries that are looked at in one go; to add up their lengths is much faster.
 _SOME = 64
-# The names of so many tags are added up in one go, and else until none came or went meanwhile.
+# The lengths of the names of so many tags are added up in one go. For more, this is tried so many
+# times until none came or went meanwhile.
 _NAMES_AT_ONCE = 20_000
 _ATTEMPTS = 5
-# What the cache keeps running totals of.
+# What the store keeps running totals of.
 _TOTALS = ("entries", "bytes of keys and values", "bytes of keys", "tags of entries")
+
+
+class View(Protocol):
+    """What a check reads of the store, see there; it changes nothing."""
+
+    @property
+    def shards(self) -> Sequence[Mapping[bytes, Entry]]: ...
+    @property
+    def tags(self) -> TagIndex: ...
+    @property
+    def expiry(self) -> ExpiryIndex: ...
+    @property
+    def items(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def key_size(self) -> int: ...
+    @property
+    def dead(self) -> Sequence[object]: ...
+    @property
+    def dead_left(self) -> int: ...
+    def find(self, key: bytes) -> Entry | None: ...
+    def is_dead(self, entry: Entry) -> bool: ...
 
 
 class Recount:
     """Adds up what is stored, a shard at a time, and follows what changes behind it.
 
-    The cache tells it of each key that is about to be stored or removed. What its totals change
-    until the next such moment belongs to that key, so that the sum stays comparable with the
-    totals whatever happens in between.
+    The store tells it of each key whose entry is about to be stored or removed. What the running
+    totals change until the next such moment belongs to that key: if its shard was counted
+    already, the change is added to the sum. So the sum can be compared with the totals at any
+    time, although the cache never stops.
     """
 
-    def __init__(self, cache: MemoryCache) -> None:
-        self._cache = cache
-        self._counted = [False] * len(cache._shards)
+    def __init__(self, store: View) -> None:
+        self._store = store
+        self._counted = [False] * len(store.shards)
         self._sums = (0, 0, 0, 0)
         self._last = self.totals()
         self._key: bytes | None = None
@@ -42,25 +66,23 @@ class Recount:
 
     def totals(self) -> tuple[int, int, int, int]:
         """Return the running totals, in the order of ``_TOTALS``."""
-        cache = self._cache
-        return cache._items, cache._bytes, cache._key_bytes, cache._tags.references
+        store = self._store
+        return store.items, store.size, store.key_size, store.tags.references
 
-    def storing(self, key: bytes) -> None:
-        """Note that the key is about to be stored."""
+    def changing(self, key: bytes) -> None:
+        """Note that the entry of this key is about to be stored or removed."""
         self._follow()
         self._key = key
         self.changes += 1
 
-    removed = storing
-
     def flushed(self) -> None:
-        """Note that all entries are gone."""
+        """Note that all entries were removed."""
         self.was_flushed = True
 
     def count(self, number: int) -> None:
         """Add up the entries of a shard."""
         self._follow()
-        shard = self._cache._shards[number]
+        shard = self._store.shards[number]
         entries = shard.values()
         keys = sum(map(len, shard))
         size = keys + sum(len(entry.value) for entry in entries)
@@ -68,7 +90,7 @@ class Recount:
         self._counted[number] = True
 
     def compare(self) -> Iterator[str]:
-        """Yield what the totals say otherwise."""
+        """Yield a sentence for each total that differs."""
         self._follow()
         for name, total, counted in zip(_TOTALS, self._last, self._sums, strict=True):
             if total != counted:
@@ -76,7 +98,7 @@ class Recount:
 
     def _follow(self) -> None:
         now = self.totals()
-        if self._key is not None and self._counted[self._cache._shard_of(self._key)]:
+        if self._key is not None and self._counted[hash(self._key) & SHARD_MASK]:
             last = self._last
             self._add([after - before for after, before in zip(now, last, strict=True)])
         self._last = now
@@ -87,23 +109,23 @@ class Recount:
         self._sums = items, size, keys, references
 
 
-def check(cache: MemoryCache) -> Generator[None, None, Consistency]:
-    """Work that compares entries, indexes and totals; entries may come and go meanwhile."""
+def check(store: Store) -> Generator[None, None, Consistency]:
+    """Compare entries, indexes and totals, as work; entries may come and go meanwhile."""
     while True:
-        recount = Recount(cache)
+        recount = Recount(store)
         found = _Faults()
-        cache._watchers.append(recount)
+        store.watchers.append(recount)
         try:
-            entries = yield from _check_entries(cache, recount, found)
-            tags = 0 if recount.was_flushed else (yield from _check_tags(cache, found))
+            entries = yield from _check_entries(store, recount, found)
+            tags = 0 if recount.was_flushed else (yield from _check_tags(store, found))
             if not recount.was_flushed:
-                yield from _check_names(cache, recount, found)
+                yield from _check_names(store, recount, found)
             if not recount.was_flushed:
                 found.add_all(recount.compare())
-                found.add_all(_small_things(cache))
+                found.add_all(_small_things(store))
                 return Consistency(entries, tags, tuple(found.told), found.count)
         finally:
-            cache._watchers.remove(recount)
+            store.watchers.remove(recount)
 
 
 class _Faults:
@@ -121,28 +143,28 @@ class _Faults:
             self.add(fault)
 
 
-def _check_entries(
-    cache: MemoryCache, recount: Recount, found: _Faults
-) -> Generator[None, None, int]:
+def _check_entries(store: View, recount: Recount, found: _Faults) -> Generator[None, None, int]:
     seen = 0
-    for number, shard in enumerate(cache._shards):
+    for number in range(len(store.shards)):
         recount.count(number)
         yield
-        keys = list(shard)
+        keys = list(store.shards[number])
         for start in range(0, len(keys), _SOME):
             if recount.was_flushed:
                 return seen
+            # A shard from which much was removed is replaced by a smaller copy.
+            shard = store.shards[number]
             for key in keys[start : start + _SOME]:
                 entry = shard.get(key)
                 if entry is not None:
                     seen += 1
-                    found.add_all(_entry_faults(cache, number, key, entry))
+                    found.add_all(_entry_faults(store, number, key, entry))
             yield
     return seen
 
 
-def _entry_faults(cache: MemoryCache, number: int, key: bytes, entry: Entry) -> Iterator[str]:
-    if entry.key != key or cache._shard_of(key) != number:
+def _entry_faults(store: View, number: int, key: bytes, entry: Entry) -> Iterator[str]:
+    if entry.key != key or hash(key) & SHARD_MASK != number:
         yield f"the entry {entry.key!r} is stored as {key!r} in shard {number}"
     if not _is_between(entry, "older", "newer"):
         yield f"the entry {key!r} is not between its neighbours in the order of storing"
@@ -156,7 +178,7 @@ def _entry_faults(cache: MemoryCache, number: int, key: bytes, entry: Entry) -> 
     if len(set(entry.tags)) != len(entry.tags):
         yield f"the entry {key!r} carries a tag twice"
     for tag in entry.tags:
-        if not cache._tags.has(tag, entry) and not cache._is_dead(entry):
+        if store.tags.by_key(tag).get(key) is not entry and not store.is_dead(entry):
             yield f"the entry {key!r} carries the tag {tag!r}, whose index does not have it"
 
 
@@ -166,67 +188,69 @@ def _is_between(entry: Entry, before: str, after: str) -> bool:
     return getattr(previous, after, None) is entry and getattr(following, before, None) is entry
 
 
-def _check_tags(cache: MemoryCache, found: _Faults) -> Generator[None, None, int]:
-    index = cache._tags
+def _check_tags(store: View, found: _Faults) -> Generator[None, None, int]:
+    index = store.tags
     seen = 0
-    for number in range(index.shard_count):
-        for tag in index.in_shard(number):
+    for shard in index.shards:
+        for tag in list(shard):
             carriers = index.carriers(tag)
             if carriers is None:
                 continue
             seen += 1
             if isinstance(carriers, Entry):
-                found.add_all(_carrier_faults(cache, tag, carriers.key, carriers))
+                found.add_all(_carrier_faults(store, tag, carriers.key, carriers))
             else:
                 if not len(carriers):
                     found.add(f"the tag {tag!r} is in the index without an entry")
-                yield from _check_carriers(cache, index, tag, carriers, found)
+                yield from _check_carriers(store, index, tag, carriers, found)
             yield
-        if cache._tags is not index:
+        if store.tags is not index:
             break
     return seen
 
 
 def _check_carriers(
-    cache: MemoryCache,
+    store: View,
     index: TagIndex,
     tag: bytes,
     carriers: dict[bytes, Entry] | ManyEntries,
     found: _Faults,
 ) -> Iterator[None]:
-    for part in parts(carriers):
+    for number, part in enumerate(parts(carriers)):
         keys = list(part)
         for start in range(0, len(keys), _SOME):
-            # It may have been invalidated, or split: then its entries were all looked at.
-            if cache._tags is not index or index.carriers(tag) is not carriers:
+            # The tag may have been invalidated, or split: then its entries were all looked at.
+            if store.tags is not index or index.carriers(tag) is not carriers:
                 return
+            # A part from which much was removed is replaced by a smaller copy.
+            current = parts(carriers)[number]
             for key in keys[start : start + _SOME]:
-                entry = part.get(key)
+                entry = current.get(key)
                 if entry is not None:
-                    found.add_all(_carrier_faults(cache, tag, key, entry))
+                    found.add_all(_carrier_faults(store, tag, key, entry))
             yield
 
 
-def _carrier_faults(cache: MemoryCache, tag: bytes, key: bytes, entry: Entry) -> Iterator[str]:
+def _carrier_faults(store: View, tag: bytes, key: bytes, entry: Entry) -> Iterator[str]:
     if entry.key != key:
         yield f"the index of the tag {tag!r} has the entry {entry.key!r} as {key!r}"
-    if cache._find(entry.key) is not entry:
+    if store.find(entry.key) is not entry:
         yield f"the index of the tag {tag!r} has an entry {key!r} that is not stored"
     elif tag not in entry.tags:
         yield f"the index of the tag {tag!r} has the entry {key!r}, which does not carry it"
 
 
-def _check_names(cache: MemoryCache, recount: Recount, found: _Faults) -> Iterator[None]:
+def _check_names(store: View, recount: Recount, found: _Faults) -> Iterator[None]:
     for _ in range(_ATTEMPTS):
-        index = cache._tags
+        index = store.tags
         at_once = index.count_all <= _NAMES_AT_ONCE
         before = recount.changes, index.count_all, index.name_bytes
         size = 0
-        for number in range(index.shard_count):
-            size += index.name_bytes_in_shard(number)
+        for shard in index.shards:
+            size += sum(map(len, shard))
             if not at_once:
                 yield
-        if cache._tags is not index:
+        if store.tags is not index:
             return
         if before == (recount.changes, index.count_all, index.name_bytes):
             if size != index.name_bytes:
@@ -236,12 +260,12 @@ def _check_names(cache: MemoryCache, recount: Recount, found: _Faults) -> Iterat
             return
 
 
-def _small_things(cache: MemoryCache) -> Iterator[str]:
-    index = cache._tags
-    counted = sum(len(index.in_shard(number)) for number in range(index.shard_count))
+def _small_things(store: View) -> Iterator[str]:
+    index = store.tags
+    counted = sum(map(len, index.shards))
     if counted != index.count_all:
         yield f"the total of tags is {index.count_all}, a recount gives {counted}"
-    if cache._dead_left < 0 or (cache._dead_left and not cache._dead):
-        yield f"{cache._dead_left} entries are said to be invalidated and still stored"
-    if not cache._expiry.agrees():
+    if store.dead_left < 0 or (store.dead_left and not store.dead):
+        yield f"{store.dead_left} entries are said to be invalidated and still stored"
+    if not store.expiry.agrees():
         yield "the moments of expiry and their buckets differ"

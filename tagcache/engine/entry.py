@@ -7,14 +7,19 @@ from tagcache.model.store_options import NEVER
 
 
 class Links:
-    """A place in the two orders that entries are kept in.
+    """A place in two rings: the order of storing, and a bucket of the expiry index.
+
+    The rings run through the entries themselves. So an entry is moved or taken out in constant
+    time, and no list of a million entries is ever copied when it grows; this costs 32 bytes an
+    entry. The neighbours are strong references: whoever drops entries without taking them out
+    of their rings must break these, or only the garbage collector finds them.
 
     Attributes:
-        older, newer: neighbours in the order of storing, a ring over all entries.
-        sooner, later: neighbours in the bucket in which expiry is waited for, a ring too; only
-            there for an entry with a time to live.
+        older, newer: neighbours in the order of storing, which holds all entries.
+        sooner, later: neighbours in the bucket in which the entry waits for its expiry; not set
+            for an entry without a time to live.
 
-    A plain Links is the end of a ring, or a mark in it.
+    A Links that is no Entry is the end of a ring, or the mark of a scan in it.
     """
 
     __slots__ = ("later", "newer", "older", "sooner")
@@ -25,13 +30,28 @@ class Links:
     later: Links
 
 
+def link(place: Links, older: Links, newer: Links) -> None:
+    """Put ``place`` between two neighbours in the order of storing."""
+    place.older = older
+    place.newer = newer
+    older.newer = newer.older = place
+
+
+def unlink(place: Links) -> None:
+    """Take ``place`` out of the order of storing."""
+    older, newer = place.older, place.newer
+    older.newer = newer
+    newer.older = older
+    del place.older, place.newer
+
+
 class Entry(Links):
-    """A value with its tags, time to live and age; it stays the same while it is overwritten.
+    """A value with its tags, time to live and age; overwriting it keeps the object.
 
     Attributes:
         key, value: bytes.
         tags: tuple of bytes without repetition, in the order given; equal ones are shared.
-        stored: when it was stored last, in seconds of the cache's monotonic clock.
+        stored: when it was last stored, in seconds of the cache's monotonic clock.
         ttl: how long it exists from then on, in seconds; NEVER if it has no time to live.
         visited: whether it was read since eviction last passed by.
     """

@@ -1,4 +1,4 @@
-"""Which entry has to go when memory is full."""
+"""Which entry is evicted when memory is full."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 from tagcache.engine.entry import Entry, Links
 
-# So many entries in a row are looked at for one that was not visited.
+# Entries that are looked at for one that was not visited; after that the last of them goes.
 _LONGEST_SEARCH = 2000
 
 
 class Sieve:
     """SIEVE (Zhang et al., NSDI '24), over the ring of all entries in the order of storing.
 
-    The ``hand`` moves from the oldest towards the newest. It passes by what was visited since
-    it came by last, and stops at what was not: that goes. A hit costs no more than a flag.
+    The ``hand`` moves from the oldest entry towards the newest. It passes those that were
+    visited since it last came by, and evicts the first that was not. A hit only sets a flag.
     """
 
     __slots__ = ("hand",)
@@ -23,12 +23,12 @@ class Sieve:
         self.hand = end
 
     def leave(self, place: Links) -> None:
-        """Note that an entry, or a mark, leaves its place in the ring."""
+        """Note that an entry, or a mark, is about to leave its place in the ring."""
         if self.hand is place:
             self.hand = place.newer
 
     def victim(self, kept: Entry | None) -> Entry | None:
-        """Return the entry to evict, another than ``kept``; None if there is no other."""
+        """Return the entry to evict, other than ``kept``; None if there is no other."""
         place = self.hand
         last = None
         for _ in range(_LONGEST_SEARCH):
@@ -53,12 +53,16 @@ class UsedEntry(Entry):
 
 
 class Lru:
-    """The least recently used entry goes; each use moves an entry to the hot end."""
+    """Evicts the least recently used entry; each use moves an entry to the hot end."""
 
     __slots__ = ("_end",)
 
     def __init__(self) -> None:
         self._end = UsedEntry(b"", b"", (), 0.0, 0.0)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all entries; they keep their links."""
         self._end.colder = self._end.hotter = self._end
 
     def add(self, entry: Any) -> None:
@@ -82,7 +86,7 @@ class Lru:
         self.add(entry)
 
     def victim(self, kept: Entry | None) -> Entry | None:
-        """Return the entry to evict, another than ``kept``; None if there is no other."""
+        """Return the entry to evict, other than ``kept``; None if there is no other."""
         coldest = self._end.hotter
         if coldest is kept:
             coldest = coldest.hotter

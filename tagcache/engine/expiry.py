@@ -1,14 +1,14 @@
-"""When to look at which entry, so that expiry never walks all of them.
+"""When to look at which entry, so that expiry never has to walk all of them.
 
-Entries wait in buckets, each named by the moment at which it must be looked at, in ticks of
-1/16 second. A deadline within the next 128 ticks has a bucket of its own tick; one further
-away shares a coarser bucket, whose moment comes before the deadline, and is then put into a
-finer one: a TTL of a month is looked at four times. So there are at most some hundred buckets
-for any span of deadlines. A bucket is a ring, so that scheduling and taking back cost O(1) and
+Entries wait in buckets. A bucket is named by the tick (1/16 second) at which its entries must be
+looked at. A deadline within the next 128 ticks has a bucket of its own tick. One further away
+shares a coarser bucket, whose tick comes before the deadline; the entry is then put into a finer
+bucket, so a TTL of a month is looked at four times. There are at most some hundred buckets for
+any span of deadlines. A bucket is a ring: scheduling an entry and taking it back cost O(1), and
 nothing stale remains.
 
-An entry whose deadline moves further away may stay where it is: it is looked at too early,
-and scheduled anew then.
+An entry whose deadline moves further away may stay where it is: it is looked at too early, and
+is then scheduled again.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class ExpiryIndex:
         self._ticks: list[int] = []
 
     def schedule(self, entry: Entry, deadline: float, now: float) -> None:
-        """Have ``entry`` looked at in time for ``deadline``; it waits in no bucket yet.
+        """Put ``entry``, which is in no bucket yet, into the bucket for ``deadline``.
 
         Both times are seconds of one monotonic clock. A MemoryError changes nothing.
         """
         self.wait(entry, self.bucket(deadline, now))
 
     def bucket(self, deadline: float, now: float) -> Links:
-        """Return the bucket for what is to be looked at in time for ``deadline``."""
+        """Return the bucket for an entry with this ``deadline``; a new one if there is none."""
         tick = int(deadline * TICKS_PER_SECOND)
         shift = (max(tick - int(now * TICKS_PER_SECOND), 0) >> _FINE_BITS).bit_length()
         tick = tick >> shift << shift
@@ -57,7 +57,7 @@ class ExpiryIndex:
 
     @staticmethod
     def wait(entry: Entry, bucket: Links) -> None:
-        """Let ``entry``, which waits in no bucket yet, wait in this one; nothing can fail."""
+        """Put ``entry``, which is in no bucket yet, into this one; needs no memory."""
         last = bucket.sooner
         entry.sooner = last
         entry.later = bucket
@@ -65,7 +65,7 @@ class ExpiryIndex:
 
     @staticmethod
     def take_back(entry: Entry) -> None:
-        """Look at ``entry``, which waits in a bucket, no more."""
+        """Take ``entry`` out of its bucket; needs no memory."""
         sooner, later = entry.sooner, entry.later
         sooner.later = later
         later.sooner = sooner
@@ -74,7 +74,7 @@ class ExpiryIndex:
     def past(self, now: float) -> Iterator[Entry]:
         """Yield the entries of all ticks that are over, the earliest tick first.
 
-        Each has either expired or is to be scheduled anew; the caller takes it back before it
+        Each has either expired or must be scheduled again; the caller takes it back before it
         asks for the next.
         """
         current = int(now * TICKS_PER_SECOND)
@@ -85,11 +85,11 @@ class ExpiryIndex:
             if isinstance(entry, Entry):
                 yield entry
             else:
-                # Alone in its ring, it holds itself.
+                # An empty ring refers to itself, so its links are deleted.
                 del self._buckets[heappop(ticks)], bucket.sooner, bucket.later
 
     def present(self, now: float) -> list[Entry]:
-        """Return the entries of the running tick: some have expired, others are about to."""
+        """Return the entries of the current tick: some have expired, others are about to."""
         found: list[Entry] = []
         bucket = self._buckets.get(int(now * TICKS_PER_SECOND))
         if bucket is not None:
@@ -100,11 +100,11 @@ class ExpiryIndex:
         return found
 
     def agrees(self) -> bool:
-        """Say whether the ticks to look at are those that have a bucket."""
+        """Say whether the ticks and the buckets are the same."""
         return len(self._ticks) == len(self._buckets) and self._buckets.keys() == set(self._ticks)
 
     def dismantle(self) -> None:
-        """Let go of the entries, none of which is to be looked at any more."""
+        """Drop the buckets, whose entries are all removed together."""
         for bucket in self._buckets.values():
             del bucket.sooner, bucket.later
         self._buckets.clear()

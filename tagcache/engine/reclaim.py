@@ -1,199 +1,89 @@
-"""Invalidations of any size: finding what they mean, and letting go of it, a little at a time."""
+"""Giving back the memory of entries that are removed already, a little at a time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
 
-from tagcache.engine.entry import Entry, Links
+from tagcache.engine.entry import Entry
 from tagcache.engine.eviction import UsedEntry
-from tagcache.engine.expiry import ExpiryIndex
-from tagcache.engine.tags import ManyEntries, TagIndex, parts
+from tagcache.engine.store import Store, Tables
+from tagcache.engine.tags import ManyEntries, parts
 from tagcache.model.store_options import NEVER
 
-# So many keys are looked at in one go.
-_SOME = 2048
 
-Carriers: TypeAlias = dict[bytes, Entry] | ManyEntries
+class Backlog:
+    """The entries that exist for nobody any more and still hold memory.
 
+    Those that were marked dead are still stored, and are removed one by one. Those that were
+    flushed are not: only the tables that held them are taken apart.
 
-class Selection:
-    """The entries that an invalidation under way means; what changes meanwhile is noted.
-
-    ``wanted`` returns those of some entries that are meant, and ``lookup`` what there is under a
-    key; ``touched`` are the keys of the entries stored or removed since the beginning, to be looked
-    at again at the end.
+    Attributes:
+        on_garbage: is called when there is something to reclaim.
+        flushed: how many flushed entries are left.
+        flushed_memory: about how many bytes they take.
     """
 
-    __slots__ = ("_considered", "_flushed", "_lookup", "found", "looking", "touched", "wanted")
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.on_garbage: Callable[[], None] = _nothing
+        self.flushed = 0
+        self.flushed_memory = 0
+        # One piece of work for each flush.
+        self._flushes: deque[Iterator[None]] = deque()
 
-    def __init__(
-        self,
-        wanted: Callable[[list[Entry]], list[Entry]],
-        lookup: Callable[[bytes], Entry | None],
-    ) -> None:
-        self.wanted = wanted
-        self._lookup = lookup
-        self.found = ManyEntries()
-        self.touched: set[bytes] = set()
-        self._flushed = False
-        self._considered: list[Carriers] = []
-        # Until everything was looked at, what is removed may still be about to be found.
-        self.looking = True
+    def __len__(self) -> int:
+        return self._store.dead_left + self.flushed
 
-    def storing(self, key: bytes) -> None:
-        """Note that the key is about to be stored."""
-        self.touched.add(key)
+    def flush(self, memory: int) -> None:
+        """Remove all entries from the store; they take about ``memory`` bytes."""
+        left, left_memory = self.flushed + self._store.items, self.flushed_memory + memory
+        self._flushes.append(self._dismantle(self._store.tables(), memory))
+        try:
+            self._store.flush()
+        except MemoryError:
+            self._flushes.pop()
+            raise
+        self.flushed, self.flushed_memory = left, left_memory
+        self.on_garbage()
 
-    def removed(self, key: bytes) -> None:
-        """Note that an entry is about to be removed."""
-        if self.looking:
-            self.touched.add(key)
-        else:
-            self.found.discard(key)
-
-    def look_at(self, some: Iterable[list[Entry]]) -> Iterator[None]:
-        """Take those entries that are meant, yielding after each list of them."""
-        for entries in some:
-            if self._flushed:
-                return
-            self.found.add_all(self.wanted(entries))
-            yield
-
-    def look_at_common(self, carriers: list[ManyEntries]) -> Iterator[None]:
-        """Take the entries that are in all ``carriers``, yielding after some; all are meant.
-
-        The first should be the smallest. This reads their keys alone: where memory is slow, that
-        is twice as fast as asking each entry for its tags.
-        """
-        smallest, *others = carriers
-        for number, part in enumerate(smallest.parts):
-            keys = list(part)
-            common: list[bytes] = []
-            for start in range(0, len(keys), _SOME):
-                some: Iterable[bytes] = keys[start : start + _SOME]
-                for other in others:
-                    some = filter(other.parts[number].__contains__, some)
-                common += some
+    def reclaim(self) -> Iterator[None]:
+        """Remove the dead and give back what was flushed, yielding after each entry."""
+        dead = self._store.dead
+        while dead:
+            oldest = dead[-1]
+            for part in parts(oldest):
+                yield from self._remove_all(part)
+            if dead and dead[-1] is oldest:
+                dead.pop()
+        while self._flushes:
+            flush = self._flushes[0]
+            # Not "yield from": whoever stops in the middle would close it for all others.
+            for _ in flush:
                 yield
-            if self._flushed:
-                return
-            # What came or went since the keys were listed was touched.
-            self.found.parts[number] = _only(common, part)
+            if self._flushes and self._flushes[0] is flush:
+                self._flushes.popleft()
 
-    def is_behind(self, dead: list[Carriers]) -> bool:
-        """Say whether there is a set of dead entries that was not considered yet."""
-        return any(self._is_new(each) for each in dead)
-
-    def consider(self, dead: list[Carriers]) -> Iterator[None]:
-        """Take account of the sets of dead entries that are new, yielding after some."""
-        for new in list(filter(self._is_new, dead)):
-            self._considered.append(new)
-            yield from self._consider(new)
-
-    def _is_new(self, dead: Carriers) -> bool:
-        return not any(dead is each for each in self._considered)
-
-    def _consider(self, dead: Carriers) -> Iterator[None]:
-        """Leave out what is dead already."""
-        # A flush puts another in its place.
-        found = self.found
-        for some in _in_both(found, dead):
-            for key in some:
-                found.discard(key)
+    def _remove_all(self, dead: dict[bytes, Entry]) -> Iterator[None]:
+        """Remove these dead entries: each is in the set until it is removed, or it would live."""
+        store = self._store
+        while dead:
+            key = next(reversed(dead))
+            entry = dead[key]
+            if store.find(key) is entry:
+                store.remove_dead(entry)
+            # Not "del", which would leave holes at the end for ``reversed`` to step over.
+            dead.popitem()
             yield
 
-    def flushed(self) -> None:
-        """Note that all entries are gone."""
-        self._flushed = True
-        self.found = ManyEntries()
-        self.touched.clear()
-
-    def look_again(self) -> Iterator[None]:
-        """Take account of what was touched, yielding after each."""
-        while self.touched:
-            key = self.touched.pop()
-            entry = self._lookup(key)
-            if entry is not None and self.wanted([entry]):
-                self.found.add(key, entry)
-            else:
-                self.found.discard(key)
-            yield
-
-
-class Overlap(Selection):
-    """Those of the entries of a tag that are dead already, so that they are not counted again.
-
-    ``carriers`` are the entries of the tag, of which ``wanted`` says the same.
-    """
-
-    __slots__ = ("_carriers",)
-
-    def __init__(
-        self,
-        wanted: Callable[[list[Entry]], list[Entry]],
-        lookup: Callable[[bytes], Entry | None],
-        carriers: Callable[[], Carriers],
-    ) -> None:
-        super().__init__(wanted, lookup)
-        self._carriers = carriers
-
-    def _consider(self, dead: Carriers) -> Iterator[None]:
-        carriers = self._carriers()
-        for some in _in_both(carriers, dead):
-            entries = [entry for key in some if (entry := carriers.get(key)) is not None]
-            self.found.add_all(self.wanted(entries))
-            yield
-
-
-class Garbage:
-    """What was flushed, and waits to be let go of; ``entries`` is how many entries are left.
-
-    ``memory`` is about how many bytes they take.
-    """
-
-    __slots__ = ("_heaps", "entries", "memory")
-
-    def __init__(self) -> None:
-        self.entries = 0
-        self.memory = 0
-        self._heaps: deque[Iterator[None]] = deque()
-
-    def add(
-        self,
-        count: int,
-        memory: int,
-        shards: Iterable[dict[bytes, Entry]],
-        end: Links,
-        tags: TagIndex,
-        expiry: ExpiryIndex,
-        dead: Iterable[Carriers],
-    ) -> None:
-        """Take over ``count`` entries of ``memory`` bytes, and all that refers to them."""
-        self.entries += count
-        self.memory += memory
-        self._heaps.append(clear(dead))
-        self._heaps.append(tags.dismantle())
-        # What is in a ring is held by its neighbours.
-        del end.older, end.newer
-        expiry.dismantle()
-        self._heaps.append(self._let_go(shards, memory, memory // count))
-
-    def dismantle(self) -> Iterator[None]:
-        """Let go of everything, yielding now and then."""
-        while self._heaps:
-            heap = self._heaps[0]
-            # Not "yield from": who stops in the middle must not close it for all others.
-            for _ in heap:
-                yield
-            if self._heaps and self._heaps[0] is heap:
-                self._heaps.popleft()
-
-    def _let_go(
-        self, shards: Iterable[dict[bytes, Entry]], memory: int, each: int
-    ) -> Iterator[None]:
-        for shard in shards:
+    def _dismantle(self, flushed: Tables, memory: int) -> Iterator[None]:
+        yield from _clear(flushed.dead)
+        yield from flushed.tags.dismantle()
+        flushed.expiry.dismantle()
+        # Entries that are neighbours in a ring hold each other.
+        del flushed.end.older, flushed.end.newer
+        each = memory // flushed.items
+        for shard in flushed.shards:
             while shard:
                 _, entry = shard.popitem()
                 del entry.older, entry.newer
@@ -201,46 +91,19 @@ class Garbage:
                     del entry.sooner, entry.later
                 if isinstance(entry, UsedEntry):
                     del entry.colder, entry.hotter
-                self.entries -= 1
-                self.memory -= each
+                self.flushed -= 1
+                self.flushed_memory -= each
                 memory -= each
                 yield
-        self.memory -= memory
+        self.flushed_memory -= memory
 
 
-def _in_both(one: Carriers, other: Carriers) -> Iterator[list[bytes]]:
-    """Yield the keys that have the same entry in both, some at a time."""
-    if len(other) < len(one):
-        one, other = other, one
-    for number, part in enumerate(parts(one)):
-        rest = other
-        if isinstance(one, ManyEntries) and isinstance(other, ManyEntries):
-            # They are split alike.
-            rest = other.parts[number]
-        keys = list(part)
-        for start in range(0, len(keys), _SOME):
-            yield [
-                key
-                for key in keys[start : start + _SOME]
-                if (entry := rest.get(key)) is not None and part.get(key) is entry
-            ]
-
-
-def _only(keys: list[bytes], entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
-    """Return those of ``entries`` that have one of ``keys``, and maybe some that came since."""
-    if len(keys) < len(entries) // 2:
-        return {key: entry for key in keys if (entry := entries.get(key)) is not None}
-    # A whole dictionary is copied much faster than one is filled.
-    rest = entries.copy()
-    if len(keys) < len(entries):
-        for key in entries.keys() - set(keys):
-            del rest[key]
-    return rest
-
-
-def clear(carriers: Iterable[Carriers]) -> Iterator[None]:
-    """Empty these, yielding now and then."""
-    for each in carriers:
+def _clear(sets: list[dict[bytes, Entry] | ManyEntries]) -> Iterator[None]:
+    for each in sets:
         for part in parts(each):
             part.clear()
             yield
+
+
+def _nothing() -> None:
+    """Nobody waits for garbage."""

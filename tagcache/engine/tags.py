@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from sys import getsizeof
 from typing import Any, TypeAlias
 
 from tagcache.engine.entry import Entry
 
-# A dictionary that grows is copied as a whole. Split, the largest copied at once stays small.
+# A dictionary that grows is copied as a whole, which takes 30 ms for a million entries. Split into
+# parts by hash, only one part is copied at a time. A tag that few entries carry is not worth
+# splitting: 64 empty dictionaries take 4 KiB.
 _SPLIT_AT = 16384
 _PARTS = 64
 _MASK = _PARTS - 1
-# Removals between two looks at the size of a dictionary; bytes that are never too many; bytes an
-# entry that are too many: a copy takes 110 at most.
-_LOOK_EVERY = 32
+# A dictionary keeps its size when entries are removed. Its size is checked once in so many
+# removals; up to _SMALL bytes are never too many, and beyond that _SPARSE bytes per entry are: a
+# copy takes at most 110.
+_CHECK_EVERY = 32
 _SMALL = 4096
 _SPARSE = 240
-# So many entries are looked at in one go.
+# Entries yielded at a time.
 _SOME = 512
 
 
 class ManyEntries:
-    """Very many entries by key, in parts of which none takes long to grow."""
+    """A great many entries by key, in parts by the hash of the key."""
 
     __slots__ = ("parts",)
 
@@ -46,35 +49,39 @@ class ManyEntries:
             parts[hash(key) & _MASK][key] = entry
 
     def discard(self, key: bytes) -> None:
-        part = self.parts[hash(key) & _MASK]
-        part.pop(key, None)
-        if is_sparse(part):
-            self.parts[hash(key) & _MASK] = dict(part)
+        number = hash(key) & _MASK
+        if self.parts[number].pop(key, None) is not None:
+            shrink(self.parts, number)
 
 
-def is_sparse(table: dict[bytes, Any]) -> bool:
-    """Say whether a dictionary takes more than twice what a copy of it would.
+def shrink(tables: Any, place: Any) -> None:
+    """Replace ``tables[place]`` by a copy if it takes more than twice what the copy would.
 
-    Dictionaries do not shrink when entries are removed. It looks now and then only, as often as
-    entries are removed.
+    To be called after each removal from that dictionary. The copy saves memory only, so it is
+    skipped where there is no memory to make it.
     """
-    return not len(table) % _LOOK_EVERY and getsizeof(table) > _SMALL + _SPARSE * len(table)
+    try:
+        table = tables[place]
+        if not len(table) % _CHECK_EVERY and getsizeof(table) > _SMALL + _SPARSE * len(table):
+            tables[place] = dict(table)
+    except MemoryError:
+        pass
 
 
 def parts(entries: dict[bytes, Entry] | ManyEntries) -> list[dict[bytes, Entry]]:
-    """Return the dictionaries that these entries are in."""
+    """Return the dictionaries that hold these entries."""
     return entries.parts if isinstance(entries, ManyEntries) else [entries]
 
 
-# Most tags have few entries, and many but one: that one needs no dictionary.
+# Most tags have few entries, and many have only one: it needs no dictionary.
 Carriers: TypeAlias = "Entry | dict[bytes, Entry] | ManyEntries"
 
 
 class TagIndex:
     """For each tag the entries that carry it; a tag without entries is dropped.
 
-    ``references`` is the sum of the numbers of entries of all tags, ``count_all`` how many tags
-    there are, ``name_bytes`` the sum of their lengths.
+    ``references`` is the sum of the numbers of tags of all entries, ``count_all`` the number of
+    tags, ``name_bytes`` the sum of their lengths.
     """
 
     __slots__ = ("_shards", "count_all", "name_bytes", "references")
@@ -85,13 +92,16 @@ class TagIndex:
         self.count_all = 0
         self.name_bytes = 0
 
-    def add(self, entry: Entry) -> None:
-        """Note that ``entry`` carries its tags; a MemoryError changes nothing."""
+    def add(self, entry: Entry, tags: Collection[bytes]) -> None:
+        """Note that ``entry`` carries ``tags``, none of which it has yet.
+
+        A MemoryError changes nothing.
+        """
         key = entry.key
         shards = self._shards
         new = new_bytes = 0
         try:
-            for tag in entry.tags:
+            for tag in tags:
                 shard = shards[hash(tag) & _MASK]
                 carriers = shard.get(tag)
                 if type(carriers) is dict:
@@ -106,100 +116,122 @@ class TagIndex:
                     shard[tag] = {carriers.key: carriers, key: entry}
                 elif isinstance(carriers, ManyEntries):
                     carriers.add(key, entry)
-            references = self.references + len(entry.tags)
+            references = self.references + len(tags)
             if new:
                 new += self.count_all
                 new_bytes += self.name_bytes
         except MemoryError:
-            self._take_back(entry)
+            self._undo(entry, tags)
             raise
         self.references = references
         if new:
             self.count_all = new
             self.name_bytes = new_bytes
 
-    def _take_back(self, entry: Entry) -> None:
-        """Undo what an ``add`` has done that did not come to its end."""
-        for tag in entry.tags:
+    def _undo(self, entry: Entry, tags: Iterable[bytes]) -> None:
+        """Take ``entry`` out of those of ``tags`` that ``add`` has put it into."""
+        for tag in tags:
             shard = self._shards[hash(tag) & _MASK]
             carriers = shard.get(tag)
             if carriers is entry:
                 del shard[tag]
             elif carriers is not None and not isinstance(carriers, Entry):
-                # Others carry it too, or it would not be here.
+                # Other entries carry the tag too, or there would be no dictionary.
                 for part in parts(carriers):
                     if part.get(entry.key) is entry:
                         del part[entry.key]
 
-    def discard(self, entry: Entry) -> None:
-        """Forget that ``entry`` carries its tags.
+    def discard(self, entry: Entry, tags: Collection[bytes]) -> None:
+        """Forget that ``entry`` carries ``tags``; a MemoryError changes nothing.
 
-        Of a tag that was taken out meanwhile nothing has to be forgotten. After a MemoryError
-        it can be asked again, to come to its end.
+        A tag that was taken out has no entries here that could be forgotten.
         """
         key = entry.key
+        part = hash(key) & _MASK
         shards = self._shards
-        references = self.references - len(entry.tags)
-        for tag in entry.tags:
-            shard = shards[hash(tag) & _MASK]
+        names = name_size = 0
+        # A dictionary and the name to delete from it; and where that dictionary is found.
+        deletions: list[tuple[dict[bytes, Any], bytes, Any, Any]] = []
+        for tag in tags:
+            number = hash(tag) & _MASK
+            shard = shards[number]
             carriers = shard.get(tag)
-            if carriers is entry:
-                self._drop(shard, tag)
-            elif type(carriers) is dict:
-                if carriers.get(key) is entry:
-                    del carriers[key]
-                if not carriers:
-                    self._drop(shard, tag)
-                elif is_sparse(carriers):
-                    shard[tag] = dict(carriers)
+            if type(carriers) is dict:
+                if carriers.get(key) is not entry:
+                    continue
+                if len(carriers) > 1:
+                    deletions.append((carriers, key, shard, tag))
+                    continue
             elif isinstance(carriers, ManyEntries):
-                if carriers.get(key) is entry:
-                    carriers.discard(key)
-                # Whether nothing is left is asked only where it can be so.
-                if not carriers.parts[0] and not any(carriers.parts):
-                    self._drop(shard, tag)
+                table = carriers.parts[part]
+                if table.get(key) is not entry:
+                    continue
+                # All parts are counted only where this one is about to be empty.
+                if len(table) > 1 or len(carriers) > 1:
+                    deletions.append((table, key, carriers.parts, part))
+                    continue
+            elif carriers is not entry:
+                continue
+            names += 1
+            name_size += len(tag)
+            deletions.append((shard, tag, shards, number))
+        self._delete(deletions, self.references - len(tags), names, name_size)
+
+    def _delete(
+        self,
+        deletions: list[tuple[dict[bytes, Any], bytes, Any, Any]],
+        references: int,
+        names: int,
+        name_size: int,
+    ) -> None:
+        count_all = self.count_all - names
+        name_bytes = self.name_bytes - name_size
+        shrinking = iter(deletions)
+        # From here on nothing needs memory.
+        for table, name, _, _ in deletions:
+            del table[name]
         self.references = references
-
-    def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
-        """Forget ``tag`` and return its entries by key."""
-        carriers = self.by_key(tag)
-        if carriers:
-            self._drop(self._shards[hash(tag) & _MASK], tag)
-        return carriers
-
-    def _drop(self, shard: dict[bytes, Carriers], tag: bytes) -> None:
-        count_all, name_bytes = self.count_all - 1, self.name_bytes - len(tag)
-        del shard[tag]
         self.count_all = count_all
         self.name_bytes = name_bytes
+        for _, _, tables, place in shrinking:
+            shrink(tables, place)
+
+    def replace(self, entry: Entry, tags: tuple[bytes, ...]) -> None:
+        """Give ``entry`` other tags; a MemoryError changes nothing."""
+        old, new = set(entry.tags), set(tags)
+        before = self.references, self.count_all, self.name_bytes
+        self.add(entry, new - old)
+        try:
+            self.discard(entry, old - new)
+        except MemoryError:
+            self._undo(entry, new - old)
+            self.references, self.count_all, self.name_bytes = before
+            raise
+        entry.tags = tags
+
+    def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
+        """Forget ``tag`` and return its entries by key; a MemoryError changes nothing."""
+        carriers = self.by_key(tag)
+        if carriers:
+            shard = self._shards[hash(tag) & _MASK]
+            count_all, name_bytes = self.count_all - 1, self.name_bytes - len(tag)
+            del shard[tag]
+            self.count_all = count_all
+            self.name_bytes = name_bytes
+        return carriers
 
     @property
-    def shard_count(self) -> int:
-        """How many parts the index has, none of which takes long to go through."""
-        return _PARTS
-
-    def in_shard(self, number: int) -> list[bytes]:
-        """Return the tags in a part of the index."""
-        return list(self._shards[number])
-
-    def name_bytes_in_shard(self, number: int) -> int:
-        """Return the sum of the lengths of the tags in a part of the index."""
-        return sum(map(len, self._shards[number]))
+    def shards(self) -> Sequence[Collection[bytes]]:
+        """The tags in parts, each of which is quickly gone through."""
+        return self._shards
 
     def carriers(self, tag: bytes) -> Carriers | None:
         """Return what holds the entries of ``tag``; not to be changed."""
         return self._shards[hash(tag) & _MASK].get(tag)
 
-    def has(self, tag: bytes, entry: Entry) -> bool:
-        """Say whether ``entry`` is one of those that carry ``tag``."""
-        carriers = self.carriers(tag)
-        if carriers is None or isinstance(carriers, Entry):
-            return carriers is entry
-        return carriers.get(entry.key) is entry
-
     def name(self, tag: bytes) -> bytes:
-        """Return ``tag`` as the one object that entries with it have already, if there is one."""
-        carriers = self._shards[hash(tag) & _MASK].get(tag)
+        """Return ``tag`` as the object that the entries with it have already, if there are any."""
+        carriers = self.carriers(tag)
         if carriers is None:
             return tag
         if not isinstance(carriers, Entry):
@@ -214,21 +246,21 @@ class TagIndex:
         return _count(self._shards[hash(tag) & _MASK].get(tag))
 
     def by_key(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
-        """Return the entries that carry ``tag``, by key; they are not to be changed."""
-        carriers = self._shards[hash(tag) & _MASK].get(tag)
+        """Return the entries that carry ``tag``, by key; not to be changed."""
+        carriers = self.carriers(tag)
         if carriers is None:
             return {}
         return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
 
     def many_entries(self, tags: Iterable[bytes]) -> list[ManyEntries] | None:
-        """Return the entries of these tags, the fewest first; None unless each has very many."""
-        found = [self._shards[hash(tag) & _MASK].get(tag) for tag in tags]
+        """Return the entries of these tags, the fewest first; None unless all of them are split."""
+        found = [self.carriers(tag) for tag in tags]
         many = [carriers for carriers in found if isinstance(carriers, ManyEntries)]
         return sorted(many, key=len) if len(many) == len(found) else None
 
     def some_entries(self, tag: bytes) -> Iterator[list[Entry]]:
-        """Yield the entries that carry ``tag``, some at a time; they may come and go meanwhile."""
-        carriers = self._shards[hash(tag) & _MASK].get(tag)
+        """Yield the entries that carry ``tag`` in lists; they may come and go meanwhile."""
+        carriers = self.carriers(tag)
         if isinstance(carriers, Entry):
             yield [carriers]
         elif carriers is not None:
@@ -248,7 +280,7 @@ class TagIndex:
                 yield tag, _count(carriers)
 
     def dismantle(self) -> Iterator[None]:
-        """Let go of everything, yielding now and then."""
+        """Give back the memory of the whole index, yielding now and then."""
         for shard in self._shards:
             while shard:
                 _, carriers = shard.popitem()
@@ -260,8 +292,7 @@ class TagIndex:
 
 def _split(entries: dict[bytes, Entry]) -> ManyEntries:
     many = ManyEntries()
-    for key, entry in entries.items():
-        many.add(key, entry)
+    many.add_all(entries.values())
     return many
 
 

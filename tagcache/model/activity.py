@@ -45,13 +45,13 @@ class Activity:
     When there are too many tags, the half with the least activity is forgotten.
     """
 
-    __slots__ = ("_random", "_removed", "_sampled", "_tags")
+    __slots__ = ("_random", "_sampled", "_tags", "removed")
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self._tags: dict[bytes, TagActivity] = {}
         # Keys that were invalidated: by which tag, and for how many each of them stands.
-        self._removed: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
+        self.removed: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
         self._sampled = 0
 
     def __len__(self) -> int:
@@ -77,18 +77,18 @@ class Activity:
         noticed.last_invalidated = now
         some = list(islice(keys, _KEYS_OF_ONE))
         for key in some:
-            self._removed.pop(key, None)
-            self._removed[key] = tag, max(count // len(some), 1)
-        while len(self._removed) > _MOST_KEYS:
-            self._removed.popitem(last=False)
+            self.removed.pop(key, None)
+            self.removed[key] = tag, max(count // len(some), 1)
+        while len(self.removed) > _MOST_KEYS:
+            self.removed.popitem(last=False)
 
     def stored(self, key: bytes) -> None:
         """Note that a key is there again."""
-        self._removed.pop(key, None)
+        self.removed.pop(key, None)
 
     def missed(self, key: bytes) -> None:
         """Note a look-up of a key that is not there."""
-        removed = self._removed.get(key)
+        removed = self.removed.get(key)
         if removed is not None:
             tag, stands_for = removed
             self._noticed(tag).misses += stands_for

@@ -49,7 +49,6 @@ class ICache(IMeasured):
 
     limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
     on_garbage: Callable[[], None] = Attribute("Called when there is something to reclaim.")
-    refusing: bool = Attribute("Whether stores are refused with OutOfMemory; may be set.")
 
     def __len__() -> int:
         """Return how many entries use memory: live ones, expired ones, and the backlog."""

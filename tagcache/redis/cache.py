@@ -11,16 +11,9 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
-from tagcache.errors import (
-    IntegerOverflow,
-    KeyTooLong,
-    NotAnInteger,
-    TagTooLong,
-    TooManyTags,
-    ValueTooLarge,
-)
-from tagcache.model import int64
+from tagcache.errors import IntegerOverflow, NotAnInteger
 from tagcache.model.activity import Activity, TagActivity
+from tagcache.model.admission import check_integer, check_lengths, check_tags, value_too_large
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals
 from tagcache.model.views import Consistency, EntryView, TagMeasure, TagSize
@@ -31,7 +24,6 @@ from tagcache.redis.listing import Listing
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions, chunks
 from tagcache.redis.scripts import Script
-from tagcache.wire import marks
 
 _TAGS_AT_ONCE = 4000
 _FLUSH_ROUNDS = 1000
@@ -171,8 +163,7 @@ class RedisCache:
         ttl_ms: int | None = None,
         lane: int | None = None,
     ) -> Deferred[int]:
-        if not int64.MIN <= by <= int64.MAX:
-            raise IntegerOverflow
+        check_integer(by)
         tags = self._check(key, b"", tags)
         limits = self.limits
         ttls = _ttl(ttl_ms or None), _ttl(limits.default_ttl_ms or None)
@@ -186,7 +177,7 @@ class RedisCache:
                 self._activity.stored(key)
                 return int(result[0])
             if result.isdigit():
-                raise _too_large(int(result), limits)
+                raise value_too_large(limits, int(result))
             raise IntegerOverflow if result == b"overflow" else NotAnInteger
 
         return counted.addCallback(conclude)
@@ -410,31 +401,14 @@ class RedisCache:
         changed = self._partitions.call_for(key, lane, script, *arguments)
         return changed.addBoth(_after, near.release, key)
 
-    def _check(self, key: bytes, value: bytes, tags: Collection[bytes]) -> list[bytes]:
-        limits = self.limits
-        if len(key) > limits.max_key_length:
-            raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
-        # A mark and its escapes do not count.
-        if len(value) > limits.max_value_length < (size := marks.length(value)):
-            raise _too_large(size, limits)
-        checked = list(dict.fromkeys(tags))
-        if len(checked) > limits.max_tags_per_entry:
-            raise TooManyTags(f"{len(checked)} tags, the limit is {limits.max_tags_per_entry}")
-        for tag in checked:
-            if len(tag) > limits.max_tag_length:
-                raise TagTooLong(
-                    f"a tag has {len(tag)} bytes, the limit is {limits.max_tag_length}"
-                )
-        return checked
+    def _check(self, key: bytes, value: bytes, tags: Collection[bytes]) -> tuple[bytes, ...]:
+        check_lengths(self.limits, key, value)
+        return check_tags(self.limits, tags)
 
 
 def _after(result: Any, release: Callable[[Any], None], held: Any) -> Any:
     release(held)
     return result
-
-
-def _too_large(size: int, limits: Limits) -> ValueTooLarge:
-    return ValueTooLarge(f"the value has {size} bytes, the limit is {limits.max_value_length}")
 
 
 def _ttl(ttl_ms: int | None) -> bytes:

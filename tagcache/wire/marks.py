@@ -10,9 +10,8 @@ from __future__ import annotations
 import zlib
 
 from tagcache.errors import ValueTooLarge
+from tagcache.model.stored_values import COMPRESSED, ESCAPED
 
-ESCAPED = b"\\:"
-COMPRESSED = b"\\z:"
 _MARKS = (ESCAPED, COMPRESSED)
 _SWAPPED = bytes.maketrans(b"\\\n", b"\n\\")
 
@@ -86,23 +85,3 @@ def plain(content: bytes, most: int) -> bytes:
         return from_line(content, most)
     except ValueError:
         return content
-
-
-def length(content: bytes) -> int:
-    """Return how many bytes are stored, the mark and what the escapes add not counted."""
-    if not content.startswith(_MARKS):
-        return len(content)
-    mark = ESCAPED if content.startswith(ESCAPED) else COMPRESSED
-    return (
-        len(content)
-        - len(mark)
-        - content.count(b"\\", len(mark))
-        + content.count(b"\\\\", len(mark))
-    )
-
-
-def number(content: bytes) -> bytes:
-    """Return the text that is counted up or down, without white space around it."""
-    if content.startswith(ESCAPED):
-        content = content[len(ESCAPED) :].replace(b"\\n", b"\n").replace(b"\\r", b"\r")
-    return content.strip()

@@ -78,5 +78,5 @@ def test_it_is_bounded_and_keeps_the_busiest() -> None:
             activity.invalidated(b"%d of %d" % (number, round), [b"k%d" % number], 1, 0.0)
         activity.invalidated(b"busy", [b"%d.%d" % (round, n) for n in range(2000)], 2000, 0.0)
     assert len(activity) <= 1024
-    assert len(activity._removed) <= 16384
+    assert len(activity.removed) <= 16384
     assert activity.of(b"busy").invalidated == 40_000

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from tagcache.engine.entry import Entry
 from tagcache.engine.memory import MemoryCache
 from tagcache.model.views import MOST_FAULTS
 from tests.helpers import done
@@ -23,60 +24,60 @@ def filled(policy: str = "sieve") -> MemoryCache:
     return cache
 
 
-def stored(cache: MemoryCache, key: bytes) -> object:
-    return cache._find(key)
+def shard_of(cache: MemoryCache, key: bytes) -> dict[bytes, Entry]:
+    return next(shard for shard in cache.store.shards if key in shard)
 
 
 def drop_from_shard(cache: MemoryCache) -> None:
-    del cache._shards[cache._shard_of(b"k1")][b"k1"]
+    del shard_of(cache, b"k1")[b"k1"]
 
 
 def drop_from_index(cache: MemoryCache) -> None:
-    del cache._tags.carriers(b"all")[b"k1"]  # type: ignore[union-attr,arg-type]
+    del cache.store.tags.carriers(b"all")[b"k1"]  # type: ignore[union-attr,arg-type]
 
 
 def empty_a_tag(cache: MemoryCache) -> None:
-    cache._tags.carriers(b"t1").clear()  # type: ignore[union-attr]
+    cache.store.tags.carriers(b"t1").clear()  # type: ignore[union-attr]
 
 
 def index_without_carrying(cache: MemoryCache) -> None:
-    cache._find(b"k1").tags = (b"all",)  # type: ignore[union-attr]
+    cache.peek(b"k1").tags = (b"all",)  # type: ignore[union-attr]
 
 
 def index_a_stranger(cache: MemoryCache) -> None:
     other = filled()
-    cache._tags.carriers(b"all")[b"k1"] = other._find(b"k1")  # type: ignore[union-attr,index]
+    cache.store.tags.carriers(b"all")[b"k1"] = other.peek(b"k1")  # type: ignore[union-attr,index]
 
 
 def index_under_another_name(cache: MemoryCache) -> None:
-    carriers = cache._tags.carriers(b"all")
+    carriers = cache.store.tags.carriers(b"all")
     carriers[b"other"] = carriers[b"k1"]  # type: ignore[union-attr,index]
 
 
 def store_under_another_name(cache: MemoryCache) -> None:
-    shard = cache._shards[cache._shard_of(b"k1")]
+    shard = shard_of(cache, b"k1")
     shard[b"other"] = shard[b"k1"]
 
 
 def lose_an_expiry(cache: MemoryCache) -> None:
-    cache._expiry.take_back(cache._find(b"k1"))  # type: ignore[arg-type]
+    cache.store.expiry.take_back(cache.peek(b"k1"))  # type: ignore[arg-type]
 
 
 def lose_a_neighbour(cache: MemoryCache) -> None:
-    entry = cache._find(b"k50")
+    entry = cache.peek(b"k50")
     entry.older.newer = entry.newer  # type: ignore[union-attr]
 
 
 def lose_a_bucket(cache: MemoryCache) -> None:
-    cache._expiry._buckets.popitem()
+    cache.store.expiry._buckets.popitem()
 
 
 def miscount(name: str) -> Breaking:
-    return lambda cache: setattr(cache, name, getattr(cache, name) + 1)
+    return lambda cache: setattr(cache.store, name, getattr(cache.store, name) + 1)
 
 
 def miscount_tags(name: str) -> Breaking:
-    return lambda cache: setattr(cache._tags, name, getattr(cache._tags, name) + 1)
+    return lambda cache: setattr(cache.store.tags, name, getattr(cache.store.tags, name) + 1)
 
 
 BROKEN: list[tuple[Breaking, str]] = [
@@ -90,9 +91,9 @@ BROKEN: list[tuple[Breaking, str]] = [
     (lose_an_expiry, "b'k1' has a time to live, and does not wait for its expiry"),
     (lose_a_neighbour, "b'k50' is not between its neighbours in the order of storing"),
     (lose_a_bucket, "the moments of expiry and their buckets differ"),
-    (miscount("_items"), "the total of entries is 102, a recount gives 101"),
-    (miscount("_bytes"), "the total of bytes of keys and values is"),
-    (miscount("_dead_left"), "1 entries are said to be invalidated and still stored"),
+    (miscount("items"), "the total of entries is 102, a recount gives 101"),
+    (miscount("size"), "the total of bytes of keys and values is"),
+    (miscount("dead_left"), "1 entries are said to be invalidated and still stored"),
     (miscount_tags("references"), "the total of tags of entries is 202, a recount gives 201"),
     (miscount_tags("count_all"), "the total of tags is 10, a recount gives 9"),
     (miscount_tags("name_bytes"), "the total of bytes of tag names is 24, a recount gives 23"),
@@ -112,7 +113,7 @@ def test_what_is_broken_is_found(breaking: Breaking, told: str) -> None:
 def test_the_order_of_use_is_looked_at_too() -> None:
     cache = filled("lru")
     assert done(cache.check()).faults == ()
-    cache._find(b"k3").colder.hotter = cache._find(b"k5")  # type: ignore[union-attr]
+    cache.peek(b"k3").colder.hotter = cache.peek(b"k5")  # type: ignore[union-attr]
     assert any("in the order of use" in fault for fault in done(cache.check()).faults)
 
 
@@ -120,7 +121,7 @@ def test_it_says_how_much_it_looked_at_and_tells_a_few_faults() -> None:
     cache = filled()
     found = done(cache.check())
     assert (found.entries, found.tags) == (101, 9)
-    cache._tags.carriers(b"all").clear()  # type: ignore[union-attr]
+    cache.store.tags.carriers(b"all").clear()  # type: ignore[union-attr]
     found = done(cache.check())
     assert found.fault_count == 101
     assert len(found.faults) == MOST_FAULTS
@@ -159,12 +160,26 @@ def test_what_goes_on_meanwhile_is_no_fault(policy: str) -> None:
                 assert end.value.faults == ()
                 break
             change()
-        assert not cache._watchers
+        assert not cache.store.watchers
+
+
+@pytest.mark.parametrize("steps", [2, 2500], ids=["in the entries", "in the tags"])
+def test_tables_that_shrink_meanwhile_are_no_fault(steps: int) -> None:
+    cache = MemoryCache()
+    keys = [b"%d" % number for number in range(100_000)]
+    for key in keys:
+        cache.put(key, b"", [b"all"])
+    work = cache.check()
+    for _ in range(steps):
+        next(work)
+    for key in keys[:-10]:
+        cache.delete(key)
+    assert done(work).faults == ()
 
 
 def test_a_fault_is_found_while_much_goes_on() -> None:
     cache = filled()
-    cache._items += 1
+    cache.store.items += 1
     work = cache.check()
     number = 0
     with pytest.raises(StopIteration) as end:
@@ -191,6 +206,6 @@ def test_one_that_is_given_up_leaves_nothing_behind() -> None:
     cache = filled()
     work = cache.check()
     next(work)
-    assert cache._watchers
+    assert cache.store.watchers
     work.close()
-    assert not cache._watchers
+    assert not cache.store.watchers

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.task import Clock
 
-from tagcache.engine import memory, reclaim, tags
+from tagcache.engine import invalidation, selection, tags
 from tagcache.engine.entry import Entry
 from tagcache.engine.expiry import TICKS_PER_SECOND
-from tagcache.engine.memory import MemoryCache
+from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.errors import CommandError, OutOfMemory
 from tagcache.model.limits import Limits
 from tagcache.model.store_options import NEVER
@@ -58,7 +58,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.checking: Generator[None, None, Consistency] = self.cache.check()
 
     @initialize(policy=st.sampled_from(["sieve", "lru", "noeviction"]))
-    def start(self, policy: memory.Policy) -> None:
+    def start(self, policy: Policy) -> None:
         self.policy = policy
         self.cache = MemoryCache(
             LIMITS, monotonic=self.clock.seconds, wall=self.clock.seconds, policy=policy
@@ -353,32 +353,32 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_indexes_say_what_the_entries_say(self) -> None:
-        cache = self.cache
-        entries = {key: entry for shard in cache._shards for key, entry in shard.items()}
+        store = self.cache.store
+        entries = {key: entry for shard in store.shards for key, entry in shard.items()}
         assert all(entry.key == key for key, entry in entries.items())
-        dead = {key for key, entry in entries.items() if cache._is_dead(entry)}
-        assert cache._dead_left == len(dead)
-        assert cache._items == len(entries)
-        assert cache._bytes == sum(len(key) + len(e.value) for key, e in entries.items())
+        dead = {key for key, entry in entries.items() if store.is_dead(entry)}
+        assert store.dead_left == len(dead)
+        assert store.items == len(entries)
+        assert store.size == sum(len(key) + len(e.value) for key, e in entries.items())
         by_tag: dict[bytes, set[bytes]] = {}
         for key, entry in entries.items():
             for tag in entry.tags:
                 by_tag.setdefault(tag, set()).add(key)
-        indexed = {tag: {e.key for e in cache._tags.entries(tag)} for tag, _ in cache._tags.sizes()}
+        indexed = {tag: {e.key for e in store.tags.entries(tag)} for tag, _ in store.tags.sizes()}
         for tag in by_tag.keys() | indexed.keys():
             # A tag that was taken out has lost those that are dead.
             assert by_tag.get(tag, set()) - dead <= indexed.get(tag, set()) <= by_tag[tag]
         assert all(indexed.values())
-        assert cache._tags.count_all == len(indexed)
-        assert cache._tags.references == sum(len(entry.tags) for entry in entries.values())
+        assert store.tags.count_all == len(indexed)
+        assert store.tags.references == sum(len(entry.tags) for entry in entries.values())
 
     @invariant()
     def the_rings_hold_every_entry_once(self) -> None:
-        cache = self.cache
-        entries = {entry for shard in cache._shards for entry in shard.values()}
+        store = self.cache.store
+        entries = {entry for shard in store.shards for entry in shard.values()}
         stored = []
-        place = cache._end.newer
-        while place is not cache._end:
+        place = store.end.newer
+        while place is not store.end:
             assert place.newer.older is place
             stored.append(place)
             place = place.newer
@@ -386,7 +386,7 @@ class CacheMachine(RuleBasedStateMachine):
         times = [entry.stored for entry in stored if isinstance(entry, Entry)]
         assert times == sorted(times)
         waiting = []
-        for tick, bucket in cache._expiry._buckets.items():
+        for tick, bucket in store.expiry._buckets.items():
             place = bucket.later
             while isinstance(place, Entry):
                 assert tick / TICKS_PER_SECOND <= place.expires
@@ -395,11 +395,11 @@ class CacheMachine(RuleBasedStateMachine):
             assert place is bucket
         expiring = [entry for entry in entries if entry.ttl != NEVER]
         assert sorted(map(id, waiting)) == sorted(map(id, expiring))
-        assert cache._sieve.hand in stored or cache._sieve.hand is cache._end
-        if cache._lru is not None:
+        assert store.sieve.hand in stored or store.sieve.hand is store.end
+        if store.lru is not None:
             used = []
-            at = cache._lru._end.hotter
-            while at is not cache._lru._end:
+            at = store.lru._end.hotter
+            while at is not store.lru._end:
                 used.append(at)
                 at = at.hotter
             assert sorted(map(id, entries)) == sorted(map(id, used))
@@ -421,7 +421,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_lives_is_there(self) -> None:
-        assert self.cache._items - self.cache._dead_left >= len(self.live())
+        assert self.cache.held().items >= len(self.live())
         for key, model in self.live().items():
             entry = self.cache.peek(key)
             assert entry is not None
@@ -432,9 +432,10 @@ class CacheMachine(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the ways for large sets taken for one entry or two as well."""
-    monkeypatch.setattr(memory, "_AT_ONCE", 1)
+    monkeypatch.setattr(invalidation, "AT_ONCE", 1)
     monkeypatch.setattr(tags, "_SPLIT_AT", 2)
-    monkeypatch.setattr(reclaim, "_SOME", 1)
+    monkeypatch.setattr(selection, "_SOME", 1)
+    monkeypatch.setattr(selection, "_FEW", 1)
 
 
 CacheMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)

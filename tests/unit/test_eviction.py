@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 from twisted.internet.task import Clock
 
-from tagcache.engine import memory
+from tagcache.engine import invalidation
 from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.errors import OutOfMemory
 from tagcache.model.limits import Limits
@@ -221,7 +221,7 @@ def test_nothing_is_evicted_for_what_is_invalidated_meanwhile() -> None:
     next(work)
     evicted = cache.counters().evictions
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "_AT_ONCE", 1)
+        patch.setattr(invalidation, "AT_ONCE", 1)
         done(cache.invalidate_tag(b"old"))
     for _ in work:
         pass

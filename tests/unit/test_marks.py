@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tagcache.errors import ValueTooLarge
+from tagcache.model import stored_values
 from tagcache.wire import marks
 from tagcache.wire.marks import escape, from_line, to_line, unescape
 
@@ -46,8 +47,8 @@ def test_compressed_values_travel_too(data: bytes) -> None:
 
 @given(DATA)
 def test_the_length_is_that_of_the_value(data: bytes) -> None:
-    assert marks.length(to_line(data)) == len(data)
-    assert marks.length(marks.compressed(data)) == len(zlib.compress(data))
+    assert stored_values.length(to_line(data)) == len(data)
+    assert stored_values.length(marks.compressed(data)) == len(zlib.compress(data))
 
 
 @given(TRICKY)
@@ -63,7 +64,7 @@ def test_only_what_was_escaped_is_unescaped(data: bytes) -> None:
     assert escape(value) == data.replace(b"\r", b"\\r")
 
 
-@given(DATA, st.sampled_from([b"", marks.ESCAPED, marks.COMPRESSED]))
+@given(DATA, st.sampled_from([b"", stored_values.ESCAPED, stored_values.COMPRESSED]))
 def test_what_no_client_wrote_is_told_as_it_is(data: bytes, mark: bytes) -> None:
     content = mark + data
     try:
@@ -83,7 +84,7 @@ def test_decompression_is_bounded(size: int) -> None:
 
 
 def test_what_is_cut_short_is_not_half_told() -> None:
-    content = marks.COMPRESSED + escape(zlib.compress(bytes(range(256)))[:-5])
+    content = stored_values.COMPRESSED + escape(zlib.compress(bytes(range(256)))[:-5])
     with pytest.raises(ValueError, match="cut short"):
         from_line(content)
     assert marks.plain(content, 1000) == content
@@ -91,9 +92,9 @@ def test_what_is_cut_short_is_not_half_told() -> None:
 
 @pytest.mark.parametrize("text", [b"5", b" 5\t", b"5\n", b"\r\n5\r\n"])
 def test_white_space_around_a_number_may_be_escaped(text: bytes) -> None:
-    assert marks.number(to_line(text)) == b"5"
+    assert stored_values.number(to_line(text)) == b"5"
 
 
 @pytest.mark.parametrize("text", [b"\\n5", b"\\\\n5", b"\\:5", b"5\n5"])
 def test_what_is_no_number_is_none(text: bytes) -> None:
-    assert not marks.number(to_line(text)).isdigit()
+    assert not stored_values.number(to_line(text)).isdigit()

@@ -56,13 +56,13 @@ def test_the_sweeper_reclaims_at_each_interval() -> None:
     sweeper.startService()
     cache.put(b"k", b"v", [], 1000)
     clock.pump([9.9, 0, 0])
-    assert cache._items == 1
+    assert len(cache) == 1
     clock.pump([0.1, 0, 0])
-    assert cache._items == 0
+    assert len(cache) == 0
     cache.put(b"k", b"v", [], 1000)
     sweeper.configure(settings_with(server={"cleanup_interval_seconds": 2.0}))
     clock.pump([2, 0, 0])
-    assert cache._items == 0
+    assert len(cache) == 0
     sweeper.stopService()
     clock.pump([0, 0])
     assert clock.getDelayedCalls() == []
@@ -195,6 +195,6 @@ def test_a_shortage_while_memory_is_looked_at_does_not_end_the_sweeps() -> None:
     cache.put(b"k", b"v", [], 1500)
     with capturedLogs() as events:
         clock.pump([1, 0, 1, 0, 0])
-    assert cache._items == 0
+    assert len(cache) == 0
     assert len([event for event in events if "log_failure" in event]) == 2
     sweeper.stopService()

@@ -1,0 +1,61 @@
+"""What may be stored, and equal tag sets and times to live stored once."""
+
+from __future__ import annotations
+
+from tagcache.engine.store import Store
+from tagcache.model.admission import check_tags
+from tagcache.model.limits import Limits
+from tagcache.model.store_options import NEVER, StoreOptions
+
+# Most entries have a tag set and a time to live that others have too. One object for all of them
+# saves memory. What is remembered for that is bounded: longer tag sets are not shared, and once
+# there are too many, all are forgotten.
+_SHARED_TAGS = 8192
+_SHARED_TAG_BYTES = 512
+_SHARED_TTLS = 4096
+
+
+class Admission:
+    """Checks tags and times to live against ``limits``, and returns shared objects for them."""
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._shared_tags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
+        self._shared_ttls: dict[float, float] = {}
+
+    def __len__(self) -> int:
+        """Return how many tag sets are remembered."""
+        return len(self._shared_tags)
+
+    def renew(self, limits: Limits) -> None:
+        """Forget the tag sets, which were checked against other limits, or whose entries left."""
+        self._limits = limits
+        self._shared_tags.clear()
+
+    def check(self, options: StoreOptions) -> None:
+        """Fill in what ``options`` mean by the limits. Raises TooManyTags, TagTooLong."""
+        limits = self._limits
+        if options.tags:
+            options.tags = self.tags(options.tags)
+        options.ttl_ms = options.asked_ms or limits.default_ttl_ms or None
+        options.ttl = NEVER if options.ttl_ms is None else self.ttl(options.ttl_ms / 1000)
+        options.checked = limits
+
+    def tags(self, given: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return the tags without repetition. Raises TooManyTags, TagTooLong."""
+        shared = self._shared_tags.get(given)
+        if shared is not None:
+            return shared
+        checked = tuple(map(self._store.tags.name, check_tags(self._limits, given)))
+        if sum(map(len, given)) <= _SHARED_TAG_BYTES:
+            if len(self) >= _SHARED_TAGS + self._store.items // 8:
+                self._shared_tags.clear()
+            self._shared_tags[given] = checked
+        return checked
+
+    def ttl(self, seconds: float) -> float:
+        """Return the time to live, as one object for all that are equal."""
+        if len(self._shared_ttls) >= _SHARED_TTLS:
+            self._shared_ttls.clear()
+        return self._shared_ttls.setdefault(seconds, seconds)

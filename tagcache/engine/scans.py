@@ -1,0 +1,97 @@
+"""Going through entries and tags while they come and go, and for a snapshot.
+
+A scan yields None for each entry that does not fit, so that its caller can stop and go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from tagcache.engine.entry import Entry, Links, link, unlink
+from tagcache.engine.store import Store
+from tagcache.model.views import Saved
+
+
+def any_of(store: Store, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
+    """Yield the entries that carry at least one of the tags, each once."""
+    earlier: list[bytes] = []
+    started = store.monotonic()
+    for tag in dict.fromkeys(tags):
+        for entry in store.tags.entries(tag):
+            carried = entry.tags if store.is_current(entry) else ()
+            # What was stored since may have had another of the tags before.
+            if (
+                tag in carried
+                and entry.stored <= started
+                and not any(other in carried for other in earlier)
+            ):
+                yield entry.key, entry
+            else:
+                yield None
+        earlier.append(tag)
+
+
+def all_of(store: Store, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
+    """Yield the entries that carry all of the tags; none for no tags."""
+    if tags:
+        smallest = min(tags, key=store.tags.count)
+        for entry in store.tags.entries(smallest):
+            if store.is_current(entry) and all(tag in entry.tags for tag in tags):
+                yield entry.key, entry
+            else:
+                yield None
+
+
+def by_prefix(store: Store, prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
+    """Yield the entries whose keys begin with ``prefix``, the last stored first.
+
+    A mark in the ring says how far the scan is: entries come and go on both sides of it, and
+    those that are stored meanwhile go to the newest end, which the scan has left behind.
+    """
+    end = store.end
+    mark = Links()
+    link(mark, end.older, end)
+    try:
+        # Another end means that there was a flush: this ring is being taken apart.
+        while store.end is end and (place := mark.older) is not end:
+            store.sieve.leave(mark)
+            unlink(mark)
+            link(mark, place.older, place)
+            if (
+                isinstance(place, Entry)
+                and place.key.startswith(prefix)
+                and store.is_live(place, store.monotonic())
+            ):
+                yield place.key, place
+            else:
+                yield None
+    finally:
+        if store.end is end:
+            store.sieve.leave(mark)
+            unlink(mark)
+
+
+def tags_by_prefix(store: Store, prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:
+    """Yield (tag, keys, bytes of keys and values) for each tag that begins with ``prefix``."""
+    for tag, _ in store.tags.sizes():
+        if not tag.startswith(prefix):
+            yield None
+            continue
+        keys = size = 0
+        for entry in store.tags.entries(tag):
+            if store.is_current(entry) and tag in entry.tags:
+                keys += 1
+                size += len(entry.key) + len(entry.value)
+            yield None
+        if keys:
+            yield tag, keys, size
+
+
+def saved(store: Store) -> Iterator[Saved]:
+    """Yield every entry for a snapshot, the oldest first; nothing may change meanwhile."""
+    now = store.monotonic()
+    place = store.end.newer
+    while place is not store.end:
+        if isinstance(place, Entry) and store.is_live(place, now):
+            yield Saved(place.key, place.value, place.tags, now - place.stored, place.ttl)
+        place = place.newer

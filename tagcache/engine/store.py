@@ -1,0 +1,312 @@
+"""The entries with everything that refers to them, kept in agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from tagcache.engine.entry import Entry, Links, unlink
+from tagcache.engine.eviction import Lru, Sieve, UsedEntry
+from tagcache.engine.expiry import ExpiryIndex
+from tagcache.engine.tags import ManyEntries, TagIndex, shrink
+from tagcache.model.activity import Activity
+from tagcache.model.store_options import NEVER
+
+# A dictionary that grows is copied as a whole: with a million entries in one, that stops the
+# server for 30 ms. By the hash of the key, entries are divided among so many dictionaries that a
+# copy takes less than a millisecond up to some ten million entries.
+SHARDS = 256
+SHARD_MASK = SHARDS - 1
+
+
+class Watcher(Protocol):
+    """Work in slices that has to know what changes between them."""
+
+    def changing(self, key: bytes) -> None:
+        """Note that the entry of this key is about to be stored or removed, or may be."""
+
+    def flushed(self) -> None:
+        """Note that all entries were removed; this must not need memory."""
+
+
+class Tables(NamedTuple):
+    """What holds the entries, for a flush."""
+
+    items: int
+    shards: list[dict[bytes, Entry]]
+    end: Links
+    tags: TagIndex
+    expiry: ExpiryIndex
+    dead: list[dict[bytes, Entry] | ManyEntries]
+
+
+class Store:
+    """The entries, and the one way in and the one way out for each of them.
+
+    An entry is in a shard, in the ring of all entries in the order of storing, in the index of
+    its tags, in a bucket of the expiry index if it has a time to live, and in the order of use if
+    the least recently used one is evicted. ``put`` and ``remove`` change all of them together.
+
+    Everything belongs to one thread, and each method is one step of it: nothing is locked. What
+    runs in slices (invalidations, checks) watches what others change between its slices.
+
+    A method that meets a MemoryError changes nothing: all that needs memory comes first, integers
+    included, and what follows only sets attributes and deletes.
+
+    Attributes:
+        shards: the entries by key. The list stays the same object, so that it may be kept.
+        end: the end of the ring of entries in the order of storing; another one after a flush.
+        tags, expiry: the indexes; other ones after a flush.
+        sieve, lru: which entry is evicted; ``lru`` is None if SIEVE decides.
+        items, size, key_size: the number of entries, and the lengths of their keys and values,
+            and of their keys alone.
+        dead: sets of entries that were invalidated and are still stored: they exist for nobody.
+            The newest comes first; the list stays the same object.
+        dead_left: how many such entries there are.
+        expirations: how many entries were removed because they had expired.
+        watchers: who is told of every change.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], activity: Activity, lru: bool) -> None:
+        self.monotonic = monotonic
+        self.shards: list[dict[bytes, Entry]] = [{} for _ in range(SHARDS)]
+        self.dead: list[dict[bytes, Entry] | ManyEntries] = []
+        self.dead_left = 0
+        self.expirations = 0
+        self.watchers: list[Watcher] = []
+        self.lru = Lru() if lru else None
+        self.end = _ring()
+        self.sieve = Sieve(self.end)
+        self.tags = TagIndex()
+        self.expiry = ExpiryIndex()
+        self.items = self.size = self.key_size = 0
+        self._activity = activity
+
+    def find(self, key: bytes) -> Entry | None:
+        """Return the entry that is stored for ``key``, live or not."""
+        return self.shards[hash(key) & SHARD_MASK].get(key)
+
+    def find_valid(self, key: bytes) -> Entry | None:
+        """Return the entry that is stored for ``key``, unless it was invalidated."""
+        entry = self.shards[hash(key) & SHARD_MASK].get(key)
+        return None if entry is not None and self.dead and self.is_dead(entry) else entry
+
+    def is_dead(self, entry: Entry) -> bool:
+        """Say whether a stored entry was invalidated."""
+        return any(dead.get(entry.key) is entry for dead in self.dead)
+
+    def is_live(self, entry: Entry, now: float) -> bool:
+        """Say whether a stored entry exists: it has neither expired nor been invalidated.
+
+        MemoryCache.get, MemoryCache.get_many and ``put`` begin with the same test in line: a call
+        takes as long as a quarter of a look-up.
+        """
+        return entry.stored + entry.ttl > now and not (self.dead and self.is_dead(entry))
+
+    def is_current(self, entry: Entry) -> bool:
+        """Say whether an entry that was found a while ago is still stored and live."""
+        return self.find(entry.key) is entry and self.is_live(entry, self.monotonic())
+
+    def put(
+        self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
+    ) -> Entry:
+        """Store an entry, or overwrite the one that there is, as the newest; return it.
+
+        ``ttl`` is in seconds from ``now``. Tags without repetition.
+        """
+        entry = self.shards[hash(key) & SHARD_MASK].get(key)
+        if (
+            entry is not None
+            and (entry.stored + entry.ttl <= now or self.dead)
+            and not self.is_live(entry, now)
+        ):
+            self.remove_gone(entry)
+            entry = None
+        if self.watchers:
+            self._announce(key)
+        if self._activity.removed:
+            self._activity.stored(key)
+        if entry is None:
+            return self._insert(key, value, tags, ttl, now)
+        self._overwrite(entry, value, tags, ttl, now)
+        return entry
+
+    def _insert(
+        self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
+    ) -> Entry:
+        lru = self.lru
+        entry = (Entry if lru is None else UsedEntry)(key, value, tags, now, ttl)
+        items = self.items + 1
+        size = self.size + len(key) + len(value)
+        key_size = self.key_size + len(key)
+        bucket = None if ttl == NEVER else self.expiry.bucket(now + ttl, now)
+        shard = self.shards[hash(key) & SHARD_MASK]
+        shard[key] = entry
+        if tags:
+            try:
+                self.tags.add(entry, tags)
+            except MemoryError:
+                del shard[key]
+                raise
+        # From here on nothing needs memory.
+        if bucket is not None:
+            self.expiry.wait(entry, bucket)
+        if lru is not None:
+            lru.add(entry)
+        end = self.end
+        newest = end.older
+        entry.older = newest
+        entry.newer = end
+        newest.newer = end.older = entry
+        self.items = items
+        self.size = size
+        self.key_size = key_size
+        return entry
+
+    def _overwrite(
+        self, entry: Entry, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
+    ) -> None:
+        size = self.size + len(value) - len(entry.value)
+        bucket = None
+        # With the same time to live it is looked at before its new deadline, which is soon enough.
+        moves = entry.ttl != ttl and not (entry.ttl != NEVER and entry.expires <= now + ttl < NEVER)
+        if moves and ttl != NEVER:
+            bucket = self.expiry.bucket(now + ttl, now)
+        if entry.tags is not tags:
+            self.tags.replace(entry, tags)
+        # From here on nothing needs memory.
+        if moves:
+            if entry.ttl != NEVER:
+                self.expiry.take_back(entry)
+            if bucket is not None:
+                self.expiry.wait(entry, bucket)
+        entry.ttl = ttl
+        entry.stored = now
+        entry.value = value
+        self.size = size
+        if self.lru is not None:
+            self.lru.touch(entry)
+        elif self.sieve.hand is entry:
+            self.sieve.leave(entry)
+        older, newer, end = entry.older, entry.newer, self.end
+        older.newer = newer
+        newer.older = older
+        newest = end.older
+        entry.older = newest
+        entry.newer = end
+        newest.newer = end.older = entry
+
+    def remove(self, entry: Entry) -> None:
+        """Remove a stored entry: the one way out, whatever the reason."""
+        key = entry.key
+        if self.watchers:
+            self._announce(key)
+        items = self.items - 1
+        size = self.size - len(key) - len(entry.value)
+        key_size = self.key_size - len(key)
+        number = hash(key) & SHARD_MASK
+        shard = self.shards[number]
+        if entry.tags:
+            self.tags.discard(entry, entry.tags)
+        # From here on nothing needs memory.
+        del shard[key]
+        if entry.ttl != NEVER:
+            self.expiry.take_back(entry)
+        if self.lru is not None:
+            self.lru.remove(entry)
+        else:
+            self.sieve.leave(entry)
+        unlink(entry)
+        self.items = items
+        self.size = size
+        self.key_size = key_size
+        shrink(self.shards, number)
+
+    def remove_gone(self, entry: Entry) -> None:
+        """Remove an entry that is stored, but not live."""
+        if self.dead and self.is_dead(entry):
+            self.remove_dead(entry)
+        else:
+            expirations = self.expirations + 1
+            self.remove(entry)
+            self.expirations = expirations
+
+    def remove_dead(self, entry: Entry) -> None:
+        """Remove an entry that was invalidated and is still stored."""
+        left = self.dead_left - 1
+        self.remove(entry)
+        self.dead_left = left
+
+    def mark_dead(self, found: ManyEntries, count: int, tag: bytes | None = None) -> None:
+        """Let these entries, and those that carry ``tag``, exist no longer, all at once.
+
+        ``count`` is how many that are, without those with the tag that are dead already.
+        """
+        if tag is not None and not self.tags.count(tag):
+            tag = None
+        some_found = len(found) > 0
+        left = self.dead_left + count
+        # Empty sets keep the places: once the tag is taken out, nothing may need memory.
+        self.dead[:0] = [{}] * (some_found + (tag is not None))
+        if tag is not None:
+            self.dead[0] = self.tags.take_out(tag)
+        if some_found:
+            self.dead[0 if tag is None else 1] = found
+        self.dead_left = left
+
+    def sweep(self) -> Iterator[None]:
+        """Remove what has expired up to now but for the current tick, yielding after each."""
+        now = self.monotonic()
+        expiry = self.expiry
+        for entry in expiry.past(now):
+            if entry.expires <= now:
+                self.remove_gone(entry)
+            else:
+                expiry.take_back(entry)
+                expiry.schedule(entry, entry.expires, now)
+            yield
+            if self.expiry is not expiry:
+                return
+
+    def settle(self) -> None:
+        """Remove all that has expired up to now, so that the totals are exact."""
+        for _ in self.sweep():
+            pass
+        now = self.monotonic()
+        for entry in self.expiry.present(now):
+            if entry.expires <= now:
+                self.remove_gone(entry)
+
+    def tables(self) -> Tables:
+        """Return what holds the entries, to be taken apart after ``flush``."""
+        return Tables(
+            self.items, self.shards.copy(), self.end, self.tags, self.expiry, self.dead.copy()
+        )
+
+    def flush(self) -> None:
+        """Begin again without entries."""
+        shards: list[dict[bytes, Entry]] = [{} for _ in range(SHARDS)]
+        end, tags, expiry = _ring(), TagIndex(), ExpiryIndex()
+        watchers = iter(self.watchers)
+        self.shards[:] = shards
+        # From here on nothing needs memory.
+        self.dead.clear()
+        self.dead_left = self.items = self.size = self.key_size = 0
+        self.end = self.sieve.hand = end
+        self.tags = tags
+        self.expiry = expiry
+        if self.lru is not None:
+            self.lru.clear()
+        for watcher in watchers:
+            watcher.flushed()
+
+    def _announce(self, key: bytes) -> None:
+        for watcher in self.watchers:
+            watcher.changing(key)
+
+
+def _ring() -> Links:
+    """Return the end of a ring without entries."""
+    end = Links()
+    end.older = end.newer = end
+    return end

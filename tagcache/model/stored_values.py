@@ -1,0 +1,30 @@
+"""What a stored value counts as.
+
+A value that a line of the line protocol cannot hold is stored with a mark in front, and escaped:
+see ``wire/marks.py``. Limits and counters mean the value itself.
+"""
+
+from __future__ import annotations
+
+ESCAPED = b"\\:"
+COMPRESSED = b"\\z:"
+
+
+def length(content: bytes) -> int:
+    """Return how many bytes are stored, without the mark and what the escapes add."""
+    if not content.startswith((ESCAPED, COMPRESSED)):
+        return len(content)
+    mark = ESCAPED if content.startswith(ESCAPED) else COMPRESSED
+    return (
+        len(content)
+        - len(mark)
+        - content.count(b"\\", len(mark))
+        + content.count(b"\\\\", len(mark))
+    )
+
+
+def number(content: bytes) -> bytes:
+    """Return the text that is counted up or down, without white space around it."""
+    if content.startswith(ESCAPED):
+        content = content[len(ESCAPED) :].replace(b"\\n", b"\n").replace(b"\\r", b"\r")
+    return content.strip()
