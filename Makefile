@@ -2,7 +2,8 @@
 # make test    install what is needed into .venv and run the tests but for the slow ones
 # make test-all   run every test but those of make soak
 # make test-redis   run the tests again for which it matters that entries are in Redis; it starts one
-# make lint    ruff, mypy and import-linter
+# make lint    ruff, mypy and import-linter, and whether generated modules are current
+# make unasync   generate the blocking half of the clients from the asynchronous half
 # make soak    the fault tests and the long ones (about 20 minutes), and write docs/reliability.md
 # make bench   measure the server, beside others that are installed, and write docs/performance.md
 PYTHON ?= python3
@@ -21,7 +22,7 @@ WORKERS := -n auto
 # Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
 BENCH ?=
 
-.PHONY: serve test test-all test-redis lint format soak bench clean
+.PHONY: serve test test-all test-redis lint format unasync soak bench clean
 
 serve: $(STAMP)
 	@echo "== tagcache server (Ctrl-C stops it)"
@@ -40,11 +41,15 @@ test-redis: $(STAMP)
 	$(BIN)/python -m tests.against_redis $(TESTS)
 
 lint: $(STAMP)
-	@echo "== ruff, mypy, import-linter"
+	@echo "== generated modules, ruff, mypy, import-linter"
+	$(BIN)/python tools/unasync.py --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+unasync: $(STAMP)
+	$(BIN)/python tools/unasync.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

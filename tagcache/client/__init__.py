@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tagcache.client.asynchronous import AsyncClient
-from tagcache.client.blocking import Client, Pipeline
+from tagcache.client._async.client import AsyncClient
+from tagcache.client._async.sharded import AsyncShardedClient
+from tagcache.client._sync.client import Client, Pipeline
+from tagcache.client._sync.sharded import ShardedClient
 from tagcache.client.breaker import State
 from tagcache.client.options import Options
 from tagcache.client.requests import Stats
-from tagcache.client.sharded import AsyncShardedClient, ShardedClient
 
 if TYPE_CHECKING:
     from tagcache.client.deferred import DeferredClient
@@ -28,7 +29,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Who does not use Twisted does not load it.
+    # Programs that do not use Twisted do not load it.
     if name == "DeferredClient":
         from tagcache.client.deferred import DeferredClient
 

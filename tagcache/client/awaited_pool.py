@@ -1,19 +1,20 @@
-"""Connections and their pool, for the clients whose methods are awaited.
+"""Connections and their pool, for clients whose methods are awaited.
 
-Coroutines await futures in one world and Deferreds in the other; INetwork is that difference.
+Their coroutines await futures on asyncio and Deferreds on Twisted; INetwork hides the difference.
+The pool for threads is in tagcache.client.pool: it needs locks where this one needs promises.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from tagcache.client import requests as making
 from tagcache.client.breaker import Breaker
 from tagcache.client.options import Options
+from tagcache.client.requests import PING, auth
 from tagcache.errors import (
     ClientError,
     ConnectionFailed,
@@ -24,7 +25,7 @@ from tagcache.errors import (
 from tagcache.sockopts import AppliedOption
 from tagcache.wire import line as wire
 
-# So many seconds an event loop that is busy gets to read what is there already.
+# Seconds that a busy event loop gets to read what has already arrived.
 _GRACE = 0.01
 
 
@@ -34,45 +35,42 @@ class IPromise(Interface):
     awaited = Attribute("the awaitable")
 
     def resolve(result: Any) -> None:
-        """Give the result; nothing happens where there is one already."""
+        """Set the result, unless there is a result or an error already."""
 
     def reject(error: Exception) -> None:
-        """Have the awaiting code raise ``error``; nothing happens where there is a result."""
+        """Make the awaiting code raise ``error``, unless there is a result or an error already."""
 
 
 class ICarrier(Interface):
-    """What carries the bytes of one connection."""
+    """The transport of one connection."""
 
     def write(data: bytes) -> None:
-        """Send these bytes when possible."""
+        """Send ``data`` as soon as possible."""
 
     def abort() -> None:
         """Close the connection at once."""
 
     def unread() -> bool:
-        """Say whether anything waits to be read, or the other side has closed."""
+        """Return whether there is anything to read, or the peer has closed the connection."""
 
-    def options() -> tuple[AppliedOption, ...]:
-        """Return the socket options as they are now."""
+    def applied_options() -> tuple[AppliedOption, ...]:
+        """Return the current socket options."""
 
 
 class INetwork(Interface):
     """Where coroutines wait: asyncio's event loop, or a Twisted reactor."""
 
     def promise() -> IPromise:
-        """Return a new one."""
+        """Return a new promise."""
 
     def call_later(seconds: float, call: Callable[[], object]) -> Callable[[], object]:
-        """Have something called; what is returned takes that back."""
+        """Schedule a call; return a function that cancels it."""
 
     def monotonic() -> float:
         """Return the time in seconds."""
 
     def connect(connection: AwaitedConnection) -> Awaitable[None]:
-        """Connect; then ``connected`` of ``connection`` was called. Raises Unavailable."""
-
-    def gather(work: list[Coroutine[Any, Any, Any]]) -> Awaitable[list[Any]]:
-        """Run coroutines beside each other; returns the result of each, or its exception."""
+        """Connect, and call ``connected`` of ``connection``. Raises Unavailable."""
 
 
 class AwaitedConnection:
@@ -90,22 +88,22 @@ class AwaitedConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is there, as far as is known."""
+        """Whether the connection is established, as far as is known."""
         return self._carrier is not None
 
     def is_clean(self) -> bool:
-        """Say whether the connection is there, and nothing waits on it.
+        """Return whether the connection is open, and there is nothing to read on it.
 
-        What does wait is the end of the stream, or what nobody asked for.
+        Between requests that could only be the end of the stream, or an unexpected reply.
         """
         return self._carrier is not None and not self._carrier.unread()
 
     def connected(self, carrier: ICarrier) -> None:
-        """The network says: bytes can be sent."""
+        """Called by the network when bytes can be sent."""
         self._carrier = carrier
 
     def received(self, chunk: bytes) -> None:
-        """The network says: these bytes came."""
+        """Called by the network with bytes that arrived."""
         if self._promise is None:
             self.close()
             return
@@ -119,17 +117,17 @@ class AwaitedConnection:
             promise, self._promise = self._promise, None
             promise.resolve(lines)
         elif self._timeout is not None and self._replies.received > before:
-            # Each reply may take the whole time, from the one before it.
+            # Each reply may take the whole timeout, from the one before it.
             self._due = self._network.monotonic() + self._timeout
 
     def lost(self, reason: str) -> None:
-        """The network says: the connection is gone."""
+        """Called by the network when the connection is gone."""
         self._end(ConnectionFailed(f"{self._options.address}: {reason}"))
 
     async def exchange(self, payload: bytes, count: int) -> list[bytes]:
         """Send ``payload`` and return the ``count`` reply lines, without their ends.
 
-        After any exception the connection's state is unknown: it must be closed.
+        After any exception the state of the connection is unknown, and it must be closed.
         """
         if self._carrier is None:
             raise ConnectionFailed(f"{self._options.address} closed the connection")
@@ -141,33 +139,33 @@ class AwaitedConnection:
             lines: list[bytes] = await promise.awaited
             return lines
         self._due = self._network.monotonic() + self._timeout
-        self._watch_time(self._timeout)
+        self._schedule_check(self._timeout)
         try:
             lines = await promise.awaited
         finally:
-            self._unwatch()
+            self._cancel_check()
         return lines
 
-    def _watch_time(self, seconds: float, last: bool = False) -> None:
-        self._unwatch = self._network.call_later(seconds, lambda: self._look_at_time(last))
+    def _schedule_check(self, seconds: float, last: bool = False) -> None:
+        self._cancel_check = self._network.call_later(seconds, lambda: self._check_time(last))
 
-    def _look_at_time(self, last: bool) -> None:
+    def _check_time(self, last: bool) -> None:
         left = self._due - self._network.monotonic()
         if self._promise is None or self._carrier is None:
             return
         if left > 0:
-            self._watch_time(left)
+            self._schedule_check(left)
         elif not last and self._carrier.unread():
-            # The loop is late, not the server: it has not come to read yet.
-            self._watch_time(_GRACE, last=True)
+            # The loop is late, not the server: it has not read the reply yet.
+            self._schedule_check(_GRACE, last=True)
         else:
             self._end(TimedOut(f"{self._options.address} did not answer within {self._timeout} s"))
 
     async def is_answered(self) -> bool:
-        """Try the connection, which was idle, with PING."""
+        """Test an idle connection with PING."""
         self._timeout = self._options.health_check_timeout
         try:
-            return making.PING.read((await self.exchange(making.PING.payload, 1))[0])
+            return PING.read((await self.exchange(PING.payload, 1))[0])
         except ClientError:
             return False
         finally:
@@ -179,22 +177,22 @@ class AwaitedConnection:
         if promise is not None:
             promise.reject(error)
 
-    def options(self) -> tuple[AppliedOption, ...]:
-        """Return the socket options as they are now."""
-        return () if self._carrier is None else self._carrier.options()
+    def applied_options(self) -> tuple[AppliedOption, ...]:
+        """Return the current socket options."""
+        return () if self._carrier is None else self._carrier.applied_options()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         carrier, self._carrier = self._carrier, None
         if carrier is not None:
             carrier.abort()
 
 
 class AwaitedPool:
-    """At most ``pool_size`` connections, taken last in first out by one thread.
+    """At most ``pool_size`` connections, last in first out, for one thread.
 
-    Callers wait in order. ``breaker`` is told how connecting went, and ends the waiting when the
-    server fails.
+    Callers wait in order of arrival. ``breaker`` records failures to connect, and ends the waiting
+    when it opens.
     """
 
     def __init__(self, network: INetwork, options: Options, breaker: Breaker) -> None:
@@ -202,7 +200,7 @@ class AwaitedPool:
         self._options = options
         self._breaker = breaker
         self._idle: list[AwaitedConnection] = []
-        # Waiting callers, in order; a promise is resolved when it is worth looking again.
+        # The waiting callers, in order. A promise is resolved when there may be a connection.
         self._turns: OrderedDict[object, IPromise] = OrderedDict()
         self._closed = False
         self.open = 0
@@ -210,9 +208,9 @@ class AwaitedPool:
     async def take(
         self, new: bool = False, began: float | None = None
     ) -> tuple[AwaitedConnection, bool]:
-        """Return a connection that nobody else uses, and whether it was used before.
+        """Return a connection for one caller, and whether it has been used before.
 
-        With ``new`` it was not. ``began`` is when the command began that needs it. Raises
+        ``new`` asks for one that has not. ``began`` is when the command started. Raises
         Unavailable, AuthenticationFailed.
         """
         connection = None if self._turns else self._claim()
@@ -222,7 +220,7 @@ class AwaitedPool:
             if connection.is_open:
                 if not new and await self._is_usable(connection):
                     return connection, True
-                # The others have been idle for longer.
+                # The others have been idle for longer, and are likely to be stale too.
                 self._drop_idle()
                 connection.close()
                 connection = AwaitedConnection(self._network, self._options)
@@ -234,7 +232,7 @@ class AwaitedPool:
         return connection, False
 
     def _claim(self) -> AwaitedConnection | None:
-        """Return an idle connection, or one to be connected, if there is one."""
+        """Return an idle connection, or a new one if the pool is not full."""
         if self._closed:
             raise ConnectionFailed("the client is closed")
         if self._idle:
@@ -248,7 +246,7 @@ class AwaitedPool:
         options = self._options
         await self._network.connect(connection)
         if options.username is not None and options.password is not None:
-            request = making.auth(options.username, options.password)
+            request = auth(options.username, options.password)
             request.read((await connection.exchange(request.payload, 1))[0])
 
     async def _is_usable(self, connection: AwaitedConnection) -> bool:
@@ -281,7 +279,7 @@ class AwaitedPool:
 
     def _wake(self) -> None:
         if self._turns:
-            # Not at once: on Twisted the waiting caller would run in here, and wake the next one.
+            # In the next turn: on Twisted the waiting caller would run right here, recursively.
             self._network.call_later(0, self._call_first)
 
     def _call_first(self) -> None:
@@ -289,7 +287,7 @@ class AwaitedPool:
             next(iter(self._turns.values())).resolve(None)
 
     def give_back(self, connection: AwaitedConnection) -> None:
-        """Let others use a connection that works."""
+        """Return a working connection to the pool."""
         if self._closed or not connection.is_open:
             self.discard(connection)
             return
@@ -298,7 +296,7 @@ class AwaitedPool:
         self._wake()
 
     def discard(self, connection: AwaitedConnection) -> None:
-        """Close a connection, which makes room for another."""
+        """Close a connection, and free its place in the pool."""
         connection.close()
         self.open -= 1
         self._wake()
@@ -308,7 +306,7 @@ class AwaitedPool:
             self.discard(self._idle.pop())
 
     def close(self) -> None:
-        """Close every connection: those in use when they are given back."""
+        """Close every connection; those in use are closed when they are given back."""
         self._closed = True
         self._drop_idle()
         self._wake()

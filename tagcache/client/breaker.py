@@ -27,7 +27,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """All that a breaker knows, changed as one: an interruption leaves the old view or the new.
+    """The state of a breaker, replaced as a whole, so that an interruption leaves it consistent.
 
     ``since`` and ``again_at`` are monotonic times, ``pause`` is in seconds.
     """
@@ -39,15 +39,15 @@ class _View:
     reason: str = ""
 
 
-_THERE = _View()
+_CLOSED = _View()
 
 
 class Breaker:
-    """Keeps commands from a server that fails; after a pause, one command tries it again.
+    """A circuit breaker: stops commands to a server that fails; after a pause, one tries it again.
 
-    The first pause has ``pause`` seconds (0: the breaker never opens), and each further one twice
-    as many, up to 30. ``random`` lengthens each by up to a half, so that not all clients of a
-    server come back at one moment. Safe for threads.
+    The first pause is ``pause`` seconds long (0: the breaker never opens), and each further one
+    twice as long, up to 30 s. ``random`` (0 to 1) adds up to a half to each, so that the clients
+    of a server do not all return at once. Safe for threads.
     """
 
     __slots__ = (
@@ -72,13 +72,13 @@ class Breaker:
         self._pause = pause
         self._monotonic = monotonic
         self._random = random
-        self._view = _THERE
+        self._view = _CLOSED
         self._answered_at = float("-inf")
         self._unlock()
         _breakers.add(self)
 
     def _unlock(self) -> None:
-        # A signal handler or a finalizer may ask while its thread is in here.
+        # Reentrant: a signal handler or a finalizer may use the breaker while its thread holds it.
         self._lock = threading.RLock()
 
     @property
@@ -87,7 +87,7 @@ class Breaker:
         return self._view.state
 
     def begin(self) -> float:
-        """Let a command through, and return when it began. Raises CircuitOpen."""
+        """Admit a command, and return the time. Raises CircuitOpen."""
         began = self._monotonic()
         if self._view.state is not State.CLOSED:
             with self._lock:
@@ -95,31 +95,31 @@ class Breaker:
                 if view.state is not State.CLOSED:
                     if began < view.again_at:
                         raise self._refusal(view, began)
-                    # Should this one be interrupted, another may try after the same pause.
+                    # If this command is interrupted, another may try after the same pause.
                     self._view = replace(
                         view, state=State.HALF_OPEN, again_at=began + self._spread(view.pause)
                     )
         return began
 
     def check(self) -> None:
-        """Raise CircuitOpen to a caller that waits for a connection, if the server has failed."""
+        """Raise CircuitOpen if the breaker is open; for a caller that waits for a connection."""
         view = self._view
         if view.state is State.OPEN:
             raise self._refusal(view, self._monotonic())
 
     def answered(self) -> None:
-        """Note that the server answered."""
+        """Record that the server answered."""
         self._answered_at = self._monotonic()
         if self._view.state is not State.CLOSED:
-            self._view = _THERE
+            self._view = _CLOSED
 
     def failed(self, error: BaseException, began: float | None = None, used: bool = False) -> None:
-        """Note how a command failed, which began then, over a connection that was used before.
+        """Record that a command failed; ``used`` says that its connection had been used before.
 
-        If another command was answered since it began, the server works and was slow with this one
-        only. If a connection broke that was used before, perhaps only this connection ended. Errors
-        other than Unavailable say nothing about the server. Without ``began``, answers do not
-        matter.
+        If another command has been answered since it ``began``, the server works and was slow with
+        this command only; without ``began``, answers do not matter. If a used connection breaks,
+        that may concern this connection only. Errors other than Unavailable say nothing about the
+        server.
         """
         if not self._pause or not isinstance(error, Unavailable):
             return
@@ -130,7 +130,7 @@ class Breaker:
         with self._lock:
             view, failed_at = self._view, self._monotonic()
             if view.state is State.OPEN:
-                # It began before the breaker opened, and says nothing new.
+                # The command began before the breaker opened, and tells nothing new.
                 return
             if view.state is State.CLOSED:
                 view = replace(view, since=failed_at, pause=self._pause)
@@ -157,7 +157,7 @@ _breakers: weakref.WeakSet[Breaker] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    # A thread of the parent may have held the lock, and is not in the child.
+    # A thread of the parent may have held the lock; it does not exist in the child.
     for breaker in list(_breakers):
         breaker._unlock()
 

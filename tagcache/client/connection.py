@@ -1,4 +1,4 @@
-"""One blocking connection: requests out, reply lines in."""
+"""One blocking connection: it sends requests and receives reply lines."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import socket
 import time
 
-from tagcache.client import requests
 from tagcache.client.options import Options, address_for_people
+from tagcache.client.requests import PING, auth
 from tagcache.client.unread import watch
 from tagcache.errors import ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption
@@ -17,10 +17,10 @@ _CHUNK = 1 << 16
 
 
 class Connection:
-    """A connection, closed at first; once opened, authenticated and with its socket options.
+    """A connection, closed at first; ``open`` authenticates and sets the socket options.
 
-    ``socket_options`` is what was asked, and what held right after. After any exception of
-    ``open`` or ``exchange`` its state is unknown: it must be closed, and may then be opened again.
+    ``socket_options`` are the requested values and those in effect right after connecting. After
+    any exception of ``open`` or ``exchange`` the state is unknown: close it before opening again.
     """
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was opened, and not closed since."""
+        """Whether the connection has been opened, and not been closed since."""
         return self._sock is not None
 
     def open(self) -> None:
@@ -73,7 +73,7 @@ class Connection:
         self._sock = sock
         self.last_used = time.monotonic()
         if options.username is not None and options.password is not None:
-            request = requests.auth(options.username, options.password)
+            request = auth(options.username, options.password)
             request.read(self.exchange(request.payload, 1)[0])
 
     def exchange(self, payload: bytes, count: int) -> list[bytes]:
@@ -85,7 +85,7 @@ class Connection:
         try:
             self._send(payload)
             if len(payload) > _CHUNK:
-                # That may have taken a while.
+                # Sending may have taken a while, so that the timeout of recv is no longer right.
                 return self._collect(b"", count, began)
             chunk = self._receive(_CHUNK)
             if count == 1 and chunk.find(b"\n") == len(chunk) - 1 and chunk:
@@ -99,9 +99,9 @@ class Connection:
             raise ConnectionFailed(f"{self._options.address}: {error}") from error
 
     def _collect(self, chunk: bytes, count: int, began: float) -> list[bytes]:
-        """Receive until all the replies are there; b"" as the first chunk: none has come yet.
+        """Receive until all replies have arrived; ``chunk`` was received before (b"": nothing).
 
-        Each reply may take the whole time, from the one before it, however it trickles in.
+        Each reply may take the whole timeout, from the one before it, in any number of chunks.
         """
         sock = self._sock
         if sock is None:
@@ -129,7 +129,7 @@ class Connection:
                 sock.settimeout(timeout)
 
     def is_usable(self) -> bool:
-        """Say whether the connection, which was idle, still works, and nothing waits on it."""
+        """Return whether an idle connection still works, and there is nothing to read on it."""
         if self._unread(0):
             return False
         if time.monotonic() - self.last_used < self._options.health_check_seconds:
@@ -143,7 +143,7 @@ class Connection:
         self._timeout = self._options.health_check_timeout
         sock.settimeout(self._timeout)
         try:
-            if not requests.PING.read(self.exchange(requests.PING.payload, 1)[0]):
+            if not PING.read(self.exchange(PING.payload, 1)[0]):
                 return False
         except ClientError:
             return False
@@ -153,11 +153,11 @@ class Connection:
         return True
 
     def applied_options(self) -> tuple[AppliedOption, ...]:
-        """Return the socket options as they are now."""
+        """Return the current socket options."""
         return () if self._sock is None else self._options.socket_options.read(self._sock)
 
     def close(self) -> None:
-        """Close it; never raises an error of the system."""
+        """Close the connection. Never raises OSError."""
         sock, self._sock = self._sock, None
         if sock is not None:
             try:
@@ -166,7 +166,7 @@ class Connection:
                 return
 
     def abandon(self) -> None:
-        """Close this process's copy, without a word to the server: another process uses it."""
+        """Close this process's descriptor silently: another process uses the connection."""
         sock, self._sock = self._sock, None
         if sock is not None:
             os.close(sock.detach())

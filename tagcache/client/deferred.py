@@ -7,27 +7,25 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, cast
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tagcache.client.awaiting import (
+from tagcache.client._async.client import AwaitedPipeline, PooledClient
+from tagcache.client.awaited_pool import (
     AwaitedConnection,
-    AwaitedPipeline,
     AwaitedPool,
     ICarrier,
     INetwork,
     IPromise,
-    PooledClient,
 )
-from tagcache.client.binding import QueuedCommands
 from tagcache.client.breaker import Breaker, State, breaker_for
-from tagcache.client.making import requests_for
 from tagcache.client.options import LONGEST_SECONDS, OptionFields, Options
-from tagcache.client.requests import Tag, Ttl
+from tagcache.client.queued import QueuedCommands
+from tagcache.client.requests import Key, Tag, Ttl
 from tagcache.client.unread import watch
 from tagcache.errors import BadArgument, ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions, socket_of
@@ -58,9 +56,9 @@ class _Carrier(Protocol):
         self._connection = connection
         self._asked = asked
         self._carriers = carriers
-        # A transport without a socket has nothing that it does not pass on at once.
+        # A transport without a socket passes on everything at once.
         self._unread: Callable[[int], list[tuple[int, int]]] = lambda timeout: []
-        self.gone: Deferred[None] = Deferred()
+        self.closed: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
         with socket_of(self.transport) as sock:
@@ -76,7 +74,7 @@ class _Carrier(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._carriers.discard(self)
         self._connection.lost(reason.getErrorMessage())
-        self.gone.callback(None)
+        self.closed.callback(None)
 
     def write(self, data: bytes) -> None:
         if self.transport is not None:
@@ -90,7 +88,7 @@ class _Carrier(Protocol):
     def unread(self) -> bool:
         return bool(self._unread(0))
 
-    def options(self) -> tuple[AppliedOption, ...]:
+    def applied_options(self) -> tuple[AppliedOption, ...]:
         with socket_of(self.transport) as sock:
             return () if sock is None else self._asked.read(sock)
 
@@ -107,7 +105,7 @@ class _CarrierFactory(Factory):
 
 @implementer(INetwork)
 class TwistedNetwork:
-    """Waiting for a reactor, which connects to an endpoint."""
+    """Waits for a reactor, and connects to an endpoint."""
 
     def __init__(self, reactor: Any, endpoint: IStreamClientEndpoint, options: Options) -> None:
         self._reactor = reactor
@@ -154,46 +152,13 @@ class TwistedNetwork:
                 raise TimedOut(f"{self._options.address} did not accept in {seconds} s") from None
             raise
         except Exception as error:
-            # Endpoints fail with whatever their connection fails with.
+            # An endpoint may fail with any exception.
             raise ConnectionFailed(f"{self._options.address}: {error}") from error
-
-    def gather(self, work: list[Coroutine[Any, Any, Any]]) -> Awaitable[list[Any]]:
-        running: list[Deferred[Any]] = [Deferred.fromCoroutine(each) for each in work]
-        finished = DeferredList(running, consumeErrors=True)
-        return finished.addCallback(
-            lambda outcomes: [
-                result if good else cast(Failure, result).value for good, result in outcomes
-            ]
-        )
 
     async def until_closed(self) -> None:
         """Wait for connections that are being closed."""
         for carrier in list(self._carriers):
-            await carrier.gone
-
-
-class _Twisted(PooledClient):
-    """The same as coroutines, which await Deferreds."""
-
-    def __init__(
-        self,
-        reactor: Any,
-        endpoint: IStreamClientEndpoint,
-        options: Options,
-        breaker: Breaker | None,
-    ) -> None:
-        self._options = options
-        self._requests = requests_for(options)
-        self._network = TwistedNetwork(reactor, endpoint, options)
-        self._breaker = breaker or breaker_for(options, reactor.seconds)
-        self._pool = AwaitedPool(self._network, options, self._breaker)
-
-    def _pool_here(self) -> AwaitedPool:
-        return self._pool
-
-    async def close(self) -> None:
-        self._pool.close()
-        await self._network.until_closed()
+            await carrier.closed
 
 
 def _deferred(
@@ -209,9 +174,9 @@ def _deferred(
 class DeferredClient:
     """A client of one server, over an endpoint of Twisted.
 
-    Options come as an Options object, as keywords, or both; where the server is, the endpoint
-    says. Nothing is connected before the first command. ``breaker`` is given where several clients
-    of a server share one; see breaker_for. Raises BadArgument.
+    Options come as an Options object, as keywords, or both; the endpoint says where the server is.
+    Nothing is connected before the first command. Pass ``breaker`` to share one among several
+    clients of a server; see breaker_for. Raises BadArgument.
     """
 
     def __init__(
@@ -225,12 +190,15 @@ class DeferredClient:
     ) -> None:
         self.options = (options or Options()).changed(changes)
         if self.options.tls:
-            raise BadArgument("whether there is TLS says the endpoint: see from_options")
-        self._client = _Twisted(reactor, endpoint, self.options, breaker)
+            raise BadArgument("tls is up to the endpoint: see from_options")
+        breaker = breaker or breaker_for(self.options, reactor.seconds)
+        self._network = TwistedNetwork(reactor, endpoint, self.options)
+        self._pool = AwaitedPool(self._network, self.options, breaker)
+        self._client = PooledClient(self.options, breaker, lambda: self._pool)
 
     @classmethod
     def from_options(cls, reactor: Any, options: Options) -> DeferredClient:
-        """Connect to where the options say."""
+        """Connect to the server that the options name."""
         endpoint = _endpoint(reactor, options)
         plain: OptionFields = {"tls": False, "tls_verify": True}
         plain |= {"tls_ca_file": None, "tls_server_name": None}
@@ -286,36 +254,37 @@ class DeferredClient:
 
     def get_or_set(
         self,
-        key: str | bytes,
+        key: Key,
         producer: Callable[[], Awaitable[T] | T],
         *,
         tags: Iterable[Tag] = (),
         ttl: Ttl | None = None,
     ) -> Deferred[T]:
-        """Return what is stored, or what ``producer`` returns, which is stored then.
+        """Return the stored value, or the result of ``producer``, which is then stored.
 
-        What it returns is waited for if it is a Deferred or a coroutine.
+        A Deferred or a coroutine that it returns is awaited.
         """
         return Deferred.fromCoroutine(
             self._client.get_or_set(key, cast(Any, producer), tags=tags, ttl=ttl)
         )
 
     def pipeline(self) -> DeferredPipeline:
-        """Return commands to be sent together; see DeferredPipeline."""
+        """Return a pipeline, which sends commands together."""
         return DeferredPipeline(self._client.pipeline())
 
     def close(self) -> Deferred[None]:
-        """Close every connection; commands fail with ConnectionFailed from now on.
+        """Close every connection; commands then fail with ConnectionFailed.
 
-        Fires when the connections are gone; those in use are closed when they are given back.
+        Fires when the idle connections are closed; those in use are closed after their command.
         """
-        return Deferred.fromCoroutine(self._client.close())
+        self._pool.close()
+        return Deferred.fromCoroutine(self._network.until_closed())
 
 
 class DeferredPipeline(QueuedCommands):
-    """Commands that are sent together and answered together, in one or few round trips.
+    """Commands that are sent together and answered together, in one or a few round trips.
 
-    They are not one transaction: other clients' commands may come in between.
+    They are not a transaction: commands of other clients may run in between.
 
         pipe = client.pipeline()
         name = pipe.get("name")
@@ -333,9 +302,9 @@ class DeferredPipeline(QueuedCommands):
         return len(self._pipeline)
 
     def execute(self) -> Deferred[list[Any]]:
-        """Send what was queued; fires with the results in order.
+        """Send the queued commands; fires with their results in order.
 
-        Fails with the first exception of a command, when all have their result or exception.
+        When every command has its result or exception, fails with the first exception.
         """
         return Deferred.fromCoroutine(self._pipeline.execute())
 

@@ -1,4 +1,4 @@
-"""TLS for the Deferred client; needs ``tagcache-server[tls]``."""
+"""TLS for DeferredClient; needs ``tagcache-server[tls]``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Unverified:
-    """For ``tls_verify = false``: encryption towards whoever answers."""
+    """For ``tls_verify = false``: encrypts, but accepts any server."""
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         return SSL.Connection(CertificateOptions().getContext(), None)

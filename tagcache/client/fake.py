@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from threading import RLock
 from typing import Any, TypeVar, Unpack, cast
 
-from tagcache.client.blocking import BlockingClient
+from tagcache.client._sync.client import BlockingClient
 from tagcache.client.breaker import State
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options

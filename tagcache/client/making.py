@@ -1,4 +1,4 @@
-"""From a client's options to what makes its requests."""
+"""The requests of a client with given options."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tagcache.client.values import Values
 
 
 def requests_for(options: Options) -> Requests:
-    """Return what makes the requests of a client with these options. Raises BadArgument."""
+    """Return the Requests of a client with these options. Raises BadArgument."""
     if options.tls:
-        # Files that cannot be read are told at once.
+        # Report unreadable files now, not at the first command.
         options.tls_context()
     serde = named(options.serde) if isinstance(options.serde, str) else options.serde
     values = Values(serde, options.compress_over, options.max_value_bytes)

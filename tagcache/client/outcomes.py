@@ -1,21 +1,23 @@
-"""What to send together, what became of each request, and what is taken for a miss."""
+"""What to send together, the outcome of each request, and the errors that count as misses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from tagcache.client.options import Options
 from tagcache.client.requests import Request
 from tagcache.errors import CannotDecode, ClientError, Refused, Unavailable
 
-# So many bytes of requests go before their replies are read: few enough that the sockets' buffers
-# take them, so that never both sides wait for the other to read.
+T = TypeVar("T")
+
+# Bytes of requests that are sent before their replies are read: few enough for the buffers of the
+# sockets, so that client and server never both wait for the other side to read.
 _WINDOW = 16384
 
 
 def windows(requests: list[Request[Any]]) -> Iterator[tuple[bytes, int]]:
-    """Yield what to send before replies are read, and how many these are."""
+    """Yield what to send before replies are read, and the number of those replies."""
     payloads: list[bytes] = []
     size = 0
     for request in requests:
@@ -30,7 +32,7 @@ def windows(requests: list[Request[Any]]) -> Iterator[tuple[bytes, int]]:
 
 
 def read_all(requests: list[Request[Any]], lines: list[bytes]) -> list[Any]:
-    """Return the result of each request, or the ClientError that took its place."""
+    """Return the result of each request, or the ClientError that replaces it."""
     outcomes: list[Any] = []
     for request, line in zip(requests, lines, strict=True):
         try:
@@ -40,10 +42,10 @@ def read_all(requests: list[Request[Any]], lines: list[bytes]) -> list[Any]:
     return outcomes
 
 
-def overlooked(options: Options, request: Request[Any], error: ClientError) -> Any:
-    """Return what stands for the result of a request that failed, with ``ignore_exc``.
+def ignored_result(options: Options, request: Request[Any], error: ClientError) -> Any:
+    """Return the result of a failed request whose error ``ignore_exc`` covers.
 
-    Raises ``error`` without it, and where the caller is at fault.
+    Raises ``error`` without that option, and where the caller is at fault.
     """
     unreadable = isinstance(error, CannotDecode) or (
         isinstance(error, Refused) and error.code == "value_not_representable"
@@ -54,24 +56,26 @@ def overlooked(options: Options, request: Request[Any], error: ClientError) -> A
     return request.absent
 
 
-def overlook_each(options: Options, requests: list[Request[Any]], outcomes: list[Any]) -> list[Any]:
-    """Return the outcomes, with ``ignore_exc`` without the errors that it covers."""
+def ignore_errors(options: Options, requests: list[Request[Any]], outcomes: list[Any]) -> list[Any]:
+    """Return the outcomes without the errors that ``ignore_exc`` covers."""
     if not options.ignore_exc:
         return outcomes
     found = []
     for request, outcome in zip(requests, outcomes, strict=True):
         if isinstance(outcome, ClientError):
             try:
-                outcome = overlooked(options, request, outcome)
+                outcome = ignored_result(options, request, outcome)
             except ClientError as error:
                 outcome = error
         found.append(outcome)
     return found
 
 
-def raise_first(outcomes: list[Any]) -> list[Any]:
-    """Return the outcomes if all are results; else raise the first error among them."""
+def raise_first(outcomes: Iterable[T | ClientError]) -> list[T]:
+    """Raise the first ClientError among the outcomes, or return them if there is none."""
+    results: list[T] = []
     for outcome in outcomes:
         if isinstance(outcome, ClientError):
             raise outcome
-    return outcomes
+        results.append(outcome)
+    return results

@@ -1,9 +1,9 @@
 """The pool of blocking connections: bounded, last in first out, safe for threads and forks.
 
-Programs raise exceptions from signal handlers (Celery's and RQ's time limits), and so between any
-two steps of this code. Nothing is therefore counted up and down: the connections that exist are
-the bound, and one that an interrupted caller drops ceases to exist. What needs a lock
-holds it by ``with``, which releases it however the block is left.
+Some programs raise exceptions from signal handlers (the time limits of Celery and RQ), that is
+between any two steps of this code. So there is no counter that could be left wrong: the pool
+counts the connections that exist, and one that an interrupted caller drops is garbage collected.
+Locks are only held in ``with`` blocks, which always release them.
 """
 
 from __future__ import annotations
@@ -13,58 +13,59 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
 
 from tagcache.client.breaker import Breaker
 from tagcache.client.connection import Connection
+from tagcache.client.options import Options
 from tagcache.errors import ConnectionFailed, PoolExhausted
 
-# A waiting caller looks again after so many seconds: an interruption may swallow the wake-up.
+# Seconds until a waiting caller looks again by itself: an interruption may swallow the wake-up.
 _LOOK_AGAIN = 0.1
 
 
 class Pool:
-    """At most ``size`` connections; ``timeout`` (seconds) is how long to wait for one.
+    """At most ``pool_size`` connections, for any number of threads.
 
-    Callers wait in order. ``breaker`` is told how connecting went, and ends the waiting when the
-    server fails.
+    Callers wait in order of arrival. ``breaker`` records failures to connect, and ends the waiting
+    when it opens.
     """
 
-    def __init__(
-        self, build: Callable[[], Connection], size: int, timeout: float, breaker: Breaker
-    ) -> None:
-        self._build = build
-        self._size = size
-        self._timeout = timeout
+    def __init__(self, options: Options, breaker: Breaker) -> None:
+        self._options = options
+        self._size = options.pool_size
         self._breaker = breaker
         self._closed = False
         self._begin()
         _pools.add(self)
 
     def _begin(self) -> None:
-        # Each operation on these is a single step of the interpreter.
+        # Every operation on these is atomic in CPython.
         self._idle: list[Connection] = []
         self._existing: set[weakref.ref[Connection]] = set()
-        # Each waiting caller has a lock, which is released when it is worth looking again.
+        # The waiting callers, in order. A lock is released when there may be a connection.
         self._turns: OrderedDict[threading.Lock, None] = OrderedDict()
-        # A signal handler or a finalizer may use the pool while its thread is in here.
+        # Reentrant: a signal handler or a finalizer may use the pool while its thread holds it.
         self._lock = threading.RLock()
+
+    def here(self) -> Pool:
+        """Return the pool of this thread, which is the same for all threads."""
+        return self
 
     @property
     def open(self) -> int:
-        """How many connections there are, idle or in use."""
+        """The number of connections, idle or in use."""
         return len(self._existing)
 
     @property
     def _waiting(self) -> int:
-        """How many threads wait for a connection."""
+        """The number of threads that wait for a connection."""
         return len(self._turns)
 
     def take(self, new: bool = False, began: float | None = None) -> tuple[Connection, bool]:
-        """Return a connection that nobody else uses, and whether it was used before.
+        """Return a connection for one caller, and whether it has been used before.
 
-        With ``new`` it was not. ``began`` is when the command began that needs it. Raises
+        ``new`` asks for one that has not. ``began`` is when the command started. Raises
         Unavailable, AuthenticationFailed.
         """
         connection = None if self._turns else self._claim(None)
@@ -74,19 +75,19 @@ class Pool:
             if connection.is_open:
                 if not new and connection.is_usable():
                     return connection, True
-                # The others have been idle for longer.
+                # The others have been idle for longer, and are likely to be stale too.
                 self._drop_idle()
                 connection.close()
             connection.open()
         except BaseException as error:
-            # Before a waiting caller takes its place.
+            # The breaker must know before the pool wakes a waiting caller.
             self._breaker.failed(error, began)
             self.discard(connection)
             raise
         return connection, False
 
     def _claim(self, turn: threading.Lock | None) -> Connection | None:
-        """Return an idle connection, or one to be opened, if there is one for this caller."""
+        """Return an idle connection, or a new one, if it is this caller's turn and there is one."""
         with self._lock:
             if self._closed:
                 raise ConnectionFailed("the client is closed")
@@ -98,7 +99,7 @@ class Pool:
                 pass
             if len(self._existing) >= self._size:
                 return None
-            connection = self._build()
+            connection = Connection(self._options)
             self._existing.add(weakref.ref(connection, self._existing.discard))
             return connection
 
@@ -107,11 +108,12 @@ class Pool:
             try:
                 return next(iter(self._turns), None)
             except RuntimeError:
-                # Somebody came or left at this moment.
+                # Another thread changed the dict during the iteration.
                 continue
 
     def _wait(self) -> Connection:
-        deadline = time.monotonic() + self._timeout
+        timeout = self._options.pool_timeout
+        deadline = time.monotonic() + timeout
         turn = threading.Lock()
         turn.acquire()
         try:
@@ -122,9 +124,7 @@ class Pool:
                     return connection
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise PoolExhausted(
-                        f"all {self._size} connections are in use, for {self._timeout} s"
-                    )
+                    raise PoolExhausted(f"all {self._size} connections are in use, for {timeout} s")
                 turn.acquire(timeout=min(left, _LOOK_AGAIN))
         finally:
             self._turns.pop(turn, None)
@@ -134,15 +134,15 @@ class Pool:
         if self._turns and (self._idle or len(self._existing) < self._size):
             turn = self._next_turn()
             if turn is not None:
-                # It may be awake already.
+                # The caller may be awake already.
                 with suppress(RuntimeError):
                     turn.release()
 
     def give_back(self, connection: Connection) -> None:
-        """Let others use a connection that works."""
+        """Return a working connection to the pool."""
         connection.last_used = time.monotonic()
         if weakref.ref(connection) not in self._existing:
-            # Of before a fork.
+            # It was taken before a fork.
             self.discard(connection)
             return
         self._idle.append(connection)
@@ -152,7 +152,7 @@ class Pool:
             self._wake()
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection, which makes room for another."""
+        """Close a connection, and free its place in the pool."""
         connection.close()
         self._existing.discard(weakref.ref(connection))
         self._wake()
@@ -166,7 +166,7 @@ class Pool:
             self.discard(connection)
 
     def close(self) -> None:
-        """Close every connection: those in use when they are given back."""
+        """Close every connection; those in use are closed when they are given back."""
         self._closed = True
         self._drop_idle()
         for turn in list(self._turns):
@@ -174,7 +174,7 @@ class Pool:
                 turn.release()
 
     def forked(self) -> None:
-        """Begin anew in a child process; the parent goes on with its connections."""
+        """Start without connections in a child process; the parent keeps using them."""
         for reference in self._existing.copy():
             connection = reference()
             if connection is not None:

@@ -1,4 +1,4 @@
-"""Whether anything waits on a connection that nobody is using."""
+"""Whether there is anything to read on an idle connection."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 def watch(descriptor: int) -> Callable[[int], list[tuple[int, int]]]:
-    """Return what says, called with 0, whether there is anything to read: a list, or an empty one.
+    """Return a function that, called with 0, returns a list, empty if there is nothing to read.
 
-    Between two requests that is the end of the stream, or what nobody asked for. An answer too
-    many would be taken for that to the next request, and so on.
+    Between two requests that can only be the end of the stream, or an unexpected reply, which
+    would be taken for the reply to the next request, and so on.
     """
-    looking = select.poll()
-    looking.register(descriptor, select.POLLIN)
-    return looking.poll
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll.poll

@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from tagcache.client.requests import Mode, Tag
-from tagcache.contrib import room
+from tagcache.contrib._sync import best_effort
 from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.errors import CannotDecode
 
@@ -104,12 +104,12 @@ class TagCache(BaseCache):
         *,
         tags: Iterable[Tag] = (),
     ) -> bool:
-        """Store a value with ``tags``; False if the server has no room."""
+        """Store a value with ``tags``; False if the server has no best_effort."""
         ttl = self._ttl(timeout)
         if ttl == _OVER:
             self.client.delete(key)
             return True
-        return room.put(self.client, key, value, tags, ttl)
+        return best_effort.put(self.client, key, value, tags, ttl)
 
     def add(
         self,
@@ -123,7 +123,7 @@ class TagCache(BaseCache):
         ttl = self._ttl(timeout)
         if ttl == _OVER:
             return not self.has(key)
-        return room.add(self.client, key, value, tags, ttl)
+        return best_effort.add(self.client, key, value, tags, ttl)
 
     def set_many(
         self,
@@ -137,7 +137,7 @@ class TagCache(BaseCache):
         if ttl == _OVER:
             self.client.delete_many(mapping)
             return list(mapping)
-        refused = room.put_many(self.client, mapping, tags, ttl)
+        refused = best_effort.put_many(self.client, mapping, tags, ttl)
         return [key for key in mapping if key not in refused]
 
     def delete(self, key: str) -> bool:

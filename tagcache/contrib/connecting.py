@@ -13,12 +13,10 @@ from urllib.parse import parse_qsl
 
 from zope.interface import implementer
 
-from tagcache.client.asynchronous import AsyncClient
-from tagcache.client.blocking import Client
+from tagcache.client import AsyncClient, AsyncShardedClient, Client, ShardedClient
 from tagcache.client.breaker import State, breaker_for
 from tagcache.client.options import Options, split_url
 from tagcache.client.serde import PickleSerde
-from tagcache.client.sharded import AsyncShardedClient, ShardedClient
 from tagcache.errors import BadArgument
 from tagcache.model import int64
 from tagcache.model.interfaces import ISerde

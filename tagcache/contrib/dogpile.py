@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
 
 from tagcache.client.requests import Mode, Tag, Ttl, ttl_ms
 from tagcache.client.serde import named
-from tagcache.contrib import room
+from tagcache.contrib._sync import best_effort
 from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.errors import BadArgument
 from tagcache.model.interfaces import ISerde
@@ -139,10 +139,10 @@ class TagCacheBackend(BytesBackend):
         return [found.get(key, NO_VALUE) for key in keys]
 
     def set_serialized(self, key: Any, value: bytes) -> None:
-        room.put(self.client, key, value, (*self._region_tags, *_tags.get()), self._ttl)
+        best_effort.put(self.client, key, value, (*self._region_tags, *_tags.get()), self._ttl)
 
     def set_serialized_multi(self, mapping: Mapping[Any, bytes]) -> None:
-        room.put_many(self.client, mapping, (*self._region_tags, *_tags.get()), self._ttl)
+        best_effort.put_many(self.client, mapping, (*self._region_tags, *_tags.get()), self._ttl)
 
     def delete(self, key: Any) -> None:
         self.client.delete(key)

@@ -1,4 +1,7 @@
-"""Single-flight: of several that want the same thing at the same time, one produces it."""
+"""Single flight: of several concurrent callers that want the same result, one produces it.
+
+The two classes differ in more than ``await``: threads need a lock, and tasks a table for each loop.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Future[Any] | asyncio.Future[Any]")
 
 
-class Flight(Generic[F]):
-    """Something that is produced at the moment; ``owner`` does that."""
+class Call(Generic[F]):
+    """A result that ``owner``, a thread or a task, is producing."""
 
     __slots__ = ("_stale", "future", "owner")
 
@@ -25,158 +28,158 @@ class Flight(Generic[F]):
         self._stale = False
 
     def invalidate(self) -> None:
-        """Note that what is being produced must not be stored."""
+        """Record that the result must not be stored."""
         self._stale = True
 
     def is_stale(self) -> bool:
-        """Say whether what is being produced was invalidated meanwhile."""
+        """Return whether the result has been invalidated while it was produced."""
         return self._stale
 
 
-class _GivenUp(Exception):
-    """Who produced was interrupted or cancelled; who waits has to do it."""
+class _Abandoned(Exception):
+    """The owner was interrupted or cancelled: a waiting caller must produce the result."""
 
 
 class SingleFlight:
-    """Single-flight among threads."""
+    """Single flight among threads."""
 
     def __init__(self) -> None:
         self.begin()
         _all.add(self)
 
     def begin(self) -> None:
-        """Begin with nothing that is being produced."""
+        """Start without any calls."""
         self._lock = threading.Lock()
-        self._open: dict[Hashable, Flight[Future[Any]]] = {}
+        self._calls: dict[Hashable, Call[Future[Any]]] = {}
 
-    def run(self, key: Hashable, produce: Callable[[Flight[Future[Any]]], T]) -> T:
-        """Return what ``produce`` returns, or raises, in this thread or in one that runs."""
+    def run(self, key: Hashable, produce: Callable[[Call[Future[Any]]], T]) -> T:
+        """Return or raise what ``produce`` does, in this thread or in one that runs already."""
         me = threading.get_ident()
         while True:
             with self._lock:
-                flight = self._open.get(key)
-                mine = flight is None
-                if flight is None:
-                    flight = self._open[key] = Flight(Future(), me)
+                call = self._calls.get(key)
+                mine = call is None
+                if call is None:
+                    call = self._calls[key] = Call(Future(), me)
             if mine:
-                return self._lead(key, flight, produce)
-            if flight.owner == me:
-                # A function that calls itself would wait for itself.
-                return produce(Flight(Future(), me))
+                return self._lead(key, call, produce)
+            if call.owner == me:
+                # A recursive function would wait for itself.
+                return produce(Call(Future(), me))
             try:
-                result: T = flight.future.result()
-            except _GivenUp:
+                result: T = call.future.result()
+            except _Abandoned:
                 continue
             return result
 
     def _lead(
         self,
         key: Hashable,
-        flight: Flight[Future[Any]],
-        produce: Callable[[Flight[Future[Any]]], T],
+        call: Call[Future[Any]],
+        produce: Callable[[Call[Future[Any]]], T],
     ) -> T:
-        error: BaseException = _GivenUp()
+        error: BaseException = _Abandoned()
         try:
-            result = produce(flight)
+            result = produce(call)
         except Exception as raised:
             error = raised
             raise
         else:
-            flight.future.set_result(result)
+            call.future.set_result(result)
             return result
         finally:
             with self._lock:
-                if self._open.get(key) is flight:
-                    del self._open[key]
-            if not flight.future.done():
-                flight.future.set_exception(error)
+                if self._calls.get(key) is call:
+                    del self._calls[key]
+            if not call.future.done():
+                call.future.set_exception(error)
 
     def forget(self, key: Hashable) -> None:
-        """Let who comes from now on not have what is produced at the moment."""
+        """Keep the result of the current call from later callers."""
         with self._lock:
-            flight = self._open.pop(key, None)
-            if flight is not None:
-                flight.invalidate()
+            call = self._calls.pop(key, None)
+            if call is not None:
+                call.invalidate()
 
 
 class AsyncSingleFlight:
-    """Single-flight among the tasks of each event loop."""
+    """Single flight among the tasks of each event loop."""
 
     def __init__(self) -> None:
         self.begin()
         _all.add(self)
 
     def begin(self) -> None:
-        """Begin with nothing that is being produced."""
+        """Start without any calls."""
         self._lock = threading.Lock()
         self._loops: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[Hashable, Flight[asyncio.Future[Any]]]
+            asyncio.AbstractEventLoop, dict[Hashable, Call[asyncio.Future[Any]]]
         ] = weakref.WeakKeyDictionary()
 
     async def run(
-        self, key: Hashable, produce: Callable[[Flight[asyncio.Future[Any]]], Awaitable[T]]
+        self, key: Hashable, produce: Callable[[Call[asyncio.Future[Any]]], Awaitable[T]]
     ) -> T:
-        """Return what ``produce`` returns, or raises, in this task or in one that runs."""
+        """Return or raise what ``produce`` does, in this task or in one that runs already."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            flights = self._loops.setdefault(loop, {})
+            calls = self._loops.setdefault(loop, {})
         me = asyncio.current_task()
         while True:
-            flight = flights.get(key)
-            if flight is None:
-                flight = flights[key] = Flight(loop.create_future(), me)
-                return await self._lead(key, flights, flight, produce)
-            if flight.owner is me:
-                return await produce(Flight(loop.create_future(), me))
+            call = calls.get(key)
+            if call is None:
+                call = calls[key] = Call(loop.create_future(), me)
+                return await self._lead(key, calls, call, produce)
+            if call.owner is me:
+                return await produce(Call(loop.create_future(), me))
             try:
-                # One who waits and is cancelled must not cancel the others.
-                result: T = await asyncio.shield(flight.future)
-            except _GivenUp:
+                # A waiting task that is cancelled must not cancel the others.
+                result: T = await asyncio.shield(call.future)
+            except _Abandoned:
                 continue
             return result
 
     async def _lead(
         self,
         key: Hashable,
-        flights: dict[Hashable, Flight[asyncio.Future[Any]]],
-        flight: Flight[asyncio.Future[Any]],
-        produce: Callable[[Flight[asyncio.Future[Any]]], Awaitable[T]],
+        calls: dict[Hashable, Call[asyncio.Future[Any]]],
+        call: Call[asyncio.Future[Any]],
+        produce: Callable[[Call[asyncio.Future[Any]]], Awaitable[T]],
     ) -> T:
-        error: BaseException = _GivenUp()
+        error: BaseException = _Abandoned()
         try:
-            result = await produce(flight)
+            result = await produce(call)
         except Exception as raised:
             # A future cannot hold StopIteration.
             error = RuntimeError(repr(raised)) if isinstance(raised, StopIteration) else raised
             raise
         else:
-            flight.future.set_result(result)
+            call.future.set_result(result)
             return result
         finally:
-            if flights.get(key) is flight:
-                del flights[key]
-            if not flight.future.done():
-                flight.future.set_exception(error)
-                # Nobody may be waiting; then it is no mistake that nobody looks.
-                flight.future.exception()
+            if calls.get(key) is call:
+                del calls[key]
+            if not call.future.done():
+                call.future.set_exception(error)
+                # Avoid the warning of asyncio if nobody waits for the result.
+                call.future.exception()
 
     def forget(self, key: Hashable) -> None:
-        """Let who comes from now on not have what is produced at the moment, in any loop."""
+        """Keep the results of the current calls, in all loops, from later callers."""
         with self._lock:
             loops = list(self._loops.values())
-        for flights in loops:
-            flight = flights.pop(key, None)
-            if flight is not None:
-                flight.invalidate()
+        for calls in loops:
+            call = calls.pop(key, None)
+            if call is not None:
+                call.invalidate()
 
 
 _all: weakref.WeakSet[SingleFlight | AsyncSingleFlight] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    # The threads that produce are in the parent.
-    for flights in list(_all):
-        flights.begin()
+    # The producing threads exist only in the parent.
+    for calls in list(_all):
+        calls.begin()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -256,7 +256,7 @@ def json_list(verb: bytes, items: Sequence[str]) -> bytes:
 
 
 # After these replies the server closes the connection.
-LAST_WORDS = (b"ERR line_too_long", b"ERR max_connections")
+CLOSING_REPLIES = (b"ERR line_too_long", b"ERR max_connections")
 
 
 class Replies:

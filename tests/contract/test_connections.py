@@ -25,10 +25,10 @@ from tagcache.client import (
     DeferredClient,
     Options,
     State,
-    asynchronous,
+    asyncio_network,
     deferred,
 )
-from tagcache.client.awaiting import ICarrier, INetwork, IPromise
+from tagcache.client.awaited_pool import ICarrier, INetwork, IPromise
 from tagcache.client.connection import Connection
 from tagcache.errors import (
     AuthenticationFailed,
@@ -83,15 +83,15 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
 def test_the_seams_are_what_they_say(reactor_thread: ReactorThread) -> None:
     options = Options()
     endpoint = deferred._endpoint(reactor_thread.reactor, options)
-    assert verifyObject(INetwork, asynchronous.AsyncioNetwork(options))
+    assert verifyObject(INetwork, asyncio_network.AsyncioNetwork(options))
     assert verifyObject(
         INetwork, deferred.TwistedNetwork(reactor_thread.reactor, endpoint, options)
     )
-    assert verifyClass(ICarrier, asynchronous._Carrier)
+    assert verifyClass(ICarrier, asyncio_network._Carrier)
     assert verifyClass(ICarrier, deferred._Carrier)
     assert verifyObject(IPromise, deferred._Promise())
     with asyncio.Runner() as runner:
-        assert verifyObject(IPromise, asynchronous._Future(runner.get_loop()))
+        assert verifyObject(IPromise, asyncio_network._Future(runner.get_loop()))
 
 
 def free_port() -> int:
@@ -209,7 +209,7 @@ def test_a_pipeline_that_fails_midway(connect: Connect) -> None:
 
 def test_who_gives_an_endpoint_gives_its_tls(reactor_thread: ReactorThread) -> None:
     endpoint = deferred._endpoint(reactor_thread.reactor, Options())
-    with pytest.raises(BadArgument, match="whether there is TLS says the endpoint"):
+    with pytest.raises(BadArgument, match="tls is up to the endpoint"):
         DeferredClient(reactor_thread.reactor, endpoint, tls=True)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tagcache.client import AsyncShardedClient, Client, ShardedClient
-from tagcache.client.sharded import Node, Ring
+from tagcache.client.nodes import Node, Ring
 from tagcache.errors import BadArgument, ConnectionFailed, PoolExhausted, Unavailable
 from tests.contract.conftest import Waiting
 from tests.contract.scripted import ScriptedServer

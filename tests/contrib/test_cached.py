@@ -244,7 +244,7 @@ class TestThreads:
         """Wait until so many threads wait for one flight."""
         pause = threading.Event()
         for _ in range(1000):
-            flight = flights._open.get(key)
+            flight = flights._calls.get(key)
             if flight is not None and len(flight.future._condition._waiters) >= count:
                 return
             pause.wait(0.01)
@@ -260,7 +260,7 @@ class TestThreads:
 
         calls.go_on.clear()
         futures = [pool.submit(render) for _ in range(6)]
-        self.waiting(render._flights, "k", 5)
+        self.waiting(render._single_flight, "k", 5)
         calls.go_on.set()
         if fails:
             assert {type(future.exception(WAIT)) for future in futures} == {KeyError}
@@ -268,7 +268,7 @@ class TestThreads:
         else:
             assert {future.result(WAIT) for future in futures} == {"made 1"}
         assert calls.count == 1
-        assert not render._flights._open
+        assert not render._single_flight._calls
 
     def test_other_arguments_do_not_wait(
         self, tagcache_client: Client, calls: Calls, pool: ThreadPoolExecutor
@@ -343,7 +343,7 @@ class TestThreads:
         class Slow(Client):
             def put(self, key: Any, value: Any, **terms: Any) -> bool:
                 done = super().put(key, value, **terms)
-                render._flights.forget("k")
+                render._single_flight.forget("k")
                 return done
 
         with Slow(tagcache_client.options) as client:
@@ -377,7 +377,7 @@ class TestThreads:
         first = pool.submit(interrupted)
         assert calls.entered.wait(WAIT)
         second = pool.submit(render)
-        self.waiting(render._flights, "k", 1)
+        self.waiting(render._single_flight, "k", 1)
         calls.go_on.set()
         assert first.result(WAIT) == "interrupted"
         assert second.result(WAIT) == "made 2"
@@ -465,7 +465,7 @@ class TestTasks:
 
     async def waiting(self, render: Any) -> None:
         """Wait until the function is being called."""
-        flights = render._flights._loops
+        flights = render._single_flight._loops
         for _ in range(1000):
             if any(flights.values()):
                 return
@@ -537,8 +537,7 @@ class TestTasks:
             try:
                 return [await render(), await render()]
             finally:
-                for pool in client._pools.values():
-                    pool.close()
+                client._pools.here().close()
                 await asyncio.sleep(0)
 
         assert asyncio.run(twice()) == ["made 1"] * 2

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tagcache.client import Options
-from tagcache.client.awaiting import AwaitedConnection
+from tagcache.client.awaited_pool import AwaitedConnection
 from tagcache.client.connection import Connection
 from tagcache.client.deferred import TwistedNetwork
 from tagcache.errors import TimedOut

@@ -1,4 +1,4 @@
-"""The client for asyncio: every method is a coroutine."""
+"""What the client for asyncio waits with: connections of event loops, and a pool for each loop."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Any, Unpack, cast
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar, cast
 
 from zope.interface import implementer
 
-from tagcache.client.awaiting import (
+from tagcache.client.awaited_pool import (
     AwaitedConnection,
     AwaitedPool,
     ICarrier,
     INetwork,
     IPromise,
-    PooledClient,
 )
-from tagcache.client.breaker import Breaker, breaker_for
-from tagcache.client.making import requests_for
-from tagcache.client.options import OptionFields, Options, address_for_people
+from tagcache.client.breaker import Breaker
+from tagcache.client.options import Options, address_for_people
 from tagcache.client.unread import watch
 from tagcache.errors import ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions
 
-# What to say of an error that says nothing.
+T = TypeVar("T")
+
+# The reason for an error that has none.
 _LATE = "timed out"
 
 
@@ -55,10 +54,10 @@ class _Carrier(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Transports of other event loops have what asyncio.Transport has, and are none.
+        # Transports of other event loops do not inherit from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        # Once more: event loops set TCP_NODELAY themselves.
+        # The second time, because event loops set TCP_NODELAY themselves.
         self._asked.apply(sock)
         self._unread = watch(sock.fileno())
         self._connection.connected(self)
@@ -82,35 +81,35 @@ class _Carrier(asyncio.Protocol):
         transport = self._transport
         return transport is None or transport.is_closing() or bool(self._unread(0))
 
-    def options(self) -> tuple[AppliedOption, ...]:
+    def applied_options(self) -> tuple[AppliedOption, ...]:
         transport = self._transport
         return () if transport is None else self._asked.read(transport.get_extra_info("socket"))
 
 
 @implementer(INetwork)
 class AsyncioNetwork:
-    """Waiting in the event loop that runs."""
+    """Waits in the running event loop."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
 
     @property
-    def _here(self) -> asyncio.AbstractEventLoop:
+    def _loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
     def promise(self) -> IPromise:
-        promise: IPromise = _Future(self._here)
+        promise: IPromise = _Future(self._loop)
         return promise
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Callable[[], object]:
-        return self._here.call_later(seconds, call).cancel
+        return self._loop.call_later(seconds, call).cancel
 
     def monotonic(self) -> float:
-        return self._here.time()
+        return self._loop.time()
 
     async def connect(self, connection: AwaitedConnection) -> None:
         options = self._options
-        loop = self._here
+        loop = self._loop
         asked = options.socket_options
 
         def carrier() -> _Carrier:
@@ -141,9 +140,9 @@ class AsyncioNetwork:
             raise
 
     async def _connected_socket(self) -> socket.socket:
-        """Try all addresses of the server in turn, with the socket options set before."""
+        """Try all addresses of the server in turn, with the socket options set first."""
         options = self._options
-        loop = self._here
+        loop = self._loop
         addresses: list[Any] = [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", options.path)]
         if options.path is None:
             try:
@@ -164,7 +163,7 @@ class AsyncioNetwork:
                 return sock
             except OSError as error:
                 if isinstance(error, TimeoutError) and _is_connected(sock):
-                    # It was the loop that was late.
+                    # The loop was late, not the server.
                     return sock
                 sock.close()
                 late = late and isinstance(error, TimeoutError)
@@ -174,15 +173,12 @@ class AsyncioNetwork:
                 raise
         raise (TimedOut if late else ConnectionFailed)("; ".join(faults))
 
-    async def gather(self, work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
-        return await asyncio.gather(*work, return_exceptions=True)
-
 
 async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
-    """Connect, and leave nothing of the socket with the loop, however that ends.
+    """Connect, and always remove the socket from the loop.
 
-    The loops' own sock_connect does so in their next turn only, when the descriptor's number may
-    be another socket's; and uvloop's resolves the address once more.
+    The loops' own sock_connect does so only in their next turn, when the descriptor's number may
+    belong to another socket; and uvloop's resolves the address again.
     """
     try:
         sock.connect(address)
@@ -211,10 +207,10 @@ def _is_connected(sock: socket.socket) -> bool:
 
 
 def _end(sock: socket.socket, mark: os.stat_result) -> None:
-    """Close a socket that was offered to an event loop, if the loop has not done so.
+    """Close a socket that was passed to an event loop, if the loop has not closed it.
 
-    uvloop (before 0.23) closes the descriptor when it is interrupted, and leaves the socket
-    object with its number, which may be another connection's by the time that is closed.
+    When it is interrupted, uvloop (before 0.23) closes the descriptor, but the socket object
+    keeps its number, which may soon belong to another connection.
     """
     descriptor = sock.fileno()
     try:
@@ -227,73 +223,38 @@ def _end(sock: socket.socket, mark: os.stat_result) -> None:
         sock.detach()
 
 
-class AsyncClient(PooledClient):
-    """A client of one server, for the tasks of any number of event loops.
+async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines concurrently; return their results when all have ended."""
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    results: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
 
-    Options come as an Options object, as keywords, or both. Each event loop has its own
-    connections, ``pool_size`` at most. Nothing is connected before the first command.
-    ``breaker`` is given where several clients of a server share one, or to choose its clock; see
-    breaker_for. Raises BadArgument.
-    """
 
-    def __init__(
-        self,
-        options: Options | None = None,
-        *,
-        breaker: Breaker | None = None,
-        **changes: Unpack[OptionFields],
-    ) -> None:
-        self._options = (options or Options()).changed(changes)
-        self._requests = requests_for(self._options)
-        self._breaker = breaker or breaker_for(self._options)
+class PoolPerLoop:
+    """A pool of connections for each event loop. Safe for threads and forks."""
+
+    def __init__(self, options: Options, breaker: Breaker) -> None:
+        self._options = options
+        self._breaker = breaker
         self._closed = False
-        self._forget_pools()
-        _clients.add(self)
+        self.forked()
+        _all.add(self)
 
-    @classmethod
-    def from_url(cls, url: str, **changes: Unpack[OptionFields]) -> AsyncClient:
-        """Read the options from a URL; see Options.from_url."""
-        return cls(Options.from_url(url, **changes))
+    def __len__(self) -> int:
+        return len(self._pools)
 
-    @classmethod
-    def from_config(
-        cls, file: str | Path, section: str = "client", **changes: Unpack[OptionFields]
-    ) -> AsyncClient:
-        """Read the options from an INI file; see Options.from_config."""
-        return cls(Options.from_config(file, section, **changes))
-
-    @property
-    def options(self) -> Options:
-        """What the client was told."""
-        return self._options
-
-    def __repr__(self) -> str:
-        return f"<AsyncClient of {self._options.address}>"
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(self, *details: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close every connection; commands raise ConnectionFailed from now on."""
-        self._closed = True
-        for loop, pool in list(self._pools.items()):
-            if loop is asyncio.get_running_loop():
-                pool.close()
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(pool.close)
-        # Connections are closed in the loop's next turn.
-        await asyncio.sleep(0)
-
-    def _pool_here(self) -> AwaitedPool:
+    def here(self) -> AwaitedPool:
+        """Return the pool of the running event loop. Raises ConnectionFailed after ``close``."""
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None:
             if self._closed:
                 raise ConnectionFailed("the client is closed")
-            # Connections know their loop, so that weak references alone would keep both for ever.
+            # Connections refer to their loop, so that the weak keys alone would never be dropped.
             with self._lock:
                 for ended in [each for each in self._pools if each.is_closed()]:
                     del self._pools[ended]
@@ -302,20 +263,31 @@ class AsyncClient(PooledClient):
                 self._pools[loop] = pool
         return pool
 
-    def _forget_pools(self) -> None:
-        """Begin anew, with no connections: in a child process they are the parent's."""
+    async def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        for loop, pool in list(self._pools.items()):
+            if loop is asyncio.get_running_loop():
+                pool.close()
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(pool.close)
+        # The transports close in the loop's next turn.
+        await asyncio.sleep(0)
+
+    def forked(self) -> None:
+        """Start without connections: in a child process they belong to the parent."""
         self._lock = threading.Lock()
         self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AwaitedPool] = (
             weakref.WeakKeyDictionary()
         )
 
 
-_clients: weakref.WeakSet[AsyncClient] = weakref.WeakSet()
+_all: weakref.WeakSet[PoolPerLoop] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for client in list(_clients):
-        client._forget_pools()
+    for pools in list(_all):
+        pools.forked()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -1,4 +1,5 @@
-"""Values that the server has no room for: a page can do without being cached."""
+# Generated from tagcache/contrib/_async/best_effort.py by tools/unasync.py: do not edit.
+"""Best-effort stores: a value that the server has no room for is logged and not cached."""
 
 from __future__ import annotations
 
@@ -6,64 +7,57 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tagcache.client.binding import Pending
 from tagcache.client.requests import Tag, Ttl
 from tagcache.contrib.connecting import AnyClient
 from tagcache.errors import Refused
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("tagcache.contrib")
 _NO_ROOM = ("value_too_large", "line_too_long", "out_of_memory")
 
 
-def check_room(name: str, error: Refused) -> None:
-    """Raise ``error`` unless it says that there is no room; that is logged."""
+def log_if_no_room(name: str, error: Refused) -> None:
+    """Log that an entry is not cached for want of room, or raise ``error`` if it says otherwise."""
     if error.code not in _NO_ROOM:
         raise error
     _log.warning("%s is not cached: %s", name, error)
 
 
-def refused(put: Mapping[str, Pending[bool]]) -> list[str]:
-    """Return which of these were not stored, for want of room. Raises Refused."""
-    found = []
-    for name, pending in put.items():
-        try:
-            pending.result()
-        except Refused as error:
-            check_room(name, error)
-            found.append(name)
-    return found
-
-
 def put(client: AnyClient, name: str, value: Any, tags: Iterable[Tag], ttl: Ttl | None) -> bool:
-    """Store a value; False if there is no room, and then the old one is gone too."""
+    """Store a value. If there is no room, delete the old one and return False."""
     try:
         return client.put(name, value, tags=tags, ttl=ttl)
     except Refused as error:
-        check_room(name, error)
+        log_if_no_room(name, error)
         client.delete(name)
         return False
 
 
 def add(client: AnyClient, name: str, value: Any, tags: Iterable[Tag], ttl: Ttl | None) -> bool:
-    """Store a value if there is none; False also if there is no room."""
+    """Store a value if there is none; return False also if there is no room."""
     try:
         return client.add(name, value, tags=tags, ttl=ttl)
     except Refused as error:
-        check_room(name, error)
+        log_if_no_room(name, error)
         return False
 
 
 def put_many(
     client: AnyClient, values: Mapping[str, Any], tags: Iterable[Tag], ttl: Ttl | None
 ) -> list[str]:
-    """Store values in one go; return which were not, for want of room: those are gone."""
+    """Store values in a pipeline; delete those that there is no room for, and return their keys."""
     tags = list(tags)
     pipe = client.pipeline()
     stored = {name: pipe.put(name, value, tags=tags, ttl=ttl) for name, value in values.items()}
     try:
         pipe.execute()
     except Refused:
-        names = refused(stored)
-        client.delete_many(names)
-        return names
+        refused = []
+        for name, pending in stored.items():
+            try:
+                pending.result()
+            except Refused as error:
+                log_if_no_room(name, error)
+                refused.append(name)
+        client.delete_many(refused)
+        return refused
     return []

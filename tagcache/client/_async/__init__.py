@@ -1,0 +1,1 @@
+"""Clients that await, from which ``make unasync`` generates the blocking ones."""

@@ -1,0 +1,121 @@
+"""Functions whose results are kept in the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from tagcache.client._async.client import AwaitedClient
+from tagcache.client.requests import Tag, Ttl, ttl_ms
+from tagcache.contrib._async.best_effort import log_if_no_room
+from tagcache.contrib.keys import KeyMaker
+from tagcache.contrib.single_flight import AsyncSingleFlight, Call
+from tagcache.errors import BadArgument, Refused
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ABSENT = object()
+
+
+class CachedCoroutine(Generic[P, T]):
+    """A coroutine function whose results are kept in the cache; see tagcache.contrib.cached.
+
+    When several callers among the tasks of one event loop find nothing in the cache for the same
+    arguments, one produces, and the others get its result or exception (single flight). Raises
+    what the function and the client raise.
+    """
+
+    __wrapped__: Callable[..., Any]
+
+    def __init__(
+        self,
+        client: AwaitedClient,
+        function: Callable[..., Any],
+        key: str | Callable[..., str] | None,
+        tags: Iterable[Tag] | Callable[..., Iterable[Tag]],
+        ttl: Ttl | None,
+    ) -> None:
+        functools.update_wrapper(cast(Any, self), function)
+        ttl_ms(ttl)
+        if isinstance(tags, (str, bytes)):
+            raise BadArgument(f"tags must be several, not one {type(tags).__name__}")
+        self._client = client
+        self._function = function
+        self._make_key = KeyMaker(function, key)
+        self._tags = tags if callable(tags) else tuple(tags)
+        self._ttl = ttl
+        self._single_flight = AsyncSingleFlight()
+        # The instance that a method is bound to.
+        self._bound: tuple[Any, ...] = ()
+        if hasattr(inspect, "markcoroutinefunction"):  # async only
+            # Frameworks check whether a view is a coroutine function.
+            inspect.markcoroutinefunction(self)
+        else:
+            self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        method = copy.copy(self)
+        method._bound = (instance,)
+        return method
+
+    def __repr__(self) -> str:
+        return f"<cached {self._function!r}>"
+
+    def key(self, *args: Any, **kwargs: Any) -> str:
+        """Return the key for these arguments, without the client's ``key_prefix``.
+
+        Raises BadArgument if no key can be made of them.
+        """
+        return self._make_key(*self._bound, *args, **kwargs)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        given = (*self._bound, *args)
+        key = self._make_key(*given, **kwargs)
+        found = await self._client.get(key, _ABSENT)
+        if found is _ABSENT:
+            found = await self._single_flight.run(
+                key, lambda call: self._produce(call, key, given, kwargs)
+            )
+        return cast(T, found)
+
+    async def _produce(
+        self, call: Call[Any], key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> T:
+        # Another caller may have stored a value since the first look.
+        found = await self._client.get(key, _ABSENT)
+        if found is not _ABSENT:
+            return cast(T, found)
+        tags = self._tags_of(args, kwargs)
+        found = await self._function(*args, **kwargs)
+        if not call.is_stale():
+            try:
+                await self._client.put(key, found, tags=tags, ttl=self._ttl)
+            except Refused as error:
+                log_if_no_room(key, error)
+            if call.is_stale():
+                await self._client.delete(key)
+        return cast(T, found)
+
+    def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tag, ...]:
+        if not callable(self._tags):
+            return self._tags
+        found = self._tags(*args, **kwargs)
+        if isinstance(found, (str, bytes)):
+            raise BadArgument(f"tags must return several, not one {type(found).__name__}")
+        return tuple(found)
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the result for these arguments; return whether there was one.
+
+        A result that this process is producing at the moment will not be stored.
+        """
+        key = self.key(*args, **kwargs)
+        self._single_flight.forget(key)
+        return await self._client.delete(key)

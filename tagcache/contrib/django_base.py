@@ -1,0 +1,159 @@
+"""What the operations of the cache backend for Django share: settings, clients, keys, times."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+try:
+    from django.core.cache.backends.base import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
+    from django.core.cache.backends.base import (
+        BaseCache,
+        InvalidCacheBackendError,
+        InvalidCacheKey,
+    )
+    from django.utils.module_loading import import_string
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "tagcache.contrib.django needs: pip install 'tagcache-server[django]'"
+    ) from error
+
+from tagcache.contrib.connecting import (
+    AnyAsyncClient,
+    AnyClient,
+    ClientPerLoop,
+    Connecting,
+    is_away,
+)
+from tagcache.errors import BadArgument, IntegerOverflow, NotAnInteger, Refused
+
+_ILLEGAL_IN_KEY = re.compile(r"[\t\n\r]")
+# The prefix of keys of django.contrib.sessions.backends.cache.
+_SESSION = "django.contrib.sessions.cache"
+# The time to live for a timeout that is not positive.
+EXPIRED: Literal[0] = 0
+
+
+class _Clients:
+    """The clients of this process, shared by all backends with the same settings.
+
+    Django creates backends for each thread, and under ASGI for each request.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[tuple[Any, ...], tuple[AnyClient, ClientPerLoop]] = {}
+
+    def of(self, connecting: Connecting) -> tuple[AnyClient, ClientPerLoop]:
+        """Return the clients with these settings. Raises BadArgument."""
+        with self._lock:
+            found = self._found.get(connecting.identity)
+            if found is None:
+                found = connecting.client(), ClientPerLoop(connecting.async_client)
+                self._found[connecting.identity] = found
+            return found
+
+    def close(self) -> None:
+        with self._lock:
+            found, self._found = self._found, {}
+        for client, _ in found.values():
+            client.close()
+
+
+_clients = _Clients()
+
+
+def close_clients() -> None:
+    """Close the blocking clients of every TagCache backend in this process.
+
+    Backends connect again when they are used.
+    """
+    _clients.close()
+
+
+class TagCacheBase(BaseCache):
+    """The settings, the clients, keys and timeouts of a backend."""
+
+    def __init__(self, location: str | Iterable[str], params: Mapping[str, Any]) -> None:
+        super().__init__(params)
+        timeout = params.get("timeout", params.get("TIMEOUT"))
+        if isinstance(timeout, float):
+            # Django converts it to whole seconds.
+            self.default_timeout = timeout
+        options = dict(params.get("OPTIONS", {}))
+        culling = {"MAX_ENTRIES", "CULL_FREQUENCY", "max_entries", "cull_frequency"}
+        refused = sorted(culling & (options.keys() | params.keys()))
+        if refused:
+            raise InvalidCacheBackendError(
+                f"{', '.join(refused)} cannot take effect:"
+                " the server's cache.max_memory bounds the cache"
+            )
+        try:
+            for name in ("on_error", "serializer"):
+                if isinstance(options.get(name), str):
+                    options[name] = import_string(options[name])
+            self._connecting = Connecting(location, options)
+            # Report a mistake in the settings now, not at the first use.
+            _clients.of(self._connecting)
+        except (BadArgument, ImportError) as error:
+            raise InvalidCacheBackendError(f"CACHES, LOCATION or OPTIONS: {error}") from error
+
+    @property
+    def client(self) -> AnyClient:
+        """The blocking client, for operations that Django's API does not have."""
+        return _clients.of(self._connecting)[0]
+
+    async def async_client(self) -> AnyAsyncClient:
+        """Return the client of the running event loop."""
+        return await _clients.of(self._connecting)[1].here()
+
+    def validate_key(self, key: str) -> None:
+        """Warn about keys that memcached would reject, as Django does. Raises InvalidCacheKey."""
+        if _ILLEGAL_IN_KEY.search(key):
+            raise InvalidCacheKey(f"a key must not hold TAB, LF or CR: {key!r}")
+        super().validate_key(key)
+
+    async def aclose(self, **kwargs: Any) -> None:
+        """Close the connections of the running event loop; it connects again when needed."""
+        await _clients.of(self._connecting)[1].close()
+
+    def ttl(self, timeout: Any) -> float | None:
+        """Return the time to live in seconds; None: no limit; EXPIRED: it has passed."""
+        if timeout is DEFAULT_TIMEOUT:
+            timeout = self.default_timeout
+        if timeout is None:
+            return None
+        return timeout if timeout > 0 else EXPIRED
+
+
+def is_session_without_cache(key: Any, client: AnyClient | AnyAsyncClient) -> bool:
+    """Return whether a session was not added because the cache is unavailable.
+
+    Django would try 10,000 other keys, and then fail. So it gets the answer that the session was
+    added: the visitor gets the page, and a new session as soon as the cache is back.
+    """
+    return isinstance(key, str) and key.startswith(_SESSION) and is_away(client)
+
+
+def was_recreated(seen: Any, by: int, total: int) -> bool:
+    """Return whether the ``seen`` value vanished before the increment, which then made a new entry.
+
+    The new entry has neither the time to live nor the tags of the old one, and must be deleted.
+    """
+    return total == by and seen != 0
+
+
+def not_found(key: Any) -> ValueError:
+    """Return what BaseCache raises for a key without a value."""
+    return ValueError(f"Key {key!r} not found")
+
+
+def count_error(key: Any, error: Refused) -> Exception:
+    """Return what BaseCache raises where a value cannot be incremented."""
+    if error.code == NotAnInteger.code:
+        return TypeError(f"Key {key!r} cannot be counted: the value is not an integer")
+    if error.code == IntegerOverflow.code:
+        return ValueError(f"Key {key!r} cannot be counted: the sum does not fit 64 bits")
+    return error
