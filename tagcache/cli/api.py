@@ -1,4 +1,4 @@
-"""Asking a server: what the commands need of one, over HTTP, and errors that become exit codes."""
+"""The server that the commands ask, over HTTP, and errors that become exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import click
 from zope.interface import Attribute, Interface, implementer
 
-# Exit codes, besides 0 and click's own 2 for what was typed wrong.
+# Exit codes, besides 0, and 2, which click uses for wrong usage.
 NOT_FOUND, NOT_AUTHORISED, UNAVAILABLE, REFUSED = 1, 3, 4, 5
 
 
@@ -27,16 +27,16 @@ class Failed(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # of which click has a class variable
+        self.exit_code = exit_code  # type: ignore[misc]  # a class variable of click's
 
     def show(self, file: Any = None) -> None:
         click.echo(f"tagcache: {self.message}", err=True)
 
 
 def unauthorised() -> Failed:
-    """Return what ends a command whose credentials were not taken."""
+    """Return the error for credentials that the server rejected."""
     return Failed(
-        "not authorised: user name, password or token is wrong; give them with --username and "
+        "not authorised: username, password or token is wrong; set them with --username and "
         "--password, or with TAGCACHE_USERNAME and TAGCACHE_PASSWORD",
         NOT_AUTHORISED,
     )
@@ -45,22 +45,22 @@ def unauthorised() -> Failed:
 class IServer(Interface):
     """The server that a command asks.
 
-    The requests and answers are those of the HTTP API, whatever protocol carries them.
+    Requests and answers are those of the HTTP API, over any protocol.
     """
 
-    url: str = Attribute("Where the server is, for messages; without a password.")
-    host: str = Attribute("Its name or address, as it was given.")
-    credentials: Credentials = Attribute("What it is asked with.")
+    url: str = Attribute("The URL of the server, without a password, for messages.")
+    host: str = Attribute("The host as given: a name or an address.")
+    credentials: Credentials = Attribute("The credentials to send.")
 
     def call(
         method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None
     ) -> Any:
-        """Return the JSON that the server answers; raises Failed for anything but success."""
+        """Return the JSON answer of the server. Raises Failed for anything but success."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """User and password, or a token instead."""
+    """Username and password, or a token in their place."""
 
     username: str
     password: str = field(repr=False)
@@ -72,7 +72,7 @@ class Credentials:
 class HttpServer:
     """A server that is asked over HTTP; ``url`` is like ``http://127.0.0.1:8080``.
 
-    Its port was looked at. Raises click.UsageError for a URL or token that cannot be used.
+    The port must be valid. Raises click.UsageError for a URL or token that cannot be used.
     """
 
     url: str
@@ -84,7 +84,7 @@ class HttpServer:
         if not parts.hostname:
             raise click.UsageError(f"{self.url} names no host")
         if parts.query:
-            raise click.UsageError(f"{self.url}: a URL of HTTP takes no options after a ?")
+            raise click.UsageError(f"{self.url}: an HTTP URL cannot have options after a ?")
 
     @property
     def host(self) -> str:
@@ -99,9 +99,6 @@ class HttpServer:
         query: Mapping[str, Any] | None = None,
     ) -> Any:
         parts = urlsplit(self.url)
-        token = self.credentials.token
-        if token and not (token.isascii() and token.isprintable()):
-            raise click.UsageError("the token holds characters that no token has")
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = parts.path.rstrip("/") + path + (f"?{urlencode(given)}" if given else "")
         headers = {"Authorization": self._authorization(), "Accept": "application/json"}
@@ -117,42 +114,47 @@ class HttpServer:
             connection.request(method, target, content, headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
-        except ssl.SSLCertVerificationError as error:
-            raise Failed(
-                f"{self.url}: the certificate is not trusted: {error.verify_message}; to trust it, "
-                "name its file, or that of who signed it, in SSL_CERT_FILE",
-                UNAVAILABLE,
-            ) from None
-        except ssl.SSLError as error:
-            raise Failed(f"{self.url}: TLS failed: {error.reason}", UNAVAILABLE) from None
-        except (http.client.RemoteDisconnected, http.client.BadStatusLine):
-            raise Failed(
-                f"{self.url} does not answer over HTTP; for a port of the line protocol give "
-                "tagcache://, for one with TLS https://",
-                UNAVAILABLE,
-            ) from None
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Failed(f"{self.url} cannot be reached: {why}", UNAVAILABLE) from None
-        except ValueError:
-            raise Failed(f"{self.url} does not answer like a TagCache", UNAVAILABLE) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Failed(self._unavailable_because(error), UNAVAILABLE) from None
         finally:
             connection.close()
         if response.status != 200:
-            _refuse(response.status, answer)
+            _fail(response.status, answer)
         return answer
+
+    def _unavailable_because(self, error: Exception) -> str:
+        """Return what to print for an exchange that failed."""
+        match error:
+            case ssl.SSLCertVerificationError():
+                return (
+                    f"{self.url}: the certificate is not trusted: {error.verify_message}; to trust "
+                    "it, name its file, or that of its issuer, in SSL_CERT_FILE"
+                )
+            case ssl.SSLError():
+                return f"{self.url}: TLS failed: {error.reason}"
+            case http.client.RemoteDisconnected() | http.client.BadStatusLine():
+                return (
+                    f"{self.url} does not answer over HTTP; for a port of the line protocol use "
+                    "tagcache://, for one with TLS https://"
+                )
+            case OSError() | http.client.HTTPException():
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                return f"{self.url} cannot be reached: {reason}"
+        return f"{self.url} does not answer like a TagCache server"
 
     def _authorization(self) -> str:
         given = self.credentials
         if given.token:
+            if not (given.token.isascii() and given.token.isprintable()):
+                raise click.UsageError("the token has characters that no token has")
             return f"Bearer {given.token}"
         return "Basic " + b64encode(f"{given.username}:{given.password}".encode()).decode()
 
 
 def pass_server(command: Command) -> Command:
-    """Give a command, as its first argument, the server that the options lead to.
+    """Pass a command, as its first argument, the server that the options name.
 
-    It is made only where a command needs one: ``tagcache server`` must not mind a strange URL.
+    It is created only for a command that needs it: ``tagcache server`` must ignore a wrong URL.
     """
 
     @click.pass_obj
@@ -160,7 +162,7 @@ def pass_server(command: Command) -> Command:
     def with_server(connect: Callable[[], IServer], *args: Any, **more: Any) -> Any:
         return command(connect(), *args, **more)
 
-    return with_server  # type: ignore[return-value]  # click calls it by what it has noted
+    return with_server  # type: ignore[return-value]  # click passes arguments by name
 
 
 def segment(key: str) -> str:
@@ -175,7 +177,7 @@ def _encode(text: str) -> bytes:
         raise click.UsageError("keys, tags and values must be UTF-8 text") from None
 
 
-def _refuse(status: int, answer: Any) -> NoReturn:
+def _fail(status: int, answer: Any) -> NoReturn:
     error = answer.get("error", "") if isinstance(answer, dict) else ""
     detail = answer.get("detail", "") if isinstance(answer, dict) else ""
     if status == 401:
@@ -184,6 +186,6 @@ def _refuse(status: int, answer: Any) -> NoReturn:
         raise Failed(detail or error, NOT_AUTHORISED)
     raise Failed(
         f"{error.replace('_', ' ')}: {detail}" if detail else error or f"HTTP {status}",
-        # 429: too many requests; 503: the engine is away.
+        # 429: too many requests; 503: the engine is unavailable.
         UNAVAILABLE if status in (429, 503) else REFUSED,
     )

@@ -1,4 +1,4 @@
-"""A load test that checks what it is answered."""
+"""A load test that checks every reply."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _WRONG_REPLIES = 1
 class _Result:
     operations: int = 0
     errors: int = 0
-    # Of each batch, in seconds.
+    # The latency of each batch, in seconds.
     latencies: list[float] = field(default_factory=list)
     first_error: str = ""
 
-    def wrong(self, what: str, count: int = 1) -> None:
+    def add_errors(self, what: str, count: int = 1) -> None:
         self.errors += count
         self.first_error = self.first_error or what
 
@@ -40,8 +40,8 @@ class _Result:
 @click.option("--duration", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
 @click.option("--keys", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option("--pipeline", type=click.IntRange(1, 10_000), default=1, show_default=True)
-@click.option("--tcp-host", help="Where the line protocol is; else where the server is.")
-@click.option("--tcp-port", type=click.IntRange(1, 65535), help="Else that of the URL, else 1984.")
+@click.option("--tcp-host", help="The host of the line protocol; default: the server's.")
+@click.option("--tcp-port", type=click.IntRange(1, 65535), help="Default: the URL's, or 1984.")
 @json_option
 @pass_server
 def bench(
@@ -57,11 +57,11 @@ def bench(
 ) -> None:
     """Load the line protocol, check every reply, and print throughput and latency.
 
-    mix is 90 % GET and 10 % PUT. It stores keys that begin with "bench:" and live a minute.
-    Exit code 1 if any reply was wrong. It speaks neither TLS nor over UNIX sockets.
+    mix is 90 % GET and 10 % PUT. The keys begin with "bench:" and live for a minute. Exit code 1
+    if any reply was wrong. TLS and UNIX sockets are not supported.
     """
     if not tcp_host and server.url.startswith(("tagcaches:", "unix:")):
-        raise click.UsageError(f"bench cannot load {server.url}: it speaks plain TCP only")
+        raise click.UsageError(f"bench cannot load {server.url}: it supports plain TCP only")
     given = server.credentials
     credentials = (given.token,) if given.token else (given.username, given.password)
     host = tcp_host or server.host
@@ -106,7 +106,7 @@ class _Load:
         return reader, writer
 
     def batch(self) -> tuple[bytes, list[bytes]]:
-        """Requests, and what each is to be answered with."""
+        """Return the bytes of requests, and the expected reply to each."""
         requests, replies = [], []
         for _ in range(self.pipeline):
             key = random.randrange(self.keys)  # noqa: S311 - load, not a secret
@@ -172,13 +172,13 @@ async def _work(
                 if reply == expected:
                     result.operations += 1
                 elif reply:
-                    result.wrong(reply[:60].decode("latin-1").strip())
+                    result.add_errors(reply[:60].decode("latin-1").strip())
                 else:
-                    result.wrong("the connection was closed", len(replies) - place)
+                    result.add_errors("the connection was closed", len(replies) - place)
                     return
             result.latencies.append(time.perf_counter() - begin)
     except (OSError, TimeoutError) as error:
-        result.wrong(str(error) or "no reply in 10 s", load.pipeline)
+        result.add_errors(str(error) or "no reply in 10 s", load.pipeline)
     finally:
         writer.close()
 

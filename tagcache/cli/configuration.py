@@ -28,7 +28,7 @@ from tagcache.config.toml import from_toml
 from tagcache.errors import ConfigurationError
 from tagcache.server.preflight import Preflight
 
-# The exit code for a configuration that cannot be used.
+# The exit code for an invalid configuration.
 UNUSABLE = 1
 
 CONFIG_OPTION = click.option(
@@ -36,7 +36,7 @@ CONFIG_OPTION = click.option(
     "-c",
     "file",
     type=click.Path(path_type=Path),
-    help="The configuration file; else ./tagcache.conf, the user's, or built-in defaults.",
+    help="The configuration file; default: ./tagcache.conf, the user's, or built-in defaults.",
 )
 
 # Knobs whose values are separated by commas.
@@ -45,7 +45,7 @@ _LISTS = frozenset({("security", "allowed_ips"), ("server", "allowed_hosts")})
 
 @click.group()
 def config() -> None:
-    """Look at the configuration file, and change it."""
+    """Show, check and change the configuration file."""
 
 
 def _load(file: Path | None) -> Configuration:
@@ -79,7 +79,7 @@ def _complete_knob(
 @CONFIG_OPTION
 @json_option
 def show(file: Path | None, as_json: bool) -> None:
-    """Print every knob, its value, and where that came from; secrets are masked."""
+    """Print every knob, its value, and where the value is from; secrets are masked."""
     rows = [
         (f"{section}.{key}", _shown(value), origin.value)
         for section, key, value, origin in _load(file).knobs()
@@ -111,9 +111,9 @@ def get_knob(knob: str, file: Path | None, as_json: bool) -> None:
 @CONFIG_OPTION
 @pass_server
 def set_knob(server: IServer, knob: str, value: str, file: Path | None) -> None:
-    """Set KNOB to VALUE in the file; a value that cannot be used changes nothing.
+    """Set KNOB to VALUE in the file; an invalid value changes nothing.
 
-    The file is the one that a running server uses, if --config names no other.
+    Without --config, the file is the one that the running server uses.
     """
     name = _split(knob)
     content = [each.strip() for each in value.split(",")] if name in _LISTS else value
@@ -122,16 +122,16 @@ def set_knob(server: IServer, knob: str, value: str, file: Path | None) -> None:
 
 @config.command()
 @click.argument("knob", required=False, shell_complete=_complete_knob)
-@click.option("--yes", is_flag=True, help="Do not ask, where every knob is reset.")
+@click.option("--yes", is_flag=True, help="Do not ask before every knob is reset.")
 @CONFIG_OPTION
 @pass_server
 def reset(server: IServer, knob: str | None, yes: bool, file: Path | None) -> None:
-    """Set KNOB back to its default by taking it out of the file; without KNOB, every one."""
+    """Reset KNOB to its default by removing it from the file; without KNOB, reset every knob."""
     if knob is not None:
         _change(file, {_split(knob): None}, server)
         return
     if not yes:
-        click.confirm("Take every knob out of the file?", abort=True, err=True)
+        click.confirm("Remove every knob from the file?", abort=True, err=True)
     spec = configspec()
     _change(file, {(section, key): None for section in spec for key in spec[section]}, server)
 
@@ -139,7 +139,7 @@ def reset(server: IServer, knob: str | None, yes: bool, file: Path | None) -> No
 @config.command()
 @json_option
 def path(as_json: bool) -> None:
-    """Print which file is read; exit code 1 if there is none, and where it would be."""
+    """Print which file is read; if there is none, print a possible place, and exit with 1."""
     found = find(os.environ)
     if as_json:
         print_json({"file": str(found.absolute()) if found is not None else None})
@@ -155,9 +155,9 @@ def path(as_json: bool) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @json_option
 def check(file: Path | None, as_json: bool) -> None:
-    """Say everything that is wrong with FILE, without starting anything.
+    """Print everything that is wrong with FILE, without starting the server.
 
-    The environment variables count, as they do at a start. Exit code 1 if it cannot be used.
+    Environment variables apply as they do at a start. Exit code 1 if FILE cannot be used.
     """
     used = file or find(os.environ)
     try:
@@ -182,14 +182,14 @@ def check(file: Path | None, as_json: bool) -> None:
     "--output",
     "-o",
     type=click.Path(path_type=Path),
-    help="The file to write, which must not exist; else standard output.",
+    help="The file to write, which must not exist; default: standard output.",
 )
 def import_toml(file: Path, output: Path | None) -> None:
-    """Turn the TOML configuration of the reference implementation into ours."""
+    """Convert the TOML configuration of the reference implementation to ours."""
     try:
         ours, notices = from_toml(file.read_text(encoding="utf-8"), configspec())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Failed(f"{file} is not TOML: {error}", UNUSABLE) from None
+        raise Failed(f"{file} is not valid TOML: {error}", UNUSABLE) from None
     for notice in notices:
         click.echo(notice, err=True)
     text = "\n".join(ours.write()) + "\n"
@@ -220,10 +220,10 @@ def _change(
     changes: dict[tuple[str, str], str | list[str] | None],
     server: IServer,
 ) -> None:
-    """Change the file, but only into one that can be used."""
+    """Change the file, unless the result would be invalid."""
     when = "its next start" if NEEDS_RESTART & changes.keys() else "a reload (SIGHUP)"
-    follows = f"a server that runs with it follows at {when}"
-    target, notice = (file, follows) if file else _file_of(server, follows)
+    applies = f"a server that uses it applies the change at {when}"
+    target, notice = (file, applies) if file else _file_of(server, applies)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Path(scratch, "trial.conf")
         try:
@@ -239,32 +239,32 @@ def _change(
     click.echo(f"{target} is changed; {notice}", err=True)
 
 
-def _file_of(server: IServer, follows: str) -> tuple[Path, str]:
-    """Return the file to change where none is named, and a notice for afterwards.
+def _file_of(server: IServer, applies: str) -> tuple[Path, str]:
+    """Return the file to change if none is given, and a notice for afterwards.
 
-    That is the file of the server that runs: to change another one, or to make one, would have
-    no effect on it. ``follows`` is the notice for a server that runs with the file. Raises Failed
-    where the file cannot be known or is not within reach.
+    It is the file of the running server: changing or creating another one would not affect that
+    server. ``applies`` is the notice for a server that uses the file. Raises Failed if the file is
+    unknown or not on this machine.
     """
     found = find(os.environ)
     other = (found or user_file(os.environ)).absolute()
-    nobody_answers = other, follows
+    no_server = other, applies
     try:
         told = server.call("GET", "/info")
     except Failed as error:
         if error.exit_code != NOT_AUTHORISED:
-            return nobody_answers
+            return no_server
         raise Failed(
-            f"a server runs at {server.url}, and does not say which file it uses "
-            f"({error.message}); name the file to change with --config",
+            f"the server at {server.url} does not reveal which file it uses ({error.message}); "
+            "name the file to change with --config",
             NOT_AUTHORISED,
         ) from None
     if not isinstance(told, dict) or "server" not in told:
-        # It is no TagCache.
-        return nobody_answers
+        # It is not a TagCache server.
+        return no_server
     file = told["server"]["config_file"]
     if file is None:
-        return other, f"the server at {server.url} runs without a file till its next start"
+        return other, f"the server at {server.url} runs without a file until its next start"
     used = Path(file)
     if not (_is_here(server.host) and used.exists()):
         raise Failed(
@@ -278,11 +278,11 @@ def _file_of(server: IServer, follows: str) -> tuple[Path, str]:
             "with --config",
             UNUSABLE,
         )
-    return used, follows
+    return used, applies
 
 
 def _is_here(host: str) -> bool:
-    """Say whether a name or address is this machine's own loopback."""
+    """Return whether a name or address is the loopback of this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -13,7 +13,7 @@ from tagcache.cli.output import json_option, print_json
 @json_option
 @pass_server
 def change_password(server: IServer, new: str | None, as_json: bool) -> None:
-    """Set a new password, asked for on the terminal; all tokens become void.
+    """Set a new password, read from the terminal; all tokens become invalid.
 
     NEW can be given as an argument, but then everyone on this machine can see it.
     """
@@ -21,8 +21,8 @@ def change_password(server: IServer, new: str | None, as_json: bool) -> None:
         new = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         click.echo(
-            "warning: a password in the arguments is visible in the list of processes, and stays "
-            "in the shell's history; without one, it is asked for",
+            "warning: a password in the arguments is visible in the process list and in the "
+            "shell's history; without the argument, it is read from the terminal",
             err=True,
         )
     answer = server.call("POST", "/auth/change_password", {"new_password": new})
@@ -31,7 +31,7 @@ def change_password(server: IServer, new: str | None, as_json: bool) -> None:
     if not answer["success"]:
         raise Failed(answer["error"], REFUSED)
     if not as_json:
-        click.echo("The password is changed, and kept as a hash.", err=True)
+        click.echo("The password is changed, and stored as a hash.", err=True)
 
 
 @click.command("reset-credentials")
@@ -39,11 +39,11 @@ def change_password(server: IServer, new: str | None, as_json: bool) -> None:
 @json_option
 @pass_server
 def reset_credentials(server: IServer, yes: bool, as_json: bool) -> None:
-    """Go back to the default user name and password; only on the server's own machine."""
+    """Restore the default username and password; only on the server's own machine."""
     if not yes:
-        click.confirm("Go back to the default credentials?", abort=True, err=True)
+        click.confirm("Restore the default credentials?", abort=True, err=True)
     answer = server.call("POST", "/auth/reset")
     if as_json:
         print_json(answer)
     else:
-        click.echo("The credentials are the default ones again.", err=True)
+        click.echo("The default credentials are restored.", err=True)

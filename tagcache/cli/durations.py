@@ -1,4 +1,4 @@
-"""Times to live, as people write them."""
+"""Times to live on the command line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # older ones are not
                 context,
             )
         exact = Decimal(match[1]) * _MILLISECONDS[match[2]]
-        # What is more than nothing does not become 0, which means no time to live.
+        # A fraction of a millisecond must not become 0, which means no time to live.
         milliseconds = max(int(exact), 1) if exact else 0
         if milliseconds > _MOST_MILLISECONDS:
             self.fail(f"{value} is too long", param, context)

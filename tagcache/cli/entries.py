@@ -1,4 +1,4 @@
-"""Commands on entries: store, count, look up, remove, search."""
+"""Commands on entries: store, increment, look up, remove, search."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from tagcache.cli.output import json_option, print_json, print_rows
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_TAGS = click.option("--tags", "-t", default="", help="Tags, with commas between them.")
+_TAGS = click.option("--tags", "-t", default="", help="Tags, separated by commas.")
 _MODE = click.option(
-    "--any/--all", "any_tag", default=True, help="Of several tags: any of them, or all."
+    "--any/--all", "any_tag", default=True, help="With several tags: any of them, or all."
 )
 
 
 def _ttl(function: Function) -> Function:
-    """Give a command --ttl and --ttl-ms; either becomes its parameter ``ttl_ms``."""
+    """Add --ttl and --ttl-ms to a command; either becomes its parameter ``ttl_ms``."""
 
     @click.option("--ttl", type=Duration(), help="Time to live: 500ms, 90 (seconds), 5m, 2h, 7d.")
     @click.option("--ttl-ms", type=click.IntRange(min=0), help="The same in milliseconds.")
     @wraps(function)
     def with_ttl(*args: Any, ttl: int | None, ttl_ms: int | None, **more: Any) -> Any:
         if ttl is not None and ttl_ms is not None:
-            raise click.UsageError("--ttl and --ttl-ms are given both")
+            raise click.UsageError("--ttl and --ttl-ms cannot be used together")
         return function(*args, ttl_ms=ttl_ms if ttl is None else ttl, **more)
 
-    return with_ttl  # type: ignore[return-value]  # click calls it by what it has noted
+    return with_ttl  # type: ignore[return-value]  # click passes arguments by name
 
 
 def _tags_of(texts: Iterable[str]) -> list[str]:
-    """Return the tags in lists with commas between them, without the blanks around them."""
+    """Return the tags in comma-separated lists, without blanks at either end."""
     return [tag.strip() for text in texts for tag in text.split(",") if tag.strip()]
 
 
@@ -47,7 +47,7 @@ def _value(given: str) -> str:
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError:
-        raise click.UsageError("what is read from standard input must be UTF-8 text") from None
+        raise click.UsageError("standard input must be UTF-8 text") from None
 
 
 def _body(tags: str, ttl_ms: int | None, **fields: Any) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def _counting(name: str, path: str, about: str) -> click.Command:
     return count
 
 
-increment = _counting("increment", "/incr", "Count an integer up, and print it.")
-decrement = _counting("decrement", "/decr", "Count an integer down, and print it.")
+increment = _counting("increment", "/incr", "Add to an integer, and print the sum.")
+decrement = _counting("decrement", "/decr", "Subtract from an integer, and print the result.")
 
 
 @click.group()
@@ -150,9 +150,9 @@ def get_key(server: IServer, key: str, as_json: bool) -> None:
 @json_option
 @pass_server
 def get_tag(server: IServer, tags: tuple[str, ...], as_json: bool) -> None:
-    """Print the keys that carry any of TAGS, one a line; exit code 1 if there are none.
+    """Print the keys with any of TAGS, one per line; exit code 1 if there are none.
 
-    Several tags have commas or blanks between them.
+    Several tags are separated by commas or blanks.
     """
     found: dict[str, None] = {}
     for tag in _required(tags):
@@ -180,9 +180,9 @@ def _required(texts: Iterable[str]) -> list[str]:
 @json_option
 @pass_server
 def touch(server: IServer, key: str, ttl_ms: int | None, as_json: bool) -> None:
-    """Give KEY a new time to live, from now; exit code 1 if nothing is stored there.
+    """Set a new time to live for KEY, from now; exit code 1 if there is no entry.
 
-    Without one it gets what a store without one gets.
+    Without a time to live, the server's default applies.
     """
     body = {"key": key} if ttl_ms is None else {"key": key, "ttl_ms": ttl_ms}
     answer = server.call("POST", "/touch", body)
@@ -209,7 +209,7 @@ def _removed(count: int, as_json: bool) -> None:
 @json_option
 @pass_server
 def flush_key(server: IServer, keys: tuple[str, ...], as_json: bool) -> None:
-    """Remove the entries KEYS, and print how many there were; exit code 1 if none."""
+    """Remove the entries of KEYS, and print how many there were; exit code 1 if none."""
     count = server.call("POST", "/invalidate/keys", {"keys": list(keys)})["count"]
     _removed(count, as_json)
     if not count:
@@ -222,9 +222,9 @@ def flush_key(server: IServer, keys: tuple[str, ...], as_json: bool) -> None:
 @json_option
 @pass_server
 def flush_tag(server: IServer, tags: tuple[str, ...], any_tag: bool, as_json: bool) -> None:
-    """Remove what carries any (or all) of TAGS, and print how many; exit code 1 if none.
+    """Remove all entries with any (or all) of TAGS; print their number; exit code 1 if none.
 
-    Several tags have commas or blanks between them.
+    Several tags are separated by commas or blanks.
     """
     body = {"tags": _required(tags), "mode": "any" if any_tag else "all"}
     count = server.call("POST", "/invalidate/tags", body)["count"]
@@ -247,7 +247,7 @@ def flush_all(server: IServer, yes: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("prefix", default="")
 @click.option(
-    "--tag", "-t", "tags", multiple=True, help="Only what carries this tag (several: a,b)."
+    "--tag", "-t", "tags", multiple=True, help="Only entries with this tag (several: a,b)."
 )
 @_MODE
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True)
@@ -263,9 +263,9 @@ def search(
     offset: int,
     as_json: bool,
 ) -> None:
-    """List entries by tags, else by a PREFIX of their keys, else the newest."""
+    """List entries by tags, by a PREFIX of their keys, or, without either, the newest."""
     if prefix and tags:
-        raise click.UsageError("search by a prefix or by tags, not by both")
+        raise click.UsageError("PREFIX and --tag cannot be used together")
     body: dict[str, Any] = {"limit": limit, "offset": offset}
     if tags:
         body["tag_any" if any_tag else "tag_all"] = _required(tags)

@@ -1,4 +1,4 @@
-"""Asking a server over the line protocol: what ``tagcache://`` URLs lead to."""
+"""The server that the commands ask, over the line protocol: for ``tagcache://`` URLs."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ Fields = Mapping[str, Any]
 class LineServer:
     """A server that is asked over the line protocol, on one connection.
 
-    ``url`` is one of the Python clients, without user and password; its ``key_prefix`` goes before
-    every key. What the protocol does not have is refused with a hint at HTTP.
-    Raises click.UsageError for a URL that cannot be used.
+    ``url`` is one for the Python clients, without username and password; its ``key_prefix`` goes
+    before every key. Commands that the protocol lacks fail with a hint at HTTP. Raises
+    click.UsageError for a URL that cannot be used.
     """
 
     def __init__(self, url: str, credentials: Credentials) -> None:
@@ -88,8 +88,8 @@ class LineServer:
         except UnicodeError:
             raise click.UsageError("keys, tags and values must be UTF-8 text") from None
         raise click.UsageError(
-            f"the line protocol, which {self.url} leads to, cannot do this; "
-            "give the server's HTTP port: --url http://HOST:8080"
+            f"the line protocol of {self.url} does not support this command; "
+            "use the server's HTTP port: --url http://HOST:8080"
         )
 
     def _connected(self) -> Connection:
@@ -151,7 +151,7 @@ class LineServer:
         except Refused as error:
             if " " not in error.code:
                 raise
-            # What is stored cannot be counted: said in words, as over HTTP.
+            # The value cannot be incremented. HTTP too reports that in words.
             return {"ok": False, "error": error.code}
         return {"ok": True, "ttl_ms": body.get("ttl_ms") or None, "value": value}
 
@@ -185,14 +185,14 @@ def _seconds(body: Fields) -> float | None:
 
 
 def _failed(url: str, error: ClientError) -> click.ClickException:
-    """Return what ends the command for what the client's code raised."""
+    """Return the error of the command for an error of the client."""
     if isinstance(error, BadArgument):
         return click.UsageError(str(error))
     if isinstance(error, AuthenticationFailed):
         return unauthorised()
     if isinstance(error, UnexpectedReply):
         return Failed(
-            f"{url} does not speak the line protocol ({error}); for an HTTP port give http://",
+            f"{url} does not speak the line protocol ({error}); for an HTTP port use http://",
             UNAVAILABLE,
         )
     if isinstance(error, Unavailable):

@@ -1,4 +1,4 @@
-"""The ``tagcache`` command: what is common to its subcommands, and those that start a server."""
+"""The ``tagcache`` command: common options, and the subcommands that start a server."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from tagcache.errors import BadArgument
     invoke_without_command=True,
 )
 @click.version_option(tagcache.__version__, prog_name="tagcache")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where the server is.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The host of the server.")
 @click.option("--port", "-p", type=click.IntRange(1, 65535), default=8080, show_default=True)
 @click.option(
     "--url",
     envvar="TAGCACHE_URL",
     metavar="URL",
-    help="Instead of --host and --port: http://, https://, tagcache://, tagcaches:// or unix://.",
+    help="In place of --host and --port: http://, https://, tagcache://, tagcaches:// or unix://.",
 )
 @click.option("--username", "-u", envvar="TAGCACHE_USERNAME", default=DEFAULT_USERNAME)
 @click.option("--password", envvar="TAGCACHE_PASSWORD", default=DEFAULT_PASSWORD)
-@click.option("--token", "-t", envvar="TAGCACHE_TOKEN", help="Instead of user and password.")
+@click.option("--token", "-t", envvar="TAGCACHE_TOKEN", help="In place of username and password.")
 @click.pass_context
 def main(
     context: click.Context,
@@ -45,10 +45,10 @@ def main(
     password: str,
     token: str | None,
 ) -> None:
-    """TagCache, a tag-aware cache server. Without a command it starts the server.
+    """TagCache, a tag-aware cache server. Without a command, start the server.
 
-    TAGCACHE_URL, TAGCACHE_USERNAME, TAGCACHE_PASSWORD and TAGCACHE_TOKEN stand in for the
-    options. Exit codes: 0 done, 1 not found, 2 usage, 3 not authorised, 4 unavailable, 5 refused.
+    TAGCACHE_URL, TAGCACHE_USERNAME, TAGCACHE_PASSWORD and TAGCACHE_TOKEN set the options' defaults.
+    Exit codes: 0 done, 1 not found, 2 usage, 3 not authorised, 4 unavailable, 5 refused.
     """
     at = f"[{host}]" if ":" in host else host
     if url is None or (_is_from_environment(context, "url") and _is_typed(context, "host", "port")):
@@ -63,7 +63,7 @@ def main(
 
 
 def _server_at(url: str, given: Credentials, in_url: bool) -> IServer:
-    """Return the server; ``in_url``: user and password in the URL go before those given."""
+    """Return the server; ``in_url``: credentials in the URL override those given."""
     try:
         parts = split_url(url)
     except BadArgument as error:
@@ -79,7 +79,7 @@ def _server_at(url: str, given: Credentials, in_url: bool) -> IServer:
     if parts.scheme in line.SCHEMES:
         return line.LineServer(url, given)
     known = ", ".join(f"{each}://" for each in ("http", "https", *line.SCHEMES))
-    raise click.UsageError(f"{url} is not the URL of a server; these begin with {known}")
+    raise click.UsageError(f"{url} is not the URL of a server; use one of {known}")
 
 
 def _is_from_environment(context: click.Context, name: str) -> bool:
@@ -94,7 +94,7 @@ def _is_typed(context: click.Context, *names: str) -> bool:
 @configuration.CONFIG_OPTION
 @click.option(
     "--reactor",
-    help="The Twisted reactor; else uvloop where it is installed, and asyncio where not.",
+    help="The Twisted reactor; default: uvloop if it is installed, else asyncio.",
 )
 def server(file: Path | None = None, reactor: str | None = None) -> None:
     """Run the server in the foreground, as `twistd --nodaemon tagcache` does."""
@@ -102,14 +102,14 @@ def server(file: Path | None = None, reactor: str | None = None) -> None:
     from twisted.scripts import twistd
 
     if reactor is None:
-        # The one that redis as the engine needs, and the fastest of that kind if it is there.
+        # The Redis engine needs an asyncio reactor, and uvloop's is the fastest.
         reactor = "uvloop" if find_spec("uvloop") is not None else "asyncio"
-    # Not by twistd, which prints its own usage where this fails.
+    # Installed here, because twistd prints its own usage if this fails.
     try:
         installReactor(reactor)
     except NoSuchReactor:
         known = ", ".join(sorted(each.shortName for each in getReactorTypes()))
-        raise click.UsageError(f"there is no reactor {reactor}; there are {known}") from None
+        raise click.UsageError(f"there is no reactor {reactor}; known ones are {known}") from None
     except (ImportError, AttributeError) as error:
         raise click.UsageError(f"--reactor={reactor} cannot be used: {error}") from None
     arguments = ["--nodaemon", "--pidfile=", "tagcache"]
@@ -121,13 +121,13 @@ def server(file: Path | None = None, reactor: str | None = None) -> None:
 
 @main.command()
 def restart() -> None:
-    """Say how to restart the server."""
+    """Print how to restart the server."""
     click.echo(
-        "The server is restarted by what started it:\n"
+        "Restart the server the way you started it:\n"
         "  systemd:          systemctl restart tagcache\n"
         "  twistd (daemon):  kill $(cat twistd.pid), then twistd tagcache again\n"
         "  tagcache server:  Ctrl-C, then tagcache server again\n"
-        "To follow a changed configuration, most knobs need no restart: kill -HUP PID, or\n"
+        "Most changes of the configuration need only a reload: kill -HUP PID, or\n"
         "systemctl reload tagcache."
     )
 
@@ -135,7 +135,7 @@ def restart() -> None:
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete this command.
+    """Print the completion script of this command for SHELL.
 
     For bash: eval "$(tagcache completion bash)", in ~/.bashrc.
     """

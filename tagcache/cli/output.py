@@ -1,4 +1,4 @@
-"""Printing: JSON where it is asked for, tables and colour only on a terminal."""
+"""Output: JSON on request, tables and colours only on a terminal."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ json_option: Callable[[Function], Function] = click.option(
 
 
 def print_json(content: Any) -> None:
-    """Print a JSON text, on one line."""
+    """Print JSON on one line."""
     click.echo(json.dumps(content, ensure_ascii=False))
 
 
 def table_text(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table for a terminal, its headings in bold."""
+    """Return a table for a terminal, with headings in bold."""
     first, _, rest = table(headings, rows, "").text.partition("\n")
     return f"{click.style(first, bold=True)}\n{rest}"
 
 
 def redraw(text: str) -> None:
-    """Show the text on a terminal in place of what is there."""
-    # The cursor goes to the top, each line is cleared behind its text, then all that is below.
+    """Replace the content of the terminal."""
+    # Move the cursor to the top, clear each line behind its text, then everything below.
     lines = text.replace("\n", "\x1b[K\n")
     click.echo(f"\x1b[H{lines}\x1b[K\n\x1b[J", nl=False)
 
 
 def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Print rows: a table on a terminal, else lines of fields with tabs between them."""
+    """Print rows: a table on a terminal, else lines of fields separated by tabs."""
     if sys.stdout.isatty():
         click.echo(table_text(headings, rows) if rows else empty)
         return

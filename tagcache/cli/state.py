@@ -1,4 +1,4 @@
-"""Commands that tell how the server is doing."""
+"""Commands that show the state of the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from tagcache.cli.api import IServer, pass_server
 from tagcache.cli.output import json_option, print_json, print_rows, redraw, table_text
 
-# What only ever grows, and so has a rate.
+# Totals that only grow, and so have a rate.
 _COUNTERS = ("hits", "misses", "puts", "invalidations", "expirations", "evictions")
 
 
@@ -26,9 +26,9 @@ _COUNTERS = ("hits", "misses", "puts", "invalidations", "expirations", "eviction
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
-    help="Print again and again with rates, every two seconds if none are given.",
+    help="Repeat with rates, every two seconds by default.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="With --watch: how often.")
+@click.option("--count", type=click.IntRange(min=1), help="With --watch: how many times.")
 @json_option
 @pass_server
 def stats(server: IServer, watch: float | None, count: int | None, as_json: bool) -> None:
@@ -36,7 +36,7 @@ def stats(server: IServer, watch: float | None, count: int | None, as_json: bool
     if watch is None:
         _show(server.call("GET", "/stats"), {}, as_json)
         return
-    # Ctrl-C is the way to end it.
+    # Ctrl-C is the normal way to stop.
     with suppress(KeyboardInterrupt):
         _watch(server, watch, count, as_json)
 
@@ -53,7 +53,7 @@ def _watch(server: IServer, seconds: float, count: int | None, as_json: bool) ->
             if name in before
         }
         if not as_json and sys.stdout.isatty():
-            title = f"{server.url}, every {seconds:g} s; Ctrl-C ends it"
+            title = f"{server.url}, every {seconds:g} s; stop with Ctrl-C"
             rows = [(name, value, rates.get(name)) for name, value in _totals(answer)]
             redraw(f"{title}\n\n{table_text(('what', 'value', 'per second'), rows)}")
         else:
@@ -83,7 +83,7 @@ def _totals(stats: dict[str, Any]) -> list[tuple[str, Any]]:
 @json_option
 @pass_server
 def status(server: IServer, as_json: bool) -> None:
-    """Print whether the server answers, and how it is doing."""
+    """Print whether the server answers, and a summary of its state."""
     health_answer = server.call("GET", "/health")
     totals = server.call("GET", "/stats")
     connections = server.call("GET", "/connections")["connections"]
@@ -106,7 +106,7 @@ def status(server: IServer, as_json: bool) -> None:
 @json_option
 @pass_server
 def health(server: IServer, as_json: bool) -> None:
-    """Print ok if the server answers; exit code 4 if not. Asks for no credentials."""
+    """Print ok if the server answers; exit code 4 if not. Needs no credentials."""
     answer = server.call("GET", "/health")
     if as_json:
         print_json(answer)
@@ -119,11 +119,13 @@ def health(server: IServer, as_json: bool) -> None:
 @json_option
 @pass_server
 def info(server: IServer, section: str | None, as_json: bool) -> None:
-    """Print what the server tells of itself: all, or one SECTION such as server or cache."""
+    """Print the state of the server: all of it, or one SECTION such as server or cache."""
     told = server.call("GET", "/info")
     if section is not None:
         if section not in told:
-            raise click.UsageError(f"there is no section {section}; there are {', '.join(told)}")
+            raise click.UsageError(
+                f"there is no section {section}; known ones are {', '.join(told)}"
+            )
         told = {section: told[section]}
     if as_json:
         print_json(told)
@@ -132,7 +134,7 @@ def info(server: IServer, section: str | None, as_json: bool) -> None:
 
 
 def _flat(told: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value in nested objects and lists, with the names that lead to it."""
+    """Yield each value in nested objects and lists, with its dotted name."""
     parts: Iterable[tuple[Any, Any]]
     if isinstance(told, dict):
         parts = told.items()
@@ -189,7 +191,7 @@ def slowlog(server: IServer, limit: int, as_json: bool) -> None:
 @json_option
 @pass_server
 def clients(server: IServer, as_json: bool) -> None:
-    """Print who is connected, and the socket options that are not as asked."""
+    """Print the connections, and the socket options whose effective value differs."""
     connections = server.call("GET", "/connections")["connections"]
     if as_json:
         print_json(connections)

@@ -1,4 +1,4 @@
-"""What a client can be told: one set of options for all clients, from code, URL or file."""
+"""The options of all clients, from code, a URL or a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_PORT = 1984
 _SCHEMES = ("tagcache", "tagcaches", "unix")
 # A month.
 LONGEST_SECONDS = 2_678_400
-# What stands before the ? of a URL.
+# The options that a URL has before the ?.
 _IN_FRONT = ("host", "port", "path", "tls", "username", "password")
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCHES |= {"0": False, "false": False, "no": False, "off": False}
@@ -62,21 +62,22 @@ class OptionFields(TypedDict, total=False):
 class Options:
     """Where the server is, and how to talk to it. Raises BadArgument.
 
-    ``path`` is that of a UNIX socket, and then ``host`` and ``port`` do not matter.
+    ``path`` is the path of a UNIX socket, which replaces ``host`` and ``port``.
 
     ``timeout`` is how long, in seconds, a command may take from sending to the whole reply, and
-    ``connect_timeout`` each address that is tried; None: for ever. Of several commands that are
-    sent together each may take ``timeout``. ``pool_size`` is the most connections at once; who
-    finds all in use waits, in the order of coming, ``pool_timeout`` seconds (0: not at all). A
-    connection that was idle for ``health_check_seconds`` is tried with PING before it is used. A
-    server that fails is considered unavailable for ``breaker_seconds`` at first (None: half of
-    ``timeout``; 0: never), and twice as long each time, up to 30 s.
+    ``connect_timeout`` how long each address that is tried may take; None: no limit. Of several
+    commands that are sent together, each may take ``timeout``. ``pool_size`` is the maximum number
+    of connections (with asyncio, of each event loop); when all are in use, callers wait in order
+    of arrival for ``pool_timeout`` seconds (0: not at all). A connection that was idle for
+    ``health_check_seconds`` is tested with PING before it is used. A server that fails is
+    considered unavailable for ``breaker_seconds`` at first (None: half of ``timeout``; 0: never),
+    and twice as long each time, up to 30 s.
 
     ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``pickle`` or an ISerde. Values of more
-    than ``compress_over`` bytes are compressed (None: none are), and what was compressed is read
-    up to ``max_value_bytes``. ``key_prefix`` goes before every key. With ``ignore_exc`` a cache
-    that is Unavailable is a miss, and so is a value that cannot be read; ``on_error`` is called
-    with each such ClientError.
+    than ``compress_over`` bytes are compressed (None: never), and decompressed up to
+    ``max_value_bytes``. ``key_prefix`` goes before every key. With ``ignore_exc``, an Unavailable
+    cache and a value that cannot be read are misses; ``on_error`` is called with each such
+    ClientError.
 
     The socket options are those of the server's ``[performance]`` section; None leaves one to
     the system.
@@ -139,10 +140,10 @@ class Options:
             raise BadArgument("there is no TLS over a UNIX socket")
         if not self.tls and (self.tls_ca_file or self.tls_server_name or not self.tls_verify):
             raise BadArgument(
-                "tls_ca_file, tls_verify and tls_server_name mean nothing without TLS"
+                "tls_ca_file, tls_verify and tls_server_name have no effect without TLS"
             )
         if (self.username is None) != (self.password is None):
-            raise BadArgument("username and password are given both, or neither")
+            raise BadArgument("username and password must be given together")
 
     def __repr__(self) -> str:
         told = ", ".join(
@@ -154,44 +155,46 @@ class Options:
 
     @property
     def address(self) -> str:
-        """Where the server is, for people."""
+        """The address of the server, for messages."""
         return address_for_people(self.path or (self.host, self.port))
 
     @property
     def health_check_timeout(self) -> float | None:
-        """How long an idle connection may take to answer PING; None: for ever.
+        """How long an idle connection may take to answer PING, in seconds; None: no limit.
 
-        That is half of the time to connect: the other half is left for a new connection.
+        It is at most half of ``connect_timeout``: the other half is for a new connection.
         """
         given = [self.timeout, self.connect_timeout and self.connect_timeout / 2]
         return min((seconds for seconds in given if seconds is not None), default=None)
 
     @property
     def socket_options(self) -> SocketOptions:
-        """What the sockets are to have."""
+        """The socket options of every connection."""
         return SocketOptions(
             **{field.name: getattr(self, field.name) for field in fields(SocketOptions)}
         )
 
     def ignored(self, error: ClientError) -> None:
-        """Tell ``on_error`` of an error that is taken for a miss."""
+        """Report an error that counts as a miss to ``on_error``."""
         if self.on_error is not None:
             self.on_error(error)
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return how to check the server. Raises BadArgument."""
+        """Return the context for TLS connections. Raises BadArgument."""
         return _tls_context(self.tls_ca_file, self.tls_verify)
 
     @classmethod
     def from_url(cls, url: str, **changes: Any) -> Options:
         """Read ``tagcache://user:password@host:port?timeout=0.5&pool_size=8``.
 
-        ``tagcaches://`` is the same over TLS, ``unix:///path`` over a UNIX socket. What stands
-        after the ``?`` are fields of this class. Raises BadArgument.
+        ``tagcaches://`` is the same over TLS, ``unix:///path`` over a UNIX socket. Fields of this
+        class follow the ``?``. Raises BadArgument.
         """
         parts = split_url(url)
         if parts.scheme not in _SCHEMES:
-            raise BadArgument(f"a URL begins with {', '.join(_SCHEMES)}, not {parts.scheme!r}")
+            raise BadArgument(
+                f"the URL must begin with {', '.join(_SCHEMES)}, not {parts.scheme!r}"
+            )
         found: dict[str, Any] = {}
         if parts.scheme == "unix":
             found["path"] = unquote(parts.path)
@@ -199,7 +202,7 @@ class Options:
                 raise BadArgument("the URL of a UNIX socket has three slashes: unix:///path")
         else:
             if parts.path not in ("", "/"):
-                raise BadArgument("the URL has a path, which means nothing")
+                raise BadArgument("the URL must not have a path")
             found["tls"] = parts.scheme == "tagcaches"
             if parts.hostname:
                 found["host"] = unquote(parts.hostname)
@@ -211,16 +214,16 @@ class Options:
         given = parse_qsl(parts.query, keep_blank_values=True)
         source = f"the URL's {parts.scheme}://...?"
         if parts.fragment:
-            raise BadArgument("the URL has a fragment (#), which means nothing")
+            raise BadArgument("the URL must not have a fragment (#)")
         for name, _ in given:
             if name in _IN_FRONT:
-                raise BadArgument(f"{source} names {name}, which stands before the ?")
+                raise BadArgument(f"{source} names {name}, which belongs before the ?")
         found |= _read(dict(given), source)
         return cls(**{**found, **changes})
 
     @classmethod
     def from_config(cls, file: str | Path, section: str = "client", **changes: Any) -> Options:
-        """Read a section of an INI file: a ``url``, or fields of this class, or both.
+        """Read a section of an INI file: a ``url``, fields of this class, or both.
 
         Raises BadArgument.
         """
@@ -242,29 +245,29 @@ class Options:
         return cls(**found)
 
     def changed(self, changes: OptionFields) -> Options:
-        """Return these options with others in some places. Raises BadArgument."""
+        """Return a copy of these options with ``changes``. Raises BadArgument."""
         return replace(self, **changes)
 
 
 def split_url(url: str) -> SplitResult:
-    """Return the parts of a URL, its port checked.
+    """Return the parts of a URL, with a valid port.
 
-    Raises BadArgument, which tells no part of the URL: one might belong to a password in which a
+    Raises BadArgument without any part of the URL, which might belong to a password in which a
     character is not escaped.
     """
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - looked at for what it raises
+        parts.port  # noqa: B018 - the property raises ValueError
     except ValueError:
         raise BadArgument(
             "the URL cannot be read: a port is a number up to 65535, and / ? # [ ] in a password"
-            " are written as %2F %3F %23 %5B %5D"
+            " must be written as %2F %3F %23 %5B %5D"
         ) from None
     return parts
 
 
 def address_for_people(address: Any) -> str:
-    """Return an address of the socket module as people write it."""
+    """Return an address of the socket module in the usual notation."""
     if not isinstance(address, tuple):
         return f"unix:{address}"
     host, port = address[:2]
@@ -276,7 +279,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if quoted else text
 
 
-# Reading the certificates of a whole system takes tens of milliseconds.
+# Reading the certificates of the system takes tens of milliseconds.
 @lru_cache(maxsize=16)
 def _tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
     try:
@@ -290,12 +293,12 @@ def _tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
 
 
 def _read(given: Mapping[str, str], source: str) -> dict[str, Any]:
-    """Read options that came as text."""
+    """Convert options from text."""
     hints = get_type_hints(Options)
     found: dict[str, Any] = {}
     for name, text in given.items():
         if name not in hints or name == "on_error":
-            raise BadArgument(f"{source} names {name}, which is no option")
+            raise BadArgument(f"{source} names {name}, which is not an option")
         try:
             found[name] = _value(text, hints[name])
         except ValueError:

@@ -1,6 +1,6 @@
 """Every command of the clients: what is sent, and how the replies are read. No I/O.
 
-The clients differ only in how they carry a request out, see tagcache.client.binding.
+The clients differ only in how they perform a request, see tagcache.client._async.commands.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ILLEGAL_IN_TAG = re.compile(rb"[\t\n\r,]")
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the server counted since it started; see "Counters" in docs/protocol.md."""
+    """The counters of the server since its start; see "Counters" in docs/protocol.md."""
 
     hits: int
     misses: int
@@ -42,16 +42,17 @@ class Stats:
 
     @property
     def hit_ratio(self) -> float:
-        """Hits of all look-ups, from 0 to 1."""
+        """The share of hits among all look-ups, from 0 to 1."""
         return self.hits / (self.hits + self.misses) if self.hits else 0.0
 
 
 class Request(Generic[T]):
     """One request and its reply.
 
-    ``payload`` (bytes) is sent, ``read`` turns the reply line into the result; ``absent`` is the
-    result where there is no cache. ``safe`` says that it may be sent twice. ``key`` (bytes) is
-    what it is about; where None, it goes to every server, and ``merge`` makes one result of theirs.
+    ``payload`` (bytes) is sent, ``read`` converts the reply line to the result; ``absent`` is the
+    result if an unavailable cache is ignored. ``safe`` says that it may be sent twice. ``key``
+    (bytes) decides to which of several servers it goes; if None, it goes to every server, and
+    ``merge`` combines their results.
     """
 
     __slots__ = ("absent", "key", "merge", "payload", "read", "safe")
@@ -74,7 +75,7 @@ class Request(Generic[T]):
 
 
 class Batch(Generic[T]):
-    """Requests that are pipelined; ``conclude`` turns the list of their results into one."""
+    """Requests that are pipelined; ``conclude`` combines the list of their results."""
 
     __slots__ = ("conclude", "requests")
 
@@ -84,7 +85,7 @@ class Batch(Generic[T]):
 
 
 class Requests:
-    """Makes the requests, under one key prefix and with one way to write values."""
+    """Makes requests, with one key prefix and one serde."""
 
     __slots__ = ("_dump", "_prefix", "load")
 
@@ -93,12 +94,12 @@ class Requests:
         self.load = values.load
         self._prefix = _bytes(key_prefix, "key_prefix")
         if _ILLEGAL_IN_KEY.search(self._prefix):
-            raise BadArgument(f"key_prefix must not hold TAB, LF or CR: {key_prefix!r}")
+            raise BadArgument(f"key_prefix must not contain TAB, LF or CR: {key_prefix!r}")
 
     def get(self, key: Key, default: Any = None) -> Request[Any]:
-        """Return what is stored under ``key``, or ``default``.
+        """Return the value of ``key``, or ``default`` if there is none.
 
-        Raises CannotDecode if it is not what this client's serde writes.
+        Raises CannotDecode if this client's serde did not write it.
         """
         name = self._key(key)
         load = self.load
@@ -110,7 +111,7 @@ class Requests:
         return Request(b"GET\t%b\n" % name, read, default, True, name)
 
     def look_up(self, key: Key) -> bytes:
-        """Return what ``get`` sends. Raises BadArgument."""
+        """Return the payload of ``get``. Raises BadArgument."""
         return b"GET\t%b\n" % (self._prefix + _checked_key(key))
 
     def put(
@@ -118,26 +119,26 @@ class Requests:
     ) -> Request[bool]:
         """Store ``value``, with tags, for ``ttl`` seconds (None: as the server is configured).
 
-        True if it is stored, False only where an unavailable cache is ignored.
+        Return True; False only if an unavailable cache is ignored.
         """
-        return self._put(key, value, _terms(tags, ttl))
+        return self._put(key, value, _store_options(tags, ttl))
 
-    def _put(self, key: Key, value: Any, terms: bytes) -> Request[bool]:
+    def _put(self, key: Key, value: Any, options: bytes) -> Request[bool]:
         name = self._key(key)
         return Request(
-            b"PUT\t%b\t%b\t%b\n" % (name, terms, self._dump(value)), _stored, False, True, name
+            b"PUT\t%b\t%b\t%b\n" % (name, options, self._dump(value)), _stored, False, True, name
         )
 
     def add(
         self, key: Key, value: Any, *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
     ) -> Request[bool]:
-        """Store ``value`` if nothing is there; say whether it was stored."""
+        """Store ``value`` if the key has none; return whether it was stored."""
         name = self._key(key)
-        payload = b"ADD\t%b\t%b\t%b\n" % (name, _terms(tags, ttl), self._dump(value))
+        payload = b"ADD\t%b\t%b\t%b\n" % (name, _store_options(tags, ttl), self._dump(value))
         return Request(payload, _added, False, False, name)
 
     def get_many(self, keys: Iterable[Key]) -> Batch[dict[Any, Any]]:
-        """Return what there is of these keys, as a dict by the keys as given."""
+        """Return the values of those keys that have one, as a dict by the given keys."""
         asked = list(keys)
         prefix = self._prefix
         missing = object()
@@ -161,26 +162,26 @@ class Requests:
     def put_many(
         self, values: Mapping[Any, Any], *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
     ) -> Batch[int]:
-        """Store every value under its key, all with the same tags and ttl; return how many."""
-        terms = _terms(tags, ttl)
-        return Batch([self._put(key, value, terms) for key, value in values.items()], sum)
+        """Store every value under its key, with the same tags and ttl; return their number."""
+        options = _store_options(tags, ttl)
+        return Batch([self._put(key, value, options) for key, value in values.items()], sum)
 
     def delete(self, key: Key) -> Request[bool]:
-        """Remove one entry; say whether it was there."""
+        """Remove an entry; return whether there was one."""
         name = self._key(key)
         return Request(b"DEL\t%b\n" % name, _deleted, False, False, name)
 
     def delete_many(self, keys: Iterable[Key]) -> Batch[int]:
-        """Remove these entries one after the other; return how many were there."""
+        """Remove entries one after the other; return how many there were."""
         return Batch([self.delete(key) for key in keys], sum)
 
     def increment(
         self, key: Key, by: int = 1, *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
     ) -> Request[int]:
-        """Add to an integer, absent ones being 0, and return the sum; its time begins anew.
+        """Add to an integer, 0 if absent, and return the sum; its time to live starts again.
 
-        Tags and ``ttl`` replace the old ones where given. Raises Refused if what is stored is no
-        integer, or the sum has more than 64 bits.
+        Tags and ``ttl``, if given, replace the old ones. Raises Refused if the value is not an
+        integer, or the sum does not fit 64 bits.
         """
         return self._count(b"INCR", key, by, tags, ttl, by)
 
@@ -197,47 +198,49 @@ class Requests:
         if not isinstance(by, int):
             raise BadArgument(f"by must be an integer, not {type(by).__name__}")
         if not int64.MIN <= by <= int64.MAX:
-            raise BadArgument(f"by={by} has more than 64 bits")
-        payload = b"%b\t%b\t%d\t%b\n" % (verb, name, by, _terms(tags, ttl))
+            raise BadArgument(f"by={by} does not fit 64 bits")
+        payload = b"%b\t%b\t%d\t%b\n" % (verb, name, by, _store_options(tags, ttl))
         return Request(payload, wire.read_number, absent, False, name)
 
     def touch(self, key: Key, ttl: Ttl | None = None) -> Request[bool]:
-        """Give what is stored a new time to live, from now; say whether it was there."""
+        """Set a new time to live, from now; return whether there is an entry."""
         name = self._key(key)
         payload = b"TOUCH\t%b\t%b\n" % (name, _ttl(ttl))
         return Request(payload, _touched, False, True, name)
 
     def invalidate_tag(self, tag: Tag) -> Request[int]:
-        """Remove every entry that carries ``tag``, at one moment; return how many."""
+        """Remove all entries with ``tag``, atomically; return their number."""
         return _removal(b"INV_TAG", _tag(tag))
 
     def invalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> Request[int]:
-        """Remove every entry that carries one of ``tags``, or ``all`` of them; return how many."""
+        """Remove all entries with any of ``tags``, or ``all`` of them; return their number."""
         verb = b"INV_TAGS_" + _mode(mode)
         return _removal(verb, _some(b",".join(map(_tag, tags)), "tags"))
 
     def invalidate_keys(self, keys: Iterable[Key]) -> Request[int]:
-        """Remove these entries at one moment; return how many were there.
+        """Remove entries, atomically; return how many there were.
 
-        Keys that hold a comma or have blanks around them cannot be in a list: see delete_many.
+        Keys with a comma, or with blanks at either end, cannot be in a list: see delete_many.
         """
         names = list(map(self._key, keys))
         for name in names:
             if b"," in name or name != name.strip():
-                raise BadArgument(f"a key in a list must not hold a comma or end blank: {name!r}")
+                raise BadArgument(
+                    f"a key in a list must not have a comma, or blanks at either end: {name!r}"
+                )
         return _removal(b"INV_KEYS", _some(b",".join(names), "keys"))
 
     def keys_by_tag(self, tag: Tag) -> Request[list[str]]:
-        """Return the keys of all entries that carry ``tag``, in no order.
+        """Return the keys of all entries with ``tag``, in no particular order.
 
-        Keys without this client's prefix, or that hold a comma, are left out.
+        Keys without this client's prefix, and keys with a comma, are left out.
         """
         return Request(b"KEYS\t%b\n" % _tag(tag), self._read_keys, [], True, None, _joined)
 
     def search(self, tags: Iterable[Tag], mode: Mode = "any") -> Batch[list[str]]:
-        """Return the keys of the entries that carry one of ``tags``, or ``all`` of them.
+        """Return the keys of all entries with any of ``tags``, or ``all`` of them.
 
-        The tags are looked at one after the other, not at one moment; see ``keys_by_tag``.
+        The tags are looked up one after the other, not atomically; see ``keys_by_tag``.
         """
         union = _mode(mode) == b"ANY"
         requests = [self.keys_by_tag(tag) for tag in dict.fromkeys(tags)]
@@ -250,7 +253,7 @@ class Requests:
         return Batch(requests, conclude)
 
     def flush(self) -> Request[int]:
-        """Remove everything from the server, whatever the key prefix; return how many entries."""
+        """Remove all entries from the server, of any key prefix; return their number."""
         return _removal(b"FLUSH", None)
 
     def stats(self) -> Request[Stats]:
@@ -258,15 +261,15 @@ class Requests:
         return Request(b"STATS\n", _read_stats, Stats(0, 0, 0, 0), True, None, _sum_of_stats)
 
     def info(self) -> Request[dict[str, Any]]:
-        """Return what the server tells of itself; see INFO in docs/protocol.md."""
+        """Return the state of the server; see INFO in docs/protocol.md."""
         return Request(b"INFO\n", _read_info, {}, True)
 
     def ping(self) -> Request[bool]:
-        """Ask for a sign of life; False only where an unavailable cache is ignored."""
+        """Return True if the server answers; False only if an unavailable cache is ignored."""
         return Request(b"PING\n", _pong, False, True, None, all)
 
     def clients(self) -> Request[list[dict[str, Any]]]:
-        """Return who is connected to the server; see CLIENTS in docs/protocol.md."""
+        """Return the connections of the server; see CLIENTS in docs/protocol.md."""
         return Request(b"CLIENTS\n", _read_clients, [], True, None, _joined)
 
     def _key(self, key: Key) -> bytes:
@@ -285,7 +288,7 @@ def auth(username: str, password: str) -> Request[bool]:
     """Return the request that authenticates a connection. Raises BadArgument."""
     fields = username.encode(), password.encode()
     if any(map(_ILLEGAL_IN_KEY.search, fields)):
-        raise BadArgument("user and password must not hold TAB, LF or CR")
+        raise BadArgument("username and password must not contain TAB, LF or CR")
     return Request(b"AUTH\t%b\t%b\n" % fields, lambda reply: wire.read_word(reply, wire.OK), False)
 
 
@@ -312,13 +315,18 @@ def _ttl(ttl: Ttl | None) -> bytes:
     return b"-" if milliseconds is None else b"%d" % milliseconds
 
 
-def _terms(tags: Iterable[Tag], ttl: Ttl | None) -> bytes:
-    """Return the fields of the time to live and the tags."""
+def collected(tags: Iterable[Tag]) -> tuple[Tag, ...]:
+    """Return tags as a tuple. Raises BadArgument for one str, whose characters are not meant."""
     if isinstance(tags, (str, bytes)):
-        raise BadArgument(f"tags must be several, not one {type(tags).__name__}")
-    joined = b",".join(map(_tag, tags))
+        raise BadArgument(f"tags must be a collection, not a single {type(tags).__name__}")
+    return tuple(tags)
+
+
+def _store_options(tags: Iterable[Tag], ttl: Ttl | None) -> bytes:
+    """Return the fields for the time to live and the tags."""
+    joined = b",".join(map(_tag, collected(tags)))
     if joined == b"-":
-        raise BadArgument('a tag "-" cannot stand alone: that means no tags')
+        raise BadArgument('"-" cannot be the only tag: it means no tags')
     return b"%b\t%b" % (_ttl(ttl), joined or b"-")
 
 
@@ -336,7 +344,7 @@ def _bytes(text: str | bytes, name: str) -> bytes:
 def _checked_key(key: Key) -> bytes:
     name = key.encode() if type(key) is str and key.isascii() else _bytes(key, "the key")
     if not name or _ILLEGAL_IN_KEY.search(name):
-        raise BadArgument(f"a key must not be empty, nor hold TAB, LF or CR: {key!r}")
+        raise BadArgument(f"a key must not be empty, or contain TAB, LF or CR: {key!r}")
     return name
 
 
@@ -344,15 +352,15 @@ def _tag(tag: Tag) -> bytes:
     name = _bytes(tag, "a tag")
     if not name or _ILLEGAL_IN_TAG.search(name) or name != name.strip():
         raise BadArgument(
-            "a tag must not be empty, have blanks around it, nor hold TAB, LF, CR or a comma:"
-            f" {tag!r}"
+            "a tag must not be empty, have blanks at either end, or contain TAB, LF, CR or a"
+            f" comma: {tag!r}"
         )
     return name
 
 
 def _some(joined: bytes, name: str) -> bytes:
     if not joined:
-        raise BadArgument(f"no {name} are given")
+        raise BadArgument(f"{name} must not be empty")
     return joined
 
 

@@ -1,4 +1,4 @@
-"""How objects become bytes and back; each can be chosen by name."""
+"""Serdes, which convert objects to bytes and back; each can be chosen by name."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tagcache.model.interfaces import ISerde
 
 @implementer(ISerde)
 class BytesSerde:
-    """Bytes as they are."""
+    """Bytes, unchanged."""
 
     name = "bytes"
 
     def dump(self, value: Any) -> bytes:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
-        raise TypeError(f"bytes are expected, not {type(value).__name__}")
+        raise TypeError(f"expected bytes, not {type(value).__name__}")
 
     def load(self, data: bytes) -> bytes:
         return data
@@ -42,7 +42,7 @@ class TextSerde:
     def dump(self, value: Any) -> bytes:
         if isinstance(value, str):
             return value.encode()
-        raise TypeError(f"a str is expected, not {type(value).__name__}")
+        raise TypeError(f"expected a str, not {type(value).__name__}")
 
     def load(self, data: bytes) -> str:
         return data.decode()
@@ -55,16 +55,16 @@ _ORJSON_OPTIONS = (
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 # How marshal writes a float that is not finite: a code, and the eight bytes of a double. Other data
-# may look like that too.
+# may match too.
 _PERHAPS_NOT_FINITE = re.compile(rb"[g\xe7].{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 
 
 @implementer(ISerde)
 class JsonSerde:
-    """What JSON can hold: None, bool, int (64 bits), finite float, str, list, dict with str keys.
+    """The types of JSON: None, bool, int (64 bits), finite float, str, list, dict with str keys.
 
-    A tuple is written as a list, and stays one. Anything else is refused, subclasses too, because
-    something else would come back.
+    A tuple is written as a list, and comes back as one. Any other type raises TypeError, even a
+    subclass, because it would come back as another type.
     """
 
     name = "json"
@@ -81,22 +81,22 @@ def _json(value: Any) -> bytes:
     data = orjson.dumps(value, option=_ORJSON_OPTIONS)
     if type(value) in _PLAIN:
         return data
-    # Nothing keeps orjson from writing a UUID, or an Enum as its value. marshal takes none but
-    # built-in types, and goes through a value in C as orjson does.
+    # orjson has no option against writing a UUID, or an Enum as its value. marshal accepts only
+    # built-in types, and walks through a value in C, as orjson does.
     written = marshal.dumps(value)
     if b"null" in data and _PERHAPS_NOT_FINITE.search(written):
         for part in _parts(value):
             if type(part) is float and not math.isfinite(part):
-                raise ValueError("JSON has finite numbers only")
+                raise ValueError("JSON has only finite numbers")
     return data
 
 
 @implementer(ISerde)
 class MsgpackSerde:
-    """What MessagePack can hold: as JSON, and bytes, any float, and keys of these types.
+    """The types of MessagePack: as JSON, and bytes, any float, and keys of these types.
 
-    A tuple is written as a list, and stays one, and a bytearray as bytes; neither can be a key.
-    Needs ``tagcache-server[msgpack]``.
+    A tuple is written as a list, and comes back as one, a bytearray as bytes; neither can be a
+    key. Needs ``tagcache-server[msgpack]``.
     """
 
     name = "msgpack"
@@ -122,7 +122,7 @@ class MsgpackSerde:
             packed: bytes = pack(value, strict_types=True)
         except TypeError:
             packed = pack(value, strict_types=True, default=_list_of_tuple)
-            # A list, which a tuple has become, cannot be a key: this raises TypeError.
+            # A tuple has become a list. If it is a key, reading raises TypeError.
             self.load(packed)
         return packed
 
@@ -130,12 +130,12 @@ class MsgpackSerde:
 def _list_of_tuple(value: Any) -> list[Any]:
     if type(value) is tuple:
         return list(value)
-    raise TypeError(f"{_type_name(value)} is none of MessagePack's types")
+    raise TypeError(f"{_type_name(value)} is not a type of MessagePack")
 
 
 @implementer(ISerde)
 class PickleSerde:
-    """Any Python object. Who can write to the cache can then run code in who reads it."""
+    """Any Python object. Whoever can write to the cache can run code in its readers."""
 
     name = "pickle"
 
@@ -143,22 +143,22 @@ class PickleSerde:
         try:
             return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
-            # What cannot be pickled says so in many ways.
+            # Objects that cannot be pickled raise many kinds of exceptions.
             raise TypeError(str(error)) from error
 
     def load(self, data: bytes) -> Any:
         try:
-            return pickle.loads(data)  # noqa: S301 - who chose this serde by name was told
+            return pickle.loads(data)  # noqa: S301 - documented, and chosen by name
         except Exception as error:
-            # It may be anything: data that is no pickle can name anything.
-            raise ValueError(f"this is no pickle: {error}") from error
+            # Data that is not a pickle may raise any exception.
+            raise ValueError(f"this is not a pickle: {error}") from error
 
 
 _SERDES = (BytesSerde, TextSerde, JsonSerde, MsgpackSerde, PickleSerde)
 
 
 def _exact(dump: Callable[[Any], bytes], value: Any) -> bytes:
-    """Return what ``dump`` makes of a value; raise TypeError that names what it refuses."""
+    """Return ``dump(value)``; raise TypeError that names the part that it rejects."""
     try:
         return dump(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -166,12 +166,12 @@ def _exact(dump: Callable[[Any], bytes], value: Any) -> bytes:
             try:
                 dump(part)
             except (TypeError, ValueError, OverflowError):
-                raise TypeError(f"{_told(part)}{_advice(part)}") from error
+                raise TypeError(f"{_description(part)}{_advice(part)}") from error
         raise
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Yield everything in lists, tuples and dicts; a key as a dict of this key alone."""
+    """Yield everything in lists, tuples and dicts; a key as a dict with only this key."""
     left = [value]
     seen: set[int] = set()
     while left:
@@ -187,7 +187,7 @@ def _parts(value: Any) -> Iterator[Any]:
             left.extend(part)
 
 
-def _told(part: Any) -> str:
+def _description(part: Any) -> str:
     if type(part) is dict:
         return f"a dict key of type {_type_name(next(iter(part)))}"
     if type(part) is float:
@@ -204,19 +204,19 @@ def _type_name(value: Any) -> str:
 
 
 def _advice(part: Any) -> str:
-    """Return which serde brings back what another refused."""
+    """Return a hint at a serde that can hold what another rejects."""
     if type(part) not in (bytearray, memoryview):  # msgpack would bring back bytes
         try:
             MsgpackSerde().packed(part)
         except (TypeError, ValueError, OverflowError):
-            pass  # refused, or not installed
+            pass  # rejected, or not installed
         else:
-            return ", which serde=msgpack brings back"
+            return ", which serde=msgpack can hold"
     try:
         PickleSerde().dump(part)
     except TypeError:
         return ""
-    return ", which serde=pickle brings back"
+    return ", which serde=pickle can hold"
 
 
 def named(name: str) -> ISerde:
@@ -225,4 +225,4 @@ def named(name: str) -> ISerde:
         if serde.name == name:
             return serde()
     known = ", ".join(serde.name for serde in _SERDES)
-    raise BadArgument(f"serde={name} is not known; there are {known}")
+    raise BadArgument(f"serde={name} is not known; the known ones are {known}")

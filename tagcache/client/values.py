@@ -1,4 +1,4 @@
-"""Objects to what is stored, and back: by a serde, and with a mark where a line needs one."""
+"""Objects to stored bytes and back: by a serde, and with a mark where a line needs one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from tagcache.errors import BadArgument, CannotDecode, ValueTooLarge
 from tagcache.model.interfaces import ISerde
 from tagcache.wire import marks
 
-# What a compressed value may have when it is decompressed, unless a client was told otherwise.
+# The default maximum size of a decompressed value.
 MAX_BYTES = 64 * 1024 * 1024
 
 
 class Values:
-    """Objects to what a line holds, and back.
+    """Objects to the bytes that a line can hold, and back.
 
-    What has more than ``compress_over`` bytes is compressed, if that makes it smaller; None: never.
-    What has more than ``max_bytes`` is neither compressed nor decompressed.
+    Values of more than ``compress_over`` bytes are compressed if that makes them smaller; None:
+    never. Values of more than ``max_bytes`` are neither compressed nor decompressed.
     """
 
     __slots__ = ("_compress_over", "_max_bytes", "_serde")
@@ -29,7 +29,7 @@ class Values:
         self._max_bytes = max_bytes
 
     def dump(self, value: Any) -> bytes:
-        """Return the object as a line holds it. Raises BadArgument."""
+        """Return the object as bytes that a line can hold. Raises BadArgument."""
         try:
             data = self._serde.dump(value)
         except (TypeError, ValueError, OverflowError) as error:
@@ -42,12 +42,12 @@ class Values:
         return marks.to_line(data)
 
     def load(self, content: bytes) -> Any:
-        """Return the object. Raises CannotDecode."""
+        """Return the object of stored bytes. Raises CannotDecode."""
         try:
             return self._serde.load(marks.from_line(content, self._max_bytes))
         except ValueTooLarge:
             raise CannotDecode(
-                f"decompressed it has more than max_value_bytes={self._max_bytes} bytes"
+                f"the decompressed value has more than max_value_bytes={self._max_bytes} bytes"
             ) from None
         except ValueError as error:
             raise CannotDecode(

@@ -1,4 +1,4 @@
-"""A cache for what uses cachelib (Werkzeug's caches, Flask-Session and others).
+"""A cache for users of cachelib (Flask-Session and others).
 
 cache = TagCache("tagcache://127.0.0.1:1984", default_timeout=60)
 cache.set("page:7", html, tags=["post:7"])
@@ -25,20 +25,20 @@ from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.errors import CannotDecode
 
 _ABSENT = object()
-# A timeout that has passed already.
-_OVER: Literal[-1] = -1
+# The time to live for a negative timeout.
+_EXPIRED: Literal[-1] = -1
 
 
 class TagCache(BaseCache):
     """cachelib's API over TagCache, with tags.
 
-    ``location`` is a URL or several, ``options`` what tagcache.client.Options has, and
+    ``location`` is a URL or several. ``options`` are the fields of tagcache.client.Options, and
     ``serializer``: one of cachelib's, or any object with ``dumps`` and ``loads``.
 
-    Timeouts are whole seconds or a timedelta; 0: none. ``clear`` removes everything from the
-    server. Errors of the client are raised (tagcache.errors), unless there is ``ignore_exc``: then
-    an unavailable cache is a miss. A value that the server has no room for is not stored, and that
-    is logged. Raises BadArgument.
+    Timeouts are whole seconds or a timedelta; 0: no timeout. ``clear`` removes everything from the
+    server. Errors of the client are raised (tagcache.errors), unless ``ignore_exc`` is set: then
+    an unavailable cache is a miss. A value that the server has no room for is logged and not
+    cached. Raises BadArgument.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class TagCache(BaseCache):
 
     @property
     def serializer(self) -> Any:
-        """What makes bytes of values, and values of bytes; None: the option ``serde``.
+        """Converts values to bytes and back; None: the option ``serde`` does.
 
-        It may be set, before the cache is used. Raises BadArgument.
+        It may be set before the cache is used. Raises BadArgument.
         """
         return self._options.get("serializer")
 
@@ -75,13 +75,13 @@ class TagCache(BaseCache):
         self.client.close()
 
     def _ttl(self, timeout: int | timedelta | None) -> int | None:
-        """Return seconds; None: for ever; _OVER: it has passed already."""
+        """Return the time to live in seconds; None: no limit; _EXPIRED: it has passed."""
         if isinstance(timeout, timedelta):
             timeout = math.ceil(timeout.total_seconds())
         seconds = self._normalize_timeout(timeout if timeout is None else math.ceil(timeout))
         if seconds == 0:
             return None
-        return seconds if seconds > 0 else _OVER
+        return seconds if seconds > 0 else _EXPIRED
 
     def get(self, key: str) -> Any:
         try:
@@ -106,7 +106,7 @@ class TagCache(BaseCache):
     ) -> bool:
         """Store a value with ``tags``; False if the server has no best_effort."""
         ttl = self._ttl(timeout)
-        if ttl == _OVER:
+        if ttl == _EXPIRED:
             self.client.delete(key)
             return True
         return best_effort.put(self.client, key, value, tags, ttl)
@@ -119,9 +119,9 @@ class TagCache(BaseCache):
         *,
         tags: Iterable[Tag] = (),
     ) -> bool:
-        """Store a value with ``tags`` if there is none; say whether it was stored."""
+        """Store a value with ``tags`` if there is none; return whether it was stored."""
         ttl = self._ttl(timeout)
-        if ttl == _OVER:
+        if ttl == _EXPIRED:
             return not self.has(key)
         return best_effort.add(self.client, key, value, tags, ttl)
 
@@ -132,9 +132,9 @@ class TagCache(BaseCache):
         *,
         tags: Iterable[Tag] = (),
     ) -> list[Any]:
-        """Store values, all with the same ``tags``; return the keys of those that are stored."""
+        """Store values, all with the same ``tags``; return the keys that were stored."""
         ttl = self._ttl(timeout)
-        if ttl == _OVER:
+        if ttl == _EXPIRED:
             self.client.delete_many(mapping)
             return list(mapping)
         refused = best_effort.put_many(self.client, mapping, tags, ttl)
@@ -144,7 +144,7 @@ class TagCache(BaseCache):
         return self.client.delete(key)
 
     def delete_many(self, *keys: str) -> list[Any]:
-        """Remove entries; return the keys, as none of them is there any more."""
+        """Remove entries; return all keys, as none of them has a value any more."""
         self.client.delete_many(keys)
         return list(keys)
 
@@ -155,14 +155,14 @@ class TagCache(BaseCache):
             return True
 
     def clear(self) -> bool:
-        """Remove everything from the server, whatever its prefix."""
+        """Remove everything from the server, of any prefix."""
         self.client.flush()
         return True
 
     def inc(self, key: str, delta: int = 1) -> int:
-        """Add to an integer on the server, absent ones being 0; it has the default timeout then.
+        """Add to an integer on the server, 0 if absent, and return the sum.
 
-        Raises Refused if what is stored is no integer.
+        The default timeout starts again. Raises Refused if the value is not an integer.
         """
         return self.client.increment(key, delta, ttl=self._ttl(None))
 
@@ -171,9 +171,9 @@ class TagCache(BaseCache):
         return self.client.decrement(key, delta, ttl=self._ttl(None))
 
     def invalidate_tag(self, tag: Tag) -> int:
-        """Remove every entry that carries ``tag``, whatever its prefix; return how many."""
+        """Remove all entries with ``tag``, of any prefix; return their number."""
         return self.client.invalidate_tag(tag)
 
     def invalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> int:
-        """Remove every entry that carries one of ``tags``, or ``all`` of them; return how many."""
+        """Remove all entries with any of ``tags``, or ``all`` of them; return their number."""
         return self.client.invalidate_tags(tags, mode)

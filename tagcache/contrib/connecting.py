@@ -1,4 +1,4 @@
-"""Clients for frameworks: from the settings that these have to a client, or one for each loop."""
+"""Clients for frameworks, made from their settings; for asyncio one for each event loop."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ _KNOWN = {field.name for field in fields(Options)} | {"flush_on_return", "serial
 
 
 class CountablePickle(PickleSerde):
-    """Any Python object; an int of up to 64 bits as decimals, which the server can count.
+    """Any Python object; an int of up to 64 bits in decimal, which the server can increment.
 
-    The frameworks' own caches pickle too, and their users store whatever they have. Who can write
-    to the cache can run code in who reads it.
+    The frameworks' own caches pickle too, and their users store any object. Whoever can write to
+    the cache can run code in its readers.
     """
 
     def dump(self, value: Any) -> bytes:
         if type(value) is int and int64.MIN <= value <= int64.MAX:
             return b"%d" % value
-        # What cannot be pickled raises what the frameworks' own caches would.
+        # For objects that cannot be pickled, the error is that of the frameworks' own caches.
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def load(self, data: bytes) -> Any:
-        # A pickle of ours begins with a byte that is no digit.
+        # A pickle never begins with a digit.
         number = int64.parse(data)
         return super().load(data) if number is None else number
 
 
-# One object, so that equal settings are seen to be equal.
+# A single object, so that equal settings compare equal.
 COUNTABLE_PICKLE = CountablePickle()
 
 
 @implementer(ISerde)
 class Serialized:
-    """The serde of a serializer: an object with ``dumps`` and ``loads``, or what makes one.
+    """The serde of a serializer: an object with ``dumps`` and ``loads``, or a callable for one.
 
-    ``dumps`` returns bytes, str or int, ``loads`` is given bytes. Raises BadArgument for what has
-    none of them. Equal to another of the same serializer.
+    ``dumps`` returns bytes, str or int, ``loads`` gets bytes. Two are equal if their serializers
+    are the same object. Raises BadArgument.
     """
 
     def __init__(self, serializer: Any) -> None:
         self.given = serializer
         made = serializer() if callable(serializer) else serializer
         if not hasattr(made, "dumps") or not hasattr(made, "loads"):
-            raise BadArgument(f"a serializer has dumps and loads; {made!r} does not")
+            raise BadArgument(f"a serializer must have dumps and loads: {made!r}")
         self._dumps, self._loads = made.dumps, made.loads
         self.name = getattr(made, "__name__", type(made).__qualname__)
 
@@ -79,34 +79,34 @@ class Serialized:
             return data
         if isinstance(data, (str, int)):
             return str(data).encode()
-        # cachelib's own log what was wrong, and return None.
-        raise TypeError(f"{type(value).__name__} is not serialized")
+        # The serializers of cachelib log an error, and return None.
+        raise TypeError(f"{type(value).__name__} cannot be serialized")
 
     def load(self, data: bytes) -> Any:
         try:
             return self._loads(data)
         except Exception as error:
-            # What it may raise is not known, and others may have written this.
+            # The serializer may raise any exception for data that others have written.
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 class Connecting:
-    """What a framework's settings say of the servers and the client.
+    """The servers and the options of clients, from the settings of a framework.
 
-    ``location`` is a URL, several with commas, semicolons or blanks between them, or a list of
-    URLs; see Options.from_url. ``options`` are fields of Options, ``flush_on_return`` for several
-    servers, and ``serializer`` instead of ``serde``; see Serialized. Without them, or with
-    "pickle", the serde is CountablePickle. Raises BadArgument.
+    ``location`` is a URL, or several, as a list or separated by commas, semicolons or blanks; see
+    Options.from_url. ``options`` are fields of Options, ``flush_on_return`` for several servers,
+    and ``serializer`` in place of ``serde``; see Serialized. Without either, or with "pickle", the
+    serde is CountablePickle. Raises BadArgument.
     """
 
     def __init__(self, location: str | Iterable[str], options: Mapping[str, Any]) -> None:
         urls = _SEPARATORS.split(location) if isinstance(location, str) else location
         self.urls = tuple(url for url in urls if url)
         if not self.urls:
-            raise BadArgument("no server is named; tagcache://127.0.0.1:1984 is the usual one")
+            raise BadArgument("no server is given; the usual one is tagcache://127.0.0.1:1984")
         unknown = sorted(options.keys() - _KNOWN)
         if unknown:
-            raise BadArgument(f"{', '.join(unknown)} is no option of a client")
+            raise BadArgument(f"{', '.join(unknown)} is not an option of a client")
         self.options = dict(options)
         self.options["serde"] = _serde(
             self.options.pop("serde", None) or _named_in(self.urls),
@@ -115,14 +115,14 @@ class Connecting:
         self._alone: Options | None = None
         if len(self.urls) == 1:
             if "flush_on_return" in self.options:
-                raise BadArgument("flush_on_return is for several servers; here is one")
+                raise BadArgument("flush_on_return is for several servers, not for one")
             self._alone = Options.from_url(self.urls[0], **self.options)
-            # That a server is away is found out once, for threads and event loops together.
+            # Threads and event loops share one circuit breaker.
             self._breaker = breaker_for(self._alone)
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What is equal where the clients would be."""
+        """A value that is equal for equal clients."""
         return (self.urls, tuple(sorted(self.options.items(), key=lambda item: item[0])))
 
     def client(self) -> AnyClient:
@@ -138,25 +138,25 @@ class Connecting:
         return AsyncShardedClient(self.urls, **self.options)
 
 
-def is_away(client: AnyClient | AnyAsyncClient) -> bool:
-    """Say whether the server, or each of several, is considered unavailable."""
+def is_unavailable(client: AnyClient | AnyAsyncClient) -> bool:
+    """Return whether the server, or each of several servers, is considered unavailable."""
     if isinstance(client, (ShardedClient, AsyncShardedClient)):
         return len(client.down) == len(client.nodes)
     return client.state is not State.CLOSED
 
 
 def _named_in(urls: Iterable[str]) -> str | None:
-    """Return the serde that stands in the URLs. Raises BadArgument."""
+    """Return the serde that the URLs name. Raises BadArgument."""
     named = {dict(parse_qsl(split_url(url).query)).get("serde") for url in urls}
     if len(named) > 1:
-        raise BadArgument("the URLs do not name the same serde")
+        raise BadArgument("the URLs must name the same serde")
     return named.pop()
 
 
 def _serde(serde: str | ISerde | None, serializer: Any) -> str | ISerde:
     if serializer is not None:
         if serde is not None:
-            raise BadArgument("serde and serializer are two words for one thing: give one")
+            raise BadArgument("serde and serializer cannot be given together")
         return Serialized(serializer)
     return COUNTABLE_PICKLE if serde in (None, "pickle") else serde
 
@@ -164,8 +164,8 @@ def _serde(serde: str | ISerde | None, serializer: Any) -> str | ISerde:
 class ClientPerLoop:
     """A client for each event loop, which is closed when its loop ends.
 
-    Frameworks run coroutines in loops that come and go; what such a loop leaves open would stay
-    open until the garbage collector comes by.
+    Frameworks run coroutines in short-lived loops, whose connections would otherwise stay open
+    until they are garbage collected.
     """
 
     def __init__(self, make: Callable[[], AnyAsyncClient]) -> None:
@@ -175,18 +175,18 @@ class ClientPerLoop:
         ] = weakref.WeakKeyDictionary()
 
     async def here(self) -> AnyAsyncClient:
-        """Return the client of the loop that runs."""
+        """Return the client of the running loop."""
         loop = asyncio.get_running_loop()
         found = self._clients.get(loop)
         if found is None:
             client = self._make()
             found = self._clients[loop] = client, self._until_the_end(loop, client)
-            # From the first step on, asyncio.run() ends the generator when it ends the loop.
+            # asyncio.run() finalizes generators that have been started when it ends the loop.
             await anext(found[1])
         return found[0]
 
     async def close(self) -> None:
-        """Close the client of the loop that runs."""
+        """Close the client of the running loop."""
         found = self._clients.get(asyncio.get_running_loop())
         if found is not None:
             await found[1].aclose()
@@ -197,6 +197,6 @@ class ClientPerLoop:
         try:
             yield
         finally:
-            # Not left to the weak reference: a generator knows its loop.
+            # The weak key alone would never be dropped: the generator refers to its loop.
             self._clients.pop(loop, None)
             await client.close()

@@ -25,7 +25,7 @@ from tagcache.contrib.connecting import (
     AnyClient,
     ClientPerLoop,
     Connecting,
-    is_away,
+    is_unavailable,
 )
 from tagcache.errors import BadArgument, IntegerOverflow, NotAnInteger, Refused
 
@@ -112,7 +112,7 @@ class TagCacheBase(BaseCache):
     def validate_key(self, key: str) -> None:
         """Warn about keys that memcached would reject, as Django does. Raises InvalidCacheKey."""
         if _ILLEGAL_IN_KEY.search(key):
-            raise InvalidCacheKey(f"a key must not hold TAB, LF or CR: {key!r}")
+            raise InvalidCacheKey(f"a key must not contain TAB, LF or CR: {key!r}")
         super().validate_key(key)
 
     async def aclose(self, **kwargs: Any) -> None:
@@ -134,7 +134,7 @@ def is_session_without_cache(key: Any, client: AnyClient | AnyAsyncClient) -> bo
     Django would try 10,000 other keys, and then fail. So it gets the answer that the session was
     added: the visitor gets the page, and a new session as soon as the cache is back.
     """
-    return isinstance(key, str) and key.startswith(_SESSION) and is_away(client)
+    return isinstance(key, str) and key.startswith(_SESSION) and is_unavailable(client)
 
 
 def was_recreated(seen: Any, by: int, total: int) -> bool:

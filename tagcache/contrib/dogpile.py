@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
         "tagcache.contrib.dogpile needs: pip install 'tagcache-server[dogpile]'"
     ) from error
 
-from tagcache.client.requests import Mode, Tag, Ttl, ttl_ms
+from tagcache.client.requests import Mode, Tag, Ttl, collected, ttl_ms
 from tagcache.client.serde import named
 from tagcache.contrib._sync import best_effort
 from tagcache.contrib.connecting import AnyClient, Connecting
@@ -39,35 +39,35 @@ R_co = TypeVar("R_co", covariant=True)
 Tags = Iterable[Tag] | Callable[..., Iterable[Tag]]
 
 _tags: ContextVar[tuple[Tag, ...]] = ContextVar("_tags", default=())
-# Where a decorated function has its tags.
-_NOTED = "_tagcache_tags"
-# So often a lock that cannot be had is not there either, until the cache counts as unavailable.
-_MOST_MISSES = 5
+# The attribute that holds the tags of a decorated function.
+_TAGS_ATTRIBUTE = "_tagcache_tags"
+# A lock that can neither be acquired nor found this many times means that the cache is unavailable.
+_MAX_MISSES = 5
 
 
 class CachedOnArguments(Protocol[P, R_co]):
-    """What ``cache_on_arguments`` makes of a function."""
+    """A function that ``cache_on_arguments`` has decorated."""
 
     original: Callable[..., Any]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
     def get(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Return what is stored, or NO_VALUE."""
+        """Return the stored value, or NO_VALUE."""
 
     def set(self, value: Any, *args: P.args, **kwargs: P.kwargs) -> None:
         """Store a value for these arguments, with their tags."""
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function, and store what it returns."""
+        """Call the function, and store its result."""
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Remove what is stored for these arguments."""
+        """Remove the value for these arguments."""
 
 
 @contextmanager
 def tagged(*tags: Tag) -> Iterator[None]:
-    """Have what this thread or task stores in any region meanwhile carry ``tags``."""
+    """Put ``tags`` on all that this thread or task stores in any region within the block."""
     token = _tags.set(tags)
     try:
         yield
@@ -78,13 +78,13 @@ def tagged(*tags: Tag) -> Iterator[None]:
 class TagCacheBackend(BytesBackend):
     """The backend ``tagcache``.
 
-    ``arguments``: ``url`` is a URL or several; ``ttl`` how long the server keeps entries, in
-    seconds (None: as it is configured), which should be more than the region's expiration time;
-    ``region_tag`` a tag that every entry of the region carries; ``distributed_lock`` whether one
-    process produces for all, with ``lock_timeout`` (30 seconds: how long a lock is kept, and waited
-    for, at most) and ``lock_sleep`` (0.1 seconds between tries); and what tagcache.client.Options
-    has. ``serde`` is what the region makes bytes of values with, unless it has a ``serializer`` and
-    ``deserializer`` of its own; absent: pickle, as dogpile does. Raises BadArgument.
+    ``arguments``: ``url`` is a URL or several. ``ttl`` is how long the server keeps entries, in
+    seconds (None: as it is configured); it should be more than the region's expiration time.
+    ``region_tag`` is a tag of every entry of the region. With ``distributed_lock`` one process
+    produces a value for all; ``lock_timeout`` (30 seconds) limits how long a lock is held and
+    waited for, and ``lock_sleep`` (0.1 seconds) is the time between attempts. ``serde`` converts
+    values, unless the region has its own ``serializer`` and ``deserializer``; default: pickle, as
+    in dogpile. All other arguments are fields of tagcache.client.Options. Raises BadArgument.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ class TagCacheBackend(BytesBackend):
         if "serializer" in options or "deserializer" in options:
             raise BadArgument("serializer and deserializer are arguments of make_region")
         if "serde" in options:
-            self._use(options.pop("serde"))
+            self._set_serde(options.pop("serde"))
         location = options.pop("url", ())
         self._ttl: Ttl | None = options.pop("ttl", None)
         ttl_ms(self._ttl)
@@ -106,7 +106,7 @@ class TagCacheBackend(BytesBackend):
             raise BadArgument("lock_timeout and lock_sleep must be more than 0 seconds")
         self.client: AnyClient = Connecting(location, {**options, "serde": "bytes"}).client()
 
-    def _use(self, serde: str | ISerde) -> None:
+    def _set_serde(self, serde: str | ISerde) -> None:
         chosen = named(serde) if isinstance(serde, str) else serde
 
         def load(data: bytes) -> Any:
@@ -125,7 +125,7 @@ class TagCacheBackend(BytesBackend):
         return self._distributed_lock
 
     def get_mutex(self, key: Any) -> CacheMutex | None:
-        """Return a lock among processes if ``distributed_lock`` says so; None: the region's own."""
+        """Return a lock among processes with ``distributed_lock``; else None: the region's own."""
         if not self._distributed_lock:
             return None
         return Mutex(self.client, f"_lock{key}", self._lock_timeout, self._lock_sleep)
@@ -152,10 +152,10 @@ class TagCacheBackend(BytesBackend):
 
 
 class Mutex(CacheMutex):
-    """A lock among processes, which ends after ``timeout`` seconds.
+    """A lock among processes, which expires after ``timeout`` seconds.
 
-    It keeps several from producing the same, and no more than that: who has waited for
-    ``timeout`` seconds, or finds no cache, goes on without it.
+    Its only purpose is to avoid duplicate work: a caller that has waited for ``timeout`` seconds,
+    or finds the cache unavailable, proceeds without the lock.
     """
 
     def __init__(self, client: AnyClient, key: str, timeout: float, sleep: float) -> None:
@@ -173,7 +173,7 @@ class Mutex(CacheMutex):
             if not wait:
                 return False
             misses = 0 if self.locked() else misses + 1
-            if misses == _MOST_MISSES or time.monotonic() > end:
+            if misses == _MAX_MISSES or time.monotonic() > end:
                 return True
             time.sleep(self._sleep)
         self._mine = mine
@@ -181,7 +181,7 @@ class Mutex(CacheMutex):
 
     def release(self) -> None:
         mine, self._mine = self._mine, None
-        # After its time it may be another's.
+        # If it has expired, it may now belong to another process.
         if mine is not None and self._client.get(self._key) == mine:
             self._client.delete(self._key)
 
@@ -190,7 +190,7 @@ class Mutex(CacheMutex):
 
 
 class _Tagged:
-    """A region whose ``set`` has tags; for what produces values in the background."""
+    """A region whose ``set`` adds tags; for a runner that produces values in the background."""
 
     def __init__(self, region: TagRegion, tags: tuple[Tag, ...]) -> None:
         self._region = region
@@ -204,10 +204,10 @@ class _Tagged:
 
 
 class TagRegion(CacheRegion):
-    """A region whose values carry tags; in all else dogpile's, with the backend ``tagcache``.
+    """dogpile's region with the backend ``tagcache``, whose values can have tags.
 
-    With a ``region_tag`` among the arguments, ``invalidate()`` removes all of the region's values
-    for every process, and not only for this one.
+    With the argument ``region_tag``, ``invalidate()`` removes all values of the region for every
+    process, not only for this one.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -246,12 +246,12 @@ class TagRegion(CacheRegion):
         *,
         tags: Iterable[Tag] = (),
     ) -> Any:
-        """Return what is stored, or what ``creator`` returns, which is stored with ``tags``."""
-        decorated, tags_of = getattr(creator, _NOTED, (None, tuple))
-        # A wrapper of a decorated function has its attributes too.
+        """Return the stored value, or the result of ``creator``, which is stored with ``tags``."""
+        decorated, tags_of = getattr(creator, _TAGS_ATTRIBUTE, (None, tuple))
+        # A wrapper of a decorated function has its attributes too, but not its tags.
         if decorated is creator:
             args, kwargs = creator_args or ((), {})
-            tags = (*tags, *_several(tags_of(*args, **kwargs)))
+            tags = (*tags, *collected(tags_of(*args, **kwargs)))
         with _also(tags):
             return super().get_or_create(
                 key, _untagged(creator), expiration_time, should_cache_fn, creator_args
@@ -266,7 +266,7 @@ class TagRegion(CacheRegion):
         *,
         tags: Iterable[Tag] = (),
     ) -> Sequence[Any]:
-        """Return what is stored or made for each key; what is made carries ``tags``."""
+        """Return the stored or created value of each key; created ones are stored with ``tags``."""
         with _also(tags):
             return super().get_or_create_multi(
                 keys, _untagged(creator), expiration_time, should_cache_fn
@@ -275,7 +275,7 @@ class TagRegion(CacheRegion):
     def cache_on_arguments(
         self, *args: Any, tags: Tags | None = None, **kwargs: Any
     ) -> Callable[[Callable[P, R]], CachedOnArguments[P, R]]:
-        """See dogpile's. ``tags`` is given the function's arguments, or the tags themselves."""
+        """See dogpile's. ``tags`` are the tags, or a callable that gets the arguments."""
         decorate: Any = super().cache_on_arguments(*args, **kwargs)
         if tags is None:
             return cast("Callable[[Callable[P, R]], CachedOnArguments[P, R]]", decorate)
@@ -283,13 +283,13 @@ class TagRegion(CacheRegion):
         if callable(tags):
             tags_of = tags
         else:
-            always = _several(tags)
+            always = collected(tags)
 
             def tags_of(*args: Any, **kwargs: Any) -> Iterable[Tag]:
                 return always
 
         def decorator(function: Callable[P, R]) -> CachedOnArguments[P, R]:
-            setattr(function, _NOTED, (function, tags_of))
+            setattr(function, _TAGS_ATTRIBUTE, (function, tags_of))
             decorated: Any = decorate(function)
             store = decorated.set
 
@@ -316,28 +316,22 @@ class TagRegion(CacheRegion):
             super().invalidate(hard)  # type: ignore[no-untyped-call]
 
     def invalidate_tag(self, tag: Tag) -> int:
-        """Remove every entry that carries ``tag``, of any region; return how many."""
+        """Remove all entries with ``tag``, of any region; return their number."""
         return self._tag_backend.client.invalidate_tag(tag)
 
     def invalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> int:
-        """Remove every entry that carries one of ``tags``, or ``all`` of them; return how many."""
+        """Remove all entries with any of ``tags``, or ``all`` of them; return their number."""
         return self._tag_backend.client.invalidate_tags(tags, mode)
-
-
-def _several(tags: Iterable[Tag]) -> tuple[Tag, ...]:
-    if isinstance(tags, (str, bytes)):
-        raise BadArgument(f"tags must be several, not one {type(tags).__name__}")
-    return tuple(tags)
 
 
 @contextmanager
 def _also(tags: Iterable[Tag]) -> Iterator[None]:
-    with tagged(*_tags.get(), *_several(tags)):
+    with tagged(*_tags.get(), *collected(tags)):
         yield
 
 
 def _untagged(creator: Callable[..., Any]) -> Callable[..., Any]:
-    """What a creator stores on its way does not carry the tags of its result."""
+    """Return a creator that does not put the tags of its result on what it stores itself."""
 
     @functools.wraps(creator)
     def create(*args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,7 @@
 
 app.config["CACHE_TYPE"] = "tagcache.contrib.flask_caching.TagCache"
 app.config["CACHE_TAGCACHE_URL"] = "tagcache://127.0.0.1:1984"
-cache = Cache(app)     # this module's; Flask-Caching's own has no tags in its decorators
+cache = Cache(app)     # the class of this module, whose decorators take tags
 
 @app.get("/posts/<int:post_id>")
 @cache.cached(tags=lambda post_id: [f"post:{post_id}"])
@@ -30,7 +30,7 @@ except ModuleNotFoundError as error:
         "tagcache.contrib.flask_caching needs: pip install 'tagcache-server[flask]'"
     ) from error
 
-from tagcache.client.requests import Mode, Tag
+from tagcache.client.requests import Mode, Tag, collected
 from tagcache.contrib import cachelib
 from tagcache.errors import BadArgument
 
@@ -43,37 +43,37 @@ Tags = Iterable[Tag] | Callable[..., Iterable[Tag]]
 
 
 class TagCache(cachelib.TagCache, BaseCache):
-    """The backend, which Flask-Caching makes from ``app.config``.
+    """The backend, which Flask-Caching creates from ``app.config``.
 
-    CACHE_TAGCACHE_URL is a URL or several, CACHE_OPTIONS what tagcache.client.Options has;
-    CACHE_KEY_PREFIX, CACHE_DEFAULT_TIMEOUT and CACHE_SERIALIZER are Flask-Caching's. Tags have no
-    prefix.
+    CACHE_TAGCACHE_URL is a URL or several. CACHE_OPTIONS are fields of tagcache.client.Options.
+    CACHE_KEY_PREFIX, CACHE_DEFAULT_TIMEOUT and CACHE_SERIALIZER are Flask-Caching's; the prefix
+    does not apply to tags.
     """
 
     @classmethod
     def factory(
         cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
     ) -> TagCache:
-        """Return what ``config`` describes. Raises BadArgument."""
+        """Return the backend that ``config`` describes. Raises BadArgument."""
         if args:
-            raise BadArgument("CACHE_ARGS cannot take effect: give CACHE_OPTIONS")
+            raise BadArgument("CACHE_ARGS cannot take effect: use CACHE_OPTIONS")
         location = config.get("CACHE_TAGCACHE_URL")
         if not location:
             raise BadArgument("CACHE_TAGCACHE_URL names no server")
         return cls(location, **{"key_prefix": config["CACHE_KEY_PREFIX"], **kwargs})
 
 
-# What a function returned that is to be cached, and its tags. What is stored next is that, unless
-# a response_filter declined it.
+# The result of a function that is to be cached, and its tags. The next store is of that result,
+# unless a response_filter declines it.
 _noted: ContextVar[tuple[Any, tuple[Tag, ...]] | None] = ContextVar("_noted", default=None)
 
 
 class Cache(flask_caching.Cache):
     """Flask-Caching's Cache with tags.
 
-    ``cached`` and ``memoize`` take ``tags``: a callable that is given the arguments of the
-    function (for a view, what the URL holds), or the tags themselves. ``set``, ``add`` and
-    ``set_many`` take ``tags`` too. With a NullCache tags mean nothing.
+    ``cached`` and ``memoize`` take ``tags``: the tags, or a callable that gets the arguments of
+    the function (for a view, the variable parts of the URL). ``set``, ``add`` and ``set_many``
+    take ``tags`` too. A NullCache ignores tags.
     """
 
     def cached(
@@ -117,12 +117,12 @@ class Cache(flask_caching.Cache):
         return kwargs
 
     def invalidate_tag(self, tag: Tag) -> int:
-        """Remove every entry that carries ``tag``; return how many. Raises BadArgument."""
+        """Remove all entries with ``tag``; return their number. Raises BadArgument."""
         backend = self._backend()
         return 0 if backend is None else backend.invalidate_tag(tag)
 
     def invalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> int:
-        """Remove every entry that carries one of ``tags``, or ``all`` of them; return how many."""
+        """Remove all entries with any of ``tags``, or ``all`` of them; return their number."""
         backend = self._backend()
         return 0 if backend is None else backend.invalidate_tags(tags, mode)
 
@@ -137,12 +137,11 @@ class Cache(flask_caching.Cache):
 
 
 def _tagging(decorate: Any, tags: Tags | None) -> Any:
-    """Return a decorator that notes tags before ``decorate``'s wrapper stores what came."""
+    """Return a decorator that notes tags before the wrapper of ``decorate`` stores the result."""
     if tags is None:
         return decorate
-    if isinstance(tags, (str, bytes)):
-        raise BadArgument(f"tags must be several, not one {type(tags).__name__}")
-    return lambda function: decorate(_noting(function, tags))
+    given = tags if callable(tags) else collected(tags)
+    return lambda function: decorate(_noting(function, given))
 
 
 def _noting(function: Callable[P, R], tags: Tags) -> Callable[P, R]:
@@ -156,7 +155,7 @@ def _noting(function: Callable[P, R], tags: Tags) -> Callable[P, R]:
             try:
                 value = await function(*args, **kwargs)
             except Exception as error:
-                # Flask-Caching keeps errors of HTTP, such as 404.
+                # Flask-Caching caches HTTP errors, such as 404.
                 note(error, args, kwargs)
                 raise
             note(value, args, kwargs)
@@ -168,7 +167,7 @@ def _noting(function: Callable[P, R], tags: Tags) -> Callable[P, R]:
             try:
                 value: Any = function(*args, **kwargs)
                 if inspect.isgenerator(value):
-                    # As Flask-Caching does, which then stores the same object.
+                    # Flask-Caching would do so too; now it stores this same object.
                     value = join_generator(value)
             except Exception as error:
                 note(error, args, kwargs)

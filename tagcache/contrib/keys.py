@@ -1,4 +1,4 @@
-"""Keys of function calls: what a function is called, and with which arguments."""
+"""Keys of function calls: the name of the function, and the arguments."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from uuid import UUID
 
 from tagcache.errors import BadArgument
 
-# Of these the repr is the same in every process, and differs where the values do.
+# Types whose repr is the same in every process, and differs if the values differ.
 _PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes),
     *(date, datetime, time, timedelta, Decimal, Fraction, UUID),
 )
-# Longer keys end in a hash of their arguments; memcached's limit, and easy on the memory.
-_LONGEST = 250
+# Longer keys end in a hash of the arguments, to save memory. The limit is that of memcached.
+_MAX_BYTES = 250
 
 
 class KeyMaker:
-    """Makes the key of a call of ``function`` (callable).
+    """Makes the key for a call of ``function`` (callable).
 
-    ``key`` is a callable that is given the arguments and returns the key (str), or a format
-    string over the names of the parameters such as ``"post:{post_id}"``; with None, keys are made
-    of the qualified name and the arguments. Raises BadArgument.
+    ``key`` is a callable that gets the arguments and returns the key (str), or a format string
+    over the names of the parameters such as ``"post:{post_id}"``; with None, a key consists of the
+    qualified name and the arguments. Raises BadArgument.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class KeyMaker:
         self._signature = inspect.signature(function)
         self._name = f"{function.__module__}.{function.__qualname__}"
         if key is None and "<lambda>" in self._name:
-            raise BadArgument(f"{self._name} has no name of its own: give key=")
+            raise BadArgument(f"{self._name} has no unique name: pass key=")
         if isinstance(key, str):
             self._check_format(key)
 
@@ -49,11 +49,11 @@ class KeyMaker:
         try:
             fields = [field for _, field, _, _ in Formatter().parse(key) if field is not None]
         except ValueError as error:
-            raise BadArgument(f"key={key!r} is no format string: {error}") from None
+            raise BadArgument(f"key={key!r} is not a format string: {error}") from None
         for field in fields:
             name = field.partition(".")[0].partition("[")[0]
             if name not in self._signature.parameters:
-                raise BadArgument(f"key={key!r} names {name!r}, no parameter of {self._name}")
+                raise BadArgument(f"key={key!r} names {name!r}, not a parameter of {self._name}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of this call. Raises BadArgument, or TypeError as the call would."""
@@ -65,13 +65,13 @@ class KeyMaker:
             return self._key.format(**bound.arguments)
         told = ",".join(f"{name}={self._text(each)}" for name, each in bound.arguments.items())
         key = f"{self._name}({told})"
-        if len(key.encode("utf-8", "surrogatepass")) > _LONGEST:
+        if len(key.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
             digest = blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
             return f"{self._name}(#{digest})"
         return key
 
     def _text(self, value: Any) -> str:
-        """Write an argument so that equal texts mean equal arguments, in every process."""
+        """Return an argument as text: the same for equal arguments only, in every process."""
         kind = type(value)
         if kind in _PLAIN:
             return repr(value)
@@ -87,7 +87,7 @@ class KeyMaker:
         if isinstance(value, PurePath):
             return repr(value)
         raise BadArgument(
-            f"no key can be made of an argument of type {kind.__name__}: give key= to cached"
+            f"no key can be made of an argument of type {kind.__name__}: pass key= to cached"
             f" for {self._name}"
         )
 
@@ -97,5 +97,5 @@ def _path(value: Any) -> str:
         return f"{_path(type(value))}.{value.name}"
     name = f"{value.__module__}.{value.__qualname__}"
     if "<" in name:
-        raise BadArgument(f"{name} has no name of its own, so no key can be made of it: give key=")
+        raise BadArgument(f"{name} has no unique name, so no key can be made of it: pass key=")
     return name

@@ -1,6 +1,6 @@
 """Fixtures for the tests of programs that use TagCache: a real server, and a client of it.
 
-They are there as soon as TagCache is installed beside pytest.
+pytest finds them as soon as TagCache is installed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ http_port = 0
 [authentication]
 password = {password}
 """
-# As the `twistd` command does, be it on the path or not.
+# What the `twistd` command does, which may not be on the path.
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 _LISTENING = re.compile(r"(\w+): listening on (\S+?):(\d+);")
 # Seconds.
@@ -38,9 +38,9 @@ _STOP = 10.0
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: where it listens, and its process.
+    """A running server: where it listens, and its process.
 
-    ``url`` is for clients, ``http_url`` is the HTTP API's, with ``username`` and ``password``.
+    ``url`` is for clients, ``http_url`` for the HTTP API, with ``username`` and ``password``.
     """
 
     host: str
@@ -60,11 +60,11 @@ class Server:
         return f"http://{self.host}:{self.http_port}"
 
 
-_OF_ANOTHER = {"NOTIFY_SOCKET", "LISTEN_FDS", "PORT", "TCP_PORT", "HOST", "LOG_LEVEL"}
+_SERVER_VARIABLES = {"NOTIFY_SOCKET", "LISTEN_FDS", "PORT", "TCP_PORT", "HOST", "LOG_LEVEL"}
 
 
 def _started(directory: Path) -> Iterator[Server]:
-    """Run a server; stop it when the iteration goes on. Raises RuntimeError."""
+    """Run a server; stop it when the iteration continues. Raises RuntimeError."""
     config, log = directory / "tagcache.conf", directory / "tagcache.log"
     config.write_text(_CONFIG.format(password=Server.password), encoding="utf-8")
     command = [sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "tagcache"]
@@ -72,11 +72,11 @@ def _started(directory: Path) -> Iterator[Server]:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*command, f"--config={config}"],
             cwd=directory,
-            # What the environment says of a server is about another one.
+            # The environment may configure another server.
             env={
                 name: text
                 for name, text in os.environ.items()
-                if not name.startswith(("TAGCACHE_", "TC_")) and name not in _OF_ANOTHER
+                if not name.startswith(("TAGCACHE_", "TC_")) and name not in _SERVER_VARIABLES
             },
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -98,7 +98,7 @@ def _ports(process: subprocess.Popen[bytes], log: Path) -> dict[str, int]:
     """Wait until the server listens; return the ports of its listeners. Raises RuntimeError."""
     end = time.monotonic() + _START
     while True:
-        # Looked at before the log, so that the log is complete where it has ended.
+        # Checked before the log is read, so that the log is complete if the process has ended.
         ended = process.poll() is not None
         text = log.read_text(encoding="utf-8", errors="replace")
         ports = {name: int(port) for name, _, port in _LISTENING.findall(text)}
@@ -111,14 +111,14 @@ def _ports(process: subprocess.Popen[bytes], log: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="session")
 def tagcache_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A TagCache server: a process of its own on free ports of 127.0.0.1, for the session."""
+    """A TagCache server for the session: a separate process, on free ports of 127.0.0.1."""
     yield from _started(tmp_path_factory.mktemp("tagcache"))
 
 
 @pytest.fixture
 def tagcache_client(tagcache_server: Server) -> Iterator[Client]:
-    """A blocking client of ``tagcache_server``, which is emptied before each test."""
-    # Not imported before a test asks for it: programs measure what their tests import.
+    """A blocking client of ``tagcache_server``, which is flushed before each test."""
+    # Imported late, because programs measure the coverage of what their tests import.
     from tagcache.client import Client
 
     with Client.from_url(tagcache_server.url, timeout=5.0, connect_timeout=5.0) as client:

@@ -1,7 +1,7 @@
 """The line protocol: bytes to requests and results to replies, without any I/O.
 
-A request is a line of at most five fields with a TAB between them; the fifth keeps its tabs.
-The full contract is in docs/protocol.md.
+A request is a line of up to five fields, separated by TAB; the fifth may contain further tabs.
+The specification is docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ DELETED = b"DEL ok\n"
 NOT_DELETED = b"DEL nf\n"
 PONG = b"PONG\n"
 
-# What a TLS client sends first: a record of the handshake, and the version.
+# The first bytes of a TLS client: the record type of the handshake, and the version.
 TLS_HANDSHAKE = b"\x16\x03"
 _MAX_FIELDS = 5
 _KEYS_AT_ONCE = 1024
-# Looked for as numbers, which is several times as fast as looking for one byte of bytes.
+# As numbers: searching bytes for a number is several times as fast as for a bytes of length one.
 _TAB, _LF, _CR = b"\t\n\r"
 _MAX_TTL_DIGITS = len(str(UINT64_MAX))
-# Our own verbs have a TAB behind them, so that no request of ours begins like this.
+# Our verbs are followed by a TAB, so that no request of ours matches.
 _HTTP = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) |(?i:host:)")
 
 
 def error(code: str) -> bytes:
-    """Return the reply for a request that could not be carried out."""
+    """Return the reply to a request that failed."""
     return b"ERR %s\n" % code.encode("ascii", "replace")
 
 
@@ -53,10 +53,10 @@ NOT_REPRESENTABLE = error("value_not_representable")
 
 
 def max_line_length(limits: Limits) -> int:
-    """Return the length in bytes, without its end, of the longest request that can be legal.
+    """Return the maximum length of a valid request, in bytes, without the line end.
 
-    That is a PUT with everything at its limit. Lists of keys or tags have no limit of their
-    own and share this one.
+    It is that of a PUT with every field at its limit. Lists of keys or tags have no separate
+    limit.
     """
     verb, tabs, ttl = 4, 4, 20
     tags = limits.max_tags_per_entry * (limits.max_tag_length + 1)
@@ -64,9 +64,9 @@ def max_line_length(limits: Limits) -> int:
 
 
 class LineBuffer:
-    """Cuts a stream of chunks into lines, in time linear in their length.
+    """Splits a stream of chunks into lines, in linear time.
 
-    ``max_length`` (bytes) may be changed at any time; ``partial`` is what is there of a line
+    ``max_length`` (bytes) may be changed at any time; ``partial`` holds the beginning of a line
     that is not complete.
     """
 
@@ -77,10 +77,10 @@ class LineBuffer:
         self.partial = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that ``chunk`` completes, without their LF and any CR before it.
+        """Return the lines that ``chunk`` completes, without LF and any CR before it.
 
-        Raises LineTooLong, with the lines before, as soon as a line exceeds the limit even if
-        its end has not come; what follows it is lost. A MemoryError changes nothing.
+        Raises LineTooLong, with the lines before, as soon as a line exceeds the limit, even if
+        its end has not arrived; what follows is lost. A MemoryError changes nothing.
         """
         lines = chunk.split(b"\n")
         rest = lines.pop()
@@ -90,7 +90,7 @@ class LineBuffer:
         completed = bool(partial and lines)
         if completed:
             lines[0] = b"".join((partial, lines[0]))
-            # Only this line and the rest can be longer than the chunk that is at hand.
+            # Only this line and the rest can be longer than the chunk.
             longest = max(longest, len(lines[0]))
             carriage_returns = carriage_returns or lines[0].endswith(b"\r")
         if carriage_returns:
@@ -106,7 +106,7 @@ class LineBuffer:
         return lines
 
     def clear(self) -> None:
-        """Forget the unfinished line."""
+        """Drop the incomplete line."""
         self.partial.clear()
 
     def _check(self, lines: list[bytes]) -> None:
@@ -120,9 +120,9 @@ class LineBuffer:
 
 
 def only_gets(chunk: bytes) -> list[bytes] | None:
-    """Return the keys if ``chunk`` is nothing but whole, plain GETs; None if it is anything else.
+    """Return the keys if ``chunk`` consists of complete, plain GETs only; else None.
 
-    That is what clients send most, and it takes a fraction of the time of going by lines.
+    Clients send mostly these, and this takes a fraction of the time of splitting lines.
     """
     if chunk[:4] != b"GET\t" or chunk[-1:] != b"\n" or _CR in chunk:
         return None
@@ -135,15 +135,15 @@ def only_gets(chunk: bytes) -> list[bytes] | None:
 
 
 def is_one_line(chunk: bytes) -> bool:
-    """Say whether ``chunk`` is one whole line with a plain end."""
+    """Return whether ``chunk`` is one complete line that ends with LF."""
     return chunk.find(_LF) == len(chunk) - 1 and _CR not in chunk
 
 
 def is_http(line: bytes) -> bool:
-    """Say whether a line, or the beginning of one, can only be that of an HTTP request."""
+    """Return whether a line, or the beginning of one, is part of an HTTP request."""
     if _HTTP.match(line) is not None:
         return True
-    # Any other method, with a version behind its target.
+    # Any other method, with the version after the target.
     return line[-9:-3] == b" HTTP/" and b"\t" not in line[: line.find(b" ")]
 
 
@@ -162,7 +162,7 @@ def values(contents: Sequence[bytes | None]) -> bytes:
 
 
 def parse_ttl(field: bytes) -> int | None:
-    """Read a time to live in milliseconds; None where none is given.
+    """Read a time to live in milliseconds; None if there is none.
 
     Raises InvalidArgument (``invalid_ttl``).
     """
@@ -207,7 +207,7 @@ def parse_list(field: bytes, name: str) -> list[bytes]:
 
 
 def value(content: bytes) -> bytes:
-    """Return the reply that carries a value; an error where a line cannot hold it."""
+    """Return the reply with a value, or an error if a line cannot hold the value."""
     if _LF in content:
         return NOT_REPRESENTABLE
     return b"VALUE\t" + content + b"\n"
@@ -219,12 +219,15 @@ def integer(number: int) -> bytes:
 
 
 def count(verb: bytes, number: int) -> bytes:
-    """Return the reply of a verb that answers with a number."""
+    """Return the reply to a verb that returns a number."""
     return b"%b\t%d\n" % (verb, number)
 
 
 def keys(found: Sequence[bytes]) -> Generator[None, None, tuple[bytes, int]]:
-    """Work that returns the reply to KEYS, and how many keys a comma-separated line cannot hold."""
+    """Build the reply to KEYS in slices; return it, and the number of keys that it cannot hold.
+
+    A key with a comma or LF cannot be in a comma-separated line.
+    """
     parts = []
     left_out = 0
     for start in range(0, len(found), _KEYS_AT_ONCE):
@@ -246,21 +249,21 @@ def stats(hits: int, misses: int, puts: int, invalidations: int, hit_ratio: floa
 
 
 def json_object(verb: bytes, content: dict[str, Any]) -> bytes:
-    """Return the reply of a verb that answers with a JSON object, on one line."""
+    """Return the reply to a verb that returns a JSON object, on one line."""
     return b"%b\t%b\n" % (verb, json.dumps(content, separators=(",", ":")).encode("ascii"))
 
 
 def json_list(verb: bytes, items: Sequence[str]) -> bytes:
-    """Return the reply of a verb that answers with a JSON array of what is JSON already."""
+    """Return the reply to a verb that returns a JSON array; ``items`` are JSON texts."""
     return b"%b\t[%b]\n" % (verb, ",".join(items).encode("ascii"))
 
 
-# After these replies the server closes the connection.
+# The server closes the connection after these replies.
 CLOSING_REPLIES = (b"ERR line_too_long", b"ERR max_connections")
 
 
 class Replies:
-    """Collects ``count`` replies, a line each, from the chunks in which they come."""
+    """Collects ``count`` replies, one line each, from chunks."""
 
     __slots__ = ("_count", "_lines", "_partial")
 
@@ -271,13 +274,13 @@ class Replies:
 
     @property
     def received(self) -> int:
-        """How many replies are complete."""
+        """The number of complete replies."""
         return len(self._lines)
 
     def feed(self, chunk: bytes) -> list[bytes] | None:
-        """Take what came; returns the lines, without their ends, when all are there.
+        """Add a chunk; return the lines, without their ends, once all have arrived.
 
-        Raises UnexpectedReply if more came than was asked for.
+        Raises UnexpectedReply if there are more than ``count``.
         """
         first, *others = chunk.split(b"\n")
         self._partial.append(first)
@@ -289,65 +292,65 @@ class Replies:
         self._partial = [rest] if rest else []
         missing = self._count - len(self._lines)
         if missing < 0 or (rest and not missing):
-            raise UnexpectedReply("the server sent more than was asked for")
+            raise UnexpectedReply("the server sent more replies than there were requests")
         return None if missing else self._lines
 
 
 def read_value(reply: bytes) -> bytes | None:
-    """Read the reply to GET: the value, or None if there is none."""
+    """Return the value in the reply to GET, or None if there is none."""
     if reply.startswith(b"VALUE\t"):
         return reply[6:]
     if reply == b"NF":
         return None
-    raise not_meant(reply)
+    raise error_in(reply)
 
 
 def read_number(reply: bytes, verb: bytes = b"VALUE") -> int:
-    """Read a reply that carries a number: INCR, DECR, or an invalidation by its verb."""
+    """Return the number in a reply: to INCR and DECR, or to an invalidation, by its verb."""
     name, tab, number = reply.partition(b"\t")
     if name == verb and tab:
         return int(number)
-    raise not_meant(reply)
+    raise error_in(reply)
 
 
 def read_keys(reply: bytes) -> list[bytes]:
-    """Read the reply to KEYS."""
+    """Return the keys in the reply to KEYS."""
     name, tab, found = reply.partition(b"\t")
     if name == b"KEYS" and tab:
         return found.split(b",") if found else []
-    raise not_meant(reply)
+    raise error_in(reply)
 
 
 def read_word(reply: bytes, yes: bytes, no: bytes | None = None) -> bool:
-    """Read a reply that is one of two words; both are given with their LF."""
+    """Return whether a reply is ``yes``, and not ``no``; both include their LF."""
     if reply == yes[:-1]:
         return True
     if no is not None and reply == no[:-1]:
         return False
-    raise not_meant(reply)
+    raise error_in(reply)
 
 
 def read_stats(reply: bytes) -> tuple[int, int, int, int]:
-    """Read the reply to STATS: hits, misses, puts, invalidations."""
+    """Return hits, misses, puts and invalidations from the reply to STATS."""
     fields = reply.split(b"\t")
     if fields[0] == b"STATS" and len(fields) == 6:
         hits, misses, puts, invalidations = map(int, fields[1:5])
         return hits, misses, puts, invalidations
-    raise not_meant(reply)
+    raise error_in(reply)
 
 
 def read_json(reply: bytes, verb: bytes) -> Any:
-    """Read the reply of a verb that answers with JSON."""
+    """Return the content of the reply to a verb that returns JSON."""
     name, tab, content = reply.partition(b"\t")
     if name == verb and tab:
         return json.loads(content)
-    raise not_meant(reply)
+    raise error_in(reply)
 
 
-def not_meant(reply: bytes) -> AuthenticationFailed | ConnectionFailed | Refused | UnexpectedReply:
-    """Return what to raise for a reply that is not one to the request."""
+def error_in(reply: bytes) -> AuthenticationFailed | ConnectionFailed | Refused | UnexpectedReply:
+    """Return the error to raise for a reply that is not a result."""
     if not reply.startswith(b"ERR "):
-        return UnexpectedReply(f"this is no reply to the request: {reply[:80]!r}")
+        return UnexpectedReply(f"this is not a reply to the request: {reply[:80]!r}")
     code = reply[4:].decode("ascii", "replace")
     if code in ("auth_required", "auth_failed"):
         return AuthenticationFailed(f"the server said: {code}")

@@ -1,8 +1,8 @@
-"""Values that a line cannot hold, as they are stored: with a mark in front, and escaped. No I/O.
+"""The stored form of values that a line cannot hold: escaped, after a mark. No I/O.
 
-The line protocol carries a value as it is stored. The Python clients and the HTTP door put the
-mark in front where a value needs one, and take it off again; see "Values that a line cannot hold"
-in docs/protocol.md.
+The line protocol transfers values as they are stored. The Python clients and the HTTP server add
+the mark where a value needs one, and remove it again; see "Values that a line cannot hold" in
+docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ _SWAPPED = bytes.maketrans(b"\\\n", b"\n\\")
 
 
 def escape(data: bytes) -> bytes:
-    """Return these bytes without LF and CR."""
+    """Return ``data`` with LF, CR and backslashes escaped."""
     return data.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
 
 
 def unescape(data: bytes) -> bytes:
-    """Return what ``escape`` was given. Raises ValueError for what it never returns."""
+    """Return the bytes before ``escape``. Raises ValueError for what ``escape`` never returns."""
     if b"\n" in data:
         raise ValueError("a line feed is not escaped")
     if b"\\" not in data:
         return data
-    # A line feed stands for each escaped backslash until the others are read. Everything is done
-    # by whole passes over the data, which take milliseconds for a megabyte: the reactor waits.
+    # A line feed replaces each escaped backslash until the other escapes are read. Each step is a
+    # pass over all the data in C: a megabyte takes milliseconds, in which the reactor waits.
     rest = data.replace(b"\\\\", b"\n")
     others = rest.count(b"\\") - rest.count(b"\\n")
     if others:
         if rest.count(b"\\r") != others:
-            raise ValueError("a backslash stands before what it does not escape")
+            raise ValueError("a backslash escapes neither a backslash, n nor r")
         rest = rest.replace(b"\\r", b"\r")
     return rest.replace(b"\\n", b"\\").translate(_SWAPPED)
 
 
 def to_line(data: bytes) -> bytes:
-    """Return ``data`` as a line can hold it."""
+    """Return ``data`` in a form that a line can hold."""
     if b"\n" in data or data.endswith(b"\r") or data.startswith(_MARKS):
         return ESCAPED + escape(data)
     return data
 
 
 def compressed(data: bytes) -> bytes:
-    """Return ``data`` compressed, as a line can hold it."""
+    """Return ``data`` compressed, in a form that a line can hold."""
     return COMPRESSED + escape(zlib.compress(data))
 
 
 def from_line(content: bytes, most: int | None = None) -> bytes:
-    """Return what ``to_line`` or ``compressed`` was given.
+    """Return the bytes before ``to_line`` or ``compressed``.
 
-    Raises ValueError if ``content`` has a mark and they did not write it, ValueTooLarge if
-    decompressing it gives more than ``most`` bytes (None: any number).
+    Raises ValueError if ``content`` has a mark, but they did not write it; ValueTooLarge if it
+    has more than ``most`` bytes when decompressed (None: no limit).
     """
     if not content.startswith(_MARKS):
         return content
@@ -62,24 +62,24 @@ def from_line(content: bytes, most: int | None = None) -> bytes:
         return unescape(content[len(ESCAPED) :])
     inflater = zlib.decompressobj()
     try:
-        # Of 0 bytes at most, zlib makes any number.
+        # For zlib, a limit of 0 means none.
         data = inflater.decompress(
             unescape(content[len(COMPRESSED) :]), 0 if most is None else most + 1
         )
     except zlib.error as error:
-        raise ValueError(f"what is marked as compressed is not: {error}") from None
+        raise ValueError(f"the value is marked as compressed, but is not: {error}") from None
     if most is not None and len(data) > most:
-        raise ValueTooLarge(f"the value has more than {most} bytes when it is decompressed")
+        raise ValueTooLarge(f"the decompressed value has more than {most} bytes")
     if not inflater.eof:
-        raise ValueError("what is marked as compressed is cut short")
+        raise ValueError("the compressed value is truncated")
     return data
 
 
 def plain(content: bytes, most: int) -> bytes:
     """Return the value that is stored as ``content``.
 
-    That is ``content`` itself if it has no mark, or a mark that is followed by what no client
-    writes. Raises ValueTooLarge as ``from_line`` does.
+    It is ``content`` itself if that has no mark, or was not written by a client. Raises
+    ValueTooLarge as ``from_line`` does.
     """
     try:
         return from_line(content, most)

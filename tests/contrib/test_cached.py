@@ -147,7 +147,7 @@ def test_methods_are_cached_by_what_the_key_says(tagcache_client: Client, calls:
     assert Page(1).render.invalidate("en")
     assert Page(1).render("en") == "1 3"
     assert Page(2).render("en") == "2 2"
-    with pytest.raises(BadArgument, match="an argument of type Page: give key="):
+    with pytest.raises(BadArgument, match="an argument of type Page: pass key="):
         Page(1).unkeyed()
 
 
@@ -182,7 +182,7 @@ class TestKeys:
 
     @pytest.mark.parametrize("value", [object(), lambda: 1, iter(())])
     def test_an_argument_that_no_key_can_be_made_of(self, value: Any) -> None:
-        with pytest.raises(BadArgument, match="give key="):
+        with pytest.raises(BadArgument, match="pass key="):
             KeyMaker(self.function)(value)
 
     def test_wrong_arguments_raise_what_the_call_would(self) -> None:
@@ -192,12 +192,12 @@ class TestKeys:
             KeyMaker(function)()
 
     def test_lambdas_have_no_name_of_their_own(self) -> None:
-        with pytest.raises(BadArgument, match="has no name of its own: give key="):
+        with pytest.raises(BadArgument, match="has no unique name: pass key="):
             KeyMaker(lambda value: value)
         assert KeyMaker(lambda value: value, "lambda:{value}")(5) == "lambda:5"
 
     @pytest.mark.parametrize(
-        ("key", "why"), [("a{nope}", "names 'nope'"), ("a{", "no format string")]
+        ("key", "why"), [("a{nope}", "names 'nope'"), ("a{", "not a format string")]
     )
     def test_bad_formats_are_told_at_once(self, key: str, why: str) -> None:
         with pytest.raises(BadArgument, match=why):
@@ -213,7 +213,7 @@ def test_bad_arguments_are_told_when_decorating(tagcache_client: Client) -> None
         cached(tagcache_client)(coroutine)
     with pytest.raises(BadArgument, match="must be a coroutine function"):
         cached(AsyncClient())(plain)  # type: ignore[arg-type]
-    with pytest.raises(BadArgument, match="must be several"):
+    with pytest.raises(BadArgument, match="must be a collection"):
         cached(tagcache_client, tags="posts")(plain)
     with pytest.raises(BadArgument, match="ttl must be more than 0"):
         cached(tagcache_client, ttl=0)(plain)
@@ -229,7 +229,7 @@ def test_tags_that_are_one_text_are_told_before_anything_is_produced(
     def render() -> Any:
         return calls()
 
-    with pytest.raises(BadArgument, match="several"):
+    with pytest.raises(BadArgument, match="must be a collection"):
         render()
     assert calls.count == 0
 

@@ -334,22 +334,26 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("location", "params", "why"),
         [
-            ("", {}, "no server is named"),
-            ([], {}, "no server is named"),
-            ("redis://localhost", {}, "a URL begins with"),
+            ("", {}, "no server is given"),
+            ([], {}, "no server is given"),
+            ("redis://localhost", {}, "the URL must begin with"),
             ("tagcache://h?nope=1", {}, "nope"),
-            ("tagcache://h", {"OPTIONS": {"nope": 1, "also": 2}}, "also, nope is no option"),
+            ("tagcache://h", {"OPTIONS": {"nope": 1, "also": 2}}, "also, nope is not an option"),
             ("tagcache://h", {"OPTIONS": {"pool_size": 0}}, "pool_size"),
             ("tagcache://h", {"OPTIONS": {"serde": "xml"}}, "serde=xml"),
-            ("tagcache://h?serde=json", {"OPTIONS": {"serializer": json}}, "two words"),
-            ("tagcache://h,tagcache://g?serde=json", {}, "do not name the same serde"),
+            (
+                "tagcache://h?serde=json",
+                {"OPTIONS": {"serializer": json}},
+                "cannot be given together",
+            ),
+            ("tagcache://h,tagcache://g?serde=json", {}, "must name the same serde"),
             ("tagcache://[h", {}, "cannot be read"),
             ("tagcache://h", {"OPTIONS": {"serializer": "no.such"}}, "no"),
             ("tagcache://h", {"OPTIONS": {"serializer": object}}, "dumps and loads"),
             ("tagcache://h", {"OPTIONS": {"MAX_ENTRIES": 5}}, "MAX_ENTRIES cannot take effect"),
             ("tagcache://h", {"cull_frequency": 5}, "cull_frequency cannot take effect"),
             ("tagcache://h", {"OPTIONS": {"on_error": "no.such"}}, "no"),
-            ("tagcache://h", {"OPTIONS": {"flush_on_return": False}}, "here is one"),
+            ("tagcache://h", {"OPTIONS": {"flush_on_return": False}}, "not for one"),
         ],
     )
     def test_settings_that_cannot_be(self, location: Any, params: Any, why: str) -> None:

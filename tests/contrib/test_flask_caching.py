@@ -226,7 +226,7 @@ def test_the_cache_of_flask_caching_itself(tagcache_server: Server, page: Page) 
     [
         ({"CACHE_TAGCACHE_URL": ""}, "CACHE_TAGCACHE_URL names no server"),
         ({"CACHE_ARGS": ["tagcache://h"]}, "CACHE_ARGS cannot take effect"),
-        ({"CACHE_OPTIONS": {"nope": 1}}, "nope is no option"),
+        ({"CACHE_OPTIONS": {"nope": 1}}, "nope is not an option"),
     ],
 )
 def test_settings_that_cannot_be(config: dict[str, Any], why: str) -> None:
@@ -240,5 +240,5 @@ def test_settings_that_cannot_be(config: dict[str, Any], why: str) -> None:
 
 def test_tags_are_several() -> None:
     page = Page(CACHE_TYPE="NullCache", CACHE_NO_NULL_WARNING=True)
-    with pytest.raises(BadArgument, match="several"):
+    with pytest.raises(BadArgument, match="must be a collection"):
         page.cache.cached(tags="t")

@@ -69,7 +69,7 @@ def test_nothing_runs_and_nothing_is_imported_for_who_does_not_ask(
 
 def test_the_fixtures_are_listed_with_what_they_are_for(project: pytest.Pytester) -> None:
     listed = project.runpytest_subprocess("--fixtures")
-    listed.stdout.fnmatch_lines(["tagcache_server*", "*A TagCache server: a process of its own*"])
+    listed.stdout.fnmatch_lines(["tagcache_server*", "*A TagCache server for the session*"])
     listed.stdout.fnmatch_lines(["tagcache_client*", "*A blocking client of*"])
 
 

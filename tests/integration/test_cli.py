@@ -108,7 +108,7 @@ def test_the_server_in_the_foreground(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reactor", "told"),
     [
-        ("warp", "there is no reactor warp; there are"),
+        ("warp", "there is no reactor warp; known ones are"),
         ("iocp", "--reactor=iocp cannot be used"),
     ],
 )

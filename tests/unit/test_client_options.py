@@ -59,13 +59,13 @@ def test_an_error_tells_nothing_of_a_password_that_was_not_escaped(password: str
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("http://host", "begins with"),
+        ("http://host", "must begin with"),
         ("tagcache://host:x", "cannot be read"),
         ("tagcache://host:99999", "cannot be read"),
         ("tagcache://host/path", "path"),
         ("unix://host/path", "three slashes"),
         ("unix://", "three slashes"),
-        ("tagcache://host?timout=1", "timout, which is no option"),
+        ("tagcache://host?timout=1", "timout, which is not an option"),
         ("tagcache://host?timeout=x", "timeout='x'"),
         ("tagcache://host?timeout=0", "timeout must be more than 0"),
         ("tagcache://host?pool_size=0", "pool_size must be at least 1"),
@@ -73,18 +73,18 @@ def test_an_error_tells_nothing_of_a_password_that_was_not_escaped(password: str
         ("tagcache://host?breaker_seconds=-1", "breaker_seconds must be from 0"),
         ("tagcache://host?max_value_bytes=0", "max_value_bytes must be at least 1"),
         ("tagcache://host?ignore_exc=maybe", "ignore_exc='maybe'"),
-        ("tagcache://host?on_error=print", "on_error, which is no option"),
+        ("tagcache://host?on_error=print", "on_error, which is not an option"),
         ("tagcache://host?serde=yaml", "serde=yaml is not known"),
         ("tagcaches://host?tls_ca_file=/nowhere", "tls_ca_file=/nowhere cannot be used"),
-        ("tagcache://host?key_prefix=a%0Ab", "key_prefix must not hold"),
+        ("tagcache://host?key_prefix=a%0Ab", "key_prefix must not contain"),
         ("tagcache://host:0", "port must be"),
         ("tagcache://host?timeout=inf", "timeout must be more than 0 seconds, at most"),
         ("tagcache://host?connect_timeout=nan", "connect_timeout must be"),
-        ("tagcaches://host?tls=no", "names tls, which stands before"),
-        ("tagcache://host?username=ada&password=x", "names username, which stands before"),
-        ("tagcache://host#timeout=1", "has a fragment"),
-        ("tagcache://host?tls_verify=no", "mean nothing without TLS"),
-        ("tagcache://host?tls_ca_file=/x", "mean nothing without TLS"),
+        ("tagcaches://host?tls=no", "names tls, which belongs before"),
+        ("tagcache://host?username=ada&password=x", "names username, which belongs before"),
+        ("tagcache://host#timeout=1", "must not have a fragment"),
+        ("tagcache://host?tls_verify=no", "have no effect without TLS"),
+        ("tagcache://host?tls_ca_file=/x", "have no effect without TLS"),
     ],
 )
 def test_what_cannot_be_used_is_named(url: str, told: str) -> None:
@@ -108,7 +108,7 @@ def test_a_section_of_a_file(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[other]\n", r"no section \[client\]"),
-        ("[client]\ntimout = 1\n", r"\[client\] names timout, which is no option"),
+        ("[client]\ntimout = 1\n", r"\[client\] names timout, which is not an option"),
         ("[client]\nport = x\n", "port='x'"),
         ("[client\n", "cannot be read"),
     ],
@@ -128,7 +128,7 @@ def test_values_of_a_file_may_be_quoted(tmp_path: Path) -> None:
 
 
 def test_options_that_contradict_each_other() -> None:
-    with pytest.raises(BadArgument, match="both, or neither"):
+    with pytest.raises(BadArgument, match="must be given together"):
         Options(username="ada")
     with pytest.raises(BadArgument, match="no TLS over a UNIX socket"):
         Options(path="/x", tls=True)

@@ -45,7 +45,9 @@ def test_serdes_are_what_they_say(name: str) -> None:
 
 
 def test_an_unknown_serde() -> None:
-    with pytest.raises(BadArgument, match="serde=yaml is not known; there are bytes, text"):
+    with pytest.raises(
+        BadArgument, match="serde=yaml is not known; the known ones are bytes, text"
+    ):
         serde.named("yaml")
 
 
@@ -125,7 +127,7 @@ def test_json_refuses_what_would_come_back_as_something_else(
         with pytest.raises(BadArgument) as refused:
             Values(serde.named("json"), 0).dump(each)
         assert str(refused.value) == (
-            f"serde=json cannot hold this: {told}, which serde={other} brings back"
+            f"serde=json cannot hold this: {told}, which serde={other} can hold"
         )
 
 
@@ -146,7 +148,7 @@ def test_so_does_msgpack(value: Any, told: str, other: str) -> None:
         with pytest.raises(BadArgument) as refused:
             Values(serde.named("msgpack")).dump(each)
         assert str(refused.value) == (
-            f"serde=msgpack cannot hold this: {told}, which serde=pickle brings back"
+            f"serde=msgpack cannot hold this: {told}, which serde=pickle can hold"
         )
 
 
@@ -162,7 +164,7 @@ def test_what_no_serde_holds(name: str) -> None:
 
 def test_without_msgpack_another_serde_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "msgpack", None)
-    with pytest.raises(BadArgument, match="nan, which serde=pickle brings back"):
+    with pytest.raises(BadArgument, match="nan, which serde=pickle can hold"):
         Values(serde.named("json")).dump([NAN])
 
 

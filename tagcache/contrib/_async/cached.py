@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from tagcache.client._async.client import AwaitedClient
-from tagcache.client.requests import Tag, Ttl, ttl_ms
+from tagcache.client.requests import Tag, Ttl, collected, ttl_ms
 from tagcache.contrib._async.best_effort import log_if_no_room
 from tagcache.contrib.keys import KeyMaker
 from tagcache.contrib.single_flight import AsyncSingleFlight, Call
-from tagcache.errors import BadArgument, Refused
+from tagcache.errors import Refused
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,12 +42,10 @@ class CachedCoroutine(Generic[P, T]):
     ) -> None:
         functools.update_wrapper(cast(Any, self), function)
         ttl_ms(ttl)
-        if isinstance(tags, (str, bytes)):
-            raise BadArgument(f"tags must be several, not one {type(tags).__name__}")
         self._client = client
         self._function = function
         self._make_key = KeyMaker(function, key)
-        self._tags = tags if callable(tags) else tuple(tags)
+        self._tags = tags if callable(tags) else collected(tags)
         self._ttl = ttl
         self._single_flight = AsyncSingleFlight()
         # The instance that a method is bound to.
@@ -106,10 +104,7 @@ class CachedCoroutine(Generic[P, T]):
     def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tag, ...]:
         if not callable(self._tags):
             return self._tags
-        found = self._tags(*args, **kwargs)
-        if isinstance(found, (str, bytes)):
-            raise BadArgument(f"tags must return several, not one {type(found).__name__}")
-        return tuple(found)
+        return collected(self._tags(*args, **kwargs))
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the result for these arguments; return whether there was one.

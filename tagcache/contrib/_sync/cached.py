@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from tagcache.client._sync.client import BlockingClient
-from tagcache.client.requests import Tag, Ttl, ttl_ms
+from tagcache.client.requests import Tag, Ttl, collected, ttl_ms
 from tagcache.contrib._sync.best_effort import log_if_no_room
 from tagcache.contrib.keys import KeyMaker
 from tagcache.contrib.single_flight import Call, SingleFlight
-from tagcache.errors import BadArgument, Refused
+from tagcache.errors import Refused
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,12 +41,10 @@ class CachedFunction(Generic[P, T]):
     ) -> None:
         functools.update_wrapper(cast(Any, self), function)
         ttl_ms(ttl)
-        if isinstance(tags, (str, bytes)):
-            raise BadArgument(f"tags must be several, not one {type(tags).__name__}")
         self._client = client
         self._function = function
         self._make_key = KeyMaker(function, key)
-        self._tags = tags if callable(tags) else tuple(tags)
+        self._tags = tags if callable(tags) else collected(tags)
         self._ttl = ttl
         self._single_flight = SingleFlight()
         # The instance that a method is bound to.
@@ -100,10 +98,7 @@ class CachedFunction(Generic[P, T]):
     def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tag, ...]:
         if not callable(self._tags):
             return self._tags
-        found = self._tags(*args, **kwargs)
-        if isinstance(found, (str, bytes)):
-            raise BadArgument(f"tags must return several, not one {type(found).__name__}")
-        return tuple(found)
+        return collected(self._tags(*args, **kwargs))
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the result for these arguments; return whether there was one.
