@@ -1,4 +1,4 @@
-"""Every kind of client, each behind the same blocking calls."""
+"""Every kind of client, behind the same blocking calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = ("blocking", "asyncio", "uvloop", "twisted", "fake", "sharded", "asyncio
 
 
 class Waiting:
-    """A client whose methods return what has to be waited for; here they wait."""
+    """Wraps a client whose methods return awaitables, and waits for them."""
 
     def __init__(self, client: Any, wait: Callable[[Callable[[], Any]], Any]) -> None:
         self.client = client
@@ -52,13 +52,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
 
 @pytest.fixture(scope="session")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Another server, for clients that spread keys over several."""
+    """A second server, for sharded clients."""
     with RunningServer(tmp_path_factory.mktemp("second")) as server:
         yield server
 
 
 class ReactorThread:
-    """A reactor of its own in a thread; the test waits for what happens there."""
+    """A separate reactor in a thread; the test waits for results from there."""
 
     def __init__(self) -> None:
         self.reactor = EPollReactor()
@@ -90,13 +90,13 @@ def reactor_thread() -> Iterator[ReactorThread]:
 
 
 def runner_of(kind: str) -> asyncio.Runner:
-    """Return what runs coroutines in the event loop that a kind of client is tested in."""
+    """Return a runner with the event loop that a kind of client is tested with."""
     return asyncio.Runner(loop_factory=uvloop.new_event_loop if kind == "uvloop" else None)
 
 
 @pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest, running: RunningServer) -> Iterator[Callable[..., Any]]:
-    """Makes clients of one kind, all of the same servers, which are empty at first."""
+    """Creates clients of one kind, of the same servers, which are empty at first."""
     made: list[Any] = []
     url = f"tagcache://127.0.0.1:{running.port}"
     with Client(port=running.port) as client:
@@ -117,7 +117,7 @@ def make(request: pytest.FixtureRequest, running: RunningServer) -> Iterator[Cal
             return runner.run(awaited(call))
 
         def build(**changes: Any) -> Any:
-            # On a busy machine an answer may take a while.
+            # A busy machine may take long to answer.
             changes = {"timeout": 30.0, **changes}
             match request.param:
                 case "blocking":

@@ -1,4 +1,4 @@
-"""A server that does what a test tells it, however wrong."""
+"""A server that runs scripts of the tests, for replies that a real server never sends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threading import Thread
 
 
 class ScriptedServer:
-    """Runs the next script for each connection that comes; after the last one, that again."""
+    """Runs the next script for each connection, and the last one for all further connections."""
 
     def __init__(self, *scripts: Callable[[socket.socket], None]) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -31,7 +31,7 @@ class ScriptedServer:
             Thread(target=self._run, args=(script, sock), daemon=True).start()
 
     def _run(self, script: Callable[[socket.socket], None], sock: socket.socket) -> None:
-        # A client that gives up resets its connection.
+        # A client that stops waiting resets its connection.
         with sock, suppress(ConnectionError):
             script(sock)
 
@@ -44,7 +44,7 @@ class ScriptedServer:
 
 
 def answering(*replies: bytes) -> Callable[[socket.socket], None]:
-    """One reply for each chunk that comes, then the end of the stream."""
+    """Send one reply for each chunk that arrives, then close."""
 
     def script(sock: socket.socket) -> None:
         for reply in replies:
@@ -56,14 +56,14 @@ def answering(*replies: bytes) -> Callable[[socket.socket], None]:
 
 
 def silent(sock: socket.socket) -> None:
-    """Read until the client gives up."""
+    """Read until the client closes the connection."""
     while sock.recv(65536):
         pass
 
 
 @contextmanager
 def black_hole() -> Iterator[int]:
-    """A port whose queue of connections is full, so that the system drops every further one."""
+    """Yield a port whose backlog is full, so that the system drops further connections."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))

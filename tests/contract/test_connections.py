@@ -1,4 +1,4 @@
-"""What clients make of servers that fail, and how they connect."""
+"""How clients connect, and how they handle servers that fail."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Connect = Callable[..., Any]
 
 @pytest.fixture(params=["blocking", "asyncio", "uvloop", "twisted"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of one kind, of any server."""
+    """Creates clients of one kind, of any server."""
     made: list[Any] = []
     with runner_of(request.param) as runner:
 
@@ -80,7 +80,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
             client.close()
 
 
-def test_the_seams_are_what_they_say(reactor_thread: ReactorThread) -> None:
+def test_networks_provide_the_interfaces(reactor_thread: ReactorThread) -> None:
     options = Options()
     endpoint = deferred._endpoint(reactor_thread.reactor, options)
     assert verifyObject(INetwork, asyncio_network.AsyncioNetwork(options))
@@ -108,7 +108,7 @@ def state(client: Any) -> State:
 
 @contextmanager
 def stopped(client: Any) -> Iterator[None]:
-    """Keep a reactor in its thread from reading; event loops do not run between two calls."""
+    """Stop the reactor in its thread; event loops do not run between two calls anyway."""
     if not (isinstance(client, Waiting) and isinstance(client.client, DeferredClient)):
         yield
         return
@@ -119,7 +119,7 @@ def stopped(client: Any) -> Iterator[None]:
 
 
 def at_once(client: Any, begin: threading.Event, server: ScriptedServer, count: int) -> None:
-    """Have a client ask for ``count`` keys at once, each over a connection of its own."""
+    """Look up ``count`` keys at once, each over a separate connection."""
 
     def answer() -> None:
         eventually(lambda: server.connections == count)
@@ -142,20 +142,20 @@ def at_once(client: Any, begin: threading.Event, server: ScriptedServer, count: 
     answering_later.join()
 
 
-def test_nobody_is_there(connect: Connect) -> None:
+def test_no_server(connect: Connect) -> None:
     client = connect(port=free_port())
     with pytest.raises(ConnectionFailed):
         client.get("key")
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "cache..local"])
-def test_a_host_that_is_not_known(connect: Connect, host: str) -> None:
+def test_an_unknown_host(connect: Connect, host: str) -> None:
     client = connect(host=host)
     with pytest.raises(ConnectionFailed):
         client.get("key")
 
 
-def test_an_answer_that_does_not_come(connect: Connect) -> None:
+def test_a_reply_that_does_not_arrive(connect: Connect) -> None:
     with ScriptedServer(silent) as server:
         client = connect(port=server.port, timeout=0.1)
         begin = time.monotonic()
@@ -164,8 +164,8 @@ def test_an_answer_that_does_not_come(connect: Connect) -> None:
         assert time.monotonic() - begin > 0.09
 
 
-def test_the_time_is_that_of_the_whole_answer(connect: Connect) -> None:
-    def dribble(sock: socket.socket) -> None:
+def test_the_timeout_is_for_the_whole_reply(connect: Connect) -> None:
+    def trickle(sock: socket.socket) -> None:
         sock.recv(65536)
         try:
             for byte in b"VALUE\t" + b"1" * 100 + b"\n":
@@ -174,18 +174,18 @@ def test_the_time_is_that_of_the_whole_answer(connect: Connect) -> None:
         except OSError:
             return
 
-    with ScriptedServer(dribble) as server:
+    with ScriptedServer(trickle) as server:
         client = connect(port=server.port, timeout=0.2)
-        # Each byte comes in time.
+        # Each byte arrives in time, but the whole reply does not.
         with pytest.raises(TimedOut):
             client.get("key")
 
 
-def test_signals_do_not_lengthen_the_time() -> None:
+def test_signals_do_not_extend_the_timeout() -> None:
     before = signal.signal(signal.SIGALRM, lambda number, frame: None)
     signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
     try:
-        # Else this would take for ever.
+        # If signals did, this would never end.
         with (
             ScriptedServer(silent) as server,
             Client(port=server.port, timeout=0.2) as client,
@@ -207,7 +207,7 @@ def test_a_pipeline_that_fails_midway(connect: Connect) -> None:
         first.result()
 
 
-def test_who_gives_an_endpoint_gives_its_tls(reactor_thread: ReactorThread) -> None:
+def test_tls_is_up_to_the_endpoint(reactor_thread: ReactorThread) -> None:
     endpoint = deferred._endpoint(reactor_thread.reactor, Options())
     with pytest.raises(BadArgument, match="tls is up to the endpoint"):
         DeferredClient(reactor_thread.reactor, endpoint, tls=True)
@@ -235,12 +235,12 @@ def test_an_interrupted_health_check_leaves_no_connection_behind(
         assert client.ping() is True
 
 
-def test_a_late_answer_is_given_to_nobody(connect: Connect) -> None:
-    given_up = threading.Event()
+def test_a_late_reply_is_dropped(connect: Connect) -> None:
+    timed_out = threading.Event()
 
     def late(sock: socket.socket) -> None:
         sock.recv(65536)
-        given_up.wait(60)
+        timed_out.wait(60)
         try:
             sock.sendall(b"VALUE\t1\n")
         except OSError:
@@ -250,7 +250,7 @@ def test_a_late_answer_is_given_to_nobody(connect: Connect) -> None:
         client = connect(port=server.port, timeout=1, breaker_seconds=0)
         with pytest.raises(TimedOut):
             client.get("one")
-        given_up.set()
+        timed_out.set()
         time.sleep(0.2)
         assert client.get("two") == 2
         assert server.connections == 2
@@ -259,15 +259,15 @@ def test_a_late_answer_is_given_to_nobody(connect: Connect) -> None:
 def test_a_stale_connection_is_replaced(connect: Connect) -> None:
     with ScriptedServer(answering(b"VALUE\t1\n")) as server:
         client = connect(port=server.port)
-        # Each connection is closed by the server after its answer.
+        # The server closes each connection after its reply.
         assert [client.get("key") for _ in range(3)] == [1, 1, 1]
         time.sleep(0.15)
         assert client.get("key") == 1
         assert server.connections == 4
 
 
-def hang_up_on(second: bytes) -> Callable[[socket.socket], None]:
-    """Answer PONG once, and close without an answer when ``second`` comes."""
+def closing_on(second: bytes) -> Callable[[socket.socket], None]:
+    """Reply PONG once, and close the connection without a reply to ``second``."""
 
     def script(sock: socket.socket) -> None:
         sock.recv(65536)
@@ -277,8 +277,8 @@ def hang_up_on(second: bytes) -> Callable[[socket.socket], None]:
     return script
 
 
-def test_what_is_not_safe_is_not_sent_twice(connect: Connect) -> None:
-    with ScriptedServer(hang_up_on(b"INCR\tn\t1\t-\t-\n")) as server:
+def test_an_unsafe_command_is_not_sent_twice(connect: Connect) -> None:
+    with ScriptedServer(closing_on(b"INCR\tn\t1\t-\t-\n")) as server:
         client = connect(port=server.port)
         client.ping()
         with pytest.raises(ConnectionFailed):
@@ -286,19 +286,19 @@ def test_what_is_not_safe_is_not_sent_twice(connect: Connect) -> None:
         assert server.connections == 1
 
 
-def test_what_is_safe_is_sent_twice(connect: Connect) -> None:
-    with ScriptedServer(hang_up_on(b"GET\tn\n"), answering(b"VALUE\t5\n")) as server:
+def test_a_safe_command_is_sent_twice(connect: Connect) -> None:
+    with ScriptedServer(closing_on(b"GET\tn\n"), answering(b"VALUE\t5\n")) as server:
         client = connect(port=server.port)
         client.ping()
         assert client.get("n") == 5
         assert server.connections == 2
 
 
-def test_it_is_sent_twice_but_not_for_ever(connect: Connect) -> None:
+def test_it_is_not_sent_three_times(connect: Connect) -> None:
     def closes(sock: socket.socket) -> None:
         sock.recv(65536)
 
-    with ScriptedServer(hang_up_on(b"GET\tn\n"), closes) as server:
+    with ScriptedServer(closing_on(b"GET\tn\n"), closes) as server:
         client = connect(port=server.port)
         client.ping()
         with pytest.raises(ConnectionFailed):
@@ -306,7 +306,7 @@ def test_it_is_sent_twice_but_not_for_ever(connect: Connect) -> None:
         assert server.connections == 2
 
 
-def test_more_than_was_asked_for(connect: Connect) -> None:
+def test_more_replies_than_requests(connect: Connect) -> None:
     with ScriptedServer(answering(b"VALUE\t1\nVALUE\t2\n"), answering(b"NF\n")) as server:
         client = connect(port=server.port)
         with pytest.raises(UnexpectedReply):
@@ -322,29 +322,29 @@ def test_another_kind_of_server(connect: Connect) -> None:
             client.get("key")
 
 
-def babbling(later: threading.Event, said: threading.Event) -> Callable[[socket.socket], None]:
-    """Answer one request; then send an answer that nobody asked for."""
+def unasked(later: threading.Event, sent: threading.Event) -> Callable[[socket.socket], None]:
+    """Answer one request; then send an unexpected reply."""
 
     def script(sock: socket.socket) -> None:
         sock.recv(65536)
         sock.sendall(b"VALUE\t1\n")
         later.wait()
         sock.sendall(b"VALUE\t666\n")
-        said.set()
+        sent.set()
         silent(sock)
 
     return script
 
 
-def test_an_answer_that_nobody_asked_for_is_given_to_nobody(connect: Connect) -> None:
-    later, said = threading.Event(), threading.Event()
-    with ScriptedServer(babbling(later, said), answering(b"VALUE\t2\n")) as server:
+def test_an_unexpected_reply_is_dropped(connect: Connect) -> None:
+    later, sent = threading.Event(), threading.Event()
+    with ScriptedServer(unasked(later, sent), answering(b"VALUE\t2\n")) as server:
         client = connect(port=server.port, timeout=20)
         assert client.get("one") == 1
-        # The client's own thread, if it has one, is busy until the answer is there.
+        # The client's own thread, if it has one, is busy until the reply has arrived.
         with stopped(client):
             later.set()
-            assert said.wait(20)
+            assert sent.wait(20)
         assert client.get("two") == 2
         assert server.connections == 2
 
@@ -357,7 +357,7 @@ def test_an_answer_that_nobody_asked_for_is_given_to_nobody(connect: Connect) ->
         ({"path": "/nowhere/socket"}, "^unix:/nowhere/socket: "),
     ],
 )
-def test_addresses_are_told_as_people_write_them(
+def test_errors_name_addresses_in_the_usual_notation(
     connect: Connect, options: dict[str, Any], told: str
 ) -> None:
     port = free_port()
@@ -369,7 +369,7 @@ def test_addresses_are_told_as_people_write_them(
         error = error.__cause__ or error.__context__
 
 
-def test_a_server_that_does_not_answer_costs_one_timeout(connect: Connect) -> None:
+def test_an_unresponsive_server_costs_one_timeout(connect: Connect) -> None:
     with ScriptedServer(silent) as server:
         client = connect(port=server.port, timeout=0.1, breaker_seconds=600)
         assert state(client) is State.CLOSED
@@ -382,7 +382,7 @@ def test_a_server_that_does_not_answer_costs_one_timeout(connect: Connect) -> No
         assert server.connections == 1
 
 
-def test_a_server_that_does_not_answer_is_missed_at_once(connect: Connect) -> None:
+def test_an_unresponsive_server_gives_misses_at_once(connect: Connect) -> None:
     told: list[Unavailable] = []
     with ScriptedServer(silent) as server:
         client = connect(
@@ -398,7 +398,7 @@ def test_a_server_that_does_not_answer_is_missed_at_once(connect: Connect) -> No
     assert [type(error) for error in told] == [TimedOut] + [CircuitOpen] * 20
 
 
-def test_a_server_that_answers_again_is_used_again(connect: Connect) -> None:
+def test_a_server_that_is_back_is_used_again(connect: Connect) -> None:
     with ScriptedServer(lambda sock: None, answering(b"VALUE\t1\n", b"VALUE\t2\n")) as server:
         client = connect(port=server.port, breaker_seconds=0.01)
         with pytest.raises(ConnectionFailed):
@@ -409,7 +409,7 @@ def test_a_server_that_answers_again_is_used_again(connect: Connect) -> None:
         assert client.get("key") == 2
 
 
-def test_a_health_check_that_fails_is_the_last(connect: Connect) -> None:
+def test_a_failed_health_check_drops_all_idle_connections(connect: Connect) -> None:
     first = threading.Event()
 
     def dead(sock: socket.socket) -> None:
@@ -421,7 +421,7 @@ def test_a_health_check_that_fails_is_the_last(connect: Connect) -> None:
     with ScriptedServer(*[dead] * 3, answering(b"VALUE\t2\n")) as server:
         client = connect(port=server.port, timeout=20, connect_timeout=0.2, health_check_seconds=0)
         at_once(client, first, server, 3)
-        # One idle connection is tried in vain, and the others are given up with it.
+        # The health check of one idle connection fails, and the others are closed with it.
         assert client.get("key") == 2
         assert server.connections == 4
 
@@ -430,7 +430,7 @@ UNREADABLE = [b"ERR value_not_representable\n", b"VALUE\tno JSON\n", b"VALUE\t\\
 
 
 @pytest.mark.parametrize("reply", UNREADABLE)
-def test_what_cannot_be_read_is_a_miss_where_errors_are_ignored(
+def test_an_unreadable_value_is_a_miss_if_errors_are_ignored(
     connect: Connect, reply: bytes
 ) -> None:
     told: list[ClientError] = []
@@ -448,7 +448,7 @@ def test_what_cannot_be_read_is_a_miss_where_errors_are_ignored(
 
 
 @pytest.mark.parametrize("reply", UNREADABLE)
-def test_what_cannot_be_read_is_told(connect: Connect, reply: bytes) -> None:
+def test_an_unreadable_value_is_an_error(connect: Connect, reply: bytes) -> None:
     replies = [reply, b"VALUE\t1\n" + reply, b"VALUE\t5\n"]
     with ScriptedServer(answering(*replies)) as server:
         client = connect(port=server.port)
@@ -460,7 +460,7 @@ def test_what_cannot_be_read_is_told(connect: Connect, reply: bytes) -> None:
         assert server.connections == 1
 
 
-def test_a_cache_that_is_down_is_a_miss(connect: Connect) -> None:
+def test_an_unavailable_cache_is_a_miss_if_errors_are_ignored(connect: Connect) -> None:
     told: list[Unavailable] = []
     client = connect(port=free_port(), ignore_exc=True, on_error=told.append)
     assert client.get("key", "default") == "default"
@@ -581,7 +581,7 @@ def test_tls(connect: Connect, start: Callable[..., RunningServer], tmp_path: Pa
 
 @pytest_twisted.ensureDeferred
 async def test_tls_on_a_reactor(start: Callable[..., RunningServer], tmp_path: Path) -> None:
-    # On the reactor itself: Twisted's TLS takes its clock from there.
+    # On the global reactor: Twisted's TLS takes its clock from there.
     from twisted.internet import reactor
 
     endpoint, _ = tls_endpoint(tmp_path)
@@ -629,7 +629,7 @@ def test_both_families_are_tried(
         return [first, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", both)
-    # The server listens on IPv4 alone, so the first address refuses.
+    # The server listens on IPv4 only, so the first address refuses the connection.
     client = connect(f"tagcache://two-families.example:{running.port}")
     if isinstance(client, Waiting) and isinstance(client.client, DeferredClient):
         pytest.skip("Twisted's HostnameEndpoint resolves names and tries addresses")
@@ -639,7 +639,7 @@ def test_both_families_are_tried(
 
 
 @pytest.mark.parametrize("connect", ["blocking", "asyncio"], indirect=True)
-def test_an_address_that_does_not_accept_is_passed_over(
+def test_an_address_that_does_not_accept_is_skipped(
     connect: Connect, running: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with black_hole() as port:
@@ -653,11 +653,11 @@ def test_an_address_that_does_not_accept_is_passed_over(
         assert [client.ping() for _ in range(3)] == [True] * 3
 
 
-def test_old_idle_connections_are_tried_first(connect: Connect) -> None:
+def test_old_idle_connections_are_tested_first(connect: Connect) -> None:
     def dead(sock: socket.socket) -> None:
         sock.recv(65536)
         sock.sendall(b"VALUE\t1\n")
-        # What comes next is never answered.
+        # Further requests get no reply.
         silent(sock)
 
     with ScriptedServer(dead, answering(b"VALUE\t2\n")) as server:

@@ -1,4 +1,4 @@
-"""What every client does, against a real server: one suite for all kinds."""
+"""What every client does, against a real server: one suite for all kinds of clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tagcache.errors import BadArgument, CannotDecode, ClientError, Refused
 Make = Callable[..., Any]
 
 
-def test_what_was_put_is_got(client: Any) -> None:
+def test_put_and_get(client: Any) -> None:
     value = {"name": "Ada", "numbers": [1, 2.5, None, True], "text": "zeile\nzwei\täöü\r"}
     assert client.put("key", value, tags=["a", "b"], ttl=60) is True
     assert client.get("key") == value
@@ -84,7 +84,7 @@ def test_time_to_live(client: Any) -> None:
 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), 1e300, "5", True])
-def test_a_time_to_live_that_is_none(client: Any, ttl: Any) -> None:
+def test_invalid_times_to_live(client: Any, ttl: Any) -> None:
     with pytest.raises(BadArgument, match="ttl"):
         client.put("key", 1, ttl=ttl)
     assert client.get("key") is None
@@ -178,7 +178,7 @@ def test_a_refusal_in_a_pipeline_does_not_hide_the_rest(client: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "\ud800", "a\tb", "a\nb", "a\r", b"\n", 5, None])
-def test_a_key_that_is_none(client: Any, key: Any) -> None:
+def test_invalid_keys(client: Any, key: Any) -> None:
     for call in (
         lambda: client.get(key),
         lambda: client.put(key, 1),
@@ -192,7 +192,7 @@ def test_a_key_that_is_none(client: Any, key: Any) -> None:
 
 
 @pytest.mark.parametrize("tag", ["", "\udfff\ud800", "a,b", " a", "a ", "a\tb", "a\nb", 5])
-def test_a_tag_that_is_none(client: Any, tag: Any) -> None:
+def test_invalid_tags(client: Any, tag: Any) -> None:
     for call in (
         lambda: client.put("key", 1, tags=[tag]),
         lambda: client.invalidate_tag(tag),
@@ -204,7 +204,7 @@ def test_a_tag_that_is_none(client: Any, tag: Any) -> None:
             call()
 
 
-def test_arguments_that_would_mean_something_else(client: Any) -> None:
+def test_invalid_arguments(client: Any) -> None:
     with pytest.raises(BadArgument, match="must be a collection"):
         client.put("key", 1, tags="ab")
     with pytest.raises(BadArgument, match="no tags"):
@@ -226,7 +226,7 @@ def test_arguments_that_would_mean_something_else(client: Any) -> None:
     assert client.get("key") is None
 
 
-def test_the_server_says_no(client: Any) -> None:
+def test_the_server_refuses(client: Any) -> None:
     with pytest.raises(Refused) as caught:
         client.put("k" * 2000, 1)
     assert caught.value.code == "key_too_long"
@@ -246,7 +246,7 @@ def test_a_key_prefix(make: Make) -> None:
     assert mine.get_many(["key"]) == {"key": 1}
     assert other.get("key") is None
     if not isinstance(bare, FakeClient):
-        # Fakes share nothing.
+        # Fake clients share nothing.
         assert bare.get("mine:key") == 1
         assert other.keys_by_tag("t") == []
     assert mine.delete("key") is True
@@ -265,7 +265,9 @@ def test_a_key_prefix(make: Make) -> None:
     ],
 )
 @pytest.mark.parametrize("compress_over", [None, 10])
-def test_values_travel_whole(make: Make, serde: str, value: Any, compress_over: int | None) -> None:
+def test_values_make_the_round_trip(
+    make: Make, serde: str, value: Any, compress_over: int | None
+) -> None:
     client = make(serde=serde, compress_over=compress_over)
     client.put("key", value)
     assert client.get("key") == value
@@ -274,7 +276,7 @@ def test_values_travel_whole(make: Make, serde: str, value: Any, compress_over: 
     assert client.get("added") == value
 
 
-def test_what_another_wrote(make: Make) -> None:
+def test_values_that_another_client_wrote(make: Make) -> None:
     client = make()
     if isinstance(client, FakeClient):
         client._server.session.put(b"key", b"no JSON")
@@ -287,7 +289,7 @@ def test_what_another_wrote(make: Make) -> None:
     assert client.get("other") is None
 
 
-def test_every_error_is_of_one_tree(client: Any) -> None:
+def test_errors_have_common_base_classes(client: Any) -> None:
     with pytest.raises(ClientError):
         client.get("")
     with pytest.raises(ValueError, match="key"):

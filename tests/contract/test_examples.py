@@ -1,4 +1,4 @@
-"""The example in docs runs, and its types are right."""
+"""The example in the documentation runs, and its types are correct."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_example_runs(running: RunningServer) -> None:
 
 
 @pytest.mark.slow
-def test_its_types_are_right(tmp_path: Path) -> None:
+def test_its_types_are_correct(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text(
         "from tagcache import AsyncClient, Client\n"

@@ -40,7 +40,7 @@ def test_threads_share_a_bounded_pool(running: RunningServer) -> None:
         assert client._pool.open <= 3
 
 
-def test_the_last_one_given_back_is_taken_first(running: RunningServer) -> None:
+def test_the_last_connection_given_back_is_taken_first(running: RunningServer) -> None:
     with Client(port=running.port) as client:
         pool = client._pool
         first, _ = pool.take()
@@ -51,7 +51,7 @@ def test_the_last_one_given_back_is_taken_first(running: RunningServer) -> None:
         pool.give_back(second)
 
 
-def test_who_waits_gets_the_next_one(running: RunningServer) -> None:
+def test_a_waiting_caller_gets_the_next_connection(running: RunningServer) -> None:
     with Client(port=running.port, pool_size=1, pool_timeout=30) as client:
         connection, _ = client._pool.take()
         found: list[bool] = []
@@ -64,7 +64,7 @@ def test_who_waits_gets_the_next_one(running: RunningServer) -> None:
         assert found == [True]
 
 
-def test_who_waits_gets_the_place_of_a_broken_one(running: RunningServer) -> None:
+def test_a_waiting_caller_gets_the_place_of_a_broken_connection(running: RunningServer) -> None:
     with Client(port=running.port, pool_size=1, pool_timeout=30) as client:
         connection, _ = client._pool.take()
         found: list[bool] = []
@@ -76,7 +76,7 @@ def test_who_waits_gets_the_place_of_a_broken_one(running: RunningServer) -> Non
         assert found == [True]
 
 
-def test_waiting_has_an_end(running: RunningServer) -> None:
+def test_waiting_ends_after_pool_timeout(running: RunningServer) -> None:
     with Client(port=running.port, pool_size=1, pool_timeout=0.05) as client:
         connection, _ = client._pool.take()
         begin = time.monotonic()
@@ -87,7 +87,7 @@ def test_waiting_has_an_end(running: RunningServer) -> None:
         assert client.ping()
 
 
-def test_who_waits_learns_that_it_is_closed(running: RunningServer) -> None:
+def test_closing_ends_the_waiting(running: RunningServer) -> None:
     client = Client(port=running.port, pool_size=1, pool_timeout=30)
     connection, _ = client._pool.take()
     found: list[BaseException] = []
@@ -108,7 +108,7 @@ def test_who_waits_learns_that_it_is_closed(running: RunningServer) -> None:
     assert client._pool.open == 0
 
 
-def test_who_came_first_goes_first(running: RunningServer) -> None:
+def test_callers_wait_in_order(running: RunningServer) -> None:
     with Client(port=running.port, pool_size=1, pool_timeout=30) as client:
         pool = client._pool
         connection, _ = pool.take()
@@ -130,7 +130,7 @@ def test_who_came_first_goes_first(running: RunningServer) -> None:
         assert pool._waiting == 0
 
 
-def test_waiting_ends_where_the_server_goes_away() -> None:
+def test_waiting_ends_when_the_server_fails() -> None:
     with (
         ScriptedServer(silent) as server,
         Client(
@@ -144,11 +144,11 @@ def test_waiting_ends_where_the_server_goes_away() -> None:
 
 
 class Interrupted(Exception):
-    """What a time limit raises from its signal handler."""
+    """Raised by a signal handler, as a time limit does."""
 
 
 class Interruptions:
-    """Has an exception raised at some moment soon, in the middle of whatever runs then."""
+    """Raises an exception from a signal handler, at a random moment."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -167,9 +167,9 @@ class Interruptions:
         raise Interrupted
 
     def during(self, work: Callable[[], None]) -> None:
-        """Do the work again and again until it is interrupted."""
+        """Repeat the work until it is interrupted."""
         before = self.count
-        # The interpreter drops what is raised while a finalizer runs: so it is the count that ends.
+        # Check the count: the interpreter drops an exception that is raised in a finalizer.
         with suppress(Interrupted):
             signal.setitimer(signal.ITIMER_REAL, self._random.uniform(1e-5, 5e-4))
             while self.count == before:
@@ -177,7 +177,7 @@ class Interruptions:
 
 
 def interrupting(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test that uses Interruptions: pytest's own time limit takes the same timer."""
+    """Mark a test that uses Interruptions, as pytest's own timeout uses the same timer."""
     for mark in (
         pytest.mark.timeout(110, method="thread"),
         pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -217,7 +217,7 @@ def test_interruptions_lose_no_connection(running: RunningServer) -> None:
 
 @interrupting
 def test_interruptions_among_threads(running: RunningServer) -> None:
-    """The main thread, which signals interrupt, waits for connections that others use."""
+    """The main thread, which gets the signals, waits for connections that others use."""
     over = threading.Event()
     with (
         Client(
@@ -250,7 +250,7 @@ def test_interruptions_among_threads(running: RunningServer) -> None:
 
 
 def in_a_child(check: str, client: Client) -> int:
-    """Fork, evaluate ``check`` there, and return how the child ended."""
+    """Fork, evaluate ``check`` in the child, and return its exit code."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -262,7 +262,7 @@ def in_a_child(check: str, client: Client) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_process_has_connections_of_its_own(running: RunningServer) -> None:
+def test_a_child_process_has_separate_connections(running: RunningServer) -> None:
     with Client(port=running.port) as client:
         client.put("key", "parent")
         mine = client._pool._idle[-1]._sock.getsockname()
@@ -275,10 +275,10 @@ def test_a_child_process_has_connections_of_its_own(running: RunningServer) -> N
             )
             == 0
         )
-        # The parent's still works, and is the same.
+        # The parent's connection is the same, and still works.
         assert client.get("key") == "parent"
         assert client._pool._idle[-1]._sock.getsockname() == mine
-        # One that a thread of the parent was using at the time of the fork.
+        # A connection that is in use at the time of the fork.
         connection, _ = client._pool.take()
         assert in_a_child("client.ping()", client) == 0
         client._pool.give_back(connection)
@@ -286,7 +286,7 @@ def test_a_child_process_has_connections_of_its_own(running: RunningServer) -> N
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_process_is_not_locked_out(running: RunningServer) -> None:
+def test_locks_that_are_held_during_a_fork_do_not_block_the_child(running: RunningServer) -> None:
     with Client(port=running.port) as client:
         held, over = threading.Event(), threading.Event()
 
@@ -305,7 +305,7 @@ def test_a_child_process_is_not_locked_out(running: RunningServer) -> None:
         holding.join()
 
 
-def test_each_event_loop_has_connections_of_its_own(running: RunningServer) -> None:
+def test_each_event_loop_has_separate_connections(running: RunningServer) -> None:
     client = AsyncClient(port=running.port)
 
     async def use(number: int) -> int:
@@ -321,7 +321,7 @@ def test_each_event_loop_has_connections_of_its_own(running: RunningServer) -> N
         assert thread.submit(lambda: asyncio.run(use(3))).result() == 3
 
 
-def test_a_cancelled_task_leaves_no_answer_behind(running: RunningServer) -> None:
+def test_a_cancelled_task_leaves_no_reply_behind(running: RunningServer) -> None:
     async def main() -> None:
         async with AsyncClient(port=running.port, pool_size=1, timeout=20) as client:
             await client.put_many({"a": "of a", "b": "of b"})
@@ -331,7 +331,7 @@ def test_a_cancelled_task_leaves_no_answer_behind(running: RunningServer) -> Non
                     await asyncio.sleep(0)
                 task.cancel()
                 assert await client.get("b") == "of b"
-                # It may have been quicker than that.
+                # It may have ended before it was cancelled.
                 with suppress(asyncio.CancelledError):
                     assert await task == "of a"
             assert client._pool_here().open == 1
@@ -339,7 +339,7 @@ def test_a_cancelled_task_leaves_no_answer_behind(running: RunningServer) -> Non
     asyncio.run(main())
 
 
-def test_a_cancelled_task_passes_its_turn_on() -> None:
+def test_a_cancelled_task_passes_on_its_turn() -> None:
     async def main(port: int) -> None:
         client = AsyncClient(port=port, pool_size=1, pool_timeout=20, timeout=20)
         pool = client._pool_here()
@@ -370,7 +370,7 @@ def test_ten_thousand_tasks_are_served_in_order(running: RunningServer, kind: st
 
             await asyncio.gather(*map(get, range(10_000)))
             size = client.options.pool_size
-            # Replies of connections that are used beside each other may overtake each other.
+            # Replies over concurrent connections may overtake each other.
             assert all(abs(place - number) < 4 * size for place, number in enumerate(served))
             assert client._pool_here().open == size
 
@@ -397,7 +397,7 @@ def test_deferreds_are_served_in_order(
     reactor_thread.wait(client.close)
 
 
-def test_waiting_tasks_learn_that_the_server_is_away() -> None:
+def test_waiting_tasks_fail_when_the_server_fails() -> None:
     async def main(port: int) -> None:
         async with AsyncClient(port=port, timeout=0.2, breaker_seconds=600) as client:
             outcomes = await asyncio.gather(
@@ -410,7 +410,7 @@ def test_waiting_tasks_learn_that_the_server_is_away() -> None:
         assert server.connections == Options().pool_size
 
 
-def test_a_task_that_gives_up_waiting_is_not_waited_for(running: RunningServer) -> None:
+def test_cancelled_tasks_do_not_delay_other_waiting_tasks(running: RunningServer) -> None:
     async def main() -> None:
         client = AsyncClient(port=running.port, pool_size=1, pool_timeout=20)
         pool = client._pool_here()
@@ -430,7 +430,7 @@ def test_a_task_that_gives_up_waiting_is_not_waited_for(running: RunningServer) 
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
-def test_giving_up_while_connecting_closes_every_descriptor_once(
+def test_cancelling_a_connect_closes_every_descriptor_once(
     running: RunningServer, kind: str
 ) -> None:
     async def main() -> None:
@@ -445,7 +445,7 @@ def test_giving_up_while_connecting_closes_every_descriptor_once(
                     with suppress(asyncio.CancelledError):
                         await task
                 del task
-                # These get the numbers of what was closed; were it closed again, they would be.
+                # These reuse the closed descriptors, and a second close would hit them.
                 files = [socket.socket() for _ in range(4)]
                 gc.collect(0)
                 assert await other.get("key") == 5

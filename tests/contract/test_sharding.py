@@ -1,4 +1,4 @@
-"""Keys spread over several servers, of which one goes away and comes back."""
+"""Keys over several servers, one of which goes down and comes back."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_keys_are_spread_evenly_and_only_few_move() -> None:
     moved = [key for key in keys if before[key] != after[key]]
     assert all(after[key] == "e:1984" for key in moved)
     assert 600 < len(moved) < 1000
-    # The order in which nodes are named does not matter.
+    # The order of the nodes does not matter.
     assert {key: ring(*reversed(names)).node_of(key).name for key in keys[:100]} == {
         key: before[key] for key in keys[:100]
     }
 
 
-def test_nodes_that_cannot_be() -> None:
+def test_invalid_nodes() -> None:
     with pytest.raises(BadArgument, match="no nodes"):
         ShardedClient([])
     with pytest.raises(BadArgument, match="twice"):
@@ -90,7 +90,7 @@ def down(client: Any) -> list[str]:
     return found
 
 
-def test_a_node_goes_away_and_comes_back(
+def test_a_node_goes_down_and_comes_back(
     connect: Callable[..., Any], start: Start, clock: Time
 ) -> None:
     told: list[Unavailable] = []
@@ -103,7 +103,7 @@ def test_a_node_goes_away_and_comes_back(
     assert 20 < len(theirs) < 80
     port = second.port
     second.stop()
-    # Its keys are misses, and everything else goes on.
+    # Its keys are misses, and everything else works.
     left = {key: number for key, number in values.items() if key not in theirs}
     assert client.get_many(values) == left
     assert down(client) == [f"127.0.0.1:{port}"]
@@ -116,11 +116,11 @@ def test_a_node_goes_away_and_comes_back(
     assert client.invalidate_tag("t") == len(left)
     assert client.ping() is True
     assert len(told) == 1
-    # It comes back, with something that an invalidation that it missed should have removed.
+    # It comes back with an entry that an invalidation should have removed.
     again = start({"server": {"tcp_port": port}})
     with Client(port=again.port) as alone:
         alone.put(some, "stale", tags=["t"])
-    assert client.get(some) is None, "it is not tried before its time"
+    assert client.get(some) is None, "it is not tried before the pause has passed"
     clock.now += 1
     assert client.get(some) is None
     assert down(client) == []
@@ -129,7 +129,7 @@ def test_a_node_goes_away_and_comes_back(
     assert len(told) == 1
 
 
-def test_without_a_flush_what_it_holds_is_used_again(
+def test_without_a_flush_its_entries_are_used_again(
     connect: Callable[..., Any], start: Start, clock: Time
 ) -> None:
     server = start()
@@ -144,7 +144,7 @@ def test_without_a_flush_what_it_holds_is_used_again(
     assert client.get("key") == "kept"
 
 
-def test_a_node_that_stays_away_is_tried_ever_less(
+def test_pauses_between_attempts_grow(
     connect: Callable[..., Any], start: Start, clock: Time
 ) -> None:
     told: list[Unavailable] = []
@@ -165,7 +165,7 @@ def test_a_node_that_stays_away_is_tried_ever_less(
         client.ping()
 
 
-def test_all_nodes_are_told_of_a_tag(connect: Callable[..., Any], start: Start) -> None:
+def test_tags_are_invalidated_on_all_nodes(connect: Callable[..., Any], start: Start) -> None:
     first, second = start(), start()
     client = connect(first.port, second.port)
     client.put_many({f"{n}": n for n in range(50)}, tags=["t"])
@@ -180,7 +180,7 @@ def test_all_nodes_are_told_of_a_tag(connect: Callable[..., Any], start: Start) 
     eventually(lambda: client.ping())
 
 
-def test_what_is_given_for_all_nodes_is_not_given_for_one() -> None:
+def test_some_options_cannot_differ_between_nodes() -> None:
     for url in (
         "tagcache://a?key_prefix=x",
         "tagcache://a?serde=text",
@@ -211,7 +211,9 @@ def test_a_node_that_cannot_be_flushed_is_not_used(
         assert len(told) == 2
 
 
-def test_what_no_connection_was_free_for_is_not_overlooked(start: Start, clock: Time) -> None:
+def test_an_invalidation_that_found_no_free_connection_is_not_lost(
+    start: Start, clock: Time
+) -> None:
     server = start()
     node = f"tagcache://127.0.0.1:{server.port}?pool_size=1&pool_timeout=0"
     with ShardedClient([node], monotonic=clock) as client:

@@ -1,4 +1,4 @@
-"""Django's own tests of caches, run against ours; prints what became of each as JSON.
+"""Run Django's own tests of caches against ours; print the outcome of each as JSON.
 
     python -m tests.contrib.django_suite FOLDER URL sync|async
 
@@ -30,7 +30,7 @@ def _through(name: str) -> Any:
 
 
 class ThroughAsync(TagCache):
-    """Does everything with the coroutines, each in an event loop of its own."""
+    """Runs every operation as its coroutine, each in a new event loop."""
 
     for _name in (
         *("get", "set", "add", "touch", "delete", "get_many", "set_many", "delete_many"),
@@ -41,7 +41,7 @@ class ThroughAsync(TagCache):
 
 
 class Result(unittest.TextTestResult):
-    """Writes down what became of each test."""
+    """Records the tests that passed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,7 +78,7 @@ def main() -> None:
     from django.test import TestCase, override_settings
     from django.test.runner import DiscoverRunner
 
-    # Our server bounds the cache; MAX_ENTRIES is refused.
+    # The server limits the cache; MAX_ENTRIES is not supported.
     excluded = {"cull", "zero_cull"}
 
     @override_settings(CACHES=caches(base=base, exclude=excluded, TIMEOUT=300))

@@ -1,4 +1,4 @@
-"""The decorator: what is stored, under which key and tags, and that one produces for all."""
+"""The decorator: results, keys and tags, and single flight."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def opened(server: Server, **options: Any) -> AsyncIterator[AsyncClient]:
 
 
 class Calls:
-    """A function that can be held up, and counts."""
+    """A function that counts its calls, and can be made to wait."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -81,7 +81,7 @@ def test_a_result_is_kept_until_its_tag_is_invalidated(
     assert render.__wrapped__(1) == "1 4"
 
 
-def test_a_result_is_gone_after_its_time(tagcache_client: Client, calls: Calls) -> None:
+def test_a_result_expires(tagcache_client: Client, calls: Calls) -> None:
     @cached(tagcache_client, ttl=0.05)
     def now() -> str:
         return str(calls())
@@ -125,7 +125,7 @@ def test_one_result_is_invalidated_by_its_arguments(tagcache_client: Client, cal
     assert render(7) == "7 2"
 
 
-def test_methods_are_cached_by_what_the_key_says(tagcache_client: Client, calls: Calls) -> None:
+def test_methods_are_cached_by_key(tagcache_client: Client, calls: Calls) -> None:
     class Page:
         def __init__(self, number: int) -> None:
             self.number = number
@@ -155,13 +155,13 @@ class TestKeys:
     @staticmethod
     def function(*args: Any, **kwargs: Any) -> None: ...
 
-    def test_keys_tell_the_name_and_the_arguments(self) -> None:
+    def test_keys_have_the_name_and_the_arguments(self) -> None:
         assert KeyMaker(self.function)(1, "a\tb", x=[None, {2: b"c"}]) == (
             "tests.contrib.test_cached.TestKeys.function"
             "(args=tuple[1,'a\\tb'],kwargs=dict['x':list[None,dict[2:b'c']]])"
         )
 
-    def test_what_differs_has_another_key(self) -> None:
+    def test_different_arguments_have_different_keys(self) -> None:
         make = KeyMaker(self.function)
         different: list[Any] = [1, 1.0, True, "1", b"1", None, "None", (1,), [1], {1}, {1: 1}]
         different += [frozenset([1]), Colour.RED, Colour, date(2026, 1, 1), (1, 1), ((1,), 1)]
@@ -171,7 +171,7 @@ class TestKeys:
         assert len(set(keys)) == len(keys)
         assert max(map(len, keys)) <= 250
 
-    def test_what_is_equal_has_the_same_key(self) -> None:
+    def test_equal_arguments_have_the_same_key(self) -> None:
         make = KeyMaker(self.function)
         assert make({"a": 1, "b": 2}) == make({"b": 2, "a": 1})
         assert make({"a", "b", "c"}) == make({"c", "b", "a"})
@@ -181,17 +181,17 @@ class TestKeys:
         assert KeyMaker(self.function, lambda x, y: f"{x}-{y}")(1, y=2) == "1-2"
 
     @pytest.mark.parametrize("value", [object(), lambda: 1, iter(())])
-    def test_an_argument_that_no_key_can_be_made_of(self, value: Any) -> None:
+    def test_arguments_that_no_key_can_be_made_of(self, value: Any) -> None:
         with pytest.raises(BadArgument, match="pass key="):
             KeyMaker(self.function)(value)
 
-    def test_wrong_arguments_raise_what_the_call_would(self) -> None:
+    def test_wrong_arguments_raise_the_error_of_the_call(self) -> None:
         def function(value: object) -> None: ...
 
         with pytest.raises(TypeError, match="missing a required argument: 'value'"):
             KeyMaker(function)()
 
-    def test_lambdas_have_no_name_of_their_own(self) -> None:
+    def test_lambdas_have_no_unique_name(self) -> None:
         with pytest.raises(BadArgument, match="has no unique name: pass key="):
             KeyMaker(lambda value: value)
         assert KeyMaker(lambda value: value, "lambda:{value}")(5) == "lambda:5"
@@ -199,12 +199,12 @@ class TestKeys:
     @pytest.mark.parametrize(
         ("key", "why"), [("a{nope}", "names 'nope'"), ("a{", "not a format string")]
     )
-    def test_bad_formats_are_told_at_once(self, key: str, why: str) -> None:
+    def test_invalid_formats_are_errors_at_once(self, key: str, why: str) -> None:
         with pytest.raises(BadArgument, match=why):
             KeyMaker(self.function, key)
 
 
-def test_bad_arguments_are_told_when_decorating(tagcache_client: Client) -> None:
+def test_invalid_arguments_are_errors_when_decorating(tagcache_client: Client) -> None:
     async def coroutine() -> None: ...
 
     def plain() -> None: ...
@@ -222,7 +222,7 @@ def test_bad_arguments_are_told_when_decorating(tagcache_client: Client) -> None
         cached(deferred)(plain)  # type: ignore[call-overload]
 
 
-def test_tags_that_are_one_text_are_told_before_anything_is_produced(
+def test_a_single_str_as_tags_is_an_error_before_the_call(
     tagcache_client: Client, calls: Calls
 ) -> None:
     @cached(tagcache_client, tags=lambda: "posts")
@@ -240,15 +240,15 @@ class TestThreads:
         with ThreadPoolExecutor(8) as pool:
             yield pool
 
-    def waiting(self, flights: Any, key: str, count: int) -> None:
-        """Wait until so many threads wait for one flight."""
+    def waiting(self, single_flight: Any, key: str, count: int) -> None:
+        """Wait until ``count`` threads wait for one call."""
         pause = threading.Event()
         for _ in range(1000):
-            flight = flights._calls.get(key)
-            if flight is not None and len(flight.future._condition._waiters) >= count:
+            call = single_flight._calls.get(key)
+            if call is not None and len(call.future._condition._waiters) >= count:
                 return
             pause.wait(0.01)
-        raise AssertionError("they do not wait")
+        raise AssertionError("the threads do not wait")
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_one_produces_for_all(
@@ -284,10 +284,10 @@ class TestThreads:
         calls.go_on.set()
         assert first.result(WAIT) == "1 1"
 
-    def test_who_comes_second_by_a_hair_finds_it_stored(
+    def test_a_caller_that_is_slightly_late_finds_the_result(
         self, tagcache_client: Client, calls: Calls
     ) -> None:
-        """It looked, missed, and began only after the other had stored."""
+        """Its look-up missed, but the other stored before it became the owner."""
 
         class Late(Client):
             def get(self, key: Any, default: Any = None) -> Any:
@@ -308,7 +308,7 @@ class TestThreads:
             assert render() == "of the other"
             assert calls.count == 0
 
-    def test_what_is_invalidated_meanwhile_is_not_stored_and_not_given_to_later_ones(
+    def test_a_result_invalidated_meanwhile_is_neither_stored_nor_given_to_later_callers(
         self, tagcache_client: Client, calls: Calls, pool: ThreadPoolExecutor
     ) -> None:
         @cached(tagcache_client, key="k")
@@ -339,7 +339,7 @@ class TestThreads:
         assert render() == "stale 1"
         assert tagcache_client.get("k") is None
 
-    def test_who_invalidates_while_it_is_being_stored_wins(self, tagcache_client: Client) -> None:
+    def test_an_invalidation_during_the_store_wins(self, tagcache_client: Client) -> None:
         class Slow(Client):
             def put(self, key: Any, value: Any, **terms: Any) -> bool:
                 done = super().put(key, value, **terms)
@@ -355,7 +355,7 @@ class TestThreads:
             assert render() == "stale"
             assert client.get("k") is None
 
-    def test_who_produces_and_is_interrupted_leaves_it_to_the_others(
+    def test_another_caller_produces_when_the_owner_is_interrupted(
         self, tagcache_client: Client, calls: Calls, pool: ThreadPoolExecutor
     ) -> None:
         @cached(tagcache_client, key="k")
@@ -382,9 +382,7 @@ class TestThreads:
         assert first.result(WAIT) == "interrupted"
         assert second.result(WAIT) == "made 2"
 
-    def test_a_function_that_calls_itself_does_not_wait_for_itself(
-        self, tagcache_client: Client
-    ) -> None:
+    def test_a_recursive_function_does_not_wait_for_itself(self, tagcache_client: Client) -> None:
         depth = 0
 
         @cached(tagcache_client, key="k")
@@ -396,7 +394,7 @@ class TestThreads:
         assert render() == 3
 
 
-def test_a_cache_that_is_down_raises_or_is_ignored(calls: Calls) -> None:
+def test_an_unavailable_cache_raises_or_is_ignored(calls: Calls) -> None:
     with Client(port=1, ignore_exc=False) as client, pytest.raises(ConnectionFailed):
         cached(client, key="k")(calls.__call__)(1)
     with Client(port=1, ignore_exc=True) as client:
@@ -464,16 +462,16 @@ class TestTasks:
             assert calls.count == 1
 
     async def waiting(self, render: Any) -> None:
-        """Wait until the function is being called."""
-        flights = render._single_flight._loops
+        """Wait until the function is running."""
+        loops = render._single_flight._loops
         for _ in range(1000):
-            if any(flights.values()):
+            if any(loops.values()):
                 return
             await asyncio.sleep(0.01)
-        raise AssertionError("nothing happens")
+        raise AssertionError("the function does not run")
 
     @loop_run
-    async def test_who_is_cancelled_cancels_no_other(
+    async def test_a_cancelled_task_does_not_cancel_the_others(
         self, tagcache_server: Server, tagcache_client: Client, calls: Calls
     ) -> None:
         async with opened(tagcache_server) as client:
@@ -496,7 +494,7 @@ class TestTasks:
             assert second.cancelled()
 
     @loop_run
-    async def test_what_is_invalidated_meanwhile_is_not_stored(
+    async def test_a_result_invalidated_meanwhile_is_not_stored(
         self, tagcache_server: Server, tagcache_client: Client, calls: Calls
     ) -> None:
         async with opened(tagcache_server) as client:
@@ -510,7 +508,7 @@ class TestTasks:
             assert await client.get("k") is None
 
     @loop_run
-    async def test_a_function_that_calls_itself_does_not_wait_for_itself(
+    async def test_a_recursive_function_does_not_wait_for_itself(
         self, tagcache_server: Server, tagcache_client: Client
     ) -> None:
         async with AsyncShardedClient([tagcache_server.url]) as client:
@@ -524,7 +522,7 @@ class TestTasks:
 
             assert await render() == 3
 
-    def test_each_loop_has_its_own_flights(
+    def test_single_flight_is_per_loop(
         self, tagcache_server: Server, tagcache_client: Client, calls: Calls
     ) -> None:
         client = AsyncClient.from_url(tagcache_server.url)

@@ -25,14 +25,14 @@ def cache(tagcache_server: Server, tagcache_client: Client) -> Iterator[TagCache
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -5, 2**70, "é\n\t", b"\x00\n", [1, (2,)], {1: 2}])
-def test_values_travel_whole(cache: TagCache, value: Any) -> None:
+def test_values_make_the_round_trip(cache: TagCache, value: Any) -> None:
     assert cache.set("k", value) is True
     assert cache.get("k") == value
     assert type(cache.get("k")) is type(value)
     assert cache.has("k")
 
 
-def test_several_at_once(cache: TagCache) -> None:
+def test_several_keys(cache: TagCache) -> None:
     assert cache.set_many({"a": 1, "b": 2}, tags=["t"]) == ["a", "b"]
     assert cache.get_many("a", "x", "b") == [1, None, 2]
     assert cache.get_dict("a", "x") == {"a": 1, "x": None}
@@ -53,9 +53,7 @@ def test_tags(cache: TagCache) -> None:
     assert cache.invalidate_tags(["t", "u"]) == 2
 
 
-def test_counting_is_done_by_the_server_and_keeps_tags(
-    cache: TagCache, tagcache_client: Client
-) -> None:
+def test_the_server_counts_and_keeps_tags(cache: TagCache, tagcache_client: Client) -> None:
     assert cache.inc("n") == 1
     assert cache.dec("n", 3) == -2
     assert tagcache_client.increment("app:n", 5) == 3
@@ -88,24 +86,24 @@ def test_timeouts(tagcache_server: Server, tagcache_client: Client) -> None:
     assert tagcache_client.get("k") is None
 
 
-def test_what_expires(cache: TagCache) -> None:
+def test_expiry(cache: TagCache) -> None:
     cache.set("k", 1, 1)
     pause = threading.Event()
     for _ in range(200):
         if not cache.has("k"):
             return
         pause.wait(0.02)
-    raise AssertionError("it is still there")
+    raise AssertionError("the entry has not expired")
 
 
-def test_what_others_wrote_is_not_readable(cache: TagCache, tagcache_client: Client) -> None:
+def test_values_that_others_wrote_are_misses(cache: TagCache, tagcache_client: Client) -> None:
     tagcache_client.put("app:k", "text")
     cache.set("l", 1)
     assert cache.get("k") is None
     assert cache.get_many("k", "l") == [None, 1]
 
 
-def test_what_there_is_no_room_for(cache: TagCache, caplog: pytest.LogCaptureFixture) -> None:
+def test_values_without_room(cache: TagCache, caplog: pytest.LogCaptureFixture) -> None:
     cache.set("k", "old")
     assert cache.set("k", "x" * 2_000_000) is False
     assert not cache.has("k")
@@ -115,9 +113,7 @@ def test_what_there_is_no_room_for(cache: TagCache, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("serializer", [JSONSerializer(), RedisSerializer(), JSONSerializer, json])
-def test_the_serializer_that_is_set(
-    cache: TagCache, tagcache_client: Client, serializer: Any
-) -> None:
+def test_setting_the_serializer(cache: TagCache, tagcache_client: Client, serializer: Any) -> None:
     assert cache.serializer is None
     cache.serializer = serializer
     assert cache.serializer is serializer
@@ -129,15 +125,15 @@ def test_the_serializer_that_is_set(
     assert cache.inc("n") == cache.get("n") == 42
 
 
-def test_the_serializer_among_the_options(tagcache_server: Server, tagcache_client: Client) -> None:
+def test_the_serializer_as_an_option(tagcache_server: Server, tagcache_client: Client) -> None:
     cache = TagCache(tagcache_server.url, serializer=JSONSerializer())
     cache.set("k", [1])
     assert tagcache_client.get("k") == [1]
     cache.close()
 
 
-def test_a_serializer_refuses(cache: TagCache, tagcache_client: Client) -> None:
-    """cachelib's JSON serializer logs why, and then returns None."""
+def test_a_serializer_rejects_a_value(cache: TagCache, tagcache_client: Client) -> None:
+    """cachelib's JSON serializer logs the reason, and returns None."""
     cache.serializer = JSONSerializer()
     with pytest.raises(BadArgument, match="serde=JSONSerializer cannot hold this: set"):
         cache.set("k", {1})
@@ -162,14 +158,14 @@ def test_clear_empties_the_server(cache: TagCache, tagcache_client: Client) -> N
     assert tagcache_client.get("other") is None
 
 
-def test_bad_options_are_told(tagcache_server: Server) -> None:
+def test_invalid_options(tagcache_server: Server) -> None:
     with pytest.raises(BadArgument, match="threshold is not an option"):
         TagCache(tagcache_server.url, threshold=5)
     with pytest.raises(BadArgument, match="no server"):
         TagCache([])
 
 
-def test_a_cache_that_is_down_may_be_ignored() -> None:
+def test_an_unavailable_cache_may_be_ignored() -> None:
     cache = TagCache("tagcache://127.0.0.1:1", ignore_exc=True)
     assert cache.get("k") is None
     assert cache.set("k", 1) is False

@@ -1,4 +1,4 @@
-"""The Django backend: what goes beyond the tests that Django has for every backend."""
+"""The Django backend, beyond Django's own tests for every backend."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tagcache.errors import CannotDecode, CircuitOpen, ConnectionFailed, Refused
 
 
 class JsonSerializer:
-    """As projects write them for Django's Redis backend."""
+    """A serializer like those that projects have for Django's Redis backend."""
 
     def dumps(self, value: Any) -> bytes:
         return json.dumps(value).encode()
@@ -40,7 +40,7 @@ def closed() -> Iterator[None]:
 
 @pytest.fixture(params=["sync", "async"])
 def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Call a method of a cache: its own one, or the coroutine."""
+    """Call a method of a cache, or the coroutine of the same name."""
 
     def run(cache: TagCache, name: str, *args: Any, **kwargs: Any) -> Any:
         if request.param == "sync":
@@ -94,14 +94,14 @@ class TestTags:
         assert call(one, "invalidate_tag", "t") == 3
         assert call(two, "get", "k", version=4) is None
 
-    def test_what_is_counted_or_touched_keeps_its_tags(self, cache: TagCache, call: Call) -> None:
+    def test_incr_and_touch_keep_the_tags(self, cache: TagCache, call: Call) -> None:
         call(cache, "set", "n", 1, tags=["t"])
         assert call(cache, "incr", "n", 4) == 5
         assert call(cache, "decr", "n") == 4
         assert call(cache, "touch", "n", 50)
         assert call(cache, "invalidate_tag", "t") == 1
 
-    def test_a_new_version_has_the_tags_that_are_named(self, cache: TagCache, call: Call) -> None:
+    def test_a_new_version_has_the_given_tags(self, cache: TagCache, call: Call) -> None:
         call(cache, "set", "k", "v", tags=["t"])
         assert call(cache, "incr_version", "k", tags=["t"]) == 2
         assert call(cache, "decr_version", "k", version=2, tags=["t", "u"]) == 1
@@ -112,7 +112,7 @@ class TestTags:
 
 
 def ttl_ms(server: Server, key: str) -> int | None:
-    """What the server says how long an entry lives."""
+    """Return the time to live of an entry on the server."""
     import json
     import urllib.request
     from base64 import b64encode
@@ -128,7 +128,7 @@ def ttl_ms(server: Server, key: str) -> int | None:
 
 class TestTimeouts:
     @pytest.mark.parametrize("timeout", [0, -1, -0.5])
-    def test_what_is_over_at_once(self, cache: TagCache, call: Call, timeout: float) -> None:
+    def test_timeouts_that_have_passed(self, cache: TagCache, call: Call, timeout: float) -> None:
         call(cache, "set", "k", 1)
         call(cache, "set", "k", 2, timeout)
         assert call(cache, "get", "k") is None
@@ -181,7 +181,7 @@ class TestCounting:
         assert call(cache, "incr", "n") == 42
         assert call(cache, "get", "n") == 42
 
-    def test_threads_lose_no_count(self, cache: TagCache) -> None:
+    def test_threads_do_not_lose_increments(self, cache: TagCache) -> None:
         cache.set("n", 0)
         threads = [
             threading.Thread(target=lambda: [cache.incr("n") for _ in range(50)]) for _ in range(4)
@@ -193,15 +193,13 @@ class TestCounting:
         assert cache.get("n") == 200
 
     @pytest.mark.parametrize("value", ["text", 1.5, True, None, 2**70])
-    def test_what_is_no_integer_is_not_counted(
-        self, cache: TagCache, call: Call, value: Any
-    ) -> None:
+    def test_other_values_cannot_be_counted(self, cache: TagCache, call: Call, value: Any) -> None:
         call(cache, "set", "k", value)
         with pytest.raises(TypeError, match="not an integer"):
             call(cache, "incr", "k")
         assert call(cache, "get", "k") == value
 
-    def test_what_cannot_be_a_sum(self, cache: TagCache, call: Call) -> None:
+    def test_sums_that_do_not_fit(self, cache: TagCache, call: Call) -> None:
         call(cache, "set", "k", 2**63 - 1)
         with pytest.raises(ValueError, match="64 bits"):
             call(cache, "incr", "k")
@@ -211,10 +209,10 @@ class TestCounting:
             call(cache, "decr", "absent")
 
     @pytest.mark.parametrize("kind", ["sync", "async"])
-    def test_what_vanishes_meanwhile_does_not_begin_anew(
+    def test_a_counter_that_vanishes_meanwhile_is_not_recreated(
         self, make: Make, tagcache_server: Server, tagcache_client: Client, kind: str
     ) -> None:
-        """A counter without the tags and the time that it had would stay for ever."""
+        """A new counter, without the old tags and time to live, would stay for ever."""
 
         class Vanishing(Client):
             def increment(self, key: Any, *args: Any, **terms: Any) -> int:
@@ -248,7 +246,7 @@ class TestCounting:
 
 class TestValues:
     @pytest.mark.parametrize("size", [1_100_000, 5_000_000])
-    def test_what_there_is_no_room_for_is_logged_and_a_miss(
+    def test_values_without_room_are_logged_and_are_misses(
         self, cache: TagCache, call: Call, caplog: pytest.LogCaptureFixture, size: int
     ) -> None:
         large = "x" * size
@@ -263,18 +261,18 @@ class TestValues:
         assert len(caplog.records) >= 3
         assert ":1:k is not cached" in caplog.text
 
-    def test_what_else_is_refused_is_raised(self, cache: TagCache, call: Call) -> None:
+    def test_other_refusals_are_raised(self, cache: TagCache, call: Call) -> None:
         for name, first in (("set", "k"), ("add", "k"), ("set_many", {"k": 1})):
             args = [first] if name == "set_many" else [first, 1]
             with pytest.raises(Refused, match="too_many_tags"):
                 call(cache, name, *args, tags=map(str, range(200)))
 
     @pytest.mark.parametrize("key", ["a\tb", "a\nb", "a\rb"])
-    def test_keys_that_cannot_be(self, cache: TagCache, call: Call, key: str) -> None:
+    def test_invalid_keys(self, cache: TagCache, call: Call, key: str) -> None:
         with pytest.raises(InvalidCacheKey, match="TAB"):
             call(cache, "set", key, 1)
 
-    def test_get_or_set_awaits_what_it_is_given(self, cache: TagCache) -> None:
+    def test_get_or_set_awaits_an_awaitable_default(self, cache: TagCache) -> None:
         async def produce() -> str:
             return "made"
 
@@ -299,7 +297,7 @@ class TestValues:
         assert cache.incr("n") == 2
 
     @pytest.mark.parametrize("serializer", [json, JsonSerializer, f"{__name__}.JsonSerializer"])
-    def test_a_serializer_as_django_has_it(
+    def test_a_serializer_of_a_project(
         self, make: Make, call: Call, tagcache_client: Client, serializer: Any
     ) -> None:
         cache = make(OPTIONS={"serializer": serializer})
@@ -309,14 +307,14 @@ class TestValues:
         call(cache, "set", "n", 41)
         assert call(cache, "incr", "n") == 42
 
-    def test_the_serializer_of_django_itself(self, make: Make) -> None:
+    def test_djangos_own_serializer(self, make: Make) -> None:
         cache = make(OPTIONS={"serializer": "django.core.cache.backends.redis.RedisSerializer"})
         cache.set("n", 41)
         assert cache.incr("n") == 42
         cache.set("k", {1, 2})
         assert cache.get("k") == {1, 2}
 
-    def test_what_a_serializer_cannot_read(self, make: Make) -> None:
+    def test_values_that_a_serializer_cannot_read(self, make: Make) -> None:
         make().set("k", {1, 2})
         with pytest.raises(CannotDecode, match="serde=JsonSerializer did not write this"):
             make(OPTIONS={"serializer": JsonSerializer}).get("k")
@@ -356,7 +354,7 @@ class TestSettings:
             ("tagcache://h", {"OPTIONS": {"flush_on_return": False}}, "not for one"),
         ],
     )
-    def test_settings_that_cannot_be(self, location: Any, params: Any, why: str) -> None:
+    def test_invalid_settings(self, location: Any, params: Any, why: str) -> None:
         with pytest.raises(InvalidCacheBackendError, match=why):
             TagCache(location, params)
 
@@ -387,7 +385,7 @@ class TestSettings:
         finally:
             second.close()
 
-    def test_a_cache_that_is_down(self, call: Call) -> None:
+    def test_an_unavailable_cache(self, call: Call) -> None:
         down = TagCache("tagcache://127.0.0.1:1", {})
         with pytest.raises(ConnectionFailed):
             call(down, "get", "k")
@@ -400,7 +398,7 @@ class TestSettings:
         assert call(ignored, "invalidate_tag", "t") == 0
         assert len(told) >= 5
 
-    def test_a_session_without_a_cache_is_taken_for_added(self, call: Call) -> None:
+    def test_a_session_without_a_cache_counts_as_added(self, call: Call) -> None:
         options = {"ignore_exc": True, "breaker_seconds": 600}
         ignored = TagCache("tagcache://127.0.0.1:1", {"OPTIONS": options})
         assert call(ignored, "get", SESSIONS + "k") is None
@@ -414,11 +412,11 @@ class TestSettings:
         assert ignored.add(SESSIONS + "k", 1)
         assert not ignored.add("lock", 1)
 
-    def test_a_session_that_is_there_is_not_added(self, cache: TagCache, call: Call) -> None:
+    def test_an_existing_session_is_not_added(self, cache: TagCache, call: Call) -> None:
         assert call(cache, "add", SESSIONS + "k", 1)
         assert not call(cache, "add", SESSIONS + "k", 2)
 
-    def test_that_it_is_away_is_found_out_once(self) -> None:
+    def test_all_clients_share_one_circuit_breaker(self) -> None:
         down = TagCache("tagcache://127.0.0.1:1", {"OPTIONS": {"breaker_seconds": 600}})
         with pytest.raises(ConnectionFailed, match="refused"):
             down.get("k")
@@ -427,7 +425,7 @@ class TestSettings:
         with pytest.raises(CircuitOpen):
             asyncio.run(down.aget("k"))
 
-    def test_the_callback_may_be_named_by_its_path(self) -> None:
+    def test_the_callback_may_be_a_dotted_path(self) -> None:
         options = {"ignore_exc": True, "on_error": "tests.contrib.test_django.note"}
         TagCache("tagcache://127.0.0.1:1", {"OPTIONS": options}).get("k")
         assert isinstance(noted.pop(), Unavailable)
@@ -441,16 +439,14 @@ def note(error: Unavailable) -> None:
 
 
 class TestConnections:
-    def test_they_stay_when_a_request_has_finished(
-        self, cache: TagCache, tagcache_client: Client
-    ) -> None:
+    def test_they_stay_open_after_a_request(self, cache: TagCache, tagcache_client: Client) -> None:
         cache.get("k")
         before = {client["id"] for client in tagcache_client.clients()}
         cache.close()
         cache.get("k")
         assert {client["id"] for client in tagcache_client.clients()} == before
 
-    def test_clients_that_were_closed_connect_anew(self, cache: TagCache) -> None:
+    def test_closed_clients_connect_again(self, cache: TagCache) -> None:
         cache.set("k", 1)
         close_clients()
         assert cache.get("k") == 1
@@ -487,7 +483,7 @@ class TestConnections:
         assert not per_loop._clients
         pause = threading.Event()
         for _ in range(200):
-            # This one's own, and no other of this cache.
+            # Only the connection of this client is left.
             if len(tagcache_client.clients()) == 1:
                 return
             pause.wait(0.02)

@@ -1,4 +1,4 @@
-"""Django's own tests of caches: they are in its source, not in its package."""
+"""Django's own tests of caches, which are in its source, but not in its package."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tagcache.contrib.pytest_plugin import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 
-NO_CULLING = "MAX_ENTRIES is refused: cache.max_memory of the server bounds the cache"
-# Of Django's tests, those that cannot apply, and why.
+NO_CULLING = "MAX_ENTRIES is not supported: cache.max_memory of the server limits the cache"
+# The tests of Django that do not apply, and why.
 LEFT_OUT = {
     "sync": {
         "test_cull": NO_CULLING,
@@ -26,7 +26,7 @@ LEFT_OUT = {
         "test_cull_delete_when_store_empty": NO_CULLING,
     },
 }
-NO_QUERIES = "pickling a QuerySet runs a query, which Django refuses in an event loop"
+NO_QUERIES = "pickling a QuerySet runs a query, which Django forbids in an event loop"
 LEFT_OUT["async"] = {
     **LEFT_OUT["sync"],
     "test_cache_read_for_model_instance_with_deferred": NO_QUERIES,
@@ -36,7 +36,7 @@ LEFT_OUT["async"] = {
 
 @pytest.fixture(scope="session")
 def source(request: pytest.FixtureRequest) -> Path:
-    """The folder of the source of the Django that is installed."""
+    """The folder with the source of the installed Django."""
     cache = request.config.cache
     assert cache is not None
     folder = cache.mkdir("django-source")
@@ -54,7 +54,7 @@ def source(request: pytest.FixtureRequest) -> Path:
             why = "pip download took more than 240 s"
         archives = list(folder.glob(f"[dD]jango-{version}.tar.gz"))
         if not archives:
-            why = f"Django's source cannot be had: {why}"
+            why = f"the source of Django is not available: {why}"
             if os.environ.get("CI"):
                 pytest.fail(why)
             pytest.skip(why)
@@ -86,7 +86,7 @@ def test_the_tests_of_django(
     left_out = LEFT_OUT[kind]
     failed = {name: text for name, text in found["failed"] if _short(name) not in left_out}
     assert not failed, "\n\n".join(f"{name}\n{text}" for name, text in failed.items())
-    # Each of what is left out is a test of this Django, and was not run or could not pass.
+    # Each excluded test exists in this Django, and was skipped or failed.
     others = {_short(name) for name, _ in found["skipped"] + found["failed"]}
     assert others == set(left_out)
     assert len(found["passed"]) >= at_least

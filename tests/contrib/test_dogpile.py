@@ -1,4 +1,4 @@
-"""The dogpile.cache backend: dogpile's own suites for backends, and what tags add."""
+"""The dogpile.cache backend: dogpile's own suites for backends, and tags."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestBackend(fixtures._GenericBackendTestSuite):  # type: ignore[misc]
     config_args = {"arguments": ARGUMENTS}
 
     def test_argument_dictionary_unmodified(self) -> None:
-        """dogpile's own gives arguments that do not exist, and ours are refused then."""
+        """Replaces dogpile's test, whose arguments do not exist here, which is an error."""
         arguments = {**ARGUMENTS, "region_tag": "r", "ttl": 5, "lock_sleep": 1}
         before = dict(arguments)
         make_region().configure("tagcache", arguments=arguments)
@@ -73,7 +73,7 @@ def test_the_serde_of_the_arguments() -> None:
         region.set("k", {1})
 
 
-def test_a_region_with_a_serializer_has_no_use_for_a_serde() -> None:
+def test_the_serializer_of_a_region_replaces_the_serde() -> None:
     region = make_region(**TestSerializer.region_args)
     region.configure("tagcache", arguments={**ARGUMENTS, "serde": "msgpack"})
     region.set("k", [1, 2])
@@ -107,9 +107,7 @@ class TestMutex:
         assert not first.locked()
         assert first.acquire(wait=False)
 
-    def test_a_lock_whose_time_is_over_is_not_released_for_another(
-        self, pair: tuple[Mutex, Mutex]
-    ) -> None:
+    def test_an_expired_lock_is_not_released_for_another(self, pair: tuple[Mutex, Mutex]) -> None:
         short, long = pair
         assert short.acquire()
         assert long.acquire()
@@ -118,19 +116,21 @@ class TestMutex:
         long.release()
         assert not long.locked()
 
-    def test_who_has_waited_for_long_goes_on_without_it(self, pair: tuple[Mutex, Mutex]) -> None:
+    def test_a_caller_that_has_waited_for_long_proceeds_without_it(
+        self, pair: tuple[Mutex, Mutex]
+    ) -> None:
         short, long = pair
         assert long.acquire()
         assert short.acquire()
         short.release()
         assert long.locked()
 
-    def test_a_cache_that_is_down_locks_nobody_out(self) -> None:
+    def test_an_unavailable_cache_does_not_block_callers(self) -> None:
         arguments = {**LOCKING, "url": "tagcache://127.0.0.1:1", "ignore_exc": True}
         region = TagRegion().configure("tagcache", arguments=arguments)
         assert region.get_or_create("k", lambda: 5) == 5
 
-    def test_there_is_none_unless_asked_for(self) -> None:
+    def test_there_is_none_by_default(self) -> None:
         backend = TagCacheBackend(ARGUMENTS)
         assert backend.get_mutex("k") is None
         assert not backend.has_lock_timeout()
@@ -179,7 +179,7 @@ class TestTags:
         show.invalidate(8)
         assert show(8) == "8 5"
         assert show.original(1) == "1 6"
-        # What the function stored on its way has not its tags.
+        # What the function itself stores does not have its tags.
         assert len(tagcache_client.keys_by_tag("posts")) == 2
 
     def test_every_way_to_store(self, region: TagRegion, calls: Calls) -> None:
@@ -216,7 +216,7 @@ class TestTags:
         with pytest.raises(BadArgument, match="must be a collection"):
             region.set("k", 1, tags="t")
 
-    def test_what_is_made_in_the_background(self, calls: Calls) -> None:
+    def test_values_that_are_created_in_the_background(self, calls: Calls) -> None:
         done = threading.Event()
 
         def background(region: Any, key: str, creator: Any, mutex: Any) -> None:
@@ -237,7 +237,7 @@ class TestTags:
         def show(post: int) -> str:
             return calls(post)
 
-        # The first time there is nothing to be given meanwhile.
+        # The first time there is no old value to return meanwhile.
         assert show(7) == "7 1"
         done.wait(0.05)
         assert show(7) == "7 1"
@@ -256,12 +256,12 @@ class TestTags:
         assert other.get("k") == 1
         mine.set("k", 2)
         assert mine.get("k") == 2
-        # The soft way is dogpile's: who asks gets the old while one makes the new.
+        # A soft invalidation is dogpile's: callers get the old value while one creates the new.
         mine.invalidate(hard=False)
         assert mine.get("k") is NO_VALUE
         assert theirs.get("k") == 2
 
-    def test_a_region_of_dogpile_itself(self, tagcache_client: Client) -> None:
+    def test_dogpiles_own_region(self, tagcache_client: Client) -> None:
         region = make_region().configure("tagcache", arguments={**ARGUMENTS, "region_tag": "r"})
         with tagged("t"):
             region.set("k", 1)
@@ -269,13 +269,13 @@ class TestTags:
         assert tagcache_client.keys_by_tag("t") == ["k"]
         assert region.actual_backend.client.invalidate_tag("r") == 2
 
-    def test_a_backend_without_tags_is_refused(self) -> None:
+    def test_a_backend_without_tags_is_an_error(self) -> None:
         region = TagRegion().configure("dogpile.cache.memory")
         with pytest.raises(BadArgument, match="MemoryBackend has no tags"):
             region.invalidate_tag("t")
 
 
-def test_the_time_on_the_server(tagcache_client: Client) -> None:
+def test_the_time_to_live_on_the_server(tagcache_client: Client) -> None:
     region = region_with(ttl=0.05)
     region.set("k", 1)
     region.set_multi({"l": 2})
@@ -284,10 +284,10 @@ def test_the_time_on_the_server(tagcache_client: Client) -> None:
         if tagcache_client.info()["cache"]["items"] == 0:
             return
         pause.wait(0.01)
-    raise AssertionError("they are still there")
+    raise AssertionError("the entries have not expired")
 
 
-def test_what_there_is_no_room_for(region: TagRegion, caplog: pytest.LogCaptureFixture) -> None:
+def test_values_without_room(region: TagRegion, caplog: pytest.LogCaptureFixture) -> None:
     region.set("k", "old")
     assert len(region.get_or_create("l", lambda: "x" * 2_000_000)) == 2_000_000
     region.set("k", "x" * 2_000_000)
@@ -322,6 +322,6 @@ def test_a_configuration_from_text() -> None:
         ({"lock_timeout": 0}, "lock_timeout and lock_sleep"),
     ],
 )
-def test_arguments_that_cannot_be(arguments: dict[str, Any], why: str) -> None:
+def test_invalid_arguments(arguments: dict[str, Any], why: str) -> None:
     with pytest.raises(BadArgument, match=why):
         TagCacheBackend({**ARGUMENTS, **arguments})

@@ -1,4 +1,4 @@
-"""The examples of the documentation, run as they are written."""
+"""The examples of the documentation run as they are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCKS = re.findall(
 
 
 def examples() -> list[tuple[str, str]]:
-    """The section and the text of each."""
+    """Return the section and the code of each example."""
     found, section = [], ""
     for title, code in BLOCKS:
         section = title or section
@@ -68,7 +68,7 @@ class Site:
             return str(response.read().decode())
 
     def save(self, post: int, text: str) -> str:
-        """Save, and return the page that the browser is sent to."""
+        """Save, and return the page of the redirect."""
         where = self.url.replace("/posts/1", f"/posts/{post}")
         data = urllib.parse.urlencode({"text": text}).encode()
         with urllib.request.urlopen(where, data, timeout=60) as response:
@@ -89,7 +89,7 @@ def site(
             env={**os.environ, "TAGCACHE_URL": tagcache_server.url, "TMPDIR": str(tmp_path)},
         )
     assert process.stdout is not None
-    # A site that hangs is ended, which ends the line.
+    # If the site hangs, killing it ends readline.
     timer = threading.Timer(30, process.kill)
     timer.start()
     try:
@@ -125,7 +125,7 @@ def test_a_page_is_cached_until_it_is_saved(site: Site, tagcache_client: Client)
     assert "rendering 4<" in site.get(1)
 
 
-def test_what_is_not_there(site: Site) -> None:
+def test_a_missing_page(site: Site) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404") as caught:
         site.get(9)
     caught.value.close()

@@ -1,4 +1,4 @@
-"""What a backend says whose framework is not installed."""
+"""The error of a backend whose framework is not installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
         ("flask_caching", "flask_caching", "flask"),
     ],
 )
-def test_a_framework_that_is_missing_is_named_as_an_extra(
+def test_the_error_names_the_extra_to_install(
     monkeypatch: pytest.MonkeyPatch, backend: str, framework: str, extra: str
 ) -> None:
     module = f"tagcache.contrib.{backend}"

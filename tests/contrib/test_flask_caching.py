@@ -17,7 +17,7 @@ from tagcache.errors import BadArgument
 
 
 class Page:
-    """An app with a cache, and how often its views ran."""
+    """An app with a cache, and the number of times its views ran."""
 
     def __init__(self, **config: Any) -> None:
         self.app = Flask("page")
@@ -102,7 +102,7 @@ def test_views_with_tags(page: Page) -> None:
     @page.app.get("/posts/<int:post_id>")
     @page.cache.cached(tags=lambda post_id: [f"post:{post_id}", "posts"])
     def show(post_id: int) -> str:
-        # Has none of the view's tags.
+        # It does not have the tags of the view.
         page.cache.set("other", post_id)
         return f"{post_id} {page.run()}"
 
@@ -117,7 +117,7 @@ def test_views_with_tags(page: Page) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "generator", "async", "error", "tuple"])
-def test_whatever_a_view_returns_has_its_tags(page: Page, kind: str) -> None:
+def test_every_kind_of_result_has_the_tags(page: Page, kind: str) -> None:
     def text() -> Any:
         return page.run()
 
@@ -147,7 +147,7 @@ def test_whatever_a_view_returns_has_its_tags(page: Page, kind: str) -> None:
     assert "run 2" in page.get("/")
 
 
-def test_what_a_filter_declines_leaves_no_tags_to_others(page: Page) -> None:
+def test_a_result_that_a_filter_declines_leaves_no_tags_behind(page: Page) -> None:
     @page.cache.cached(key_prefix="k", tags=["t"], response_filter=lambda value: False)
     def declined() -> str:
         return page.run()
@@ -180,7 +180,7 @@ def test_memoized_functions_with_tags(page: Page, tagcache_client: Client) -> No
 
     with page.app.test_request_context():
         assert [add(1), add(1, 2), add(2)] == ["3 run 1", "3 run 1", "4 run 2"]
-        # And none of Flask-Caching's own entries.
+        # Entries of Flask-Caching itself are not removed.
         assert len(tagcache_client.keys_by_tag("all")) == 2
         assert page.cache.invalidate_tag("a:1") == 1
         assert [add(1), add(2)] == ["3 run 3", "4 run 2"]
@@ -191,7 +191,7 @@ def test_memoized_functions_with_tags(page: Page, tagcache_client: Client) -> No
         assert add.uncached(5) == "7 run 6"
 
 
-def test_without_a_cache_tags_mean_nothing() -> None:
+def test_a_null_cache_ignores_tags() -> None:
     page = Page(CACHE_TYPE="NullCache", CACHE_NO_NULL_WARNING=True)
 
     @page.cache.cached(key_prefix="k", tags=["t"])
@@ -204,14 +204,14 @@ def test_without_a_cache_tags_mean_nothing() -> None:
         assert page.cache.invalidate_tag("t") == page.cache.invalidate_tags(["t"]) == 0
 
 
-def test_a_backend_without_tags_is_refused() -> None:
+def test_a_backend_without_tags_is_an_error() -> None:
     page = Page(CACHE_TYPE="SimpleCache")
     with page.app.app_context(), pytest.raises(BadArgument, match="SimpleCache has no tags"):
         page.cache.invalidate_tag("t")
 
 
-def test_the_cache_of_flask_caching_itself(tagcache_server: Server, page: Page) -> None:
-    """Without tags in its decorators."""
+def test_flask_cachings_own_cache(tagcache_server: Server, page: Page) -> None:
+    """It has no tags in its decorators."""
     app = Flask("other")
     plain = flask_caching.Cache(app, config=dict(page.app.config))
     with app.app_context():
@@ -229,7 +229,7 @@ def test_the_cache_of_flask_caching_itself(tagcache_server: Server, page: Page) 
         ({"CACHE_OPTIONS": {"nope": 1}}, "nope is not an option"),
     ],
 )
-def test_settings_that_cannot_be(config: dict[str, Any], why: str) -> None:
+def test_invalid_settings(config: dict[str, Any], why: str) -> None:
     base = {
         "CACHE_TYPE": "tagcache.contrib.flask_caching.TagCache",
         "CACHE_TAGCACHE_URL": "tagcache://127.0.0.1:1984",
@@ -238,7 +238,7 @@ def test_settings_that_cannot_be(config: dict[str, Any], why: str) -> None:
         Page(**{**base, **config})
 
 
-def test_tags_are_several() -> None:
+def test_tags_must_be_a_collection() -> None:
     page = Page(CACHE_TYPE="NullCache", CACHE_NO_NULL_WARNING=True)
     with pytest.raises(BadArgument, match="must be a collection"):
         page.cache.cached(tags="t")

@@ -1,4 +1,4 @@
-"""The fixtures, in a pytest of their own."""
+"""The fixtures, in separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     return pytester
 
 
-def test_a_server_for_the_session_and_a_client_of_what_is_empty(project: pytest.Pytester) -> None:
+def test_the_server_lasts_for_the_session_and_is_empty_for_each_test(
+    project: pytest.Pytester,
+) -> None:
     project.makepyfile("""
         import json, os, urllib.request
         from base64 import b64encode
@@ -52,10 +54,10 @@ def test_a_server_for_the_session_and_a_client_of_what_is_empty(project: pytest.
         os.kill(int((project.path / "pid").read_text()), 0)
 
 
-def test_nothing_runs_and_nothing_is_imported_for_who_does_not_ask(
+def test_without_the_fixtures_nothing_runs_and_nothing_is_imported(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Other plugins import what they like.
+    # Other plugins may import anything.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     project.makepyfile("""
         import sys
@@ -67,13 +69,13 @@ def test_nothing_runs_and_nothing_is_imported_for_who_does_not_ask(
     project.runpytest_subprocess("-p", "tagcache.contrib.pytest_plugin").assert_outcomes(passed=1)
 
 
-def test_the_fixtures_are_listed_with_what_they_are_for(project: pytest.Pytester) -> None:
+def test_the_fixtures_are_listed_with_descriptions(project: pytest.Pytester) -> None:
     listed = project.runpytest_subprocess("--fixtures")
     listed.stdout.fnmatch_lines(["tagcache_server*", "*A TagCache server for the session*"])
     listed.stdout.fnmatch_lines(["tagcache_client*", "*A blocking client of*"])
 
 
-def test_a_server_that_does_not_start_says_why(project: pytest.Pytester) -> None:
+def test_an_error_says_why_the_server_did_not_start(project: pytest.Pytester) -> None:
     project.makeconftest("""
         from tagcache.contrib import pytest_plugin
 
@@ -85,8 +87,8 @@ def test_a_server_that_does_not_start_says_why(project: pytest.Pytester) -> None
     done.stdout.fnmatch_lines(["*RuntimeError: the TagCache server did not start:*", "*nonsense*"])
 
 
-def test_the_server_is_the_one_that_is_installed(project: pytest.Pytester, tmp_path: Path) -> None:
-    """Whatever the folder of the tests holds."""
+def test_the_installed_server_runs(project: pytest.Pytester, tmp_path: Path) -> None:
+    """The folder of the tests does not matter."""
     (project.path / "tagcache").mkdir()
     (project.path / "tagcache.conf").write_text("nonsense")
     project.makepyfile("def test_it(tagcache_client): assert tagcache_client.ping()")

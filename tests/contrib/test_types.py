@@ -1,4 +1,4 @@
-"""What the decorators make of a function keeps its types, for mypy in strict mode."""
+"""Decorated functions keep their types, for mypy in strict mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The circuit breaker, with a clock and random numbers of its own."""
+"""The circuit breaker, with a fake clock and fixed random numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tagcache.errors import CircuitOpen, ConnectionFailed, PoolExhausted, TimedO
 
 
 class World:
-    """Time, and random numbers that are all the same."""
+    """The time, and the value of all random numbers."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,7 +28,7 @@ def world() -> World:
 REFUSED = ConnectionFailed("cache:1984: Connection refused")
 
 
-def test_it_opens_with_the_first_failure_and_lets_one_command_try(world: World) -> None:
+def test_the_first_failure_opens_it_and_one_command_tries_again(world: World) -> None:
     breaker = world.breaker()
     assert breaker.state is State.CLOSED
     breaker.failed(REFUSED, breaker.begin())
@@ -67,7 +67,7 @@ def test_pauses_grow_up_to_half_a_minute(world: World) -> None:
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
-def test_pauses_are_spread(world: World) -> None:
+def test_random_lengthens_pauses(world: World) -> None:
     breaker = world.breaker()
     world.random = 1.0
     breaker.failed(REFUSED, breaker.begin())
@@ -78,7 +78,7 @@ def test_pauses_are_spread(world: World) -> None:
     breaker.begin()
 
 
-def test_one_slow_command_among_others_opens_nothing(world: World) -> None:
+def test_one_slow_command_among_others_does_not_open_it(world: World) -> None:
     breaker = world.breaker()
     slow = breaker.begin()
     world.now += 0.5
@@ -106,7 +106,7 @@ def test_a_late_answer_closes_it(world: World) -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_what_says_nothing_of_the_server(world: World) -> None:
+def test_errors_that_say_nothing_about_the_server(world: World) -> None:
     breaker = world.breaker()
     breaker.failed(KeyboardInterrupt(), breaker.begin())
     breaker.failed(REFUSED, breaker.begin(), used=True)
@@ -115,14 +115,14 @@ def test_what_says_nothing_of_the_server(world: World) -> None:
     assert breaker.state is State.OPEN
 
 
-def test_an_answer_does_not_matter_where_no_time_is_given(world: World) -> None:
+def test_answers_do_not_matter_without_a_start_time(world: World) -> None:
     breaker = world.breaker()
     breaker.answered()
     breaker.failed(PoolExhausted("all"))
     assert breaker.state is State.OPEN
 
 
-def test_a_trial_that_was_interrupted_is_followed_by_another(world: World) -> None:
+def test_another_command_tries_after_an_interrupted_one(world: World) -> None:
     breaker = world.breaker()
     breaker.failed(REFUSED, breaker.begin())
     world.now += 0.5
@@ -132,7 +132,7 @@ def test_a_trial_that_was_interrupted_is_followed_by_another(world: World) -> No
     assert breaker.state is State.HALF_OPEN
 
 
-def test_who_waits_is_sent_away_while_it_is_open(world: World) -> None:
+def test_waiting_callers_get_an_error_while_it_is_open(world: World) -> None:
     breaker = world.breaker()
     breaker.check()
     breaker.failed(REFUSED, breaker.begin())

@@ -1,4 +1,4 @@
-"""Options from code, URL and file."""
+"""Options from code, a URL and a file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_unix_socket() -> None:
 @pytest.mark.parametrize(
     "password", ["hun/ter2", "1/hunter2", "hun#ter2", "1#hunter2", "hun\u2100ter2"]
 )
-def test_an_error_tells_nothing_of_a_password_that_was_not_escaped(password: str) -> None:
+def test_an_error_does_not_reveal_an_unescaped_password(password: str) -> None:
     with pytest.raises(BadArgument) as raised:
         Options.from_url(f"tagcache://ada:{password}@host")
     assert "ter2" not in str(raised.value)
@@ -87,7 +87,7 @@ def test_an_error_tells_nothing_of_a_password_that_was_not_escaped(password: str
         ("tagcache://host?tls_ca_file=/x", "have no effect without TLS"),
     ],
 )
-def test_what_cannot_be_used_is_named(url: str, told: str) -> None:
+def test_an_error_names_what_is_wrong(url: str, told: str) -> None:
     with pytest.raises(BadArgument, match=told):
         Client.from_url(url)
 
@@ -113,7 +113,7 @@ def test_a_section_of_a_file(tmp_path: Path) -> None:
         ("[client\n", "cannot be read"),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, told: str) -> None:
+def test_invalid_files(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "client.ini"
     file.write_text(text)
     with pytest.raises(BadArgument, match=told):
@@ -127,19 +127,19 @@ def test_values_of_a_file_may_be_quoted(tmp_path: Path) -> None:
     assert (options.password, options.key_prefix) == ("a#b", "it's'")
 
 
-def test_options_that_contradict_each_other() -> None:
+def test_contradictory_options() -> None:
     with pytest.raises(BadArgument, match="must be given together"):
         Options(username="ada")
     with pytest.raises(BadArgument, match="no TLS over a UNIX socket"):
         Options(path="/x", tls=True)
 
 
-def test_a_file_that_is_not_there() -> None:
+def test_a_missing_file() -> None:
     with pytest.raises(BadArgument, match="/nowhere cannot be read"):
         Options.from_config("/nowhere")
 
 
-def test_keywords_go_before_what_was_given() -> None:
+def test_keywords_override_options() -> None:
     changes: dict[str, Any] = {"timeout": 5}
     assert Client(Options(timeout=1, pool_size=3), **changes).options == Options(
         timeout=5, pool_size=3

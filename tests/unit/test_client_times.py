@@ -1,4 +1,4 @@
-"""How long clients wait for replies, with clocks of the tests' own."""
+"""How long clients wait for replies, with fake clocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tagcache.errors import TimedOut
 
 
 class Socket:
-    """A socket on which the next chunk comes after so many seconds."""
+    """A socket that receives each chunk after the given number of seconds."""
 
     def __init__(self, *chunks: tuple[float, bytes]) -> None:
         self.now = 0.0
@@ -84,12 +84,14 @@ def awaited(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> li
 
 
 @pytest.mark.parametrize("exchange", [blocking, awaited])
-def test_each_reply_has_the_whole_time(monkeypatch: pytest.MonkeyPatch, exchange: Any) -> None:
+def test_each_reply_may_take_the_whole_timeout(
+    monkeypatch: pytest.MonkeyPatch, exchange: Any
+) -> None:
     assert exchange(monkeypatch, (0.9, b"NF\n"), (0.9, b"NF\n")) == [b"NF", b"NF"]
 
 
 @pytest.mark.parametrize("exchange", [blocking, awaited])
-def test_parts_of_a_reply_do_not_lengthen_it(
+def test_parts_of_a_reply_do_not_extend_the_timeout(
     monkeypatch: pytest.MonkeyPatch, exchange: Any
 ) -> None:
     with pytest.raises(TimedOut, match="within 1"):
@@ -99,7 +101,7 @@ def test_parts_of_a_reply_do_not_lengthen_it(
 
 
 @pytest.mark.parametrize("comes", [True, False])
-def test_a_loop_that_is_late_reads_what_is_there(comes: bool) -> None:
+def test_a_late_loop_reads_what_has_arrived(comes: bool) -> None:
     clock, options = Clock(), Options(timeout=1)
     endpoint: Any = None
     connection = AwaitedConnection(TwistedNetwork(clock, endpoint, options), options)

@@ -1,4 +1,4 @@
-"""Values on a line: they travel whole, and what another client wrote is read as it is."""
+"""Values of the clients: round trips, and values that other clients wrote."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("name", SERDES)
-def test_serdes_are_what_they_say(name: str) -> None:
+def test_serdes_provide_the_interface(name: str) -> None:
     chosen = serde.named(name)
     assert verifyObject(ISerde, chosen)
     assert chosen.name == name
@@ -52,13 +52,13 @@ def test_an_unknown_serde() -> None:
 
 
 @given(JSON, st.sampled_from([None, 0, 20]))
-def test_json_travels(value: object, compress_over: int | None) -> None:
+def test_json_makes_the_round_trip(value: object, compress_over: int | None) -> None:
     values = Values(serde.named("json"), compress_over)
     assert values.load(values.dump(value)) == value
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, 0, 50]))
-def test_bytes_travel_compressed(data: bytes, compress_over: int | None) -> None:
+def test_compressed_bytes_make_the_round_trip(data: bytes, compress_over: int | None) -> None:
     values = Values(serde.named("bytes"), compress_over)
     line = values.dump(data)
     assert b"\n" not in line
@@ -74,7 +74,7 @@ class Size(enum.IntEnum):
 
 
 class Markup(str):
-    """As Django's SafeString."""
+    """A subclass of str, as Django's SafeString is."""
 
     __slots__ = ()
 
@@ -86,7 +86,7 @@ class Point:
 
 Pair = collections.namedtuple("Pair", "a b")
 NAN = float("nan")
-# What is stored, how it is named, and which serde brings it back.
+# The value, its description in the error, and the serde that can hold it.
 REFUSED: list[tuple[Any, str, str]] = [
     (NAN, "nan", "msgpack"),
     (-math.inf, "-inf", "msgpack"),
@@ -115,14 +115,12 @@ REFUSED: list[tuple[Any, str, str]] = [
 
 
 def inside(value: Any) -> list[Any]:
-    """The value, and the value in others."""
+    """Return the value, alone and within containers."""
     return [value, [value], (None, value), {"a": [{"b": value, "c": None}, "null"]}]
 
 
 @pytest.mark.parametrize(("value", "told", "other"), REFUSED)
-def test_json_refuses_what_would_come_back_as_something_else(
-    value: Any, told: str, other: str
-) -> None:
+def test_json_rejects_values_that_it_would_change(value: Any, told: str, other: str) -> None:
     for each in inside(value):
         with pytest.raises(BadArgument) as refused:
             Values(serde.named("json"), 0).dump(each)
@@ -132,7 +130,7 @@ def test_json_refuses_what_would_come_back_as_something_else(
 
 
 @pytest.mark.parametrize(("value", "told", "other"), REFUSED)
-def test_the_serde_that_is_named_does_bring_it_back(value: Any, told: str, other: str) -> None:
+def test_the_suggested_serde_can_hold_the_value(value: Any, told: str, other: str) -> None:
     values = Values(serde.named(other))
     back = values.load(values.dump([value]))[0]
     assert type(back) is type(value)
@@ -143,7 +141,7 @@ def test_the_serde_that_is_named_does_bring_it_back(value: Any, told: str, other
     ("value", "told", "other"),
     [each for each in REFUSED if each[2] == "pickle" and type(each[0]) is not bytearray],
 )
-def test_so_does_msgpack(value: Any, told: str, other: str) -> None:
+def test_msgpack_rejects_values_that_it_would_change(value: Any, told: str, other: str) -> None:
     for each in inside(value):
         with pytest.raises(BadArgument) as refused:
             Values(serde.named("msgpack")).dump(each)
@@ -153,7 +151,7 @@ def test_so_does_msgpack(value: Any, told: str, other: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["json", "msgpack"])
-def test_what_no_serde_holds(name: str) -> None:
+def test_values_that_no_serde_can_hold(name: str) -> None:
     with pytest.raises(BadArgument, match=f"serde={name} cannot hold this: function$"):
         Values(serde.named(name)).dump([lambda: None])
     endless: list[Any] = []
@@ -162,7 +160,7 @@ def test_what_no_serde_holds(name: str) -> None:
         Values(serde.named(name)).dump(endless)
 
 
-def test_without_msgpack_another_serde_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_msgpack_the_error_suggests_another_serde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "msgpack", None)
     with pytest.raises(BadArgument, match="nan, which serde=pickle can hold"):
         Values(serde.named("json")).dump([NAN])
@@ -189,26 +187,26 @@ def test_no_float_changes(value: Any) -> None:
     assert repr(values.load(line)) == repr(value)
 
 
-def test_what_only_looks_like_a_float_that_is_not_finite() -> None:
+def test_data_that_only_resembles_a_float_that_is_not_finite() -> None:
     values = Values(serde.named("json"))
     value = [None, "g", 1, 0x7FF0, "ç", 1.5]
     assert _PERHAPS_NOT_FINITE.search(marshal.dumps(value))
     assert values.load(values.dump(value)) == value
 
 
-def test_what_was_stored_before_is_still_read() -> None:
+def test_values_of_earlier_versions_can_be_read() -> None:
     assert Values(serde.named("json")).load(b'["2026-01-02T00:00:00+00:00",null]') == [
         "2026-01-02T00:00:00+00:00",
         None,
     ]
 
 
-def test_msgpack_keys_that_are_no_text() -> None:
+def test_msgpack_keys_that_are_not_text() -> None:
     values = Values(serde.named("msgpack"))
     assert values.load(values.dump({1: 2, b"x": None})) == {1: 2, b"x": None}
 
 
-def test_others_can_read_what_is_plain() -> None:
+def test_values_that_need_no_mark_are_plain() -> None:
     values = Values(serde.named("json"))
     assert values.dump({"a": "b\nc"}) == b'{"a":"b\\nc"}'
     assert values.dump(5) == b"5"
@@ -216,7 +214,7 @@ def test_others_can_read_what_is_plain() -> None:
     assert Values(serde.named("text")).dump("a\tb") == b"a\tb"
 
 
-def test_compression_only_where_it_helps() -> None:
+def test_values_are_compressed_only_if_that_makes_them_smaller() -> None:
     values = Values(serde.named("text"), compress_over=100)
     assert values.dump("x" * 100) == b"x" * 100
     assert values.dump("x" * 101).startswith(b"\\z:")
@@ -225,7 +223,7 @@ def test_compression_only_where_it_helps() -> None:
     assert not Values(serde.named("bytes"), 10).dump(noise).startswith(b"\\z:")
 
 
-def test_what_grows_without_bound_is_given_up() -> None:
+def test_decompression_stops_at_the_limit() -> None:
     bomb = b"\\z:" + escape(zlib.compress(bytes(100_000_000)))
     values = Values(serde.named("bytes"), 0, 1000)
     tracemalloc.start()
@@ -238,12 +236,12 @@ def test_what_grows_without_bound_is_given_up() -> None:
     assert peak < 10_000_000
 
 
-def test_the_bound_on_what_is_decompressed() -> None:
+def test_the_limit_of_decompressed_values() -> None:
     values = Values(serde.named("bytes"), 0, 1000)
     just = values.dump(bytes(1000))
     assert just.startswith(b"\\z:")
     assert values.load(just) == bytes(1000)
-    # More than could be read again is not compressed.
+    # A value that is too large to be decompressed is not compressed.
     assert values.dump(bytes(1001)) == bytes(1001)
 
 
@@ -251,7 +249,7 @@ def test_the_bound_on_what_is_decompressed() -> None:
     "line",
     [b"\\:a\\b", b"\\:a\\", b"\\z:abc", b"\\z:" + escape(zlib.compress(b"x" * 99))[:-1]],
 )
-def test_what_nobody_escaped(line: bytes) -> None:
+def test_unescaped_data_after_a_mark(line: bytes) -> None:
     with pytest.raises(CannotDecode, match="serde=bytes did not write this"):
         Values(serde.named("bytes")).load(line)
 
@@ -260,7 +258,7 @@ def test_what_nobody_escaped(line: bytes) -> None:
     ("name", "line"),
     [("text", b"\xff"), ("json", b"{"), ("msgpack", b"\xc1"), ("pickle", b"no pickle")],
 )
-def test_what_another_serde_wrote(name: str, line: bytes) -> None:
+def test_values_that_another_serde_wrote(name: str, line: bytes) -> None:
     with pytest.raises(CannotDecode, match=f"serde={name} did not write this"):
         Values(serde.named(name)).load(line)
 
@@ -277,6 +275,6 @@ def test_what_another_serde_wrote(name: str, line: bytes) -> None:
         ("pickle", (each for each in "ab")),
     ],
 )
-def test_what_a_serde_cannot_hold(name: str, value: object) -> None:
+def test_values_that_a_serde_cannot_hold(name: str, value: object) -> None:
     with pytest.raises(BadArgument, match=f"serde={name} cannot hold this"):
         Values(serde.named(name)).dump(value)

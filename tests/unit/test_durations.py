@@ -1,4 +1,4 @@
-"""Times to live as they are typed."""
+"""Times to live on the command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_durations(text: str, milliseconds: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5 m", "m", "-1", "+1", "1e3", "1w", "5M", "1.", ".5", "\u0665m", "9" * 21]
 )
-def test_what_is_no_duration(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a duration"):
         Duration().convert(text, None, None)
 

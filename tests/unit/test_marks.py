@@ -1,4 +1,4 @@
-"""Values as a line can hold them: with a mark where one is needed."""
+"""Values in a form that a line can hold: with a mark where one is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tagcache.model import stored_values
 from tagcache.wire import marks
 from tagcache.wire.marks import escape, from_line, to_line, unescape
 
-# What matters most to the escape.
+# The characters that the escape depends on.
 TRICKY = st.text(alphabet="\\:nrz\n\r\ta", max_size=12).map(str.encode)
 DATA = st.one_of(st.binary(max_size=200), TRICKY)
 
@@ -23,7 +23,7 @@ DATA = st.one_of(st.binary(max_size=200), TRICKY)
 @example(b"\\z:")
 @example(b"\r")
 @example(b"a\\nb\n")
-def test_any_bytes_travel_on_a_line(data: bytes) -> None:
+def test_any_bytes_make_the_round_trip_on_a_line(data: bytes) -> None:
     line = to_line(data)
     assert b"\n" not in line
     assert not line.endswith(b"\r")
@@ -32,13 +32,13 @@ def test_any_bytes_travel_on_a_line(data: bytes) -> None:
 
 
 @given(DATA)
-def test_what_needs_no_escape_is_sent_as_it_is(data: bytes) -> None:
+def test_data_that_needs_no_escape_is_unchanged(data: bytes) -> None:
     needs = b"\n" in data or data.endswith(b"\r") or data.startswith((b"\\:", b"\\z:"))
     assert (to_line(data) == data) is not needs
 
 
 @given(DATA)
-def test_compressed_values_travel_too(data: bytes) -> None:
+def test_compressed_values_make_the_round_trip(data: bytes) -> None:
     line = marks.compressed(data)
     assert b"\n" not in line
     assert not line.endswith(b"\r")
@@ -55,17 +55,17 @@ def test_the_length_is_that_of_the_value(data: bytes) -> None:
 @example(b"\\:\\\\\\n")
 @example(b"\\:\\\\\\")
 def test_only_what_was_escaped_is_unescaped(data: bytes) -> None:
-    """Whatever it is, it is read as it was written, or not at all."""
+    """Any input either unescapes to what was escaped, or raises ValueError."""
     try:
         value = unescape(data)
     except ValueError:
         return
-    # A CR may stand for itself.
+    # An unescaped CR is accepted.
     assert escape(value) == data.replace(b"\r", b"\\r")
 
 
 @given(DATA, st.sampled_from([b"", stored_values.ESCAPED, stored_values.COMPRESSED]))
-def test_what_no_client_wrote_is_told_as_it_is(data: bytes, mark: bytes) -> None:
+def test_data_that_no_client_wrote_is_returned_unchanged(data: bytes, mark: bytes) -> None:
     content = mark + data
     try:
         value = from_line(content, 1000)
@@ -83,7 +83,7 @@ def test_decompression_is_bounded(size: int) -> None:
             marks.plain(bomb, size - 1)
 
 
-def test_what_is_cut_short_is_not_half_told() -> None:
+def test_a_truncated_value_is_not_decompressed_in_part() -> None:
     content = stored_values.COMPRESSED + escape(zlib.compress(bytes(range(256)))[:-5])
     with pytest.raises(ValueError, match="truncated"):
         from_line(content)
@@ -96,5 +96,5 @@ def test_white_space_around_a_number_may_be_escaped(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [b"\\n5", b"\\\\n5", b"\\:5", b"5\n5"])
-def test_what_is_no_number_is_none(text: bytes) -> None:
+def test_other_text_is_not_a_number(text: bytes) -> None:
     assert not stored_values.number(to_line(text)).isdigit()

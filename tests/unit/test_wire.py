@@ -1,4 +1,4 @@
-"""The codec: bytes to requests, results to replies."""
+"""The codec of the line protocol: bytes to requests, results to replies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def feed_all(buffer: wire.LineBuffer, chunks: list[bytes]) -> tuple[list[bytes],
     st.binary().map(lambda data: data.replace(b"x", b"\n").replace(b"y", b"\r")),
     st.lists(st.integers(0, 10_000), max_size=10),
 )
-def test_lines_are_the_same_however_the_stream_is_cut(data: bytes, places: list[int]) -> None:
+def test_lines_do_not_depend_on_chunks(data: bytes, places: list[int]) -> None:
     lines, too_long = feed_all(wire.LineBuffer(10_000), cut(data, places))
     assert lines == [line.rstrip(b"\r") for line in data.split(b"\n")[:-1]]
     assert not too_long
@@ -44,9 +44,7 @@ def test_lines_are_the_same_however_the_stream_is_cut(data: bytes, places: list[
     st.lists(st.integers(0, 12).map(lambda n: b"a" * n), min_size=1, max_size=8),
     st.lists(st.integers(0, 10_000), max_size=10),
 )
-def test_the_limit_falls_on_the_same_line_however_the_stream_is_cut(
-    sent: list[bytes], places: list[int]
-) -> None:
+def test_the_limit_does_not_depend_on_chunks(sent: list[bytes], places: list[int]) -> None:
     limit = 8
     data = b"".join(line + b"\n" for line in sent)
     lines, too_long = feed_all(wire.LineBuffer(limit), cut(data, places))
@@ -80,7 +78,7 @@ def test_lines_before_the_one_too_long_are_not_lost() -> None:
     assert caught.value.lines == [b"GET\ta", b"GET\tb"]
 
 
-def test_a_long_line_that_dribbles_in_is_looked_at_once_per_byte() -> None:
+def test_a_line_that_arrives_byte_by_byte_is_copied_once() -> None:
     class Counting(bytearray):
         copied = 0
 
@@ -123,7 +121,7 @@ def test_ttl(field: bytes, ttl_ms: int | None) -> None:
     "field",
     [b"abc", b"-5", b"+1", b"1.5", b" 1", b"1 ", b"18446744073709551616", b"1_0", b"\xd9\xa1"],
 )
-def test_a_ttl_that_cannot_be_read_is_an_error(field: bytes) -> None:
+def test_an_invalid_ttl_is_an_error(field: bytes) -> None:
     with pytest.raises(InvalidArgument, match="^invalid_ttl$"):
         wire.parse_ttl(field)
 
@@ -148,7 +146,7 @@ def test_by(field: bytes, by: int) -> None:
     "field",
     [b"abc", b"1.5", b" 2", b"-", b"+", b"9223372036854775808", b"-9223372036854775809", b"1_0"],
 )
-def test_a_by_that_cannot_be_read_is_an_error(field: bytes) -> None:
+def test_an_invalid_by_is_an_error(field: bytes) -> None:
     with pytest.raises(InvalidArgument, match="^invalid_by$"):
         wire.parse_by(field)
 
@@ -172,7 +170,7 @@ def test_tags_of_an_entry_are_not_trimmed_and_empty_ones_dropped() -> None:
         b"hOST:x",
     ],
 )
-def test_what_http_begins_with(line: bytes) -> None:
+def test_lines_of_http_requests(line: bytes) -> None:
     assert wire.is_http(line)
 
 
@@ -193,7 +191,7 @@ def test_what_http_begins_with(line: bytes) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
     ],
 )
-def test_what_only_looks_like_http(line: bytes) -> None:
+def test_lines_that_only_resemble_http(line: bytes) -> None:
     assert not wire.is_http(line)
 
 
@@ -210,7 +208,7 @@ def test_a_value_with_a_line_feed_is_not_framed() -> None:
     assert wire.value(b"a\nb") == b"ERR value_not_representable\n"
 
 
-def test_keys_that_a_list_cannot_hold_are_left_out_and_counted() -> None:
+def test_keys_that_a_list_cannot_hold_are_omitted_and_counted() -> None:
     assert done(wire.keys([])) == (b"KEYS\t\n", 0)
     assert done(wire.keys([b"a", b"b"])) == (b"KEYS\ta,b\n", 0)
     assert done(wire.keys([b"a", b"b,c", b"d\ne"])) == (b"KEYS\ta\n", 2)
