@@ -244,29 +244,26 @@ class PoolPerLoop:
         self.forked()
         _all.add(self)
 
-    def __len__(self) -> int:
-        return len(self._pools)
-
     def here(self) -> AwaitedPool:
         """Return the pool of the running event loop. Raises ConnectionFailed after ``close``."""
         loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
+        pool = self._by_loop.get(loop)
         if pool is None:
             if self._closed:
                 raise ConnectionFailed("the client is closed")
             # Connections refer to their loop, so that the weak keys alone would never be dropped.
             with self._lock:
-                for ended in [each for each in self._pools if each.is_closed()]:
-                    del self._pools[ended]
+                for ended in [each for each in self._by_loop if each.is_closed()]:
+                    del self._by_loop[ended]
             pool = AwaitedPool(AsyncioNetwork(self._options), self._options, self._breaker)
             with self._lock:
-                self._pools[loop] = pool
+                self._by_loop[loop] = pool
         return pool
 
     async def close(self) -> None:
         """Close every connection."""
         self._closed = True
-        for loop, pool in list(self._pools.items()):
+        for loop, pool in list(self._by_loop.items()):
             if loop is asyncio.get_running_loop():
                 pool.close()
             elif not loop.is_closed():
@@ -277,7 +274,7 @@ class PoolPerLoop:
     def forked(self) -> None:
         """Start without connections: in a child process they belong to the parent."""
         self._lock = threading.Lock()
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AwaitedPool] = (
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AwaitedPool] = (
             weakref.WeakKeyDictionary()
         )
 

@@ -119,7 +119,7 @@ class TagCacheBase(BaseCache):
         """Close the connections of the running event loop; it connects again when needed."""
         await _clients.of(self._connecting)[1].close()
 
-    def ttl(self, timeout: Any) -> float | None:
+    def _ttl(self, timeout: Any) -> float | None:
         """Return the time to live in seconds; None: no limit; EXPIRED: it has passed."""
         if timeout is DEFAULT_TIMEOUT:
             timeout = self.default_timeout

@@ -23,7 +23,7 @@ def test_connections_of_loops_that_have_ended_are_not_kept(server: RunningServer
         warnings.simplefilter("ignore", ResourceWarning)
         for _ in range(10):
             assert asyncio.run(client.put("k", 1))
-            assert len(client._pools) == 1
+            assert len(client._pools._by_loop) == 1
         asyncio.run(last())
         gc.collect()
     with server.connect() as plain:

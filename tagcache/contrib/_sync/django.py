@@ -39,7 +39,7 @@ class Operations(TagCacheBase):
         tags: Iterable[Tag] = (),
     ) -> None:
         """Store a value with ``tags``; see BaseCache."""
-        name, ttl = self.make_and_validate_key(key, version), self.ttl(timeout)
+        name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = self.client
         if ttl == EXPIRED:
             client.delete(name)
@@ -56,7 +56,7 @@ class Operations(TagCacheBase):
         tags: Iterable[Tag] = (),
     ) -> bool:
         """Store a value with ``tags`` if there is none; see BaseCache."""
-        name, ttl = self.make_and_validate_key(key, version), self.ttl(timeout)
+        name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = self.client
         if ttl == EXPIRED:
             return client.get(name, self._missing_key) is self._missing_key
@@ -64,7 +64,7 @@ class Operations(TagCacheBase):
         return added or is_session_without_cache(key, client)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        name, ttl = self.make_and_validate_key(key, version), self.ttl(timeout)
+        name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = self.client
         if ttl == EXPIRED:
             return client.delete(name)
@@ -91,7 +91,7 @@ class Operations(TagCacheBase):
     ) -> list[Any]:
         """Store values, all with the same ``tags``; return the keys that there was no room for."""
         names = {self.make_and_validate_key(key, version): key for key in data}
-        ttl = self.ttl(timeout)
+        ttl = self._ttl(timeout)
         client = self.client
         if ttl == EXPIRED:
             client.delete_many(names)
