@@ -316,7 +316,7 @@ def _ttl(ttl: Ttl | None) -> bytes:
 
 
 def collected(tags: Iterable[Tag]) -> tuple[Tag, ...]:
-    """Return tags as a tuple. Raises BadArgument for one str, whose characters are not meant."""
+    """Return tags as a tuple. Raises BadArgument for a single str or bytes."""
     if isinstance(tags, (str, bytes)):
         raise BadArgument(f"tags must be a collection, not a single {type(tags).__name__}")
     return tuple(tags)

@@ -1,1 +1,1 @@
-"""What every client does, whatever carries it."""
+"""What every client does, over any network."""
