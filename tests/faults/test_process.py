@@ -7,12 +7,12 @@ import os
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -247,19 +247,24 @@ def test_a_full_disk(start: Start, small_disk: Path, measured: Measured) -> None
     )
 
 
-def test_files_that_cannot_be_written(start: Start, tmp_path: Path, measured: Measured) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter. Each run of pytest closes its own to the others."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_files_that_cannot_be_written(open_folder: Path, measured: Measured) -> None:
     """As another user than root, whom permissions stop."""
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         skip("setpriv is not installed (Debian: util-linux)")
-    place = tmp_path / "place"
-    place.mkdir(mode=0o777)
+    place = open_folder / "place"
+    place.mkdir()
     place.chmod(0o777)
-    # pytest's own folders, which only we may enter; there is one more under pytest-xdist.
-    for each in [tmp_path, *tmp_path.parents][:4]:
-        if not each.stat().st_mode & stat.S_IXOTH:
-            each.chmod(0o755)
     prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    server = start(
+    running = RunningServer(
+        open_folder,
         {
             "persistence": {
                 "snapshot_file": place / "snapshot",
@@ -269,7 +274,7 @@ def test_files_that_cannot_be_written(start: Start, tmp_path: Path, measured: Me
         prefix=prefix if os.geteuid() == 0 else [],
         environ={"PYTHONDONTWRITEBYTECODE": "1"},
     )
-    with server.connect() as client:
+    with running as server, server.connect() as client:
         client.ask(b"PUT\tk\t-\t-\tv")
         wait_for_snapshot(client)
         place.chmod(0o555)
@@ -285,6 +290,7 @@ def test_files_that_cannot_be_written(start: Start, tmp_path: Path, measured: Me
         assert client.ask(b"GET\tk") == b"VALUE\tv\n"
         place.chmod(0o777)
         eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"] is None)
+        assert "Traceback" not in server.text(), server.text()
     measured(
         "a snapshot's folder and a configuration file that may not be written",
         "told, the old one stays, the password in force stays, serving goes on",
