@@ -33,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what it runs in the background with this ignored, and so would every server be.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Some tests look at modes of files, and have another user read some.
+    os.umask(0o022)
     config.addinivalue_line("markers", "needs(program): skipped where the program is missing")
     config.addinivalue_line("markers", "root: skipped where the tests do not run as root")
     config.addinivalue_line(
