@@ -574,7 +574,7 @@ def test_the_last_replies_come_to_a_client_that_takes_its_time(start: Start) -> 
     """They are in the system's buffers when the server is done, longer than it lingers."""
     server = start()
     with server.connect() as client:
-        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         client.ask(b"PUT\tk\t-\t-\t" + b"x" * 300_000)
         client.send(b"GET\tk\nQUIT\n")
         time.sleep(2.5)
