@@ -126,6 +126,7 @@ def run(start: Start, directory: Path, seconds: float, measured: Measured) -> No
     )
 
 
+@pytest.mark.slow
 def test_many_clients(start: Start, tmp_path: Path, measured: Measured) -> None:
     run(start, tmp_path, 5, measured)
 

@@ -10,6 +10,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.faults.bystander import Bystander
 from tests.faults.doors import until_closed
 from tests.faults.processes import descriptors, resident_mb
@@ -218,6 +220,7 @@ def test_plain_text_on_the_tls_port(start: Start, tmp_path: Path, measured: Meas
     )
 
 
+@pytest.mark.slow
 def test_ten_thousand_connections(start: Start, measured: Measured) -> None:
     server = quiet(start)
     with server.connect() as client:

@@ -154,10 +154,11 @@ def get_by_deferred(server: RunningServer, keys: Values) -> Values:
 @pytest.mark.parametrize(
     "put",
     [
-        put_by_curl,
+        # Dozens of processes, one after the other: for each value that is stored or read.
+        pytest.param(put_by_curl, marks=pytest.mark.slow),
+        pytest.param(put_by_cli, marks=pytest.mark.slow),
         add_by_curl,
         put_key_by_curl,
-        put_by_cli,
         put_by_client,
         put_by_asyncio,
         put_by_deferred,

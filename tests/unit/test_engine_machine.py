@@ -438,5 +438,10 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "_FEW", 1)
 
 
-CacheMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
-TestCacheMachine = CacheMachine.TestCase
+class TestCacheMachine(CacheMachine.TestCase):
+    settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.slow
+class TestMoreHistories(CacheMachine.TestCase):
+    settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
