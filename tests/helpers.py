@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 
-from tagcache.config.loading import Origin, load
+from tagcache.config.loading import Configuration, Origin, load
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.model.work import run_to_end as done  # noqa: F401 - for tests to import from here
 from tagcache.server.auth.credentials import Credentials
 
 
+@cache
+def defaults() -> Configuration:
+    """The default configuration, read once: that takes longer than most tests that ask for it."""
+    return load(None, {})
+
+
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
     """The default settings, but for what is given: ``cache={"max_key_length": 5}``."""
-    settings = load(None, {}).settings
+    settings = defaults().settings
     changed = {
         name: replace(getattr(settings, name), **values) for name, values in sections.items()
     }
@@ -32,9 +39,8 @@ def credentials_of(
     origin: Origin = Origin.DEFAULT,
 ) -> Credentials:
     """A credential store that hashes at once instead of in a thread."""
-    defaults = load(None, {})
-    origins = {**defaults.origins, ("authentication", "password"): origin}
-    configuration = replace(defaults, settings=settings, path=path, origins=origins)
+    origins = {**defaults().origins, ("authentication", "password"): origin}
+    configuration = replace(defaults(), settings=settings, path=path, origins=origins)
     return Credentials(configuration, Path("/nowhere"), monotonic, maybeDeferred)
 
 

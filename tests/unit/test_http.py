@@ -21,7 +21,6 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from tagcache.config.limits import limits_of
-from tagcache.config.loading import load
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.engine.session import MemoryEngine
@@ -43,7 +42,7 @@ from tagcache.server.observe.metrics import Metrics
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.upkeep.persistence import Persistence
 from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
-from tests.helpers import credentials_of, settings_with
+from tests.helpers import credentials_of, defaults, settings_with
 from tests.unit.test_protocol import Transport, connect_full, next_event
 
 BASIC = b"Authorization: Basic YWRtaW46cGFzc3dvcmQ=\r\n"
@@ -62,7 +61,7 @@ class Door:
         self.connections = Connections(self.clock.seconds)
         self.credentials = credentials_of(self.settings, self.clock.seconds)
         self.exposed = False
-        configuration = replace(load(None, {}), settings=self.settings)
+        configuration = replace(defaults(), settings=self.settings)
         self.traffic = Traffic(self.settings, self.clock.seconds)
         self.events = EventLog(self.clock.seconds)
         self.history = History()
