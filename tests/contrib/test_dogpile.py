@@ -59,6 +59,11 @@ class TestSerializer(fixtures._GenericSerializerTestSuite, TestBackend):  # type
         "deserializer": json.loads,
     }
 
+    # Ten seconds of sleep, as above.
+    @pytest.mark.slow
+    def test_threaded_get_multi(self) -> None:
+        super().test_threaded_get_multi()
+
 
 def test_the_serde_of_the_arguments() -> None:
     region = make_region().configure("tagcache", arguments={**ARGUMENTS, "serde": "json"})
