@@ -202,11 +202,17 @@ def test_nothing_is_begun_when_the_server_stops(empty_redis: RedisServer) -> Non
     assert [type(reason.value) for reason in refused] == [BackendUnavailable]
 
 
+def be_impatient(engine: Remote, seconds: float) -> None:
+    """Have it wait so long from now on, where no answer is to come any more."""
+    for lane in engine.lanes:
+        lane.timeout = seconds
+
+
 def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
     redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = redis()
-    engine = Remote(server.url, timeout=0.1, partitions=3)
+    engine = Remote(server.url, partitions=3)
     calls = []
 
     def call(root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:
@@ -216,6 +222,7 @@ def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
     try:
         engine.put(b"k", b"v", [b"t"])
         server.cli("client", "pause", "60000")
+        be_impatient(engine, 0.1)
         refused: list[Any] = []
         monkeypatch.setattr(engine.partitions, "call", call)
         works = [engine.cache.invalidate_any([b"t"]) for _ in range(96)]
@@ -323,11 +330,12 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
 
 def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> None:
     server = redis()
-    engine = Remote(server.url, timeout=0.5)
+    engine = Remote(server.url)
     engine.limit(Limits(max_value_length=2**24))
     try:
         assert engine.get(b"k") is None
         server.process.send_signal(signal.SIGSTOP)
+        be_impatient(engine, 0.5)
         # In one lane.
         works = [engine.cache.put(b"k", bytes(2**23), lane=1) for _ in range(40)]
         at_once = [work for work in works if work.called]

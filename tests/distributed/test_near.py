@@ -167,10 +167,11 @@ def test_nothing_near_is_answered_once_redis_is_silent(
     redis: Callable[..., RedisServer], near: Front
 ) -> None:
     there = redis()
-    server = near(there.url, timeout_ms=300)
+    server = near(there.url)
     with server.connect() as client:
         client.ask(b"PUT\tk\t-\t-\tv")
         client.ask(b"GET\tk")
+        server.reload(engine={"timeout_ms": 300})
         there.process.send_signal(signal.SIGSTOP)
         eventually(lambda: state(there) == "T")
         wait_until_gone(client, b"k", b"v")
