@@ -125,7 +125,7 @@ class Cut:
                     threading.Thread(
                         target=keep_reading, args=(sock, ASKED[door]), daemon=True
                     ).start()
-        # A shell that is about to print something, a little after the link is cut.
+        # A shell that prints something now and then, whenever the link is cut.
         busy = self._servers["busy"]
         arguments = ["ip", "netns", "exec", network.client, "ssh", "-F/dev/null", "-tt"]
         arguments += [f"-i{busy.directory / 'key'}", "-oStrictHostKeyChecking=no"]
@@ -140,7 +140,7 @@ class Cut:
         assert self._ssh.stdout is not None
         self._ssh.stdin.write(
             b"from twisted.internet import reactor, task\r"
-            b"task.deferLater(reactor, 1, lambda: 'x' * 1000)\r"
+            b"for n in range(100): task.deferLater(reactor, n / 5, lambda: 'x' * 1000)\r\r"
             b"'li' + 'stening'\r"
         )
         self._ssh.stdin.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,15 +111,23 @@ def test_exchange(golden_server: RunningServer, exchange: dict[str, str]) -> Non
 
 
 def timed_increment(server: RunningServer, got: str) -> None:
-    """Counting restarts the TTL. All times are five times those of the recording."""
-    import time
+    """Counting restarts the TTL. All times are five times those of the recording.
 
+    It is done again where the machine was too slow to ask within the TTL.
+    """
     with server.connect() as client:
-        client.ask(b"PUT\tic\t2000\t-\t1")
-        replies = b""
-        for pause, request in ((1.25, b"INCR\tic"), (1.25, b"GET\tic"), (1.5, b"GET\tic")):
-            time.sleep(pause)
-            replies += client.ask(request)
+        in_time = False
+        while not in_time:
+            asked = [time.monotonic()]
+            answered = []
+            client.ask(b"PUT\tic\t2000\t-\t1")
+            replies = b""
+            for pause, request in ((1.25, b"INCR\tic"), (1.25, b"GET\tic"), (1.5, b"GET\tic")):
+                time.sleep(pause)
+                asked.append(time.monotonic())
+                replies += client.ask(request)
+                answered.append(time.monotonic())
+            in_time = answered[0] - asked[0] < 2 and answered[1] - asked[1] < 2
     assert replies.decode() == got
 
 
