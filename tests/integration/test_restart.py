@@ -151,7 +151,7 @@ def test_a_start_that_fails_keeps_the_snapshot(restart: Restart, tmp_path: Path)
             "server": {"http_port": taken.getsockname()[1]},
         }
         with RunningServer(tmp_path, sections, wait=False) as server:
-            assert server.process.wait(30) == 1
+            assert server.process.wait(60) == 1
             assert "Address already in use" in server.text()
     with restart() as server, server.connect() as client:
         assert client.json(b"INFO")["cache"]["items"] == 1000
@@ -162,7 +162,7 @@ def test_a_second_server_with_the_same_file_is_refused(restart: Restart, tmp_pat
         (tmp_path / "second").mkdir()
         knobs = {"persistence": {"snapshot_file": tmp_path / "snapshot"}}
         with RunningServer(tmp_path / "second", knobs, wait=False) as second:
-            assert second.process.wait(30) == 1
+            assert second.process.wait(60) == 1
             assert (
                 f"tagcache: another server uses {tmp_path}/snapshot: process "
                 f"{server.process.pid} has locked {tmp_path}/snapshot.lock"

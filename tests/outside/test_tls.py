@@ -15,7 +15,7 @@ import pytest
 
 from tests.browser.chromium import chromium, options
 from tests.integration.conftest import server, start
-from tests.integration.running import RunningServer
+from tests.integration.running import TIMEOUT, RunningServer
 from tests.integration.tls import tls_endpoint
 
 __all__ = ["server", "start"]
@@ -38,7 +38,7 @@ class Secured:
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *more]
         command += ["-servername", "localhost", "-CAfile", str(self.authority)]
         done = subprocess.run(
-            command, input=said, capture_output=True, text=True, timeout=30, check=False
+            command, input=said, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
         return done.stdout + done.stderr
 
@@ -55,7 +55,7 @@ def secured(start: Callable[..., RunningServer], tmp_path: Path) -> Secured:
 def test_curl(secured: Secured, how: list[str]) -> None:
     command = ["curl", "-sS", "-v", "--cacert", str(secured.authority), *how]
     command += ["-u", "admin:password", f"{secured.url}/stats"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     assert '"hits"' in done.stdout
     assert "HTTP/1.1 200 OK" in done.stderr
@@ -82,7 +82,8 @@ def test_chromium(secured: Secured) -> None:
 @pytest.mark.parametrize("http2", [False, True])
 def test_httpx(secured: Secured, http2: bool) -> None:
     trusted = ssl.create_default_context(cafile=str(secured.authority))
-    with httpx.Client(verify=trusted, http2=http2, auth=("admin", "password")) as client:
+    login = ("admin", "password")
+    with httpx.Client(verify=trusted, http2=http2, auth=login, timeout=TIMEOUT) as client:
         answer = client.get(f"{secured.url}/stats")
     assert (answer.status_code, answer.http_version) == (200, "HTTP/1.1")
 
@@ -98,7 +99,7 @@ def test_our_command_line(secured: Secured, tmp_path: Path) -> None:
             [str(TAGCACHE), *arguments],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=TIMEOUT,
             env=environ,
             check=False,
         )
@@ -110,7 +111,7 @@ def test_our_command_line_says_how_to_trust_a_certificate(secured: Secured) -> N
         [str(TAGCACHE), "--url", secured.url, "stats"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.returncode == 4
@@ -140,7 +141,7 @@ def test_whatever_is_offered_the_connection_is_made(
     running = secured.server
     port = running.http_port if door == "http" else running.port
     with (
-        socket.create_connection(("127.0.0.1", port), 20) as raw,
+        socket.create_connection(("127.0.0.1", port), TIMEOUT) as raw,
         secured.context.wrap_socket(raw, server_hostname="localhost") as sock,
     ):
         assert sock.selected_alpn_protocol() == chosen
