@@ -20,7 +20,7 @@ from tagcache.contrib.keys import KeyMaker
 from tagcache.contrib.pytest_plugin import Server
 from tagcache.errors import BadArgument, ConnectionFailed
 
-WAIT = 10.0
+WAIT = 60.0
 
 
 class Colour(Enum):
@@ -37,7 +37,7 @@ def loop_run(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., No
 
 @asynccontextmanager
 async def opened(server: Server, **options: Any) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient.from_url(server.url, timeout=5.0, **options) as client:
+    async with AsyncClient.from_url(server.url, timeout=WAIT, **options) as client:
         yield client
 
 
@@ -243,7 +243,7 @@ class TestThreads:
     def waiting(self, single_flight: Any, key: str, count: int) -> None:
         """Wait until ``count`` threads wait for one call."""
         pause = threading.Event()
-        for _ in range(1000):
+        for _ in range(int(100 * WAIT)):
             call = single_flight._calls.get(key)
             if call is not None and len(call.future._condition._waiters) >= count:
                 return
@@ -451,8 +451,7 @@ class TestTasks:
                 return calls(KeyError("x") if fails else "made")
 
             tasks = [asyncio.create_task(render()) for _ in range(6)]
-            await self.waiting(render)
-            await asyncio.sleep(0.05)
+            await self.waiting(render, 5)
             go_on.set()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             if fails:
@@ -461,11 +460,12 @@ class TestTasks:
                 assert set(results) == {"made 1"}
             assert calls.count == 1
 
-    async def waiting(self, render: Any) -> None:
-        """Wait until the function is running."""
+    async def waiting(self, render: Any, count: int) -> None:
+        """Wait until so many tasks wait for the one that runs the function."""
         loops = render._single_flight._loops
-        for _ in range(1000):
-            if any(loops.values()):
+        for _ in range(int(100 * WAIT)):
+            made = [call.future for calls in loops.values() for call in calls.values()]
+            if made and len(made[0]._callbacks or ()) == count:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("the function does not run")
@@ -483,8 +483,7 @@ class TestTasks:
                 return calls("made")
 
             first, second, third = (asyncio.create_task(render()) for _ in range(3))
-            await self.waiting(render)
-            await asyncio.sleep(0.05)
+            await self.waiting(render, 2)
             first.cancel()
             second.cancel()
             await asyncio.sleep(0.05)

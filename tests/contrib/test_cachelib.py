@@ -19,7 +19,7 @@ from tagcache.errors import BadArgument, Refused
 
 @pytest.fixture
 def cache(tagcache_server: Server, tagcache_client: Client) -> Iterator[TagCache]:
-    cache = TagCache(tagcache_server.url, key_prefix="app:", timeout=5.0)
+    cache = TagCache(tagcache_server.url, key_prefix="app:", timeout=60.0)
     yield cache
     cache.close()
 

@@ -18,7 +18,7 @@ from tagcache.contrib.dogpile import Mutex, TagCacheBackend, TagRegion, tagged
 from tagcache.contrib.pytest_plugin import Server
 from tagcache.errors import BadArgument
 
-ARGUMENTS: dict[str, Any] = {"timeout": 5.0}
+ARGUMENTS: dict[str, Any] = {"timeout": 60.0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -86,7 +86,7 @@ def test_the_serializer_of_a_region_replaces_the_serde() -> None:
     assert region.get("k") == [1, 2]
 
 
-LOCKING: dict[str, Any] = {"timeout": 5.0, "distributed_lock": True, "lock_sleep": 0.01}
+LOCKING: dict[str, Any] = {"timeout": 60.0, "distributed_lock": True, "lock_sleep": 0.01}
 
 
 class TestDistributedLock(fixtures._GenericMutexTestSuite):  # type: ignore[misc]

@@ -40,7 +40,7 @@ def page(tagcache_server: Server, tagcache_client: Client) -> Iterator[Page]:
         CACHE_TYPE="tagcache.contrib.flask_caching.TagCache",
         CACHE_TAGCACHE_URL=tagcache_server.url,
         CACHE_DEFAULT_TIMEOUT=60,
-        CACHE_OPTIONS={"timeout": 5.0, "ignore_exc": False},
+        CACHE_OPTIONS={"timeout": 60.0, "ignore_exc": False},
     )
     yield page
     for backend in page.app.extensions["cache"].values():

@@ -16,7 +16,7 @@ LARGE = "x" * 3_000_000
 
 @pytest.fixture
 def client_of(server: RunningServer) -> Callable[[], Client]:
-    return lambda: Client(port=server.port, timeout=10.0)
+    return lambda: Client(port=server.port, timeout=60.0)
 
 
 def test_a_command_after_a_line_that_was_too_long(client_of: Callable[[], Client]) -> None:
@@ -45,7 +45,7 @@ def test_the_rest_of_a_pipeline(client_of: Callable[[], Client]) -> None:
 
 def test_in_asyncio(server: RunningServer) -> None:
     async def run() -> None:
-        async with AsyncClient(port=server.port, timeout=10.0) as client:
+        async with AsyncClient(port=server.port, timeout=60.0) as client:
             pipe = client.pipeline()
             pending = [pipe.put("a", 1), pipe.put("b", LARGE), pipe.increment("a")]
             with pytest.raises(Refused, match="line_too_long"):

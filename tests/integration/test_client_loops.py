@@ -12,7 +12,7 @@ from tests.integration.running import RunningServer, eventually
 
 
 def test_connections_of_loops_that_have_ended_are_not_kept(server: RunningServer) -> None:
-    client = AsyncClient(port=server.port, timeout=10.0)
+    client = AsyncClient(port=server.port, timeout=60.0)
 
     async def last() -> None:
         async with client:
