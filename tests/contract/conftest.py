@@ -99,13 +99,13 @@ def make(request: pytest.FixtureRequest, running: RunningServer) -> Iterator[Cal
     """Creates clients of one kind, of the same servers, which are empty at first."""
     made: list[Any] = []
     url = f"tagcache://127.0.0.1:{running.port}"
-    with Client(port=running.port) as client:
+    with Client(port=running.port, timeout=60) as client:
         client.flush()
     nodes = [url]
     if "sharded" in request.param:
         second: RunningServer = request.getfixturevalue("second")
         nodes.append(f"tagcache://127.0.0.1:{second.port}")
-        with Client(port=second.port) as client:
+        with Client(port=second.port, timeout=60) as client:
             client.flush()
     with runner_of(request.param) as runner:
 

@@ -62,7 +62,8 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
             return await result if hasattr(result, "__await__") else result
 
         def build(url: str = "tagcache://", **changes: Any) -> Any:
-            options = Options.from_url(url, **changes)
+            # On a busy machine an answer may take a while.
+            options = Options.from_url(url, **{"timeout": 60.0, **changes})
             match request.param:
                 case "blocking":
                     client: Any = Client(options)
@@ -221,7 +222,7 @@ def test_no_limit_to_connecting(connect: Connect, running: RunningServer) -> Non
 def test_an_interrupted_health_check_leaves_no_connection_behind(
     running: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Client(port=running.port) as client:
+    with Client(port=running.port, timeout=60) as client:
         client.ping()
 
         def interrupted(connection: Connection) -> bool:
@@ -419,7 +420,7 @@ def test_a_failed_health_check_drops_all_idle_connections(connect: Connect) -> N
         silent(sock)
 
     with ScriptedServer(*[dead] * 3, answering(b"VALUE\t2\n")) as server:
-        client = connect(port=server.port, timeout=20, connect_timeout=0.2, health_check_seconds=0)
+        client = connect(port=server.port, timeout=20, connect_timeout=1, health_check_seconds=0)
         at_once(client, first, server, 3)
         # The health check of one idle connection fails, and the others are closed with it.
         assert client.get("key") == 2
@@ -588,13 +589,13 @@ async def test_tls_on_a_reactor(start: Callable[..., RunningServer], tmp_path: P
     server = start({"server": {"tcp_port": endpoint}})
     authority = tmp_path / "ca.pem"
     url = f"tagcaches://localhost:{server.port}"
-    trusting = DeferredClient.from_url(reactor, f"{url}?tls_ca_file={authority}")
+    trusting = DeferredClient.from_url(reactor, f"{url}?timeout=60&tls_ca_file={authority}")
     await trusting.put("key", "x" * 100_000)
     assert await trusting.get("key") == "x" * 100_000
     told = await trusting.socket_options()
     assert told["tcp_nodelay"] == {"asked": True, "effective": True}
     await trusting.close()
-    careless = DeferredClient.from_url(reactor, f"{url}?tls_verify=no")
+    careless = DeferredClient.from_url(reactor, f"{url}?timeout=60&tls_verify=no")
     assert await careless.get_many(["key"]) == {"key": "x" * 100_000}
     await careless.close()
     suspicious = DeferredClient.from_url(reactor, url)
@@ -661,7 +662,7 @@ def test_old_idle_connections_are_tested_first(connect: Connect) -> None:
         silent(sock)
 
     with ScriptedServer(dead, answering(b"VALUE\t2\n")) as server:
-        client = connect(port=server.port, timeout=1, health_check_seconds=0.05)
+        client = connect(port=server.port, timeout=20, health_check_seconds=0.05)
         assert client.get("key") == 1
         time.sleep(0.1)
         assert client.get("key") == 2

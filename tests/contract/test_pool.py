@@ -41,7 +41,7 @@ def test_threads_share_a_bounded_pool(running: RunningServer) -> None:
 
 
 def test_the_last_connection_given_back_is_taken_first(running: RunningServer) -> None:
-    with Client(port=running.port) as client:
+    with Client(port=running.port, timeout=60) as client:
         pool = client._pool
         first, _ = pool.take()
         second, _ = pool.take()
@@ -52,7 +52,7 @@ def test_the_last_connection_given_back_is_taken_first(running: RunningServer) -
 
 
 def test_a_waiting_caller_gets_the_next_connection(running: RunningServer) -> None:
-    with Client(port=running.port, pool_size=1, pool_timeout=30) as client:
+    with Client(port=running.port, pool_size=1, pool_timeout=30, timeout=60) as client:
         connection, _ = client._pool.take()
         found: list[bool] = []
         waiting = threading.Thread(target=lambda: found.append(client.ping()))
@@ -65,7 +65,7 @@ def test_a_waiting_caller_gets_the_next_connection(running: RunningServer) -> No
 
 
 def test_a_waiting_caller_gets_the_place_of_a_broken_connection(running: RunningServer) -> None:
-    with Client(port=running.port, pool_size=1, pool_timeout=30) as client:
+    with Client(port=running.port, pool_size=1, pool_timeout=30, timeout=60) as client:
         connection, _ = client._pool.take()
         found: list[bool] = []
         waiting = threading.Thread(target=lambda: found.append(client.ping()))
@@ -77,7 +77,7 @@ def test_a_waiting_caller_gets_the_place_of_a_broken_connection(running: Running
 
 
 def test_waiting_ends_after_pool_timeout(running: RunningServer) -> None:
-    with Client(port=running.port, pool_size=1, pool_timeout=0.05) as client:
+    with Client(port=running.port, pool_size=1, pool_timeout=0.05, timeout=60) as client:
         connection, _ = client._pool.take()
         begin = time.monotonic()
         with pytest.raises(PoolExhausted, match=r"all 1 connections are in use, for 0\.05 s"):
@@ -88,7 +88,7 @@ def test_waiting_ends_after_pool_timeout(running: RunningServer) -> None:
 
 
 def test_closing_ends_the_waiting(running: RunningServer) -> None:
-    client = Client(port=running.port, pool_size=1, pool_timeout=30)
+    client = Client(port=running.port, pool_size=1, pool_timeout=30, timeout=60)
     connection, _ = client._pool.take()
     found: list[BaseException] = []
 
@@ -109,7 +109,7 @@ def test_closing_ends_the_waiting(running: RunningServer) -> None:
 
 
 def test_callers_wait_in_order(running: RunningServer) -> None:
-    with Client(port=running.port, pool_size=1, pool_timeout=30) as client:
+    with Client(port=running.port, pool_size=1, pool_timeout=30, timeout=60) as client:
         pool = client._pool
         connection, _ = pool.take()
         served: list[int] = []
@@ -125,7 +125,7 @@ def test_callers_wait_in_order(running: RunningServer) -> None:
             eventually(lambda number=number: pool._waiting == number + 1)
         pool.give_back(connection)
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
         assert served == list(range(20))
         assert pool._waiting == 0
 
@@ -179,7 +179,7 @@ class Interruptions:
 def interrupting(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test that uses Interruptions, as pytest's own timeout uses the same timer."""
     for mark in (
-        pytest.mark.timeout(110, method="thread"),
+        pytest.mark.timeout(600, method="thread"),
         pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
         pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     ):
@@ -191,7 +191,7 @@ def interrupting(test: Callable[..., None]) -> Callable[..., None]:
 def test_interruptions_lose_no_connection(running: RunningServer) -> None:
     size, rounds = 3, 3000
     with Client(
-        port=running.port, pool_size=size, pool_timeout=0.5, timeout=20.0, breaker_seconds=0
+        port=running.port, pool_size=size, pool_timeout=20.0, timeout=20.0, breaker_seconds=0
     ) as client:
         values = {"a": "a", "b": "b", "c": "c"}
         client.put_many(values)
@@ -244,7 +244,7 @@ def test_interruptions_among_threads(running: RunningServer) -> None:
                 interruptions.during(look_up)
         finally:
             over.set()
-        assert all(each.result(20) > 0 for each in others)
+        assert all(each.result(60) > 0 for each in others)
         assert client._pool._waiting == 0
         look_up()
 
@@ -263,7 +263,7 @@ def in_a_child(check: str, client: Client) -> int:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_process_has_separate_connections(running: RunningServer) -> None:
-    with Client(port=running.port) as client:
+    with Client(port=running.port, timeout=60) as client:
         client.put("key", "parent")
         mine = client._pool._idle[-1]._sock.getsockname()
         assert in_a_child("client._pool.open == 0 and client.get('key') == 'parent'", client) == 0
@@ -287,7 +287,7 @@ def test_a_child_process_has_separate_connections(running: RunningServer) -> Non
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_locks_that_are_held_during_a_fork_do_not_block_the_child(running: RunningServer) -> None:
-    with Client(port=running.port) as client:
+    with Client(port=running.port, timeout=60) as client:
         held, over = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -306,7 +306,7 @@ def test_locks_that_are_held_during_a_fork_do_not_block_the_child(running: Runni
 
 
 def test_each_event_loop_has_separate_connections(running: RunningServer) -> None:
-    client = AsyncClient(port=running.port)
+    client = AsyncClient(port=running.port, timeout=60)
 
     async def use(number: int) -> int:
         await client.put("key", number)
@@ -412,7 +412,7 @@ def test_waiting_tasks_fail_when_the_server_fails() -> None:
 
 def test_cancelled_tasks_do_not_delay_other_waiting_tasks(running: RunningServer) -> None:
     async def main() -> None:
-        client = AsyncClient(port=running.port, pool_size=1, pool_timeout=20)
+        client = AsyncClient(port=running.port, pool_size=1, pool_timeout=20, timeout=60)
         pool = client._pool_here()
         held, _ = await pool.take()
         waiting = [asyncio.ensure_future(client.ping()) for _ in range(100)]
@@ -437,7 +437,7 @@ def test_cancelling_a_connect_closes_every_descriptor_once(
         async with AsyncClient(port=running.port, timeout=20) as other:
             await other.put("key", 5)
             for number in range(300):
-                async with AsyncClient(port=running.port) as client:
+                async with AsyncClient(port=running.port, timeout=60) as client:
                     task = asyncio.ensure_future(client.ping())
                     for _ in range(number % 10):
                         await asyncio.sleep(0)
@@ -461,7 +461,9 @@ def test_cancelling_a_connect_closes_every_descriptor_once(
 
 def test_many_tasks_share_a_bounded_pool(running: RunningServer) -> None:
     async def main() -> None:
-        async with AsyncClient(port=running.port, pool_size=3, pool_timeout=20) as client:
+        async with AsyncClient(
+            port=running.port, pool_size=3, pool_timeout=20, timeout=60
+        ) as client:
             await client.flush()
             sums = await asyncio.gather(*(client.increment("n") for _ in range(300)))
             assert sorted(sums) == list(range(1, 301))

@@ -71,7 +71,7 @@ def connect(request: pytest.FixtureRequest, clock: Time) -> Iterator[Callable[..
             return await result if hasattr(result, "__await__") else result
 
         def build(*ports: int, **more: Any) -> Any:
-            nodes = [f"tagcache://127.0.0.1:{port}" for port in ports]
+            nodes = [f"tagcache://127.0.0.1:{port}?timeout=60" for port in ports]
             if request.param == "blocking":
                 client: Any = ShardedClient(nodes, monotonic=clock, **more)
             else:
@@ -98,7 +98,7 @@ def test_a_node_goes_down_and_comes_back(
     client = connect(first.port, second.port, on_error=told.append)
     values = {f"key {n}": n for n in range(100)}
     client.put_many(values, tags=["t"])
-    with Client(port=second.port) as alone:
+    with Client(port=second.port, timeout=60) as alone:
         theirs = set(alone.keys_by_tag("t"))
     assert 20 < len(theirs) < 80
     port = second.port
@@ -118,7 +118,7 @@ def test_a_node_goes_down_and_comes_back(
     assert len(told) == 1
     # It comes back with an entry that an invalidation should have removed.
     again = start({"server": {"tcp_port": port}})
-    with Client(port=again.port) as alone:
+    with Client(port=again.port, timeout=60) as alone:
         alone.put(some, "stale", tags=["t"])
     assert client.get(some) is None, "it is not tried before the pause has passed"
     clock.now += 1
@@ -138,7 +138,7 @@ def test_without_a_flush_its_entries_are_used_again(
     server.stop()
     assert client.get("key") is None
     again = start({"server": {"tcp_port": port}})
-    with Client(port=again.port) as alone:
+    with Client(port=again.port, timeout=60) as alone:
         alone.put("key", "kept")
     clock.now += 1
     assert client.get("key") == "kept"
@@ -215,7 +215,7 @@ def test_an_invalidation_that_found_no_free_connection_is_not_lost(
     start: Start, clock: Time
 ) -> None:
     server = start()
-    node = f"tagcache://127.0.0.1:{server.port}?pool_size=1&pool_timeout=0"
+    node = f"tagcache://127.0.0.1:{server.port}?pool_size=1&pool_timeout=0&timeout=60"
     with ShardedClient([node], monotonic=clock) as client:
         (alone,) = client.nodes.values()
         client.put("key", "old", tags=["t"])

@@ -524,7 +524,7 @@ class TestTasks:
     def test_single_flight_is_per_loop(
         self, tagcache_server: Server, tagcache_client: Client, calls: Calls
     ) -> None:
-        client = AsyncClient.from_url(tagcache_server.url)
+        client = AsyncClient.from_url(tagcache_server.url, timeout=WAIT)
 
         @cached(client, key="k")
         async def render() -> Any:

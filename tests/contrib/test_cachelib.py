@@ -76,7 +76,7 @@ def test_timeouts(tagcache_server: Server, tagcache_client: Client) -> None:
 
     cache = TagCache(tagcache_server.url, default_timeout=7)
     cache.close()
-    with Seen.from_url(tagcache_server.url) as client:
+    with Seen.from_url(tagcache_server.url, timeout=60) as client:
         cache.client = client
         cache.set("k", 1)
         cache.set("k", 1, 0)

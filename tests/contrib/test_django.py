@@ -161,7 +161,7 @@ class TestTimeouts:
                 sent.append(terms["ttl"])
                 return super().put(key, value, **terms)
 
-        with Seen.from_url(tagcache_server.url) as client:
+        with Seen.from_url(tagcache_server.url, timeout=60) as client:
             for settings in ({}, {"TIMEOUT": 7}, {"TIMEOUT": None}):
                 cache = type("Watched", (TagCache,), {"client": client})(
                     tagcache_server.url, settings
@@ -234,8 +234,8 @@ class TestCounting:
             finally:
                 await asynchronous.close()
 
-        asynchronous = AsyncVanishing.from_url(tagcache_server.url)
-        with Vanishing.from_url(tagcache_server.url) as client:
+        asynchronous = AsyncVanishing.from_url(tagcache_server.url, timeout=60)
+        with Vanishing.from_url(tagcache_server.url, timeout=60) as client:
             cache = type("Cache", (Cache,), {"client": client})(tagcache_server.url, {})
             make().set("n", 5, tags=["t"])
             with pytest.raises(ValueError, match="not found"):
