@@ -35,11 +35,11 @@ LEFT_OUT["async"] = {
 
 
 @pytest.fixture(scope="session")
-def source(request: pytest.FixtureRequest) -> Path:
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the source of the installed Django."""
-    cache = request.config.cache
-    assert cache is not None
-    folder = cache.mkdir("django-source")
+    # There is none with ``-p no:cacheprovider``.
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("django-source") if cache else tmp_path_factory.mktemp("django-source")
     version = django.get_version()
     found = folder / f"django-{version}"
     if not found.is_dir():
