@@ -29,12 +29,27 @@ INSTEAD = {
 }
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # A shell starts what it runs in the background with this ignored, and so would every server be.
+# What the environment tells the tests themselves.
+OURS = ("TAGCACHE_TEST_", "TAGCACHE_SOAK_", "TAGCACHE_FUZZ_")
+
+
+def forget_the_shell() -> None:
+    """Undo what the shell that started the tests hands down, to them and to what they start."""
+    # It starts what it runs in the background with this ignored, and so would every server be.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Some tests look at modes of files, and have another user read some.
     os.umask(0o022)
+    # These are about somebody's server.
+    for name in list(os.environ):
+        if name.startswith("TAGCACHE_") and not name.startswith(OURS):
+            del os.environ[name]
+    # A proxy reaches nothing of this machine.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    forget_the_shell()
     config.addinivalue_line("markers", "needs(program): skipped where the program is missing")
     config.addinivalue_line("markers", "root: skipped where the tests do not run as root")
     config.addinivalue_line(

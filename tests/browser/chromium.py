@@ -10,6 +10,9 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 PROGRAM = "chromium"
+# The longest that a browser may take to start, and a page to look as expected; mostly it does at
+# once.
+PATIENCE_MS = 60_000
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -26,6 +29,7 @@ FLAGS = [
     "--metrics-recording-only",
     "--no-first-run",
     "--no-pings",
+    "--no-proxy-server",
 ]
 
 
@@ -35,7 +39,9 @@ def chromium(*names: str) -> Iterator[Browser]:
     rules = [*(f"MAP {name} 127.0.0.1" for name in names), "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"]
     flags = [*FLAGS, f"--host-resolver-rules={', '.join(rules)}"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=flags)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which(PROGRAM), args=flags, timeout=PATIENCE_MS
+        )
         try:
             yield browser
         finally:

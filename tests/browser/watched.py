@@ -7,11 +7,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
-from tests.browser.chromium import options
+from tests.browser.chromium import PATIENCE_MS, options
 from tests.integration.running import RunningServer
 
-# The longest that a page may take to look as expected; mostly it does at once.
-PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 
 _VIOLATIONS = """
