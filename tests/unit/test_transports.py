@@ -75,7 +75,7 @@ class Pair:
             self.peer = socket.create_connection(listening.getsockname())
             sock, address = listening.accept()
         sock.setblocking(False)
-        self.peer.settimeout(5)
+        self.peer.settimeout(60)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         self.protocol = Recorder()
         self.transport = server_transport(sock, self.protocol, address, None, 0, None)
@@ -91,7 +91,7 @@ class Pair:
         return data
 
     async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.005)
 
