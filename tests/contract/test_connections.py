@@ -345,7 +345,7 @@ def test_an_unexpected_reply_is_dropped(connect: Connect) -> None:
         # The client's own thread, if it has one, is busy until the reply has arrived.
         with stopped(client):
             later.set()
-            assert sent.wait(20)
+            assert sent.wait(60)
         assert client.get("two") == 2
         assert server.connections == 2
 

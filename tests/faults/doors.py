@@ -33,7 +33,7 @@ def http_ask(
         connection.close()
 
 
-def raw(server: RunningServer, data: bytes, timeout: float = 20.0) -> bytes:
+def raw(server: RunningServer, data: bytes, timeout: float = 60.0) -> bytes:
     """Send bytes to the HTTP door, and return everything until it closes."""
     with socket.create_connection(("127.0.0.1", server.http_port), timeout) as sock:
         with suppress(BrokenPipeError, ConnectionResetError):

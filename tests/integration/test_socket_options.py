@@ -150,7 +150,7 @@ def test_deferred_connections_are_not_seen_before_their_data(start: Start) -> No
 @pytest.mark.memory_engine("what is kept by one process alone")
 def test_a_port_for_several_caches_is_refused(start: Start) -> None:
     refused = start({"performance": {"reuse_port": "true"}}, wait=False)
-    assert refused.process.wait(20) == 1
+    assert refused.process.wait(60) == 1
     assert "performance.reuse_port: with engine.backend = memory each process" in refused.text()
     server = start()
     said = server.reload(performance={"reuse_port": "true"})

@@ -35,7 +35,7 @@ def test_an_invalidation_outlives_the_server(start: Start, tmp_path: Path, signa
     eventually(lambda: curl(server, "/info")["persistence"]["snapshot_entries"] == 2)
     assert curl(server, "/invalidate-tag", {"tag": "product"}) == {"success": True, "count": 1}
     subprocess.run(["kill", f"-{signal}", str(server.process.pid)], check=True)
-    server.process.wait(20)
+    server.process.wait(60)
 
     again = start({"persistence": knobs})
     assert curl(again, "/get/price") == {"error": "not_found"}
