@@ -26,8 +26,8 @@ from tagcache.model.interfaces import ICache, IEngine
 from tagcache.model.statistics import EngineTotals
 from tagcache.server import systemd
 from tagcache.server.net.connections import Connections
+from tagcache.server.net.factory import ServingFactory
 from tagcache.server.net.listening import ListenerService
-from tagcache.server.net.serving import ServingFactory
 from tagcache.server.observe.logs import LogWriter
 from tagcache.server.preflight import Preflight, raise_descriptor_limit
 from tagcache.server.then import then

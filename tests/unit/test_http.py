@@ -228,12 +228,12 @@ def test_a_head_that_comes_again_is_answered_the_same(door: Door) -> None:
     head = request("GET", "/get/a").partition(b"\r\n")[2].replace(b"Content-Length: 0\r\n", b"")
     for _ in range(2):
         assert ask(b"GET /get/a HTTP/1.1\r\n" + head) == [(200, b'{"value":"1"}')]
-    parse = protocol._parser
-    protocol._parser = None  # from here on nothing is parsed
+    parse = protocol._parser._parser
+    protocol._parser._parser = None  # from here on nothing is parsed
     assert ask(b"GET /get/b%3F?x=1 HTTP/1.1\r\n" + head) == [(200, b'{"value":"2"}')]
     assert ask(b"GET /nope HTTP/1.1\r\n" + head)[0][0] == 404
     assert ask(b"GET /keys?limit=0 HTTP/1.1\r\n" + head) == [(200, b'{"keys":[]}')]
-    protocol._parser = parse
+    protocol._parser._parser = parse
     assert ask(b"GET /get/" + b"k" * 9000 + b" HTTP/1.1\r\n" + head)[0][0] == 414
     protocol, transport = door.connect()
     assert ask(b"GET /get/a HTTP/1.1\r\n" + head)[0][0] == 200
@@ -397,7 +397,7 @@ def test_a_body_in_small_pieces_counts_as_what_it_takes(door: Door) -> None:
     protocol, _ = door.connect()
     head = b"POST /put HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
     protocol.dataReceived(head + BASIC + JSON + b"\r\n" + b"2\r\naa\r\n" * 10_000)
-    pieces = protocol._body
+    pieces = protocol._parser._body
     taken = sum(map(sys.getsizeof, pieces)) + sys.getsizeof(pieces)
     assert len(pieces) == 10_000
     assert taken * 0.9 < door.connections.held_bytes < taken * 1.5
@@ -694,7 +694,7 @@ def test_what_came_is_not_kept(door: Door) -> None:
     protocol, _ = door.connect()
     for data in (GET, PUT, PUT[:-1], PUT[-1:]):
         protocol.dataReceived(data)
-        assert protocol._came == b""
+        assert protocol._parser._came == b""
 
 
 def test_http_1_0_is_not_told_to_continue(door: Door) -> None:

@@ -9,7 +9,8 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from tagcache.server.commands.table import Reply, Verbs
-from tagcache.server.line.protocol import MOST_AT_ONCE, CacheProtocol
+from tagcache.server.line.protocol import CacheProtocol
+from tagcache.server.net.reply_queue import MOST_AT_ONCE
 from tests.helpers import settings_with
 from tests.unit.test_protocol import Server, lose
 

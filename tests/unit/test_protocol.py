@@ -31,7 +31,6 @@ from tagcache.server.commands.admin import AdminCommands
 from tagcache.server.commands.cache import CACHE_COMMANDS
 from tagcache.server.commands.table import CommandTable
 from tagcache.server.line.factory import CacheFactory
-from tagcache.server.line.pipelined import PipelinedProtocol
 from tagcache.server.line.protocol import CacheProtocol, Verbs
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.listener import Listener, Refusal
@@ -526,10 +525,10 @@ HTTP = (
 )
 
 
-@pytest.fixture(params=[CacheProtocol, PipelinedProtocol])
+@pytest.fixture(params=["in this process", "elsewhere"])
 def served(request: pytest.FixtureRequest) -> Server:
     server = Server(settings_with())
-    if request.param is PipelinedProtocol:
+    if request.param == "elsewhere":
         elsewhere: Any = SimpleNamespace(store=None, open_session=server.engine.open_session)
         server.factory = server.factory_of(elsewhere, settings_with())
     return server
@@ -1135,7 +1134,7 @@ def test_no_memory_once_the_reply_has_come_costs_the_connection(
 
     protocol, transport = server.connect()
     later: Deferred[bytes] = Deferred()
-    protocol.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b"", None))
+    protocol.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b""))
     protocol.dataReceived(b"LATER\n")
     monkeypatch.setattr(Traffic, "took", no_memory)
     server.traffic.above = 0

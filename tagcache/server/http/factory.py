@@ -12,8 +12,9 @@ from tagcache.config.settings import Settings
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.messages import failure
 from tagcache.server.http.protocol import HttpProtocol
+from tagcache.server.net.factory import ServingFactory
 from tagcache.server.net.listener import Listener
-from tagcache.server.net.serving import ServedProtocol, ServingFactory
+from tagcache.server.net.serving import ServedProtocol
 
 _CHECK_SECONDS = 0.5
 

@@ -11,10 +11,10 @@ from tagcache.config.settings import Settings
 from tagcache.model.interfaces import IEngine
 from tagcache.server.auth.rates import Rates
 from tagcache.server.commands.table import CommandTable
-from tagcache.server.line.pipelined import PipelinedProtocol
 from tagcache.server.line.protocol import CacheProtocol
+from tagcache.server.net.factory import ServingFactory
 from tagcache.server.net.listener import Listener
-from tagcache.server.net.serving import ServedProtocol, ServingFactory
+from tagcache.server.net.serving import ServedProtocol
 from tagcache.server.observe.events import EventLog
 from tagcache.server.observe.log_throttle import LogThrottle
 from tagcache.server.observe.traffic import Traffic
@@ -50,8 +50,6 @@ class CacheFactory(ServingFactory):
         self.events = events
         self._traffic = traffic
         traffic.know_verbs(table.everything.commands)
-        # Where replies come later, many commands of a client are under way at once.
-        self._protocol = CacheProtocol if engine.store is not None else PipelinedProtocol
         self._rates = rates
         self._left_out = LogThrottle()
         self._require_auth = False
@@ -92,4 +90,4 @@ class CacheFactory(ServingFactory):
 
     def build(self) -> ServedProtocol:
         verbs = self.table.only_auth if self._require_auth else self.table.everything
-        return self._protocol(self, verbs, self._max_line_length, self._rates, self._traffic)
+        return CacheProtocol(self, verbs, self._max_line_length, self._rates, self._traffic)

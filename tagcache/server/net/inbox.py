@@ -30,18 +30,17 @@ class Inbox:
         self._chunks.append(chunk)
         self.size += len(chunk)
 
-    def put_back(self, chunk: bytes) -> None:
-        """Add the rest of a chunk that was taken, before the others."""
-        self._chunks.appendleft(chunk)
-        self.size += len(chunk)
+    def peek(self) -> bytes:
+        """Return the oldest chunk."""
+        return self._chunks[0]
 
     def take(self, most: int | None = None) -> bytes:
         """Return the oldest chunk, or at most so many bytes of it, and keep it no longer."""
         chunk = self._chunks.popleft()
-        self.size -= len(chunk)
         if most is not None and len(chunk) > most:
-            self.put_back(chunk[most:])
-            return chunk[:most]
+            self._chunks.appendleft(chunk[most:])
+            chunk = chunk[:most]
+        self.size -= len(chunk)
         return chunk
 
     def clear(self) -> None:

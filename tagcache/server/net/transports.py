@@ -1,9 +1,17 @@
 """The transports of accepted connections: a short way from the socket and back.
 
-That way is what costs most of a small request. Under Twisted's asyncio reactor on uvloop's
-loop, uvloop's own transport carries the connection, in about half the time; under the other
-reactors data goes out at once where nothing waits, instead of in the next turn. Accepting stays
-Twisted's, so that listening sockets and their options are the same with every reactor.
+That way is what costs most of a small request, so there are two besides Twisted's own. CPU of the
+server for a GET, 32 connections, with each:
+
+    reactor   Twisted's   EagerServer   UvloopTransport
+    epoll     22 us       18 us
+    uvloop    26 us       17 us         12 us
+
+EagerServer sends at once where nothing waits, instead of in the reactor's next turn.
+UvloopTransport has uvloop read and write, under Twisted's asyncio reactor on uvloop's loop. Neither
+can do the other's work: uvloop's transports need its loop, and under that loop EagerServer takes
+nearly half as much again. Accepting stays Twisted's, so listening sockets and their options are the
+same with every reactor.
 """
 
 from __future__ import annotations
@@ -43,7 +51,7 @@ def server_transport(
 
 
 class EagerServer(tcp.Server):
-    """Twisted's own transport, but for that it sends at once where nothing waits."""
+    """Twisted's own transport, which here sends at once where nothing waits."""
 
     def doRead(self) -> Any:
         try:

@@ -1,0 +1,108 @@
+"""A fast path for requests whose header lines are those of the request before.
+
+A client on a kept connection sends the same header lines again and again. What the parser has
+accepted once need not be parsed again: of a GET without a body only the request line may differ,
+of a request with a body only its length and the body. Everything works without this, more slowly.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tagcache.server.http.messages import Request
+from tagcache.server.http.parsing import MAX_TARGET_BYTES
+
+_GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
+_LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECASE)
+_NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upgrade"))
+
+
+class RepeatedHead:
+    """The head of the last request on a connection, if the next one may repeat it.
+
+    ``peer`` and ``secure`` are those of a Request.
+    """
+
+    __slots__ = (
+        "_after_length",
+        "_before_length",
+        "_head",
+        "_last",
+        "_max_body",
+        "_peer",
+        "_secure",
+        "headers",
+    )
+
+    def __init__(self, peer: str, secure: bool) -> None:
+        self._peer = peer
+        self._secure = secure
+        self._max_body = 0
+        # Of the last request.
+        self.headers: dict[bytes, bytes] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Recognise nothing until a head was parsed again."""
+        self._last: Request | None = None
+        # The header lines of a GET, with the empty one.
+        self._head = b""
+        # The head of a request with a body: what is before its length, and after it.
+        self._before_length = self._after_length = b""
+
+    def note(self, data: bytes, request: Request, max_body: int) -> None:
+        """Remember the head of a request that came alone in ``data``, if it may come again.
+
+        ``max_body`` is how many bytes its body may have.
+        """
+        self.forget()
+        if not request.keep_alive or not _NOT_REPEATED.isdisjoint(request.headers):
+            return
+        self._last = request
+        self._max_body = max_body
+        self.headers = request.headers
+        head, end, body = data.partition(b"\r\n\r\n")
+        if request.method == b"GET":
+            if data.startswith(b"GET /") and not body and b"content-length" not in request.headers:
+                self._head = data.partition(b"\r\n")[2]
+        elif data.startswith(request.method) and len(body) == len(request.body) > 0:
+            lengths = list(_LENGTH_LINE.finditer(head + end))
+            if len(lengths) == 1:
+                self._before_length = head[: lengths[0].start(1)]
+                self._after_length = (head + end)[lengths[0].end(1) :]
+
+    def target(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Return path and query if ``data`` is a GET with the head of the last one."""
+        if self._head:
+            line, _, head = data.partition(b"\r\n")
+            if head == self._head and len(line) < MAX_TARGET_BYTES:
+                match = _GET_LINE.fullmatch(line)
+                if match is not None:
+                    return match[1], match[2] or b""
+        return None
+
+    def get(self, path: bytes, query: bytes) -> Request:
+        """Return the GET of a target that was found."""
+        return self._again(b"GET", path, query, b"")
+
+    def with_body(self, data: bytes) -> Request | None:
+        """Return the request if ``data`` is one with the head of the last, but for its length."""
+        last = self._last
+        if last is None or not self._before_length or not data.startswith(self._before_length):
+            return None
+        start = len(self._before_length)
+        end = data.find(b"\r", start)
+        length = data[start:end]
+        body_start = end + len(self._after_length)
+        if (
+            not data.startswith(self._after_length, end)
+            or not length.isdigit()
+            or len(length) >= 10
+            or not int(length) == len(data) - body_start <= self._max_body
+        ):
+            return None
+        self.headers[b"content-length"] = length
+        return self._again(last.method, last.path, last.query, data[body_start:])
+
+    def _again(self, method: bytes, path: bytes, query: bytes, body: bytes) -> Request:
+        return Request(method, path, query, self.headers, self._peer, body, secure=self._secure)

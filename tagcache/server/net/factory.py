@@ -1,0 +1,173 @@
+"""What every door does as a whole: admit clients, watch over them, and see them off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tagcache.config.settings import Settings
+from tagcache.server.net.listener import Listener, Refusal
+from tagcache.server.net.serving import LINGER_SECONDS, ServedProtocol
+from tagcache.server.observe.log_throttle import LogThrottle
+from tagcache.server.upkeep.slices import Turns
+
+log = Logger(namespace="tagcache.serving")
+
+
+class RefusedProtocol(Protocol):
+    """Tells a client why it cannot be served, and closes."""
+
+    transport: Any
+
+    def __init__(self, reply: bytes, reactor: Any) -> None:
+        self._reply = reply
+        self._reactor = reactor
+
+    def connectionMade(self) -> None:
+        # A TLS handshake that never ends must not keep it.
+        self._too_late = self._reactor.callLater(LINGER_SECONDS, self.transport.abortConnection)
+        self.transport.write(self._reply)
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._too_late.active():
+            self._too_late.cancel()
+
+
+class ServingFactory(ServerFactory):
+    """Admits clients to a door, and sees them off; ``build`` makes the door's protocol.
+
+    ``full`` is what a client is told when there is no room.
+    """
+
+    noisy = False
+    full = b""
+
+    def __init__(self, listener: Listener, settings: Settings, reactor: Any) -> None:
+        self.listener = listener
+        self.reactor = reactor
+        self.protocols: set[Any] = set()
+        self._drained: Deferred[None] | None = None
+        self.turns = Turns(reactor, listener.connections.monotonic)
+        self._idle_check = LoopingCall(self._end_idle)
+        self._idle_check.clock = reactor
+        # Those whose transport takes no more; what they had not taken when that was last looked at,
+        # and since when.
+        self._blocked: dict[ServedProtocol, tuple[int, float]] = {}
+        self._send_check = LoopingCall(self._drop_deaf)
+        self._send_check.clock = reactor
+        self._out_of_memory = LogThrottle(1.0)
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings."""
+        self.max_reply_buffer = settings.performance.max_reply_buffer_bytes
+        self._idle_timeout = settings.performance.idle_timeout_seconds
+        self._send_timeout = settings.performance.send_timeout_seconds
+        _look_often(self._idle_check, self._idle_timeout)
+        _look_often(self._send_check, self._send_timeout if self._blocked else 0)
+
+    def build(self) -> ServedProtocol:
+        """Return a protocol for a client that was admitted. For subclasses."""
+        raise NotImplementedError
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        refusal = self.listener.refuse(addr)
+        if refusal is Refusal.ADDRESS:
+            return None
+        if refusal is Refusal.FULL:
+            return RefusedProtocol(self.full, self.reactor)
+        return self.build()
+
+    def made(self, protocol: ServedProtocol) -> None:
+        """A client is connected."""
+        self.protocols.add(protocol)
+
+    def lost(self, protocol: ServedProtocol) -> None:
+        """A client is gone."""
+        self.protocols.discard(protocol)
+        self.watch_no_longer(protocol)
+        if self._drained is not None and not self.protocols:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def out_of_memory(self, protocol: ServedProtocol) -> None:
+        """Log that a client was dropped because the system gave no memory."""
+        try:
+            more = self._out_of_memory.now()
+            if more is not None:
+                log.error(
+                    "{listener}: dropped {peer}: the system gives no more memory; a lower "
+                    "cache.max_memory prevents that{more}",
+                    listener=self.listener.name,
+                    peer=protocol.connection.peer,
+                    more=more,
+                )
+        except MemoryError:
+            pass  # there is not enough for a line in the log either
+
+    def watch(self, protocol: ServedProtocol) -> None:
+        """Look from now on whether a client takes anything of its replies."""
+        self._blocked[protocol] = (0, self.listener.connections.monotonic())
+        if not self._send_check.running:
+            _look_often(self._send_check, self._send_timeout)
+
+    def watch_no_longer(self, protocol: ServedProtocol) -> None:
+        """A client takes its replies again, or is gone."""
+        self._blocked.pop(protocol, None)
+        if not self._blocked:
+            _look_often(self._send_check, 0)
+
+    def drain(self, grace: float) -> Deferred[None]:
+        """Answer what has arrived, then close every connection; nothing outlives ``grace`` seconds.
+
+        The Deferred fires when the last connection is gone. The port must not listen any more.
+        """
+        _look_often(self._idle_check, 0)
+        for protocol in list(self.protocols):
+            protocol.drain()
+        if not self.protocols:
+            return succeed(None)
+        self._drained = Deferred()
+        too_late = self.reactor.callLater(grace, self.abort_all)
+        return self._drained.addBoth(lambda _: too_late.cancel() if too_late.active() else None)
+
+    def abort_all(self) -> None:
+        """Close every connection at once."""
+        for protocol in list(self.protocols):
+            protocol.connection.abort()
+
+    def _end_idle(self) -> None:
+        now = self.listener.connections.monotonic()
+        for protocol in list(self.protocols):
+            if now - protocol.connection.last_active >= self._idle_timeout:
+                protocol.end_idle()
+
+    def _drop_deaf(self) -> None:
+        now = self.listener.connections.monotonic()
+        for protocol, (before, since) in list(self._blocked.items()):
+            untaken = protocol.untaken_bytes()
+            if untaken != before:
+                self._blocked[protocol] = (untaken, now)
+            elif now - since >= self._send_timeout:
+                log.warn(
+                    "{listener}: dropped {peer}: it has read no replies for {seconds} seconds",
+                    listener=self.listener.name,
+                    peer=protocol.connection.peer,
+                    seconds=self._send_timeout,
+                )
+                protocol.connection.abort()
+
+
+def _look_often(check: LoopingCall, timeout: float) -> None:
+    """Have ``check`` run a few times within the timeout in seconds; never if that is 0."""
+    if check.running:
+        check.stop()
+    if timeout:
+        check.start(min(max(timeout / 4, 0.05), 60), now=False)

@@ -1,0 +1,126 @@
+"""Replies that are awaited, kept in the order in which they were asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+# Replies leave in one write up to this many bytes.
+MOST_AT_ONCE = 256 * 1024
+# How many requests of one client may be under way: before its first reply, and at least and at most
+# after it; and how many bytes of replies they may bring, if these are as long as the last ones.
+_FIRST_UNDER_WAY = 64
+_FEWEST_UNDER_WAY = 8
+_MOST_UNDER_WAY = 1000
+_MUCH_TO_COME = 4 * 2**20
+
+
+class Slot:
+    """A request, when it came in seconds, and its reply: None until it is there.
+
+    ``queued`` is false until the slot is in the queue: before that, its reply may leave at once.
+    """
+
+    _slots__ = ("queued", "reply", "request", "since")
+
+    def __init__(self, request: Any, since: float) -> None:
+        self.request = request
+        self.since = since
+        self.reply: Any = None
+        self.queued = False
+
+
+class ReplyQueue:
+    """The requests of one client that are under way, and the replies that wait for those before.
+
+    A request is carried out alone, after all before it and before all that follow, or pipelined:
+    together with others that are. ``size`` returns how many bytes a reply takes.
+
+    Attributes:
+        slots: the requests, in order.
+        alone: what carries out a request alone, to be cancelled with the connection.
+        held_bytes: how many bytes the replies take that wait.
+    """
+
+    _slots__ = (
+        "_arrived_bytes",
+        "_limit",
+        "_size",
+        "_unanswered",
+        "alone",
+        "held_bytes",
+        "slots",
+    )
+
+    def __init__(self, size: Callable[[Any], int]) -> None:
+        self._size = size
+        self.slots: deque[Slot] = deque()
+        self._unanswered = 0
+        self.alone: Deferred[Any] | None = None
+        self._limit = _FIRST_UNDER_WAY
+        self.held_bytes = 0
+        # Of the replies that came since some were taken.
+        self._arrived_bytes = 0
+
+    def admits(self, pipelined: bool) -> bool:
+        """Say whether another request may be carried out now."""
+        slots = self.slots
+        return not slots or (pipelined and self.alone is None and len(slots) < self._limit)
+
+    def wait(self, slot: Slot, alone: Deferred[Any] | None) -> None:
+        """Add a request without a reply; ``alone`` is what carries it out, if nothing else may."""
+        slot.queued = True
+        self.slots.append(slot)
+        self._unanswered += 1
+        self.alone = alone
+
+    def put(self, request: Any, reply: Any) -> None:
+        """Add a request that has its reply, behind those that wait for theirs."""
+        slot = Slot(request, 0.0)
+        slot.reply = reply
+        self.slots.append(slot)
+        self.held_bytes += self._size(reply)
+
+    def arrived(self, slot: Slot) -> None:
+        """Note that the reply to a request is there."""
+        self.alone = None
+        self._unanswered -= 1
+        size = self._size(slot.reply)
+        self.held_bytes += size
+        self._arrived_bytes += size
+
+    @property
+    def due(self) -> bool:
+        """Whether no more replies should be waited for before some are sent."""
+        return not self._unanswered or self._arrived_bytes > MOST_AT_ONCE
+
+    def is_next(self, slot: Slot) -> bool:
+        """Say whether the reply to this request is the first to leave."""
+        return bool(self.slots) and self.slots[0] is slot
+
+    def take(self) -> list[Slot]:
+        """Take the requests whose replies can leave, in order, for one write."""
+        slots = self.slots
+        self._arrived_bytes = 0
+        taken: list[Slot] = []
+        size = 0
+        while slots and slots[0].reply is not None and size <= MOST_AT_ONCE:
+            slot = slots.popleft()
+            taken.append(slot)
+            size += self._size(slot.reply)
+        if taken:
+            self.held_bytes -= size
+            fitting = _MUCH_TO_COME * len(taken) // max(size, 1)
+            self._limit = min(max(fitting, _FEWEST_UNDER_WAY), _MOST_UNDER_WAY)
+        return taken
+
+    def abandon(self) -> None:
+        """Forget everything: nobody is there to reply to."""
+        self.slots.clear()
+        self.held_bytes = 0
+        alone, self.alone = self.alone, None
+        if alone is not None:
+            alone.cancel()
