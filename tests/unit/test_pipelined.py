@@ -112,6 +112,26 @@ def test_a_command_that_waits_for_all_before_it_is_carried_out_with_the_last(
     assert (client.said, list(client.waiting)) == (b"a\nb\nPONG\n", [b"c"])
 
 
+def test_nothing_is_carried_out_beside_a_command_that_is_carried_out_alone(
+    client: Client,
+) -> None:
+    alone: Deferred[bytes] = Deferred()
+    verbs = client.protocol._understood
+    commands = {**verbs.commands, b"ALONE": lambda caller, fields: alone}
+    client.protocol.use_verbs(verbs._replace(commands=commands))
+    client.protocol.dataReceived(b"GET\ta\nGET\tb\nALONE\n")
+    client.answer(b"a", b"b")
+    client.server.clock.advance(0)
+    # What comes is not even read.
+    assert client.transport.producerState == "paused"
+    client.get(b"c")
+    assert not client.waiting
+    alone.callback(b"done\n")
+    client.answer(b"c")
+    assert client.said == b"a\nb\ndone\nc\n"
+    assert client.transport.producerState == "producing"
+
+
 def test_large_replies_leave_in_pieces(client: Client) -> None:
     keys = [b"%d" % number * (MOST_AT_ONCE // 2) for number in range(5)]
     client.get(*keys)

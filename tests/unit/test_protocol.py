@@ -1105,6 +1105,14 @@ def test_the_short_ways_answer_as_the_long_one(lines: list[bytes], cuts: list[in
     assert protocol.connection.commands == plain.connection.commands
 
 
+def test_a_request_of_http_with_a_line_too_long_is_not_told_of_it(server: Server) -> None:
+    protocol, transport = server.connect()
+    too_long = b"x" * (protocol.factory._max_line_length + 1)
+    protocol.dataReceived(HTTP % b"path" + too_long)
+    assert transport.value() == b""
+    assert transport.half_closed
+
+
 def test_no_memory_outside_of_a_command_costs_the_connection(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

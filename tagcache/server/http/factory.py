@@ -1,4 +1,4 @@
-"""Makes a protocol for each connection of the HTTP port, and ends those that dawdle."""
+"""Makes a protocol for each connection of the HTTP port, and closes those that are too slow."""
 
 from __future__ import annotations
 

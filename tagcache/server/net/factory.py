@@ -57,10 +57,10 @@ class ServingFactory(ServerFactory):
         self.turns = Turns(reactor, listener.connections.monotonic)
         self._idle_check = LoopingCall(self._end_idle)
         self._idle_check.clock = reactor
-        # Those whose transport takes no more; what they had not taken when that was last looked at,
-        # and since when.
+        # The clients whose transport takes no more: how many bytes they had not taken when that
+        # was last looked at, and since when it is so many.
         self._blocked: dict[ServedProtocol, tuple[int, float]] = {}
-        self._send_check = LoopingCall(self._drop_deaf)
+        self._send_check = LoopingCall(self._drop_unread)
         self._send_check.clock = reactor
         self._out_of_memory = LogThrottle(1.0)
         self.configure(settings)
@@ -70,8 +70,8 @@ class ServingFactory(ServerFactory):
         self.max_reply_buffer = settings.performance.max_reply_buffer_bytes
         self._idle_timeout = settings.performance.idle_timeout_seconds
         self._send_timeout = settings.performance.send_timeout_seconds
-        _look_often(self._idle_check, self._idle_timeout)
-        _look_often(self._send_check, self._send_timeout if self._blocked else 0)
+        _run_often(self._idle_check, self._idle_timeout)
+        _run_often(self._send_check, self._send_timeout if self._blocked else 0)
 
     def build(self) -> ServedProtocol:
         """Return a protocol for a client that was admitted. For subclasses."""
@@ -113,23 +113,23 @@ class ServingFactory(ServerFactory):
             pass  # there is not enough for a line in the log either
 
     def watch(self, protocol: ServedProtocol) -> None:
-        """Look from now on whether a client takes anything of its replies."""
+        """Check from now on whether a client takes anything of its replies."""
         self._blocked[protocol] = (0, self.listener.connections.monotonic())
         if not self._send_check.running:
-            _look_often(self._send_check, self._send_timeout)
+            _run_often(self._send_check, self._send_timeout)
 
     def watch_no_longer(self, protocol: ServedProtocol) -> None:
         """A client takes its replies again, or is gone."""
         self._blocked.pop(protocol, None)
         if not self._blocked:
-            _look_often(self._send_check, 0)
+            _run_often(self._send_check, 0)
 
     def drain(self, grace: float) -> Deferred[None]:
         """Answer what has arrived, then close every connection; nothing outlives ``grace`` seconds.
 
         The Deferred fires when the last connection is gone. The port must not listen any more.
         """
-        _look_often(self._idle_check, 0)
+        _run_often(self._idle_check, 0)
         for protocol in list(self.protocols):
             protocol.drain()
         if not self.protocols:
@@ -149,7 +149,7 @@ class ServingFactory(ServerFactory):
             if now - protocol.connection.last_active >= self._idle_timeout:
                 protocol.end_idle()
 
-    def _drop_deaf(self) -> None:
+    def _drop_unread(self) -> None:
         now = self.listener.connections.monotonic()
         for protocol, (before, since) in list(self._blocked.items()):
             untaken = protocol.untaken_bytes()
@@ -165,7 +165,7 @@ class ServingFactory(ServerFactory):
                 protocol.connection.abort()
 
 
-def _look_often(check: LoopingCall, timeout: float) -> None:
+def _run_often(check: LoopingCall, timeout: float) -> None:
     """Have ``check`` run a few times within the timeout in seconds; never if that is 0."""
     if check.running:
         check.stop()

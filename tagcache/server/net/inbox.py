@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 
-# What a piece of what came takes besides its bytes: an object, and its place in a list.
+# What a chunk takes besides its bytes: an object, and its place in a list.
 OBJECT_BYTES = sys.getsizeof(b"") + 8
 
 

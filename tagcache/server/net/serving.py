@@ -1,4 +1,4 @@
-"""What every door does for one client: arm, count, take turns, hold replies, close, drain."""
+"""What every door does for one client: take turns, order replies, control the flow, close."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class ServedProtocol(Protocol):
         self._monotonic = factory.listener.connections.monotonic
         self._reading = True
         self._read_ended = False
-        # Ends the patience with a client that has to go, and when that is over for good.
+        # Aborts a client that takes too long to close; and when to do so in any case.
         self._patience: IDelayedCall | None = None
         self._give_up_at = 0.0
-        # How much of what had arrived when draining began is still to be read.
+        # How many of the bytes that had arrived when draining began are still to be read.
         self._unread: int | None = None
 
     def connectionMade(self) -> None:
@@ -114,7 +114,7 @@ class ServedProtocol(Protocol):
         raise NotImplementedError
 
     def _gone(self) -> None:
-        """The connection is lost: let go of what is going on."""
+        """The connection is lost: stop what is going on."""
         raise NotImplementedError
 
     def _not_ordinary(self) -> None:
@@ -201,7 +201,7 @@ class ServedProtocol(Protocol):
             self.fail(error)
 
     def _ready(self) -> None:
-        """Nothing is awaited any more, but for a client that takes no replies."""
+        """Await nothing any more, except a client that takes no replies."""
         self.flow = BLOCKED if self._replies.paused else READY
 
     def _end_turn(self) -> None:
@@ -247,7 +247,7 @@ class ServedProtocol(Protocol):
             self.transport.pauseProducing()
 
     def _settle(self) -> None:
-        """Conclude a run: close if that is due, read on if that makes sense, note what is held."""
+        """Conclude a run: close if that is due, read again if there is room, note what is held."""
         if self.phase is ENDING:
             self._finish_if_answered()
         waits = self.flow is AWAITING or self.flow is TURN_OVER
@@ -262,7 +262,7 @@ class ServedProtocol(Protocol):
         return self.inbox.held_bytes() + self._queue.held_bytes + unsent
 
     def _note_held(self) -> None:
-        """Tell how much memory the client takes; it may be dropped for that."""
+        """Note how much memory the client takes; it may be dropped for that."""
         connection = self.connection
         held = self.held_bytes()
         if held or connection.held_bytes:
@@ -295,7 +295,7 @@ class ServedProtocol(Protocol):
             self._finish_if_answered()
 
     def _take_no_more(self, closing_reply: bytes = b"") -> None:
-        """Have the run that goes on be the last one, without what is in the inbox."""
+        """Read no more requests, not even those in the inbox; see ``end``. Called by ``run``."""
         self.inbox.clear()
         if self.phase is SERVING:
             self._closing_reply = closing_reply
@@ -359,7 +359,7 @@ class ServedProtocol(Protocol):
             self.end()
 
     def writeConnectionLost(self) -> None:
-        # The last reply is on its way, and the peer told that no more come.
+        # The last reply is sent, and the peer knows that no more come.
         self._stop_patience()
         self._patience = self.factory.reactor.callLater(LINGER_SECONDS, self._linger)
 

@@ -1,4 +1,4 @@
-"""The way of replies to a client that may read slowly, or not at all."""
+"""Replies for a client that may read slowly, or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class WriteBuffer:
     """Writes to a transport while it takes data, and holds what it does not take.
 
     ``on_pause`` is called when the transport takes no more, and ``on_drain`` when it does again and
-    nothing is held any more. While not ``paused`` the transport may as well be written to.
+    nothing is held any more. While not ``paused``, writing to the transport does the same.
     ``held_bytes`` is the length of what is held.
     """
 
@@ -39,13 +39,13 @@ class WriteBuffer:
             self._transport.write(data)
 
     def finish(self) -> None:
-        """Hand everything that is held to the transport, and let go of it."""
+        """Hand everything that is held to the transport, and leave the transport alone."""
         self._transport.unregisterProducer()
         self.paused = False
         self._release()
 
     def abandon(self) -> None:
-        """Let go of everything: the connection is lost, and nobody reads any more."""
+        """Drop everything: the connection is lost."""
         self.stopProducing()
         del self._transport, self._on_pause, self._on_drain
 

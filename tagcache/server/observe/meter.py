@@ -9,8 +9,10 @@ from tagcache.server.observe.traffic import MIXED, Traffic
 class Meter:
     """Counts and times the requests of one connection, for all protocols alike.
 
-    What took less than ``traffic.above`` seconds needs no note: who measures compares with that
-    first, so that nothing else is done for nearly all requests.
+    Attributes:
+        traffic: where that is kept for all connections; a fast path compares with its ``above``
+            before it asks for a note.
+        verbs: ``traffic.verbs``.
     """
 
     __slots__ = ("connection", "traffic", "verbs")

@@ -15,10 +15,9 @@ from tagcache.config.settings import Settings
 from tagcache.server.observe.log_throttle import LogThrottle
 
 MOST_SLOW = 256
-# Of a path, a key or a tag, as the slow log tells it.
+# How much of a path, a key or a tag the slow log shows.
 _MOST_ARGUMENT_BYTES = 128
-# So many chunks are timed for the histograms at each tick, from the first one on: all of them on
-# a quiet server.
+# How many chunks are timed for the histograms after each tick. On a quiet server that is all.
 TIMED_A_TICK = 64
 # They hash a password, which takes long on purpose, in a thread.
 _HASHING = frozenset(
@@ -106,8 +105,8 @@ class Traffic:
         routes: how many HTTP requests there were, by method and path of the route.
         errors: how many commands were refused, by the error's word.
         failed_requests: how many HTTP requests were answered with 400 and more, by status.
-        above: what took so many seconds or more is to be told to ``took``; who measures compares
-            with this first, so that nothing else is done for nearly all that goes on.
+        above: only what took so many seconds or more is noted; who measures compares with this
+            first, so that nearly all requests cost no more than that.
         histograms: durations by command, of those that were sampled.
     """
 
@@ -126,7 +125,7 @@ class Traffic:
         self.slow_total = 0
         self._on_slow = on_slow
         self._slow: deque[Slow] = deque(maxlen=MOST_SLOW)
-        self._seldom = LogThrottle(1.0)
+        self._log_throttle = LogThrottle(1.0)
         self._left = 0
         self.configure(settings)
 
@@ -205,7 +204,7 @@ class Traffic:
         )
         self._slow.append(slow)
         self._on_slow(slow)
-        more = self._seldom.now()
+        more = self._log_throttle.now()
         if more is not None:
             log.info(
                 "slow: {command} from {peer} took {ms} ms{more}",
