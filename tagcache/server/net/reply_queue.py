@@ -24,7 +24,7 @@ class Slot:
     ``queued`` is false until the slot is in the queue: before that, its reply may leave at once.
     """
 
-    _slots__ = ("queued", "reply", "request", "since")
+    __slots__ = ("queued", "reply", "request", "since")
 
     def __init__(self, request: Any, since: float) -> None:
         self.request = request
@@ -45,7 +45,7 @@ class ReplyQueue:
         held_bytes: how many bytes the replies take that wait.
     """
 
-    _slots__ = (
+    __slots__ = (
         "_arrived_bytes",
         "_limit",
         "_size",
