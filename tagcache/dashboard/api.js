@@ -2,6 +2,7 @@
 
 const STORED = "tagcache.session";
 export const EXPIRED = "Your session has expired. Log in again.";
+export const LOGIN_REQUIRED = "The server now requires you to log in.";
 
 /** What went wrong: `status` 0 is no answer at all; `message` is for people. */
 export class ApiError extends Error {
@@ -85,7 +86,7 @@ async function send(method, path, options) {
   if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
   if (response.status === 401 && used === session.token) {
-    session.end(used ? "Your session has ended: the server no longer accepts its token. Log in again." : "The server now requires you to log in.");
+    session.end(used ? "Your session has ended: the server no longer accepts its token. Log in again." : LOGIN_REQUIRED);
   }
   throw new ApiError(response.status, answer.error ?? `HTTP ${response.status}`, answer.detail);
 }

@@ -1,6 +1,6 @@
 // What the server sends as it happens: history, samples, events. Reconnects when the server is away.
 
-import { ApiError, EXPIRED, get, listen, session } from "./api.js";
+import { ApiError, EXPIRED, LOGIN_REQUIRED, get, listen, session } from "./api.js";
 
 const MOST_SAMPLES = 1800;
 const KINDS = ["invalidation", "slow", "refused", "warning", "error"];
@@ -110,7 +110,7 @@ class Live extends EventTarget {
       this.#keep([...data.filter((event) => event.id > known), ...this.events]);
       this.#fire("log");
     } else if (name === "bye") {
-      session.end(EXPIRED);
+      session.end(session.open ? LOGIN_REQUIRED : EXPIRED);
     }
   }
 
