@@ -53,7 +53,7 @@ def test_the_configuration_reaches_the_backend(page: Page, tagcache_client: Clie
         backend: Any = page.cache.cache
         assert type(backend) is TagCache
         assert backend.default_timeout == 60
-        assert backend.client.options.timeout == 5.0
+        assert backend.client.options.timeout == 60.0
         assert page.cache.set("k", 1, tags=["t"])
         assert page.cache.add("l", [2], tags=["t"])
         assert page.cache.set_many({"m": 3}, tags=["t"]) == ["m"]
