@@ -36,10 +36,13 @@ class Watched:
         self.page.on("request", self._requested)
         self.page.goto(f"{self.origin}/")
 
-    def log_in(self, user: str = "admin", password: str = "password") -> Page:
+    def send_login(self, user: str = "admin", password: str = "password") -> None:
         self.page.get_by_label("User").fill(user)
         self.page.get_by_label("Password").fill(password)
         self.page.get_by_role("button", name="Log in").click()
+
+    def log_in(self, user: str = "admin", password: str = "password") -> Page:
+        self.send_login(user, password)
         expect(self.page.locator(".pill")).to_have_text("Live")
         return self.page
 
