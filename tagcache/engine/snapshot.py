@@ -1,18 +1,18 @@
 """All entries in a file, and back: versioned, checksummed, and nothing but data.
 
-A file is, with all numbers little-endian:
+In a file, with all numbers little-endian, are:
 
-- ``TagCache snapshot`` and a line feed; then the version (u32), about how many entries (u64),
-  when it was taken (f64, seconds since 1970), whether it is final (u8, 1 or 0), and the CRC-32
-  (u32) of these four. Version 1 does not have the fourth;
-- blocks, each its length (u32, not 0) and its CRC-32 (u32) and then records: the lengths of
-  key and value (u32 each), the number of its tag set (u32), its age (f64, seconds) and its
-  time to live (f64, seconds; infinite for none), the key and the value. The number of a tag set
-  that was not there before is followed, after the value, by how many tags it has (u32), and
-  each tag's length (u32) and the tag;
+- ``TagCache snapshot`` and a line feed; then the version (u32), the approximate number of entries
+  (u64), when the snapshot was taken (f64, seconds since 1970), whether it is final (u8, 1 or 0),
+  and the CRC-32 (u32) of these four. Version 1 does not have the fourth;
+- blocks: each has its length (u32, not 0), its CRC-32 (u32), and then records. A record has the
+  lengths of key and value (u32 each), the number of its tag set (u32), its age (f64, seconds) and
+  its time to live (f64, seconds; infinite for none), the key and the value. If the number of the
+  tag set was not used before, the number of its tags follows (u32), and for each tag its length
+  (u32) and the tag;
 - a length of 0, and the exact number of entries (u64).
 
-Entries come in the order of storing, the oldest first.
+Entries are in the order of storing, the oldest first.
 """
 
 from __future__ import annotations
@@ -38,11 +38,14 @@ _PIECE_BYTES = 16 * 2**20
 
 
 class Header(NamedTuple):
-    """What is known of a snapshot before its entries: about how many, and when (since 1970).
+    """What a snapshot says before its entries.
 
-    ``final`` says that it was written by a server that stopped, after its last command: nothing
-    that was acknowledged is missing in it. The header is written before the entries, but a file
-    that ends early is broken.
+    Attributes:
+        about: the approximate number of entries.
+        taken: when it was taken, in seconds since 1970.
+        final: whether it was written by a server that stopped, after its last command, so that
+            nothing that was acknowledged is missing. The header is written before the entries,
+            but a file that ends early is broken.
     """
 
     about: int
@@ -92,7 +95,7 @@ def read_header(file: BinaryIO) -> Header:
         raise BrokenSnapshot("it is not a snapshot of TagCache")
     head = _exactly(file, _U32.size)
     (version,) = _U32.unpack(head)
-    # Of another version only its number can be read, and not checked.
+    # The layout of an unknown version is unknown too: only its number can be read.
     layout = _HEADER_1 if version == 1 else _HEADER
     head += _exactly(file, layout.size)
     (checksum,) = _U32.unpack(_exactly(file, _U32.size))
@@ -158,7 +161,7 @@ def _records(payload: bytes, sets: list[tuple[bytes, ...]]) -> Iterator[Saved]:
 def _exactly(file: BinaryIO, count: int) -> bytes:
     pieces = []
     while count:
-        # A damaged length must not ask for memory that nothing fills.
+        # A damaged length must not make it allocate memory that the file cannot fill.
         piece = file.read(min(count, _PIECE_BYTES))
         if not piece:
             raise BrokenSnapshot("its end is missing")

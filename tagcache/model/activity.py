@@ -1,4 +1,4 @@
-"""What goes on with the busiest tags, in bounded memory however many tags there are."""
+"""Statistics of the busiest tags, in bounded memory however many tags there are."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from itertools import islice
 from random import Random
 
 _MOST_TAGS = 1024
+# Keys that were invalidated and are remembered: in all, and of one invalidation.
 _MOST_KEYS = 16384
 _KEYS_OF_ONE = 256
-# One hit in so many is looked at, on average; the distance is random, so that no pattern of
-# requests hides from it.
+# To count each hit for each tag of its entry would take longer than the look-up. So one hit in so
+# many is looked at on average, and stands for all since the one before. The distance is random:
+# with a fixed one, a client that asks for its keys in turn would always be seen with the same key.
 SAMPLE = 128
 
 
 @dataclass(slots=True)
 class TagActivity:
-    """Of one tag, since it was noticed.
+    """What happened to one tag since it was first noticed.
 
-    ``hits`` is estimated from a sample. ``misses`` counts look-ups of keys that an invalidation
-    of the tag had removed, estimated for large ones from some of their keys. ``invalidations``
-    counts these, ``invalidated`` the entries that they removed; ``last_invalidated`` is when,
-    in seconds of the cache's monotonic clock, None if never.
+    Attributes:
+        hits: look-ups of entries with the tag, estimated from a sample.
+        misses: look-ups of keys that an invalidation of the tag had removed; for a large
+            invalidation, estimated from some of its keys.
+        invalidations, invalidated: how many there were, and how many entries they removed.
+        last_invalidated: when, in seconds of the cache's monotonic clock; None if never.
     """
 
     hits: int = 0
@@ -35,14 +39,17 @@ class TagActivity:
 
     @property
     def weight(self) -> int:
-        """How much happened."""
+        """How busy the tag is."""
         return self.hits + self.misses + self.invalidated
 
 
 class Activity:
-    """The activity of the tags that have most of it.
+    """The activity of the busiest tags.
 
-    When there are too many tags, the half with the least activity is forgotten.
+    When there are too many tags, the less busy half is forgotten.
+
+    ``removed`` has keys that were invalidated: by which tag, and how many keys each of them
+    stands for. It stays the same object.
     """
 
     __slots__ = ("_random", "_sampled", "_tags", "removed")
@@ -50,7 +57,6 @@ class Activity:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._tags: dict[bytes, TagActivity] = {}
-        # Keys that were invalidated: by which tag, and for how many each of them stands.
         self.removed: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
         self._sampled = 0
 
@@ -62,7 +68,7 @@ class Activity:
         return self._tags.get(tag) or TagActivity()
 
     def sample(self, hits: int, tags: Iterable[bytes]) -> int:
-        """Look at hit number ``hits``; returns the number of the one to look at next."""
+        """Note hit number ``hits``, on an entry with these tags; return which one to note next."""
         stands_for = hits - self._sampled
         self._sampled = hits
         for tag in tags:
@@ -70,7 +76,7 @@ class Activity:
         return hits + self._random.randrange(1, 2 * SAMPLE)
 
     def invalidated(self, tag: bytes, keys: Iterable[bytes], count: int, now: float) -> None:
-        """Note that ``count`` entries with such keys were removed by their tag."""
+        """Note that ``count`` entries, some of them with these keys, were removed by their tag."""
         noticed = self._noticed(tag)
         noticed.invalidations += 1
         noticed.invalidated += count
@@ -83,11 +89,11 @@ class Activity:
             self.removed.popitem(last=False)
 
     def stored(self, key: bytes) -> None:
-        """Note that a key is there again."""
+        """Note that a key was stored."""
         self.removed.pop(key, None)
 
     def missed(self, key: bytes) -> None:
-        """Note a look-up of a key that is not there."""
+        """Note a look-up that did not find its key."""
         removed = self.removed.get(key)
         if removed is not None:
             tag, stands_for = removed

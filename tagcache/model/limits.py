@@ -1,4 +1,4 @@
-"""What an entry may be at most."""
+"""How large an entry may be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """Lengths in bytes; ``default_ttl_ms`` in milliseconds, 0 for none.
 
-    ``max_memory`` is for all entries together, in bytes as ``ICache.memory`` counts; 0: no limit.
+    ``max_memory`` is for all entries together, in bytes as ``ICache.memory`` counts them; 0: no
+    limit.
     """
 
     max_key_length: int = 1024

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Counters:
     """Counted since the start, never reset.
 
-    ``hits`` and ``misses`` count lookups, ``puts`` every store, ``invalidations`` every entry
-    removed on request, ``expirations`` every expired entry reclaimed,
-    ``evictions`` every entry that had to make room.
+    ``hits`` and ``misses`` count look-ups, ``puts`` entries that were stored, ``invalidations``
+    entries that were removed on request, ``expirations`` those that had expired when they were
+    removed, ``evictions`` those that had to make room.
     """
 
     hits: int
@@ -23,17 +23,17 @@ class Counters:
 
     @property
     def hit_ratio(self) -> float:
-        """Hits as a share of lookups, 0.0 before the first."""
+        """Hits as a share of look-ups, 0.0 before the first."""
         lookups = self.hits + self.misses
         return self.hits / lookups if lookups else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What is in the cache at this moment; expired entries are not.
+    """What the cache holds at one moment.
 
-    ``items`` and ``tags`` are numbers of entries and of tags in use; ``bytes`` is the length
-    of all values.
+    ``items`` is the number of entries, ``tags`` that of tags in use, ``bytes`` the length of all
+    values.
     """
 
     items: int

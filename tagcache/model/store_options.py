@@ -10,14 +10,14 @@ NEVER = float("inf")
 
 
 class StoreOptions:
-    """Tags and a time to live. Many entries share one such object, so it is checked only once.
+    """Tags and a time to live. Many stores share one such object, so it is checked only once.
 
     Attributes:
         tags: tuple of bytes; without repetition once they are checked.
         asked_ms: the time to live that was asked for, in milliseconds; None if none was.
-        ttl_ms, ttl: the one in force by ``checked``, in milliseconds (None: none) and in
+        ttl_ms, ttl: the one that applies under ``checked``, in milliseconds (None: none) and in
             seconds (NEVER: none).
-        checked: the limits that tags and time to live were found to keep; None before that.
+        checked: the limits that tags and time to live were checked against; None before that.
     """
 
     __slots__ = ("asked_ms", "checked", "tags", "ttl", "ttl_ms")

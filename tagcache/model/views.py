@@ -18,7 +18,8 @@ class EntryView:
 
     ``value`` is None in lists; ``size`` is the length of key and value in bytes; ``left_ms`` is
     the time to live that was left, None if it has none; ``stored_us`` is when it was stored, in
-    microseconds since 1970 by the clock of the engine; ``ttl_ms`` what it was stored with.
+    microseconds since 1970 by the clock of the engine; ``ttl_ms`` is the time to live that it was
+    stored with.
     """
 
     key: bytes
@@ -39,7 +40,7 @@ class TagSize(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """One entry: ``age`` and ``ttl`` in seconds, at the time of the snapshot."""
+    """An entry in a snapshot; ``age`` (when the snapshot was taken) and ``ttl`` are in seconds."""
 
     key: bytes
     value: bytes

@@ -1,4 +1,4 @@
-"""Work: a generator that yields now and then, so that whoever runs it can stop and go on."""
+"""Work: a generator that yields often, so that its caller can stop and go on later."""
 
 from __future__ import annotations
 
