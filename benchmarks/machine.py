@@ -10,6 +10,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+NOT_INSTALLED = "not installed"
 VERSIONS = {
     "Redis": ["redis-server", "--version"],
     "memcached": ["memcached", "--version"],
@@ -69,12 +70,12 @@ def _package(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def _program(command: list[str]) -> str:
     if shutil.which(command[0]) is None:
-        return "not installed"
+        return NOT_INSTALLED
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     match = re.search(r"\d+\.\d+(\.\d+)*", done.stdout + done.stderr)
     return match[0] if match else "of an unknown version"

@@ -1,10 +1,11 @@
-"""Measures, and writes docs/performance.md with its plots from all results that are kept.
+"""Measures, and writes the sections of docs/performance.md and their plots from the results.
 
 python -m benchmarks.report [--quick] [--seconds N] [--rounds N] [--write-only] [SECTION ...]
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,8 +24,8 @@ from benchmarks import (
     shifting,
     throughput,
 )
+from benchmarks.machine import NOT_INSTALLED
 from benchmarks.suite import Options, kept, measure, options_of, parser
-from benchmarks.tables import table
 
 SECTIONS = [
     module.BENCHMARK
@@ -43,41 +44,48 @@ SECTIONS = [
     )
 ]
 BY_HAND = "<!-- written by hand from here on -->"
+INTRODUCTION = """# Performance
+
+Measured by `make bench`, which writes this page. The scripts are in [benchmarks/](../benchmarks).
+The results of every round are written to `benchmarks/results/`, which is not kept in the
+repository; a section without results there stays as it is. Servers and load generator run on the
+same machine, over the loopback, each bound to a core of its own where there are two. The load
+generator is [our own](../benchmarks/load.c), one thread, and checks every reply.
+"""
 
 
 def write(document: Path, results: Mapping[str, Any]) -> None:
-    """Write the report from results by the names of sections; what is by hand at its end stays."""
+    """Write the sections that have a result, by their names; the rest of the document stays."""
     old = document.read_text(encoding="utf-8") if document.exists() else ""
-    _, mark, by_hand = old.partition(BY_HAND)
-    newest = max(results.values(), key=lambda result: str(result["date"]))
-    parts = [
-        "# Performance\n",
-        (
-            "Measured by `make bench`, which writes this page; the scripts are in "
-            "[benchmarks/](../benchmarks), and so are the results of every round. Servers and load "
-            "generator run on the same machine, over the loopback, each bound to a core of its "
-            "own where there are two. The load generator is [our own](../benchmarks/load.c), one "
-            "thread, and checks every reply.\n"
-        ),
-        table(("machine", ""), list(newest["machine"].items())),
-    ]
+    measured, mark, by_hand = old.partition(BY_HAND)
+    before = _sections(measured)
+    parts = [INTRODUCTION]
     for benchmark in SECTIONS:
         result = results.get(benchmark.name)
-        if result is None:
-            continue
-        text = benchmark.section(result["found"], document.parent / "performance")
-        parts += [f"## {benchmark.title}\n", text, _measured_on(result, newest["machine"])]
+        if result is not None:
+            text = benchmark.section(result["found"], document.parent / "performance")
+            parts += [f"## {benchmark.title}\n", text, _measured_on(result)]
+        elif benchmark.title in before:
+            parts.append(before[benchmark.title])
     parts.append(f"{BY_HAND}{by_hand}" if mark else f"{BY_HAND}\n")
     document.parent.mkdir(parents=True, exist_ok=True)
     document.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _measured_on(result: Mapping[str, Any], machine: Mapping[str, str]) -> str:
-    """Say when a section was measured, and what was different from the machine at the top."""
-    different = [
-        f"{name} {what}" for name, what in result["machine"].items() if machine.get(name) != what
-    ]
-    return f"Measured on {', '.join([result['date'], *different])}.\n"
+def _sections(text: str) -> dict[str, str]:
+    """Return the sections of a document by their titles, each with its heading."""
+    found = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
+    return {
+        section.partition("\n")[0].removeprefix("## "): f"{section.rstrip()}\n" for section in found
+    }
+
+
+def _measured_on(result: Mapping[str, Any]) -> str:
+    """Say when a section was measured, on what machine, and with what programs."""
+    machine = ", ".join(
+        f"{name} {what}" for name, what in result["machine"].items() if what != NOT_INSTALLED
+    )
+    return f"Measured on {result['date']}: {machine}.\n"
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,13 +1,12 @@
 """Writes what the fault suite measured into docs/reliability.md.
 
 A test that takes the fixture ``measured`` says what fault it caused, what was expected and what
-it saw. With ``--write-reliability`` the figures of the tests that passed replace those that
-docs/reliability/results.json had of them, and the tables of docs/reliability.md are made anew.
+it saw. With ``--write-reliability`` the rows of the tests that passed replace those that the tables
+of docs/reliability.md had for them.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +16,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "reliability.md"
-RESULTS = ROOT / "docs" / "reliability" / "results.json"
-_TABLE = re.compile(r"(<!-- table: (?P<name>[^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(
+    r"(?P<head><!-- table: (?P<name>[^>]+) -->\n\|[^\n]+\n\|[^\n]+\n)"
+    r"(?P<rows>.*?)(?P<end><!-- end -->)",
+    re.DOTALL,
+)
+# The last cell of a row.
+_TEST = re.compile(r"\| `([^`]+)` \|$")
 
 # By test: the section of the document, and for each fault what was expected and measured.
 Results: TypeAlias = dict[str, dict[str, Any]]
@@ -68,33 +72,36 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def write(new: Results) -> None:
-    """Merge new results into the file of all, and make the tables of the document anew."""
-    results: Results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results.update(new)
-    there = {name: result for name, result in sorted(results.items()) if _is_there(name)}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(there, indent=1, ensure_ascii=False) + "\n")
-    DOCUMENT.write_text(with_tables(DOCUMENT.read_text(), there))
+    """Write the rows of the tests that ran into the document."""
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text(), new))
 
 
-def with_tables(document: str, results: Results) -> str:
-    """Return the document with its tables made of these results."""
+def with_tables(document: str, new: Results) -> str:
+    """Return the document with new rows for the tests that ran, none for those that are gone."""
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for name, result in new.items():
+        test = name.removeprefix("tests/").partition("[")[0]
+        for row in result["rows"]:
+            cells = [cell.replace("|", "\\|") for cell in row]
+            line = "| " + " | ".join([*cells, f"`{test}`"]) + " |"
+            rows.setdefault(result["section"], []).append((test, line))
 
     def table(match: re.Match[str]) -> str:
-        lines = ["| fault | expected | measured | test |", "| --- | --- | --- | --- |"]
-        for name, result in results.items():
-            if result["section"] == match["name"]:
-                test = name.removeprefix("tests/").partition("[")[0]
-                for row in result["rows"]:
-                    cells = [cell.replace("|", "\\|") for cell in row]
-                    lines.append("| " + " | ".join([*cells, f"`{test}`"]) + " |")
-        return match[1] + "\n".join(lines) + "\n" + match[3]
+        measured = rows.get(match["name"], [])
+        ran = {test for test, _ in measured}
+        kept = [
+            (test[1], line)
+            for line in match["rows"].splitlines()
+            if (test := _TEST.search(line)) and test[1] not in ran and is_there(test[1])
+        ]
+        lines = [line for _, line in sorted([*kept, *measured], key=lambda row: row[0])]
+        return match["head"] + "\n".join(lines) + "\n" + match["end"]
 
     return _TABLE.sub(table, document)
 
 
-def _is_there(name: str) -> bool:
-    """Say whether there still is such a test."""
-    path, _, test = name.partition("::")
-    function = test.rpartition("::")[2].partition("[")[0]
-    return (ROOT / path).exists() and f"def {function}(" in (ROOT / path).read_text()
+def is_there(test: str) -> bool:
+    """Say whether there is such a test, by its file under tests/ and its name."""
+    path, _, name = test.partition("::")
+    file = ROOT / "tests" / path
+    return file.exists() and f"def {name.rpartition('::')[2]}(" in file.read_text()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.reliability import DOCUMENT, RESULTS, ROOT, with_tables
+from benchmarks import report
+from tests.reliability import DOCUMENT, ROOT, with_tables
 
 NAMED = re.compile(r"`(test_\w+)`")
 FILE = re.compile(r"\((tests/[\w/]+\.py)\)")
@@ -43,10 +44,27 @@ def test_every_threat_is_held_by_a_test() -> None:
     assert all(NAMED.search(row) for row in rows)
 
 
-def test_the_tables_are_those_of_the_results() -> None:
-    results = json.loads(RESULTS.read_text())
+def test_the_tables_name_tests_that_exist() -> None:
     document = DOCUMENT.read_text()
-    assert with_tables(document, results) == document
-    for test in results:
-        path, _, name = test.partition("::")
-        assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text()
+    assert with_tables(document, {}) == document
+
+
+def test_a_row_that_was_measured_again_replaces_the_old_one() -> None:
+    document = DOCUMENT.read_text()
+    test = "tests/faults/test_load.py::test_a_client_that_reads_a_byte_a_second"
+    row = ("a fault", "nothing | lost", "nothing lost")
+    changed = with_tables(document, {test: {"section": "load and limits", "rows": [row]}})
+    assert (
+        f"| a fault | nothing \\| lost | nothing lost | `{test.removeprefix('tests/')}` |"
+        in changed
+    )
+    assert len(changed.splitlines()) == len(document.splitlines())
+    assert "10 MB of replies read a byte a second" not in changed
+
+
+def test_a_section_that_was_not_measured_stays_in_the_report(tmp_path: Path) -> None:
+    written = (ROOT / "docs" / "performance.md").read_text()
+    copy = tmp_path / "performance.md"
+    copy.write_text(written)
+    report.write(copy, {})
+    assert copy.read_text() == written
