@@ -2,8 +2,9 @@
 # make test    install what is needed into .venv and run the tests but for the slow ones
 # make test-all   run every test but those of make soak
 # make test-redis   run the tests again for which it matters that entries are in Redis; it starts one
-# make lint    ruff, mypy and import-linter, and whether generated modules are current
+# make lint    ruff, mypy, import-linter, deno for the JavaScript, and whether generated modules are current
 # make unasync   generate the blocking half of the clients from the asynchronous half
+# make format  let ruff and deno format the sources
 # make soak    the fault tests and the long ones (about 20 minutes), and write docs/reliability.md
 # make bench   measure the server, beside others that are installed, and write docs/performance.md
 PYTHON ?= python3
@@ -21,6 +22,8 @@ TESTS ?=
 WORKERS := -n auto
 # Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
 BENCH ?=
+DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
+JAVASCRIPT := tagcache/dashboard/*.js
 
 .PHONY: serve test test-all test-redis lint format unasync soak bench clean
 
@@ -41,12 +44,14 @@ test-redis: $(STAMP)
 	$(BIN)/python -m tests.against_redis $(TESTS)
 
 lint: $(STAMP)
-	@echo "== generated modules, ruff, mypy, import-linter"
+	@echo "== generated modules, ruff, mypy, import-linter, deno"
 	$(BIN)/python tools/unasync.py --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(DENO) fmt --check --line-width=120 $(JAVASCRIPT)
+	$(DENO) lint $(JAVASCRIPT)
 
 unasync: $(STAMP)
 	$(BIN)/python tools/unasync.py
@@ -54,6 +59,7 @@ unasync: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(DENO) fmt --line-width=120 $(JAVASCRIPT)
 
 # TAGCACHE_SOAK_SECONDS and TAGCACHE_FUZZ_SECONDS shorten or lengthen it.
 soak: $(SOAK_STAMP)

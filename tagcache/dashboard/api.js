@@ -86,7 +86,11 @@ async function send(method, path, options) {
   if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
   if (response.status === 401 && used === session.token) {
-    session.end(used ? "Your session has ended: the server no longer accepts its token. Log in again." : LOGIN_REQUIRED);
+    session.end(
+      used
+        ? "Your session has ended: the server no longer accepts its token. Log in again."
+        : LOGIN_REQUIRED,
+    );
   }
   throw new ApiError(response.status, answer.error ?? `HTTP ${response.status}`, answer.detail);
 }
@@ -95,7 +99,11 @@ async function send(method, path, options) {
 export async function call(method, path, body, signal) {
   const headers = session.headers();
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const response = await send(method, path, { headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+  const response = await send(method, path, {
+    headers,
+    signal,
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
   try {
     return await response.json();
   } catch (error) {

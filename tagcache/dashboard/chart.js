@@ -32,12 +32,16 @@ export function gather(samples, series, from, bucket) {
     if (found.at(-1)?.number !== number) found.push({ number, samples: [] });
     found.at(-1).samples.push(sample);
   }
-  return found.map((each) => ({ time: each.samples.at(-1).time, values: series.map((one) => valueOf(one, each.samples)) }));
+  return found.map((each) => ({
+    time: each.samples.at(-1).time,
+    values: series.map((one) => valueOf(one, each.samples)),
+  }));
 }
 
 /** What a series shows for some samples; null where there is nothing to show. */
 export function valueOf({ name, of, peak }, samples) {
-  const numbers = (column) => samples.map((sample) => sample[column]).filter((value) => value !== null && value !== undefined);
+  const numbers = (column) =>
+    samples.map((sample) => sample[column]).filter((value) => value !== null && value !== undefined);
   const sum = (values) => values.reduce((total, value) => total + value, 0);
   const values = numbers(name);
   if (!values.length) return null;
@@ -54,7 +58,21 @@ export function valueOf({ name, of, peak }, samples) {
  * axis.
  */
 export class Chart {
-  constructor({ title, about, series, format, axis = format, binary = false, integer = false, domain = 0, limit = "", none = MISSING, wide = false }) {
+  constructor(
+    {
+      title,
+      about,
+      series,
+      format,
+      axis = format,
+      binary = false,
+      integer = false,
+      domain = 0,
+      limit = "",
+      none = MISSING,
+      wide = false,
+    },
+  ) {
     const write = (value) => (value === null || value === undefined ? none : format(value));
     Object.assign(this, { title, series, format: write, axis, binary, integer, domain, limit, none });
     this.samples = [];
@@ -70,16 +88,42 @@ export class Chart {
     this.dots = series.map((_, index) => s("circle", { class: `dot c${index + 1}`, r: 3.5 }));
     this.cursor = s("path", { class: "cursor" });
     this.marks = s("g", { class: "marks" }, this.cursor, ...this.dots);
-    this.svg = s("svg", { class: "plot", height: HEIGHT, tabindex: "0", role: "img", "aria-roledescription": "chart" },
-      this.grid, series.length === 1 ? this.area : null, this.limitLine, ...this.lines, this.marks);
+    this.svg = s(
+      "svg",
+      { class: "plot", height: HEIGHT, tabindex: "0", role: "img", "aria-roledescription": "chart" },
+      this.grid,
+      series.length === 1 ? this.area : null,
+      this.limitLine,
+      ...this.lines,
+      this.marks,
+    );
     this.tip = h("div", { class: "tip", role: "status", hidden: true });
     this.about = h("span", { class: "about" }, about);
     this.waiting = h("p", { class: "waiting" }, "Waiting for the first samples…");
-    this.element = h("figure", { class: `card chart ${wide ? "wide" : ""}` },
-      h("figcaption", {}, h("h3", {}, title), this.about,
-        h("ul", { class: "legend" }, series.map(({ label }, index) =>
-          h("li", {}, series.length > 1 ? h("span", { class: `key c${index + 1}`, "aria-hidden": "true" }) : null, label ? h("span", {}, label) : null, this.values[index])))),
-      h("div", { class: "plot-area" }, this.svg, this.waiting, this.tip));
+    this.element = h(
+      "figure",
+      { class: `card chart ${wide ? "wide" : ""}` },
+      h(
+        "figcaption",
+        {},
+        h("h3", {}, title),
+        this.about,
+        h(
+          "ul",
+          { class: "legend" },
+          series.map(({ label }, index) =>
+            h(
+              "li",
+              {},
+              series.length > 1 ? h("span", { class: `key c${index + 1}`, "aria-hidden": "true" }) : null,
+              label ? h("span", {}, label) : null,
+              this.values[index],
+            )
+          ),
+        ),
+      ),
+      h("div", { class: "plot-area" }, this.svg, this.waiting, this.tip),
+    );
     this.svg.addEventListener("pointermove", (event) => this.#point(event));
     this.svg.addEventListener("pointerdown", (event) => this.#point(event));
     this.svg.addEventListener("pointerleave", () => this.#leave());
@@ -115,10 +159,14 @@ export class Chart {
     this.points = gather(this.samples, this.series, start, bucket);
     const bare = this.none !== MISSING && this.points.every(({ values }) => values.every((value) => value === null));
     this.waiting.hidden = Boolean(last) && !bare;
-    text(this.waiting, last ? `${this.none[0].toUpperCase()}${this.none.slice(1)} in this time` : "Waiting for the first samples…");
+    text(
+      this.waiting,
+      last ? `${this.none[0].toUpperCase()}${this.none.slice(1)} in this time` : "Waiting for the first samples…",
+    );
     const current = this.series.map((one) => (last ? valueOf(one, [last]) : null));
     const limit = this.limit && last ? last[this.limit] : 0;
-    const most = this.domain || Math.max(0, ...this.points.flatMap((point) => point.values.map((value) => value ?? 0)), limit || 0);
+    const most = this.domain ||
+      Math.max(0, ...this.points.flatMap((point) => point.values.map((value) => value ?? 0)), limit || 0);
     const marks = this.domain ? [0, 0.25, 0.5, 0.75, 1].map((share) => share * this.domain) : ticks(most, this);
     const top = marks.at(-1);
     this.x = (time) => MARGIN.left + ((time - start) / this.range) * inner;
@@ -130,7 +178,14 @@ export class Chart {
     if (this.series.length === 1) this.area.setAttribute("d", this.#area(gap));
     this.limitLine.setAttribute("d", limit ? `M${MARGIN.left} ${this.y(limit)}H${width - MARGIN.right}` : "");
     this.values.forEach((value, index) => text(value, last ? this.format(current[index]) : MISSING));
-    this.svg.setAttribute("aria-label", `${this.title}: ${this.series.map(({ label }, index) => `${label ? `${label} ` : ""}${last ? this.format(current[index]) : "no data"}`).join(", ")}. Arrow keys read earlier values.`);
+    this.svg.setAttribute(
+      "aria-label",
+      `${this.title}: ${
+        this.series.map(({ label }, index) =>
+          `${label ? `${label} ` : ""}${last ? this.format(current[index]) : "no data"}`
+        ).join(", ")
+      }. Arrow keys read earlier values.`,
+    );
     this.#mark();
   }
 
@@ -159,7 +214,10 @@ export class Chart {
     let before = null;
     for (const { time, values } of this.points) {
       const value = values[index];
-      if (value === null) { before = null; continue; }
+      if (value === null) {
+        before = null;
+        continue;
+      }
       if (before === null || time - before > gap) runs.push([]);
       runs.at(-1).push([this.x(time), this.y(value)]);
       before = time;
@@ -168,22 +226,28 @@ export class Chart {
   }
 
   #path(index, gap) {
-    return this.#runs(index, gap).map((run) => (run.length === 1
+    return this.#runs(index, gap).map((
+      run,
+    ) => (run.length === 1
       ? `M${(run[0][0] - 1.5).toFixed(1)} ${run[0][1].toFixed(1)}h3`
-      : `M${run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`)).join("");
+      : `M${run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`)
+    ).join("");
   }
 
   #area(gap) {
     const base = this.y(0).toFixed(1);
     return this.#runs(0, gap).filter((run) => run.length > 1).map((run) =>
-      `M${run[0][0].toFixed(1)} ${base}L${run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}V${base}Z`).join("");
+      `M${run[0][0].toFixed(1)} ${base}L${run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}V${base}Z`
+    ).join("");
   }
 
   #point(event) {
     if (!this.points.length || !this.x) return;
     const x = event.clientX - this.svg.getBoundingClientRect().left;
     let best = this.points[0];
-    for (const point of this.points) if (Math.abs(this.x(point.time) - x) < Math.abs(this.x(best.time) - x)) best = point;
+    for (const point of this.points) {
+      if (Math.abs(this.x(point.time) - x) < Math.abs(this.x(best.time) - x)) best = point;
+    }
     this.at = best.time;
     this.#mark();
   }
@@ -196,7 +260,10 @@ export class Chart {
   #key(event) {
     if (!this.points.length) return;
     const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
-    if (event.key === "Escape") { this.#leave(); return; }
+    if (event.key === "Escape") {
+      this.#leave();
+      return;
+    }
     if (!(event.key in moves)) return;
     event.preventDefault();
     const now = this.at === null ? this.points.length : this.points.findIndex((point) => point.time >= this.at);
@@ -219,8 +286,19 @@ export class Chart {
       dot.setAttribute("cx", x.toFixed(1));
       dot.setAttribute("cy", this.y(value).toFixed(1));
     });
-    put(this.tip, h("span", { class: "tip-time" }, clock(point.time)), ...this.series.map(({ label }, index) =>
-      h("span", { class: "tip-row" }, h("span", { class: `key c${index + 1}` }), h("span", {}, label || this.title), h("span", { class: "value" }, this.format(point.values[index])))));
+    put(
+      this.tip,
+      h("span", { class: "tip-time" }, clock(point.time)),
+      ...this.series.map(({ label }, index) =>
+        h(
+          "span",
+          { class: "tip-row" },
+          h("span", { class: `key c${index + 1}` }),
+          h("span", {}, label || this.title),
+          h("span", { class: "value" }, this.format(point.values[index])),
+        )
+      ),
+    );
     const room = this.svg.clientWidth;
     const wide = this.tip.offsetWidth;
     this.tip.style.left = `${x + 14 + wide > room ? Math.max(x - 14 - wide, 0) : x + 14}px`;

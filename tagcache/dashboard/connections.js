@@ -19,7 +19,13 @@ export function standing(name, { asked, effective, error }) {
   return "differs";
 }
 
-const WORDS = { same: "as requested", left: "system default", rounded: "rounded up by the system", differs: "differs", refused: "refused" };
+const WORDS = {
+  same: "as requested",
+  left: "system default",
+  rounded: "rounded up by the system",
+  differs: "differs",
+  refused: "refused",
+};
 
 function shown(value) {
   if (value === null) return "–";
@@ -27,16 +33,41 @@ function shown(value) {
 }
 
 function optionsTable(options) {
-  return h("table", { class: "options" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Socket option"), h("th", { scope: "col", class: "num" }, "Requested"), h("th", { scope: "col", class: "num" }, "In effect"), h("th", { scope: "col" }, "Status"))),
-    h("tbody", {}, Object.entries(options).map(([name, option]) => {
-      const how = standing(name, option);
-      return h("tr", { class: how, "data-option": name },
-        h("th", { scope: "row", class: "mono" }, name),
-        h("td", { class: "num" }, option.asked === null ? "–" : shown(option.asked)),
-        h("td", { class: "num" }, shown(option.effective)),
-        h("td", {}, h("span", { class: `badge ${how}` }, option.error ? `${WORDS[how]}: ${option.error}` : WORDS[how])));
-    })));
+  return h(
+    "table",
+    { class: "options" },
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("th", { scope: "col" }, "Socket option"),
+        h("th", { scope: "col", class: "num" }, "Requested"),
+        h("th", { scope: "col", class: "num" }, "In effect"),
+        h("th", { scope: "col" }, "Status"),
+      ),
+    ),
+    h(
+      "tbody",
+      {},
+      Object.entries(options).map(([name, option]) => {
+        const how = standing(name, option);
+        return h(
+          "tr",
+          { class: how, "data-option": name },
+          h("th", { scope: "row", class: "mono" }, name),
+          h("td", { class: "num" }, option.asked === null ? "–" : shown(option.asked)),
+          h("td", { class: "num" }, shown(option.effective)),
+          h(
+            "td",
+            {},
+            h("span", { class: `badge ${how}` }, option.error ? `${WORDS[how]}: ${option.error}` : WORDS[how]),
+          ),
+        );
+      }),
+    ),
+  );
 }
 
 /** All options of a socket in a few words, with the kind of badge for them. */
@@ -54,21 +85,79 @@ export function summary(options) {
 }
 
 export function mount(container, signal) {
-  const filter = h("input", { type: "search", placeholder: "Address or command", "aria-label": "Filter connections", oninput: () => draw() });
+  const filter = h("input", {
+    type: "search",
+    placeholder: "Address or command",
+    "aria-label": "Filter connections",
+    oninput: () => draw(),
+  });
   const told = h("p", { class: "about" });
   const body = h("tbody");
   // The connections of the dashboard itself are set apart, and folded away.
   const own = h("tbody", { hidden: true });
   const ownLabel = h("span", {});
-  const unfold = h("button", { type: "button", class: "disclose", "aria-expanded": "false", onclick: () => { own.hidden = !own.hidden; unfold.setAttribute("aria-expanded", String(!own.hidden)); } }, icon("chevron"), ownLabel);
+  const unfold = h(
+    "button",
+    {
+      type: "button",
+      class: "disclose",
+      "aria-expanded": "false",
+      onclick: () => {
+        own.hidden = !own.hidden;
+        unfold.setAttribute("aria-expanded", String(!own.hidden));
+      },
+    },
+    icon("chevron"),
+    ownLabel,
+  );
   const ownHead = h("tbody", { class: "group" }, h("tr", {}, h("th", { scope: "rowgroup", colspan: "11" }, unfold)));
-  const columns = [["ID", "num"], ["Client"], ["Listener"], ["Age", "num"], ["Idle", "num"], ["Commands", "num"], ["Received", "num"], ["Sent", "num"], ["Last command"], ["Socket options", "whole"], ["", "end"]];
-  const table = h("table", { class: "data stacked" }, h("thead", {}, h("tr", {}, columns.map(([name, kind = ""]) => h("th", { scope: "col", class: kind }, name || h("span", { class: "hidden" }, "Close"))))), body, ownHead, own);
+  const columns = [
+    ["ID", "num"],
+    ["Client"],
+    ["Listener"],
+    ["Age", "num"],
+    ["Idle", "num"],
+    ["Commands", "num"],
+    ["Received", "num"],
+    ["Sent", "num"],
+    ["Last command"],
+    ["Socket options", "whole"],
+    ["", "end"],
+  ];
+  const table = h(
+    "table",
+    { class: "data stacked" },
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        columns.map(([name, kind = ""]) =>
+          h("th", { scope: "col", class: kind }, name || h("span", { class: "hidden" }, "Close"))
+        ),
+      ),
+    ),
+    body,
+    ownHead,
+    own,
+  );
   const holder = h("div", { class: "card scroll" }, state("loading", "Reading the connections…"));
   const listeners = h("div", { class: "listeners" });
-  put(container,
-    h("div", { class: "head" }, h("h1", {}, "Connections"), told, h("span", { class: "spring" }), h("label", { class: "field-icon" }, icon("search"), filter)),
-    holder, h("h2", {}, "Listeners"), listeners);
+  put(
+    container,
+    h(
+      "div",
+      { class: "head" },
+      h("h1", {}, "Connections"),
+      told,
+      h("span", { class: "spring" }),
+      h("label", { class: "field-icon" }, icon("search"), filter),
+    ),
+    holder,
+    h("h2", {}, "Listeners"),
+    listeners,
+  );
 
   let connections = null;
   let asked = 0;
@@ -86,7 +175,15 @@ export function mount(container, signal) {
     const badge = h("span", { class: "badge" });
     put(chevron, icon("chevron"), badge);
     put(cells[9], chevron);
-    put(cells[10], h("button", { type: "button", class: "quiet danger", "aria-label": `Close connection ${id}`, onclick: () => confirm(id) }, "Close"));
+    put(
+      cells[10],
+      h("button", {
+        type: "button",
+        class: "quiet danger",
+        "aria-label": `Close connection ${id}`,
+        onclick: () => confirm(id),
+      }, "Close"),
+    );
     cells[1].classList.add("mono");
     cells[8].classList.add("mono");
     return { element: h("tr", { "data-id": id }, cells), details, cells, badge, chevron };
@@ -103,7 +200,17 @@ export function mount(container, signal) {
       text(there.badge, what);
       there.chevron.setAttribute("aria-label", `Socket options of connection ${one.id}: ${what}`);
     }
-    const values = [String(one.id), visible(one.peer), one.listener, duration(one.age_seconds), duration(one.idle_seconds), count(one.commands), bytes(one.bytes_in), bytes(one.bytes_out), one.id === live.connection ? "events for this page" : one.last_verb ? visible(one.last_verb) : "–"];
+    const values = [
+      String(one.id),
+      visible(one.peer),
+      one.listener,
+      duration(one.age_seconds),
+      duration(one.idle_seconds),
+      count(one.commands),
+      bytes(one.bytes_in),
+      bytes(one.bytes_out),
+      one.id === live.connection ? "events for this page" : one.last_verb ? visible(one.last_verb) : "–",
+    ];
     values.forEach((value, index) => text(there.cells[index], value));
     return there;
   }
@@ -111,7 +218,9 @@ export function mount(container, signal) {
   function draw() {
     if (connections === null) return;
     const wanted = filter.value.trim().toLowerCase();
-    const fitting = connections.filter((each) => !wanted || `${each.peer} ${each.listener} ${each.last_verb} ${each.id}`.toLowerCase().includes(wanted));
+    const fitting = connections.filter((each) =>
+      !wanted || `${each.peer} ${each.listener} ${each.last_verb} ${each.id}`.toLowerCase().includes(wanted)
+    );
     const clients = fitting.filter((each) => !each.dashboard).slice(0, MOST_SHOWN);
     const ours = fitting.filter((each) => each.dashboard).slice(0, MOST_SHOWN);
     const number = connections.filter((each) => !each.dashboard).length;
@@ -151,7 +260,9 @@ export function mount(container, signal) {
       ({ connections } = await get("/connections", signal));
       draw();
     } catch (error) {
-      if (connections === null && !signal.aborted) put(holder, state("error", "The connections cannot be shown", error.message, button("Try again", refresh)));
+      if (connections === null && !signal.aborted) {
+        put(holder, state("error", "The connections cannot be shown", error.message, button("Try again", refresh)));
+      }
     } finally {
       asking = false;
     }
@@ -172,27 +283,55 @@ export function mount(container, signal) {
     }, "danger");
     const dialog = open(`Close connection ${id}?`, {
       body: [
-        h("p", {}, "The client ", h("code", {}, visible(one.peer)), " is disconnected immediately. Replies that it has not read are lost."),
-        id === live.connection ? h("p", { class: "warning" }, "This is the connection of this page. The page will reconnect.") : null,
+        h(
+          "p",
+          {},
+          "The client ",
+          h("code", {}, visible(one.peer)),
+          " is disconnected immediately. Replies that it has not read are lost.",
+        ),
+        id === live.connection
+          ? h("p", { class: "warning" }, "This is the connection of this page. The page will reconnect.")
+          : null,
       ].filter(Boolean),
       actions: [h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), act],
     });
   }
 
   function drawListeners() {
-    if (!live.info) { put(listeners, state("loading", "Reading…")); return; }
-    put(listeners, live.info.listeners.map((each) => {
-      const [how, what] = summary(each.socket_options);
-      return h("details", { class: "card listener" },
-        h("summary", {}, icon("chevron"), h("strong", {}, each.name), h("code", {}, visible(each.address)), h("span", { class: "spring" }), h("span", { class: `badge ${how}` }, what)),
-        h("div", { class: "scroll" }, optionsTable(each.socket_options)));
-    }));
+    if (!live.info) {
+      put(listeners, state("loading", "Reading…"));
+      return;
+    }
+    put(
+      listeners,
+      live.info.listeners.map((each) => {
+        const [how, what] = summary(each.socket_options);
+        return h(
+          "details",
+          { class: "card listener" },
+          h(
+            "summary",
+            {},
+            icon("chevron"),
+            h("strong", {}, each.name),
+            h("code", {}, visible(each.address)),
+            h("span", { class: "spring" }),
+            h("span", { class: `badge ${how}` }, what),
+          ),
+          h("div", { class: "scroll" }, optionsTable(each.socket_options)),
+        );
+      }),
+    );
   }
 
   on(["sample"], () => {
     if ((connections?.length ?? 0) < MANY || Date.now() - asked > 15000) refresh();
   }, signal);
-  on(["history"], () => { drawListeners(); refresh(); }, signal);
+  on(["history"], () => {
+    drawListeners();
+    refresh();
+  }, signal);
   drawListeners();
   refresh();
 }

@@ -7,13 +7,27 @@ let number = 0;
 /** Open a dialog with a title; returns it. `body` and `actions` are elements. It is gone once closed. */
 export function open(title, { body = [], actions = [], wide = false, closed = () => {} } = {}) {
   const id = `dialog-${(number += 1)}`;
-  const element = h("dialog", { "aria-labelledby": id, class: wide ? "wide" : "" },
-    h("div", { class: "dialog-head" },
+  const element = h(
+    "dialog",
+    { "aria-labelledby": id, class: wide ? "wide" : "" },
+    h(
+      "div",
+      { class: "dialog-head" },
       h("h2", { id }, title),
-      h("button", { type: "button", class: "plain", "aria-label": "Close this dialog", onclick: () => element.close() }, icon("close"))),
+      h("button", {
+        type: "button",
+        class: "plain",
+        "aria-label": "Close this dialog",
+        onclick: () => element.close(),
+      }, icon("close")),
+    ),
     h("div", { class: "dialog-body" }, ...body),
-    actions.length ? h("div", { class: "dialog-foot" }, ...actions) : null);
-  element.addEventListener("close", () => { element.remove(); closed(); });
+    actions.length ? h("div", { class: "dialog-foot" }, ...actions) : null,
+  );
+  element.addEventListener("close", () => {
+    element.remove();
+    closed();
+  });
   document.body.append(element);
   element.showModal();
   return element;

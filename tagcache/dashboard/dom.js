@@ -26,7 +26,9 @@ export function s(name, props = {}, ...children) {
 
 /** Replace what is in an element. */
 export function put(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -38,11 +40,16 @@ export function text(element, value) {
 /** Tell each cell of a table its column, for windows that are too narrow for columns. */
 export function label(table) {
   const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
-  for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, index) => { cell.dataset.label = names[index] ?? ""; });
+  for (const row of table.tBodies[0].rows) {
+    [...row.cells].forEach((cell, index) => {
+      cell.dataset.label = names[index] ?? "";
+    });
+  }
 }
 
 const PATHS = {
-  tag: "M3 5.5A2.5 2.5 0 0 1 5.5 3h6.1c.7 0 1.3.3 1.8.7l7 7a2.5 2.5 0 0 1 0 3.6l-6.1 6.1a2.5 2.5 0 0 1-3.6 0l-7-7A2.5 2.5 0 0 1 3 11.6z M8.2 6.3a1.9 1.9 0 1 0 0 3.8 1.9 1.9 0 0 0 0-3.8z",
+  tag:
+    "M3 5.5A2.5 2.5 0 0 1 5.5 3h6.1c.7 0 1.3.3 1.8.7l7 7a2.5 2.5 0 0 1 0 3.6l-6.1 6.1a2.5 2.5 0 0 1-3.6 0l-7-7A2.5 2.5 0 0 1 3 11.6z M8.2 6.3a1.9 1.9 0 1 0 0 3.8 1.9 1.9 0 0 0 0-3.8z",
   empty: "M4 13h4l1.5 3h5L16 13h4 M4 13l3-8h10l3 8v6H4z",
   alert: "M12 4 2.8 20h18.4z M12 10v4.5 M12 17.2v.3",
   search: "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13z M15.5 15.5 21 21",
@@ -58,19 +65,33 @@ const PATHS = {
 /** An icon, 24 by 24, hidden from screen readers. */
 export function icon(name, more = "") {
   const solid = name === "tag";
-  return s("svg", { class: `icon ${solid ? "solid" : ""} ${more}`, viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: PATHS[name], "fill-rule": "evenodd" }));
+  return s(
+    "svg",
+    { class: `icon ${solid ? "solid" : ""} ${more}`, viewBox: "0 0 24 24", "aria-hidden": "true" },
+    s("path", { d: PATHS[name], "fill-rule": "evenodd" }),
+  );
 }
 
 /** A state that is shown instead of content: empty, loading or error. */
 export function state(kind, title, detail = "", ...actions) {
-  const sign = kind === "loading" ? h("span", { class: "spinner", "aria-hidden": "true" }) : icon(kind === "error" ? "alert" : "empty");
-  return h("div", { class: `state ${kind}`, role: kind === "error" ? "alert" : "status" }, sign, h("p", { class: "state-title" }, title), detail ? h("p", { class: "state-detail" }, detail) : null, actions.length ? h("div", { class: "row" }, ...actions) : null);
+  const sign = kind === "loading"
+    ? h("span", { class: "spinner", "aria-hidden": "true" })
+    : icon(kind === "error" ? "alert" : "empty");
+  return h(
+    "div",
+    { class: `state ${kind}`, role: kind === "error" ? "alert" : "status" },
+    sign,
+    h("p", { class: "state-title" }, title),
+    detail ? h("p", { class: "state-detail" }, detail) : null,
+    actions.length ? h("div", { class: "row" }, ...actions) : null,
+  );
 }
 
 /** A choice of one among a few, as buttons; `choose` is called with the value. */
 export function segmented(label, options, chosen, choose) {
   const buttons = options.map(([value, name]) =>
-    h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => pick(value) }, name));
+    h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => pick(value) }, name)
+  );
   function pick(value) {
     options.forEach(([each], index) => buttons[index].setAttribute("aria-pressed", String(each === value)));
     choose(value);

@@ -22,7 +22,11 @@ export function hexDump(data) {
     const hex = some.map((byte) => byte.toString(16).padStart(2, "0"));
     const left = hex.slice(0, 8).join(" ").padEnd(23);
     const right = hex.slice(8).join(" ").padEnd(23);
-    found.push(`${start.toString(16).padStart(8, "0")}  ${left}  ${right}  ${some.map((byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) : "·")).join("")}`);
+    found.push(
+      `${start.toString(16).padStart(8, "0")}  ${left}  ${right}  ${
+        some.map((byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) : "·")).join("")
+      }`,
+    );
   }
   return found.join("\n");
 }
@@ -42,9 +46,15 @@ export function prettyJson(source) {
   tokens.forEach((token, index) => {
     if (token === "{" || token === "[") {
       out.push(token);
-      if (!/^[\]}]$/.test(tokens[index + 1])) { depth += 1; out.push(indent()); }
+      if (!/^[\]}]$/.test(tokens[index + 1])) {
+        depth += 1;
+        out.push(indent());
+      }
     } else if (token === "}" || token === "]") {
-      if (!/^[[{]$/.test(tokens[index - 1])) { depth -= 1; out.push(indent()); }
+      if (!/^[[{]$/.test(tokens[index - 1])) {
+        depth -= 1;
+        out.push(indent());
+      }
       out.push(token);
     } else if (token === ",") out.push(",", indent());
     else if (token === ":") out.push(": ");
@@ -69,10 +79,24 @@ function valueParts(item) {
     shown.dataset.view = view;
     text(shown, whole.slice(0, MOST_SHOWN));
     const part = view === "hex" ? data.length > MOST_SHOWN / 4 : whole.length > MOST_SHOWN;
-    text(cut, part ? `Only the beginning is shown. The value has ${bytes(data.length)}.` : data.length ? "" : "The value is empty.");
+    text(
+      cut,
+      part
+        ? `Only the beginning is shown. The value has ${bytes(data.length)}.`
+        : data.length
+        ? ""
+        : "The value is empty.",
+    );
   };
   show(views[0][0]);
-  const head = h("div", { class: "row value-head" }, h("h2", {}, "Value"), binary ? h("span", { class: "badge" }, "binary") : null, h("span", { class: "spring" }), segmented("View of the value", views, views[0][0], show));
+  const head = h(
+    "div",
+    { class: "row value-head" },
+    h("h2", {}, "Value"),
+    binary ? h("span", { class: "badge" }, "binary") : null,
+    h("span", { class: "spring" }),
+    segmented("View of the value", views, views[0][0], show),
+  );
   return { size: data.length, elements: [head, shown, cut] };
 }
 
@@ -83,13 +107,28 @@ export function mountEntry(container, signal, key) {
   const left = h("dd", {});
   let item = null;
   let end = null;
-  put(container,
+  put(
+    container,
     h("p", { class: "crumbs" }, h("a", { href: address("keys") }, "Keys"), " / "),
     h("div", { class: "head" }, h("h1", { class: "mono" }, visible(key)), h("span", { class: "spring" }), actions),
-    content);
-  put(actions,
-    h("button", { type: "button", class: "outline", onclick: () => confirmDelete(key, () => { location.hash = address("keys"); }) }, "Delete"),
-    h("button", { type: "button", class: "primary", onclick: () => editEntry({ ...item, left: end === null ? null : end - Date.now() }, load) }, "Edit"));
+    content,
+  );
+  put(
+    actions,
+    h("button", {
+      type: "button",
+      class: "outline",
+      onclick: () =>
+        confirmDelete(key, () => {
+          location.hash = address("keys");
+        }),
+    }, "Delete"),
+    h("button", {
+      type: "button",
+      class: "primary",
+      onclick: () => editEntry({ ...item, left: end === null ? null : end - Date.now() }, load),
+    }, "Edit"),
+  );
 
   async function load() {
     try {
@@ -106,25 +145,49 @@ export function mountEntry(container, signal, key) {
   function draw() {
     actions.hidden = !item || item.error !== undefined;
     if (item?.error) {
-      put(content, state("error", "The value cannot be shown", "It is compressed, and has more bytes than cache.max_value_length."));
+      put(
+        content,
+        state(
+          "error",
+          "The value cannot be shown",
+          "It is compressed, and has more bytes than cache.max_value_length.",
+        ),
+      );
       return;
     }
     if (!item) {
-      put(content, key.includes("\ufffd")
-        ? state("empty", "This key is not text", "It was stored over the line protocol, and only the line protocol can name it.")
-        : state("empty", "There is no such entry", "It was removed, has expired, or was never stored."));
+      put(
+        content,
+        key.includes("\ufffd")
+          ? state(
+            "empty",
+            "This key is not text",
+            "It was stored over the line protocol, and only the line protocol can name it.",
+          )
+          : state("empty", "There is no such entry", "It was removed, has expired, or was never stored."),
+      );
       return;
     }
     const value = valueParts(item);
     end = item.ttl_ms === null ? null : Date.now() + item.ttl_ms;
     tick();
-    put(content,
-      h("dl", { class: "facts" },
+    put(
+      content,
+      h(
+        "dl",
+        { class: "facts" },
         h("div", {}, h("dt", {}, "Size of the value"), h("dd", {}, bytes(value.size))),
         h("div", {}, h("dt", {}, "Time to live"), left),
         h("div", {}, h("dt", {}, "Stored"), h("dd", {}, moment(item.created_ms / 1000))),
-        h("div", { class: "tags-fact" }, h("dt", {}, plural(item.tags.length, "tag")), h("dd", {}, chips(item.tags, 100)))),
-      value.elements);
+        h(
+          "div",
+          { class: "tags-fact" },
+          h("dt", {}, plural(item.tags.length, "tag")),
+          h("dd", {}, chips(item.tags, 100)),
+        ),
+      ),
+      value.elements,
+    );
   }
 
   function tick() {
@@ -159,18 +222,56 @@ function confirmDelete(key, done) {
 export function editEntry(item, changed) {
   const binary = item?.value_base64 !== undefined;
   const problem = h("p", { class: "form-error", role: "alert" });
-  const key = h("input", { type: "text", name: "key", class: "mono", required: true, value: item ? item.key : "", readonly: Boolean(item), autocomplete: "off", spellcheck: "false" });
-  const value = h("textarea", { name: "value", class: "mono", rows: "10", spellcheck: "false", value: item && !binary ? item.value : "" });
-  const tags = h("textarea", { name: "tags", class: "mono", rows: "3", spellcheck: "false", value: item ? item.tags.join("\n") : "" });
-  const seconds = h("input", { type: "number", name: "ttl", min: "0", step: "any", inputmode: "decimal", value: item && item.left !== null ? String(Math.max(1, Math.round(item.left / 1000))) : "" });
-  const form = h("form", { id: "entry-form", class: "form" },
+  const key = h("input", {
+    type: "text",
+    name: "key",
+    class: "mono",
+    required: true,
+    value: item ? item.key : "",
+    readonly: Boolean(item),
+    autocomplete: "off",
+    spellcheck: "false",
+  });
+  const value = h("textarea", {
+    name: "value",
+    class: "mono",
+    rows: "10",
+    spellcheck: "false",
+    value: item && !binary ? item.value : "",
+  });
+  const tags = h("textarea", {
+    name: "tags",
+    class: "mono",
+    rows: "3",
+    spellcheck: "false",
+    value: item ? item.tags.join("\n") : "",
+  });
+  const seconds = h("input", {
+    type: "number",
+    name: "ttl",
+    min: "0",
+    step: "any",
+    inputmode: "decimal",
+    value: item && item.left !== null ? String(Math.max(1, Math.round(item.left / 1000))) : "",
+  });
+  const form = h(
+    "form",
+    { id: "entry-form", class: "form" },
     binary ? h("p", { class: "warning" }, "The value is binary. Here it can only be replaced with text.") : null,
-    item?.value?.includes("\r") ? h("p", { class: "warning" }, "The value has CR LF line endings. Saving it here changes them to LF.") : null,
+    item?.value?.includes("\r")
+      ? h("p", { class: "warning" }, "The value has CR LF line endings. Saving it here changes them to LF.")
+      : null,
     h("label", {}, h("span", {}, "Key"), key),
     h("label", {}, h("span", {}, "Value"), value),
     h("label", {}, h("span", {}, "Tags ", h("span", { class: "about" }, "one per line")), tags),
-    h("label", { class: "short" }, h("span", {}, "Time to live ", h("span", { class: "about" }, "in seconds; empty: the default of the server")), seconds),
-    problem);
+    h(
+      "label",
+      { class: "short" },
+      h("span", {}, "Time to live ", h("span", { class: "about" }, "in seconds; empty: the default of the server")),
+      seconds,
+    ),
+    problem,
+  );
   const save = button(item ? "Save" : "Store", async () => {
     if (!form.reportValidity()) return;
     const ms = seconds.value === "" ? null : Math.round(Number(seconds.value) * 1000);
@@ -183,7 +284,10 @@ export function editEntry(item, changed) {
       text(problem, error.message);
     }
   }, "primary");
-  form.addEventListener("submit", (event) => { event.preventDefault(); save.click(); });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    save.click();
+  });
   const dialog = open(item ? "Edit entry" : "New entry", {
     wide: true,
     body: [form],

@@ -69,7 +69,9 @@ export function duration(seconds) {
   if (seconds < 10) return `${Math.max(seconds, 0).toFixed(1)}${NBSP}s`;
   if (seconds < 60) return `${Math.floor(seconds)}${NBSP}s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)}${NBSP}min${NBSP}${Math.floor(seconds % 60)}${NBSP}s`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)}${NBSP}h${NBSP}${Math.floor((seconds % 3600) / 60)}${NBSP}min`;
+  if (seconds < 86400) {
+    return `${Math.floor(seconds / 3600)}${NBSP}h${NBSP}${Math.floor((seconds % 3600) / 60)}${NBSP}min`;
+  }
   return `${Math.floor(seconds / 86400)}${NBSP}d${NBSP}${Math.floor((seconds % 86400) / 3600)}${NBSP}h`;
 }
 
@@ -95,11 +97,13 @@ export function moment(seconds) {
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock(seconds)}`;
 }
 
+// deno-lint-ignore no-control-regex -- control characters are what it looks for
+const INVISIBLE = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
 /** The text with invisible characters, and those that change its direction, written out. */
 export function visible(value) {
-  const escaped = String(value).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
-  return escaped === "" ? "(empty)" : escaped;
+  const written = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return String(value).replace(INVISIBLE, written) || "(empty)";
 }
 
 export function plural(number, one, many = `${one}s`) {

@@ -19,9 +19,14 @@ export function lines(value) {
 
 export function chips(tags, most = 4) {
   if (!tags.length) return h("span", { class: "about" }, "none");
-  return h("span", { class: "chips" },
-    tags.slice(0, most).map((tag) => h("a", { class: "chip", href: address("tags", tag), title: visible(tag) }, visible(tag))),
-    tags.length > most ? h("span", { class: "about" }, `+${tags.length - most}`) : null);
+  return h(
+    "span",
+    { class: "chips" },
+    tags.slice(0, most).map((tag) =>
+      h("a", { class: "chip", href: address("tags", tag), title: visible(tag) }, visible(tag))
+    ),
+    tags.length > most ? h("span", { class: "about" }, `+${tags.length - most}`) : null,
+  );
 }
 
 /**
@@ -31,11 +36,29 @@ export function chips(tags, most = 4) {
  */
 export function entryPages(signal, { empty, emptyDetail, where }) {
   const body = h("tbody");
-  const table = h("table", { class: "data stacked entries" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Key"), h("th", { scope: "col" }, "Tags"), h("th", { scope: "col", class: "num" }, "Time to live"), h("th", { scope: "col", class: "num" }, "Stored"))), body);
+  const table = h(
+    "table",
+    { class: "data stacked entries" },
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("th", { scope: "col" }, "Key"),
+        h("th", { scope: "col" }, "Tags"),
+        h("th", { scope: "col", class: "num" }, "Time to live"),
+        h("th", { scope: "col", class: "num" }, "Stored"),
+      ),
+    ),
+    body,
+  );
   const holder = h("div", { class: "scroll" });
   const position = h("span", { class: "about", role: "status" });
-  const turn = (to) => { visit(where(Math.max(0, to))); go(to); };
+  const turn = (to) => {
+    visit(where(Math.max(0, to)));
+    go(to);
+  };
   const previous = h("button", { type: "button", onclick: () => turn(offset - PAGE) }, "Previous");
   const next = h("button", { type: "button", onclick: () => turn(offset + PAGE) }, "Next");
   const pager = h("div", { class: "pager" }, position, h("span", { class: "spring" }), previous, next);
@@ -69,20 +92,38 @@ export function entryPages(signal, { empty, emptyDetail, where }) {
     text(position, rows.length ? `${count(offset + 1)}–${count(offset + rows.length)}` : "Nothing on this page");
     previous.disabled = offset === 0;
     next.disabled = found.length <= PAGE;
-    if (!rows.length) { put(holder, state("empty", empty, emptyDetail)); return; }
+    if (!rows.length) {
+      put(holder, state("empty", empty, emptyDetail));
+      return;
+    }
     const now = Date.now();
-    put(body, rows.map((row) => h("tr", {},
-      h("td", { class: "mono key-cell" }, h("a", { href: address("keys", row.key), title: visible(row.key) }, visible(row.key))),
-      h("td", {}, chips(row.tags)),
-      h("td", { class: "num" }, ttl(row.ttl_ms)),
-      h("td", { class: "num", title: moment(row.created_ms / 1000) }, ago((now - row.created_ms) / 1000)))));
+    put(
+      body,
+      rows.map((row) =>
+        h(
+          "tr",
+          {},
+          h(
+            "td",
+            { class: "mono key-cell" },
+            h("a", { href: address("keys", row.key), title: visible(row.key) }, visible(row.key)),
+          ),
+          h("td", {}, chips(row.tags)),
+          h("td", { class: "num" }, ttl(row.ttl_ms)),
+          h("td", { class: "num", title: moment(row.created_ms / 1000) }, ago((now - row.created_ms) / 1000)),
+        )
+      ),
+    );
     label(table);
     if (!table.isConnected) put(holder, table);
   }
 
   return {
     element,
-    load: (search, from = 0) => { query = search; return go(from); },
+    load: (search, from = 0) => {
+      query = search;
+      return go(from);
+    },
     reload: () => go(offset),
     keys: () => rows.map((row) => row.key),
   };
@@ -123,7 +164,11 @@ export function deleteFound(search, what, shown, done) {
   let keys = [];
   let asked = 0;
   const outcome = h("p", { class: "preview", role: "status", "aria-live": "polite" });
-  const choice = shown === null ? null : h("div", { class: "row" }, segmented("Which entries", [["page", "This page"], ["all", "All found"]], "page", preview));
+  const choice = shown === null ? null : h(
+    "div",
+    { class: "row" },
+    segmented("Which entries", [["page", "This page"], ["all", "All found"]], "page", preview),
+  );
   const act = button("Delete", async () => {
     act.disabled = true;
     try {
@@ -142,15 +187,23 @@ export function deleteFound(search, what, shown, done) {
     text(act, "Delete");
     put(outcome, "Counting…");
     try {
-      const found = which === "page" ? shown : (await post("/search", { ...search, limit: MOST, offset: 0 })).keys.map((row) => row.key);
+      const found = which === "page"
+        ? shown
+        : (await post("/search", { ...search, limit: MOST, offset: 0 })).keys.map((row) => row.key);
       // What stands in for bytes that are not text does not name the entry.
       const named = found.filter((key) => !key.includes("\ufffd"));
       const number = await deleteKeys(named, { dry: true });
       if (mine !== asked) return;
       keys = named;
-      put(outcome, h("strong", {}, entries(number)), " will be deleted.",
+      put(
+        outcome,
+        h("strong", {}, entries(number)),
+        " will be deleted.",
         found.length >= MOST ? ` At most ${count(MOST)} are deleted at a time; there may be more.` : "",
-        named.length < found.length ? ` ${entries(found.length - named.length)} cannot be named here, because the key is not text.` : "");
+        named.length < found.length
+          ? ` ${entries(found.length - named.length)} cannot be named here, because the key is not text.`
+          : "",
+      );
       text(act, number ? `Delete ${entries(number)}` : "Nothing to delete");
       act.disabled = number === 0;
     } catch (error) {
@@ -159,7 +212,12 @@ export function deleteFound(search, what, shown, done) {
   }
 
   const dialog = open("Delete entries", {
-    body: [h("p", {}, what), choice, outcome, h("p", { class: "about" }, "Entries are removed immediately, for every client.")].filter(Boolean),
+    body: [
+      h("p", {}, what),
+      choice,
+      outcome,
+      h("p", { class: "about" }, "Entries are removed immediately, for every client."),
+    ].filter(Boolean),
     actions: [h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), act],
   });
   preview(shown === null ? "all" : "page");

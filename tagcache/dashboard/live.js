@@ -8,10 +8,14 @@ const MOST_OF_A_KIND = 200;
 const SILENCE_MS = 9000;
 const RETRY_MS = [1000, 2000, 3000, 5000];
 
-const wait = (ms, signal) => new Promise((resolve) => {
-  const timer = setTimeout(resolve, ms);
-  signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
-});
+const wait = (ms, signal) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve();
+    }, { once: true });
+  });
 
 /** `status` is "connecting", "live" or "lost"; fires "status", "sample", "history", "engine" and "log". */
 class Live extends EventTarget {
@@ -62,8 +66,11 @@ class Live extends EventTarget {
       let timer = setTimeout(() => silent.abort(), SILENCE_MS);
       this.problem = "";
       try {
-        const [history, info, ...logs] = await Promise.all([get("/history", signal), get("/info", signal),
-          ...KINDS.map((kind) => get(`/events/log?kind=${kind}&limit=${MOST_OF_A_KIND}`, signal))]);
+        const [history, info, ...logs] = await Promise.all([
+          get("/history", signal),
+          get("/info", signal),
+          ...KINDS.map((kind) => get(`/events/log?kind=${kind}&limit=${MOST_OF_A_KIND}`, signal)),
+        ]);
         this.interval = history.interval_seconds;
         this.columns = history.columns;
         this.samples = history.samples.map((row) => this.#sample(row));

@@ -16,8 +16,12 @@ import * as tags from "./tags.js";
 
 const app = document.getElementById("app");
 const TABS = [
-  ["overview", "Overview", overview], ["connections", "Connections", connections], ["tags", "Tags", tags],
-  ["keys", "Keys", keys], ["config", "Configuration", config], ["events", "Events", events],
+  ["overview", "Overview", overview],
+  ["connections", "Connections", connections],
+  ["tags", "Tags", tags],
+  ["keys", "Keys", keys],
+  ["config", "Configuration", config],
+  ["events", "Events", events],
 ];
 
 function brand() {
@@ -47,11 +51,34 @@ function showApp() {
   const banner = h("div", { class: "banner", role: "alert", hidden: true });
   const notice = h("div", { class: "banner caution", hidden: true });
   const nav = h("nav", { "aria-label": "Views" }, TABS.map(([name, label]) => h("a", { href: address(name) }, label)));
-  put(app,
-    h("a", { class: "skip", href: "#main", onclick: (event) => { event.preventDefault(); main.focus(); } }, "Skip to the content"),
-    h("header", {}, brand(), nav, h("span", { class: "spring" }), pill,
-      session.open ? null : h("button", { type: "button", class: "quiet", title: `Logged in as ${session.user}`, onclick: () => session.end() }, "Log out")),
-    banner, notice, main);
+  put(
+    app,
+    h("a", {
+      class: "skip",
+      href: "#main",
+      onclick: (event) => {
+        event.preventDefault();
+        main.focus();
+      },
+    }, "Skip to the content"),
+    h(
+      "header",
+      {},
+      brand(),
+      nav,
+      h("span", { class: "spring" }),
+      pill,
+      session.open ? null : h("button", {
+        type: "button",
+        class: "quiet",
+        title: `Logged in as ${session.user}`,
+        onclick: () => session.end(),
+      }, "Log out"),
+    ),
+    banner,
+    notice,
+    main,
+  );
 
   let view = new AbortController();
   function route() {
@@ -84,18 +111,45 @@ function showApp() {
     document.body.dataset.state = live.status;
     banner.hidden = live.status !== "lost";
     if (live.status === "lost") {
-      put(banner, icon("alert"), h("p", {}, h("strong", {}, "The server cannot be reached."), ` The page shows data from ${clock(live.since / 1000)}. Reconnecting… ${live.problem}`),
-        h("span", { class: "spring" }), h("button", { type: "button", onclick: () => live.hurry() }, "Try now"));
+      put(
+        banner,
+        icon("alert"),
+        h(
+          "p",
+          {},
+          h("strong", {}, "The server cannot be reached."),
+          ` The page shows data from ${clock(live.since / 1000)}. Reconnecting… ${live.problem}`,
+        ),
+        h("span", { class: "spring" }),
+        h("button", { type: "button", onclick: () => live.hurry() }, "Try now"),
+      );
     }
   }
 
   addEventListener("hashchange", move, { signal });
   signal.addEventListener("abort", () => view.abort(), { once: true });
   on(["status"], status, signal);
-  on(["history"], () => { live.started = live.last?.time ?? Date.now() / 1000; }, signal);
+  on(["history"], () => {
+    live.started = live.last?.time ?? Date.now() / 1000;
+  }, signal);
   get("/auth/setup_required", signal).then(({ setup_required: isDefault }) => {
     notice.hidden = !isDefault;
-    if (isDefault) put(notice, icon("alert"), h("p", {}, "The default password is in use. Change it with ", h("code", {}, "tagcache change-password"), "."), h("span", { class: "spring" }), h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => { notice.hidden = true; } }, icon("close")));
+    if (isDefault) {
+      put(
+        notice,
+        icon("alert"),
+        h("p", {}, "The default password is in use. Change it with ", h("code", {}, "tagcache change-password"), "."),
+        h("span", { class: "spring" }),
+        h("button", {
+          type: "button",
+          class: "plain",
+          "aria-label": "Dismiss",
+          onclick: () => {
+            notice.hidden = true;
+          },
+        }, icon("close")),
+      );
+    }
   }).catch(() => {});
   status();
   route();
@@ -109,11 +163,30 @@ session.addEventListener("ended", () => {
 });
 
 async function start() {
-  if (session.valid) { showApp(); return; }
+  if (session.valid) {
+    showApp();
+    return;
+  }
   try {
     session.open = !(await get("/auth/required")).auth_required;
   } catch (error) {
-    put(app, h("main", { class: "center" }, h("div", { class: "card" }, state("error", "The server cannot be reached", error.message, h("button", { type: "button", onclick: start }, "Try again")))));
+    put(
+      app,
+      h(
+        "main",
+        { class: "center" },
+        h(
+          "div",
+          { class: "card" },
+          state(
+            "error",
+            "The server cannot be reached",
+            error.message,
+            h("button", { type: "button", onclick: start }, "Try again"),
+          ),
+        ),
+      ),
+    );
     return;
   }
   if (session.open) showApp();

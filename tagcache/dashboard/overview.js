@@ -3,7 +3,19 @@
 import { Chart } from "./chart.js";
 import { h, put, segmented, text } from "./dom.js";
 import { engineParts, isElsewhere } from "./engine.js";
-import { byteRate, bytes, BYTE_UNITS, compact, count, duration, latency, MISSING, percent, rate, tick } from "./format.js";
+import {
+  BYTE_UNITS,
+  byteRate,
+  bytes,
+  compact,
+  count,
+  duration,
+  latency,
+  MISSING,
+  percent,
+  rate,
+  tick,
+} from "./format.js";
 import { live, on } from "./live.js";
 import { topTags, trafficPanels } from "./traffic.js";
 
@@ -12,24 +24,95 @@ let range = 300;
 
 function byteAxis(number) {
   let unit = 0;
-  while (number >= 1024 && unit < BYTE_UNITS.length - 1) { number /= 1024; unit += 1; }
+  while (number >= 1024 && unit < BYTE_UNITS.length - 1) {
+    number /= 1024;
+    unit += 1;
+  }
   return `${Math.round(number * 10) / 10}\u00a0${BYTE_UNITS[unit]}`;
 }
 
 const NO_READS = "no reads";
 
 const CHARTS = [
-  { title: "Requests", about: "per second, both ports", wide: true, format: rate, axis: tick, series: [{ name: "reads", label: "Reads" }, { name: "writes", label: "Writes" }, { name: "invalidations", label: "Invalidations" }, { name: "others", label: "Other" }] },
-  { title: "Hit ratio", format: percent, axis: (share) => `${share * 100}\u00a0%`, domain: 1, none: NO_READS, series: [{ name: "hits", of: "lookups", label: "" }] },
-  { title: "Response time", about: "sampled", format: latency, series: [{ name: "latency_p50", label: "Median" }, { name: "latency_p99", label: "99th percentile", peak: true }] },
-  { title: "Memory", about: "estimate for all entries", format: bytes, axis: byteAxis, binary: true, limit: "max_memory", series: [{ name: "memory", label: "" }] },
-  { title: "Entries and tags", format: compact, axis: tick, integer: true, series: [{ name: "entries", label: "Entries" }, { name: "tags", label: "Tags" }] },
-  { title: "Removed entries", format: rate, axis: tick, series: [{ name: "invalidated", label: "Invalidated" }, { name: "expired", label: "Expired" }, { name: "evicted", label: "Evicted" }] },
+  {
+    title: "Requests",
+    about: "per second, both ports",
+    wide: true,
+    format: rate,
+    axis: tick,
+    series: [{ name: "reads", label: "Reads" }, { name: "writes", label: "Writes" }, {
+      name: "invalidations",
+      label: "Invalidations",
+    }, { name: "others", label: "Other" }],
+  },
+  {
+    title: "Hit ratio",
+    format: percent,
+    axis: (share) => `${share * 100}\u00a0%`,
+    domain: 1,
+    none: NO_READS,
+    series: [{ name: "hits", of: "lookups", label: "" }],
+  },
+  {
+    title: "Response time",
+    about: "sampled",
+    format: latency,
+    series: [{ name: "latency_p50", label: "Median" }, { name: "latency_p99", label: "99th percentile", peak: true }],
+  },
+  {
+    title: "Memory",
+    about: "estimate for all entries",
+    format: bytes,
+    axis: byteAxis,
+    binary: true,
+    limit: "max_memory",
+    series: [{ name: "memory", label: "" }],
+  },
+  {
+    title: "Entries and tags",
+    format: compact,
+    axis: tick,
+    integer: true,
+    series: [{ name: "entries", label: "Entries" }, { name: "tags", label: "Tags" }],
+  },
+  {
+    title: "Removed entries",
+    format: rate,
+    axis: tick,
+    series: [{ name: "invalidated", label: "Invalidated" }, { name: "expired", label: "Expired" }, {
+      name: "evicted",
+      label: "Evicted",
+    }],
+  },
   { title: "Connections", format: count, axis: tick, integer: true, series: [{ name: "connections", label: "" }] },
-  { title: "Reactor lag", about: "highest in two seconds", format: latency, series: [{ name: "lag", label: "", peak: true }] },
-  { title: "Network", format: byteRate, axis: byteAxis, binary: true, series: [{ name: "bytes_in", label: "In" }, { name: "bytes_out", label: "Out" }] },
-  { title: "CPU", about: "of one core", format: percent, axis: (share) => `${Math.round(share * 1000) / 10}\u00a0%`, series: [{ name: "cpu", label: "" }] },
-  { title: "Process memory", about: "resident", format: bytes, axis: byteAxis, binary: true, series: [{ name: "resident", label: "" }] },
+  {
+    title: "Reactor lag",
+    about: "highest in two seconds",
+    format: latency,
+    series: [{ name: "lag", label: "", peak: true }],
+  },
+  {
+    title: "Network",
+    format: byteRate,
+    axis: byteAxis,
+    binary: true,
+    series: [{ name: "bytes_in", label: "In" }, { name: "bytes_out", label: "Out" }],
+  },
+  {
+    title: "CPU",
+    about: "of one core",
+    format: percent,
+    axis: (share) => `${Math.round(share * 1000) / 10}\u00a0%`,
+    series: [{ name: "cpu", label: "" }],
+  },
+  {
+    title: "Process memory",
+    about: "resident",
+    format: bytes,
+    axis: byteAxis,
+    binary: true,
+    series: [{ name: "resident", label: "" }],
+  },
 ];
 
 // Where several servers share one engine, each of them shows this.
@@ -43,23 +126,40 @@ function tile(label) {
 
 export function mount(container, signal) {
   const tiles = {
-    requests: tile("Requests"), hits: tile("Hit ratio"), entries: tile("Entries"),
-    memory: tile("Memory"), connections: tile("Connections"), lag: tile("Reactor lag"),
-    cpu: tile("CPU"), resident: tile("Process memory"),
+    requests: tile("Requests"),
+    hits: tile("Hit ratio"),
+    entries: tile("Entries"),
+    memory: tile("Memory"),
+    connections: tile("Connections"),
+    lag: tile("Reactor lag"),
+    cpu: tile("CPU"),
+    resident: tile("Process memory"),
   };
   const meter = h("div", { class: "meter", hidden: true }, h("div", {}));
   tiles.memory.element.append(meter);
   const charts = CHARTS.map((chart) => new Chart(chart));
   const server = h("p", { class: "about" });
   const engine = engineParts();
-  put(container,
-    h("div", { class: "head" }, h("h1", {}, "Overview"), server, h("span", { class: "spring" }), segmented("Time shown", RANGES, range, (chosen) => { range = chosen; draw(); })),
+  put(
+    container,
+    h(
+      "div",
+      { class: "head" },
+      h("h1", {}, "Overview"),
+      server,
+      h("span", { class: "spring" }),
+      segmented("Time shown", RANGES, range, (chosen) => {
+        range = chosen;
+        draw();
+      }),
+    ),
     engine.notice,
     h("section", { class: "tiles", "aria-label": "Now" }, Object.values(tiles).map((each) => each.element)),
     h("section", { class: "charts", "aria-label": "Requests over time" }, charts[0].element),
     h("div", { class: "panels" }, topTags(signal), trafficPanels(signal)),
     h("section", { class: "charts", "aria-label": "History" }, charts.slice(1).map((chart) => chart.element)),
-    engine.section);
+    engine.section,
+  );
 
   function drawEngine() {
     engine.draw(live.info);
@@ -71,7 +171,14 @@ export function mount(container, signal) {
   function draw() {
     charts.forEach((chart) => chart.show(live.samples, range, live.interval));
     const last = live.last;
-    if (live.info) text(server, `TagCache ${live.info.server.version} · process ${live.info.server.pid} · up ${duration(live.info.server.uptime_seconds + (last ? Math.max(0, last.time - live.started) : 0))}`);
+    if (live.info) {
+      text(
+        server,
+        `TagCache ${live.info.server.version} · process ${live.info.server.pid} · up ${
+          duration(live.info.server.uptime_seconds + (last ? Math.max(0, last.time - live.started) : 0))
+        }`,
+      );
+    }
     if (!last) return;
     text(tiles.requests.value, rate(last.requests));
     text(tiles.requests.more, `${rate(last.reads)} reads`);

@@ -19,20 +19,43 @@ let sort = "keys";
 function panel(title, about, columns, ...controls) {
   const told = h("p", { class: "about" }, about);
   const body = h("tbody");
-  const table = h("table", { class: "data" },
-    h("thead", {}, h("tr", {}, columns.map((name, index) => h("th", { scope: "col", class: index ? "num" : "" }, name)))), body);
+  const table = h(
+    "table",
+    { class: "data" },
+    h(
+      "thead",
+      {},
+      h("tr", {}, columns.map((name, index) => h("th", { scope: "col", class: index ? "num" : "" }, name))),
+    ),
+    body,
+  );
   const holder = h("div", { class: "scroll" }, state("loading", "Reading…"));
-  const element = h("section", { class: "card panel", "aria-label": title },
-    h("div", { class: "panel-head" }, h("h3", {}, title), told, h("span", { class: "spring" }), ...controls), holder);
+  const element = h(
+    "section",
+    { class: "card panel", "aria-label": title },
+    h("div", { class: "panel-head" }, h("h3", {}, title), told, h("span", { class: "spring" }), ...controls),
+    holder,
+  );
 
   /** `rows` are {name, value, cells}: the bar shows `value`. */
   function show(rows, empty) {
     const { log, share } = scale(rows.map((row) => row.value));
     text(told, log ? LOG_NOTE : about);
-    if (!rows.length) { put(holder, state("empty", empty)); return; }
-    put(body, rows.map(({ name, value, cells }) => h("tr", {},
-      h("td", { class: "mono key-cell measured" }, bar(share(value)), name),
-      cells.map((cell) => h("td", { class: "num" }, cell)))));
+    if (!rows.length) {
+      put(holder, state("empty", empty));
+      return;
+    }
+    put(
+      body,
+      rows.map(({ name, value, cells }) =>
+        h(
+          "tr",
+          {},
+          h("td", { class: "mono key-cell measured" }, bar(share(value)), name),
+          cells.map((cell) => h("td", { class: "num" }, cell)),
+        )
+      ),
+    );
     label(table);
     if (!table.isConnected) put(holder, table);
   }
@@ -50,23 +73,39 @@ function largest(counts, rates) {
   all.sort((a, b) => b.total - a.total);
   const rest = all.splice(all.length > MOST_ROWS ? MOST_ROWS - 1 : MOST_ROWS);
   const sum = (values) => values.reduce((total, value) => total + value, 0);
-  if (rest.length) all.push({ name: plural(rest.length, "other"), total: sum(rest.map((one) => one.total)), each: rates ? sum(rest.map((one) => one.each)) : null });
+  if (rest.length) {
+    all.push({
+      name: plural(rest.length, "other"),
+      total: sum(rest.map((one) => one.total)),
+      each: rates ? sum(rest.map((one) => one.each)) : null,
+    });
+  }
   return all.map(({ name, total, each }) => ({
-    name: h("span", {}, visible(name)), value: total,
+    name: h("span", {}, visible(name)),
+    value: total,
     cells: [each === null ? MISSING : rate(each), compact(total)],
   }));
 }
 
-const upper = (counts) => Object.fromEntries(Object.entries(counts).map(([verb, number]) => [verb.toUpperCase(), number]));
+const upper = (counts) =>
+  Object.fromEntries(Object.entries(counts).map(([verb, number]) => [verb.toUpperCase(), number]));
 
 /** Counts of both ports under one name each. */
 function flat({ commands, requests, errors, failed_requests: failed }) {
-  return { commands: { ...upper(commands), ...requests }, errors: { ...errors, ...Object.fromEntries(Object.entries(failed).map(([status, number]) => [`HTTP ${status}`, number])) } };
+  return {
+    commands: { ...upper(commands), ...requests },
+    errors: {
+      ...errors,
+      ...Object.fromEntries(Object.entries(failed).map(([status, number]) => [`HTTP ${status}`, number])),
+    },
+  };
 }
 
 /** How many there were a second between two answers. */
 function rates(before, now, seconds) {
-  return Object.fromEntries(Object.entries(now).map(([name, total]) => [name, Math.max(0, total - (before[name] ?? 0)) / seconds]));
+  return Object.fromEntries(
+    Object.entries(now).map(([name, total]) => [name, Math.max(0, total - (before[name] ?? 0)) / seconds]),
+  );
 }
 
 /** Commands and errors, counted since the start; refreshed with every sample. */
@@ -87,7 +126,7 @@ export function trafficPanels(signal) {
       errors.show(largest(now.errors, since("errors")), "No errors since the start");
       before = now;
     } catch (error) {
-      if (!signal.aborted) for (const each of [commands, errors]) each.fail(error.message);
+      if (!signal.aborted) { for (const each of [commands, errors]) each.fail(error.message); }
     } finally {
       asking = false;
     }
@@ -95,14 +134,20 @@ export function trafficPanels(signal) {
 
   on(["sample"], ask, signal);
   // A restarted server counts from zero.
-  on(["history"], () => { before = null; ask(); }, signal);
+  on(["history"], () => {
+    before = null;
+    ask();
+  }, signal);
   ask();
   return [commands.element, errors.element];
 }
 
 /** The tags with the most keys, bytes or hits. */
 export function topTags(signal) {
-  const choice = segmented("Top tags by", SORTS, sort, (chosen) => { sort = chosen; ask(); });
+  const choice = segmented("Top tags by", SORTS, sort, (chosen) => {
+    sort = chosen;
+    ask();
+  });
   const tags = panel("Top tags", "", ["Tag", "Keys", "Size", "Hits"], choice);
   let mine = 0;
   let away = false;
@@ -114,20 +159,28 @@ export function topTags(signal) {
     try {
       const found = (await get(`/tags?limit=${MOST_TAGS}&sort=${sort}`, signal)).tags;
       if (number !== mine) return;
-      tags.show(found.map((tag) => ({
-        name: h("a", { href: address("tags", tag.name) }, visible(tag.name)), value: tag[sort],
-        cells: [count(tag.keys), bytes(tag.bytes), compact(tag.hits)],
-      })), "There are no tags yet");
+      tags.show(
+        found.map((tag) => ({
+          name: h("a", { href: address("tags", tag.name) }, visible(tag.name)),
+          value: tag[sort],
+          cells: [count(tag.keys), bytes(tag.bytes), compact(tag.hits)],
+        })),
+        "There are no tags yet",
+      );
     } catch (error) {
       if (!signal.aborted && number === mine) tags.fail(error.message);
     }
   }
 
-  const timer = setInterval(() => { if (!document.hidden && live.status === "live") ask(); }, TAGS_EVERY_MS);
+  const timer = setInterval(() => {
+    if (!document.hidden && live.status === "live") ask();
+  }, TAGS_EVERY_MS);
   signal.addEventListener("abort", () => clearInterval(timer), { once: true });
   on(["history"], ask, signal);
   // What changes is mostly a figure of the engine; the tags are read again when it is back.
-  on(["engine"], () => { if (away !== isAway(live.info)) ask(); }, signal);
+  on(["engine"], () => {
+    if (away !== isAway(live.info)) ask();
+  }, signal);
   ask();
   return tags.element;
 }
