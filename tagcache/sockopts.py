@@ -1,6 +1,6 @@
-"""Socket options that take effect: set, read back from the kernel, and told.
+"""Sets socket options and reads their effective values back from the kernel.
 
-Options that a platform lacks or refuses are reported, never fatal.
+An option that the platform does not have or refuses is reported. It is never fatal.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class AppliedOption:
     """One option of one socket.
 
-    ``asked`` is what the configuration wants (int or bool; None where it leaves the option to
-    the system), ``effective`` what getsockopt read afterwards (None if it could not be read),
-    ``error`` why it could not be set or read.
+    ``asked`` is the configured value (int or bool; None if the option is left to the system).
+    ``effective`` is what getsockopt returned afterwards (None if it could not be read). ``error``
+    says why the option could not be set or read. ``at_least``: the kernel may use a larger value.
     """
 
     name: str
@@ -33,10 +33,10 @@ class AppliedOption:
 
     @property
     def honoured(self) -> bool:
-        """Whether what holds is what was asked, or what the kernel is known to make of it.
+        """Whether the effective value is the one asked for, or one that the kernel makes of it.
 
-        Linux doubles buffer sizes for its own bookkeeping and rounds the defer-accept time up
-        to a retransmission, so there more than was asked is as good.
+        Linux doubles buffer sizes for its own bookkeeping, and rounds the defer-accept time up to
+        a retransmission. For these options a larger value is as asked.
         """
         if self.asked is None:
             return True
@@ -48,15 +48,15 @@ class AppliedOption:
 
     def describe(self) -> dict[str, Any]:
         """Return the option as a JSON object."""
-        told: dict[str, Any] = {"asked": self.asked, "effective": self.effective}
+        described: dict[str, Any] = {"asked": self.asked, "effective": self.effective}
         if self.error is not None:
-            told["error"] = self.error
-        return told
+            described["error"] = self.error
+        return described
 
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """How one option is set and read; ``needs`` are the names of the constants it takes."""
+    """How one option is set and read. ``needs`` are the names of its constants in ``socket``."""
 
     name: str
     needs: tuple[str, ...]
@@ -112,12 +112,12 @@ def _read_keepalive(sock: socket.socket) -> int:
 
 
 def _write_backlog(sock: socket.socket, backlog: int) -> None:
-    # Listening again is how a listening socket's backlog is changed.
+    # A second listen() changes the backlog of a listening socket.
     sock.listen(backlog)
 
 
 def _read_backlog(sock: socket.socket) -> int:
-    # Of a listening socket, tcp_info tells the limit of its accept queue as tcpi_sacked.
+    # For a listening socket, tcpi_sacked of tcp_info is the limit of its accept queue.
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
     backlog: int = struct.unpack_from("=I", info, 28)[0]
     return backlog
@@ -141,8 +141,8 @@ _CONNECTION_OPTIONS = (
     _SEND_BUFFER,
     _RECEIVE_BUFFER,
 )
-# What has to be set between the creation of a listening socket and bind or listen. The
-# receive buffer is here because it fixes the window scale that accepted sockets inherit.
+# These must be set before bind and listen. The receive buffer is one of them because it determines
+# the window scale, which accepted sockets inherit.
 _BEFORE_LISTEN = (
     _switch("reuse_port", "SOL_SOCKET", "SO_REUSEPORT"),
     _plain("defer_accept_seconds", "IPPROTO_TCP", "TCP_DEFER_ACCEPT", at_least=True),
@@ -156,7 +156,7 @@ _ON_LISTEN = (
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """What an accepted connection's socket is to have; None leaves an option to the system."""
+    """The options of an accepted connection's socket. None leaves an option to the system."""
 
     tcp_nodelay: bool | None = None
     tcp_keepalive_seconds: int | None = None
@@ -168,7 +168,7 @@ class SocketOptions:
 
     @classmethod
     def from_settings(cls, performance: PerformanceSettings) -> SocketOptions:
-        """Take them from ``[performance]``, where 0 means: leave it to the system."""
+        """Take them from ``[performance]``, where 0 leaves an option to the system."""
         return cls(
             tcp_nodelay=performance.tcp_nodelay,
             tcp_keepalive_seconds=performance.tcp_keepalive_seconds,
@@ -180,16 +180,16 @@ class SocketOptions:
         )
 
     def apply(self, sock: socket.socket) -> tuple[AppliedOption, ...]:
-        """Set every option that the socket's family has, and read each back."""
+        """Set every option that the socket's family has, and read each one back."""
         return _apply(self, _CONNECTION_OPTIONS, sock)
 
     def probe(self, family: int) -> tuple[AppliedOption, ...]:
-        """Apply them to a socket made for the purpose, to learn what holds before anyone comes."""
+        """Apply them to a new, unconnected socket, to know the effective values in advance."""
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             return self.apply(sock)
 
     def read(self, sock: socket.socket) -> tuple[AppliedOption, ...]:
-        """Read what holds now, without setting anything."""
+        """Read the effective values without setting anything."""
         untouched = _apply(SocketOptions(), _CONNECTION_OPTIONS, sock)
         return tuple(
             AppliedOption(
@@ -201,7 +201,7 @@ class SocketOptions:
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """What a listening socket is to have; None leaves an option to the system."""
+    """The options of a listening socket. None leaves an option to the system."""
 
     listen_backlog: int | None = None
     reuse_port: bool | None = None
@@ -211,7 +211,7 @@ class ListenOptions:
 
     @classmethod
     def from_settings(cls, performance: PerformanceSettings) -> ListenOptions:
-        """Take them from ``[performance]``, where 0 means: leave it to the system."""
+        """Take them from ``[performance]``, where 0 leaves an option to the system."""
         return cls(
             listen_backlog=performance.listen_backlog,
             reuse_port=performance.reuse_port,
@@ -221,11 +221,11 @@ class ListenOptions:
         )
 
     def apply_before_bind(self, sock: socket.socket) -> None:
-        """Set what has to be set before bind and listen; ``apply_listening`` tells how it went."""
+        """Set the options that must precede bind and listen; ``apply_listening`` reports them."""
         _apply(self, _BEFORE_LISTEN, sock)
 
     def apply_listening(self, sock: socket.socket) -> tuple[AppliedOption, ...]:
-        """Set what a listening socket can still be given, and read every option back."""
+        """Set the options that a listening socket can still take, and read all of them back."""
         return _apply(self, _BEFORE_LISTEN + _ON_LISTEN, sock)
 
 
@@ -242,9 +242,9 @@ def _apply(
 
 @contextmanager
 def socket_of(transport: Any) -> Iterator[socket.socket | None]:
-    """Lend the socket under a transport: TCP, UNIX, or TLS over either; None if it has none.
+    """Lend the socket under a transport (TCP, UNIX, or TLS over either); None if it has none.
 
-    A TLS transport's handle is an OpenSSL object, so the file descriptor is what they share.
+    The handle of a TLS transport is an OpenSSL object; only the file descriptor is common to all.
     """
     fileno = getattr(transport, "fileno", None)
     descriptor = fileno() if callable(fileno) else -1

@@ -1,4 +1,4 @@
-"""Results that print well in an interactive session."""
+"""Tables that print well in an interactive session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 class Report:
-    """A text that is its own ``repr``, so that a session shows it as it is."""
+    """A text that is its own ``repr``, so that the prompt shows it as it is."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -16,7 +16,7 @@ class Report:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> Report:
-    """Lay out rows in columns under headings; numbers go to the right. ``empty``: for no rows."""
+    """Lay out rows in columns under headings, numbers to the right. ``empty`` is for no rows."""
     rows = list(rows)
     cells = [[_text(cell) for cell in row] for row in rows]
     if not cells:

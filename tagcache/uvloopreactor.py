@@ -8,7 +8,7 @@ from typing import Any
 
 
 def install() -> None:
-    """Install the reactor. Raises ImportError, which twistd tells of, if uvloop is not there."""
+    """Install the reactor. Raises ImportError, which twistd reports, if uvloop is not installed."""
     try:
         import uvloop
     except ImportError:
@@ -21,10 +21,10 @@ def install() -> None:
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Tell of what nobody caught, as asyncio does, but not of a look-up of a name.
+    """Report unhandled errors as asyncio does, except those of name look-ups.
 
-    When a connection is given up, uvloop lets its look-up go on, and leaves the error of that to
-    nobody. Who gave up has told why.
+    When a connection attempt is cancelled, uvloop lets its look-up go on, and nobody handles the
+    error. The canceller has reported the reason already.
     """
     future = context.get("future")
     if isinstance(context.get("exception"), socket.gaierror) and not isinstance(

@@ -1,1 +1,1 @@
-"""The configuration: what can be set, where it is read from, and what is wrong with it."""
+"""The configuration: the knobs, where their values come from, and what is wrong with them."""

@@ -1,4 +1,4 @@
-"""The value types of configspec.ini that the validator does not know itself."""
+"""The value types of configspec.ini that configobj does not have itself."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _NotANetwork(VdtValueError):  # type: ignore[misc]
 class _NotAHost(VdtValueError):  # type: ignore[misc]
     def __init__(self, value: object) -> None:
         Exception.__init__(
-            self, f'"{value}" is neither the name of a host nor a pattern such as *.example.com'
+            self, f'"{value}" is neither a host name nor a pattern such as *.example.com'
         )
 
 
@@ -59,7 +59,7 @@ def port_or_endpoint(value: object) -> str:
 
 
 def size(value: object) -> int:
-    """Accept a number of bytes, with a unit or without: 512mb, 2GB, 1048576."""
+    """Accept a number of bytes, with or without a unit: 512mb, 2GB, 1048576."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise _NotASize(value)
@@ -67,7 +67,7 @@ def size(value: object) -> int:
 
 
 def networks(value: object) -> tuple[Network, ...]:
-    """Accept a list of addresses and networks; host bits of a network may be set."""
+    """Accept a list of addresses and networks. The host bits of a network may be set."""
     items: list[str] = value if isinstance(value, list) else [str(value)]
     found = []
     for item in items:
@@ -81,7 +81,7 @@ def networks(value: object) -> tuple[Network, ...]:
 
 
 def hosts(value: object) -> tuple[str, ...]:
-    """Accept a list of names of hosts, without ports, and of patterns such as *.example.com."""
+    """Accept a list of host names without ports, and of patterns such as *.example.com."""
     items: list[str] = value if isinstance(value, list) else [str(value)]
     found = []
     for item in items:
@@ -102,7 +102,7 @@ def seconds(value: object, min: str, max: str) -> float:
 
 
 def validator() -> Validator:
-    """Return a validator that knows every type of configspec.ini."""
+    """Return a validator for all types of configspec.ini."""
     return Validator(
         {
             "port_or_endpoint": port_or_endpoint,

@@ -1,4 +1,4 @@
-"""What each knob does, in the words of conf/tagcache.conf, which the package carries."""
+"""What each knob does, in the words of conf/tagcache.conf, which the package includes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _RESTART = "[R]"
 def descriptions() -> Mapping[tuple[str, str], str]:
     """Return a text for each (section, key): the comment above the knob.
 
-    Knobs without a blank line or a comment between them share one text. The file's mark of what
-    needs a restart is left out.
+    Knobs without a blank line or a comment between them share one text. The mark of knobs that
+    need a restart is removed.
     """
     text = resources.files("tagcache.config").joinpath("tagcache.conf").read_text(encoding="utf-8")
     sample = ConfigObj(text.splitlines(), interpolation=False)

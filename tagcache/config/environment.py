@@ -1,4 +1,4 @@
-"""Settings from environment variables; they override the file."""
+"""Settings from environment variables, which override the file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What one environment variable says about one knob; ``value`` is as the file would say it."""
+    """What one environment variable sets; ``value`` is in the syntax of the file."""
 
     variable: str
     section: str
@@ -27,7 +27,7 @@ def _as_is(value: str) -> str:
     return value
 
 
-# Where two variables set the same knob, the one named first wins.
+# If two variables set the same knob, the first one here is used.
 VARIABLES: tuple[tuple[str, str, str, Callable[[str], str]], ...] = (
     ("HOST", "server", "host", _as_is),
     ("PORT", "server", "http_port", _as_is),
@@ -49,7 +49,7 @@ VARIABLES: tuple[tuple[str, str, str, Callable[[str], str]], ...] = (
 
 
 def overrides(environ: Mapping[str, str]) -> tuple[list[Override], list[str]]:
-    """Return what the environment sets, and a notice for each variable that another one beats.
+    """Return what the environment sets, and a notice for each variable that has no effect.
 
     A variable that is set but empty counts as not set.
     """
@@ -65,6 +65,6 @@ def overrides(environ: Mapping[str, str]) -> tuple[list[Override], list[str]]:
         elif first.value != convert(text):
             notices.append(
                 f"the environment variable {variable} has no effect: "
-                f"{first.variable} sets {section}.{key} too, and goes first"
+                f"{first.variable} sets {section}.{key} too, and takes precedence"
             )
     return list(found.values()), notices

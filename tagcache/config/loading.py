@@ -1,4 +1,4 @@
-"""Reading the configuration: one Settings, or one list of everything that is wrong."""
+"""Reads the configuration: one Settings, or one list of everything that is wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tagcache.errors import ConfigurationError
 FILE_NAME = "tagcache.conf"
 # The URL may hold a password.
 SECRETS = frozenset({("authentication", "password"), ("engine", "url")})
-# What is read once, while the server starts; everything else follows a reload.
+# These knobs are read once, at the start. A reload applies all others.
 NEEDS_RESTART = frozenset(
     {
         ("server", "host"),
@@ -68,10 +68,10 @@ class Origin(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Settings with what is known of where they came from.
+    """Settings, and where they came from.
 
-    ``path`` is the file that was read, or None; ``origins`` tells for each (section, key)
-    where its value came from; ``notices`` are sentences the operator should see.
+    ``path`` is the file that was read, or None. ``origins`` has the source of the value of each
+    (section, key). ``notices`` are sentences that the operator should see.
     """
 
     settings: Settings
@@ -99,9 +99,9 @@ class Configuration:
 
 
 def find(environ: Mapping[str, str]) -> Path | None:
-    """Return the configuration file to use where none is named; None if there is none.
+    """Return the configuration file to use if none is named; None if there is none.
 
-    That is ``tagcache.conf`` in the working directory, else in the user's configuration
+    It is ``tagcache.conf`` in the working directory, or else in the user's configuration
     directory.
     """
     for candidate in (Path(FILE_NAME), user_file(environ)):
@@ -111,15 +111,15 @@ def find(environ: Mapping[str, str]) -> Path | None:
 
 
 def user_file(environ: Mapping[str, str]) -> Path:
-    """Return where the user's own configuration file is, or would be."""
+    """Return the path of the user's own configuration file, which need not exist."""
     base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "")) / ".config"
     return Path(base, "tagcache", FILE_NAME)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
-    """Read ``path``, or only defaults and environment if it is None.
+    """Read ``path`` and the environment; only the environment if ``path`` is None.
 
-    Raises ConfigurationError, which names everything that is wrong.
+    Raises ConfigurationError, which lists everything that is wrong.
     """
     source = str(path) if path is not None else "built-in defaults and environment"
     text = _read(path, source) if path is not None else ""
@@ -129,7 +129,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
         if path is not None and is_toml(path, text):
             ours = path.with_name(f"{path.stem}-converted.conf")
             fault = (
-                "is TOML, as the reference implementation's is; convert it with: "
+                "is TOML, the format of the reference implementation; convert it with: "
                 f"tagcache config import-toml {quote(str(path))} --output {quote(str(ours))}"
             )
             raise ConfigurationError(source, [fault]) from None
@@ -184,13 +184,13 @@ def _read(path: Path, source: str) -> str:
 
 
 def _syntax_fault(error: ConfigObjError) -> str:
-    # The parser quotes the line, which may hold a password: the number must do.
+    # The parser quotes the line, which may contain a password. The line number is enough.
     message = re.split(r"[('\"]", str(error), maxsplit=1)[0].strip().rstrip(".")
     return f"line {error.line_number}: {message[:1].lower()}{message[1:]}"
 
 
 def _line_numbers(text: str) -> dict[tuple[str, ...], int]:
-    """Return where each section (section,) and each knob (section, key) stands."""
+    """Return the line number of each section (section,) and each knob (section, key)."""
     found: dict[tuple[str, ...], int] = {}
     section: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
@@ -203,10 +203,10 @@ def _line_numbers(text: str) -> dict[tuple[str, ...], int]:
 
 
 def _cut_values(text: str) -> list[str]:
-    """Find values in which a # was surely meant, and would begin a comment."""
+    """Find values with a # that was meant as part of the value but begins a comment."""
     return [
-        f"line {number}: {match[1]}: a # in a value must be in quotes; one that begins a comment "
-        "has a blank before it"
+        f"line {number}: {match[1]}: a # in a value must be in quotes; write a "
+        "blank before one that begins a comment"
         for number, line in enumerate(text.splitlines(), 1)
         if (match := _KEY.match(line))
         and re.search(r"[^\s#]#", _QUOTED.sub("", line[match.end() :]).split(" #")[0])
@@ -214,17 +214,17 @@ def _cut_values(text: str) -> list[str]:
 
 
 def _misplaced(config: ConfigObj, lines: Mapping[tuple[str, ...], int]) -> list[str]:
-    """Take out values where sections belong, and the other way round; the validator trips."""
+    """Remove values in place of sections, and sections in place of values: the validator fails."""
     faults = []
     for section in config.configspec:
         if section not in config:
             continue
         if not isinstance(config[section], dict):
-            faults.append(f"{_where((section,), lines)}: is a section, to be written [{section}]")
+            faults.append(f"{_where((section,), lines)}: is a section; write it as [{section}]")
             del config[section]
             continue
         for name in list(config[section].sections):
-            faults.append(f"{_where((name,), lines)}: [{section}] has no sections in it")
+            faults.append(f"{_where((name,), lines)}: [{section}] cannot contain sections")
             del config[section][name]
     return faults
 
@@ -249,13 +249,13 @@ def _value_faults(
         if isinstance(config[section].get(key), list) and not expected.startswith(
             ("hosts", "networks")
         ):
-            said = "a comma makes a list of it; put the value in quotes"
+            said = "a comma makes it a list; put the value in quotes"
         faults.append(f"{where}: {said.rstrip('.')} (expected: {expected})")
     return faults
 
 
 def _no_address(from_environment: Mapping[tuple[str, str], Override]) -> Iterator[str]:
-    """Yield what is wrong where the environment's HOST is not meant for us."""
+    """Yield a fault if the environment's HOST is not an address, and so not meant for us."""
     host = from_environment.get(("server", "host"))
     if host is None or host.value == "localhost":
         return
@@ -264,8 +264,8 @@ def _no_address(from_environment: Mapping[tuple[str, str], Override]) -> Iterato
     except ValueError:
         yield (
             f"the environment variable {host.variable} (server.host) is {host.value!r}, which is "
-            "no address; many shells put the machine's name there: unset it, or set it to an "
-            "address such as 127.0.0.1"
+            "not an address; many shells set it to the name of the machine: unset it, or set it to "
+            "an address such as 127.0.0.1"
         )
 
 
@@ -295,8 +295,8 @@ def _unknown_names(config: ConfigObj, lines: Mapping[tuple[str, ...], int]) -> l
             kind, known = "section", list(spec)
             if not isinstance(container[name], dict):
                 homes = [section for section in spec if name in spec[section]]
-                hint = f"; it belongs into [{homes[0]}]" if homes else ""
-                faults.append(f"{_where(path, lines)}: stands before any section{hint}")
+                hint = f"; it belongs in [{homes[0]}]" if homes else ""
+                faults.append(f"{_where(path, lines)}: is before the first section{hint}")
                 continue
         else:
             kind, known = "key", list(spec.get(parents[0], {}))

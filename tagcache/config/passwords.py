@@ -1,4 +1,4 @@
-"""Passwords at rest: as a scrypt hash, or plain until the file is written anew."""
+"""Stored passwords: a scrypt hash, or plain text until the file is next rewritten."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from hmac import compare_digest
 
 PREFIX = "scrypt$"
-# About 50 ms and 16 MiB on a present-day core; parameters travel with the hash.
+# About 50 ms and 16 MiB on a current core. The parameters are stored with the hash.
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 1
 _MAX_MEMORY = 256 * 2**20
 
 
 def hash_password(password: str, random_bytes: Callable[[int], bytes]) -> str:
-    """Return the hash to store; takes tens of milliseconds of processor time."""
+    """Return the hash to store. It takes tens of milliseconds of CPU time."""
     salt = random_bytes(16)
     derived = _derive(password.encode(), salt, _COST, _BLOCK, _PARALLEL)
     parts = (str(_COST), str(_BLOCK), str(_PARALLEL), _text(salt), _text(derived))
@@ -23,7 +23,7 @@ def hash_password(password: str, random_bytes: Callable[[int], bytes]) -> str:
 
 
 def is_hash(stored: str) -> bool:
-    """Say whether ``stored`` is a hash rather than a plain password."""
+    """Return whether ``stored`` is a hash, not a plain password."""
     return stored.startswith(PREFIX)
 
 
@@ -33,7 +33,7 @@ def check_hash(stored: str) -> None:
 
 
 def matches(stored: str, password: bytes) -> bool:
-    """Say whether ``password`` is the stored one; slow, by design, where that is a hash."""
+    """Return whether ``password`` is the stored one. If that is a hash, this is slow by design."""
     if not is_hash(stored):
         return compare_digest(stored.encode(), password)
     salt, derived, cost, block, parallel = _parse(stored)

@@ -1,4 +1,4 @@
-"""Changing values in a configuration file, and nothing else in it."""
+"""Changes values in a configuration file, and nothing else in it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from tagcache.errors import ConfigurationError
 
 
 def rewrite(path: Path, changes: Mapping[tuple[str, str], str | list[str] | None]) -> None:
-    """Set each (section, key) to its value, or remove it where that is None.
+    """Set each (section, key) to its value, or remove it if the value is None.
 
-    Comments and order stay, the file ends up readable by its owner only, and at no moment is
-    there half a file: a new one is written, synced and renamed into place. A plain password is
-    replaced by its hash. A missing file is created, with the folders on the way. Raises
-    ConfigurationError if that cannot be done.
+    Comments and order stay. Afterwards only the owner can read the file. The change is atomic: a
+    new file is written, synced and renamed into place. A plain password is replaced by its hash. A
+    missing file is created, with its parent folders. Raises ConfigurationError if that fails.
     """
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
@@ -37,18 +36,18 @@ def rewrite(path: Path, changes: Mapping[tuple[str, str], str | list[str] | None
     except OSError as error:
         raise ConfigurationError(str(path), [f"cannot be written: {error.strerror}"]) from None
     except (ConfigObjError, UnicodeDecodeError):
-        raise ConfigurationError(str(path), ["cannot be read, and is left alone"]) from None
+        raise ConfigurationError(str(path), ["cannot be read, and was not changed"]) from None
 
 
 def _hash_password(config: ConfigObj) -> None:
-    """Put the hash of a plain password in its place."""
+    """Replace a plain password by its hash."""
     plain = config.get("authentication", {}).get("password")
     if isinstance(plain, str) and plain and not is_hash(plain):
         config["authentication"]["password"] = hash_password(plain, secrets.token_bytes)
 
 
 def _space_comments(config: ConfigObj) -> None:
-    """Keep the blank before a comment that follows a value; the writer would lose it."""
+    """Keep the blank before a comment that follows a value: ConfigObj.write would drop it."""
     for section in (config, *(config[name] for name in config.sections)):
         for name, comment in section.inline_comments.items():
             if comment:
@@ -56,7 +55,7 @@ def _space_comments(config: ConfigObj) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    target = path.resolve()  # through a link, so that it stays one
+    target = path.resolve()  # a symbolic link stays one
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
@@ -78,7 +77,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _keep_owner(target: Path, descriptor: int) -> None:
-    """mkstemp gives mode 0600 and the process's user; the file's own user must be able to read."""
+    """Give the new file, which mkstemp made for this process's user, to the owner of the old."""
     with contextlib.suppress(OSError):
         status = target.stat()
         os.fchown(descriptor, status.st_uid, status.st_gid)

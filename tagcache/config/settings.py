@@ -1,4 +1,4 @@
-"""The settings as frozen values; names, types and bounds are those of configspec.ini."""
+"""The settings as frozen values. configspec.ini has their names, types and bounds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Literal, TypeAlias
 Network: TypeAlias = IPv4Network | IPv6Network
 
 DEFAULT_USERNAME = "admin"
-DEFAULT_PASSWORD = "password"  # noqa: S105 - what an installation has before it sets its own
+DEFAULT_PASSWORD = "password"  # noqa: S105 - the default of a new installation
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """``[server]``: ports are numbers as text, or Twisted endpoint strings; "off" for none.
 
-    ``allowed_hosts`` are names in lower case; ``*.example.com`` stands for all names below it.
+    ``allowed_hosts`` are names in lower case; ``*.example.com`` matches all names below it.
     """
 
     host: str
@@ -44,7 +44,7 @@ class AuthenticationSettings:
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """``[cache]``: lengths are bytes; a ``max_memory`` of 0 is no limit."""
+    """``[cache]``: lengths and sizes are in bytes; a ``max_memory`` of 0 is no limit."""
 
     default_ttl_seconds: float
     max_tags_per_entry: int
@@ -57,7 +57,7 @@ class CacheSettings:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """``[engine]``: where entries are kept; all but ``backend`` is about ``redis``."""
+    """``[engine]``: where entries are kept. All knobs but ``backend`` are for ``redis`` only."""
 
     backend: Literal["memory", "redis"]
     url: str = field(repr=False)
@@ -70,8 +70,9 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class PersistenceSettings:
-    """``[persistence]``: no ``snapshot_file`` means that nothing is kept; an interval of 0, only
-    at a stop. ``after_crash`` says what becomes of a snapshot that no clean stop wrote.
+    """``[persistence]``: without a ``snapshot_file`` nothing is kept; with an interval of 0 a
+    snapshot is written only at a stop. ``after_crash``: what to do with a snapshot that was not
+    written by a clean stop.
     """
 
     snapshot_file: str
@@ -81,8 +82,8 @@ class PersistenceSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoggingSettings:
-    """``[logging]``: an empty ``file`` means standard output, or what twistd was told; a
-    ``slow_command_ms`` of 0 notes no slow commands.
+    """``[logging]``: an empty ``file`` means standard output, or twistd's ``--logfile``; with a
+    ``slow_command_ms`` of 0 no slow commands are recorded.
     """
 
     level: str
@@ -93,7 +94,7 @@ class LoggingSettings:
 
 @dataclass(frozen=True, slots=True)
 class PerformanceSettings:
-    """``[performance]``: 0 leaves a socket option to the system, but switches keepalive off."""
+    """``[performance]``: 0 leaves a socket option to the system, but turns keepalive off."""
 
     tcp_nodelay: bool
     tcp_keepalive_seconds: int
@@ -115,7 +116,7 @@ class PerformanceSettings:
 
 @dataclass(frozen=True, slots=True)
 class SecuritySettings:
-    """``[security]``: no ``allowed_ips`` means that every address is allowed."""
+    """``[security]``: without ``allowed_ips`` every address is allowed."""
 
     require_auth: bool
     require_tcp_auth: bool

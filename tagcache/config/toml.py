@@ -1,4 +1,4 @@
-"""The TOML configuration of the reference implementation, and what becomes of it here."""
+"""Converts the TOML configuration of the reference implementation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from configobj import ConfigObj
 
-# Levels of the reference that there are not here, and what they become.
+# Log levels that only the reference has, and ours for them.
 _LEVELS = {"trace": "debug"}
 
 
 def is_toml(path: Path, text: str) -> bool:
-    """Say whether a file, which is not one of ours, is TOML.
+    """Return whether a file that is not valid in our format is TOML.
 
-    Much of TOML can be read as our format too. What tells them apart are the file's name, lists in
-    brackets, tables in tables, and the level of logging that only the reference has.
+    Much TOML is valid in our format too. The file name, lists in brackets, tables in tables, and
+    the log level that only the reference has tell the two apart.
     """
     try:
         given = tomllib.loads(text)
@@ -31,7 +31,7 @@ def is_toml(path: Path, text: str) -> bool:
 
 
 def from_toml(text: str, spec: ConfigObj) -> tuple[ConfigObj, list[str]]:
-    """Return a configuration of ours, and a notice for each value that is not taken as it is.
+    """Return the configuration in our format, and a notice for each changed or dropped value.
 
     Raises tomllib.TOMLDecodeError.
     """
@@ -39,11 +39,11 @@ def from_toml(text: str, spec: ConfigObj) -> tuple[ConfigObj, list[str]]:
     notices = []
     for section, knobs in tomllib.loads(text).items():
         if not isinstance(knobs, dict):
-            notices.append(f"left out, because it is not known here: {section}")
+            notices.append(f"left out, because it is unknown here: {section}")
             continue
         for key, value in knobs.items():
             if section not in spec or key not in spec[section] or isinstance(value, dict):
-                notices.append(f"left out, because it is not known here: {section}.{key}")
+                notices.append(f"left out, because it is unknown here: {section}.{key}")
                 continue
             taken = _taken(section, key, value)
             if taken != value:

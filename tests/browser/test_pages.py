@@ -411,7 +411,7 @@ def test_each_setting_is_described(server: RunningServer, look: Look) -> None:
     watched.go("Configuration")
     row = page.locator('tr[data-knob="performance.tcp_keepalive_seconds"]')
     expect(row.get_by_role("rowheader")).to_have_accessible_description(
-        re.compile("^Seconds without traffic until the peer is probed")
+        re.compile("^Seconds without traffic before the peer is probed")
     )
     told = ask(server, "/config")["knobs"]
     assert page.locator("tr[data-knob]").count() == len(told)

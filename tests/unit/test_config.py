@@ -138,7 +138,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     expected = [
         ("the environment variable TC_SWEEP_INTERVAL_MS", "server.cleanup_interval_seconds"),
         ("the environment variable LOG_LEVEL", "logging.level"),
-        ("line 1: stray", "stands before any section"),
+        ("line 1: stray", "is before the first section"),
         ("line 3: server.tcp_port", "neither a port number"),
         ("line 4: server.tcp_prt", "did you mean tcp_port?"),
         ("line 5: perfomance", "did you mean performance?"),
@@ -168,12 +168,12 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 def test_what_is_not_a_host(tmp_path: Path, host: str) -> None:
     (told,) = faults(tmp_path, f"[server]\nallowed_hosts = good.example, {host}")
     assert told.startswith("line 2: server.allowed_hosts")
-    assert f'"{host}" is neither the name of a host nor a pattern such as *.example.com' in told
+    assert f'"{host}" is neither a host name nor a pattern such as *.example.com' in told
 
 
 def test_a_knob_before_any_section_is_told_where_it_belongs(tmp_path: Path) -> None:
     (told,) = faults(tmp_path, "tcp_nodelay = true")
-    assert "it belongs into [performance]" in told
+    assert "it belongs in [performance]" in told
 
 
 def test_an_unknown_name_that_resembles_nothing_lists_the_known_ones(tmp_path: Path) -> None:
@@ -213,15 +213,15 @@ def test_toml_is_told_from_what_is_merely_wrong(
 
 def test_a_section_given_as_a_value_is_told(tmp_path: Path) -> None:
     assert faults(tmp_path, "cache = 1", HOST="::1") == [
-        "line 1: cache: is a section, to be written [cache]"
+        "line 1: cache: is a section; write it as [cache]"
     ]
 
 
 def test_a_subsection_is_told(tmp_path: Path) -> None:
     told = faults(tmp_path, "[cache]\n[[more]]\nx = 1\n[server]\n[[tcp_port]]\nx = 1")
     assert told == [
-        "line 2: more: [cache] has no sections in it",
-        "line 5: tcp_port: [server] has no sections in it",
+        "line 2: more: [cache] cannot contain sections",
+        "line 5: tcp_port: [server] cannot contain sections",
     ]
     assert faults(tmp_path, "[unknown]\n[[more]]\nx = 1")
 
@@ -328,7 +328,7 @@ def test_of_two_variables_the_first_wins_and_the_other_is_told() -> None:
     assert configuration.settings.server.http_port == "1"
     assert configuration.notices == (
         "the environment variable TC_HTTP_PORT has no effect: "
-        "PORT sets server.http_port too, and goes first",
+        "PORT sets server.http_port too, and takes precedence",
     )
     assert load(None, {"PORT": "1", "TC_HTTP_PORT": "1"}).notices == ()
 
