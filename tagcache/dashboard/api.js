@@ -1,10 +1,10 @@
-// Requests to the server, and the session they belong to.
+// Requests to the server, and the login session.
 
 const STORED = "tagcache.session";
 export const EXPIRED = "Your session has expired. Log in again.";
 export const LOGIN_REQUIRED = "The server now requires you to log in.";
 
-/** What went wrong: `status` 0 is no answer at all; `message` is for people. */
+/** A failed request. `status` is 0 if there was no response; `message` is for the user. */
 export class ApiError extends Error {
   constructor(status, code, detail) {
     super(detail || code);
@@ -20,8 +20,8 @@ class Session extends EventTarget {
     super();
     this.token = "";
     this.user = "";
-    this.open = false; // the server asks for no credentials
-    this.notice = ""; // why there is no session any more
+    this.open = false; // the server requires no credentials
+    this.notice = ""; // why the session has ended
     try {
       const stored = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
       if (stored && stored.expires > Date.now()) this.#take(stored);
@@ -42,11 +42,11 @@ class Session extends EventTarget {
     this.token = token;
     this.user = user;
     clearTimeout(this.#timer);
-    // Longer timers than this fire at once.
+    // A longer delay would overflow, and the timer would fire at once.
     this.#timer = setTimeout(() => this.end(EXPIRED), Math.min(expires - Date.now(), 2 ** 31 - 1));
   }
 
-  /** Log in; fails with ApiError. */
+  /** Log in. Throws ApiError. */
   async begin(user, password) {
     const answer = await call("POST", "/auth/login", { username: user, password });
     const session = { token: answer.token, user, expires: Date.now() + answer.expires_in * 1000 };
@@ -54,7 +54,7 @@ class Session extends EventTarget {
     this.#take(session);
   }
 
-  /** Forget the token; `why` is shown above the log-in form. */
+  /** Forget the token. `why` is shown above the log-in form. */
   end(why = "") {
     if (!this.valid) return;
     clearTimeout(this.#timer);
@@ -66,7 +66,7 @@ class Session extends EventTarget {
   }
 
   headers() {
-    // The server marks the connection, so that it can be told from those of clients.
+    // By this header the server distinguishes the dashboard's connections from those of clients.
     const mark = { "Tagcache-Dashboard": "1" };
     return this.token ? { Authorization: `Bearer ${this.token}`, ...mark } : mark;
   }
@@ -95,7 +95,7 @@ async function send(method, path, options) {
   throw new ApiError(response.status, answer.error ?? `HTTP ${response.status}`, answer.detail);
 }
 
-/** Ask for JSON; `body` is sent as JSON. Fails with ApiError. */
+/** Request JSON. `body` is sent as JSON. Throws ApiError. */
 export async function call(method, path, body, signal) {
   const headers = session.headers();
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -115,7 +115,7 @@ export async function call(method, path, body, signal) {
 export const get = (path, signal) => call("GET", path, undefined, signal);
 export const post = (path, body, signal) => call("POST", path, body, signal);
 
-/** Read server-sent events until they end; `heard(name, data)` is called with each. */
+/** Read server-sent events until the stream ends. `heard(name, data)` is called with each. */
 export async function listen(path, heard, signal) {
   const response = await send("GET", path, { headers: session.headers(), signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,13 +1,13 @@
-// Bars behind names, which show how the rows of a table compare.
+// Bars behind the names in a table, to compare its rows.
 
 import { h } from "./dom.js";
 
-// Beside one that is this many times the median, the others would be too short to compare.
+// If the largest is this many times the median, the scale is logarithmic: the others would be too short.
 const GIANT = 20;
 
 export const LOG_NOTE = "Bars: logarithmic scale";
 
-/** How long the bars of some values are: `share(value)` is from 0 to 1; `log` tells the scale. */
+/** The scale for some values: `share(value)` is the length of a bar, from 0 to 1; `log`: is it logarithmic? */
 export function scale(values) {
   const sorted = values.filter((value) => value > 0).sort((a, b) => a - b);
   const most = sorted.at(-1) ?? 1;
@@ -15,7 +15,7 @@ export function scale(values) {
   return { log, share: (value) => (value <= 0 ? 0 : log ? Math.log1p(value) / Math.log1p(most) : value / most) };
 }
 
-/** One bar, `share` of its cell wide. */
+/** One bar. `share` is its part of the width of the cell, from 0 to 1. */
 export function bar(share) {
   const element = h("span", { class: "bar", "aria-hidden": "true" });
   element.style.width = `${share * 100}%`;

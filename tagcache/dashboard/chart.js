@@ -1,4 +1,4 @@
-// Lines over time, drawn as SVG: axes with units, a line that follows the pointer or the arrow keys.
+// Charts of values over time in SVG: axes with units, and a cursor that follows the pointer or the arrow keys.
 
 import { h, put, s, text } from "./dom.js";
 import { clock, MISSING } from "./format.js";
@@ -13,7 +13,7 @@ function niceStep(rough, binary) {
   return [1, 2, 2.5, 5, 10].find((each) => each * power >= rough * 0.999) * power;
 }
 
-/** Where the lines of an axis from 0 to at least `most` are. */
+/** The ticks of an axis from 0 to at least `most`. */
 export function ticks(most, { binary = false, integer = false } = {}) {
   if (!(most > 0)) return [0, binary ? 1024 : 1];
   let step = niceStep(most / 4, binary);
@@ -23,7 +23,7 @@ export function ticks(most, { binary = false, integer = false } = {}) {
   return found;
 }
 
-/** Samples in buckets of time, so that there is no more than one for two pixels. */
+/** Group samples by time, so that there is at most one value for two pixels. */
 export function gather(samples, series, from, bucket) {
   const found = [];
   for (const sample of samples) {
@@ -38,7 +38,7 @@ export function gather(samples, series, from, bucket) {
   }));
 }
 
-/** What a series shows for some samples; null where there is nothing to show. */
+/** The value of a series for a group of samples; null if it has none. */
 export function valueOf({ name, of, peak }, samples) {
   const numbers = (column) =>
     samples.map((sample) => sample[column]).filter((value) => value !== null && value !== undefined);
@@ -51,11 +51,11 @@ export function valueOf({ name, of, peak }, samples) {
 }
 
 /**
- * A chart in a card. `series` are {name, label, peak?, of?}: `name` is a column of the samples, `peak` keeps
- * the largest of several instead of their mean, and with `of`, another column, the share of that is shown:
- * there is a gap where it is 0. `format` writes a value with its unit, `none` stands where there is no
- * value. `limit` names a column that is drawn as a limit where it is not 0; `domain` fixes the top of the
- * axis.
+ * A chart in a card. `series` are {name, label, peak?, of?}: `name` is a column of the samples. A group of
+ * samples is shown as its mean, or with `peak` as its maximum. With `of`, the name of another column, the
+ * value is a share of that column, with a gap where that is 0. `format` writes a value with its unit; `none`
+ * is the text for no value. `limit` names a column that is drawn as a limit where it is not 0; `domain`
+ * fixes the top of the axis.
  */
 export class Chart {
   constructor(
@@ -139,7 +139,7 @@ export class Chart {
     this.draw();
   }
 
-  /** Say beside the title what the numbers are of. */
+  /** Set the note beside the title, which says what the numbers are. */
   explain(about) {
     text(this.about, about);
   }
@@ -198,7 +198,7 @@ export class Chart {
     }
     let step = TICKS[this.range] ?? this.range / 5;
     if (width < 420) step *= 2;
-    // Ticks at whole steps of the local clock.
+    // Ticks are at whole steps of the local time.
     const shift = new Date(end * 1000).getTimezoneOffset() * 60;
     for (let time = Math.ceil((start - shift) / step) * step + shift; time <= end; time += step) {
       const x = this.x(time);

@@ -1,4 +1,4 @@
-// Every setting: its value, where it came from, what it does, and what a change needs.
+// All settings: value, source, description, and whether a change needs a restart.
 
 import { get } from "./api.js";
 import { button } from "./dialog.js";
@@ -12,7 +12,7 @@ function shown(value) {
   return typeof value === "boolean" ? (value ? "true" : "false") : String(value);
 }
 
-/** Knobs in groups that share one description. */
+/** Group the knobs that share a description. */
 function described(knobs) {
   const found = [];
   for (const knob of knobs) {

@@ -1,4 +1,4 @@
-// The open connections, with the socket options that were requested and those in effect.
+// The open connections, with their socket options: requested and in effect.
 
 import { get, post } from "./api.js";
 import { button, note, open } from "./dialog.js";
@@ -9,12 +9,12 @@ import { live, on } from "./live.js";
 const MOST_SHOWN = 300;
 const MANY = 500;
 
-/** How an option in effect compares with the request: "same", "left" to the system, "rounded" up, "differs" or "refused". */
+/** Compare the effective value of an option with the requested one; returns a key of WORDS. */
 export function standing(name, { asked, effective, error }) {
   if (error) return "refused";
   if (asked === null) return "left";
   if (asked === effective) return "same";
-  // The kernel doubles buffers and rounds these times up.
+  // The kernel doubles buffer sizes and rounds these times up.
   if (/buffer_bytes$|^defer_accept/.test(name) && effective > asked) return "rounded";
   return "differs";
 }
@@ -70,7 +70,7 @@ function optionsTable(options) {
   );
 }
 
-/** All options of a socket in a few words, with the kind of badge for them. */
+/** Summarize the options of a socket: the kind of badge, and its text. */
 export function summary(options) {
   const how = Object.entries(options).map(([name, option]) => standing(name, option));
   const number = (...kinds) => how.filter((each) => kinds.includes(each)).length;
@@ -93,7 +93,7 @@ export function mount(container, signal) {
   });
   const told = h("p", { class: "about" });
   const body = h("tbody");
-  // The connections of the dashboard itself are set apart, and folded away.
+  // The dashboard's own connections are in a separate, collapsed group.
   const own = h("tbody", { hidden: true });
   const ownLabel = h("span", {});
   const unfold = h(
@@ -237,7 +237,7 @@ export function mount(container, signal) {
       some.forEach((each, index) => {
         here.add(each.id);
         const { element, details } = update(each);
-        // Moved only if it is elsewhere, because what is moved loses the focus.
+        // Move a row only if its place has changed: a moved element loses the focus.
         if (holding.children[index * 2] !== element) holding.insertBefore(element, holding.children[index * 2] ?? null);
         if (element.nextSibling !== details) element.after(details);
       });

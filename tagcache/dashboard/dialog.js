@@ -1,10 +1,10 @@
-// Dialogs over the page, and short notes at its edge.
+// Dialogs over the page, and short notifications at its edge.
 
 import { h, icon } from "./dom.js";
 
 let number = 0;
 
-/** Open a dialog with a title; returns it. `body` and `actions` are elements. It is gone once closed. */
+/** Open a dialog and return it. `body` and `actions` are elements. Closing removes it from the page. */
 export function open(title, { body = [], actions = [], wide = false, closed = () => {} } = {}) {
   const id = `dialog-${(number += 1)}`;
   const element = h(
@@ -33,14 +33,14 @@ export function open(title, { body = [], actions = [], wide = false, closed = ()
   return element;
 }
 
-/** Close every dialog, when what they are about is gone. */
+/** Close every dialog, because its subject no longer exists. */
 export function closeAll() {
   for (const element of document.querySelectorAll("dialog[open]")) element.close();
 }
 
 const notes = h("div", { class: "notes", role: "status", "aria-live": "polite" });
 
-/** Say something for some seconds. */
+/** Show a notification for some seconds. */
 export function note(message, kind = "good") {
   if (!notes.isConnected) document.body.append(notes);
   const element = h("div", { class: `note ${kind}` }, message);
@@ -48,7 +48,7 @@ export function note(message, kind = "good") {
   setTimeout(() => element.remove(), 6000);
 }
 
-/** A button that shows that it is at work, and cannot be pressed meanwhile. */
+/** A button that shows when it is busy, and cannot be pressed meanwhile. */
 export function button(label, act, kind = "") {
   const element = h("button", { type: "button", class: kind }, label);
   element.addEventListener("click", async () => {

@@ -1,4 +1,4 @@
-// Building the page. Text is always inserted as text, never as markup.
+// Builds the page. Text is always inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -14,17 +14,17 @@ function fill(element, props, children) {
   return element;
 }
 
-/** An HTML element; props are attributes, `class`, `value` and listeners such as `onclick`. */
+/** Create an HTML element. Props are attributes, `class`, `value` and listeners such as `onclick`. */
 export function h(name, props = {}, ...children) {
   return fill(document.createElement(name), props, children);
 }
 
-/** An SVG element. */
+/** Create an SVG element. */
 export function s(name, props = {}, ...children) {
   return fill(document.createElementNS(SVG, name), props, children);
 }
 
-/** Replace what is in an element. */
+/** Replace the content of an element. */
 export function put(element, ...children) {
   element.replaceChildren(
     ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
@@ -32,12 +32,12 @@ export function put(element, ...children) {
   return element;
 }
 
-/** Set a text only where it differs, so that a selection in it stays. */
+/** Set a text only if it differs, so that a selection in it is kept. */
 export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
 
-/** Tell each cell of a table its column, for windows that are too narrow for columns. */
+/** Label each cell with its column, for the layout of narrow windows, which has no columns. */
 export function label(table) {
   const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
   for (const row of table.tBodies[0].rows) {
@@ -62,7 +62,7 @@ const PATHS = {
   plus: "M12 5v14 M5 12h14",
 };
 
-/** An icon, 24 by 24, hidden from screen readers. */
+/** Create an icon of 24 by 24 pixels, hidden from screen readers. */
 export function icon(name, more = "") {
   const solid = name === "tag";
   return s(
@@ -72,7 +72,7 @@ export function icon(name, more = "") {
   );
 }
 
-/** A state that is shown instead of content: empty, loading or error. */
+/** A message in place of content: empty, loading or error. */
 export function state(kind, title, detail = "", ...actions) {
   const sign = kind === "loading"
     ? h("span", { class: "spinner", "aria-hidden": "true" })
@@ -87,7 +87,7 @@ export function state(kind, title, detail = "", ...actions) {
   );
 }
 
-/** A choice of one among a few, as buttons; `choose` is called with the value. */
+/** Buttons to choose one of a few values. `choose` is called with the value. */
 export function segmented(label, options, chosen, choose) {
   const buttons = options.map(([value, name]) =>
     h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => pick(value) }, name)

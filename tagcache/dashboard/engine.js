@@ -1,17 +1,17 @@
-// Where entries are kept, if not in the server itself: whether it can be reached, and its figures.
+// The Redis engine: whether its servers can be reached, and their figures.
 
 import { h, icon, label, put, text } from "./dom.js";
 import { bytes, count, duration, MISSING, percent, plural, visible } from "./format.js";
 
-/** Whether entries are kept elsewhere. */
+/** Whether entries are kept in Redis. */
 export const isElsewhere = (info) => Boolean(info?.engine) && info.engine.backend !== "memory";
 
-/** Whether they are kept elsewhere, and cannot be reached now. */
+/** Whether entries are kept in Redis, which cannot be reached now. */
 export const isAway = (info) => isElsewhere(info) && info.engine.status !== "ok";
 
 const REACHED = { ok: ["same", "reachable"], degraded: ["error", "not reachable"] };
 
-/** A notice while the engine cannot be reached, and a section about its servers; both are hidden where there is nothing to show. */
+/** A notice while the engine cannot be reached, and a section about its servers; hidden if empty. */
 export function engineParts() {
   const detail = h("span", { class: "detail" });
   const notice = h("div", { class: "notice", role: "alert" });
@@ -59,7 +59,7 @@ export function engineParts() {
   function draw(info) {
     const engine = isElsewhere(info) ? info.engine : null;
     const away = isAway(info);
-    // What is put into an alert is read out; what stays in it is not.
+    // A screen reader reads what is added to an alert, not what is in it already.
     if (away !== notice.hasChildNodes()) put(notice, away ? told : null);
     section.hidden = engine === null;
     if (engine === null) return;

@@ -14,7 +14,7 @@ function decode(base64) {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
-/** Bytes as a hex dump, 16 a line. */
+/** Format bytes as a hex dump, 16 bytes per line. */
 export function hexDump(data) {
   const found = [];
   for (let start = 0; start < data.length; start += 16) {
@@ -31,7 +31,7 @@ export function hexDump(data) {
   return found.join("\n");
 }
 
-/** JSON on several lines, with every number as it was written; null if the text is not JSON. */
+/** Indent JSON, and keep every number as it was written. Returns null if the text is not JSON. */
 export function prettyJson(source) {
   if (!/^\s*[[{]/.test(source)) return null;
   try {
@@ -63,7 +63,7 @@ export function prettyJson(source) {
   return out.join("");
 }
 
-/** The value of an entry, in the ways that it can be shown. */
+/** The value of an entry, with a choice of the formats that fit it. */
 function valueParts(item) {
   const binary = item.value_base64 !== undefined;
   const data = binary ? decode(item.value_base64) : new TextEncoder().encode(item.value);
@@ -132,7 +132,7 @@ export function mountEntry(container, signal, key) {
 
   async function load() {
     try {
-      // Raw, because a number that is parsed here could lose digits.
+      // As text, because JavaScript would lose digits of large numbers.
       [item] = (await post("/keys/bulk/get?raw=true", { keys: [key] }, signal)).items;
       draw();
     } catch (error) {
@@ -218,7 +218,7 @@ function confirmDelete(key, done) {
   });
 }
 
-/** Edit an entry, or make one where `item` is null. */
+/** Edit an entry, or create one if `item` is null. */
 export function editEntry(item, changed) {
   const binary = item?.value_base64 !== undefined;
   const problem = h("p", { class: "form-error", role: "alert" });

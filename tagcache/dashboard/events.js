@@ -37,7 +37,7 @@ function told(event) {
   return h("span", {}, visible(event.text));
 }
 
-/** What a search in the events looks at, in lower case. */
+/** The text of an event that a search looks at, in lower case. */
 function words({ kind, command = "", names = [], argument, text: message = "", peer = "", source = "" }) {
   return [kind, command, ...names, argument ?? "", message, peer, source].join("\n").toLowerCase();
 }
@@ -87,7 +87,7 @@ export function mount(container, signal) {
     },
   });
   const waiting = h("p", { class: "about", role: "status" });
-  // The events that stand still while the list is paused.
+  // The events to show while the list is paused.
   let held = null;
   put(
     container,

@@ -1,4 +1,4 @@
-// Numbers, times and texts as people read them.
+// Formats numbers, times and texts for people.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const three = new Intl.NumberFormat("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
@@ -11,7 +11,7 @@ export function count(number) {
   return number === null || number === undefined ? MISSING : whole.format(number);
 }
 
-/** Few digits: 12.3 k, 4.56 M. */
+/** A number with three digits: 12.3 k, 4.56 M. */
 export function compact(number) {
   if (number === null || number === undefined) return MISSING;
   for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e4]]) {
@@ -20,7 +20,7 @@ export function compact(number) {
   return Math.abs(number) >= 100 ? whole.format(number) : short.format(Math.round(number * 100) / 100);
 }
 
-/** As an axis is labelled. */
+/** The label of a tick. */
 export function tick(number) {
   for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e4]]) {
     if (number >= size) return short.format(number / (unit === "k" ? 1e3 : size)) + NBSP + unit;
@@ -54,7 +54,7 @@ export function percent(share) {
   return `${(share * 100).toFixed(share >= 0.9995 || share === 0 ? 0 : 1)}${NBSP}%`;
 }
 
-/** Seconds that are usually far less than one. */
+/** A time that is usually far below a second. */
 export function latency(seconds) {
   if (seconds === null || seconds === undefined) return MISSING;
   if (seconds === 0) return `0${NBSP}ms`;
@@ -63,7 +63,7 @@ export function latency(seconds) {
   return `${short.format(seconds)}${NBSP}s`;
 }
 
-/** Seconds that may be days. */
+/** A time that may be days. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return MISSING;
   if (seconds < 10) return `${Math.max(seconds, 0).toFixed(1)}${NBSP}s`;
@@ -75,14 +75,14 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 86400)}${NBSP}d${NBSP}${Math.floor((seconds % 86400) / 3600)}${NBSP}h`;
 }
 
-/** Milliseconds to live; null is for ever. */
+/** A time to live in milliseconds. null: no expiry. */
 export function ttl(ms) {
   return ms === null || ms === undefined ? "no expiry" : duration(ms / 1000);
 }
 
 const two = (number) => String(number).padStart(2, "0");
 
-/** How long ago that was, in words. */
+/** A time in the past, relative to now. */
 export function ago(seconds) {
   return seconds < 1.5 ? "just now" : `${duration(seconds)} ago`;
 }
@@ -97,10 +97,10 @@ export function moment(seconds) {
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock(seconds)}`;
 }
 
-// deno-lint-ignore no-control-regex -- control characters are what it looks for
+// deno-lint-ignore no-control-regex -- it has to match control characters
 const INVISIBLE = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
-/** The text with invisible characters, and those that change its direction, written out. */
+/** The text with invisible characters, and those that change its direction, as escapes. */
 export function visible(value) {
   const written = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
   return String(value).replace(INVISIBLE, written) || "(empty)";

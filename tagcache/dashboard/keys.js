@@ -1,4 +1,4 @@
-// Entries by the beginning of their key or by their tags: as a list, or grouped by prefix.
+// Searches entries by key prefix or by tags, and shows them as a list or grouped by prefix.
 
 import { post } from "./api.js";
 import { bar, LOG_NOTE, scale } from "./bars.js";
@@ -16,7 +16,7 @@ const VIEWS = [["list", "List"], ["groups", "Groups"]];
 const SEPARATOR = ":";
 const MOST_GROUPS = 500;
 
-/** Group keys by what they have in common after `prefix`, up to the next separator; the largest first. */
+/** Group keys by their part after `prefix` up to the next separator, the largest group first. */
 export function groups(keys, prefix, separator) {
   const found = new Map();
   for (const key of keys) {
@@ -34,7 +34,7 @@ export function mount(container, signal, key, query) {
   else mountEntry(container, signal, key);
 }
 
-/** What is searched for, as it stands in the address. */
+/** Read the search from the address. */
 function asked(query) {
   const known = (value, options) => (options.some(([each]) => each === value) ? value : options[0][0]);
   const by = known(query.get("by"), MODES);
@@ -64,9 +64,9 @@ function body({ by, q }) {
 
 const tagsOf = (q) => lines(q.replaceAll(",", "\n")).map((tag) => tag.trim()).filter(Boolean);
 
-/** In words, for people who are about to delete it. */
+/** Describe the search, for the dialog that deletes its results. */
 function words({ by, q }) {
-  // The server lists everything where nothing is asked for.
+  // Without a condition the server lists all entries.
   if (by === "prefix" ? !q : !tagsOf(q).length) return "All entries.";
   if (by === "prefix") return ["Entries whose key begins with ", h("code", {}, visible(q)), "."];
   return [
@@ -169,7 +169,7 @@ function search(container, signal, query) {
   show();
 }
 
-/** A table of key groups; `where(prefix)` is the address of the groups under a prefix. */
+/** A table of key groups. `where(prefix)` is the address of the groups below a prefix. */
 function keyGroups(signal, where) {
   const told = h("p", { class: "about told", role: "status" });
   const rows = h("tbody");

@@ -1,4 +1,4 @@
-// Pages of entries that a search finds, and deleting them.
+// Shows the results of a search in pages, and deletes them.
 
 import { post } from "./api.js";
 import { button, note, open } from "./dialog.js";
@@ -7,12 +7,12 @@ import { ago, count, entries, moment, ttl, visible } from "./format.js";
 import { address, visit } from "./route.js";
 
 export const PAGE = 50;
-// The server lists no more at once.
+// The most that the server lists at once.
 export const MOST = 10_000;
-// Of the JSON of one request, well below what a server accepts by default.
+// The JSON of one request in bytes, well below the default limit of a server.
 const MOST_CHARACTERS = 256 * 1024;
 
-/** Lines of a text field, without empty ones and without repetition. */
+/** The lines of a text field, without empty and repeated ones. */
 export function lines(value) {
   return [...new Set(value.split("\n").map((line) => line.replace(/\r$/, "")).filter((line) => line !== ""))];
 }
@@ -30,9 +30,9 @@ export function chips(tags, most = 4) {
 }
 
 /**
- * A table of what a search finds, a page at a time. `search` is the body of POST /search without limit
- * and offset; `where(offset)` is the address of the page that begins there. Returns {element, load(search,
- * offset), reload(), keys()}.
+ * A table of the results of a search, one page at a time. `search` is the body of POST /search without
+ * limit and offset; `where(offset)` is the address of the page that begins there. Returns {element,
+ * load(search, offset), reload(), keys()}.
  */
 export function entryPages(signal, { empty, emptyDetail, where }) {
   const body = h("tbody");
@@ -74,7 +74,7 @@ export function entryPages(signal, { empty, emptyDetail, where }) {
     holder.setAttribute("aria-busy", "true");
     if (!table.isConnected) put(holder, state("loading", "Searching…"));
     try {
-      // One more than is shown tells whether there is a next page.
+      // One more than a page, to know whether there is a next page.
       const found = (await post("/search", { ...query, limit: PAGE + 1, offset }, signal)).keys;
       if (mine === asked) draw(found);
     } catch (error) {
@@ -129,7 +129,7 @@ export function entryPages(signal, { empty, emptyDetail, where }) {
   };
 }
 
-/** Keys in groups whose JSON is small enough for one request. */
+/** Split keys into groups whose JSON fits into one request. */
 function* batches(keys) {
   let batch = [];
   let size = 0;
@@ -146,7 +146,7 @@ function* batches(keys) {
   if (batch.length) yield batch;
 }
 
-/** Delete entries by their keys, or only count what would go; returns how many. `going` is asked between requests. */
+/** Delete entries by their keys, or only count them; returns how many. It stops if `going()` is false. */
 async function deleteKeys(keys, { dry = false, going = () => true }) {
   let removed = 0;
   for (const batch of batches(keys)) {
@@ -157,8 +157,8 @@ async function deleteKeys(keys, { dry = false, going = () => true }) {
 }
 
 /**
- * Delete what a search has found, after a count. `what` says in words what was searched for; `shown` are
- * the keys of the page, or null where entries are not listed one by one.
+ * Ask, with a count, whether to delete the results of a search. `what` describes the search; `shown` are
+ * the keys of the page, or null if entries are not listed one by one.
  */
 export function deleteFound(search, what, shown, done) {
   let keys = [];
@@ -190,7 +190,7 @@ export function deleteFound(search, what, shown, done) {
       const found = which === "page"
         ? shown
         : (await post("/search", { ...search, limit: MOST, offset: 0 })).keys.map((row) => row.key);
-      // What stands in for bytes that are not text does not name the entry.
+      // Keys that are not text are shown with replacement characters, which do not name the entry.
       const named = found.filter((key) => !key.includes("\ufffd"));
       const number = await deleteKeys(named, { dry: true });
       if (mine !== asked) return;

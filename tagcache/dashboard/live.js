@@ -1,4 +1,4 @@
-// What the server sends as it happens: history, samples, events. Reconnects when the server is away.
+// The live data that the server sends: history, samples, events. Reconnects when the connection is lost.
 
 import { ApiError, EXPIRED, LOGIN_REQUIRED, get, listen, session } from "./api.js";
 
@@ -54,7 +54,7 @@ class Live extends EventTarget {
     this.connection = null;
   }
 
-  /** Try again at once. */
+  /** Reconnect now. */
   hurry() {
     this.#hurry.abort();
   }
@@ -121,7 +121,7 @@ class Live extends EventTarget {
     }
   }
 
-  /** Keep the newest of each kind, so that many of one do not push out another. */
+  /** Keep the newest of each kind, so that many of one kind do not displace the others. */
   #keep(events) {
     const counts = {};
     events.sort((a, b) => b.id - a.id);
@@ -149,7 +149,7 @@ class Live extends EventTarget {
 
 export const live = new Live();
 
-/** Listen to `live` until `signal` aborts. */
+/** Listen to events of `live` until `signal` aborts. */
 export function on(names, listener, signal) {
   for (const name of names) live.addEventListener(name, listener, { signal });
 }

@@ -1,4 +1,4 @@
-// The log-in form: why there is no session, and how to begin on a new server.
+// The log-in form, with the reason why a session has ended and help for a new server.
 
 import { get, session } from "./api.js";
 import { h, icon, put, text } from "./dom.js";
@@ -8,7 +8,7 @@ const PROBLEMS = {
   429: "Too many wrong attempts. Wait half a minute, then try again.",
 };
 
-/** Shown while the default password is in use: whoever can read this page can read it in the manual. */
+/** Help while the default password is in use. It is no secret: the documentation has it too. */
 function firstRun() {
   return [
     icon("info"),
@@ -40,7 +40,7 @@ function firstRun() {
   ];
 }
 
-/** The form; `entered` is called once the session has begun. */
+/** The form. `entered` is called after a successful log-in. */
 export function loginForm(brand, entered) {
   const notice = h("p", { class: "warning", role: "alert" }, session.notice || null);
   const hint = h("div", { class: "hint", hidden: true });

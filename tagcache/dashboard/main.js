@@ -1,4 +1,4 @@
-// The frame: logging in, the tabs, and whether the server can be reached.
+// The frame of all views: log-in, tabs, and the state of the connection.
 
 import { get, session } from "./api.js";
 import * as config from "./config.js";
@@ -100,7 +100,7 @@ function showApp() {
 
   function move() {
     route();
-    // A link in the old content has taken the focus with it.
+    // The focused element was in the old content, and is gone.
     if (document.activeElement === document.body) main.focus({ preventScroll: true });
   }
 

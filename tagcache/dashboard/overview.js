@@ -115,7 +115,7 @@ const CHARTS = [
   },
 ];
 
-// Where several servers share one engine, each of them shows this.
+// The notes of charts whose values belong to an engine that several servers share.
 const SHARED = { Memory: "of the Redis servers", "Entries and tags": "of the whole engine" };
 
 function tile(label) {

@@ -1,4 +1,4 @@
-// The largest tags, the keys of one, and invalidating them.
+// Lists the largest tags and the entries of one tag, and invalidates tags.
 
 import { get, post } from "./api.js";
 import { bar, LOG_NOTE, scale } from "./bars.js";
@@ -221,7 +221,7 @@ function one(container, signal, tag, from) {
         post("/invalidate/tags?dry_run=true", { tags: [tag] }, signal),
         get(`/tags?limit=${MOST}&prefix=${encodeURIComponent(tag)}`, signal),
       ]);
-      // Where very many tags begin like this one, it may not be among the first.
+      // If very many tags have this prefix, the tag may not be in the list.
       const seen = tags.find((each) => each.name === tag);
       text(told, `${plural(keys, "key")}${seen ? ` · ${bytes(seen.bytes)} · ${compact(seen.hits)} hits` : ""}`);
     } catch {
@@ -234,7 +234,7 @@ function one(container, signal, tag, from) {
   look();
 }
 
-/** Invalidate by tags, after a count of the entries that will be removed. */
+/** A dialog that invalidates tags, with a count of the entries to remove. */
 function invalidateTags(tags, done) {
   let mode = "any";
   let asked = 0;

@@ -1,4 +1,4 @@
-// What is asked most, what fails, and the top tags: panels of the overview.
+// Panels of the overview: the most frequent commands and errors, and the top tags.
 
 import { get } from "./api.js";
 import { bar, LOG_NOTE, scale } from "./bars.js";
@@ -11,11 +11,11 @@ import { SORTS } from "./tags.js";
 
 const MOST_ROWS = 8;
 const MOST_TAGS = 8;
-// Reading all tags takes the server some work.
+// Not more often, because the server has to read all tags.
 const TAGS_EVERY_MS = 30_000;
 let sort = "keys";
 
-/** A card with a table: rows of a name and numbers, behind the name a bar. */
+/** A card with a table. Each row has a name, with a bar behind it, and numbers. */
 function panel(title, about, columns, ...controls) {
   const told = h("p", { class: "about" }, about);
   const body = h("tbody");
@@ -37,7 +37,7 @@ function panel(title, about, columns, ...controls) {
     holder,
   );
 
-  /** `rows` are {name, value, cells}: the bar shows `value`. */
+  /** `rows` are {name, value, cells}. The bar shows `value`. */
   function show(rows, empty) {
     const { log, share } = scale(rows.map((row) => row.value));
     text(told, log ? LOG_NOTE : about);
@@ -67,7 +67,7 @@ function panel(title, about, columns, ...controls) {
   return { element, show, fail };
 }
 
-/** The largest of some counts, with how many there are a second; the rest in one row. */
+/** Rows of the largest counts and their rates per second, with one row for the rest. */
 function largest(counts, rates) {
   const all = Object.entries(counts).map(([name, total]) => ({ name, total, each: rates?.[name] ?? null }));
   all.sort((a, b) => b.total - a.total);
@@ -90,7 +90,7 @@ function largest(counts, rates) {
 const upper = (counts) =>
   Object.fromEntries(Object.entries(counts).map(([verb, number]) => [verb.toUpperCase(), number]));
 
-/** Counts of both ports under one name each. */
+/** The counts of both ports together, by name. */
 function flat({ commands, requests, errors, failed_requests: failed }) {
   return {
     commands: { ...upper(commands), ...requests },
@@ -101,14 +101,14 @@ function flat({ commands, requests, errors, failed_requests: failed }) {
   };
 }
 
-/** How many there were a second between two answers. */
+/** The rates per second between two responses. */
 function rates(before, now, seconds) {
   return Object.fromEntries(
     Object.entries(now).map(([name, total]) => [name, Math.max(0, total - (before[name] ?? 0)) / seconds]),
   );
 }
 
-/** Commands and errors, counted since the start; refreshed with every sample. */
+/** Commands and errors since the start, updated with every sample. */
 export function trafficPanels(signal) {
   const commands = panel("Commands", "since the start", ["Command or request", "Now", "Total"]);
   const errors = panel("Errors", "since the start", ["Error", "Now", "Total"]);
@@ -177,7 +177,7 @@ export function topTags(signal) {
   }, TAGS_EVERY_MS);
   signal.addEventListener("abort", () => clearInterval(timer), { once: true });
   on(["history"], ask, signal);
-  // What changes is mostly a figure of the engine; the tags are read again when it is back.
+  // Most changes are only figures. The tags are read again when the engine is back.
   on(["engine"], () => {
     if (away !== isAway(live.info)) ask();
   }, signal);
