@@ -1,4 +1,4 @@
-"""Measures a TagCache server, side by side with Redis, memcached and nginx where they are there.
+"""Measures a TagCache server beside Redis, memcached and nginx, if they are installed.
 
-``make bench`` runs everything; ``python -m benchmarks.report --help`` says what else there is.
+``make bench`` runs everything. ``python -m benchmarks.report --help`` lists the options.
 """

@@ -1,4 +1,4 @@
-"""What one client can do to the others: the longest GET of a bystander while it does its worst.
+"""How much one hostile client delays the others: the longest GET of a bystander during an attack.
 
 python -m benchmarks.attacks [--quick] [--seconds N]
 """
@@ -22,7 +22,7 @@ from benchmarks.tables import number, table
 TAGGED = 300_000
 BASIC = b"Authorization: Basic YWRtaW46cGFzc3dvcmQ=\r\n"
 
-# What is sent over and over: to which door, and the bytes.
+# The listener that is attacked, and the bytes that are sent over and over.
 Attack = tuple[str, bytes]
 
 
@@ -114,7 +114,7 @@ def _repeat(server: Server, attack: Attack, over: threading.Event) -> None:
             for _ in _received(client):
                 if over.is_set():
                     break
-            # Ends the sender, too.
+            # This ends the sender, too.
             client.close()
             sender.join()
 

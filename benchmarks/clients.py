@@ -26,12 +26,12 @@ KEYS = [f"user:{number}" for number in range(100)]
 VALUE = b"x" * 100
 OURS = "tagcache.Client"
 ONE, BATCH = "one GET", "100 GETs at once"
-# Turns are short, so that what the machine does besides hits all of them alike.
+# Turns are short, so that other work of the machine affects all clients alike.
 TURN = {ONE: 200, BATCH: 10}
 
 
 def measure(options: Options) -> dict[str, Any] | None:
-    """Let the clients take turns; None where there is nobody to compare with."""
+    """Measure the clients in turns; None if there is nothing to compare with."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {ONE: {}, BATCH: {}}
     rounds = options.rounds_or(300, 20)
     with ExitStack() as stack:
@@ -49,7 +49,7 @@ def measure(options: Options) -> dict[str, Any] | None:
 
 
 def _clients(stack: ExitStack) -> Iterator[tuple[str, dict[str, Callable[[], object]]]]:
-    """Start the servers, and yield what each client is called and what it does."""
+    """Start the servers, and yield the name of each client and its operations."""
     server = stack.enter_context(servers.tagcache(servers.default_reactor()))
     ours = stack.enter_context(Client(port=server.port, serde="bytes"))
     ours.put_many(dict.fromkeys(KEYS, VALUE))
@@ -87,7 +87,7 @@ def _has(library: str) -> bool:
 
 @contextmanager
 def _on_core(core: int | None) -> Iterator[None]:
-    """Stay on one core meanwhile, if there are several."""
+    """Bind this process to one core, if there are several."""
     before = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -98,7 +98,7 @@ def _on_core(core: int | None) -> Iterator[None]:
 
 
 def _time(call: Callable[[], object], times: int) -> dict[str, float]:
-    """Return how long a call takes, and how much of that is the client's CPU time."""
+    """Return the time of a call, and the client's CPU time in it."""
     call()
     wall, spent = time.perf_counter(), time.process_time()
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""Four standard workloads, TagCache on each of its reactors against Redis.
+"""Four standard workloads: TagCache on each of its reactors, and Redis.
 
 python -m benchmarks.compare [--quick] [--seconds N] [--rounds N]
 """
@@ -18,7 +18,7 @@ from benchmarks.tables import number, table
 
 REFERENCE = "Redis"
 TAGS = load.tag_patterns(2)
-# An hour and up to a minute more: nothing expires meanwhile.
+# An hour and up to a minute: nothing expires during the measurement.
 TTL = "3600000:3660000"
 WORKLOADS = {
     "PUT, 32 connections": Load("put", tags=TAGS, ttl=TTL),
@@ -29,7 +29,7 @@ WORKLOADS = {
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Measure every workload with every server in each round."""
+    """In each round, measure every workload with every server."""
     seconds = options.seconds_or(3, 0.4)
     rounds = options.rounds_or(7)
     found: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in WORKLOADS}

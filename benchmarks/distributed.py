@@ -1,7 +1,7 @@
-"""One server and two before one Redis, and before a cluster of three.
+"""One and two servers with one Redis, and with a cluster of three.
 
-Throughput and latency, with and without a near cache; how old what is near is; and how long an
-invalidation takes.
+Throughput and latency, with and without a near cache; the staleness of the near cache; and the
+time of an invalidation.
 
 python -m benchmarks.distributed [--seconds N]
 """
@@ -35,7 +35,7 @@ _CARRIERS = (10, 1000, 100_000)
 
 @contextmanager
 def fronts(url: str, count: int, near_mb: int = 0) -> Iterator[list[Server]]:
-    """Run so many servers before the Redis at a URL."""
+    """Run several servers with the Redis at a URL."""
     engine = {
         "backend": "redis",
         "url": f'"{url}"',
@@ -51,7 +51,7 @@ def fronts(url: str, count: int, near_mb: int = 0) -> Iterator[list[Server]]:
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """Run three primaries; yields the URL."""
+    """Run a cluster of three primaries, and yield its URL."""
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(
@@ -70,7 +70,7 @@ def cluster() -> Iterator[str]:
 
 
 def measure(servers: list[Server], load: Load, seconds: float) -> tuple[list[Measured], float]:
-    """Load all servers at once; returns also the CPU seconds that all of Redis took."""
+    """Load all servers at once; the second result is the CPU time of all Redis servers in s."""
     options = ["--seconds", str(seconds), "--warmup", "0.3"]
     before = _redis_seconds()
     running = [start(server, load, options) for server in servers]
@@ -87,12 +87,12 @@ def _redis_seconds() -> float:
 
 
 def rows(name: str, url: str, seconds: float) -> Iterator[str]:
-    """Yield a line of the table for each load and number of fronts."""
+    """Yield a row of the table for each load and number of servers."""
     for count, near_mb in ((1, 0), (2, 0), (1, _NEAR_MB), (2, _NEAR_MB)):
         with fronts(url, count, near_mb) as servers:
             fill(servers[0], Load(keys=_KEYS, tags="t0:100,t1:100"))
             if near_mb:
-                # What is measured is not how it fills.
+                # The filling of the near cache is not measured.
                 measure(servers, Load("get", connections=32, pipeline=16, keys=_KEYS), 3.0)
             for what, load in _LOADS.items():
                 measured, engine = measure(servers, replace(load, keys=_KEYS), seconds)
@@ -108,7 +108,7 @@ def rows(name: str, url: str, seconds: float) -> Iterator[str]:
 
 
 class _Client:
-    """A connection that asks and waits."""
+    """A connection that sends one request at a time and waits for the reply."""
 
     def __init__(self, server: Server) -> None:
         self._socket = socket.create_connection((HOST, server.port))
@@ -127,7 +127,7 @@ class _Client:
 
 
 def staleness(name: str, url: str) -> str:
-    """Return a line: how long one server answers what a client of the other has changed."""
+    """Return a row: how long one server returns an old value after a change on the other."""
     with fronts(url, 2, _NEAR_MB) as servers:
         writer, reader = map(_Client, servers)
         time.sleep(2)
@@ -154,7 +154,7 @@ def _look(client: _Client, waits: list[float], over: threading.Event) -> None:
 
 
 def invalidations(name: str, url: str) -> Iterator[str]:
-    """Yield a line for each number of entries: how long INV_TAG takes, and others meanwhile."""
+    """Yield a row for each number of entries: the time of INV_TAG, and of GETs during it."""
     for count in _CARRIERS:
         with fronts(url, 1) as servers:
             client, other = _Client(servers[0]), _Client(servers[0])

@@ -1,4 +1,4 @@
-"""The running estimate of memory beside the resident set.
+"""The estimate of memory compared with the resident set.
 
 python -m benchmarks.estimate [--quick]
 """
@@ -15,13 +15,13 @@ from benchmarks.suite import ROOT, Benchmark, Options, main, progress
 from benchmarks.tables import number, size, table
 from tagcache.server.upkeep.allocator import resident_bytes
 
-# Sizes of values, and how many entries of each make a resident set that can be measured.
+# Sizes of values, and how many entries of each are enough for a measurable resident set.
 SIZES = {10: 400_000, 100: 400_000, 1000: 200_000, 10_000: 30_000, 100_000: 4000}
 TAGS = (0, 2, 5)
 
 
 def measure(options: Options) -> list[dict[str, int]]:
-    """Fill a cache for each size and number of tags, in a process of its own."""
+    """Fill a cache for each size and number of tags, each in its own process."""
     found = []
     for value, entries in SIZES.items():
         for tags in TAGS:
@@ -47,18 +47,18 @@ def measure(options: Options) -> list[dict[str, int]]:
 
 
 def fill(value: int, tags: int, count: int) -> dict[str, int]:
-    """Store so many entries; returns the growth of the resident set, and the estimate."""
+    """Store entries; returns the growth of the resident set and the estimate, in bytes."""
     import gc
 
     from tagcache.engine.memory import MemoryCache
 
-    # As the server does.
+    # The same setting as in the server.
     gc.freeze()
     gc.set_threshold(700, 10, 2**31 - 1)
     cache = MemoryCache()
     before = resident_bytes()
     for entry in range(count):
-        # In as many combinations as there are entries, or nearly: the worst case.
+        # Nearly every entry has another combination of tags: the worst case.
         names = [b"tag%d:%d" % (each, entry % (100 + each)) for each in range(tags)]
         content = (b"%010d" % entry) * (value // 10)
         cache.put(b"page:article:%07d" % entry, content, names, 3_600_000)

@@ -1,4 +1,4 @@
-"""Hit ratios of the eviction policies, beside the best that any policy could reach.
+"""Hit ratios of the eviction policies, and the best ratio that any policy could have.
 
 python -m benchmarks.eviction [--quick]
 """
@@ -22,24 +22,24 @@ from tagcache.model.limits import Limits
 POLICIES: tuple[Policy, ...] = ("sieve", "lru")
 BEST = "best possible (Belady)"
 KEYS = 20_000
-# Of all keys, so many have room at a time.
+# The share of the keys that fit into the cache.
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 VALUE = b"x" * 100
 
 
 def zipf(random: Random, length: int) -> list[int]:
-    """Requests as most caches see them: the k-th most popular key is asked for 1/k as often."""
+    """Requests of typical caches: the k-th most popular key is requested 1/k as often."""
     weights = list(itertools.accumulate(1 / rank for rank in range(1, KEYS + 1)))
     return [bisect(weights, random.random() * weights[-1]) for _ in range(length)]
 
 
 def loop(random: Random, length: int) -> list[int]:
-    """The same keys from the first to the last, over and over, as a nightly job asks for them."""
+    """The same keys from first to last, over and over, as a nightly job requests them."""
     return [number % KEYS for number in range(length)]
 
 
 def mixed(random: Random, length: int) -> list[int]:
-    """Zipf, with a scan over 2,000 keys that nobody asks for again after every 8,000 requests."""
+    """Zipf, and after every 8,000 requests a scan of 2,000 keys that are requested only once."""
     requests = zipf(random, length)
     once = itertools.count(KEYS)
     for start in range(8000, length, 10_000):
@@ -68,9 +68,9 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def hit_ratio(requests: Sequence[int], entries: int, policy: Policy) -> float:
-    """The hit ratio of a client that stores what it did not find."""
+    """Return the hit ratio of a client that stores every key it did not find."""
     cache = MemoryCache(policy=policy)
-    # All keys are of one length, and so all entries of one size.
+    # All keys have the same length, and so all entries have the same size.
     cache.put(b"%07d" % 0, VALUE)
     cache.limits = Limits(max_memory=cache.memory * entries)
     cache.delete(b"%07d" % 0)
@@ -82,14 +82,14 @@ def hit_ratio(requests: Sequence[int], entries: int, policy: Policy) -> float:
 
 
 def best_hit_ratio(requests: Sequence[int], entries: int) -> float:
-    """The hit ratio of who knows the future, and evicts what is asked for last of all."""
+    """Return the best hit ratio: evict the key whose next request is the furthest away."""
     never = len(requests)
     following = [never] * len(requests)
     seen: dict[int, int] = {}
     for place in range(len(requests) - 1, -1, -1):
         following[place] = seen.get(requests[place], never)
         seen[requests[place]] = place
-    # For each key that is held, when it is asked for next; the heap has stale ones too.
+    # When each cached key is requested next. The heap has outdated entries too.
     held: dict[int, int] = {}
     farthest: list[tuple[int, int]] = []
     hits = 0
@@ -102,7 +102,7 @@ def best_hit_ratio(requests: Sequence[int], entries: int) -> float:
                 if held.get(victim) == -minus_next:
                     break
             if -minus_next <= following[place]:
-                # What comes is asked for even later: best not to keep it at all.
+                # The new key is requested even later: it is best not to store it.
                 heappush(farthest, (minus_next, victim))
                 continue
             del held[victim]

@@ -1,4 +1,4 @@
-"""The HTTP API, beside nginx that answers the same bytes without looking anything up.
+"""The HTTP API, and nginx with constant responses of the same bytes.
 
 python -m benchmarks.http [--quick] [--seconds N] [--rounds N]
 """
@@ -34,7 +34,7 @@ REFERENCE = "nginx"
 
 
 def measure(options: Options) -> dict[str, Any] | None:
-    """Measure each request with each server in each round; None without wrk."""
+    """In each round, measure each request with each server; None if wrk is not installed."""
     if not servers.installed("wrk"):
         return None
     seconds = max(1, round(options.seconds_or(5, 1)))
@@ -63,7 +63,7 @@ def measure(options: Options) -> dict[str, Any] | None:
 
 
 def _ask(server: Server, path: str, body: str | None = None) -> str:
-    """Send one request, and return the body of the answer."""
+    """Send one request, and return the body of the response."""
     request = urllib.request.Request(
         f"http://{HOST}:{server.http_port}{path}", body.encode() if body else None, HEADERS
     )
@@ -73,7 +73,7 @@ def _ask(server: Server, path: str, body: str | None = None) -> str:
 
 
 def _wrk(server: Server, path: str, seconds: int, more: list[str]) -> dict[str, float]:
-    """Load one path; return what wrk tells, and the server's CPU time for a request."""
+    """Load one path; return the results of wrk, and the server's CPU time per request."""
     command = [*on_client_core(), "wrk", "--threads", "1", "--connections", str(CONNECTIONS)]
     command += ["--duration", f"{seconds}s", "--latency", *more]
     for name, value in HEADERS.items():

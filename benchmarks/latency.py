@@ -1,4 +1,4 @@
-"""The tail: a steady trickle of GETs, while the cache is empty and while it is large and busy.
+"""Tail latency: GETs at a steady rate, to an empty cache and to a large and busy one.
 
 python -m benchmarks.latency [--quick] [--seconds N]
 """
@@ -24,14 +24,14 @@ READS_PER_SECOND = 1000
 WRITES_PER_SECOND = 2000
 READ = Load("get", connections=8, keys=10_000, prefix="read:")
 TAG_OF_ALL = "everything"
-# Some expire every second from the tenth on.
+# From the tenth second on, some expire every second.
 TTL = "10000:610000"
 WARMUP_SECONDS = 1.0
-# How long after the invalidation its traces are looked for.
+# How long after the invalidation GETs still count as affected by it.
 AFTERMATH_SECONDS = 1.0
 INVALIDATION_TIMEOUT = 60.0
 
-# The moment at which a request was due, and its latency; nanoseconds of the monotonic clock.
+# The time at which a request was due, and its latency, in ns of the monotonic clock.
 Samples = list[tuple[int, int]]
 
 
@@ -73,7 +73,7 @@ def _paced(rate: int, seconds: float) -> list[str]:
 
 
 def read_steadily(server: Server, seconds: float) -> Samples:
-    """Read at a steady rate; return every latency, in the order in which replies came."""
+    """Read at a steady rate; return all latencies in the order of the replies."""
     with tempfile.NamedTemporaryFile(prefix="tagcache-samples-") as file:
         pace = _paced(READS_PER_SECOND, seconds)
         measured = load.result(load.start(server, READ, [*pace, "--samples", file.name]))
@@ -93,7 +93,7 @@ def _read_beside_writes(server: Server, write: Load, seconds: float) -> Samples:
 
 
 def _invalidate(server: Server, write: Load, seconds: float) -> dict[str, float]:
-    """Invalidate the tag of all entries in the middle of the reading and writing."""
+    """Invalidate the tag of all entries while clients read and write."""
     told: dict[str, float] = {}
 
     def invalidate() -> None:
@@ -120,7 +120,7 @@ def _invalidate(server: Server, write: Load, seconds: float) -> dict[str, float]
 
 
 def _longest(samples: Samples, begin: float, end: float) -> float:
-    """Return the longest latency of the requests that were under way in a span, in µs."""
+    """Return the longest latency of the requests in flight within a time span, in µs."""
     under_way = [long for due, long in samples if due <= end and due + long >= begin]
     return max(under_way, default=0) / 1000
 
@@ -132,7 +132,7 @@ def _at(ordered: list[float], share: float) -> float:
 def _summary(samples: Samples) -> dict[str, Any]:
     ordered = sorted(long / 1000 for _, long in samples)
     shares = [1 - 10 ** (-step / 20) for step in range(200)]
-    # Up to the longest of all.
+    # Up to the maximum.
     shares = [share for share in shares if 1 - share >= 1 / len(ordered)]
     return {
         "requests": len(ordered),

@@ -1,11 +1,11 @@
 /* A load generator for caches: one thread, epoll, many connections.
  *
- * Closed loop (the default): each connection sends a batch of --pipeline requests and sends the
- * next as soon as the last reply is there. The latency is that of the batch.
+ * Closed loop (the default): each connection sends a batch of --pipeline requests, and the next
+ * batch as soon as the last reply has arrived. The latency is that of the batch.
  *
- * Open loop (--rate): requests are sent at fixed moments, whether replies have come or not, on
- * one connection after the other. The latency counts from the moment at which the request was
- * due, so a server that stalls pays for every request that had to wait meanwhile.
+ * Open loop (--rate): requests are sent at fixed times, whether replies have arrived or not, on
+ * one connection after the other. The latency counts from the time at which the request was due,
+ * so a stall of the server is charged to every request that it delays.
  *
  * Every reply is checked: a value must have the expected length. The result is one line of JSON.
  *
@@ -13,13 +13,13 @@
  *
  * --mode      get, put, mix (90 % get, 10 % put), or fill (puts every key once, then ends)
  * --protocol  line, redis (plain GET and SET), or memcached; tags and --ttl are for line only
- * --tags      patterns with commas between them: t:100 is the tag t:N, where N is the number of
- *             the key modulo 100; a name alone is the same tag for all entries
+ * --tags      patterns separated by commas: t:100 is the tag t:N, where N is the number of the
+ *             key modulo 100; a name alone is the same tag for all entries
  * --ttl       the times to live in milliseconds, evenly spread: FROM:TO
- * --prefix    what keys begin with; their number follows
+ * --prefix    the prefix of the keys; a number follows
  * --warmup    seconds before the measurement begins
- * --pid       the server's process: its CPU time in the measured span is read as well
- * --samples   a file for all latencies: pairs of 64-bit integers, the moment at which the request
+ * --pid       the server's process, whose CPU time during the measurement is reported
+ * --samples   a file for all latencies: pairs of 64-bit integers, the time at which the request
  *             was sent (or due) and the latency, in nanoseconds of the monotonic clock
  */
 #define _GNU_SOURCE
@@ -81,21 +81,21 @@ struct request {
 struct connection {
     int socket;
     bool waits_to_write;
-    /* What is to be sent. */
+    /* The bytes to send. */
     char *output;
     size_t output_size, output_used, output_sent;
-    /* Requests that wait for their replies: a ring, as large as was ever needed. */
+    /* Requests without a reply yet: a ring that grows as needed. */
     struct request *requests;
     size_t requests_size, requests_first, requests_count;
-    /* The reply that is being read: the beginning of a line, and its length so far. */
+    /* The reply being read: the beginning of its line, and the length so far. */
     char head[128];
     size_t head_length, line_length;
-    /* Bytes of a value that are still to come, and what it means when they are there. */
+    /* The missing bytes of a value, and how its reply counts once they have arrived. */
     size_t skip;
     bool found, wrong_length;
 };
 
-/* Latencies by their leading bits, so that a number is told within one part in 128. */
+/* A histogram of latencies by their leading bits, exact to one part in 128. */
 #define FINE 128
 static uint64_t histogram[64 * FINE];
 
@@ -448,8 +448,8 @@ static void end_of_line(struct connection *connection)
     connection->head_length = connection->line_length = 0;
 }
 
-/* Replies may come in pieces of any size: of a line only its beginning and length are kept, and
- * values that are announced with their length are skipped. */
+/* Replies may arrive in pieces of any size. Of a line only its beginning and length are kept.
+ * Values that are preceded by their length are skipped. */
 static void take(struct connection *connection, const char *data, size_t length)
 {
     while (length > 0) {
@@ -606,7 +606,7 @@ static void open_loop(struct connection *connections, struct epoll_event *events
         if (read(timer, &expirations, sizeof expirations) < 0 && errno != EAGAIN)
             fail("timer: %s", strerror(errno));
     }
-    /* What was never answered. */
+    /* Requests that were never answered. */
     measured.errors += measured.outstanding;
     close(timer);
 }

@@ -21,7 +21,7 @@ FILL_PIPELINE = 64
 
 @dataclass(frozen=True)
 class Load:
-    """What the generator does; its options are explained at the head of load.c."""
+    """The options of the generator; load.c explains them in its first comment."""
 
     mode: str = "get"
     connections: int = 32
@@ -35,7 +35,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the generator counted; a latency is that of a whole batch."""
+    """The counts of the generator. A latency is that of a whole batch."""
 
     operations: int
     seconds: float
@@ -68,7 +68,7 @@ def generator() -> Path:
 
 
 def start(server: Server, load: Load, options: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Start the generator; its result comes with ``result``."""
+    """Start the generator. ``result`` returns its result."""
     told = asdict(load)
     if server.protocol != "line":
         told["tags"] = told["ttl"] = ""
@@ -114,5 +114,5 @@ def fill(server: Server, load: Load) -> None:
 
 
 def tag_patterns(count: int) -> str:
-    """Return ``count`` tags for an entry, each of them one of a hundred."""
+    """Return patterns of ``count`` tags for an entry. Each tag is one of a hundred."""
     return ",".join(f"t{number}:100" for number in range(count))

@@ -1,4 +1,4 @@
-"""What the measurements ran on, and the two cores that they are bound to."""
+"""Describes the machine of the measurements, and binds processes to two of its cores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSIONS = {
 
 
 def describe() -> dict[str, str]:
-    """Name the machine and the programs that take part."""
+    """Return the properties of the machine, and the versions of the programs."""
     found = {
         "CPU": _cpu_model(),
         "cores": str(len(os.sched_getaffinity(0))),
@@ -34,17 +34,17 @@ def describe() -> dict[str, str]:
 
 
 def on_server_core() -> list[str]:
-    """Return what a server's command line begins with, to keep it on the first core."""
+    """Return the beginning of a server's command line that binds it to the first core."""
     return _on_core(0)
 
 
 def on_client_core() -> list[str]:
-    """Return what a load generator's command line begins with, to keep it on the second core."""
+    """Return the beginning of a load generator's command line, for the second core."""
     return _on_core(1)
 
 
 def client_core() -> int | None:
-    """Return the second core; None where there is but one."""
+    """Return the second core; None if there is only one."""
     return _core(1)
 
 

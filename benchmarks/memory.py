@@ -18,12 +18,12 @@ from benchmarks.servers import HOST, Server
 from benchmarks.suite import Benchmark, Options, main, progress
 from benchmarks.tables import number, table
 
-# With up to seven digits after it, keys have about 20 bytes.
+# With up to seven digits after it, a key has about 20 bytes.
 PREFIX = "page:article:"
 TAGS = {"t": 100, "g": 7}
 VALUE = b"x" * 100
 BATCH = 1000
-# After which nothing more is going on in the server.
+# After this time the server is idle again.
 SETTLE_SECONDS = 1.0
 
 

@@ -1,4 +1,4 @@
-"""Whether every parser takes time linear in what it is given: times over doubling sizes.
+"""Checks that every parser takes linear time: times for doubled sizes of the input.
 
 python -m benchmarks.parsers [--quick]
 """
@@ -29,7 +29,7 @@ DOUBLINGS = 6
 
 
 class _Sink:
-    """Takes what an HTTP parser finds."""
+    """The callbacks of the HTTP parser. They do nothing."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         pass
@@ -50,7 +50,7 @@ def _ignore_errors(parse: Callable[[bytes], Any], text: bytes) -> None:
         parse(text)
 
 
-# For each the parser, and a text that is the worst for it.
+# Each parser with its worst input, by size.
 PARSERS: dict[str, tuple[Callable[[bytes], Any], Callable[[int], bytes]]] = {
     "lines, one long": (_lines, lambda size: b"v" * size),
     "lines, empty": (_lines, lambda size: b"\r\n" * (size // 2)),
@@ -80,7 +80,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], Callable[[int], bytes]]] = {
 
 
 def measure(options: Options) -> dict[str, Any]:
-    # The server seldom collects, and what a collection costs depends on all that there is.
+    # The server collects rarely, and the time of a collection depends on all other objects.
     gc.disable()
     found: dict[str, Any] = {}
     for name, (parse, text) in PARSERS.items():

@@ -1,4 +1,4 @@
-"""SVG plots, the same bytes for the same numbers."""
+"""SVG plots. The same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ matplotlib.rcParams.update(
     }
 )
 
-# Of the palette of Okabe and Ito, which can be told apart without seeing all colours.
+# From the palette of Okabe and Ito, which works for colour-blind people.
 STYLES = [
     {"color": "#0072b2", "marker": "o"},
     {"color": "#d55e00", "marker": "s"},
@@ -34,9 +34,9 @@ Panel = tuple[str, Mapping[str, Sequence[float]]]
 
 
 def panels(path: Path, x_label: str, ticks: Sequence[str], content: Sequence[Panel]) -> None:
-    """Draw panels side by side; each has a name and, for each line, a value for each tick.
+    """Draw panels side by side. Each has a name and, for each line, a value for each tick.
 
-    The y axes are logarithmic where values differ more than thirtyfold, else they begin at 0.
+    A y axis is logarithmic if its values differ more than thirtyfold; otherwise it begins at 0.
     """
     figure = Figure(figsize=(4.5 * len(content), 3.2), layout="constrained")
     for axes, (name, lines) in zip(_axes(figure, len(content)), content, strict=True):
@@ -57,7 +57,7 @@ def panels(path: Path, x_label: str, ticks: Sequence[str], content: Sequence[Pan
 
 
 def tail(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    """Draw latencies in order: pairs of a share below 1, and what so many stay below, in µs."""
+    """Draw a latency distribution: pairs of a share below 1 and its latency in µs."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     (axes,) = _axes(figure, 1)
     for style, (label, points) in zip(STYLES, lines.items(), strict=False):

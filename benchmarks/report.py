@@ -1,4 +1,4 @@
-"""Measures, and writes the sections of docs/performance.md and their plots from the results.
+"""Measures, and writes the sections of docs/performance.md and their plots.
 
 python -m benchmarks.report [--quick] [--seconds N] [--rounds N] [--write-only] [SECTION ...]
 """
@@ -55,7 +55,7 @@ generator is [our own](../benchmarks/load.c), one thread, and checks every reply
 
 
 def write(document: Path, results: Mapping[str, Any]) -> None:
-    """Write the sections that have a result, by their names; the rest of the document stays."""
+    """Write the sections that have a result. The rest of the document stays as it is."""
     old = document.read_text(encoding="utf-8") if document.exists() else ""
     measured, mark, by_hand = old.partition(BY_HAND)
     before = _sections(measured)
@@ -81,7 +81,7 @@ def _sections(text: str) -> dict[str, str]:
 
 
 def _measured_on(result: Mapping[str, Any]) -> str:
-    """Say when a section was measured, on what machine, and with what programs."""
+    """Return the note below a section: the date, the machine and the programs."""
     machine = ", ".join(
         f"{name} {what}" for name, what in result["machine"].items() if what != NOT_INSTALLED
     )
@@ -91,12 +91,12 @@ def _measured_on(result: Mapping[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     arguments = parser("Measure and write the report.")
     arguments.add_argument(
-        "--write-only", action="store_true", help="measure nothing, write from what is kept"
+        "--write-only",
+        action="store_true",
+        help="measure nothing, only write the report from the results",
     )
     names = [benchmark.name for benchmark in SECTIONS]
-    arguments.add_argument(
-        "section", nargs="*", help=f"of {', '.join(names)}; all if none is named"
-    )
+    arguments.add_argument("section", nargs="*", help=f"one of {', '.join(names)}; default: all")
     read = arguments.parse_args(argv)
     unknown = set(read.section) - set(names)
     if unknown:

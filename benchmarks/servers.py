@@ -1,4 +1,4 @@
-"""Starts and stops the servers that are measured, each on free ports of the loopback."""
+"""Starts and stops the servers to measure, each on free ports of the loopback interface."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_CLIENTS = 4000
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; ``pid`` is the process that does the work."""
+    """A running server. ``pid`` is the process that does the work."""
 
     name: str
     protocol: str
@@ -38,21 +38,21 @@ class Server:
     http_port: int = 0
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all its threads so far.
+        """Return the CPU time of all its threads so far, in ns.
 
-        It is the CPU clock of the process (clock_getcpuclockid), the same sum as in
-        /proc/PID/stat, but in nanoseconds instead of ticks.
+        It is the CPU clock of the process (clock_getcpuclockid): the sum that /proc/PID/stat has
+        in ticks.
         """
         return time.clock_gettime((~self.pid << 3) | 2)
 
     def resident_bytes(self) -> int:
-        """Return how much memory it occupies."""
+        """Return its resident memory in bytes."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
 
 @functools.cache
 def installed(program: str) -> bool:
-    """Say whether there is such a program; print a line, once, if there is not."""
+    """Return whether a program is installed. Print a line, once, if it is not."""
     if shutil.which(program) is None:
         print(f"{program} is not installed: skipped", flush=True)
         return False
@@ -60,13 +60,13 @@ def installed(program: str) -> bool:
 
 
 def default_reactor() -> str:
-    """Return what ``tagcache server`` runs on here."""
+    """Return the reactor that ``tagcache server`` uses on this machine."""
     return "uvloop" if find_spec("uvloop") is not None else "epoll"
 
 
 @functools.cache
 def reactors() -> list[str]:
-    """Return the reactors to measure; print a line, once, if uvloop is missing."""
+    """Return the reactors to measure. Print a line, once, if uvloop is not installed."""
     if find_spec("uvloop") is None:
         print("uvloop is not installed: skipped", flush=True)
         return ["epoll"]
@@ -79,7 +79,7 @@ def tagcache(
     knobs: Mapping[str, object] | None = None,
     sections: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Iterator[Server]:
-    """Run ``tagcache server``; ``knobs`` go to the section [server] of its configuration."""
+    """Run ``tagcache server`` with ``knobs`` in the section [server] of its configuration."""
     with ExitStack() as stack:
         directory = _directory(stack)
         port, http_port = free_ports(2)
@@ -97,7 +97,7 @@ def tagcache(
 
 @contextmanager
 def redis(more: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run redis-server, without persistence; ``more`` are further options."""
+    """Run redis-server without persistence. ``more`` are further options."""
     with ExitStack() as stack:
         directory = _directory(stack)
         (port,) = free_ports(1)
@@ -119,7 +119,7 @@ def redis(more: Mapping[str, str] | None = None) -> Iterator[Server]:
 
 @contextmanager
 def memcached() -> Iterator[Server]:
-    """Run memcached with one worker thread, and room for everything that is measured."""
+    """Run memcached with one worker thread, and enough memory for all measurements."""
     with ExitStack() as stack:
         directory = _directory(stack)
         (port,) = free_ports(1)
@@ -130,7 +130,7 @@ def memcached() -> Iterator[Server]:
 
 @contextmanager
 def nginx(locations: Mapping[str, str]) -> Iterator[Server]:
-    """Run nginx with one worker that answers each location with a constant JSON text."""
+    """Run nginx with one worker, which answers each location with a constant JSON text."""
     with ExitStack() as stack:
         directory = _directory(stack)
         (port,) = free_ports(1)
@@ -172,7 +172,7 @@ def _directory(stack: ExitStack) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
+    """Return free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -181,7 +181,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _start(stack: ExitStack, directory: Path, command: list[str], ports: list[int]) -> int:
-    """Start a server that ends with ``stack``; return its pid when all its ports are open."""
+    """Start a server that ``stack`` ends; return its pid when all its ports are open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""The running estimate of memory beside the resident set, while the sizes of values shift.
+"""The estimate of memory compared with the resident set, while the sizes of values shift.
 
 python -m benchmarks.shifting [--quick]
 """
@@ -15,12 +15,12 @@ from benchmarks.suite import ROOT, Benchmark, Options, main, progress
 from benchmarks.tables import number, size, table
 from tagcache.server.upkeep.allocator import resident_bytes, trim
 
-# Values small, large and small again: where small ones are kept no large one can be.
+# Small, large and small values again: memory freed by small values cannot hold large ones.
 SHIFTS = (100, 10_000, 100, 10_000, 100)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
-    """Overwrite the same keys with other sizes, and store other keys where there is a limit."""
+    """Overwrite the same keys with other sizes; with a memory limit, store other keys."""
     found = []
     count = 1000 if options.quick else 30_000
     for limit in (0, 5_000_000 if options.quick else 100_000_000):
@@ -37,11 +37,11 @@ def measure(options: Options) -> list[dict[str, Any]]:
 
 
 def shift(limit: int, count: int) -> list[dict[str, Any]]:
-    """Store values of SHIFTS one after the other, and tell the figures after each.
+    """Store the values of SHIFTS one after the other, and return the figures after each.
 
-    Without a limit (bytes) the same ``count`` keys are overwritten, in random order; with one there
-    are new keys, of half as much again as there is room for. Memory is given back as the server
-    does that.
+    Without a limit (bytes), the same ``count`` keys are overwritten in random order. With a limit,
+    new keys are stored, half as many again as fit. Memory is returned to the system as in the
+    server.
     """
     import gc
     from random import Random

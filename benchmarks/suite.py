@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: options, results that are kept, the command line."""
+"""What the benchmarks share: options, the files of results, the command line."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from benchmarks.machine import describe
 
 ROOT = Path(__file__).resolve().parent.parent
-# What a quick run finds is not kept among the measured results.
+# Results of a quick run are not stored with those of full runs.
 QUICK = ROOT / "build" / "benchmarks"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How thoroughly to measure; what is None is up to the benchmark."""
+    """How thoroughly to measure. With None the benchmark decides."""
 
     quick: bool = False
     seconds: float | None = None
@@ -34,7 +34,7 @@ class Options:
 
     @property
     def results(self) -> Path:
-        """Where results are kept."""
+        """The folder of the results."""
         return QUICK / "results" if self.quick else ROOT / "benchmarks" / "results"
 
     @property
@@ -47,8 +47,8 @@ class Options:
 class Benchmark:
     """One section of the report.
 
-    ``measure`` returns what is kept as JSON, None if there is nothing to measure with;
-    ``section`` makes Markdown of it, and plots in the folder that it is given.
+    ``measure`` returns the result, which is stored as JSON; None if a program is missing.
+    ``section`` returns Markdown for a result, and writes plots to the given folder.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Benchmark:
 
 
 def measure(benchmark: Benchmark, options: Options) -> bool:
-    """Measure, and keep the result with the machine and the date; False if it was skipped."""
+    """Measure, and store the result with the machine and the date; False if it was skipped."""
     print(f"== {benchmark.name}", flush=True)
     found = benchmark.measure(options)
     if found is None:
@@ -71,19 +71,19 @@ def measure(benchmark: Benchmark, options: Options) -> bool:
 
 
 def kept(benchmark: Benchmark, options: Options) -> Any:
-    """Return what ``measure`` has kept, None if there is nothing."""
+    """Return the stored result; None if there is none."""
     path = options.results / f"{benchmark.name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser of the options of ``Options``."""
+    """Return a parser for the fields of ``Options``."""
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument(
-        "--quick", action="store_true", help="only try it: fewer points, shorter; in build/"
+        "--quick", action="store_true", help="a short trial with fewer points; written to build/"
     )
-    arguments.add_argument("--seconds", type=float, help="how long each measurement takes")
-    arguments.add_argument("--rounds", type=int, help="how often each is repeated")
+    arguments.add_argument("--seconds", type=float, help="duration of each measurement")
+    arguments.add_argument("--rounds", type=int, help="number of repetitions")
     return arguments
 
 
@@ -92,7 +92,7 @@ def options_of(read: argparse.Namespace) -> Options:
 
 
 def main(benchmark: Benchmark, argv: Sequence[str] | None = None) -> None:
-    """Measure one section, and print it; ``benchmarks.report`` writes it down."""
+    """Measure one section and print it. ``benchmarks.report`` writes it to the document."""
     options = options_of(parser(benchmark.title).parse_args(argv))
     if measure(benchmark, options):
         found = kept(benchmark, options)["found"]
@@ -104,5 +104,5 @@ def median(values: Sequence[float]) -> float:
 
 
 def progress(text: str) -> None:
-    """Say how far a long run is."""
+    """Print the progress of a long run."""
     print(text, flush=True)

@@ -1,4 +1,4 @@
-"""Sweeps: what connections, pipelining, sizes, entries and tags do to throughput and CPU time.
+"""Sweeps: throughput and CPU time by connections, pipelining, sizes, entries and tags.
 
 python -m benchmarks.throughput [--quick] [--seconds N] [--rounds N]
 """
@@ -20,14 +20,14 @@ from benchmarks.tables import number, size, table
 
 Start = Callable[[], AbstractContextManager[Server]]
 
-# Values of all keys together, so that large ones fit.
+# The values of all keys together in bytes, so that large ones fit.
 MOST_VALUE_BYTES = 32 * 10**6
 BASE = Load()
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Loads that differ in one thing."""
+    """Loads that differ in one parameter."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class Sweep:
     quick_points: Sequence[int]
     load: Callable[[int], Load]
     tagcache_only: bool = False
-    # Whether each point needs a server that holds nothing else.
+    # Whether each point needs a new, empty server.
     alone: bool = False
     show: Callable[[int], str] = "{:,}".format
 
@@ -98,7 +98,7 @@ SWEEPS = [
 
 
 def starts(tagcache_only: bool = False) -> list[Start]:
-    """Return what starts each of the servers that are there."""
+    """Return the starters of all installed servers."""
     found: list[Start] = [lambda: servers.tagcache(servers.default_reactor())]
     if not tagcache_only:
         found += [servers.redis] if servers.installed("redis-server") else []
@@ -136,7 +136,7 @@ def _measure_sweep(sweep: Sweep, options: Options) -> dict[str, Any]:
 def _cells(
     sweep: Sweep, points: Sequence[int], begin: Iterable[Start], stack: ExitStack
 ) -> Iterator[tuple[Server, int]]:
-    """Start and fill the servers; give them point by point, one after the other."""
+    """Start and fill the servers, and yield them point by point."""
     begin = list(begin)
     shared = [] if sweep.alone else [stack.enter_context(start()) for start in begin]
     for point in points:
@@ -147,7 +147,7 @@ def _cells(
 
 
 def _rounds(found: Mapping[str, Any], server: str, what: str) -> list[list[float]]:
-    """Return the numbers of each point, round by round."""
+    """Return the figures of each point, by rounds."""
     return [
         [float(getattr(load.Measured(**measured), what)) for measured in rounds]
         for rounds in found["servers"][server]
@@ -213,7 +213,7 @@ def _sweep_section(sweep: Sweep, found: Any, plots: Path) -> str:
 
 
 def _flatness(found: Any) -> list[tuple[str, str]]:
-    """Return the two checks, each for every server; of what was measured."""
+    """Return the two checks for every server that was measured."""
     rows = []
     for name, high, low in (("entries", 10**6, 10**3), ("connections", 1000, 32)):
         points = found.get(name, {}).get("points", [])
