@@ -35,7 +35,7 @@ FLAGS = [
 
 @contextmanager
 def chromium(*names: str) -> Iterator[Browser]:
-    """A browser that can reach nothing but this machine; ``names`` are names of it."""
+    """A browser that can reach only this machine. ``names`` are host names that resolve to it."""
     rules = [*(f"MAP {name} 127.0.0.1" for name in names), "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"]
     flags = [*FLAGS, f"--host-resolver-rules={', '.join(rules)}"]
     with sync_playwright() as playwright:
@@ -49,5 +49,5 @@ def chromium(*names: str) -> Iterator[Browser]:
 
 
 def options(**more: Any) -> dict[str, Any]:
-    """How a page is shown: the same everywhere."""
+    """The settings of a page, the same on every machine."""
     return {"viewport": {"width": 1440, "height": 900}, "locale": "en-GB", **more}

@@ -1,4 +1,4 @@
-"""A browser for all tests, servers, and a page that is watched."""
+"""Fixtures: a browser for all tests, servers, and a monitored page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.running import RunningServer
 __all__ = ["server", "start"]
 
 
-# Not for the session: while it is there, asyncio takes this thread's loop for running.
+# Not for the whole session: asyncio regards this thread's loop as running while it exists.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as launched:
@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def look(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Watched]]:
-    """Open the page of a server; at the end, nothing may have gone wrong on any that was opened."""
+    """Open the page of a server. At the end, no opened page may have had an error."""
     opened: list[Watched] = []
 
     def look_at(server: RunningServer, **how: Any) -> Watched:

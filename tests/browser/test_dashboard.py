@@ -30,7 +30,7 @@ UNREACHABLE = (
 
 @contextmanager
 def load(server: RunningServer) -> Iterator[None]:
-    """Somebody who asks all the time."""
+    """A client that sends requests all the time."""
     stop = threading.Event()
 
     def ask() -> None:
@@ -170,7 +170,7 @@ def test_a_chart_tells_its_values_to_pointer_and_keyboard(
     page = look(server).log_in()
     chart = page.locator("figure", has=page.get_by_role("heading", name="Reactor lag"))
     eventually(lambda: (chart.locator(".line").get_attribute("d") or "").count("L") >= 1)
-    # What is drawn in it is drawn anew every two seconds.
+    # Its content is redrawn every two seconds.
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
     assert box is not None
@@ -212,7 +212,7 @@ def test_a_connection_appears_with_its_socket_options_and_can_be_closed(
         expect(buffer.locator("td").nth(0)).to_have_text("50,000")
         expect(buffer.locator("td").nth(1)).to_have_text("100,000")
         expect(buffer).to_contain_text("rounded up")
-        # The details stay open while the row is brought up to date.
+        # The details stay open while the row is updated.
         before = row.locator("td").nth(5).text_content()
         client.ask(b"PING")
         expect(row).to_contain_text("PING")
@@ -230,7 +230,7 @@ def test_a_connection_appears_with_its_socket_options_and_can_be_closed(
 
 
 def test_an_option_that_is_refused_is_marked(start: Start, look: Look, tmp_path: Any) -> None:
-    """The system caps buffers; what differs from the request is marked."""
+    """The system caps buffers. Values that differ from the request are marked."""
     server = start({"performance": {"receive_buffer_bytes": 1073741823}})
     watched = look(server)
     page = watched.log_in()
@@ -529,12 +529,12 @@ def test_a_server_that_is_gone_is_shown_and_comes_back(
     expect(page.locator(".pill")).to_have_text("Disconnected")
     expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
     if by_hand:
-        # No timer ends any more, so what follows is the button's doing.
+        # No timer fires any more, so only the button can cause what follows.
         page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))
     start({"server": {"http_port": server.http_port}})
     if by_hand:
         page.get_by_role("button", name="Try now").click()
-    # Tokens do not outlive the server.
+    # Tokens end with the server.
     expect(page.get_by_text("Your session has ended:")).to_be_visible()
     page.clock.resume()
     watched.log_in()

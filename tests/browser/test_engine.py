@@ -1,4 +1,4 @@
-"""What the dashboard shows of an engine that is not in the server, against real Redis servers."""
+"""What the dashboard shows of the Redis engine, with real Redis servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_engine_that_goes_and_comes_back_is_told(
 ) -> None:
     database = redis()
     watched = look(front(database.url, {"timeout_ms": 2000}))
-    # The top tags may be read in the very moment in which it fails.
+    # The top tags may be read at the moment of the failure.
     watched.expected.append(r"status of 503")
     page = watched.log_in()
     expect(section(page).locator(".badge")).to_have_text("reachable")
@@ -54,7 +54,7 @@ def test_an_engine_that_goes_and_comes_back_is_told(
     expect(notice(page).locator(".detail")).to_have_text(why[failure])
     expect(section(page).locator(".badge")).to_have_text("not reachable")
     expect(section(page)).to_contain_text("as last seen")
-    # The server itself is there.
+    # The server itself can be reached.
     expect(page.locator(".pill")).to_have_text("Live")
     if failure == "hangs":
         database.process.send_signal(signal.SIGCONT)
@@ -68,7 +68,7 @@ def test_an_engine_that_goes_and_comes_back_is_told(
 def test_the_page_opens_while_the_engine_is_away(
     redis: Callable[..., RedisServer], front: Front, look: Look
 ) -> None:
-    """Also if it never was there."""
+    """Also if it could never be reached."""
     port = free_port()
     watched = look(front(f"redis://127.0.0.1:{port}/0"))
     page = watched.log_in()
@@ -78,7 +78,7 @@ def test_the_page_opens_while_the_engine_is_away(
     memory = page.locator(".tile", has=page.get_by_role("heading", name="Memory", exact=True))
     eventually(lambda: memory.locator(".tile-more").text_content() != "\u00a0")
     expect(memory.locator(".tile-value")).to_have_text("–")
-    # The notice is of the overview, and is there again when one comes back.
+    # The notice belongs to the overview. It is shown again on return to it.
     watched.go("Events")
     expect(notice(page)).to_have_count(0)
     watched.go("Overview")
@@ -151,7 +151,7 @@ def test_with_the_engine_in_memory_nothing_is_said_of_it(server: RunningServer, 
 
 
 class Hostile(socketserver.StreamRequestHandler):
-    """Answers every command like a Redis that was told to say something nasty."""
+    """A server that answers every command as a malicious Redis could."""
 
     def handle(self) -> None:
         while line := self.rfile.readline():
@@ -187,7 +187,7 @@ def test_hostile_errors_of_an_engine_are_only_text(
 def test_hostile_servers_are_only_text(
     redis: Callable[..., RedisServer], front: Front, look: Look
 ) -> None:
-    """Whatever one says it is."""
+    """Whatever a server claims to be."""
     watched = look(front(redis().url))
     page = watched.page
     page.on("dialog", lambda shown: pytest.fail(f"a script ran: {shown.message}"))
@@ -213,7 +213,7 @@ def test_hostile_servers_are_only_text(
         route.fulfill(body=json.dumps(told), content_type="application/json")
 
     page.route("**/info", spoil)
-    # What the stream tells comes after it.
+    # The events of the stream come after it.
     page.route("**/events", lambda route: route.fulfill(body="", content_type="text/event-stream"))
     page.get_by_label("User").fill("admin")
     page.get_by_label("Password").fill("password")
@@ -242,7 +242,7 @@ def test_a_narrow_window_holds_the_engine(
         assert part.evaluate(CONTRAST) >= 4.5
 
 
-# Of the text to what is behind it, as WCAG counts it.
+# The contrast of the text and its background, as WCAG defines it.
 CONTRAST = """(element) => {
   const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
   const light = (colour) => numbers(colour).slice(0, 3)

@@ -1,4 +1,4 @@
-"""Views of the dashboard that have addresses, groups, searches and hints, in a real browser."""
+"""Views of the dashboard in a real browser: addresses, groups, searches and hints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ODD = "a b/c?d#e%f&g=h+i%2Fü'\"<b>:\u202e"
 
 
 def module(page: Page, name: str, call: str, argument: Any = None) -> Any:
-    """Call what a module of the page exports."""
+    """Call an exported function of one of the page's modules."""
     script = f"async (given) => (await import('/dashboard/{name}.js')).{call}"
     return page.evaluate(script, argument)
 
@@ -154,7 +154,7 @@ def test_where_nothing_was_read_there_is_no_hit_ratio(server: RunningServer, loo
     expect(ratio.locator(".waiting")).to_have_text("No reads in this time")
     expect(ratio.locator(".waiting")).to_be_visible()
     assert not ratio.locator(".line").get_attribute("d")
-    # Reads, none, and reads again: two lines with a gap between them.
+    # Reads, no reads, and reads again: two lines with a gap between them.
     server.ask(b"GET\tnothing")
     eventually(lambda: ratio.locator(".line").get_attribute("d"))
     expect(tile(page, "Hit ratio").locator(".tile-value")).to_have_text("no reads")
@@ -165,7 +165,7 @@ def test_where_nothing_was_read_there_is_no_hit_ratio(server: RunningServer, loo
 
 
 def test_a_ratio_counts_each_read_once(server: RunningServer, look: Look) -> None:
-    """Of several samples in one point; a quiet one weighs little."""
+    """The mean of several samples in one point is weighted by their reads."""
     page = look(server).page
     call = 'valueOf({ name: "hits", of: "lookups" }, given)'
     samples = [{"hits": 900, "lookups": 1000}, {"hits": 0, "lookups": 1}, {"hits": 0, "lookups": 0}]
@@ -205,7 +205,7 @@ def test_a_key_that_is_not_there_is_told(server: RunningServer, look: Look) -> N
     page.goto(f"{watched.origin}/#/keys/nothing")
     expect(page.get_by_text("There is no such entry")).to_be_visible()
     expect(page.get_by_role("button", name="Edit")).to_be_hidden()
-    # A stray percent sign, as somebody may type it.
+    # An invalid escape, as somebody may type it.
     page.goto(f"{watched.origin}/#/keys/100%")
     expect(page.get_by_role("heading", name="100%", exact=True)).to_be_visible()
 
@@ -238,7 +238,7 @@ def test_a_search_and_its_page_have_an_address(server: RunningServer, look: Look
     expect(cells.first).to_have_text("page:119")
 
 
-# Groups, and deleting what is found
+# Groups, and deleting the results
 
 
 def test_keys_are_grouped_by_prefix(server: RunningServer, look: Look) -> None:
@@ -292,7 +292,7 @@ def test_what_is_found_is_deleted_after_a_count(server: RunningServer, look: Loo
     expect(page.get_by_text(re.compile(r"50.entries deleted\."))).to_be_visible()
     expect(page.locator(".pager")).to_contain_text("1–50")
     assert ask(server, "/stats")["items"] == 72
-    # Groups are not listed one by one, so all that is found goes.
+    # The keys of a group are not listed, so all results are deleted.
     page.goto(f"{watched.origin}/#/keys?q=page%3A&view=groups")
     page.get_by_role("button", name="Delete found…").click()
     expect(preview).to_contain_text(re.compile(r"^70.entries will be deleted\."))
@@ -425,7 +425,7 @@ def test_each_setting_is_described(server: RunningServer, look: Look) -> None:
 
 
 def test_events_are_searched_and_paused(start: Start, look: Look) -> None:
-    # Slow commands would be events too, and how many there are is the machine's doing.
+    # Slow commands are events too, and their number depends on the machine.
     server = start({"logging": {"slow_command_ms": 0}})
     fill(server, 20)
     watched = look(server)

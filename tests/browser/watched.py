@@ -1,4 +1,4 @@
-"""A page of the dashboard, and everything that it does that it should not."""
+"""A page of the dashboard, with a record of its errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ addEventListener("securitypolicyviolation", (event) => {
 
 
 class Watched:
-    """The page of a server. ``expected`` are patterns of console messages that a test provokes."""
+    """The page of a server. ``expected`` are patterns of console messages that a test causes."""
 
     def __init__(self, browser: Browser, server: RunningServer, **how: Any) -> None:
         self.origin = f"http://127.0.0.1:{server.http_port}"
@@ -47,7 +47,7 @@ class Watched:
         return self.page
 
     def go(self, tab: str) -> None:
-        """Go to a tab by its name."""
+        """Open a tab by its name."""
         views = self.page.get_by_role("navigation", name="Views")
         views.get_by_role("link", name=tab, exact=True).click()
         expect(self.page.get_by_role("heading", name=tab, level=1)).to_be_visible()
@@ -57,7 +57,7 @@ class Watched:
         self.page.close()
 
     def complaints(self) -> list[str]:
-        """What was wrong: console messages, requests elsewhere, violations of the policy."""
+        """The errors: console messages, requests to other hosts, violations of the policy."""
         unexpected = [
             message
             for message in self._messages

@@ -13,7 +13,7 @@ from tests.integration.running import RunningServer
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
-    """Start servers that end with the test; none may have logged a traceback."""
+    """Start servers that stop at the end of the test. None may have logged a traceback."""
     started: list[RunningServer] = []
 
     def start_one(

@@ -1,4 +1,4 @@
-"""A real server process, and a plain client of it."""
+"""A real server process, and a plain client for it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 
 TWISTD = Path(sys.executable).with_name("twistd")
 STARTED = re.compile(r"(\w+): listening on (\S+);")
-# The longest wait: it ends as soon as it can, so only what hangs takes all of it.
+# The longest wait. A wait ends as soon as its condition holds, so only a hang takes all of it.
 TIMEOUT = 60.0
-# Where the servers of a test run keep their entries, if not in their own memory.
+# The Redis URL for the entries of the servers, if they are not kept in memory.
 ENGINE_URL = os.environ.get("TAGCACHE_TEST_ENGINE_URL")
 
 
@@ -41,7 +41,7 @@ class Client:
         self.sock.sendall(data)
 
     def line(self) -> bytes:
-        """The next line with its end; what there is of it at the end of the stream."""
+        """The next line with its line end; at the end of the stream, what is left."""
         while b"\n" not in self._buffer:
             data = self.sock.recv(65536)
             if not data:
@@ -59,7 +59,7 @@ class Client:
         return json.loads(self.ask(request).split(b"\t", 1)[1])
 
     def rest(self) -> bytes:
-        """Everything until the server closes."""
+        """All bytes until the server closes."""
         parts, self._buffer = [self._buffer], b""
         while more := self.sock.recv(65536):
             parts.append(more)
@@ -75,7 +75,7 @@ def config_text(sections: Mapping[str, Mapping[str, object]]) -> str:
 
 
 class RunningServer:
-    """``twistd tagcache`` with a configuration of its own; waits until it listens."""
+    """``twistd tagcache`` with its own configuration. Waits until the server listens."""
 
     def __init__(
         self,
@@ -89,9 +89,9 @@ class RunningServer:
         reactor: str | None = None,
         **popen: Any,
     ) -> None:
-        """``config`` is the text of a whole file instead of sections; None: no file at all.
+        """``config`` is the text of a whole file instead of sections; None: no file.
 
-        ``prefix`` is a program, with its arguments, that runs the server. ``reactor`` goes before
+        ``prefix`` is a program, with its arguments, that runs the server. ``reactor`` overrides
         the environment's.
         """
         self.directory = directory
@@ -102,7 +102,7 @@ class RunningServer:
             "logging": {"level": "debug"},
         }
         if ENGINE_URL:
-            # A cache of its own in the engine that all servers of a test run share.
+            # Its own cache in the Redis that all servers of a test run share.
             self.sections["engine"] = {
                 "backend": "redis",
                 "url": ENGINE_URL,
@@ -132,7 +132,7 @@ class RunningServer:
             )
         if wait:
             self.wait_for_log("http: listening on")
-            # The log line comes before the start is complete: until then signals just end it.
+            # The log line precedes the end of the start. Until then a signal ends the process.
             eventually(lambda: takes_signals(self.process))
             self.addresses = dict(STARTED.findall(self.text()))
 
@@ -148,7 +148,7 @@ class RunningServer:
         self.config.write_text(config_text(self.sections))
 
     def text(self) -> str:
-        """What the server has written so far."""
+        """The output of the server so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def wait_for_log(self, part: str, count: int = 1) -> str:
@@ -179,7 +179,7 @@ class RunningServer:
             return client.ask(request)
 
     def reload(self, **sections: Mapping[str, object]) -> str:
-        """Change the file and send SIGHUP; return what was logged since."""
+        """Change the file and send SIGHUP; return what was logged afterwards."""
         for section, knobs in sections.items():
             self.sections.setdefault(section, {}).update(knobs)
         self.write_config()
@@ -198,7 +198,7 @@ class RunningServer:
         raise AssertionError(f"no reload:\n{self.text()}")
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> float:
-        """Stop it, and return how many seconds that took."""
+        """Stop it; return how many seconds that took."""
         start = time.monotonic()
         self.process.send_signal(by)
         self.process.wait(TIMEOUT)
@@ -214,15 +214,15 @@ def eventually(condition: Any, timeout: float = TIMEOUT) -> None:
 
 
 def takes_signals(process: subprocess.Popen[bytes]) -> bool:
-    """Say whether a process does something of its own on SIGHUP and on SIGTERM."""
+    """Return whether a process has handlers for SIGHUP and SIGTERM."""
     wanted = 1 << (signal.SIGHUP - 1) | 1 << (signal.SIGTERM - 1)
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.split("SigCgt:")[1].split()[0], 16) & wanted == wanted
 
 
 def busy_seconds(pid: int) -> float:
-    """Return how long the first thread of a process has run: of a server, the one of the reactor.
+    """Return the CPU time of the first thread of a process; in a server, that of the reactor.
 
-    Unlike the time that passes, it does not grow while other processes have the processor.
+    Unlike wall-clock time, it does not grow while other processes use the CPU.
     """
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9

@@ -1,4 +1,4 @@
-"""What the kernel says of a socket."""
+"""What the kernel knows about a socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PIDFD_GETFD = 438  # the same on every architecture
 
 
 def listen_queue(sock: socket.socket) -> int:
-    """The most connections that may wait on a listening socket."""
+    """The backlog of a listening socket."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
     limit: int = struct.unpack_from("=I", info, 28)[0]
     return limit
@@ -23,7 +23,7 @@ def listen_queue(sock: socket.socket) -> int:
 
 @contextmanager
 def sockets_of(pid: int) -> Iterator[list[socket.socket]]:
-    """Borrow every socket that another process has open: the very same, not copies."""
+    """Borrow every open socket of another process: the same socket, not a copy."""
     libc = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
     borrowed = []
@@ -35,7 +35,7 @@ def sockets_of(pid: int) -> Iterator[list[socket.socket]]:
                     if descriptor < 0:
                         error = ctypes.get_errno()
                         if error == errno.EBADF:
-                            continue  # closed since it was listed
+                            continue  # closed in the meantime
                         raise OSError(error, "pidfd_getfd")
                     borrowed.append(socket.socket(fileno=descriptor))
         yield borrowed
@@ -52,7 +52,7 @@ def accepted(pid: int, client: socket.socket) -> Iterator[socket.socket]:
     with sockets_of(pid) as found:
         for sock in found:
             with suppress(OSError):
-                # A UNIX client has no name; the server's listening socket has no peer.
+                # A UNIX client has no name. The server's listening socket has no peer.
                 if sock.getpeername() == ours and sock.family == client.family:
                     yield sock
                     return

@@ -93,7 +93,7 @@ def test_the_server_in_the_foreground(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     try:
-        # The last of the lines of a start.
+        # The last line that a start logs.
         eventually(lambda: "PollReactor" in log.read_text())
         port = int(log.read_text().split("listening on 127.0.0.1:")[1].split(";")[0])
         with Client(socket.create_connection(("127.0.0.1", port))) as client:

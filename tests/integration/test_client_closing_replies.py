@@ -1,4 +1,4 @@
-"""Replies after which the server closes: the connection is not used again."""
+"""Replies after which the server closes the connection: it is not used again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_command_after_a_line_that_was_too_long(client_of: Callable[[], Client
         for number in range(3):
             with pytest.raises(Refused, match="line_too_long"):
                 client.put("k", LARGE)
-            # Not repeated by the client when a connection turns out to be closed.
+            # The client does not repeat it if the connection is closed.
             assert client.increment("n") == number + 2
 
 

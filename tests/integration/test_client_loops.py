@@ -1,4 +1,4 @@
-"""Event loops that come and go with one client."""
+"""One client in several event loops, one after the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_connections_of_loops_that_have_ended_are_not_kept(server: RunningServer
             await client.ping()
 
     with warnings.catch_warnings():
-        # That nobody closed the client in those loops is told, as for any transport.
+        # As for any transport, there is a warning that the client was not closed in those loops.
         warnings.simplefilter("ignore", ResourceWarning)
         for _ in range(10):
             assert asyncio.run(client.put("k", 1))

@@ -215,7 +215,7 @@ def test_looking_at_the_server(command: Command) -> None:
         status = command.json("status")
         return status["items"], status["tags"], status["connections"]
 
-    # Its own requests before have hung up; the server comes to know it in its own time.
+    # Its earlier requests have disconnected, which the server notices a little later.
     eventually(lambda: told() == (1, 2, 1))
     assert b"items\t1\n" in command("status").stdout
     with command.server.connect() as client:
@@ -340,7 +340,7 @@ def test_a_password_in_the_arguments_is_taken_with_a_warning(command: Command) -
 
 
 def on_a_terminal(command: Command, *arguments: str) -> str:
-    """What is printed where standard output is a terminal."""
+    """The output if standard output is a terminal."""
     leader, follower = pty.openpty()
     done = subprocess.Popen(
         [str(TAGCACHE), *arguments],
@@ -443,7 +443,7 @@ def test_where_the_file_is(command: Command) -> None:
 def test_the_file_of_the_running_server_is_changed(command: Command, tmp_path: Path) -> None:
     server = command.server
     server.config.rename(tmp_path / "other.conf")
-    # It was told to read this one, and its working directory and the user's folder have none.
+    # It was told to read this file. There is none in its working directory or the user's folder.
     server.config.symlink_to(tmp_path / "other.conf")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -464,7 +464,7 @@ def test_the_file_of_the_running_server_is_changed(command: Command, tmp_path: P
     assert load(server.config, {}).settings.cache.max_key_length == 77
     assert list(elsewhere.iterdir()) == []
     assert "cache.max_key_length: 1024 -> 77" in server.hang_up()
-    # Another one that is near is not changed in its place, nor without its knowledge.
+    # Another file that could be meant is not changed instead.
     (elsewhere / "tagcache.conf").write_text("")
     code, said = change("78")
     assert (code, str(server.config) in said, "--config" in said) == (1, True, True)

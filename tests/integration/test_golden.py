@@ -1,6 +1,6 @@
 """Exchanges recorded from the reference implementation, replayed against the real server.
 
-``OURS`` lists by name every exchange in which we differ on purpose, with our reply.
+``OURS`` lists, by name, every exchange in which we differ on purpose, with our reply.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ RECORDED = [
 ]
 
 OURS = {
-    # A TTL of 0 is none.
+    # A TTL of 0 means no TTL.
     "put ttl 0": "OK\nVALUE\tv\n",
     "add expired replaces": "OK\nEXISTS\nVALUE\told\nKEYS\tae\nKEYS\t\n",
     "incr ttl on new": "DEL nf\nVALUE\t1\nVALUE\t1\n",
     "incr expired restarts at by": "OK\nVALUE\t42\nKEYS\tix\n",
     "inv_tag counts expired": "OK\nKEYS\tie\nINV_TAG\t1\n",
     "incr tag field holds tab": "VALUE\t4\nKEYS\tae\nKEYS\tae\n",  # ae has not expired
-    # What cannot be read is an error, and nothing happens.
+    # Invalid arguments are an error, and change nothing.
     "put ttl bad": "ERR invalid_ttl\nVALUE\tv\n",
     "put ttl negative": "ERR invalid_ttl\nVALUE\tv\n",
     "put ttl plus": "ERR invalid_ttl\n",
@@ -42,17 +42,17 @@ OURS = {
     "incr bad by -> 1": (
         "DEL ok\nERR invalid_by\nERR invalid_by\nVALUE\t1\nERR invalid_by\nERR invalid_by\n"
     ),
-    # Bytes, so only ASCII white space is trimmed.
+    # These are bytes, so only ASCII white space is trimmed.
     "incr on nbsp padded": "OK\nERR value is not an integer\n",
-    # The smallest integer has no opposite.
+    # The smallest integer has no positive counterpart.
     "decr i64min": "OK\nERR integer overflow\nVALUE\t0\n",
-    # An entry that is removed leaves all its tags.
+    # A removed entry is removed from all its tags.
     "ghost tag after inv_tag": "OK\nINV_TAG\t1\nOK\nKEYS\t\nINV_TAG\t0\nVALUE\t2\n",
-    # Verbs that the reference does not have.
+    # Commands that the reference does not have.
     "unknown": (
-        "ERR unknown_command\n" * 4 + "PONG\nOK\n"  # QUIT closes; what follows is not read
+        "ERR unknown_command\n" * 4 + "PONG\nOK\n"  # QUIT closes; later bytes are not read
     ),
-    # A last line that was cut short is not executed.
+    # An incomplete last line is not executed.
     "eof without newline is executed": "",
     "..was stored": "NF\n",
     "eof clean": "NF\n",
@@ -61,7 +61,7 @@ OURS = {
     "invalid utf8 key": "NF\n",
     "..nothing stored": "VALUE\t\xff\xfe\nNF\n",
 }
-# What these count depends on what went before, here as there.
+# These counts depend on the earlier requests, here and in the reference.
 COUNTS = {"reset", "flush extra", "stats shape", "stats extra args", "empty lines ignored"}
 # In these the client ends its stream, and the server then closes.
 ENDS = {name["name"] for name in RECORDED if name["closed"]} - {
@@ -105,7 +105,7 @@ def test_exchange(golden_server: RunningServer, exchange: dict[str, str]) -> Non
             assert pattern(got) == pattern(expected)
         else:
             assert sort_keys(got) == sort_keys(expected)
-        # Nothing more comes: the next reply is that of the next request.
+        # No further reply: the next one belongs to the next request.
         if "QUIT" not in exchange["sent"]:
             assert client.ask(b"PING") == b"PONG\n"
 

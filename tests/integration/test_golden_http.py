@@ -1,7 +1,7 @@
 """Exchanges recorded from the reference implementation, replayed over a socket.
 
-``OURS`` lists by name every exchange in which we differ on purpose, with what we answer. A
-refusal is the same where its status is; its text is ours.
+``OURS`` lists, by name, every exchange in which we differ on purpose, with our response. Of an
+error only the status is compared; its text is ours.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ RECORDED: list[dict[str, Any]] = [
 ]
 
 STORED = (200, {"ok": True, "ttl_ms": None})
-REFUSED = object()  # a refusal: only the status counts
+REFUSED = object()  # an error: only the status counts
 OURS: dict[str, tuple[int, Any]] = {
-    # An SDK asks whether the default password stands.
+    # An SDK asks whether the default password is in use.
     "setup_required (sdk)": (200, {"setup_required": True}),
-    # An array where an object is meant, and garbage after it, are refused.
+    # An array in place of an object, and garbage after it, are refused.
     "change_password array body": (422, REFUSED),
     "put as array": (422, REFUSED),
     "put trailing garbage accepted": (400, REFUSED),
-    # A TTL of 0 is none, and one too long is cut instead of wrapped.
+    # A TTL of 0 means no TTL. One that is too long is capped, not wrapped around.
     "put ttl 0": STORED,
     "get ttl0": (200, {"value": "v"}),
     "put ttl_seconds u64max wraps": (200, {"ok": True, "ttl_ms": 2**64 - 1}),
@@ -40,13 +40,13 @@ OURS: dict[str, tuple[int, Any]] = {
     "put no tags": STORED,
     "put tags null": STORED,
     "add no tags": (200, {"ok": True, "added": False, "ttl_ms": None}),
-    # A key is not empty, as on the line protocol.
+    # A key cannot be empty, as on the line protocol.
     "put empty key allowed": (422, REFUSED),
     # Only "any" and "all" are modes.
     "inv tags weird mode = all": (422, REFUSED),
-    # One entry more, which the mode refused above has left.
+    # One more entry, because the mode above was refused.
     "flush with body no ct": (200, {"success": True, "count": 1}),
-    # "Everything" and prefixes come newest first.
+    # All entries, and those with a prefix, are listed newest first.
     "search q limit1": (200, {"keys": [{"key": "s3", "ttl_ms": None, "tags": ["B"]}]}),
     # An offset is not an unknown field here.
     "search unknown fields ignored": (
@@ -66,7 +66,7 @@ OURS: dict[str, tuple[int, Any]] = {
     },
     "options plain": (404, REFUSED),
 }
-# What these count or tell depends on what went before, or on the machine.
+# These values depend on the earlier requests, or on the machine.
 ARBITRARY = {"flush", "stats", "system noauth", "login ok"}
 CLOCKS = {"created_ms", "time", "timestamp", "token"}
 
@@ -129,7 +129,7 @@ def parsed(text: str) -> Any:
 
 
 def without_clocks(value: Any) -> Any:
-    """The answer, without what the clock says, and lists of keys in an order of their own."""
+    """The response without times, and with lists of keys sorted."""
     if isinstance(value, dict):
         return {
             name: 0 if name == "ttl_ms" and type(each) is int and each < 10_000 else each
@@ -145,7 +145,7 @@ def without_clocks(value: Any) -> Any:
 
 
 def shape(value: Any, like: Any) -> Any:
-    """Names and types; of names that only one side has, none."""
+    """Names and types, without names that only one side has."""
     if isinstance(value, dict):
         return {name: shape(each, like[name]) for name, each in value.items() if name in like}
     if isinstance(value, list):
@@ -154,7 +154,7 @@ def shape(value: Any, like: Any) -> Any:
 
 
 def test_bodies_of_two_mebibytes(door: http.client.HTTPConnection) -> None:
-    """The two exchanges that are too long to be recorded: the limit, and one beyond."""
+    """The two exchanges that are too long to record: the limit, and one more."""
     headers = {**RECORDED[0]["req_headers"], "Content-Type": "application/json"}
     frame = b'{"key":"big","value":"","tags":["' + b'"]}'
     for size, status in ((2_097_152, 422), (2_097_153, 413)):

@@ -1,4 +1,4 @@
-"""The HTTP door of the real process: credentials that stay, TLS, curl, the described API."""
+"""HTTP of the real process: stored credentials, TLS, curl, the API description."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def close_doors() -> Iterator[None]:
 
 
 class Door:
-    """A JSON client; closed at the end of the test."""
+    """A JSON client that is closed at the end of the test."""
 
     opened: ClassVar[list[Door]] = []
 
@@ -141,7 +141,7 @@ def test_a_changed_password_is_kept_as_a_hash(start: Start) -> None:
 
 
 def restarted(start: Start, server: RunningServer) -> RunningServer:
-    """Another server with the file that the first has left."""
+    """Another server with the configuration file of the first."""
     return start(config=server.config.read_text())
 
 
@@ -209,7 +209,7 @@ def test_a_verified_header_costs_no_hash(start: Start) -> None:
     for _ in range(200):
         assert door("GET", "/health")[0] == 200
         assert door("GET", "/get/k")[0] == 200
-    assert cpu_seconds(server.process.pid) - start_cpu < 2.0  # 200 hashes would take ten
+    assert cpu_seconds(server.process.pid) - start_cpu < 2.0  # 200 hashes would take ten seconds
 
 
 def cpu_seconds(pid: int) -> float:
@@ -267,7 +267,7 @@ def test_stopping_answers_what_has_arrived(server: RunningServer) -> None:
     )
     with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         sock.sendall(request.encode() * 50)
-        # The server has the connection, and so the requests.
+        # The server has accepted the connection, and so has the requests.
         data = sock.recv(1)
         server.process.terminate()
         while more := sock.recv(65536):
@@ -278,7 +278,7 @@ def test_stopping_answers_what_has_arrived(server: RunningServer) -> None:
 
 @pytest.mark.slow
 def test_the_server_does_what_its_description_says(server: RunningServer) -> None:
-    """schemathesis makes requests from the description, good and bad, and checks the answers."""
+    """schemathesis generates valid and invalid requests, and checks the responses."""
     import subprocess
     import sys
 

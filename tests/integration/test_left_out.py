@@ -1,4 +1,4 @@
-"""What a run of these tests says of those that it left out."""
+"""What a test run reports about the tests that it left out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONFTEST = """
 def test_slow_tests_that_were_left_out_are_counted(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, processes: str
 ) -> None:
-    # The others only take time.
+    # The others only take longer.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(TESTS)

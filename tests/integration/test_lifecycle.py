@@ -1,4 +1,4 @@
-"""Start, limits on connections, reload and stop of the real process."""
+"""Start, connection limits, reload and stop of the real process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fails(start: Start, *args: Any, **more: Any) -> str:
 
 
 def is_served(server: RunningServer) -> bool:
-    """Whether a new client is served; while the server has no room, it is closed or told."""
+    """Return whether a new client is served. A full server answers with an error or closes."""
     try:
         return server.ask(b"PING") == b"PONG\n"
     except ConnectionError:
@@ -170,7 +170,7 @@ def test_a_client_that_never_reads_is_dropped_and_the_others_do_not_notice(start
 
 
 def test_many_large_values_at_once_come_to_whoever_reads_them(start: Start) -> None:
-    """Their replies are more than any buffer, and nobody is dropped who takes them."""
+    """The replies exceed every buffer. A client that reads them is not dropped."""
     server = start({"performance": {"max_reply_buffer_bytes": 65_536, "max_client_memory": "32mb"}})
     with server.connect() as client, server.connect() as other:
         client.ask(b"PUT\tk\t-\t-\t" + b"x" * 1_000_000)
@@ -188,7 +188,7 @@ def test_many_who_read_nothing_together_hold_no_more_than_they_may(start: Start)
         client.ask(b"PUT\tk\t-\t-\t" + b"x" * 1_000_000)
         for _ in range(60):
             other = deaf.enter_context(server.connect())
-            # Little fits into the system's buffers, so nearly all of a reply is held here.
+            # The system's buffers are small, so the server holds nearly the whole reply.
             other.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             other.send(b"GET\tk\n" * 58)
         server.wait_for_log("all clients together hold")
@@ -431,7 +431,7 @@ def test_a_second_request_to_stop_ends_the_patience(start: Start) -> None:
 
 
 def test_a_reload_does_not_open_a_door_that_a_start_would_not(start: Start) -> None:
-    """The old address stays until the restart, so the new password must fit it."""
+    """The old address is in use until the restart, so the new password must be safe for it."""
     server = start(
         {
             "server": {"host": "0.0.0.0"},
@@ -497,7 +497,7 @@ def test_systemd_is_told(start: Start, tmp_path: Path) -> None:
 
 
 def test_systemd_may_bind_the_socket(start: Start, tmp_path: Path) -> None:
-    """As with socket activation: descriptor 3 listens, LISTEN_PID is the server's own."""
+    """As in socket activation: descriptor 3 listens, and LISTEN_PID is the server's."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
         script = (
@@ -571,7 +571,7 @@ def test_twistds_own_log_options_are_respected(tmp_path: Path) -> None:
 
 
 def test_the_last_replies_come_to_a_client_that_takes_its_time(start: Start) -> None:
-    """They are in the system's buffers when the server is done, longer than it lingers."""
+    """At the stop they are in the system's buffers, for longer than the server lingers."""
     server = start()
     with server.connect() as client:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)

@@ -1,4 +1,4 @@
-"""The manhole, through OpenSSH's own client."""
+"""The manhole, with the client of OpenSSH."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs("ssh", "ssh-keygen")
 
 
 class Shell:
-    """A server with a manhole, and ssh to it."""
+    """A server with a manhole, and ssh connections to it."""
 
     level = "ERROR"
 
@@ -85,7 +85,7 @@ def test_the_right_key_gets_a_prompt(shell: Shell) -> None:
         said = b""
         for typed, told in (
             (b"", b"help() lists what is here"),
-            # A remote engine answers later.
+            # The Redis engine answers later.
             (b"cache.get(b'k')\r", b"b'value'"),
             (b"1/0\r", b"ZeroDivisionError"),
             (b"print(6 * 7)\r", b"42"),
@@ -167,7 +167,7 @@ def test_a_command_ends_as_it_went_and_logs_no_error(
 
 
 def test_a_command_leaves_nothing_for_the_client_to_complain_of(shell: Shell) -> None:
-    assert shell.ssh("1+1").returncode == 0  # now the host is known, which ssh would mention
+    assert shell.ssh("1+1").returncode == 0  # now the host is known; ssh would print that
     shell.level = "INFO"
     done = shell.ssh("1+1")
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "2", "")
@@ -195,7 +195,7 @@ def test_commands_print_tables(shell: Shell) -> None:
         options = [line.split() for line in shell.ssh("sockopts(1)").stdout.splitlines()]
         assert ["tcp_nodelay", "True", "True", "-"] in options
         assert ["tcp_keepalive_seconds", "7200", "7200", "-"] in options
-        # Read now, not remembered.
+        # Read at each login, not cached.
         with accepted(shell.server.process.pid, client.sock) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         options = [line.split() for line in shell.ssh("sockopts(1)").stdout.splitlines()]
@@ -231,7 +231,7 @@ def test_commands_print_tables(shell: Shell) -> None:
 
 
 def test_one_command_prints_its_result_alone(shell: Shell) -> None:
-    """What comes later is waited for, and nothing is said of the waiting."""
+    """The prompt waits for a later result, and prints nothing about it."""
     shell.server.ask(b"PUT\tk\t-\tfruit\tvalue")
     assert shell.ssh("cache.get(b'k')").stdout == "b'value'\n"
     assert shell.ssh("stats()").stdout.split()[:2] == ["what", "value"]
@@ -270,7 +270,7 @@ def test_its_connections_get_the_socket_options_and_are_listed(
         with shell.server.connect() as client:
             (told,) = (c for c in client.json(b"CLIENTS") if c["listener"] == "manhole")
             assert told["socket_options"]["tcp_keepalive_seconds"]["effective"] == 44
-            # The clients' places are taken; the manhole is still within reach.
+            # max_connections is reached. The manhole still accepts.
             assert shell.ssh("1+1").stdout.strip() == "2"
 
 

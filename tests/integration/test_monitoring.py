@@ -1,4 +1,4 @@
-"""What is told to Prometheus, and what is made of it there."""
+"""The metrics for Prometheus, and the rules and panels that use them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names_told(server: RunningServer) -> set[str]:
 
 
 def names_asked() -> set[str]:
-    """The metrics that rules and panels are about."""
+    """The metrics that rules and panels use."""
     dashboard = json.loads((MONITORING / "grafana.json").read_text())
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert len(asked) > 20
@@ -82,7 +82,7 @@ def test_rules_and_panels_ask_for_metrics_that_there_are(start: Start, tmp_path:
     if not ENGINE_URL:
         eventually(lambda: snapshot.encode() in get(server, "/metrics"))
     told = names_told(server) | ({snapshot} if ENGINE_URL else set())
-    # Those of what is kept near are told where something is.
+    # The metrics of the near cache exist only if there is one.
     assert {name for name in names_asked() - told if "_near_" not in name} == set()
 
 
@@ -97,7 +97,7 @@ def test_the_panels_ask_in_proper_promql(tmp_path: Path) -> None:
             target["expr"].replace("$__rate_interval", "1m").replace("$instance", "x")
         ]
     ]
-    # YAML holds JSON.
+    # JSON is valid YAML.
     (tmp_path / "panels.yml").write_text(json.dumps({"groups": [{"name": "p", "rules": rules}]}))
     assert f"{len(rules)} rules found" in promtool("check", "rules", tmp_path / "panels.yml")
     ids = [panel["id"] for panel in dashboard["panels"]]
@@ -169,7 +169,7 @@ def test_a_slow_command_is_in_the_slow_log_in_the_events_and_in_the_log(start: S
         for _ in range(30_000):
             client.line()
         client.ask(b"KEYS\tt")
-        # Others may have been slow too, on a busy machine also those that look.
+        # Other commands may have been slow too; on a busy machine, even those of this test.
         (slow,) = keys_among(client.json(b"SLOWLOG\t100"))
         assert slow["argument"] == "t"
         assert slow["duration_ms"] >= 1
@@ -237,7 +237,7 @@ def test_a_large_dry_run_answers_while_others_are_served(server: RunningServer) 
                 except BlockingIOError:
                     continue
         assert b'"count":100000,"dry_run":true' in answer
-        # Redis counts at once; the engine in memory while it does other things too.
+        # Redis counts at once. The memory engine counts in slices, between other work.
         assert len(waits) > (0 if ENGINE_URL else 10)
         assert sorted(waits)[len(waits) // 2] < 0.02
         assert client.ask(b"INV_TAG\tt") == b"INV_TAG\t100000\n"

@@ -1,4 +1,4 @@
-"""What is installed is what was written, and leaves nothing behind."""
+"""The package installs completely, and its removal leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*command: object, **more: object) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A wheel and an sdist of a copy of the tree, so that the build leaves nothing in it."""
+    """A wheel and an sdist, built in a copy of the tree, so that the tree stays clean."""
     tree = tmp_path_factory.mktemp("tree")
     files = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).splitlines()
     for name in files:

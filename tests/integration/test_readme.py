@@ -1,4 +1,4 @@
-"""The sessions in the README, run as they are written."""
+"""The sessions in the README, run literally."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_session(server: RunningServer, session: str) -> None:
             ["bash", "-c", here], capture_output=True, text=True, timeout=60, env=environ
         )
         assert done.stderr == "", command
-        # A terminal puts the next prompt on a line of its own anyway.
+        # In a terminal the next prompt is on its own line anyway.
         assert done.stdout.rstrip("\n") == expected.rstrip("\n"), command
 
 
@@ -49,7 +49,7 @@ def test_session(server: RunningServer, session: str) -> None:
 def test_the_example_of_tls(start: Callable[..., RunningServer], tmp_path: Path) -> None:
     make, config, ask = TLS
     subprocess.run(["bash", "-c", make], cwd=tmp_path, check=True, capture_output=True)
-    # Ports that are free, and paths of where the files are here.
+    # Free ports, and the paths of the files on this machine.
     config = re.sub(r"ssl:\d+:", "ssl:0:", config)
     config = re.sub(r"(\w+\.pem)", rf"{tmp_path}/\1", config)
     server = start(config=config)

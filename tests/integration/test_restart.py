@@ -1,4 +1,4 @@
-"""Entries survive a restart of the real process, and nothing broken stops one."""
+"""Entries survive a restart of the real process. A broken snapshot does not prevent a start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.memory_engine("snapshots")
 
 @pytest.fixture
 def restart(tmp_path: Path) -> Restart:
-    """Starts a server on the same snapshot file, again and again."""
+    """Starts servers with the same snapshot file, one after the other."""
 
     def start(**persistence: object) -> RunningServer:
         knobs = {"snapshot_file": tmp_path / "snapshot", **persistence}
@@ -83,14 +83,14 @@ def test_snapshots_are_taken_while_it_runs(restart: Restart, tmp_path: Path) -> 
         assert told["snapshot_seconds"] > 0
         assert told["snapshot_bytes"] == (tmp_path / "snapshot").stat().st_size
         assert (tmp_path / "snapshot").stat().st_mode & 0o777 == 0o600
-        # Connections are not held by the process that writes.
+        # The process that writes does not keep connections open.
         with server.connect() as other:
             other.send(b"QUIT\n")
             assert other.rest() == b"OK\n"
         server.process.kill()
         server.process.wait()
     for _ in range(2):
-        # The second time from what the first one has put aside.
+        # The second time, from the file that the first start put aside.
         with restart(after_crash="load") as server, server.connect() as client:
             info = client.json(b"INFO")
             assert info["cache"]["items"] == 1000
@@ -99,7 +99,7 @@ def test_snapshots_are_taken_while_it_runs(restart: Restart, tmp_path: Path) -> 
 
 
 def test_what_was_removed_before_a_crash_stays_removed(restart: Restart, tmp_path: Path) -> None:
-    """Neither a snapshot of a running server nor one that was loaded before is loaded."""
+    """A snapshot is not loaded if a running server wrote it, or if it was loaded before."""
     with restart() as server, server.connect() as client:
         say(client, b"PUT\tgone\t-\ttag\t1", b"PUT\told\t-\t-\t1")
         server.stop()
@@ -170,7 +170,7 @@ def test_a_second_server_with_the_same_file_is_refused(restart: Restart, tmp_pat
         fill(server)
         server.process.kill()
         server.process.wait()
-    # The lock went with its process.
+    # The lock ended with its process.
     with restart() as server:
         assert server.ask(b"PING") == b"PONG\n"
 
@@ -209,7 +209,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
     with restart(snapshot_interval_seconds=0.3) as server, server.connect() as client:
         fill(server)
         eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_entries"] == 1000)
-        # As if the disk were full: no file of this process and its children may be longer.
+        # Like a full disk: no file of this process and its children can be larger.
         limit = 20_000
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
         eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"] is not None)

@@ -1,4 +1,4 @@
-"""Socket options as the configuration asks for them, on the server's own sockets."""
+"""The configured socket options, read from the server's own sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.integration.tls import tls_endpoint
 TCP, SOCKET = socket.IPPROTO_TCP, socket.SOL_SOCKET
 Start = Callable[..., RunningServer]
 
-# knob, what is configured, level, option, what getsockopt then says
+# knob, configured value, level, option, value from getsockopt
 ON_EACH_CONNECTION = [
     ("tcp_nodelay", "true", TCP, socket.TCP_NODELAY, 1),
     ("tcp_nodelay", "false", TCP, socket.TCP_NODELAY, 0),
@@ -242,7 +242,7 @@ def test_ss_shows_the_keepalive_timer_that_was_asked_for(start: Start) -> None:
             text=True,
             check=True,
         ).stdout
-    # 19min and some seconds are left of the twenty minutes.
+    # 19 minutes and some seconds of the twenty minutes are left.
     assert re.search(r"timer:\(keepalive,(19min|20min)", shown), shown
 
 

@@ -1,4 +1,4 @@
-"""A certificate of our own for TLS endpoints."""
+"""A certificate for TLS endpoints, from our own authority."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trustme
 
 
 def tls_endpoint(directory: Path) -> tuple[str, ssl.SSLContext]:
-    """An ``ssl:`` endpoint string for any free port, and a client context that trusts it."""
+    """An ``ssl:`` endpoint string for a free port, and a client context that trusts it."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     key, chain = directory / "key.pem", directory / "cert.pem"
