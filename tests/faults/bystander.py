@@ -1,9 +1,9 @@
-"""Another client, in a process of its own, that watches how long it waits for replies.
+"""Another client, in its own process, that measures how long it waits for replies.
 
-``python -m tests.faults.bystander PORT PID`` asks until its standard input ends, and then prints
-what it saw as JSON: ``count``, and ``p50``, ``p99`` and ``longest`` in milliseconds. ``busy_p99``
-is how long the server's reactor ran during such a wait: that does not grow on a machine with other
-work to do, so it is what a test may compare.
+``python -m tests.faults.bystander PORT PID`` sends requests until its standard input ends, and then
+prints JSON: ``count``, and ``p50``, ``p99`` and ``longest`` in ms. ``busy_p99`` is the CPU time of
+the server's reactor thread during a wait. It does not grow on a busy machine, so a test may compare
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAUSE_SECONDS = 0.001
 
 
 class Bystander:
-    """Runs that process during a ``with``; ``seen`` is what it saw."""
+    """Runs that process during a ``with``. ``seen`` is its output."""
 
     def __init__(self, server: RunningServer) -> None:
         self.seen: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What the fault tests share: servers, and a network of their own."""
+"""Fixtures of the fault tests: servers, and a separate network."""
 
 from __future__ import annotations
 

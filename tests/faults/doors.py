@@ -1,4 +1,4 @@
-"""Plain and crooked HTTP for the fault tests."""
+"""Valid and invalid HTTP for the fault tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def http_ask(
     body: Any = None,
     authorization: str = AUTHORIZATION,
 ) -> tuple[int, Any]:
-    """Make one request on a connection of its own; returns the status and the JSON answer."""
+    """Make one request on a new connection; returns the status and the JSON response."""
     connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
     try:
         data = None if body is None else json.dumps(body)
@@ -34,10 +34,10 @@ def http_ask(
 
 
 def raw(server: RunningServer, data: bytes, timeout: float = 60.0) -> bytes:
-    """Send bytes to the HTTP door, and return everything until it closes."""
+    """Send bytes to the HTTP port, and return all bytes until the server closes."""
     with socket.create_connection(("127.0.0.1", server.http_port), timeout) as sock:
         with suppress(BrokenPipeError, ConnectionResetError):
-            sock.sendall(data)  # it may have heard enough before the end
+            sock.sendall(data)  # the server may close before it has read everything
         return until_closed(sock)
 
 

@@ -1,9 +1,9 @@
-"""Whether what several clients saw is what some serial order allows.
+"""Checks that the observations of several clients are possible in some serial order.
 
-Each key has one writer, which waits for each answer, so its versions are in order. A reader may
-see nothing at any time: everything may be evicted. What it sees must not be older than what was
-acknowledged before it asked, or than what was seen before; must have been asked for before it was
-seen; and must not have been removed, invalidated or past its time to live when it was asked for.
+Each key has one writer, which waits for each reply, so the versions of a key are in order. A read
+may miss at any time, because everything may be evicted. A value that is read must not be older than
+the last one acknowledged before the request, or than one read earlier; its store must have begun
+before the reply; and it must not have been removed, invalidated or expired before the request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Note = dict[str, Any]
 
 
 class Removals:
-    """Removals by when they began; tells whether one lies between two moments."""
+    """Removals by their begin. It tells whether one lies between two times."""
 
     def __init__(self, notes: Iterable[Note]) -> None:
         ordered = sorted(notes, key=lambda note: note["begin"])
@@ -27,13 +27,13 @@ class Removals:
         self._earliest_ends = list(accumulate(ends, min))[::-1]
 
     def between(self, begin: float, end: float) -> bool:
-        """Say whether one began after ``begin`` and was acknowledged before ``end``."""
+        """Return whether one began after ``begin`` and was acknowledged before ``end``."""
         first = bisect_right(self._begins, begin)
         return first < len(self._begins) and self._earliest_ends[first] < end
 
 
 def violations(notes: Iterable[Note]) -> list[str]:
-    """Return what no serial order allows, a sentence for each."""
+    """Return the observations that no serial order allows, a sentence for each."""
     writes: dict[str, list[Note]] = defaultdict(list)
     reads: dict[str, list[Note]] = defaultdict(list)
     removed: dict[str, list[Note]] = defaultdict(list)

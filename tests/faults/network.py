@@ -1,4 +1,4 @@
-"""Two machines in one: network namespaces with a link between them that can be cut or slow."""
+"""Two network namespaces with a link between them, which can be cut or slowed down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(*command: str) -> None:
 
 
 class Namespaces:
-    """A server's and a client's network namespace; to be closed."""
+    """The network namespaces of a server and a client. It must be closed."""
 
     def __init__(self) -> None:
         number = next(_numbers)
@@ -48,11 +48,11 @@ class Namespaces:
 
     @property
     def prefix(self) -> list[str]:
-        """What starts a program in the server's namespace."""
+        """The command that starts a program in the server's namespace."""
         return ["ip", "netns", "exec", self.server]
 
     def join(self) -> None:
-        """Connect the two by a veth pair."""
+        """Connect the two with a veth pair."""
         pair = ("link", "add", "link0", "netns", self.server, "type", "veth")
         run("ip", *pair, "peer", "name", "link0", "netns", self.client)
         for name, address in ((self.server, SERVER), (self.client, CLIENT)):
@@ -60,14 +60,14 @@ class Namespaces:
             run("ip", "-n", name, "link", "set", "link0", "up")
 
     def cut(self) -> None:
-        """Take the link down at the client's end: nobody is told, least of all by a FIN."""
+        """Take the link down at the client's end. No side receives a FIN."""
         run("ip", "-n", self.client, "link", "set", "link0", "down")
 
     def mend(self) -> None:
         run("ip", "-n", self.client, "link", "set", "link0", "up")
 
     def delay(self, milliseconds: int) -> None:
-        """Delay each packet on each way. Raises NotImplementedError if the kernel cannot."""
+        """Delay each packet in both directions. Raises NotImplementedError if the kernel cannot."""
         for name in (self.server, self.client):
             command = ["tc", "-n", name, "qdisc", "add", "dev", "link0", "root", "netem"]
             done = subprocess.run(
@@ -82,7 +82,7 @@ class Namespaces:
 
 
 def inside(namespace: str, action: Callable[[], T]) -> T:
-    """Do something in a network namespace; a socket made there stays there."""
+    """Run a function in a network namespace. A socket created there stays there."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -91,7 +91,7 @@ def inside(namespace: str, action: Callable[[], T]) -> T:
             libc = ctypes.CDLL(None, use_errno=True)
             descriptor = os.open(Path("/run/netns") / namespace, os.O_RDONLY)
             try:
-                # Of this thread only.
+                # Affects this thread only.
                 if libc.setns(descriptor, _CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "setns")
             finally:
@@ -115,9 +115,9 @@ def _tun() -> int:
 
 
 class SlowLink:
-    """A link between two namespaces whose packets a thread carries, some time late.
+    """A link between two namespaces: a thread carries its packets with a delay.
 
-    It does what ``tc netem delay`` does, where the kernel has only tun.
+    It replaces ``tc netem delay`` on kernels that have only tun.
     """
 
     def __init__(self, namespaces: Namespaces, seconds: float) -> None:

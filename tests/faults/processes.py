@@ -1,4 +1,4 @@
-"""What the system says of a process."""
+"""What the system knows about a process."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def descriptors(pid: int) -> int:
-    """Return how many descriptors it has open."""
+    """Return the number of its open descriptors."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def resident_mb(pid: int, peak: bool = False) -> float:
-    """Return its resident memory in MB, now or at most so far."""
+    """Return its resident memory in MB: the current size or the maximum so far."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:" if peak else "VmRSS:")[1].split()[0]) / 1024
 

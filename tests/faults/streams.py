@@ -1,4 +1,4 @@
-"""Byte streams through both doors in memory: what comes back, and what is left behind."""
+"""Sends byte streams to both protocols in memory, and checks the replies and what is left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers import settings_with
 from tests.unit.test_http import Door
 from tests.unit.test_protocol import Server, Transport
 
-# Small limits, so that what is short can go beyond them.
+# Small limits, so that short streams can exceed them.
 LIMITS = {
     "max_key_length": 20,
     "max_value_length": 200,
@@ -22,13 +22,13 @@ LIMITS = {
     "max_tag_length": 20,
 }
 _MOST_TURNS = 1000
-# What these tell is of the connection, or of the moment.
+# These replies depend on the connection or on the time.
 _CHANGING = re.compile(rb"CLIENTS\t.*")
 _NOT_COMPARED = re.compile(rb"/(system|connections|health|stats|auth|openapi)", re.IGNORECASE)
 
 
 class Outcome:
-    """What came of a stream: ``replies``, and whether the server ``closed`` before its end."""
+    """The result of a stream: ``replies``, and whether the server ``closed`` before its end."""
 
     def __init__(self, replies: bytes, closed: bool) -> None:
         self.replies = replies
@@ -53,12 +53,12 @@ def through_codec(chunks: Sequence[bytes]) -> Outcome:
 
 
 def through_http(chunks: Sequence[bytes]) -> Outcome:
-    """Send these chunks to the HTTP door."""
+    """Send these chunks to the HTTP protocol."""
     return _run(Door(settings_with(cache=LIMITS, server={"max_body_bytes": 2000})), chunks)
 
 
 def is_comparable(data: bytes) -> bool:
-    """Say whether the answers to this stream depend on nothing but the stream."""
+    """Return whether the responses depend only on the stream."""
     return _NOT_COMPARED.search(data) is None
 
 
@@ -90,7 +90,7 @@ def _is_over(protocol: Any, transport: Transport) -> bool:
 
 
 def _settle(server: Any, transport: Transport) -> None:
-    """Let everything happen that is due; as long as it is not read from, nothing may come."""
+    """Run what is due until reading resumes. While it is paused, no data may be delivered."""
     for _ in range(_MOST_TURNS):
         server.clock.advance(0)
         if transport.producerState != "paused":
@@ -109,7 +109,7 @@ def _check(server: Any) -> tuple[str, ...]:
 
 
 def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
-    """Cut a stream at these places, each counted from the one before."""
+    """Cut a stream at these places, each relative to the one before."""
     parts = []
     at = 0
     for cut in cuts:
@@ -119,7 +119,7 @@ def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 def fuzz(through: Callable[[Sequence[bytes]], Outcome], data: bytes) -> None:
-    """Check a stream that a fuzzer made: its first four bytes say how it is cut."""
+    """Check a stream from a fuzzer. Its first four bytes determine the cuts."""
     how, stream = data[:4], data[4:]
     if not how or not stream:
         return

@@ -1,4 +1,4 @@
-"""Several processes do anything to one server: what each of them saw, and what is left."""
+"""Several processes send all kinds of requests to one server: their observations, and its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers that are gone without a word: a link between two network namespaces is cut."""
+"""Peers that disappear silently: a link between two network namespaces is cut."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def network() -> Iterator[Namespaces]:
 
 
 def serve(network: Namespaces, directory: Path, **performance: object) -> RunningServer:
-    """A server in its namespace, with all three doors open on the link."""
+    """A server in its namespace, with all three listeners on the link."""
     directory.mkdir()
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / "key"], check=True
@@ -79,11 +79,11 @@ def door_port(server: RunningServer, door: str) -> int:
 
 
 class Cut:
-    """The link is cut while clients are connected, and each server watched for a while.
+    """The link is cut while clients are connected, and each server is watched for a while.
 
-    ``seconds`` says after how long a server dropped its client, by the server and the door;
-    what is not in it was still connected at the end. Of the server ``idle`` the connections
-    wait for nothing; of ``busy`` there are replies on their way.
+    ``seconds`` has the time until a server dropped its client, by server and listener. Clients that
+    are not in it were still connected at the end. The connections of the server ``idle`` are idle;
+    those of ``busy`` have replies in flight.
     """
 
     def __init__(self, network: Namespaces, directory: Path) -> None:
@@ -111,7 +111,7 @@ class Cut:
             self.close()
 
     def _connect(self, network: Namespaces) -> None:
-        # First, lest somebody asks for it while it is not there, and waits for little.
+        # First, because a client that asks for it before it exists would get a small reply.
         store(network, self._servers["busy"])
         for name, server in self._servers.items():
             for door in DOORS:
@@ -185,14 +185,14 @@ ASKED = {
 
 
 def store(network: Namespaces, server: RunningServer) -> None:
-    """Store what is large."""
+    """Store a large value."""
     with network.connect(door_port(server, "cache")) as sock:
         sock.sendall(b"PUT\tbig\t-\t-\t" + b"x" * SIZE + b"\n")
         assert sock.recv(10) == b"OK\n"
 
 
 def keep_reading(sock: socket.socket, request: bytes) -> None:
-    """Ask for ever more and read it, so that replies are always on their way."""
+    """Request and read without end, so that replies are always in flight."""
     received = asked = 0
     with suppress(OSError):
         while True:
@@ -231,7 +231,7 @@ def test_without_keepalive_a_dead_peer_is_kept(cut: Cut, door: str, measured: Me
 @pytest.mark.parametrize("door", DOORS)
 def test_unsent_replies_give_a_dead_peer_away(cut: Cut, door: str, measured: Measured) -> None:
     seconds = cut.seconds["busy", door]
-    # The kernel looks when it retransmits, which it does less and less often.
+    # The kernel checks at each retransmission, and the time between them grows.
     assert seconds > USER_TIMEOUT_MS / 1000 - 0.3
     measured(
         f"link cut while {door} replies are on their way; tcp_user_timeout_ms = 2000",
@@ -244,7 +244,7 @@ def test_unsent_replies_give_a_dead_peer_away(cut: Cut, door: str, measured: Mea
 def test_without_unsent_replies_a_user_timeout_waits(
     cut: Cut, door: str, measured: Measured
 ) -> None:
-    """It bounds how long what was sent may stay unacknowledged, and there is nothing sent."""
+    """It limits how long sent data may stay unacknowledged, and no data were sent."""
     assert ("idle", door) not in cut.seconds
     measured(
         f"link cut under an idle {door} connection; tcp_user_timeout_ms = 2000, keepalive off",
@@ -255,7 +255,7 @@ def test_without_unsent_replies_a_user_timeout_waits(
 
 @pytest.fixture(params=["tun", "netem"])
 def slow_network(request: pytest.FixtureRequest) -> Iterator[Namespaces]:
-    """A link that takes 50 ms each way, by either means."""
+    """A link with a delay of 50 ms in each direction, by tun or by netem."""
     namespaces = Namespaces()
     try:
         if request.param == "netem":
@@ -263,7 +263,7 @@ def slow_network(request: pytest.FixtureRequest) -> Iterator[Namespaces]:
             try:
                 namespaces.delay(50)
             except NotImplementedError as error:
-                # A matter of the kernel, not of what is installed; the other link shows the same.
+                # It depends on the kernel, not on packages. The other link tests the same.
                 pytest.skip(f"this kernel has no netem: {error}")
             yield namespaces
         else:
@@ -281,7 +281,7 @@ def slow_network(request: pytest.FixtureRequest) -> Iterator[Namespaces]:
 def test_no_delay_on_a_slow_link(
     slow_network: Namespaces, tmp_path: Path, measured: Measured, request: pytest.FixtureRequest
 ) -> None:
-    """Two requests shortly after each other: is the second reply held until the first arrived?"""
+    """Two requests in a row: is the second reply held back until the first is acknowledged?"""
     took = {}
     for nodelay in ("true", "false"):
         server = serve(slow_network, tmp_path / nodelay, tcp_nodelay=nodelay)
@@ -289,7 +289,7 @@ def test_no_delay_on_a_slow_link(
             client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.ask(b"PING")
             seen: list[float] = []
-            # On a busy machine some take longer, and of some the server sees both requests at once.
+            # On a busy machine some take longer, and the server may read both requests at once.
             while len(seen) < 11 or (nodelay == "true" and min(seen) > 0.15 and len(seen) < 100):
                 begin = time.monotonic()
                 client.send(b"PING\n")
@@ -298,7 +298,7 @@ def test_no_delay_on_a_slow_link(
                 assert client.line() + client.line() == b"PONG\n" * 2
                 seen.append(time.monotonic() - begin)
             took[nodelay] = (min(seen) if nodelay == "true" else statistics.median(seen)) * 1000
-    # A round trip takes 100 ms; a held reply leaves when the first is acknowledged.
+    # A round trip takes 100 ms. A held reply is sent when the first one is acknowledged.
     assert 100 < took["true"] < 150
     assert took["false"] > took["true"] + 60
     measured(

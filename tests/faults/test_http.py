@@ -1,4 +1,4 @@
-"""HTTP as attackers speak it, against the real process."""
+"""HTTP attacks on the real process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def statuses(answer: bytes) -> list[int]:
 
 
 def is_whole(server: RunningServer) -> None:
-    """Nothing was stored, and the server serves."""
+    """Nothing was stored, and the server still serves."""
     assert http_ask(server, "GET", "/get/k") == (200, {"error": "not_found"})
 
 
@@ -67,7 +67,7 @@ def test_a_slow_body(start: Start, body: bytes, measured: Measured) -> None:
 
 
 def test_headers_that_drip(start: Start, measured: Measured) -> None:
-    """The clock runs from the first byte: a byte now and then buys no time."""
+    """The timeout runs from the first byte: single bytes do not extend it."""
     server = start({"server": {"http_header_timeout_seconds": 1}})
     with socket.create_connection(("127.0.0.1", server.http_port), 60) as sock:
         begin = time.monotonic()
@@ -91,7 +91,7 @@ def test_headers_that_drip(start: Start, measured: Measured) -> None:
 
 
 LENGTHS: dict[str, tuple[bytes, list[int]]] = {
-    # Too short: what is left over is no request either.
+    # Too short: the remaining bytes are not a valid request either.
     "too short": (post(b"Content-Length: 5") + NEXT, [400, 400]),
     "zero": (post(b"Content-Length: 0") + NEXT, [400, 400]),
     "negative": (post(b"Content-Length: -5"), [400]),
@@ -221,7 +221,7 @@ def test_headers_are_not_injected(server: RunningServer, measured: Measured) -> 
         head = answer.partition(b"\r\n\r\n")[0].lower()
         assert b"x-injected" not in head, name
         assert answer.startswith(b"HTTP/1.1 200 "), name
-        # What looks like a second answer is within the JSON text.
+        # What looks like a second response is part of the JSON text.
         assert b"\nHTTP/1.1" not in answer, name
     assert json.loads(answers["get"].partition(b"\r\n\r\n")[2])["value"] == evil
     measured(
@@ -244,7 +244,7 @@ PATHS: dict[bytes, int] = {
     b"*": 404,
     b"\\health": 400,
     b"/get/%c0%af": 400,
-    # One raw segment is one key, decoded once.
+    # A raw path segment is one key. It is decoded once.
     b"/get/%2e%2e%2fstats": 200,
     b"/get/%252e": 200,
     b"/get/k%00": 200,
@@ -302,7 +302,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def test_the_time_of_a_comparison_tells_nothing(measured: Measured) -> None:
-    """Through the network nothing of it is left; this is the comparison itself."""
+    """It cannot be measured over a network, so this times the comparison itself."""
     stored = "correct horse battery staple" * 20
     first_wrong = ("x" + stored[1:]).encode()
     last_wrong = (stored[:-1] + "x").encode()
@@ -315,7 +315,7 @@ def test_the_time_of_a_comparison_tells_nothing(measured: Measured) -> None:
             taken.append((time.perf_counter() - begin) * 1e7)
     early, late = (min(taken) for taken in times.values())
     spread = statistics.quantiles(times[first_wrong], n=4)
-    # 560 bytes more that are right would take a naive comparison several times as long.
+    # With 560 more matching bytes a naive comparison would take several times as long.
     assert abs(early - late) < max(0.1 * early, spread[2] - spread[0], 10)
     measured(
         "guesses that differ in the first and in the last of 560 characters",
@@ -337,7 +337,7 @@ def test_tokens(start: Start, measured: Measured) -> None:
     forged = [flipped, token[:-1], token + "A", token.swapcase(), "", "A" * 48, "\0", "a" * 4000]
     forged.append(f"{token},{token}")
     refused = [status(each) for each in forged]
-    assert [each for each in refused if each != 401] == [400]  # a zero byte is no HTTP
+    assert [each for each in refused if each != 401] == [400]  # a zero byte is invalid in HTTP
     begin = time.monotonic()
     while status(token) == 200:
         assert time.monotonic() - begin < TIMEOUT

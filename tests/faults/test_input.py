@@ -1,4 +1,4 @@
-"""Any bytes at all, cut anywhere; and every number at its limit and one beyond."""
+"""Arbitrary bytes, cut anywhere, and every number at its limit and one beyond."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_lines_cut_anywhere(measured: Measured) -> None:
         assert through_codec(pieces(data, cuts)) == whole
         assert through_codec([data[at : at + 1] for at in range(len(data))]) == whole
         if whole.closed:
-            # With a reason only: asked to, or a line too long.
+            # It closes only for a reason: QUIT, or a line that is too long.
             asked = re.search(rb"(^|\n)quit(\t|\r*\n)", data, re.IGNORECASE)
             killed = re.search(rb"(^|\n)client_kill\t", data, re.IGNORECASE)
             assert asked or killed or b"ERR line_too_long\n" in whole.replies
@@ -156,7 +156,7 @@ def test_http_cut_anywhere(measured: Measured) -> None:
 
 @pytest.mark.parametrize("kind", ["codec", "http"])
 def test_the_corpus(kind: str, measured: Measured) -> None:
-    """What the fuzzer found worth keeping, and what it ever broke something with."""
+    """The streams that the fuzzer kept, and those that once caused a failure."""
     check = {"codec": fuzz_codec, "http": fuzz_http}[kind]
     files = sorted((CORPUS / kind).iterdir())
     for path in files:
@@ -207,7 +207,7 @@ def test_arbitrary_bytes_at_the_real_doors(server: RunningServer, measured: Meas
 
 MOST = 2**64 - 1
 TOP, BOTTOM = 2**63 - 1, -(2**63)
-# Request, and its reply: each at its limit and one beyond.
+# Requests with their replies: each at its limit and one beyond.
 LIMITS: list[tuple[bytes, bytes]] = [
     (b"PUT\tk\t%d\t-\tv" % MOST, b"OK"),
     (b"PUT\tk\t%d\t-\tv" % (MOST + 1), b"ERR invalid_ttl"),
@@ -267,7 +267,7 @@ def test_limits_over_http(server: RunningServer, measured: Measured) -> None:
         ({"ttl_ms": True}, 422),
         ({"ttl_ms": "5"}, 422),
         ({"ttl_seconds": MOST // 1000}, 200),
-        ({"ttl_seconds": MOST}, 200),  # as good as for ever
+        ({"ttl_seconds": MOST}, 200),  # practically for ever
         ({"ttl_seconds": MOST + 1}, 422),
         ({"key": "k" * 1024}, 200),
         ({"key": "k" * 1025}, 422),

@@ -1,4 +1,4 @@
-"""Clients that take all there is, or never let go."""
+"""Clients that exhaust resources, or hold them forever."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECTION = "load and limits"
 Start = Callable[..., RunningServer]
 
 QUIET = {"logging": {"level": "info"}}
-# How long the reactor may run, mostly for others, before a bystander has its reply; one reply of a
+# How long the reactor may run, mostly for others, before a bystander has its reply. One reply in a
 # hundred may take longer.
 BUSY_MS = 100
 
@@ -121,7 +121,7 @@ def test_a_client_that_reads_a_byte_a_second(start: Start, measured: Measured) -
 
 
 def test_a_maximal_line_byte_by_byte(start: Start, measured: Measured) -> None:
-    """As long as a line may be: a quadratic way of looking for its end would show."""
+    """A line of the maximum length: a quadratic search for its end would be noticed."""
     server = quiet(
         start,
         cache={
@@ -180,7 +180,7 @@ def test_resets_in_the_middle_of_commands(start: Start, measured: Measured) -> N
 def test_a_tls_handshake_that_stalls(start: Start, tmp_path: Path, measured: Measured) -> None:
     endpoint, context = tls_endpoint(tmp_path)
     server = start({"server": {"tcp_port": endpoint}, "performance": {"idle_timeout_seconds": 1}})
-    # The first half of a hello.
+    # The first half of a ClientHello.
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100
     with (
         socket.create_connection(("127.0.0.1", server.port), 60) as silent,

@@ -1,4 +1,4 @@
-"""What befalls the process: signals, full disks, files that cannot be had, clocks that jump."""
+"""Faults of the process: signals, full disks, unreadable files, clocks that jump."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Start = Callable[..., RunningServer]
 
 
 class Counting:
-    """A client in a thread that counts up its own key, and notes what was acknowledged."""
+    """A client in a thread that increments its own key, and records what was acknowledged."""
 
     def __init__(self, server: RunningServer, name: str) -> None:
         self.acknowledged = self.sent = 0
@@ -59,7 +59,7 @@ class Counting:
 
 
 def test_sigterm_under_load(start: Start, tmp_path: Path, measured: Measured) -> None:
-    """What was acknowledged is in the snapshot, and what was done was acknowledged."""
+    """All acknowledged changes are in the snapshot, and no others."""
     snapshot = tmp_path / "snapshot"
     knobs = {"persistence": {"snapshot_file": snapshot}, "logging": {"level": "info"}}
     server = start({**knobs, "server": {"shutdown_grace_seconds": 60}})
@@ -88,7 +88,7 @@ def test_sigterm_under_load(start: Start, tmp_path: Path, measured: Measured) ->
 def test_sigkill_in_the_middle_of_a_snapshot(
     start: Start, tmp_path: Path, measured: Measured
 ) -> None:
-    """Killed at many moments: afterwards there is the old snapshot or the new one, whole."""
+    """Killed at many moments: afterwards the old or the new snapshot is there, complete."""
     snapshot = tmp_path / "snapshot"
     kills = unfinished = 0
     found = set()
@@ -106,14 +106,14 @@ def test_sigkill_in_the_middle_of_a_snapshot(
         )
         with server.connect() as client:
             if generation:
-                # They are stored in order, so those of one moment are too.
+                # The keys are written in order, so at any moment their values are in order.
                 replies = [client.ask(b"GET\tk%d" % n) for n in range(0, 20_000, 1000)]
                 values = [int(reply.split(b"\t")[1].split(b".")[0]) for reply in replies]
                 assert values == sorted(values, reverse=True)
                 assert {*values} <= {generation, generation - 1}
                 assert client.json(b"INFO")["cache"]["items"] == 20_000
                 found.add("old" if values[-1] == generation - 1 else "new")
-            # One snapshot of this generation, then another one is begun and the server killed.
+            # One snapshot is complete. Then another begins, and the server is killed.
             for number in (generation + 1, generation + 2):
                 put_all(client, number)
                 if number == generation + 1:
@@ -150,7 +150,7 @@ def put_all(client: Client, generation: int) -> None:
 
 
 def wait_for_snapshot(client: Client) -> None:
-    """Wait until a snapshot was begun after now, and is there."""
+    """Wait until a snapshot that begins after this call is complete."""
     now = time.time()
     eventually(lambda: (client.json(b"INFO")["persistence"]["snapshot_taken"] or 0) > now)
 
@@ -219,15 +219,15 @@ def test_a_full_disk(start: Start, small_disk: Path, measured: Measured) -> None
         eventually(lambda: client.json(b"INFO")["persistence"]["snapshot_error"])
         error = client.json(b"INFO")["persistence"]["snapshot_error"]
         assert "No space left" in error
-        # The last that there was room for; every one from now on fails.
+        # The last snapshot that fits. All later ones fail.
         good = snapshot.read_bytes()
         assert b"small" in good
         time.sleep(0.5)
         assert snapshot.read_bytes() == good
-        # But for a moment, while it is tried once more.
+        # Except for a moment, while the server tries again.
         lock = [small_disk / "snapshot.lock"]
         eventually(lambda: list(small_disk.glob("snapshot.*")) == lock)
-        # And now there is no room for the log either.
+        # Now there is no space for the log either.
         with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError):
             while True:
                 filler.write(b"x" * 65536)
@@ -283,7 +283,7 @@ def test_files_that_cannot_be_written(open_folder: Path, measured: Measured) -> 
         good = (place / "snapshot").read_bytes()
         time.sleep(0.5)
         assert (place / "snapshot").read_bytes() == good
-        # The configuration is not this user's to write, nor is its folder.
+        # This user cannot write the configuration or its folder.
         status, answer = http_ask(server, "POST", "/auth/change_password", {"new_password": "n"})
         assert (status, answer["error"]) == (500, "not_persisted")
         assert http_ask(server, "GET", "/stats")[0] == 200
@@ -306,7 +306,7 @@ def faketime() -> Path:
 
 
 def test_the_wall_clock_jumps(start: Start, tmp_path: Path, measured: Measured) -> None:
-    """An hour forth and two back, while times to live run; the monotonic clock goes on."""
+    """An hour forward and two back while entries have a TTL. The monotonic clock is unaffected."""
     offset = tmp_path / "offset"
     offset.write_text("+0")
     server = start(
@@ -319,7 +319,7 @@ def test_the_wall_clock_jumps(start: Start, tmp_path: Path, measured: Measured) 
     )
 
     def wall() -> float:
-        """What o'clock the server thinks it is."""
+        """The time of day according to the server."""
         from datetime import datetime
 
         return datetime.fromisoformat(http_ask(server, "GET", "/health")[1]["time"]).timestamp()
@@ -339,7 +339,7 @@ def test_the_wall_clock_jumps(start: Start, tmp_path: Path, measured: Measured) 
                 assert asked - stored < 2.01
                 time.sleep(0.005)
                 asked = time.monotonic()
-            # It was neither found too late nor missed too early.
+            # It did not expire too early, and was not returned too late.
             drift.append(time.monotonic() - begin - 2)
             assert drift[-1] > -0.01
             assert client.ask(b"GET\tlong") == b"VALUE\tv\n"
@@ -355,7 +355,7 @@ def test_the_wall_clock_jumps(start: Start, tmp_path: Path, measured: Measured) 
 def test_a_reload_of_a_broken_file_under_load(start: Start, measured: Measured) -> None:
     server = start({"logging": {"level": "info"}})
     clients = [Counting(server, f"count{number}") for number in range(2)]
-    # Until the start is complete, SIGHUP does what it does to any process.
+    # Until the start is complete, SIGHUP ends the process, as it does by default.
     eventually(lambda: all(client.acknowledged for client in clients))
     good = server.config.read_bytes()
     broken = {

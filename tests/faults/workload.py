@@ -1,12 +1,12 @@
-"""One of several client processes that do anything to the same server, and note what they saw.
+"""One of several client processes that send all kinds of requests and record the results.
 
-``python -m tests.faults.workload PORT NUMBER OF SECONDS FILE``: client NUMBER of OF writes its own
-keys only, reads those of all, and invalidates what it likes. FILE gets its history as JSON lines;
-where it is ``-`` there is none, and nothing is flushed, so that the cache gets full. The last line
-printed is how many requests were answered.
+``python -m tests.faults.workload PORT NUMBER OF SECONDS FILE``: client NUMBER of OF writes only its
+own keys, reads those of all, and invalidates any tags. It writes its history to FILE as JSON lines.
+With ``-`` there is no history, and nothing is flushed, so that the cache becomes full. The last
+line printed is the number of answered requests.
 
-Every wrong answer that one client can recognize alone fails at once; what takes all histories
-together is in ``tests.faults.history``.
+A wrong reply that one client can recognize alone fails at once. ``tests.faults.history`` checks all
+histories together.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tests.integration.running import Client
 
 KEYS = 12
 TAGS = 10
-# A key with its version in the value; the length makes evictions of all sizes.
+# The value contains the version of the key. Its length varies, for evictions of all sizes.
 LENGTHS = (0, 10, 100, 1000, 5000)
 TTLS_MS = (None, None, 20, 200, 2000)
 
 
 class Worker:
-    """Makes requests one by one; ``note`` takes what happened, as it is in the history."""
+    """Makes requests one by one. ``note`` is called with each event of the history."""
 
     def __init__(self, client: Client, number: int, of: int, flushes: bool) -> None:
         self._client = client
@@ -131,7 +131,7 @@ class Worker:
         if reply == b"ADDED":
             self.wrote(key, ttl_ms, tags, begin, end)
         else:
-            # Nobody else writes it, so after a removal there is nothing.
+            # No other client writes this key, so after a removal it does not exist.
             assert key not in self._removed, key
 
     def remove(self) -> None:
@@ -148,7 +148,7 @@ class Worker:
         self.note("remove", begin, end, key=name.decode())
 
     def count(self) -> None:
-        """Only this one counts there: one more than before, or from the beginning."""
+        """Only this client counts this key: the result is one more, or the first value."""
         reply, _, _ = self.ask(b"INCR\tcount%d\t1\t-\tt0" % self._number)
         value = int(reply.removeprefix(b"VALUE\t"))
         assert value in (self._count + 1, 1), (value, self._count)

@@ -464,7 +464,7 @@ def test_the_file_of_the_running_server_is_changed(command: Command, tmp_path: P
     assert load(server.config, {}).settings.cache.max_key_length == 77
     assert list(elsewhere.iterdir()) == []
     assert "cache.max_key_length: 1024 -> 77" in server.hang_up()
-    # Another file that could be meant is not changed instead.
+    # If another file could be meant, neither is changed without --config.
     (elsewhere / "tagcache.conf").write_text("")
     code, said = change("78")
     assert (code, str(server.config) in said, "--config" in said) == (1, True, True)

@@ -1,7 +1,7 @@
-"""A program on Twisted: python -m tests.outside.deferred_program PORT put|get.
+"""A Twisted program: python -m tests.outside.deferred_program PORT put|get.
 
-``put`` stores what standard input gives as a JSON object, ``get`` prints what is stored under its
-keys. Values are in base64.
+It reads a JSON object from standard input. ``put`` stores its values, ``get`` prints the stored
+values of its keys. Values are in base64.
 """
 
 from __future__ import annotations

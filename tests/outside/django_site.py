@@ -1,6 +1,6 @@
-"""A Django site with a page in the cache and a session of each visitor, for uvicorn.
+"""A Django site for uvicorn, with a cached page and a session for each visitor.
 
-TAGCACHE_URL says where the cache is, TAGCACHE_OPTIONS (JSON) what OPTIONS has.
+TAGCACHE_URL is the URL of the cache, and TAGCACHE_OPTIONS (JSON) its OPTIONS.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A FastAPI site whose pages are cached, for uvicorn."""
+"""A FastAPI site for uvicorn, with cached pages."""
 
 from __future__ import annotations
 

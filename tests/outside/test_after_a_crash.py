@@ -1,4 +1,4 @@
-"""What curl is told is gone stays gone, however the server ends."""
+"""An invalidation that curl saw acknowledged holds, however the server ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sites under uvicorn on uvloop, as an installation with every extra runs them."""
+"""Sites with uvicorn on uvloop, as in an installation with all extras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Django's session middleware with a cache that is away: a page costs one timeout at most."""
+"""Django's session middleware without a reachable cache: a page waits for one timeout at most."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from tests.contract.scripted import ScriptedServer, black_hole, silent
 from tests.outside.uvicorn_site import UvicornSite
 
-# The breaker stays open for the whole test: what is counted does not depend on the machine.
+# The circuit breaker stays open for the whole test, so the counts do not depend on the machine.
 OPTIONS = {"timeout": 0.5, "connect_timeout": 0.5, "breaker_seconds": 600}
 
 
 @contextmanager
 def refusing() -> Iterator[int]:
-    # Bound, but nobody listens.
+    # Bound, but not listening.
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Guessing the password with curl, and logging in meanwhile."""
+"""Password guessing with curl, and a valid log-in meanwhile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Start = Callable[..., RunningServer]
 
 
 def curl(server: RunningServer, path: str, *more: str) -> int:
-    """The status that curl gets."""
+    """Return the status that curl receives."""
     command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *more]
     command.append(f"http://127.0.0.1:{server.http_port}{path}")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -47,7 +47,7 @@ def test_all_of_loopback_guesses_as_one(server: RunningServer) -> None:
     assert 429 in seen
     while curl(server, "/stats", "-u", "admin:another") != 429:
         pass
-    # The pause is for passwords: who brings none, or a token, gets the answer to that.
+    # The throttle is for passwords only. Other requests are answered as usual.
     assert curl(server, "/stats") == 401
     assert curl(server, "/stats", "-H", "Authorization: Bearer nonsense") == 401
     assert curl(server, "/stats", "-H", f"Authorization: Bearer {token}") == 200
@@ -63,7 +63,7 @@ def test_failures_count_in_a_row(server: RunningServer) -> None:
 
 def test_a_login_while_no_thread_can_be_had(start: Start) -> None:
     server = start({"authentication": {"password": "plain"}})
-    # So that it is kept as a hash, and looked at in a thread; a new server has none yet.
+    # Then the password is stored as a hash, and checked in a thread. A new server has no hash.
     body = json.dumps({"new_password": "right"})
     kind = "content-type: application/json"
     changed = ("-u", "admin:plain", "-H", kind, "-d", body)

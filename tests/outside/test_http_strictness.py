@@ -1,4 +1,4 @@
-"""Requests that are not quite HTTP/1.1, as curl and plain sockets send them to a real server."""
+"""Requests that violate HTTP/1.1, sent to a real server by curl and plain sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNKED = b"5\r\nabcde\r\n0\r\n\r\n"
 
 
 def curl(server: RunningServer, path: str, *arguments: str) -> tuple[int, str]:
-    """The status that curl tells, and what it printed before."""
+    """Return the status that curl received, and its other output."""
     url = f"http://127.0.0.1:{server.http_port}{path}"
     done = subprocess.run(
         ["curl", "-sS", "-u", "admin:password", "-w", "\n%{http_code}", *arguments, url],
@@ -33,7 +33,7 @@ def curl(server: RunningServer, path: str, *arguments: str) -> tuple[int, str]:
 
 
 def raw(server: RunningServer, data: bytes) -> bytes:
-    """Everything that the server says until it closes."""
+    """Return all bytes that the server sends until it closes."""
     with socket.create_connection(("127.0.0.1", server.http_port), TIMEOUT) as sock:
         sock.sendall(data)
         answer = b""

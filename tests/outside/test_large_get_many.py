@@ -1,4 +1,4 @@
-"""A client that asks for more at once than the server may hold for it, and reads as it comes."""
+"""A client that requests more than the server may buffer for it, and reads steadily."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["reactor_thread"]
 
 KEYS = [f"key {number}" for number in range(100)]
 SIZE = 1_000_000
-# Each reply may take so long on a machine that is busy.
+# The time limit of each reply, for busy machines.
 OPTIONS = {"serde": "bytes", "timeout": 60.0}
 
 
@@ -42,7 +42,7 @@ def test_blocking(filled: RunningServer) -> None:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        # The replies, the values, and little besides.
+        # The replies, the values, and little else.
         assert peak < 2.5 * SIZE * len(KEYS)
 
 

@@ -1,4 +1,4 @@
-"""Who is connected, and would not be let in any more, is closed: curl, ssh, and plain sockets."""
+"""Connections whose credentials or address are no longer valid are closed: curl, ssh, sockets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def connect(server: RunningServer, source: str = "", tls: ssl.SSLContext | None 
 
 
 def is_closed(client: Client) -> bool:
-    """Wait for the end of what the server sends; nothing of it may be a line of its own."""
+    """Wait for the end of the stream. No complete line may be in it."""
     try:
         return client.rest() == b""
     except (ConnectionError, ssl.SSLError):
@@ -46,13 +46,13 @@ def is_closed(client: Client) -> bool:
 
 
 def make_busy(client: Client) -> None:
-    """Ask for much more than fits, and read nothing, so that the server has more to do."""
+    """Request much more than the buffers hold, and read nothing, so that the server stays busy."""
     assert client.ask(b"PUT\tlarge\t-\t-\t" + b"x" * SIZE) == b"OK\n"
     client.send(b"GET\tlarge\n" * TIMES)
 
 
 def is_cut_off(client: Client) -> bool:
-    """Say whether a busy one gets less than it asked for."""
+    """Return whether a busy client gets less than it requested."""
     try:
         return len(client.rest()) < SIZE * TIMES
     except (ConnectionError, ssl.SSLError):
@@ -71,7 +71,7 @@ def curl(server: RunningServer, path: str, *more: str) -> dict[str, Any]:
 def events(
     opened: ExitStack, server: RunningServer, password: str, *more: str
 ) -> subprocess.Popen[str]:
-    """A curl that reads the dashboard's events, and has read the first."""
+    """A curl that reads the dashboard's events, and has read the first one."""
     command = ["curl", "-sS", "-N", "-u", f"admin:{password}", *more]
     command.append(f"http://127.0.0.1:{server.http_port}/events")
     process = opened.enter_context(
@@ -128,7 +128,7 @@ def test_other_credentials_over_http(start: Start, opened: ExitStack, way: str) 
     assert is_closed(by_password)
     assert is_closed(by_token)
     assert "cache: closed 2 connections: the credentials" in server.text()
-    # It is told why with the next sample, and no sample comes before that.
+    # It learns the reason with the next sample, and there is no sample before that.
     assert stream.stdout is not None
     assert 'event: bye\ndata: {"reason":"unauthorized"}\n' in stream.stdout.read()
 

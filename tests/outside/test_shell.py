@@ -1,4 +1,4 @@
-"""The command as somebody uses it who sits at a terminal, in a real shell."""
+"""The command in a terminal, in a real shell."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CTRL_C = b"\x03"
 
 
 class Terminal:
-    """A program on a terminal: what it shows, and typing to it."""
+    """A program in a terminal: its output, and typed input."""
 
     def __init__(self, *command: str, cwd: Path, environ: dict[str, str]) -> None:
         self.shown = b""
@@ -39,7 +39,7 @@ class Terminal:
                 "TERM": "xterm",
                 **environ,
             },
-            # Ctrl-C reaches whoever has the terminal, whatever started the tests ignores.
+            # Ctrl-C works in the terminal even if the tests were started with SIGINT ignored.
             preexec_fn=_take_terminal,
         )
         os.close(follower)
@@ -48,7 +48,7 @@ class Terminal:
         os.write(self._leader, text)
 
     def wait_for(self, pattern: bytes) -> re.Match[bytes]:
-        """Wait until what is shown has the pattern; forget what is before its end."""
+        """Wait until the output matches the pattern; drop the output up to the end of the match."""
         end = time.monotonic() + TIMEOUT
         while (match := re.search(pattern, self.shown)) is None:
             left = end - time.monotonic()
@@ -113,7 +113,7 @@ def test_watching_redraws_in_place_with_rates(server: RunningServer) -> None:
         assert b"Ctrl-C ends it" in first
         assert b"per second" in first
         server.ask(b"PUT\tk\t-\t-\tv")
-        # Again from the top, and by now something was stored.
+        # The display is redrawn from the top, and by now something was stored.
         screen.wait_for(rb"(?s)\x1b\[H[^H]*?puts +1 +[0-9.]*[1-9][0-9.]*\x1b\[K")
         screen.type(CTRL_C)
         assert screen.process.wait(TIMEOUT) == 0
@@ -128,7 +128,7 @@ def test_the_command_alone_starts_the_server(tmp_path: Path) -> None:
         page = subprocess.run(["curl", "-fsS", url], capture_output=True, timeout=60, check=True)
         assert b"TagCache" in page.stdout
         screen.type(CTRL_C)
-        # twistd stops in an orderly way, and then ends by the signal.
+        # twistd stops cleanly, and then ends by the signal.
         assert screen.process.wait(TIMEOUT) == -signal.SIGINT
     finally:
         screen.close()

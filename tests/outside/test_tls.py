@@ -1,4 +1,4 @@
-"""TLS as the programs of others speak it: curl, Chromium, httpx, OpenSSL, and our command line."""
+"""TLS with other programs (curl, Chromium, httpx, OpenSSL) and with our command line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHOSEN = re.compile(r"^New, (\S+), Cipher is (\S+)$", re.MULTILINE)
 
 
 class Secured:
-    """A server with TLS at both doors, and what a client needs to trust it."""
+    """A server with TLS on both ports, and the certificate that a client has to trust."""
 
     def __init__(self, server: RunningServer, authority: Path, context: ssl.SSLContext) -> None:
         self.server = server
@@ -34,7 +34,7 @@ class Secured:
         self.url = f"https://localhost:{server.http_port}"
 
     def s_client(self, port: int, *more: str, said: str = "") -> str:
-        """What ``openssl s_client`` prints that connects, and says something."""
+        """The output of ``openssl s_client`` that connects and sends something."""
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *more]
         command += ["-servername", "localhost", "-CAfile", str(self.authority)]
         done = subprocess.run(
@@ -68,7 +68,7 @@ def test_chromium(secured: Secured) -> None:
     with chromium() as browser:
         context = browser.new_context(ignore_https_errors=True, **options())
         page = context.new_page()
-        # The address, not the name: a browser without a network resolves none.
+        # The address, not the name: a browser without a network does not resolve names.
         answer = page.goto(f"https://127.0.0.1:{secured.server.http_port}/")
         assert answer is not None
         assert answer.status == 200
@@ -152,7 +152,7 @@ def test_whatever_is_offered_the_connection_is_made(
 @pytest.mark.needs("openssl")
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 def test_old_versions_are_refused(secured: Secured, version: str) -> None:
-    # Without the second option the client itself would refuse.
+    # Without the second option the client itself would refuse the version.
     told = secured.s_client(secured.server.http_port, version, "-cipher", "ALL:@SECLEVEL=0")
     assert "alert protocol version" in told
     assert "Cipher is (NONE)" in told
@@ -198,7 +198,7 @@ def test_what_is_negotiated(
 
 @pytest.mark.needs("openssl")
 def test_a_client_does_not_renegotiate(secured: Secured) -> None:
-    # A line of one R asks s_client to negotiate anew.
+    # A line with a single R makes s_client renegotiate.
     told = secured.s_client(secured.server.port, "-tls1_2", said="R\nPING\n")
     assert "RENEGOTIATING" in told
     assert "no renegotiation" in told

@@ -1,4 +1,4 @@
-"""A value is the same bytes at every door, whoever stored it."""
+"""A value is the same bytes in every protocol, whichever client stored it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def get_by_curl(server: RunningServer, keys: Values) -> Values:
 
 
 def get_slowly_by_curl(server: RunningServer, keys: Values) -> Values:
-    """Not by the short way that a plain look-up has in the server."""
+    """Not by the fast path that the server has for plain look-ups."""
     return {key: bytes_of(curl(server, f"/get/%{ord(key[0]):x}{key[1:]}")) for key in keys}
 
 
@@ -174,14 +174,14 @@ def test_what_one_stores_each_other_reads(
     readers = [get_by_curl, get_slowly_by_curl, bulk_get_by_curl]
     readers += [get_by_client, get_by_asyncio, get_by_deferred]
     if put in (put_by_curl, put_by_cli, put_by_client):
-        # A process for each value.
+        # One process for each value.
         readers.append(get_by_cli)
     for get in readers:
         assert get(server, values) == values, get.__name__
 
 
 def test_a_plain_client_of_the_line_protocol_sees_the_marks(server: RunningServer) -> None:
-    """Such as PHP's, or nc: values that a line can hold are as they are, others never break it."""
+    """With PHP's client or nc, values that fit in a line are unchanged. Others never break it."""
     put_by_curl(server, TEXTS)
     with server.connect() as client:
         assert client.ask(b"GET\tbackslashes") == b"VALUE\tC:\\new\\readme\n"
@@ -191,7 +191,7 @@ def test_a_plain_client_of_the_line_protocol_sees_the_marks(server: RunningServe
 
 
 def test_counting_what_ends_with_a_line_feed(server: RunningServer) -> None:
-    """As a shell's echo makes it."""
+    """As a shell's echo writes it."""
     put_by_cli(server, {"n": b"41\n"})
     counted = output_of(TAGCACHE, "--port", server.http_port, "increment", "n")
     assert counted == b"42\n"
@@ -214,7 +214,7 @@ def test_what_would_be_too_large_is_not_decompressed(start: Callable[..., Runnin
 
 
 def test_a_large_value_is_compressed_on_its_way(server: RunningServer) -> None:
-    """So that the test above is about what it says."""
+    """A check that the test above tests what it claims to."""
     put_by_client(server, TEXTS)
     (row,) = (row for row in curl(server, "/keys")["keys"] if row["key"] == "large")
     assert row["size"] < len(TEXTS["large"]) / 10

@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(180)]
 EVIL = "evil.example"
 PASSWORD = "correct horse"
 SECRET = {"authentication": {"password": PASSWORD}}
-# It navigates a tab, for a frame of another site does not get the credentials. One field of a
-# text/plain form makes a whole line: its name, "=", its value.
+# It navigates a tab, because a frame of another site does not get the credentials. One field of a
+# text/plain form is a whole line: its name, "=", its value.
 FORM = """
 ([action, enctype, name]) => {
   const form = document.createElement("form");
@@ -41,7 +41,7 @@ POST = """
 ([url, body]) => fetch(url, {method: "POST", mode: "no-cors", credentials: "include", body})
   .then(() => "answered", (error) => String(error))
 """
-# What a page reads of a server that it takes for its own.
+# A page reads from a server that the browser regards as the page's own origin.
 READ = """
 async ([path, method]) => {
   const headers = {Authorization: "Basic " + btoa("admin:password")};
@@ -59,7 +59,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def empty_page() -> Iterator[int]:
-    """A server of somebody else with an empty page; its port."""
+    """Another server with an empty page; yields its port."""
 
     class Empty(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -69,7 +69,7 @@ def empty_page() -> Iterator[int]:
             self.wfile.write(b"<!doctype html><title>Evil</title>")
 
         def log_message(self, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as serving:
         thread = threading.Thread(target=serving.serve_forever)
@@ -89,7 +89,7 @@ def attacker() -> Iterator[int]:
 
 @pytest.fixture(params=["127.0.0.1", "localhost", EVIL])
 def page(request: pytest.FixtureRequest, browser: Browser, attacker: int) -> Iterator[Page]:
-    """A page of the attacker, on the same site as the server, or on another."""
+    """A page of the attacker, on the same site as the server or on another."""
     with browser.new_context(**options()) as context:
         opened = context.new_page()
         opened.goto(f"http://{request.param}:{attacker}/")
@@ -106,7 +106,7 @@ def remember_credentials(page: Page, server: RunningServer) -> None:
 
 
 def submit(page: Page, url: str, enctype: str = "", name: str = "") -> str:
-    """Submit a form, and return the page that answers."""
+    """Submit a form, and return the page of the response."""
     with page.expect_popup() as popup:
         page.evaluate(FORM, [url, enctype, name])
     tab = popup.value
@@ -117,12 +117,12 @@ def submit(page: Page, url: str, enctype: str = "", name: str = "") -> str:
 
 
 def works(server: RunningServer) -> bool:
-    """Whether the password is what it was."""
+    """Return whether the password is unchanged."""
     return server.ask(b"AUTH\tadmin\t%b" % PASSWORD.encode()) == b"OK\n"
 
 
 def test_a_browser_sends_lines_that_the_line_port_would_execute(page: Page) -> None:
-    """What the next test is about."""
+    """The precondition of the next test."""
     with create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         page.evaluate(
@@ -168,7 +168,7 @@ def test_a_page_changes_nothing_with_the_credentials_of_the_browser(
 
 
 def test_the_browser_does_send_its_credentials(start: Start, page: Page) -> None:
-    """The test before would pass for another reason if it did not."""
+    """Otherwise the previous test would pass for another reason."""
     origin = page.evaluate("location.origin")
     server = start({**SECRET, "server": {"allowed_origin": origin}})
     remember_credentials(page, server)
@@ -190,9 +190,9 @@ def test_a_page_whose_origin_is_hidden_changes_nothing(start: Start, page: Page)
 
 @pytest.fixture
 def rebind(start: Start, browser: Browser) -> Iterator[Callable[..., tuple[Page, RunningServer]]]:
-    """Open a page of the attacker, and start a server where the page has come from.
+    """Open a page of the attacker, and start a server at the address of the page.
 
-    To the browser that is as if the attacker's name had been made to point to the server.
+    For the browser this is DNS rebinding: the attacker's name now points to the server.
     """
     with browser.new_context(**options()) as context:
 

@@ -1,4 +1,4 @@
-"""uvicorn with a site of this folder, in a process of its own."""
+"""uvicorn with a site of this folder, in its own process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNNING = re.compile(r"Uvicorn running on (http://\S+)")
 
 
 class UvicornSite:
-    """The site of a module, on uvloop; after the ``with`` its log holds no traceback."""
+    """The site of a module, on uvloop. After the ``with``, its log has no traceback."""
 
     def __init__(self, directory: Path, module: str, **environ: str) -> None:
         self.log = directory / f"{module}.log"

@@ -1,4 +1,4 @@
-"""What the soak shares with the other tests."""
+"""Fixtures that the soak shares with other tests."""
 
 from __future__ import annotations
 

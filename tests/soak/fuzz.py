@@ -1,7 +1,7 @@
-"""A coverage-guided fuzzer of one of the doors.
+"""A coverage-guided fuzzer of one of the protocols.
 
-``python -m tests.soak.fuzz codec|http [libFuzzer's arguments]``. What it checks of each stream is
-in ``tests.faults.streams``.
+``python -m tests.soak.fuzz codec|http [libFuzzer's arguments]``. ``tests.faults.streams`` has the
+checks of each stream.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 import atheris
 
-# Only what is looked at for coverage; Twisted and Hypothesis would drown it.
+# Coverage of our modules only. That of Twisted and Hypothesis would hide it.
 with atheris.instrument_imports(include=["tagcache"]):
     import tagcache.server.commands.admin
     import tagcache.server.commands.cache

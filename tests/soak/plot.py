@@ -1,4 +1,4 @@
-"""What was measured second by second."""
+"""The plot of the measurements over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.plots import STYLES
 def over_time(
     path: Path, seconds: Sequence[float], lines: Sequence[tuple[str, Sequence[float], bool]]
 ) -> None:
-    """Draw lines below each other; each has a name, its values, and whether they spread widely."""
+    """Draw lines below each other. Each has a name, its values, and whether to use a log scale."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     minutes = [at / 60 for at in seconds]
     axes = figure.subplots(len(lines), 1, sharex=True)

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of both doors, for a bounded time."""
+"""Coverage-guided fuzzing of both protocols, for a limited time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_fuzzing(kind: str, tmp_path: Path, measured: Measured) -> None:
         skip("atheris is not installed (pip install -e '.[soak]')")
     found = tmp_path / "found"
     found.mkdir()
-    # A process starts with the peak of the one that started it, as far as getrusage knows.
+    # In getrusage, a process inherits the peak of the process that started it.
     most_mb = 1000 + (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
     done = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""Minutes of mixed load: does anything grow, and does anybody wait?"""
+"""Minutes of mixed load: no resource may grow, and no client may wait for long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECTION = "soak"
 Start = Callable[..., RunningServer]
 
 SECONDS = int(os.environ.get("TAGCACHE_SOAK_SECONDS", "600"))
-# Until then memory may still find its level.
+# Until then memory use may still settle.
 WARM_UP = 0.25
 CLIENTS = 3
 MAX_MEMORY = 20_000_000
@@ -32,7 +32,7 @@ PLOT = ROOT / "docs" / "reliability" / "soak.svg"
 
 
 class Churn(threading.Thread):
-    """Connections that come and go, HTTP, pipelines, and bulk with tags that are invalidated."""
+    """Short connections, HTTP, pipelines, and bulk stores with tags that are invalidated."""
 
     def __init__(self, server: RunningServer) -> None:
         super().__init__(daemon=True)
@@ -57,7 +57,7 @@ class Churn(threading.Thread):
     def _round(self) -> None:
         number = self.rounds
         with self._server.connect() as client:
-            # Half of them have a time to live; all together they are more than max_memory.
+            # Half of them have a time to live. All together they exceed max_memory.
             lines = [
                 b"PUT\tbulk%d\t%s\tall,group%d\t%s\n"
                 % (n, (b"-", b"30000")[n & 1], n % 50, b"v" * (n % 400))
@@ -78,7 +78,7 @@ class Churn(threading.Thread):
 
 
 class Samples:
-    """Once a second: resident memory in MB, descriptors, and the longest wait in ms."""
+    """Each second: resident memory in MB, open descriptors, and the longest wait in ms."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -153,7 +153,7 @@ def test_mixed_load(start: Start, tmp_path: Path, measured: Measured) -> None:
 
     steady = samples.after(SECONDS * WARM_UP)
     seconds, resident = samples.seconds[steady], samples.resident[steady]
-    # Over the whole of it, the line through it may not rise by more than what it strays.
+    # The regression line may not rise by more than the spread of the values.
     slope, level = statistics.linear_regression(seconds, resident)
     noise = statistics.pstdev(
         each - level - slope * at for at, each in zip(seconds, resident, strict=True)
@@ -170,7 +170,7 @@ def test_mixed_load(start: Start, tmp_path: Path, measured: Measured) -> None:
         assert check["faults"] == []
         cache = client.json(b"INFO")["cache"]
         assert cache["evictions"] > 0
-        # One of them is this client's.
+        # One of them belongs to this client.
         assert descriptors(server.process.pid) <= before + 1
     measured(
         f"{SECONDS} s of mixed load: {CLIENTS} processes doing anything, pipelines, HTTP, "
