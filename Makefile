@@ -1,26 +1,28 @@
-# make serve   install what is needed into .venv and run the server in the foreground
-# make test    install what is needed into .venv and run the tests but for the slow ones
-# make test-all   run every test but those of make soak
-# make test-redis   run the tests again for which it matters that entries are in Redis; it starts one
-# make lint    ruff, mypy, import-linter, deno for the JavaScript, and whether generated modules are current
-# make unasync   generate the blocking half of the clients from the asynchronous half
-# make format  let ruff and deno format the sources
-# make soak    the fault tests and the long ones (about 20 minutes), and write docs/reliability.md
-# make bench   measure the server, beside others that are installed, and write docs/performance.md
+# make serve       run the server in the foreground
+# make test        run all tests except the slow ones
+# make test-all    run all tests except those of make soak
+# make test-redis  run those tests again that depend on the engine, with the entries in a Redis server
+# make lint        run ruff, mypy, import-linter, and deno for the JavaScript; check generated modules
+# make unasync     generate the blocking half of the clients from the asynchronous half
+# make format      format the sources with ruff and deno
+# make soak        run the fault tests and the long tests (20 minutes), and write docs/reliability.md
+# make bench       measure the server and other installed servers, and write docs/performance.md
+# make clean       remove .venv, build folders and caches
+# Each target first installs what it needs into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 SOAK_STAMP := $(VENV)/.installed-soak
-# Options of `tagcache server`, for instance: make serve ARGS="--config my.conf"
+# Options of `tagcache server`, for example: make serve ARGS="--config my.conf"
 ARGS ?=
-# Arguments of pytest instead of all tests, for instance: make test TESTS="tests/unit -k wire". They run
-# in one process; to divide them among several: make test TESTS="tests/integration -n 4"
+# Arguments of pytest, in place of all tests, for example: make test TESTS="tests/unit -k wire". These
+# tests run in one process. To use several: make test TESTS="tests/integration -n 4"
 TESTS ?=
-# All tests are divided among several processes.
+# All tests together run in several processes.
 WORKERS := -n auto
-# Arguments of benchmarks.report, for instance: make bench BENCH="--quick latency"
+# Arguments of benchmarks.report, for example: make bench BENCH="--quick latency"
 BENCH ?=
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 JAVASCRIPT := tagcache/dashboard/*.js
@@ -61,32 +63,32 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(DENO) fmt --line-width=120 $(JAVASCRIPT)
 
-# TAGCACHE_SOAK_SECONDS and TAGCACHE_FUZZ_SECONDS shorten or lengthen it.
+# TAGCACHE_SOAK_SECONDS and TAGCACHE_FUZZ_SECONDS set the duration.
 soak: $(SOAK_STAMP)
-	@echo "== faults, fuzzing and minutes of load; keep the machine idle meanwhile"
+	@echo "== fault tests, fuzzing and minutes of load; do not use the machine meanwhile"
 	$(BIN)/python -m pytest tests/faults tests/soak -m "soak or not soak" --write-reliability $(TESTS)
 
 bench: $(BENCH_STAMP)
-	@echo "== measuring; keep the machine idle meanwhile"
+	@echo "== measuring; do not use the machine meanwhile"
 	$(BIN)/python -m benchmarks.report $(BENCH)
 
-$(STAMP): setup.py pyproject.toml
+$(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "tagcache needs Python 3.11 or later; name one with: make PYTHON=python3.11 ..." >&2; exit 1; }
+		{ echo "tagcache needs Python 3.11 or later; choose one with: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "== creating $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@echo "== installing tagcache and what it needs into $(VENV)"
+	@echo "== installing tagcache and its dependencies into $(VENV)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
 	@touch $(STAMP)
 
 $(BENCH_STAMP): $(STAMP)
 	@command -v gcc >/dev/null || { echo "the load generator needs gcc; on Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
-	@echo "== installing what the plots need into $(VENV)"
+	@echo "== installing the dependencies of the benchmarks into $(VENV)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $(BENCH_STAMP)
 
 $(SOAK_STAMP): $(STAMP)
-	@echo "== installing the fuzzer and what the plot needs into $(VENV)"
+	@echo "== installing the fuzzer and the dependencies of the plot into $(VENV)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[soak]'
 	@touch $(SOAK_STAMP)
 

@@ -1,4 +1,4 @@
-"""Lets tools that run setup.py build the package; what it is made of stands in pyproject.toml."""
+"""For tools that run setup.py. The metadata is in pyproject.toml."""
 
 from setuptools import setup
 

@@ -1,7 +1,7 @@
-"""What ``twistd`` reads to learn the ``tagcache`` command.
+"""The plugin that adds the ``tagcache`` command and the ``uvloop`` reactor to ``twistd``.
 
-It is imported whenever twistd lists its commands, so it imports nothing of ours: the
-named module is loaded when the command is used.
+twistd imports it whenever it lists its commands, so it imports nothing of ours. The module that it
+names is imported when the command is used.
 """
 
 from twisted.application.reactors import Reactor
