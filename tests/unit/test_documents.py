@@ -1,7 +1,8 @@
-"""What documents say of tests is so."""
+"""What documents say about tests and code is true."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from tests.reliability import DOCUMENT, ROOT, with_tables
 
 NAMED = re.compile(r"`(test_\w+)`")
 FILE = re.compile(r"\((tests/[\w/]+\.py)\)")
+PACKAGE = ROOT / "tagcache"
+PATH = re.compile(r"`([\w.-]+/[\w./-]*|\w+\.(?:py|ini|conf|md))`")
+# A function with its module, and functions and methods alone.
+PLACED = re.compile(r"`([\w.]+)\(\)`\s\s*\(`([\w/]+\.py)`\)")
+FUNCTION = re.compile(r"`([\w.]+)\(\)`")
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+METHODS = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @pytest.mark.parametrize("name", ["security.md", "reliability.md"])
@@ -68,3 +76,30 @@ def test_a_section_that_was_not_measured_stays_in_the_report(tmp_path: Path) -> 
     copy.write_text(written)
     report.write(copy, {})
     assert copy.read_text() == written
+
+
+def defined_in(path: Path) -> set[str]:
+    """Return the classes, functions and ``Class.method`` names of a module."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, DEFINITIONS):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, METHODS)}
+    return found
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_paths_and_names_exist(name: str) -> None:
+    """Paths may be relative to ``tagcache/``. A name before a path in brackets is defined there."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    for path in PATH.findall(text):
+        if f"/{path}" in ignored:
+            continue
+        assert (ROOT / path).exists() or (PACKAGE / path).exists(), path
+    for function, path in PLACED.findall(text):
+        assert function in defined_in(PACKAGE / path), (function, path)
+    everything = set().union(*map(defined_in, PACKAGE.rglob("*.py")))
+    for function in FUNCTION.findall(text):
+        assert function in everything, function
