@@ -87,9 +87,7 @@ async function send(method, path, options) {
   const answer = await response.json().catch(() => ({}));
   if (response.status === 401 && used === session.token) {
     session.end(
-      used
-        ? "Your session has ended: the server no longer accepts its token. Log in again."
-        : LOGIN_REQUIRED,
+      used ? "Your session has ended: the server no longer accepts its token. Log in again." : LOGIN_REQUIRED,
     );
   }
   throw new ApiError(response.status, answer.error ?? `HTTP ${response.status}`, answer.detail);

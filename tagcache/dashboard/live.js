@@ -1,6 +1,6 @@
 // The live data that the server sends: history, samples, events. Reconnects when the connection is lost.
 
-import { ApiError, EXPIRED, LOGIN_REQUIRED, get, listen, session } from "./api.js";
+import { ApiError, EXPIRED, get, listen, LOGIN_REQUIRED, session } from "./api.js";
 
 const MOST_SAMPLES = 1800;
 const KINDS = ["invalidation", "slow", "refused", "warning", "error"];
