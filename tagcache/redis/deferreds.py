@@ -1,25 +1,39 @@
-"""Waiting for several Deferreds, and not waiting for one."""
+"""Coroutines as Deferreds, and waiting for several Deferreds."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 Work = Generator[Deferred[Any], Any, Any]
-"""What ``inlineCallbacks`` runs."""
 
 
-def together(works: Iterable[Deferred[Any]]) -> Deferred[list[Any]]:
+def as_deferred(
+    function: Callable[_P, Coroutine[Deferred[Any], Any, _T]],
+) -> Callable[_P, Deferred[_T]]:
+    """Make an ``async def`` function run at once and return a Deferred of its result."""
+
+    @wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
+        return Deferred.fromCoroutine(function(*args, **kwargs))
+
+    return run
+
+
+def together(works: Iterable[Deferred[_T]]) -> Deferred[list[_T]]:
     """Return a Deferred of all results, or of the first failure itself."""
     return gatherResults(works, consumeErrors=True).addErrback(_unwrap)
 
 
-def to_the_end(work: Deferred[Any]) -> Deferred[Any]:
+def to_the_end(work: Deferred[_T]) -> Deferred[_T]:
     """Return a Deferred of the same result that can be cancelled without stopping the work."""
-    told: Deferred[Any] = Deferred()
+    told: Deferred[_T] = Deferred()
 
     def tell(result: Any) -> None:
         if not told.called:

@@ -1,26 +1,31 @@
-"""Invalidation of tags in all partitions, and the removal of what ceased to exist."""
+"""Invalidation of tags in all partitions, and the removal of dead entries.
+
+On a cluster an invalidation is a two-phase commit: every partition records it as pending
+(PREPARE), the partition that its id belongs to records that it is committed (COMMIT), and then
+every partition applies it (FINISH). A look-up that meets a pending invalidation asks whether it is
+committed, so all partitions change at one moment.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, fail, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, fail
 from twisted.python.failure import Failure
 
 from tagcache.errors import BackendUnavailable, CommandError
 from tagcache.redis import scripts
-from tagcache.redis.deferreds import Work, together
+from tagcache.redis.deferreds import as_deferred, together
 from tagcache.redis.partitions import Partitions
 
-# Invalidations of a server that a cluster may have to note at the same time: each makes look-ups
-# a little slower.
-_AT_THE_SAME_TIME = 8
-# How long the word that an invalidation has happened is kept, if its server cannot take it back.
+# Pending invalidations of one server in a cluster. Each makes look-ups a little slower.
+_MAX_PENDING = 8
+# How long a commit is kept if the server that made it cannot delete it.
 _COMMIT_KEPT_MS = 30 * 86_400_000
-# Generations that are kept of tags and of keys, in all partitions together.
+# Sequence numbers of invalidated tags and deleted keys that are kept, in all partitions together.
 _GENERATIONS = 200_000
-# One that was begun this long ago has lost its server.
+# A pending invalidation of this age has lost its server.
 _STUCK_MS = 5000
 _ROUNDS = 1000
 
@@ -28,115 +33,120 @@ _UNCOUNTED = b"uncounted"
 _ANY = b"any"
 
 _Removed = tuple[int, list[bytes]]
+# A pending invalidation whose server is lost: its id, its kind and its tags.
+_Stuck = tuple[bytes, bytes, list[bytes]]
 
 
 class Invalidations:
-    """Invalidates tags, so that look-ups see it happen at one moment; ``new_id`` names each."""
+    """Invalidates tags so that look-ups see each invalidation happen at one moment.
+
+    ``new_id`` returns a new id for an invalidation.
+    """
 
     def __init__(self, partitions: Partitions, new_id: Callable[[], bytes]) -> None:
         self._partitions = partitions
         self._new_id = new_id
-        self._turns = DeferredSemaphore(_AT_THE_SAME_TIME)
-        # Counts those that failed.
+        self._turns = DeferredSemaphore(_MAX_PENDING)
         self._failed = 0
 
     def invalidate(self, kind: bytes, tags: Sequence[bytes]) -> Deferred[_Removed]:
-        """Invalidate what carries any of the tags (``kind`` is ``any``) or all of them (``all``).
+        """Invalidate the entries with any of the tags (``kind`` is ``any``) or all (``all``).
 
-        Fires with how many entries that were, and with some of their keys.
+        Fires with the number of entries and some of their keys.
         """
         if len(self._partitions) == 1:
             return self._in_the_only_one(kind, tags)
         return self._turns.run(self._in_turn, kind, tags, self._failed)
 
     def has_happened(self, ids: Sequence[bytes]) -> Deferred[bool]:
-        """Say whether one of these invalidations, which wait in a partition, has happened."""
+        """Say whether one of these invalidations, which are pending somewhere, is committed."""
         partitions = self._partitions
         asked = [partitions.call(partitions.root(id), scripts.COMMITTED, id) for id in ids]
         return together(asked).addCallback(any)
 
     def resume(self, id: bytes, kind: bytes, tags: Sequence[bytes]) -> Deferred[_Removed]:
-        """Do as ``invalidate`` for one that a server began, and may not end."""
+        """Complete an invalidation that another server began and may not complete."""
         return self._at_one_moment(id, kind, tags, begun=True)
 
-    @inlineCallbacks
-    def settle(self) -> Work:
-        """Remove what has expired or was invalidated up to now, also by servers that are gone."""
-        each = yield together(self._settle(root, _ANY) for root in self._partitions.roots)
+    @as_deferred
+    async def settle(self) -> None:
+        """Remove what has expired or was invalidated up to now, also by servers that are lost."""
+        each = await together(self._settle(root, _ANY) for root in self._partitions.roots)
         stuck = {id: (kind, tags) for found in each for id, kind, tags in found}
         for id, (kind, tags) in stuck.items():
-            yield self.resume(id, kind, tags)
+            await self.resume(id, kind, tags)
 
     def count_all(self) -> Deferred[Any]:
-        """Remove what has expired, and go through what was invalidated and not counted."""
+        """Remove expired entries, and those invalidated ones that are not counted yet."""
         return together(self.count_in(root) for root in self._partitions.roots)
 
     def count_in(self, root: str) -> Deferred[Any]:
-        """Do as ``count_all`` in one partition."""
+        """Do ``count_all`` in one partition."""
         return self._settle(root, _UNCOUNTED)
 
-    @inlineCallbacks
-    def _in_the_only_one(self, kind: bytes, tags: Sequence[bytes]) -> Work:
+    @as_deferred
+    async def _in_the_only_one(self, kind: bytes, tags: Sequence[bytes]) -> _Removed:
         (root,) = self._partitions.roots
-        answer = yield self._partitions.call(
+        answer = await self._partitions.call(
             root, scripts.INVALIDATE, self._partitions.at_once, kind, *tags
         )
-        removed = yield self._carried_out({root: answer})
-        return removed, answer[3]
+        return await self._remove_rest({root: answer}), answer[3]
 
     def _in_turn(self, kind: bytes, tags: Sequence[bytes], failed: int) -> Deferred[_Removed]:
-        # Where one has just failed in vain, those behind it would only wait as long, each.
+        # Those that waited behind one that failed would wait as long, and fail as well.
         if self._failed != failed:
             return fail(BackendUnavailable("an invalidation before this failed"))
         return self._at_one_moment(self._new_id(), kind, tags)
 
-    @inlineCallbacks
-    def _at_one_moment(
+    @as_deferred
+    async def _at_one_moment(
         self, id: bytes, kind: bytes, tags: Sequence[bytes], begun: bool = False
-    ) -> Generator[Deferred[Any], Any, _Removed]:
-        """Invalidate in all partitions.
-
-        First every partition takes note of it; then the one that ``id`` belongs to notes that it
-        has happened: look-ups that meet the first note ask there. Then each removes what it has.
-        """
-        partitions = self._partitions
-        every = partitions.roots
+    ) -> _Removed:
+        """Invalidate in all partitions: prepare, commit, finish."""
+        every = self._partitions.roots
         try:
-            carried = [1] * len(every)
-            if not (begun and (yield self.has_happened([id]))):
-                noted = [partitions.call(root, scripts.PREPARE, id, kind, *tags) for root in every]
-                # Also where one has failed: what comes next must not overtake the others.
-                yield DeferredList(noted)
-                carried = yield together(noted)
-            roots = [root for root, some in zip(every, carried, strict=True) if some]
-            # In one partition alone, it happens when it is removed.
+            roots = await self._prepare(id, kind, tags, begun)
+            # In one partition alone, it happens when it is applied.
             if len(roots) > 1:
-                yield self._commit(id, _COMMIT_KEPT_MS)
+                await self._commit(id, _COMMIT_KEPT_MS)
         except CommandError:
             self._failed += 1
-            # Whoever asked is told at once that it may have been carried out in part.
+            # The caller is told at once that it may have been carried out in part.
             for root in every:
                 self._finish(root, id).addErrback(Failure.trap, CommandError)
             raise
-        answers = yield together(self._finish(root, id) for root in roots)
+        answers = await together(self._finish(root, id) for root in roots)
         if len(roots) > 1:
             self._commit(id, self._forget_after_ms()).addErrback(lambda _: None)
-        removed = yield self._carried_out(dict(zip(roots, answers, strict=True)))
+        removed = await self._remove_rest(dict(zip(roots, answers, strict=True)))
         return removed, [key for answer in answers for key in answer[3]]
 
+    async def _prepare(
+        self, id: bytes, kind: bytes, tags: Sequence[bytes], begun: bool
+    ) -> list[str]:
+        """Record the invalidation as pending; returns the partitions that must apply it."""
+        partitions = self._partitions
+        every = partitions.roots
+        if begun and await self.has_happened([id]):
+            return every
+        prepared = [partitions.call(root, scripts.PREPARE, id, kind, *tags) for root in every]
+        # Wait for all of them even if one fails: what follows must not overtake the others.
+        await DeferredList(prepared)
+        concerned = await together(prepared)
+        return [root for root, some in zip(every, concerned, strict=True) if some]
+
     def _commit(self, id: bytes, kept_ms: int) -> Deferred[Any]:
-        """Note that an invalidation has happened, for so long."""
+        """Record that an invalidation is committed, for so many milliseconds."""
         return self._partitions.call(self._partitions.root(id), scripts.COMMIT, id, kept_ms)
 
     def _finish(self, root: str, id: bytes) -> Deferred[Any]:
         return self._partitions.call(root, scripts.FINISH, self._partitions.at_once, id)
 
     def _forget_after_ms(self) -> int:
-        """How long somebody may still ask whether an invalidation has happened."""
+        """Return for how long a look-up may still ask whether an invalidation is committed."""
         return int(2000 * self._partitions.timeout) + 1000
 
-    @inlineCallbacks
-    def _carried_out(self, answers: Mapping[str, Any]) -> Work:
+    async def _remove_rest(self, answers: Mapping[str, Any]) -> int:
         """Remove what an invalidation left to be removed; returns how many entries it had."""
         works = []
         removed = 0
@@ -146,48 +156,48 @@ class Invalidations:
                 for name in names:
                     buried = self._bury(root, name)
                     if name.endswith(b":c"):
-                        # They are counted; should this fail, the upkeep goes on with it.
+                        # They are counted already. If this fails, the upkeep removes the rest.
                         buried.addErrback(Failure.trap, CommandError)
                     else:
                         works.append(buried)
             elif at:
                 works.append(self._bury_all(root, b"%d" % at))
-        return removed + sum((yield together(works)))
+        return removed + sum(await together(works))
 
-    @inlineCallbacks
-    def _bury(self, root: str, name: bytes) -> Work:
-        """Remove what ceased to exist with this set; returns how many entries that were."""
+    @as_deferred
+    async def _bury(self, root: str, name: bytes) -> int:
+        """Remove the entries of a dead set; returns how many there were."""
         removed, left = 0, 1
         while left:
-            some, left = yield self._later(root, scripts.BURY, name)
+            some, left = await self._later(root, scripts.BURY, name)
             removed += some
         return removed
 
-    @inlineCallbacks
-    def _bury_all(self, root: str, number: bytes, *help: bytes) -> Work:
+    @as_deferred
+    async def _bury_all(self, root: str, number: bytes, *help: bytes) -> int:
         removed, cursor = 0, b""
         while cursor != b"0":
-            some, cursor, number = yield self._later(
+            some, cursor, number = await self._later(
                 root, scripts.BURY_ALL, number, cursor or b"0", *help
             )
             removed += some
         return removed
 
-    @inlineCallbacks
-    def _settle(self, root: str, which: bytes) -> Work:
-        """Remove what goes in a partition; returns the invalidations that lost their server."""
-        stuck: list[Any] = []
+    @as_deferred
+    async def _settle(self, root: str, which: bytes) -> list[_Stuck]:
+        """Remove dead entries of a partition; returns the invalidations that lost their server."""
+        stuck: list[_Stuck] = []
         kept = _GENERATIONS // len(self._partitions)
         stuck_ms = max(_STUCK_MS, self._forget_after_ms())
         for _ in range(_ROUNDS):
-            swept, stuck, more = yield self._later(root, scripts.SWEEP, kept, stuck_ms)
+            swept, stuck, more = await self._later(root, scripts.SWEEP, kept, stuck_ms)
             if swept < self._partitions.at_once and not more:
                 break
         for _ in range(_ROUNDS):
-            _, left = yield self._later(root, scripts.BURY, b"", which)
+            _, left = await self._later(root, scripts.BURY, b"", which)
             if not left:
                 break
-        yield self._bury_all(root, b"", b"help")
+        await self._bury_all(root, b"", b"help")
         return stuck
 
     def _later(self, root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:

@@ -7,22 +7,22 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred
 
 from tagcache.model.views import MOST_FAULTS, Consistency, EntryView
 from tagcache.redis import scripts
-from tagcache.redis.deferreds import Work, together
+from tagcache.redis.deferreds import as_deferred, together
 from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.partitions import Partitions, chunks
 
-# A page is divided by the number of partitions, but no further than this.
+# A page is divided by the number of partitions, at most by this.
 _MOST_SHARES = 16
 
 
 class _Newest:
-    """The entries of a partition, the last stored first: a page of rows at a time.
+    """The entries of a partition in pages of rows, the last stored entry first.
 
-    ``before`` is where the next page begins, and empty at the end.
+    ``before`` is the cursor of the next page, empty at the end.
     """
 
     __slots__ = ("before", "root", "rows")
@@ -33,12 +33,12 @@ class _Newest:
         self.rows: deque[list[Any]] = deque()
 
     def stored(self) -> int:
-        """When the first of the rows was stored, negative, so that the last one comes first."""
+        """Return minus the time at which the first row was stored, for a heap."""
         return -int(self.rows[0][1])
 
 
 class Listing:
-    """Reads many entries, as IRemoteCache says of the methods with the same names."""
+    """Reads many entries. IRemoteCache documents the methods with the same names."""
 
     def __init__(self, partitions: Partitions, invalidations: Invalidations) -> None:
         self._partitions = partitions
@@ -57,8 +57,10 @@ class Listing:
                 calls.append(call.addCallback(self._place, found, some))
         return together(calls).addCallback(lambda _: found)
 
-    @inlineCallbacks
-    def search(self, tags: Sequence[bytes], every: bool, offset: int, limit: int | None) -> Work:
+    @as_deferred
+    async def search(
+        self, tags: Sequence[bytes], every: bool, offset: int, limit: int | None
+    ) -> list[EntryView]:
         names = list(dict.fromkeys(tags))
         if every and names:
             queries = [(names, names[:0])]
@@ -68,39 +70,38 @@ class Listing:
         skip = offset
         for query, others in queries:
             if offset:
-                skip = yield self._skip_and_find(query, others, skip, limit, found)
+                skip = await self._skip_and_find(query, others, skip, limit, found)
             else:
                 each = [self._members(root, query, limit) for root in self._partitions.roots]
-                for rows in (yield together(each)):
+                for rows in await together(each):
                     for row in rows:
                         found.setdefault(row[0], _entry(row))
             if limit is not None and len(found) >= limit:
                 break
         return list(found.values())[:limit]
 
-    @inlineCallbacks
-    def count(self, tags: Sequence[bytes], every: bool) -> Work:
+    @as_deferred
+    async def count(self, tags: Sequence[bytes], every: bool) -> int:
         names = list(dict.fromkeys(tags))
         if len(names) == 1:
-            counts = yield self._partitions.call_everywhere(scripts.COUNT, names[0])
+            counts = await self._partitions.call_everywhere(scripts.COUNT, names[0])
             if -1 not in counts:
                 return sum(counts)
-        found = yield self.search(names, every, 0, None)
-        return len(found)
+        return len(await self.search(names, every, 0, None))
 
-    @inlineCallbacks
-    def newest(self, prefix: bytes, offset: int, limit: int) -> Work:
+    @as_deferred
+    async def newest(self, prefix: bytes, offset: int, limit: int) -> list[EntryView]:
         each = [_Newest(root) for root in self._partitions.roots]
         page = max(self._partitions.page // min(len(each), _MOST_SHARES), 1)
         found: list[EntryView] = []
-        # Those with rows, the one with the last stored first.
+        # Partitions with rows left, by the time of their first row.
         heap: list[tuple[int, int]] = []
         while len(found) < limit:
             if any(not those.rows and those.before for those in each):
                 few = [those for those in each if those.before and len(those.rows) <= page // 2]
-                # Where there are several partitions, what is skipped shows when they are merged.
+                # With several partitions, only the merge shows which entries to skip.
                 skip = offset if len(each) == 1 else 0
-                offset -= sum((yield together(self._read_on(it, page, prefix, skip) for it in few)))
+                offset -= sum(await together(self._read_on(it, page, prefix, skip) for it in few))
                 heap = [(those.stored(), n) for n, those in enumerate(each) if those.rows]
                 heapq.heapify(heap)
                 continue
@@ -118,9 +119,9 @@ class Listing:
                 found.append(_entry(row))
         return found
 
-    @inlineCallbacks
-    def tags(self, prefix: bytes) -> Work:
-        each = yield together(self._tags(root, prefix) for root in self._partitions.roots)
+    @as_deferred
+    async def tags(self, prefix: bytes) -> list[tuple[bytes, int, int]]:
+        each = await together(self._tags(root, prefix) for root in self._partitions.roots)
         sizes: dict[bytes, tuple[int, int]] = {}
         for found in each:
             for tag, (keys, size) in found.items():
@@ -128,18 +129,18 @@ class Listing:
                 sizes[tag] = (before[0] + keys, before[1] + size)
         return [(tag, keys, size) for tag, (keys, size) in sizes.items()]
 
-    @inlineCallbacks
-    def check(self) -> Work:
+    @as_deferred
+    async def check(self) -> Consistency:
         faults: list[str] = []
         entries = 0
         tags: set[bytes] = set()
         for root in self._partitions.roots:
-            there = yield self._tags(root, b"")
+            there = await self._tags(root, b"")
             tags |= set(there)
             for what, tag in ((b"entries", b""), *((b"tags", tag) for tag in there)):
                 cursor = b""
                 while cursor != b"0":
-                    cursor, looked, found = yield self._page(
+                    cursor, looked, found = await self._page(
                         root, scripts.CHECK, what, tag, cursor or b"0"
                     )
                     entries += looked
@@ -147,47 +148,44 @@ class Listing:
                     faults += [f"{key!r}: {word.decode()}" for key, word in pairs]
         return Consistency(entries, len(tags), tuple(faults[:MOST_FAULTS]), len(faults))
 
-    @inlineCallbacks
-    def _place(
+    @as_deferred
+    async def _place(
         self, rows: list[Any], found: list[EntryView | None], numbers: Sequence[int]
-    ) -> Work:
+    ) -> None:
         for number, row in zip(numbers, rows, strict=True):
-            if row and not (row[2] and (yield self._invalidations.has_happened(row[2]))):
+            if row and not (row[2] and await self._invalidations.has_happened(row[2])):
                 found[number] = _entry(*row[:2])
 
-    @inlineCallbacks
-    def _members(self, root: str, query: list[bytes], most: int | None) -> Work:
-        """Return rows of what carries all tags of the query, each once, and little more than
-        ``most``."""
+    @as_deferred
+    async def _members(self, root: str, query: list[bytes], most: int | None) -> list[list[Any]]:
+        """Return rows of entries with all tags of the query, each once, few more than ``most``."""
         found: dict[bytes, Any] = {}
         cursor = b"0"
         while most is None or len(found) < most:
-            cursor, rows, _ = yield self._page(root, scripts.MEMBERS, cursor, 0, len(query), *query)
+            cursor, rows, _ = await self._page(root, scripts.MEMBERS, cursor, 0, len(query), *query)
             for row in rows:
                 found.setdefault(row[0], row)
             if cursor == b"0":
                 break
         return list(found.values())
 
-    @inlineCallbacks
-    def _skip_and_find(
+    async def _skip_and_find(
         self,
         query: list[bytes],
         others: list[bytes],
         offset: int,
         limit: int | None,
         found: dict[bytes, EntryView],
-    ) -> Work:
-        """Add to ``found`` what ``search`` means by one query, without the first ``offset``.
+    ) -> int:
+        """Add the entries of one query of ``search`` to ``found``, but for the first ``offset``.
 
-        They are passed by within Redis, one partition after the other. Returns how many are still
-        to be skipped.
+        Redis skips those, in one partition after the other. Returns how many are left to skip.
         """
         for root in self._partitions.roots:
             cursor = b""
             while cursor != b"0" and (limit is None or len(found) < limit):
                 tags = (len(query), *query, *others)
-                cursor, rows, skipped = yield self._page(
+                cursor, rows, skipped = await self._page(
                     root, scripts.MEMBERS, cursor or b"0", offset, *tags
                 )
                 offset -= skipped
@@ -195,21 +193,22 @@ class Listing:
                     found.setdefault(row[0], _entry(row))
         return offset
 
-    @inlineCallbacks
-    def _read_on(self, those: _Newest, page: int, prefix: bytes, skip: int) -> Work:
+    @as_deferred
+    async def _read_on(self, those: _Newest, page: int, prefix: bytes, skip: int) -> int:
         """Read the next page of a partition; returns how many entries were skipped before it."""
-        those.before, rows, skipped = yield self._partitions.call(
+        skipped: int
+        those.before, rows, skipped = await self._partitions.call(
             those.root, scripts.NEWEST, page, those.before, prefix, skip
         )
         those.rows += rows
         return skipped
 
-    @inlineCallbacks
-    def _tags(self, root: str, prefix: bytes) -> Work:
+    @as_deferred
+    async def _tags(self, root: str, prefix: bytes) -> dict[bytes, tuple[int, int]]:
         found: dict[bytes, tuple[int, int]] = {}
         cursor = b""
         while cursor != b"0":
-            cursor, rows = yield self._page(root, scripts.TAGS, cursor or b"0", prefix)
+            cursor, rows = await self._page(root, scripts.TAGS, cursor or b"0", prefix)
             for tag, keys, size in rows:
                 found[tag] = (keys, size)
         return found
