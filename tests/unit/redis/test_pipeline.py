@@ -1,0 +1,337 @@
+"""Calls of scripts on their way to a server, over redis-py and loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+from redis.exceptions import ResponseError
+from twisted.internet.defer import CancelledError
+
+from tagcache.errors import BackendUnavailable, OutOfMemory
+from tagcache.redis import scripts
+from tagcache.redis.connection import connect
+from tagcache.redis.pipeline import Lane
+from tagcache.redis.policy import PolicyCheck
+from tests.unit.redis.scripted import (
+    CLOSE,
+    HANG,
+    Error,
+    ScriptedServer,
+    advance,
+    evalsha,
+    in_fake_time,
+    result,
+    slots,
+    until,
+)
+
+ROOT = "p:{all}:"
+OTHER = "p:{1}:"
+TIMEOUT = 5.0
+
+
+class Opened:
+    """A pipeline, and what it told of."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.client: Any = connect(url, TIMEOUT, 4, PolicyCheck(False))
+        self.troubles: list[str] = []
+        self.moves: list[str] = []
+        self.pipeline = Lane(
+            self.client,
+            asyncio.get_running_loop(),
+            TIMEOUT,
+            self.troubles.append,
+            lambda: self.moves.append("moved"),
+            **options,
+        )
+        self.call = self.pipeline.call
+
+
+@asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncIterator[Opened]:
+    it = Opened(url, **options)
+    try:
+        yield it
+    finally:
+        await it.pipeline.close()
+        await it.client.aclose()
+
+
+@in_fake_time
+async def test_calls_travel_together_in_their_order() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        server.expect(*evalsha(scripts.PUT, ROOT, b"k", b"1"), answer=HANG)
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"k"), answer=1)
+        server.expect(*evalsha(scripts.PUT, ROOT, b"k", b"2"), answer=1)
+        it.call(scripts.PUT, ROOT, b"k", b"1").addErrback(lambda _: None)
+        it.call(scripts.DELETE, ROOT, b"k").addErrback(lambda _: None)
+        it.call(scripts.PUT, ROOT, b"k", b"2").addErrback(lambda _: None)
+        # The second and the third were sent although the first is not answered.
+        await until(lambda: len(server.heard) == 3)
+
+
+@in_fake_time
+async def test_each_call_gets_its_own_answer() -> None:
+    async with ScriptedServer() as server, opened(server.url, most_together=2) as it:
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"a"), answer=1)
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"b"), answer=0)
+        server.expect(*evalsha(scripts.TOTALS, ROOT), answer=[1, 2, b"three"])
+        calls = [
+            it.call(scripts.DELETE, ROOT, b"a"),
+            it.call(scripts.DELETE, ROOT, b"b"),
+            it.call(scripts.TOTALS, ROOT),
+        ]
+        assert [await result(call) for call in calls] == [1, 0, [1, 2, b"three"]]
+        assert it.troubles == []
+
+
+@in_fake_time
+async def test_look_ups_that_wait_together_are_one_run_of_the_script() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        server.expect(
+            *evalsha(scripts.GET, ROOT, b"a", b"", b"b", b"1"),
+            answer=[7, [b"v", 8, b"", [b"t"], []]],
+        )
+        server.expect(*evalsha(scripts.GET, OTHER, b"c", b""), answer=[b"w"])
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"a"), answer=1)
+        server.expect(*evalsha(scripts.GET, ROOT, b"a", b""), answer=[Error("ERR of this one")])
+        calls = [
+            it.call(scripts.GET, ROOT, b"a", b""),
+            it.call(scripts.GET, OTHER, b"c", b""),
+            it.call(scripts.GET, ROOT, b"b", b"1"),
+            it.call(scripts.DELETE, ROOT, b"a"),
+            it.call(scripts.GET, ROOT, b"a", b""),
+        ]
+        first = [await result(call) for call in calls[:4]]
+        assert first == [7, b"w", [b"v", 8, b"", [b"t"], []], 1]
+        with pytest.raises(ResponseError, match="of this one"):
+            await result(calls[4])
+        # Where Redis refuses the whole run, all of its calls fail.
+        server.expect(b"EVALSHA", answer=Error("WRONGTYPE it is a list"))
+        calls = [it.call(scripts.GET, ROOT, key, b"") for key in (b"a", b"b")]
+        for call in calls:
+            with pytest.raises(ResponseError, match="it is a list"):
+                await result(call)
+
+
+@in_fake_time
+async def test_few_look_ups_travel_together_while_values_are_large() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        large = bytes(8 * 2**20)
+        server.expect(*evalsha(scripts.GET, ROOT, b"a", b""), answer=[large])
+        assert await result(it.call(scripts.GET, ROOT, b"a", b"")) == large
+        # 16 MiB of answers together, and 1 MiB of them in one run.
+        for key in b"bcde":
+            server.expect(*evalsha(scripts.GET, ROOT, bytes([key]), b""), answer=[b"v"])
+        calls = [it.call(scripts.GET, ROOT, bytes([key]), b"") for key in b"bcde"]
+        assert [await result(call) for call in calls] == [b"v"] * 4
+        # It was at most so large lately, and the guess halves.
+        for _ in range(20):
+            server.expect(*evalsha(scripts.GET, ROOT, b"a", b""), answer=[b"v"])
+            await result(it.call(scripts.GET, ROOT, b"a", b""))
+        server.expect(*evalsha(scripts.GET, ROOT, b"a", b"", b"b", b""), answer=[b"v", b"w"])
+        calls = [it.call(scripts.GET, ROOT, key, b"") for key in (b"a", b"b")]
+        assert [await result(call) for call in calls] == [b"v", b"w"]
+
+
+@in_fake_time
+async def test_a_script_that_the_server_does_not_know_is_sent_once_with_its_text() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        unknown = Error("NOSCRIPT No matching script. Please use EVAL.")
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"a"), answer=unknown)
+        server.expect(*evalsha(scripts.TOTALS, ROOT), answer=[5])
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"b"), answer=unknown)
+        server.expect(b"EVAL", scripts.DELETE.text, 1, ROOT, b"a", answer=1)
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"b"), answer=0)
+        calls = [
+            it.call(scripts.DELETE, ROOT, b"a"),
+            it.call(scripts.TOTALS, ROOT),
+            it.call(scripts.DELETE, ROOT, b"b"),
+        ]
+        assert [await result(call) for call in calls] == [1, [5], 0]
+
+
+@in_fake_time
+async def test_a_server_that_hangs_makes_the_backend_unavailable_in_time() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        server.expect(b"EVALSHA", answer=HANG)
+        call = it.call(scripts.TOTALS, ROOT)
+        await until(lambda: server.heard)
+        advance(TIMEOUT - 0.001)
+        await asyncio.sleep(0)
+        assert not call.called
+        advance(0.001)
+        with pytest.raises(BackendUnavailable, match="timeout"):
+            await result(call)
+        assert it.troubles == ["it does not answer in time"]
+        # What answers late is not taken for the answer to the next call.
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"k"), answer=1)
+        assert await result(it.call(scripts.DELETE, ROOT, b"k")) == 1
+
+
+@in_fake_time
+async def test_calls_that_wait_behind_one_that_hangs_are_answered_in_time() -> None:
+    async with ScriptedServer() as server, opened(server.url, most_together=1) as it:
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"a"), answer=HANG)
+        first = it.call(scripts.DELETE, ROOT, b"a")
+        second = it.call(scripts.DELETE, ROOT, b"b")
+        await until(lambda: server.heard)
+        advance(1.0)
+        third = it.call(scripts.DELETE, ROOT, b"c")
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"c"), answer=1)
+        advance(TIMEOUT - 1.0)
+        for late in (first, second):
+            with pytest.raises(BackendUnavailable, match="timeout"):
+                await result(late)
+        assert await result(third) == 1
+
+
+@in_fake_time
+async def test_a_call_that_was_cancelled_does_not_disturb_the_others() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        for key, answer in ((b"a", 1), (b"b", Error("READONLY it is a replica")), (b"c", 0)):
+            server.expect(*evalsha(scripts.DELETE, ROOT, key), answer=answer)
+        calls = [it.call(scripts.DELETE, ROOT, key) for key in (b"a", b"b", b"c")]
+        for call in calls[:2]:
+            call.cancel()
+            with pytest.raises(CancelledError):
+                await result(call)
+        assert await result(calls[2]) == 0
+        assert len(server.heard) == 3
+
+
+@in_fake_time
+async def test_a_connection_that_is_closed_fails_its_calls_and_is_made_anew() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"a"), answer=1)
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"b"), answer=CLOSE)
+        calls = [it.call(scripts.DELETE, ROOT, key) for key in (b"a", b"b")]
+        # Nobody knows which were carried out: none is sent again, and each caller is told.
+        for call in calls:
+            with pytest.raises(BackendUnavailable, match="no connection"):
+                await result(call)
+        assert len(it.troubles) == 1
+        server.expect(*evalsha(scripts.DELETE, ROOT, b"c"), answer=1)
+        assert await result(it.call(scripts.DELETE, ROOT, b"c")) == 1
+
+
+@in_fake_time
+async def test_a_server_that_is_away_makes_the_backend_unavailable() -> None:
+    async with ScriptedServer() as server:
+        url = server.url
+    async with opened(url) as it:
+        with pytest.raises(BackendUnavailable, match="no connection"):
+            await result(it.call(scripts.TOTALS, ROOT))
+        assert "127.0.0.1" in it.troubles[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "why", "troubles"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", OutOfMemory, "is full", 0),
+        # Redis 6.2 puts the error of a command into a sentence.
+        (
+            "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -OOM command "
+            "not allowed when used memory > 'maxmemory'.",
+            OutOfMemory,
+            "is full",
+            0,
+        ),
+        # redis-py takes this for an error of the connection.
+        ("LOADING Redis is loading it", BackendUnavailable, "no connection", 1),
+        ("READONLY You can't write against a read only replica.", BackendUnavailable, "replica", 1),
+        ("NOPERM User x has no permissions", BackendUnavailable, "no permissions", 1),
+        ("WRONGTYPE Operation against a key", ResponseError, "against a key", 0),
+    ],
+)
+@in_fake_time
+async def test_errors_of_the_server(
+    error: str, raised: type[Exception], why: str, troubles: int
+) -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        server.expect(b"EVALSHA", answer=Error(error))
+        with pytest.raises(raised, match=why):
+            await result(it.call(scripts.PUT, ROOT, b"k", b"v"))
+        assert len(it.troubles) == troubles
+
+
+@in_fake_time
+async def test_no_more_calls_wait_than_can_be_answered_in_time() -> None:
+    async with ScriptedServer() as server, opened(server.url, most_together=1) as it:
+        server.expect(b"EVALSHA", answer=HANG)
+        calls = [it.call(scripts.DELETE, ROOT, b"k")]
+        await until(lambda: server.heard)
+        calls += [it.call(scripts.DELETE, ROOT, b"k") for _ in range(10_000)]
+        with pytest.raises(BackendUnavailable, match="too many commands"):
+            await result(it.call(scripts.DELETE, ROOT, b"k"))
+        await it.pipeline.close()
+        for call in calls:
+            with pytest.raises(BackendUnavailable, match="the server stops"):
+                await result(call)
+
+
+@in_fake_time
+async def test_no_more_bytes_wait_than_the_memory_allows() -> None:
+    async with ScriptedServer() as server, opened(server.url, most_together=1) as it:
+        server.expect(b"EVALSHA", answer=HANG)
+        calls = [it.call(scripts.DELETE, ROOT, b"k")]
+        await until(lambda: server.heard)
+        large = bytes(33 * 2**20)
+        calls.append(it.call(scripts.PUT, ROOT, b"k", large))
+        with pytest.raises(BackendUnavailable, match="too many commands"):
+            await result(it.call(scripts.PUT, ROOT, b"k", large))
+        calls.append(it.call(scripts.PUT, ROOT, b"k", b"small"))
+        await it.pipeline.close()
+        for call in calls:
+            with pytest.raises(BackendUnavailable, match="the server stops"):
+                await result(call)
+
+
+@in_fake_time
+async def test_a_closed_pipeline_takes_no_calls() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        server.expect(*evalsha(scripts.TOTALS, ROOT), answer=[0])
+        assert await result(it.call(scripts.TOTALS, ROOT)) == [0]
+        await it.pipeline.close()
+        with pytest.raises(BackendUnavailable, match="the server stops"):
+            await result(it.call(scripts.TOTALS, ROOT))
+
+
+@in_fake_time
+async def test_a_slot_that_has_moved_is_asked_for_where_it_is() -> None:
+    async with ScriptedServer() as old, ScriptedServer() as new:
+        old.replies[b"CLUSTER SLOTS"] = slots((0, 16383, old))
+        url = f"redis+cluster://127.0.0.1:{old.port}"
+        async with opened(url) as it:
+            # redis-py asks there once alone, after the pipeline, before it follows.
+            for _ in range(2):
+                moved = Error(f"MOVED {key_slot(ROOT.encode())} 127.0.0.1:{new.port}")
+                old.expect(b"EVALSHA", answer=moved)
+            new.expect(*evalsha(scripts.DELETE, ROOT, b"k"), answer=1)
+            assert await result(it.call(scripts.DELETE, ROOT, b"k")) == 1
+            assert it.troubles == []
+
+
+@pytest.mark.parametrize(
+    "answer", [Error("CLUSTERDOWN The cluster is down"), CLOSE], ids=["down", "closed"]
+)
+@in_fake_time
+async def test_a_cluster_that_fails_is_looked_at_anew(answer: Any) -> None:
+    async with ScriptedServer() as server:
+        server.replies[b"CLUSTER SLOTS"] = slots((0, 16383, server))
+        async with opened(f"redis+cluster://127.0.0.1:{server.port}") as it:
+            server.expect(b"EVALSHA", answer=answer)
+            with pytest.raises(BackendUnavailable):
+                await result(it.call(scripts.DELETE, ROOT, b"k"))
+            assert it.moves
+            assert it.troubles
+            asked = server.greeted.count((b"CLUSTER", b"SLOTS"))
+            server.expect(*evalsha(scripts.DELETE, ROOT, b"k"), answer=1)
+            assert await result(it.call(scripts.DELETE, ROOT, b"k")) == 1
+            assert server.greeted.count((b"CLUSTER", b"SLOTS")) > asked
