@@ -1,4 +1,4 @@
-"""Where Redis is, and a client of it."""
+"""The URL of Redis, and a client for it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def is_cluster(url: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """Return the URL as it may be shown."""
-    # To the last @: a password may hold one.
+    """Return the URL without the name and the password of the user."""
+    # Up to the last @: a password may contain one.
     return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
 
 
@@ -47,7 +47,10 @@ def check_url(url: str) -> None:
 
 
 def connect(url: str, timeout: float, connections: int, policies: PolicyCheck) -> Client:
-    """Return a client, which connects when it is used; ``timeout`` is seconds. Raises BadUrl."""
+    """Return a client that connects when it is used; ``timeout`` is in seconds.
+
+    Raises BadUrl.
+    """
     cluster = _CLUSTER.fullmatch(url)
     prepare = partial(_prepare, policies)
     if cluster is not None:
@@ -64,12 +67,12 @@ def _pool(
         )
     place, _, query = url.partition("?")
     if "#" in place:
-        raise BadUrl("has a #; in a password it is written %23")
+        raise BadUrl("contains a #; in a password, write %23")
     parts, _ = _split(place)
     if parts.scheme == "unix" and not parts.path:
-        raise BadUrl("names no socket; unix:///path does")
+        raise BadUrl("names no socket; write unix:///path")
     if parts.scheme != "unix" and not re.fullmatch(r"/?|/\d+", parts.path):
-        raise BadUrl("after the host only the number of a database may follow")
+        raise BadUrl("only the number of a database may follow the host")
     options = read_query(query, parts.scheme == "rediss", database=parts.scheme == "unix")
     try:
         return BlockingConnectionPool.from_url(
@@ -78,7 +81,7 @@ def _pool(
             timeout=timeout,
             socket_timeout=None,
             socket_connect_timeout=timeout,
-            # A command that is sent again could count twice; the caller is told instead.
+            # A command that is sent twice could count twice; the caller gets an error instead.
             retry=Retry(NoBackoff(), 0),
             redis_connect_func=prepare,
             protocol=2,
@@ -99,7 +102,7 @@ def _cluster(
         password=unquote(password) or None,
         ssl=scheme == "rediss",
         max_connections=max(connections * 2, 16),
-        # Else redis-py gives up after 5 s, whatever engine.timeout_ms says.
+        # Otherwise redis-py gives up after 5 s, whatever engine.timeout_ms is.
         socket_timeout=None,
         socket_connect_timeout=timeout,
         require_full_coverage=False,
@@ -107,30 +110,31 @@ def _cluster(
         protocol=2,
         **options,
     )
-    # It has no parameter for this; the nodes that it finds are given these.
+    # The constructor has no parameter for this; the nodes that it discovers get these arguments.
     client.connection_kwargs["redis_connect_func"] = prepare
     return client
 
 
 async def _prepare(policies: PolicyCheck, connection: Any) -> None:
-    """Log in, and see that the server keeps what it must, and knows the scripts.
+    """Log in, check the eviction policy, and load the scripts.
 
-    Of those that travel together, one that is not known would be carried out after the others.
-    Raises EvictingPolicy.
+    A script that is not loaded would run after the others in its batch. Raises EvictingPolicy.
     """
     await connection.on_connect()
     await policies.ask(connection)
     commands = [("SCRIPT", "LOAD", each.text) for each in scripts.EVERY]
     await connection.send_packed_command(connection.pack_commands(commands))
     for _ in commands:
-        # Who may not do this may still run them.
+        # A user without permission to load scripts may still run them.
         with suppress(ResponseError):
             await connection.read_response()
 
 
 def _read_cluster(scheme: str, rest: str) -> tuple[str, list[ClusterNode], dict[str, Any]]:
-    """Read ``[user:password@]host:port,...[?query]``; returns the login, the nodes, and what the
-    query says. Raises BadUrl."""
+    """Parse ``[user:password@]host:port,...[?query]``.
+
+    Returns the login, the nodes, and the query as arguments of redis-py. Raises BadUrl.
+    """
     place, _, query = rest.partition("?")
     place, _, path = place.partition("/")
     if path:
@@ -153,5 +157,5 @@ def _split(place: str) -> tuple[SplitResult, int | None]:
         parts = urlsplit(place)
         return parts, parts.port
     except ValueError:
-        # Python's text has what it took for the port: with a / in a password, some of that.
-        raise BadUrl("a port is a number up to 65535; in a password, / is written %2F") from None
+        # The text of the ValueError may quote a part of a password that contains a /.
+        raise BadUrl("a port is a number up to 65535; in a password, write %2F for /") from None

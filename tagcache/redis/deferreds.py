@@ -32,7 +32,7 @@ def together(works: Iterable[Deferred[_T]]) -> Deferred[list[_T]]:
 
 
 def to_the_end(work: Deferred[_T]) -> Deferred[_T]:
-    """Return a Deferred of the same result that can be cancelled without stopping the work."""
+    """Return a Deferred of the same result; cancelling it does not stop the work."""
     told: Deferred[_T] = Deferred()
 
     def tell(result: Any) -> None:

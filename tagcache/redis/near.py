@@ -1,4 +1,4 @@
-"""What a server keeps of a remote cache in its own memory, and when that may not be believed."""
+"""The near cache: entries of Redis that this server keeps in its own memory."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable
 from tagcache.errors import CommandError
 from tagcache.model.interfaces import ICache
 
-# How old an answer may be at most, in seconds: what was changed longer ago is never answered.
+# A change that is older than this many seconds is visible in every answer.
 STALENESS_SECONDS = 1.0
 _MOST_TAGS_NOTED = 10_000
 
 
 class Near:
-    """Entries of a remote cache that were looked up here, in a cache of this process.
+    """Entries that were looked up in Redis, kept in ``cache``, a cache of this process.
 
-    Whoever hears of changes elsewhere tells of them (``changed``, ``tags_changed``, ``clear``), and
-    says up to when what was told is complete (``fresh_until``, in seconds of the monotonic clock).
-    Whoever changes an entry from here holds its key, or its tags, until that is answered: meanwhile
-    nothing is kept of it, so that nobody here finds what was there before.
+    The tracking reports changes (``changed``, ``tags_changed``, ``clear``) and sets
+    ``fresh_until``, the time of the monotonic clock in seconds until which its reports are
+    complete. While this server changes an entry, it holds the key or the tags (``hold`` until
+    ``release``), and nothing of the entry is kept: no client finds the old value here.
 
-    A look-up elsewhere that is to be kept begins with ``begin`` and ends with ``keep``.
+    A look-up in Redis whose result is to be kept begins with ``begin`` and ends with ``keep``.
     """
 
     def __init__(self, cache: ICache, monotonic: Callable[[], float]) -> None:
@@ -30,7 +30,7 @@ class Near:
         self.hits = 0
         self.cleared = 0
         self._monotonic = monotonic
-        # Events are numbered: a look-up begun before one may have found what was there before it.
+        # Changes are numbered: a look-up that began before one may have found the old value.
         self._number = 0
         self._looking_up: Counter[bytes] = Counter()
         self._changed: dict[bytes, int] = {}
@@ -42,11 +42,11 @@ class Near:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it can answer now."""
+        """Whether it may answer now."""
         return self._monotonic() <= self.fresh_until
 
     def get(self, key: bytes) -> bytes | None:
-        """Return a value that is at most STALENESS_SECONDS old; None if it is not here."""
+        """Return a value that is stale by at most STALENESS_SECONDS; None if there is none."""
         now = self._monotonic()
         if now > self.fresh_until:
             return None
@@ -56,7 +56,7 @@ class Near:
         return value
 
     def begin(self, key: bytes) -> tuple[int, float]:
-        """Note that the key is looked up elsewhere; returns what ``keep`` is to be given."""
+        """Begin a look-up in Redis; returns the argument ``begun`` of ``keep``."""
         self._looking_up[key] += 1
         return self._number, self._monotonic()
 
@@ -70,7 +70,7 @@ class Near:
     ) -> None:
         """Keep what was found, unless it may have changed meanwhile; ends the look-up.
 
-        ``left_ms`` is the time to live that it had left, None if it does not expire.
+        ``left_ms`` is the remaining time to live, None if the entry does not expire.
         """
         number, since = begun
         tags = list(tags)
@@ -92,11 +92,11 @@ class Near:
         try:
             self.cache.put(key, value, tags, left_ms)
         except CommandError:
-            # Too large to be kept here.
+            # Too large for this cache.
             self.cache.delete(key)
 
     def end(self, key: bytes) -> None:
-        """Note that a look-up elsewhere is over."""
+        """End a look-up in Redis whose result is not kept."""
         self._looking_up[key] -= 1
         if not self._looking_up[key]:
             del self._looking_up[key]
@@ -105,15 +105,15 @@ class Near:
             self._tags_changed.clear()
 
     def changed(self, key: bytes) -> None:
-        """Drop an entry that is not what it was."""
+        """Drop an entry that has changed."""
         self.cache.delete(key)
         if key in self._looking_up:
             self._number += 1
             self._changed[key] = self._number
 
     def tags_changed(self, tags: Iterable[bytes]) -> None:
-        """Drop all entries that carry one of the tags."""
-        # All partitions of a cluster tell of the same ones.
+        """Drop all entries with one of the tags."""
+        # All partitions of a cluster report the same tags.
         tags = list(dict.fromkeys(tags))
         for tag in tags:
             for _ in self.cache.invalidate_tag(tag):
@@ -139,40 +139,40 @@ class Near:
         self._all_changed = self._number
 
     def lose(self) -> None:
-        """Drop everything, and answer nothing until somebody hears of changes again."""
-        # Attempts to hear again that fail have nothing more to drop.
+        """Drop everything, and answer nothing until changes are tracked again."""
+        # A failed attempt to track again has nothing more to drop.
         self.cleared += self.fresh_until > 0
         self.fresh_until = 0.0
         self._drop_all()
 
     def hold(self, key: bytes) -> None:
-        """Note that the entry is being changed from here."""
+        """Begin a change of an entry by this server."""
         self._held[key] += 1
         self.changed(key)
 
     def release(self, key: bytes) -> None:
-        """Note that the change is through, or nobody knows whether it is."""
+        """End a change of an entry, whether it succeeded or not."""
         self.changed(key)
         _take_one(self._held, key)
 
     def hold_tags(self, tags: Iterable[bytes]) -> None:
-        """Note that the tags are being invalidated from here."""
+        """Begin an invalidation of tags by this server."""
         self._held_tags.update(tags)
         self.tags_changed(tags)
 
     def release_tags(self, tags: Iterable[bytes]) -> None:
-        """Note that the invalidation is through, or nobody knows whether it is."""
+        """End an invalidation, whether it succeeded or not."""
         self.tags_changed(tags)
         for tag in tags:
             _take_one(self._held_tags, tag)
 
     def hold_all(self) -> None:
-        """Note that everything is being flushed from here."""
+        """Begin a flush by this server."""
         self._held_all += 1
         self.clear()
 
     def release_all(self) -> None:
-        """Note that the flush is through, or nobody knows whether it is."""
+        """End a flush, whether it succeeded or not."""
         self.clear()
         self._held_all -= 1
 

@@ -1,4 +1,4 @@
-"""What the query of ``engine.url`` may say, by the names that redis-py gives it."""
+"""The query of ``engine.url``: options with the names that they have in redis-py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 
 class BadUrl(ValueError):
-    """``engine.url`` cannot be used; ``str(error)`` says why, without its password."""
+    """``engine.url`` cannot be used; ``str(error)`` says why, without the password."""
 
 
 def _file(path: str) -> str:
@@ -34,7 +34,7 @@ def _ciphers(text: str) -> str:
     try:
         ssl.create_default_context().set_ciphers(text)
     except ssl.SSLError:
-        raise ValueError("names no cipher that OpenSSL has") from None
+        raise ValueError("names no cipher that OpenSSL knows") from None
     return text
 
 
@@ -63,18 +63,17 @@ _TLS: dict[str, Callable[[str], Any]] = {
 
 
 def read_query(query: str, tls: bool, database: bool = False) -> dict[str, Any]:
-    """Return the query as arguments of redis-py's clients. Raises BadUrl for what it would not use.
+    """Return the query as keyword arguments for redis-py. Raises BadUrl for unknown options.
 
-    ``tls``: the connection is one, and takes what begins with ``ssl_``; ``database``: ``db`` may
-    be given.
+    Options that begin with ``ssl_`` are known if ``tls`` is true, ``db`` if ``database`` is.
     """
     known = {**(_TLS if tls else {}), **({"db": _number} if database else {})}
     options: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in known:
             if name in _TLS:
-                raise BadUrl(f"{name} is for rediss:// and rediss+cluster://")
-            raise BadUrl(f"{name!r} is not known; " + _what(known))
+                raise BadUrl(f"{name} is only for rediss:// and rediss+cluster://")
+            raise BadUrl(f"{name!r} is unknown; " + _what(known))
         if name in options:
             raise BadUrl(f"{name} is given twice")
         try:
@@ -86,7 +85,9 @@ def read_query(query: str, tls: bool, database: bool = False) -> dict[str, Any]:
 
 
 def _what(known: dict[str, Any]) -> str:
-    return "after the ? may be: " + ", ".join(known) if known else "nothing may follow a ? here"
+    return (
+        "options after the ? are: " + ", ".join(known) if known else "nothing may follow a ? here"
+    )
 
 
 def _check_certificates(options: dict[str, Any]) -> None:
@@ -108,7 +109,7 @@ def _check_certificates(options: dict[str, Any]) -> None:
             raise BadUrl("ssl_keyfile needs ssl_certfile")
         return
     try:
-        # Without a password OpenSSL would ask for one on the terminal.
+        # Without this argument OpenSSL would ask for a password on the terminal.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError:
         raise BadUrl(

@@ -1,7 +1,7 @@
-"""The partitions of the engine, and how their scripts are called.
+"""The partitions of the engine, and calls of scripts in them.
 
-All names of a partition share a hash tag, and so a slot of a cluster: whatever concerns one key is
-done by one script in one round trip.
+All Redis keys of a partition have the same hash tag, and so are in the same slot of a cluster. One
+script in one round trip does everything for one entry.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from tagcache.redis.scripts import Script
 
 
 class Partitions:
-    """``roots`` begin the names of each partition; ``prefix`` begins all of them.
+    """The partitions: one on a single server, many in a cluster.
 
-    There is one on a single server, and many in a cluster. What nobody waits for takes the lane
-    ``background``, so that it is not in the way of what somebody does wait for.
+    All Redis keys begin with ``prefix``, and those of a partition with its root, one of ``roots``.
+    Calls that no client waits for go through the pipeline ``background``, so that they do not delay
+    the others.
     """
 
     at_once = 100
-    """What a script does in one go: Redis serves nobody else meanwhile."""
+    """Entries that a script removes in one run: Redis serves nobody else meanwhile."""
     page = 500
-    """Rows that a script returns at once."""
+    """Rows that a script returns in one run."""
     keys_at_once = 200
 
     def __init__(
@@ -57,24 +58,24 @@ class Partitions:
     def call_for(
         self, key: bytes, lane: int | None, script: Script, *arguments: Any
     ) -> Deferred[Any]:
-        """Call a script for a key, where it is, after what was called before in the same lane.
+        """Call a script in the partition of a key, after earlier calls in the same pipeline.
 
-        Without a number for the lane, that is what was called before for the same key.
+        Without a number of a pipeline, it runs after earlier calls for the same key.
         """
         number = crc32(key) if lane is None else lane
         return self._lanes[number % len(self._lanes)].call(script, self.root(key), key, *arguments)
 
     def call(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
-        """Call a script in a partition, in no order with others."""
+        """Call a script in a partition, in any order with others."""
         lane = self._lanes[next(self._turns) % len(self._lanes)]
         return lane.call(script, root, *arguments)
 
     def call_everywhere(self, script: Script, *arguments: Any) -> Deferred[list[Any]]:
-        """Call a script in each partition, in no order with others."""
+        """Call a script in each partition, in any order with others."""
         return together(self.call(root, script, *arguments) for root in self.roots)
 
     def call_later(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
-        """Call for what nobody, or nobody in a hurry, waits for."""
+        """Call a script through the background pipeline."""
         return self._background.call(script, root, *arguments)
 
 

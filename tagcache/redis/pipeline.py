@@ -1,4 +1,4 @@
-"""Calls of scripts on their way to Redis: in order, many at once, and never for too long."""
+"""Calls scripts in Redis: in order, in batches, and within a time limit."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from twisted.internet.defer import Deferred, fail
 from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.redis.scripts import Script
 
-# Calls that travel together, and bytes of their arguments after which no more are added.
+# Calls in a batch, and bytes of arguments from which on a batch is full.
 _MOST_TOGETHER = 256
 _MUCH = 2**20
-# What calls that travel together may bring, by what those before them brought.
+# Bytes of answers that a batch may bring, estimated from earlier answers.
 _MUCH_TO_COME = 16 * 2**20
 _UNKNOWN = 2**20
 # Look-ups in one run of a script: Redis serves nobody else meanwhile.
 _MOST_AT_ONCE = 64
-# Calls that may wait in a lane, and bytes of their arguments; more would only grow old there.
+# Calls that may wait, and bytes of their arguments; more would only run into the timeout.
 _MOST_WAITING = 10_000
 _MOST_WAITING_BYTES = 64 * 2**20
-_STOPS = "the server stops"
-# Redis 6.2 tells of a script's errors in a sentence of its own.
+_STOPS = "the server is stopping"
+# Redis 6.2 puts the error of a command in a script inside a sentence.
 _OOM = re.compile(r"(?:^|-)OOM ")
 Client = Redis | RedisCluster
 
@@ -59,12 +59,12 @@ class _Call:
 
 
 class Lane:
-    """Calls scripts one after the other; those that wait travel together.
+    """Calls scripts in order; calls that wait are sent as one batch.
 
-    A Deferred of ``call`` fires with what the script returns within ``timeout`` seconds, or
-    fails with BackendUnavailable, or OutOfMemory. ``trouble`` is told each error that makes the
-    backend unavailable; ``moved`` is called when a cluster may not be what it was. At most
-    ``most_together`` calls travel at once.
+    The Deferred of ``call`` fires with the result of the script within ``timeout`` seconds, or
+    fails with BackendUnavailable or OutOfMemory. ``trouble`` is called with the text of each error
+    that makes the backend unavailable, ``moved`` when the nodes of a cluster may have changed. A
+    batch has at most ``most_together`` calls.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class Lane:
         self._trouble = trouble
         self._waiting: deque[_Call] = deque()
         self._waiting_bytes = 0
-        # Bytes that a call is expected to bring.
+        # Bytes that the answer to a call is expected to have.
         self._expected = _UNKNOWN
         self._work: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
 
     def call(self, script: Script, root: str, *arguments: Any) -> Deferred[Any]:
-        """Run a script on the partition with this root."""
+        """Run a script in the partition with this root."""
         if self._closed:
             return fail(BackendUnavailable(_STOPS))
         call = _Call(script, root, arguments, self._loop.time() + self.timeout)
@@ -108,7 +108,7 @@ class Lane:
         return call.answer
 
     async def close(self) -> None:
-        """Give up what is under way, and take no more."""
+        """Fail the calls under way, and refuse new ones."""
         self._closed = True
         if self._work is not None:
             self._work.cancel()
@@ -122,7 +122,7 @@ class Lane:
         self._alarm = self._loop.call_at(self._waiting[0].deadline, self._give_up_late)
 
     def _give_up_late(self) -> None:
-        """Answer to those that waited too long behind others."""
+        """Fail the calls that waited too long behind others."""
         self._alarm = None
         now = self._loop.time()
         late = []
@@ -143,17 +143,17 @@ class Lane:
                     self._fail(batch, _STOPS)
                     raise
                 except TimeoutError:
-                    self._trouble("it does not answer in time")
+                    self._trouble("no answer in time")
                     self._fail(batch, "timeout")
                 except Exception as error:
-                    # Of the cluster client this may be anything, as IndexError where it knows no
-                    # node; and whatever it is, somebody waits for an answer.
+                    # The cluster client raises anything, such as IndexError if it knows no node,
+                    # and the callers wait for an answer in any case.
                     self._trouble(str(error) or type(error).__name__)
                     self._fail(batch, "no connection")
                     await self._look_around()
                 else:
                     brought = sum(map(_size, results)) // len(results)
-                    # What was large once is not forgotten at once.
+                    # The estimate grows at once, and shrinks by half.
                     self._expected = max(brought, self._expected // 2, 1)
                     for call, result in zip(batch, results, strict=True):
                         self._settle(call, result)
@@ -180,7 +180,7 @@ class Lane:
 
     async def _send(self, batch: Sequence[_Call]) -> list[Any]:
         results = await self._pipeline(batch)
-        # A server that was restarted, or has just become the primary, does not know them.
+        # A server that was restarted or has just become the primary does not have the scripts.
         unknown = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
         if unknown:
             again = await self._pipeline([batch[n] for n in unknown], by_text=True)
@@ -191,7 +191,7 @@ class Lane:
         return results
 
     async def _look_around(self) -> None:
-        """Have a cluster asked anew, at the next use, which node has what."""
+        """Make the client ask a cluster again, at the next use, which node has which slots."""
         if isinstance(self._client, RedisCluster):
             self._moved()
             with suppress(RedisError, RedisClusterException, OSError):
@@ -223,14 +223,14 @@ class Lane:
 
     def _settle(self, call: _Call, result: Any) -> None:
         if call.answer.called:
-            return  # nobody waits any more
+            return  # timed out or cancelled
         if not isinstance(result, Exception):
             call.answer.callback(result)
         elif isinstance(result, OutOfMemoryError) or _OOM.search(str(result)):
             call.answer.errback(OutOfMemory("the backend's memory is full"))
         elif type(result) is ResponseError:
-            # The call itself is wrong. Where only the server cannot serve, or not us, for
-            # instance ClusterDownError, the class says so.
+            # The call itself is wrong. If the server cannot serve it, or not from us, the error
+            # has a subclass, such as ClusterDownError.
             call.answer.errback(result)
         elif isinstance(result, RedisError | RedisClusterException | OSError | TimeoutError):
             self._trouble(str(result) or type(result).__name__)
@@ -246,9 +246,9 @@ class Lane:
 
 
 def _runs(batch: Sequence[_Call], most: int) -> list[list[int]]:
-    """Divide calls, by their places in the batch, into those that one run of a script carries out.
+    """Group the calls of a batch, by index, into runs of a script with at most ``most`` calls.
 
-    These are ``most`` at the most. Calls on the same partition remain in their order.
+    Calls in the same partition keep their order.
     """
     runs = []
     last: dict[str, list[int]] = {}
@@ -267,11 +267,11 @@ def _runs(batch: Sequence[_Call], most: int) -> list[list[int]]:
 
 
 def _is_out_of_date(result: Any) -> bool:
-    """Say whether this is what comes of asking a node that is gone, or not responsible now."""
+    """Say whether the node that was asked is gone, or no longer has the slot."""
     return isinstance(result, ConnectionError | ClusterDownError | MovedError)
 
 
 def _size(result: Any) -> int:
-    """Return the size of a value that was looked up; nothing else is of any size."""
+    """Return the bytes of a value that was looked up; 0 for any other result."""
     value = result[0] if type(result) is list and result else result
     return len(value) if type(value) is bytes else 0

@@ -1,4 +1,4 @@
-"""What a Redis server may evict: never that by which an invalidation holds."""
+"""The eviction policy of a Redis server: it must not evict the records of invalidations."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, ResponseError
 
-# Either tells the policy. CONFIG is forbidden on many managed servers, and Redis notes a refusal in
-# its ACL log: it comes last.
+# Either answer contains the policy. CONFIG is last: many managed servers forbid it, and Redis
+# records each refusal in its ACL log.
 _QUESTIONS = (("INFO", "memory"), ("CONFIG", "GET", "maxmemory-policy"))
 
 
 class EvictingPolicy(ConnectionError):
-    """A server may evict what has no time to live, and so the record of an invalidation.
+    """A server may evict keys without a time to live, such as the record of an invalidation.
 
-    It is an error of the connection: no command may be sent on one.
+    It is a ConnectionError, so that redis-py sends no command on the connection.
     """
 
     def __init__(self, address: str, policy: str) -> None:
@@ -27,18 +27,18 @@ class EvictingPolicy(ConnectionError):
 
 
 class PolicyCheck:
-    """Refuses servers with such a policy, unless ``allows_evicting``."""
+    """Refuses servers that evict keys without a time to live, unless ``allows_evicting``."""
 
     def __init__(self, allows_evicting: bool) -> None:
         self.allows_evicting = allows_evicting
 
     def check(self, address: str, policy: str) -> None:
-        """Raise EvictingPolicy if the policy must not be; an unknown one ("") may."""
+        """Raise EvictingPolicy if the policy is refused; an unknown one ("") is accepted."""
         if not self.allows_evicting and is_evicting(policy):
             raise EvictingPolicy(address, policy)
 
     async def ask(self, connection: Any) -> None:
-        """Ask a server, on a connection to it. Raises EvictingPolicy, RedisError."""
+        """Check the server of a connection. Raises EvictingPolicy, RedisError."""
         policy = ""
         for question in _QUESTIONS:
             if not policy:
@@ -50,12 +50,12 @@ class PolicyCheck:
 
 
 def is_evicting(policy: str) -> bool:
-    """Say whether everything may be evicted, with a time to live or without."""
+    """Say whether the policy evicts keys without a time to live, too."""
     return policy.startswith("allkeys")
 
 
 def _policy_in(answer: Any) -> str:
-    """Return the policy that INFO or CONFIG GET told; empty if neither did."""
+    """Return the policy in an answer to INFO or CONFIG GET; empty if there is none."""
     if isinstance(answer, bytes):
         _, _, rest = answer.partition(b"maxmemory_policy:")
         return rest.split(b"\r\n", 1)[0].decode()

@@ -1,4 +1,4 @@
-"""The Redis servers themselves: what they tell of their state."""
+"""The state of the Redis servers, as they report it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tagcache.redis.pipeline import Client
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What a server told of itself; ``used_memory`` and ``max_memory`` (0: no limit) are bytes.
+    """The state of a server; ``used_memory`` and ``max_memory`` (0: no limit) are in bytes.
 
-    ``policy`` is its maxmemory-policy, empty if it does not tell.
+    ``policy`` is its maxmemory-policy, empty if unknown.
     """
 
     address: str
@@ -37,7 +37,7 @@ class ServerState:
 
 
 async def look_at(client: Client) -> list[ServerState]:
-    """Ask the server, or each primary of a cluster. Raises RedisError, OSError."""
+    """Return the state of the server, or each primary of a cluster. Raises RedisError, OSError."""
     if isinstance(client, RedisCluster):
         await client.initialize()
         nodes = client.get_primaries()
@@ -50,7 +50,7 @@ async def look_at(client: Client) -> list[ServerState]:
 
 
 async def drop_connections(client: Client) -> None:
-    """Close every connection; the next command makes new ones."""
+    """Close every connection; the next command opens a new one."""
     if isinstance(client, RedisCluster):
         await client.aclose()
     else:

@@ -1,4 +1,4 @@
-"""Hears from Redis what has changed, for what is kept near: its client-side caching, broadcast."""
+"""Tracks changes in Redis for the near cache, by its client-side caching in broadcast mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.pipeline import Client
 
-# A server that has received this has sent all that it had to say before.
+# When a PING is answered, every change before it has been reported.
 _BEAT_SECONDS = 0.25
 _SILENCE_SECONDS = 2.0
 _FIRST_PAUSE = 0.25
@@ -23,11 +23,11 @@ _LONGEST_PAUSE = 5.0
 
 
 class Tracking:
-    """Follows every server, primaries and replicas, and tells ``near`` of each change.
+    """Follows every server, primaries and replicas, and reports each change to ``near``.
 
-    What is lost of one is lost of all: then everything near is dropped, and it begins anew.
-    Replicas tell of every change again; so there is somebody to hear when one takes over.
-    ``trouble`` is told why it was lost.
+    If the connection to one of them is lost, the near cache is emptied and all are followed anew.
+    Replicas report every change as well, so that none is missed when one becomes the primary.
+    ``trouble`` is called with the reason of each loss.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Tracking:
         self._trouble = trouble
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
-        # When what was answered last was asked.
+        # When the last PING that was answered was sent, by connection.
         self._confirmed: dict[AbstractConnection, float] = {}
 
     def start(self) -> None:
-        """Begin to follow, and never stop trying."""
+        """Begin to follow the servers; failed attempts are repeated for ever."""
         self._task = self._loop.create_task(self._run())
 
     def begin_anew(self) -> None:
-        """Drop what is near and look which servers there are: that may have changed."""
+        """Empty the near cache and follow anew: the nodes of the cluster may have changed."""
         self._near.lose()
         if self._listening is not None:
             self._listening.cancel()
@@ -122,7 +122,7 @@ class Tracking:
             while True:
                 said = await connection.read_response(timeout=_SILENCE_SECONDS, push_request=True)
                 if said is None:
-                    raise TimeoutError("it is silent")
+                    raise TimeoutError("no answer to PING")
                 if said in (b"PONG", "PONG"):
                     self._confirmed[connection] = sent.popleft()
                     oldest = min(self._confirmed.values())
@@ -132,7 +132,7 @@ class Tracking:
             beating.cancel()
 
     async def _beat(self, connection: AbstractConnection, sent: deque[float]) -> None:
-        with suppress(RedisError, OSError):  # the one who reads finds out, too
+        with suppress(RedisError, OSError):  # the reader sees it as well
             while True:
                 sent.append(self._monotonic())
                 await connection.send_command("PING")

@@ -161,7 +161,7 @@ def test_tls_on_one_side_only(redis: Redis, front: Front, ours: Certificates) ->
         "Connection lost",
     )
     # What does not speak TLS takes the first message for the beginning of a command.
-    refused(front(trusting(without, ours), {"timeout_ms": 2000}), "it does not answer in time")
+    refused(front(trusting(without, ours), {"timeout_ms": 2000}), "no answer in time")
 
 
 def test_a_redis_that_goes_and_comes_back(redis: Redis, front: Front, ours: Certificates) -> None:
@@ -178,7 +178,7 @@ def test_a_redis_that_goes_and_comes_back(redis: Redis, front: Front, ours: Cert
 @pytest.mark.parametrize(
     ("query", "why"),
     [
-        ("ssl_ca_cert=x", "'ssl_ca_cert' is not known; after the ? may be: ssl_ca_certs"),
+        ("ssl_ca_cert=x", "'ssl_ca_cert' is unknown; options after the ? are: ssl_ca_certs"),
         ("ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs: /nowhere/ca.pem: No such file"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What runs inside Redis, each script in a file of its own."""
+"""The scripts that run inside Redis, each in a file of its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from importlib import resources
 
 
 class Script:
-    """A script: its name, its text, and the digest by which Redis knows it.
+    """A script: its name, its text, and its SHA-1 digest, by which Redis knows it.
 
-    One that does ``many`` takes the arguments of any number of calls, one after the other, and
-    returns a list of what each of them returns.
+    A script with ``many`` takes the arguments of any number of calls, one after the other, and
+    returns a list of their results.
     """
 
     __slots__ = ("digest", "many", "name", "text")
@@ -21,7 +21,7 @@ class Script:
         self.name = name
         self.many = many
         self.text = b"".join(texts)
-        # How Redis names scripts; nothing depends on its strength.
+        # Redis identifies scripts by SHA-1; nothing depends on its strength.
         self.digest = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
