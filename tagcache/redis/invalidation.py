@@ -154,31 +154,31 @@ class Invalidations:
             removed += some
             if names:
                 for name in names:
-                    buried = self._bury(root, name)
+                    purged = self._purge_set(root, name)
                     if name.endswith(b":c"):
                         # They are counted already. If this fails, the upkeep removes the rest.
-                        buried.addErrback(Failure.trap, CommandError)
+                        purged.addErrback(Failure.trap, CommandError)
                     else:
-                        works.append(buried)
+                        works.append(purged)
             elif at:
-                works.append(self._bury_all(root, b"%d" % at))
+                works.append(self._purge_all(root, b"%d" % at))
         return removed + sum(await together(works))
 
     @as_deferred
-    async def _bury(self, root: str, name: bytes) -> int:
+    async def _purge_set(self, root: str, name: bytes) -> int:
         """Remove the entries of a dead set; returns how many there were."""
         removed, left = 0, 1
         while left:
-            some, left = await self._later(root, scripts.BURY, name)
+            some, left = await self._later(root, scripts.PURGE_SET, name)
             removed += some
         return removed
 
     @as_deferred
-    async def _bury_all(self, root: str, number: bytes, *help: bytes) -> int:
+    async def _purge_all(self, root: str, number: bytes, *help: bytes) -> int:
         removed, cursor = 0, b""
         while cursor != b"0":
             some, cursor, number = await self._later(
-                root, scripts.BURY_ALL, number, cursor or b"0", *help
+                root, scripts.PURGE_ALL, number, cursor or b"0", *help
             )
             removed += some
         return removed
@@ -194,10 +194,10 @@ class Invalidations:
             if swept < self._partitions.at_once and not more:
                 break
         for _ in range(_ROUNDS):
-            _, left = await self._later(root, scripts.BURY, b"", which)
+            _, left = await self._later(root, scripts.PURGE_SET, b"", which)
             if not left:
                 break
-        await self._bury_all(root, b"", b"help")
+        await self._purge_all(root, b"", b"help")
         return stuck
 
     def _later(self, root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:

@@ -145,7 +145,7 @@ class Listing:
                     )
                     entries += looked
                     pairs = zip(found[::2], found[1::2], strict=True)
-                    faults += [f"{key!r}: {word.decode()}" for key, word in pairs]
+                    faults += [f"the entry {key!r} {fault.decode()}" for key, fault in pairs]
         return Consistency(entries, len(tags), tuple(faults[:MOST_FAULTS]), len(faults))
 
     @as_deferred

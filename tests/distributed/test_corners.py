@@ -125,7 +125,7 @@ def test_what_others_removed_is_counted_until_it_was_told(engine: Remote) -> Non
     engine.put(keys[0], b"new")
     engine.settle()
     engine.settle()
-    removed = ask(engine, scripts.BURY, 5, name)[0]
+    removed = ask(engine, scripts.PURGE_SET, 5, name)[0]
     assert removed == 20
     left = engine.wait(engine.client.pttl(ROOT + "0:late"))
     assert left < 60_000

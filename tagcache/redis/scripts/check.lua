@@ -1,6 +1,6 @@
--- ARGV: how many, what ('entries' or 'tags'), tag, cursor. Looks whether entries and indexes agree:
--- from records to indexes, or from the indexes of a tag to the records. Returns the next cursor, how
--- many entries were looked at, and what disagrees, as pairs of a key and a word.
+-- ARGV: number of entries, 'entries' or 'tags', tag, cursor. Checks that entries and indexes agree,
+-- from the records to the indexes, or from the index of a tag to the records. Returns the next cursor,
+-- how many entries were checked, and the disagreements as pairs of a key and a text.
 local faults, looked = {}, 0
 local function fault(key, what)
     faults[#faults + 1] = key
@@ -11,21 +11,21 @@ if ARGV[2] == 'entries' then
     page = redis.call('HSCAN', META, ARGV[4], 'COUNT', ARGV[1])
     for i = 1, #page[2], 2 do
         local key, meta = page[2][i], cmsgpack.unpack(page[2][i + 1])
-        local gone = expired(meta) or stale(meta)
+        local is_dead = expired(meta) or stale(meta)
         looked = looked + 1
-        if not redis.call('ZSCORE', ALL, key) then fault(key, 'is not in order of storing') end
+        if not redis.call('ZSCORE', ALL, key) then fault(key, 'is missing in the order of storing') end
         local due = redis.call('ZSCORE', DUE, key)
-        if due and meta[1] == 0 or not due and meta[1] > 0 then fault(key, 'expiry') end
-        if not gone then
-            -- An entry that the database evicted is found missing, and is no fault of ours.
+        if due and meta[1] == 0 or not due and meta[1] > 0 then fault(key, 'has the wrong expiry') end
+        if not is_dead then
+            -- A missing value was evicted by Redis, which is no fault.
             local bytes = redis.call('STRLEN', value_of(key))
-            if bytes > 0 and bytes + #key ~= meta[4] then fault(key, 'size') end
+            if bytes > 0 and bytes + #key ~= meta[4] then fault(key, 'has the wrong size') end
             for _, tag in ipairs(meta[6]) do
                 if not redis.call('ZSCORE', carriers(tag), key) then
-                    fault(key, 'is not found by tag ' .. tag)
+                    fault(key, 'is missing in the index of tag ' .. tag)
                 end
                 if redis.call('SISMEMBER', TAGS, tag) == 0 then
-                    fault(key, 'no list of tags has ' .. tag)
+                    fault(key, 'has a tag that is missing in the list of tags, ' .. tag)
                 end
             end
         end
@@ -37,9 +37,9 @@ else
         local key = page[2][i]
         local meta = read(key)
         if not meta then
-            fault(key, 'is gone, and listed by tag ' .. tag)
+            fault(key, 'does not exist, but is in the index of tag ' .. tag)
         elseif not carries_all(meta, {tag}) then
-            fault(key, 'does not carry the tag that lists it, ' .. tag)
+            fault(key, 'is in the index of a tag that it does not have, ' .. tag)
         end
     end
 end

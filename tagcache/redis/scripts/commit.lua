@@ -1,4 +1,4 @@
--- ARGV: id, for how many milliseconds to keep it. From here on the invalidation has happened.
-even_if_full()
+-- ARGV: id, milliseconds to keep it. Commits an invalidation: from now on it has happened.
+allow_oom()
 redis.call('ZADD', base .. 'commits', digits(now + tonumber(ARGV[2])), ARGV[1])
 return 1

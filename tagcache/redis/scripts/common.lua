@@ -1,11 +1,15 @@
--- What the scripts share. KEYS[1] is the root of a partition's names, hash tag included; all
--- other names are derived from it, and so are of the same slot.
+-- Shared by the scripts. KEYS[1] is the root of a partition, with its hash tag; all other Redis keys
+-- are derived from it, and so are in the same slot.
 --
 -- A record of `meta` is {expires ms or 0, stored us, time to live as text, bytes, sequence
 -- number, tags}. An entry is stale when one of its tags was invalidated after that number.
 --
--- A record of `noted` is an invalidation by its number: {'any' or 'all', id, when, tags}. With an id
--- it waits until all partitions of a cluster know of it; without, entries are still to be removed.
+-- A record of `noted` is an invalidation that is not applied yet, by its sequence number:
+-- {'any' or 'all', id, time, tags}. With an id it is pending until it is committed for all
+-- partitions of a cluster; without one it has happened, and some entries are still to be removed.
+--
+-- A dead entry is one that was invalidated, has expired or was evicted, and is not removed yet. The
+-- names in `dead` are sets of entries that died together, by an invalidation.
 local base = KEYS[1]
 local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')
 local clock = redis.call('TIME')
@@ -15,17 +19,17 @@ local epoch = redis.call('GET', base .. 'epoch') or '0'
 local b = base .. epoch .. ':'
 local META, ALL, DUE, TAGS = b .. 'meta', b .. 'all', b .. 'due', b .. 'tags'
 local GENS, NOTED, DEAD, LATE = b .. 'gens', b .. 'noted', b .. 'dead', b .. 'late'
--- What leases are compared with, besides GENS: combinations of tags, and keys.
+-- The last invalidations of combinations of tags and of keys: leases are compared with them and GENS.
 local ALL_GENS, KEY_GENS = b .. 'allgens', b .. 'keygens'
 local SUMS, COUNTS = b .. 'sums', base .. 'counts'
 
--- Names of values begin alike in all partitions, so that all of them can be watched by one prefix.
+-- The keys of values have the same prefix in all partitions, so that one prefix tracks all of them.
 local function value_of(key) return prefix .. 'v:' .. part .. epoch .. ':' .. key end
 local function carriers(tag) return b .. 't:' .. tag end
 local function digits(number) return string.format('%.0f', number) end
 local function seq() return tonumber(redis.call('GET', base .. 'seq') or '0') end
 
--- The number of what happens now. Where all was lost they go on from the clock, beyond what leases know.
+-- The next sequence number. In an empty database they begin at the clock, above those of old leases.
 local function next_seq()
     if redis.call('EXISTS', base .. 'seq') == 0 then
         redis.call('SET', base .. 'seq', digits(now_us))
@@ -38,8 +42,9 @@ local function count(what, by)
     if by ~= 0 then redis.call('HINCRBY', COUNTS, what, by) end
 end
 
--- Let commands that need memory go on in a full database: this script gives some back.
-local function even_if_full() redis.call('DEL', base .. 'nothing') end
+-- Allow commands that need memory in a full database: a script that has written may go on. Only for
+-- scripts that free memory.
+local function allow_oom() redis.call('DEL', base .. 'nothing') end
 
 local function read(key)
     local packed = redis.call('HGET', META, key)
@@ -66,8 +71,8 @@ local function carries_any(meta, tags)
     return false
 end
 
--- The sequence number of an invalidation after which the entry does not exist; nil if none. One that
--- waits for other partitions counts, unless there is a list `pending`: then it goes there.
+-- The sequence number of the invalidation that killed the entry; nil if none. A pending one counts,
+-- unless the list `pending` is given: then its id is added to the list.
 local function stale(meta, pending)
     if #meta[6] == 0 then return nil end
     for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(meta[6]))) do
@@ -86,14 +91,14 @@ local function stale(meta, pending)
     return nil
 end
 
--- Have caches near the servers drop what carries the tag: they watch these names.
-local function tell(tag)
+-- Make near caches drop the entries with the tag: they track these keys.
+local function notify_near(tag)
     local name = prefix .. 'n:' .. part .. tag
     redis.call('SET', name, '')
     redis.call('DEL', name)
 end
 
--- The number of the invalidation that waits under this id, and its record.
+-- The sequence number of the noted invalidation with this id, and its record.
 local function noted_as(id)
     local noted = redis.call('HGETALL', NOTED)
     for i = 1, #noted, 2 do
@@ -115,7 +120,7 @@ local function leave_tag(tag, key, bytes)
     end
 end
 
--- The one way out, whatever the reason.
+-- The only function that removes an entry.
 local function drop(key, meta)
     redis.call('UNLINK', value_of(key))
     redis.call('HDEL', META, key)
@@ -125,12 +130,12 @@ local function drop(key, meta)
     for _, tag in ipairs(meta[6]) do leave_tag(tag, key, meta[4]) end
 end
 
--- Entries that ceased to exist wait in sets, which DEAD lists, to be removed. Of those whose names end
--- in ':c' all were counted at that moment.
+-- DEAD lists sets of dead entries. If the name of a set ends in ':c', its entries were counted when
+-- they died.
 local function is_counted(name) return string.sub(name, -2) == ':c' end
 
 local dead = nil
--- Whether the entry, which is about to be removed, waits in such a set, and does not any more.
+-- Whether an entry that is about to be removed was counted when it died; takes it out of its dead set.
 local function was_counted(key)
     dead = dead or redis.call('LRANGE', DEAD, 0, -1)
     for _, name in ipairs(dead) do
@@ -139,7 +144,7 @@ local function was_counted(key)
     return false
 end
 
--- How many recorded entries do not exist any more and were counted, less those that have expired since.
+-- The number of entries in `meta` that are dead and counted, without those that have expired since.
 local function counted_and_left()
     local number = 0
     for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
@@ -150,7 +155,7 @@ local function counted_and_left()
     return number
 end
 
--- Whether the number of entries can be told without looking at each.
+-- Whether the number of entries is known without looking at each.
 local function is_exact()
     for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
         if not is_counted(name) then return false end
@@ -158,8 +163,8 @@ local function is_exact()
     return not noted_as('')
 end
 
--- Add one to what an invalidation is to count: the one that took the key away, which may be an earlier
--- one than `at`, the last of the entry's tags.
+-- Add one to the count of the invalidation that killed the entry. It may be an earlier one than `at`,
+-- the last invalidation of the entry's tags.
 local function count_late(key, at)
     for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
         if redis.call('ZSCORE', name, key) then
@@ -170,10 +175,10 @@ local function count_late(key, at)
     redis.call('HINCRBY', LATE, at, 1)
 end
 
--- Remove what is recorded but does not exist any more, and count it for the right reason.
-local function drop_gone(key, meta, at)
+-- Remove a dead entry, and count the reason.
+local function drop_dead(key, meta, at)
     if was_counted(key) then
-        -- It is only removed now.
+        -- Counted already.
     elseif expired(meta) then
         count('expirations', 1)
     elseif at then
@@ -185,14 +190,14 @@ local function drop_gone(key, meta, at)
     drop(key, meta)
 end
 
--- The record of an entry that exists; what does not is removed. Changes the database.
+-- The record of a live entry; a dead one is removed. Changes the database.
 local function find(key)
     local meta = read(key)
     if not meta then return nil end
     local at = stale(meta)
     if expired(meta) or at or redis.call('EXISTS', value_of(key)) == 0 then
-        even_if_full()
-        drop_gone(key, meta, at)
+        allow_oom()
+        drop_dead(key, meta, at)
         return nil
     end
     return meta
@@ -202,10 +207,10 @@ local function is_live(key, meta, pending)
     return not expired(meta) and not stale(meta, pending) and redis.call('EXISTS', value_of(key)) == 1
 end
 
--- `ttl` is milliseconds as text, empty for none; `old` what `find` returned.
+-- `ttl` is in milliseconds as text, empty for none; `old` is the result of `find`.
 local function store(key, value, tags, ttl, at, old)
     local expires = 0
-    -- The first write: where memory is out this one is refused, and nothing has changed.
+    -- The first write: if memory is full, Redis refuses this one, and nothing has changed.
     if ttl ~= '' then
         expires = math.min(now + tonumber(ttl), 9e15)
         redis.call('SET', value_of(key), value, 'PXAT', digits(expires))
@@ -224,7 +229,7 @@ local function store(key, value, tags, ttl, at, old)
         end
     end
     local more = bytes - before
-    -- The length of values alone; that of the key never changes.
+    -- The sum has the lengths of values only.
     local longer = old and more or #value
     if longer ~= 0 then redis.call('HINCRBY', SUMS, 'bytes', longer) end
     redis.call('HSET', META, key, cmsgpack.pack({expires, now_us, ttl, bytes, at, tags}))

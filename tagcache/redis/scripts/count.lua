@@ -1,3 +1,3 @@
--- ARGV: tag. Returns how many entries carry it; -1 if that can only be told by looking at each.
+-- ARGV: tag. Returns the number of entries with it; -1 if one has to look at each of them.
 if redis.call('EXISTS', NOTED, DEAD) > 0 then return -1 end
 return redis.call('ZCOUNT', carriers(ARGV[1]), '(' .. digits(now), '+inf')

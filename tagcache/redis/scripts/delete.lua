@@ -1,9 +1,9 @@
--- ARGV: keys. Returns how many there were.
+-- ARGV: keys. Returns how many entries existed.
 local removed = 0
-even_if_full()
+allow_oom()
 local at = next_seq()
 for _, key in ipairs(ARGV) do
-    -- No write outlives this that answers to a miss before it.
+    -- Refuses a later fill whose lease is from before.
     redis.call('ZADD', KEY_GENS, digits(at), key)
     local meta = find(key)
     if meta then

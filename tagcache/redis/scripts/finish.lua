@@ -1,5 +1,5 @@
--- ARGV: how many entries are removed at once, id. Carries out an invalidation that was noted here.
-even_if_full()
+-- ARGV: number of entries to remove at once, id. Applies an invalidation that was prepared.
+allow_oom()
 local at, it = noted_as(ARGV[2])
 if not at then return {0, 0, {}, {}} end
 redis.call('HDEL', NOTED, at)

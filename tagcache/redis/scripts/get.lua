@@ -1,7 +1,7 @@
--- ARGV: pairs of a key, and whether to tell more of it, or nothing. Look-ups that change nothing.
--- Returns for each key the value, or the sequence number at which it was missed, or an error. To tell
--- more: the value, the number, the time left, the tags, and invalidations by which it is gone if they
--- have happened; so it is, too, where there are such.
+-- ARGV: pairs of a key, and '1' for details or ''. Look-ups; they change nothing. Returns for each key
+-- the value, or the sequence number of a miss, or an error. With details, and if an invalidation of the
+-- entry is pending: the value, the sequence number, the remaining time to live, the tags, and the ids of
+-- pending invalidations. If one of these is committed, the entry does not exist.
 local base = KEYS[1]
 local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')
 local epoch = redis.call('GET', base .. 'epoch') or '0'
@@ -10,7 +10,7 @@ local META, GENS = b .. 'meta', b .. 'gens'
 local value_of = prefix .. 'v:' .. part .. epoch .. ':'
 local now, noted, at = nil, nil, nil
 
--- Asked for once, when it is needed first: that may be never.
+-- Read once, and only if needed.
 local function time()
     if not now then
         local clock = redis.call('TIME')
@@ -24,7 +24,7 @@ local function missed_at()
     return at
 end
 
--- Invalidations that are noted: with the tags of each as a set.
+-- The noted invalidations, each with its tags as a set.
 local function notes()
     if not noted then
         noted = {}
@@ -49,7 +49,7 @@ local function how_many(tags, set)
     return number
 end
 
--- Whether the entry exists as far as this partition knows, and ids of invalidations that it waits for.
+-- Whether the entry is live as far as this partition knows, and ids of pending invalidations of it.
 local function is_live(meta)
     local tags, number, pending = meta[6], meta[5], nil
     if meta[1] > 0 and meta[1] <= time() then return false end
@@ -82,7 +82,7 @@ end
 local found = {}
 for i = 1, #ARGV, 2 do
     local fine, result = pcall(look_up, ARGV[i], ARGV[i + 1])
-    -- What is wrong with one is no matter of the others.
+    -- The error of one look-up must not fail the others.
     if not fine and type(result) ~= 'table' then result = {err = 'ERR ' .. result} end
     found[#found + 1] = result
 end

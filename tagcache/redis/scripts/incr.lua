@@ -1,5 +1,6 @@
--- ARGV: key, step, time to live asked for, default time to live, how long a value may be, tags.
--- Returns the new number in a list, else what was wrong: for a value too long, its length.
+-- ARGV: key, step, time to live or '', default time to live or '', largest length of a value, tags.
+-- Returns the new number in a list; otherwise an error as text: 'overflow', 'not an integer', or the
+-- length of a value that is too long.
 local key, tags = ARGV[1], from(6)
 local old = find(key)
 local number, ttl = '0', ARGV[3]
@@ -10,7 +11,7 @@ if old then
     if string.sub(text, 1, 2) == '\\:' then text = string.gsub(string.sub(text, 3), '\\[nr]', ' ') end
     local sign, rest = string.match(text, '^%s*([+-]?)0*(%d-)%s*$')
     if not string.match(text, '^%s*[+-]?%d+%s*$') or #rest > 19 then return 'not an integer' end
-    -- Zeros alone are taken for leading ones.
+    -- In a number of zeros only, the pattern takes all of them for leading ones.
     if rest == '' then rest, sign = '0', '' end
     number = (sign == '-' and '-' or '') .. rest
     if #tags == 0 then tags = old[6] end
@@ -18,7 +19,7 @@ if old then
 elseif ttl == '' then
     ttl = ARGV[4]
 end
--- Lua's numbers have 53 bits; the database's own have 64.
+-- Numbers have 53 bits in Lua, and 64 in Redis.
 local scratch = base .. 'nothing'
 redis.call('SET', scratch, number)
 local result = redis.pcall('INCRBY', scratch, ARGV[2])

@@ -1,21 +1,21 @@
--- What the scripts share that invalidate.
+-- Shared by the scripts that invalidate.
 
--- Have no write outlive this that answers to a miss before it.
+-- Record the invalidation, so that later fills whose lease is from before are refused.
 local function outdate(kind, tags, at)
     if kind == 'any' then
-        -- Another that was noted later may be through already.
+        -- GT: an invalidation with a higher number may be applied already.
         for _, tag in ipairs(tags) do redis.call('ZADD', GENS, 'GT', digits(at), tag) end
         return
     end
-    -- Not by `unpack`: that takes some thousands at most.
+    -- Not by `unpack`, which is limited to some thousands.
     local sorted = {}
     for i, tag in ipairs(tags) do sorted[i] = tag end
     table.sort(sorted)
     redis.call('ZADD', ALL_GENS, digits(at), cmsgpack.pack(sorted))
 end
 
--- What was stored since the invalidation `at` was noted, at the time `since` in milliseconds, and
--- carries one of the tags, by key: it does not go.
+-- The entries with one of the tags that were stored after the invalidation `at` was noted, at the time
+-- `since` in milliseconds: records by key. They stay.
 local function stored_after(at, since, tags)
     local found = {}
     if not since then return found end
@@ -26,7 +26,7 @@ local function stored_after(at, since, tags)
     return found
 end
 
--- Take the set of those that carry a tag away under another name, but for those that stay.
+-- Rename the index of a tag to that of a dead set; the entries `staying` stay in the index.
 local function take_away(tag, name, staying)
     redis.call('RENAME', carriers(tag), name)
     redis.call('SREM', TAGS, tag)
@@ -42,8 +42,8 @@ local function take_away(tag, name, staying)
     end
 end
 
--- Of a combination of tags put that first which the fewest entries carry: they are found by it, and as
--- there is no name for a combination, it brings it to notice. Returns how many that are.
+-- Move the tag with the fewest entries to the front: it is the one to search by, and the one by which
+-- near caches are notified, as a combination has no key. Returns the number of its entries.
 local function put_rarest_first(tags)
     local smallest, least = nil, math.huge
     for i, tag in ipairs(tags) do
@@ -54,9 +54,9 @@ local function put_rarest_first(tags)
     return least
 end
 
--- Remove what carries one of the tags, the first `at_once` entries at once. Returns how many were
--- removed, 0, the names of sets whose entries ceased to exist and are to be removed, and some of the
--- keys. With `at` it was noted before, under that number and at the time `since`.
+-- Invalidate the entries with any of the tags, and remove `at_once` of them. Returns how many were
+-- counted, 0, the names of dead sets with entries to remove, and some of the keys. With `at`, the
+-- invalidation was noted under that sequence number, at the time `since` in milliseconds.
 local function invalidate_any(at_once, tags, at, since)
     local names, removed, waiting, keys = {}, 0, {}, {}
     local noted = at
@@ -79,7 +79,7 @@ local function invalidate_any(at_once, tags, at, since)
         end
     end
     outdate('any', tags, at)
-    -- Then all that carry it still exist, and none is found by two of the tags.
+    -- Then all entries in the index are live, and none is in two of the dead sets.
     local countable = #waiting == 1 and redis.call('EXISTS', DEAD, NOTED) == 0
     local staying = #waiting > 0 and stored_after(at, since, waiting)
     for i, tag in ipairs(waiting) do
@@ -98,21 +98,21 @@ local function invalidate_any(at_once, tags, at, since)
         end
     end
     if not noted then
-        for _, tag in ipairs(tags) do tell(tag) end
+        for _, tag in ipairs(tags) do notify_near(tag) end
     end
     count('invalidations', removed)
     return {removed, 0, names, keys}
 end
 
--- Remove what carries all of the tags, if it is found among `at_once` entries; else note it. Returns
--- how many were removed, and the number of the invalidation, 0 if none is left to be removed. With
--- `at` it was noted before, under that number.
+-- Invalidate the entries with all of the tags. Remove them if at most `at_once` have the rarest tag;
+-- otherwise note the invalidation. Returns how many were removed, its sequence number, 0 if nothing is
+-- left to remove, and two empty lists. With `at`, it was noted under that sequence number.
 local function invalidate_all(at_once, tags, at)
     local noted = at
     at = at or next_seq()
     outdate('all', tags, at)
     local least = put_rarest_first(tags)
-    if not noted then tell(tags[1]) end
+    if not noted then notify_near(tags[1]) end
     if least > at_once then
         redis.call('HSET', NOTED, digits(at), cmsgpack.pack({'all', '', now, tags}))
         return {0, at, {}, {}}

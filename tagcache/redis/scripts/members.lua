@@ -1,5 +1,5 @@
--- ARGV: how many, cursor, how many to skip, the number of tags to be carried, these, tags not to be
--- carried. Returns the next cursor, rows, and how many were skipped before them.
+-- ARGV: number of entries, cursor, entries to skip, number of required tags, these tags, excluded tags.
+-- Returns the next cursor, rows, and how many entries were skipped before them.
 local skip, number = tonumber(ARGV[3]), tonumber(ARGV[4])
 local rest = from(5)
 local tags, others = {}, {}

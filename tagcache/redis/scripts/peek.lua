@@ -1,5 +1,5 @@
--- ARGV: keys. Returns a row and the value of each that exists, and invalidations by which it is gone
--- if they have happened; false for the others.
+-- ARGV: keys. Returns for each live entry a row, the value, and the ids of pending invalidations of it;
+-- false for the others.
 local found = {}
 for i, key in ipairs(ARGV) do
     local meta = read(key)

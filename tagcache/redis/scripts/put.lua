@@ -1,12 +1,13 @@
--- ARGV: key, value, time to live, the number of the miss this answers to or '', tags
+-- ARGV: key, value, time to live or '', lease (the sequence number of a miss) or '', tags. Returns 1, or 0
+-- if the lease is outdated.
 local key, tags, at = ARGV[1], from(5), seq()
 if ARGV[4] ~= '' then
     at = tonumber(ARGV[4])
-    -- A number that is yet to come is of a time before the database lost everything.
+    -- A lease from the future is from before the database was lost.
     if at > seq() then return 0 end
     if at < tonumber(redis.call('GET', base .. 'floor') or '0') then return 0 end
-    -- What it was computed from has changed since, or is about to: an invalidation that is only noted
-    -- spares what is stored after its note.
+    -- The source has changed since the miss, or is about to: a pending invalidation would spare an entry
+    -- that is stored now.
     if stale({[5] = at, [6] = tags}) then return 0 end
     local known = redis.call('ZSCORE', KEY_GENS, key)
     if known and tonumber(known) > at then return 0 end

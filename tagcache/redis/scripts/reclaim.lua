@@ -1,10 +1,10 @@
--- ARGV: how many. Gives back memory of a flushed epoch; returns whether some is left.
+-- ARGV: number of entries. Frees memory of the oldest flushed epoch. Returns 0 when nothing is left.
 local old = redis.call('LINDEX', base .. 'old', 0)
 if not old then return 0 end
 local o = base .. old .. ':'
 local left = tonumber(ARGV[1])
--- Not by scanning `meta` from its beginning: that finds nothing any more where the beginning of a
--- large table is empty, long before the table is.
+-- Not by HSCAN of `meta` from cursor 0: in a large table it would pass over the buckets that were
+-- emptied before, again each time.
 local popped = redis.call('ZPOPMIN', o .. 'all', left)
 for i = 1, #popped, 2 do
     redis.call('UNLINK', prefix .. 'v:' .. part .. old .. ':' .. popped[i])

@@ -1,31 +1,32 @@
--- ARGV: how many, how many generations to keep, milliseconds. Removes expired entries; returns how
--- many, the invalidations that wait for longer than that: {id, kind, tags} of each, and whether there
--- is more to do of what it does besides.
+-- ARGV: number of entries, number of generations to keep, milliseconds. Removes expired entries, samples
+-- for evicted ones, and forgets old generations. Returns how many expired entries it looked at; the
+-- invalidations that are pending for longer than the milliseconds, {id, kind, tags} of each; and whether
+-- there are more evicted entries or old generations.
 local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
-even_if_full()
+allow_oom()
 for _, key in ipairs(keys) do
     local meta = read(key)
     if meta then
-        drop_gone(key, meta, nil)
+        drop_dead(key, meta, nil)
     else
         redis.call('ZREM', DUE, key)
     end
 end
--- What the database evicted, to make room, leaves its record and its place in the indexes: samples
--- show it, larger ones where there is some, and more of them where there is much.
+-- A value that Redis evicted leaves its record and its place in the indexes. Samples find these entries:
+-- a larger sample if the first has some, and another call if there are many.
 local sampled, evicted = 0, 0
 for _, size in ipairs({10, 100}) do
     for _, key in ipairs(redis.call('ZRANDMEMBER', DUE, size)) do
         local meta = read(key)
         sampled = sampled + 1
         if meta and redis.call('EXISTS', value_of(key)) == 0 then
-            drop_gone(key, meta, stale(meta))
+            drop_dead(key, meta, stale(meta))
             evicted = evicted + 1
         end
     end
     if evicted == 0 then break end
 end
--- A generation is of use while an entry is stale by it, or was missed before it.
+-- A generation is needed while it makes an entry stale, or a lease outdated.
 local more = 4 * evicted > sampled and 1 or 0
 for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
     local most = gens == ALL_GENS and 1000 or tonumber(ARGV[2])

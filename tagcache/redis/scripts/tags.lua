@@ -1,4 +1,4 @@
--- ARGV: how many, cursor, prefix. Returns the next cursor and name, keys, bytes of each tag.
+-- ARGV: number of tags, cursor, prefix. Returns the next cursor, and name, keys and bytes of each tag.
 local page = redis.call('SSCAN', TAGS, ARGV[2], 'COUNT', ARGV[1])
 local rows = {}
 for _, tag in ipairs(page[2]) do

@@ -1,5 +1,5 @@
--- Returns how many entries, tags and bytes there are, how much waits to be removed, what was counted,
--- and whether the first number is exact.
+-- Returns the numbers of entries, tags and bytes, the number of dead and flushed entries that are still
+-- to be removed, the counts, and whether the first number is exact.
 local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
 local waiting = 0
 for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do

@@ -15,7 +15,7 @@ from tests.unit.redis.scripted import ScriptedPipeline
 
 ALL = "p:{all}:"
 GONE = BackendUnavailable("no connection")
-# The answer to SWEEP where there is nothing to do, and to BURY and BURY_ALL at the end.
+# The answer to SWEEP where there is nothing to do, and to PURGE_SET and PURGE_ALL at the end.
 SWEPT = [0, [], 0]
 
 
@@ -63,10 +63,10 @@ def test_what_is_left_is_removed_set_by_set() -> None:
     world = World(1)
     done = world.invalidate(b"any", b"t", b"u")
     world.answer(scripts.INVALIDATE, [2, 0, [b"d:1:1", b"d:1:2"], [b"k"]])
-    assert world.answer(scripts.BURY, [100, 1]) == (100, b"d:1:1")
-    assert world.answer(scripts.BURY, [30, 0]) == (100, b"d:1:2")
+    assert world.answer(scripts.PURGE_SET, [100, 1]) == (100, b"d:1:1")
+    assert world.answer(scripts.PURGE_SET, [30, 0]) == (100, b"d:1:2")
     assert done == []
-    assert world.answer(scripts.BURY, [7, 0]) == (100, b"d:1:1")
+    assert world.answer(scripts.PURGE_SET, [7, 0]) == (100, b"d:1:1")
     assert done == [(139, [b"k"])]
 
 
@@ -75,9 +75,9 @@ def test_what_is_counted_already_is_removed_while_nobody_waits() -> None:
     done = world.invalidate(b"any", b"t")
     world.answer(scripts.INVALIDATE, [200, 0, [b"d:1:1:c"], [b"k"]])
     assert done == [(200, [b"k"])]
-    world.answer(scripts.BURY, [0, 1])
+    world.answer(scripts.PURGE_SET, [0, 1])
     # The upkeep goes on with it.
-    world.answer(scripts.BURY, GONE)
+    world.answer(scripts.PURGE_SET, GONE)
     assert world.waiting == []
 
 
@@ -85,8 +85,8 @@ def test_a_combination_is_removed_page_by_page() -> None:
     world = World(1)
     done = world.invalidate(b"all", b"t", b"u")
     world.answer(scripts.INVALIDATE, [0, 17, [], []])
-    assert world.answer(scripts.BURY_ALL, [5, b"40", b"17"]) == (100, b"17", b"0")
-    assert world.answer(scripts.BURY_ALL, [6, b"0", b"17"]) == (100, b"17", b"40")
+    assert world.answer(scripts.PURGE_ALL, [5, b"40", b"17"]) == (100, b"17", b"0")
+    assert world.answer(scripts.PURGE_ALL, [6, b"0", b"17"]) == (100, b"17", b"40")
     assert done == [(11, [])]
 
 
@@ -195,8 +195,8 @@ def test_whether_one_has_happened_is_asked_where_its_id_belongs() -> None:
 def settle_everywhere(world: World, stuck: list[Any]) -> None:
     """Answer what the upkeep asks; the first partition tells of what is stuck."""
     world.everywhere(scripts.SWEEP, [0, stuck, 0], SWEPT)
-    world.everywhere(scripts.BURY, [0, 0], [0, 0])
-    world.everywhere(scripts.BURY_ALL, [0, b"0", b""], [0, b"0", b""])
+    world.everywhere(scripts.PURGE_SET, [0, 0], [0, 0])
+    world.everywhere(scripts.PURGE_ALL, [0, b"0", b""], [0, b"0", b""])
 
 
 def test_upkeep_carries_out_what_another_server_left_after_it_happened() -> None:
@@ -232,10 +232,10 @@ def test_upkeep_goes_on_until_nothing_is_left() -> None:
     assert world.answer(scripts.SWEEP, [100, [], 0]) == (100, 200_000, 11_000)
     world.answer(scripts.SWEEP, [0, [], 1])
     world.answer(scripts.SWEEP, SWEPT)
-    assert world.answer(scripts.BURY, [100, 1]) == (100, b"", b"any")
-    world.answer(scripts.BURY, [5, 0])
-    assert world.answer(scripts.BURY_ALL, [1, b"9", b"17"]) == (100, b"", b"0", b"help")
-    assert world.answer(scripts.BURY_ALL, [1, b"0", b"17"]) == (100, b"17", b"9", b"help")
+    assert world.answer(scripts.PURGE_SET, [100, 1]) == (100, b"", b"any")
+    world.answer(scripts.PURGE_SET, [5, 0])
+    assert world.answer(scripts.PURGE_ALL, [1, b"9", b"17"]) == (100, b"", b"0", b"help")
+    assert world.answer(scripts.PURGE_ALL, [1, b"0", b"17"]) == (100, b"17", b"9", b"help")
     assert done == [None]
 
 
@@ -250,7 +250,7 @@ def test_counting_leaves_what_is_counted_already() -> None:
     world = World(2)
     done = outcome(world.invalidations.count_all())
     world.everywhere(scripts.SWEEP, SWEPT, SWEPT)
-    assert world.answer(scripts.BURY, [0, 0]) == (100, b"", b"uncounted")
-    world.answer(scripts.BURY, [0, 0])
-    world.everywhere(scripts.BURY_ALL, [0, b"0", b""], [0, b"0", b""])
+    assert world.answer(scripts.PURGE_SET, [0, 0]) == (100, b"", b"uncounted")
+    world.answer(scripts.PURGE_SET, [0, 0])
+    world.everywhere(scripts.PURGE_ALL, [0, b"0", b""], [0, b"0", b""])
     assert done == [[[], []]]

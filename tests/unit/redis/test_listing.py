@@ -200,6 +200,6 @@ def test_a_check_goes_from_entries_to_indexes_and_back() -> None:
     assert world.answer(scripts.CHECK, [b"0", 0, []]) == (500, b"tags", b"t", b"0")
     (consistency,) = found
     assert (consistency.entries, consistency.tags) == (3, 1)
-    assert consistency.faults[0] == "b'k1': size"
+    assert consistency.faults[0] == "the entry b'k1' size"
     assert consistency.fault_count == 50
     assert len(consistency.faults) == min(50, MOST_FAULTS)

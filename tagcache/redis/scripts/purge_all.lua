@@ -1,7 +1,7 @@
--- ARGV: how many, number of an invalidation or '' for the oldest, cursor, and whether this helps whoever
--- began it. Goes on with what invalidate_all left. Returns how many were removed and the next cursor;
--- '0' at the end.
-even_if_full()
+-- ARGV: number of entries, sequence number of an invalidation by all tags or '' for the first found,
+-- cursor, and 'help' if another server began it. Removes entries that invalidate_all left. Returns how
+-- many were removed, the next cursor, '0' at the end, and the sequence number.
+allow_oom()
 local at = ARGV[2]
 if at == '' then
     at = noted_as('')
@@ -16,7 +16,7 @@ for i = 1, #page[2], 2 do
     local meta = read(page[2][i])
     if meta and meta[5] < tonumber(at) and carries_all(meta, tags) then
         if was_counted(page[2][i]) then
-            -- It is only removed now.
+            -- Counted already.
         elseif expired(meta) then
             count('expirations', 1)
         else

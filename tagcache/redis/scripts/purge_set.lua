@@ -1,15 +1,15 @@
--- ARGV: how many, a set of entries that ceased to exist, or '' for one that is found, and then
--- whether any will do ('any') or it must be one that is not counted yet. Removes entries of it. Returns
--- how many were removed that had not been counted, and whether some are left.
+-- ARGV: number of entries, name of a dead set or '' for the oldest one, and in that case 'any', or
+-- 'uncounted' for the oldest one that is not counted. Removes entries of the set. Returns how many of
+-- them had not been counted, and whether some are left.
 local name, helping = ARGV[2], ARGV[2] == ''
-even_if_full()
+allow_oom()
 if helping then
     local names = redis.call('LRANGE', DEAD, 0, -1)
     for i = #names, 1, -1 do
         if ARGV[3] == 'any' or not is_counted(names[i]) then name = names[i] end
     end
     if name == '' then
-        -- Whoever began an invalidation may be about to look; a minute later nobody is.
+        -- The server that began an invalidation may be about to read its count; not in a minute.
         if #names + redis.call('EXISTS', NOTED) == 0 and redis.call('PTTL', LATE) == -1 then
             redis.call('PEXPIRE', LATE, 60000)
         end
@@ -23,7 +23,7 @@ for i = 1, #popped, 2 do
     local meta = read(popped[i])
     if meta and stale(meta) then
         if is_counted(name) or was_counted(popped[i]) then
-            -- It is only removed now.
+            -- Counted already.
         elseif expired(meta) then
             count('expirations', 1)
         else
