@@ -1,4 +1,4 @@
-"""Certificates of an authority of our own, for Redis and for who connects to it."""
+"""Certificates of a test authority, for Redis and for its clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import trustme
 
 
 class Certificates:
-    """An authority, a certificate of it for ``hosts``, and one for clients, as PEM files."""
+    """An authority, a server certificate for ``hosts``, and a client certificate, as PEM files."""
 
     def __init__(self, directory: Path, *hosts: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ class Certificates:
 
     @property
     def server_options(self) -> list[str]:
-        """Options of a redis-server; it asks for no certificate of clients."""
+        """Options of a redis-server that requires no client certificate."""
         return [
             *("--tls-cert-file", str(self.certificate)),
             *("--tls-key-file", str(self.key)),
@@ -40,7 +40,7 @@ class Certificates:
 
     @property
     def cli_options(self) -> list[str]:
-        """Options of a redis-cli that trusts it and shows the client's certificate."""
+        """Options of a redis-cli that trusts the authority and has the client certificate."""
         return [
             *("--tls", "--insecure"),
             *("--cacert", str(self.authority)),

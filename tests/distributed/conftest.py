@@ -1,4 +1,4 @@
-"""Redis servers, and servers of ours before them."""
+"""Redis servers, and TagCache servers in front of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["cluster", "empty_redis", "front", "redis", "start"]
 def front(
     start: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., RunningServer]:
-    """Start a server of ours before the Redis at a URL."""
+    """Start a TagCache server in front of the Redis at a URL."""
 
     def start_one(url: str, engine: dict[str, Any] | None = None, **sections: Any) -> RunningServer:
         monkeypatch.setenv("TAGCACHE_TEST_REACTOR", "asyncio")
-        # What no test waits for in vain may take long, on a busy machine.
+        # Long, for a busy machine: no test waits for this timeout.
         knobs = {"backend": "redis", "url": url, "timeout_ms": 30_000, **(engine or {})}
         return start({"engine": knobs, **sections})
 
@@ -39,14 +39,14 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def empty_redis(shared_redis: RedisServer) -> RedisServer:
-    """A Redis that tests share, without entries."""
+    """A Redis that tests share, emptied."""
     shared_redis.cli("flushall")
     return shared_redis
 
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
-    """Start Redis servers that end with the test."""
+    """Start Redis servers that stop with the test."""
     started: list[RedisServer] = []
 
     def start_one(*options: str, **more: Any) -> RedisServer:

@@ -1,4 +1,4 @@
-"""One way to talk to either engine, and to let time pass for it."""
+"""One interface to both engines, with a way to let time pass."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Memory(Driven):
         self.clock.advance(seconds)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class Remote(Driven):
@@ -159,7 +159,7 @@ class Remote(Driven):
         return self.run(result) if isinstance(result, Deferred) else result
 
     def pass_time(self, seconds: float) -> None:
-        # The clock is Redis's own; nothing but waiting moves it.
+        # The clock is that of Redis: one has to wait.
         time.sleep(seconds)
 
     def close(self) -> None:

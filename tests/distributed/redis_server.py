@@ -20,7 +20,7 @@ CLI = os.environ.get("TAGCACHE_TEST_REDIS_CLI", "redis-cli")
 
 def has_tls() -> bool:
     """Say whether the server was built with TLS."""
-    # It ends at once, for want of a certificate or of all of TLS.
+    # It exits at once, because it has no certificate, or no TLS at all.
     done = subprocess.run(
         [SERVER, "--port", "0", "--tls-port", "1"], capture_output=True, text=True, timeout=60
     )
@@ -28,9 +28,9 @@ def has_tls() -> bool:
 
 
 def free_port() -> int:
-    """A port nobody has, and the one 10000 higher neither, which nodes of a cluster take too.
+    """Return a free port; the port 10000 above, which a cluster node also uses, is free too.
 
-    It is below those that the system hands out.
+    It is below the ephemeral ports of the system.
     """
     while True:
         port = 12000 + int.from_bytes(os.urandom(2), "big") % 8000
@@ -46,7 +46,7 @@ def free_port() -> int:
 class RedisServer:
     """``redis-server`` on a free loopback port, without persistence.
 
-    With ``tls`` it takes nothing else there; with ``socket`` it listens at that path alone.
+    With ``tls`` it accepts only TLS there; with ``socket`` it listens only at that path.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class RedisCluster:
 
     def __init__(self, directory: Path, replicas: int = 0, tls: Certificates | None = None) -> None:
         self.tls = tls is not None
-        # A node that does not run for so long is taken for dead. Where none can take its place, a
-        # busy machine must not look like that.
+        # A node that hangs for so long is declared dead. Without replicas, a busy machine must not
+        # cause that.
         options = ("--cluster-node-timeout", "1000" if replicas else "60000")
         self.nodes = [
             RedisServer(directory / f"node{number}", *options, cluster=True, tls=tls)

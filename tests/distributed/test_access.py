@@ -1,4 +1,4 @@
-"""What a user of Redis must be allowed for us, and a Redis at a socket of the file system."""
+"""The rights that a Redis user needs, and a Redis at a UNIX socket."""
 
 from __future__ import annotations
 
@@ -56,11 +56,10 @@ COMMANDS = [
     *("sadd", "srem", "sismember", "scard", "sscan", "spop"),
     *("rpush", "lpop", "lrem", "llen", "lindex", "lrange"),
 ]
-# Those by which scripts are made known, by which it hears what has changed, for what is kept near,
-# and whether memory is evicted.
+# Those that load scripts, that track changes for the near cache, and that tell the eviction policy.
 ASKED = ["script|load", "hello", "ping", "client|tracking", "info"]
 RIGHTS = ["resetchannels", "~tagcache:*", *(f"+{command}" for command in COMMANDS + ASKED)]
-# A cluster is asked which node has what, and redis-py asks where a command has its keys.
+# A cluster is asked for its slots, and redis-py asks for the key positions of commands.
 CLUSTER_RIGHTS = [*RIGHTS, "+cluster|slots", "+command"]
 
 
@@ -75,7 +74,7 @@ def test_the_commands_are_those_of_the_scripts() -> None:
 
 
 def admit(server: RedisServer, rights: list[str]) -> None:
-    """Let in nobody but ``tagcache`` with these rights, and ``admin`` for the test."""
+    """Create the users ``tagcache`` with these rights and ``admin`` for the test, and no others."""
     assert "OK" in server.cli("acl", "setuser", "tagcache", "on", ">w/o@rd", *rights)
     assert "OK" in server.cli("acl", "setuser", "admin", "on", ">admin", "~*", "&*", "+@all")
     assert "OK" in server.cli("acl", "setuser", "default", "off")
@@ -83,7 +82,7 @@ def admit(server: RedisServer, rights: list[str]) -> None:
 
 
 def all_of_it(one: RunningServer, two: RunningServer) -> None:
-    """What ``one_cache`` leaves out."""
+    """Use what ``one_cache`` leaves out."""
     one_cache(one, two)
     with one.connect() as a, two.connect() as b:
         for number in range(1200):
@@ -115,7 +114,7 @@ def test_a_user_with_only_these_rights(redis: Redis, front: Front) -> None:
     admit(server, RIGHTS)
     url = f"redis://tagcache:w%2Fo%40rd@127.0.0.1:{server.port}/0"
     all_of_it(front(url, PATIENT), front(url, PATIENT))
-    # redis-py tells its name and version to those that have that command, and does without.
+    # redis-py tries to send its name and version, and does without.
     denied = re.findall(r"object\"?\n\s*(?:\d+\) )?\"?(\S+?)\"?\n", server.cli("acl", "log"))
     assert {each.partition("|")[0] for each in denied} <= {"client"}
 

@@ -1,4 +1,4 @@
-"""A cluster of which no node can be used: it is said, and clients are not kept waiting."""
+"""A cluster without a usable node: the reason is reported, and clients do not wait."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_what_its_services_run(
     start: Callable[..., RunningServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    # In place of Valkey's programs those of the other tests, on a port of the test.
+    # The programs of the other tests in place of Valkey's, on a free port.
     programs = tmp_path / "bin"
     programs.mkdir()
     server = f"sed 's/^bind .*/bind 127.0.0.1/' | exec {shutil.which(SERVER)} - --port {port}\n"
@@ -58,7 +58,7 @@ def test_what_its_services_run(
         ours["TAGCACHE_ENGINE_URL"] = ours["TAGCACHE_ENGINE_URL"].replace(
             "valkey:6379", f"127.0.0.1:{port}"
         )
-        # Not all interfaces, and not the ports of the containers.
+        # On loopback only, and not on the ports of the containers.
         ours |= {"HOST": "127.0.0.1", "TCP_PORT": "0", "PORT": "0"}
         text = (FOLDER / "tagcache.conf").read_text("utf-8")
         one, two = (start(config=text, environ=ours) for _ in range(2))
@@ -73,11 +73,11 @@ def test_what_its_services_run(
             assert a.ask(b"GET\tpage:1") == b"NF\n"
         assert password not in one.text()
         one.process.terminate()
-        # Twisted ends by the signal it was sent; process 1 of a container cannot, and returns 0.
+        # Twisted ends by the signal that it got; process 1 of a container cannot, and returns 0.
         assert one.process.wait(60) == -signal.SIGTERM
         assert "stopping: " in one.text()
         assert two.ask(login) == b"OK\n"
     finally:
-        # The shim is a pipeline; all of it is in one group.
+        # The shim is a pipeline, all in one process group.
         os.killpg(valkey.pid, 9)
         valkey.wait()

@@ -1,4 +1,4 @@
-"""What goes wrong only with many entries, late helpers, lost data, or an unlucky moment."""
+"""Corner cases: many entries, upkeep that comes in between, lost data, unlucky moments."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def put_many(engine: Remote, number: int, *tags: bytes) -> list[bytes]:
 
 
 def test_the_memory_of_many_flushed_entries_is_given_back(engine: Remote) -> None:
-    # More than a hash of Redis is scanned for at once from its beginning.
+    # More than one HSCAN of a hash from its beginning returns.
     put_many(engine, 3000, b"t")
     assert engine.flush() == 3000
     rounds = 0
@@ -115,13 +115,13 @@ def test_each_is_counted_whoever_removes_it(
 
 
 def test_what_others_removed_is_counted_until_it_was_told(engine: Remote) -> None:
-    # While others wait to be removed, these cannot be counted in advance.
+    # While there are dead entries, these cannot be counted in advance.
     for number in range(10):
         engine.put(b"other%d" % number, b"v", [b"other"])
     ask(engine, scripts.INVALIDATE, 5, b"any", b"other")
     keys = put_many(engine, 20, b"t")
     _, _, (name,), _ = ask(engine, scripts.INVALIDATE, 5, b"any", b"t")
-    # Two upkeeps come between two steps of whoever invalidates.
+    # Upkeep runs twice between two steps of the invalidation.
     engine.put(keys[0], b"new")
     engine.settle()
     engine.settle()
@@ -227,7 +227,7 @@ def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
         monkeypatch.setattr(engine.partitions, "call", call)
         works = [engine.cache.invalidate_any([b"t"]) for _ in range(96)]
         engine.all([work.addErrback(refused.append) for work in works])
-        # Both steps of the first eight, in each partition; the others do not even begin.
+        # Both steps of the first eight, in each partition; the others do not begin.
         assert len(calls) == 8 * 2 * 3
         assert {type(reason.value) for reason in refused} == {BackendUnavailable}
         assert len(refused) == 96
@@ -295,7 +295,7 @@ def test_of_what_the_database_evicted_nothing_is_left(
             numbers = range(start, start + 1000)
             hour = 3_600_000
             puts = [engine.cache.put(b"%d" % n, b"v" * 100, [b"t"], hour) for n in numbers]
-            # Else what they are found by would fill all of it, and none could be stored.
+            # Otherwise their indexes would fill the memory, and nothing could be stored.
             assert engine.all(puts) == [hour] * 1000
             engine.settle()
         held = engine.totals()
@@ -336,7 +336,7 @@ def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> Non
         assert engine.get(b"k") is None
         server.process.send_signal(signal.SIGSTOP)
         be_impatient(engine, 0.5)
-        # In one lane.
+        # In one pipeline.
         works = [engine.cache.put(b"k", bytes(2**23), lane=1) for _ in range(40)]
         at_once = [work for work in works if work.called]
         assert 25 < len(at_once) < 40

@@ -1,4 +1,4 @@
-"""What every engine does: one suite for that in memory, for Redis, and for a cluster of it."""
+"""One suite for all engines: in memory, in Redis, and in a cluster."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_large_invalidations_count_exactly(engine: Any) -> None:
             for number in range(1500)
         ]
         if isinstance(engine, Remote):
-            # Lanes do not wait for one another.
+            # Pipelines do not wait for one another.
             engine.all(stored)
         engine.put(b"other", b"v", [b"mod0"])
 
@@ -340,7 +340,7 @@ def test_a_number_may_not_grow_beyond_the_limit(engine: Any) -> None:
         engine.increment(b"n")
     with pytest.raises(ValueTooLarge):
         engine.decrement(b"n", 1099)
-    # The step is not what is stored.
+    # The step is not stored.
     assert engine.increment(b"n", -1098) == -99
     assert engine.get(b"n") == b"-99"
     with pytest.raises(ValueTooLarge):
@@ -365,9 +365,9 @@ def test_whatever_stores_a_key_again_ends_its_misses_after_an_invalidation(
 
 @pytest.mark.slow
 def test_pages_of_lists(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any offset and limit gives that part of the whole list."""
+    """Any offset and limit returns that part of the whole list."""
     if isinstance(engine, Memory):
-        return  # it has no pages: scans are cut by who reads them
+        return  # no pages: the reader slices its scans
     monkeypatch.setattr(type(engine.partitions), "page", 16)
     for number in range(100):
         engine.put(b"k%d" % number, b"", [b"a"] if number % 3 else [b"a", b"b"])

@@ -1,4 +1,4 @@
-"""Leases of look-ups whose answers come after further commands of the same connection."""
+"""Leases of look-ups that are answered after later commands of the same connection."""
 
 from __future__ import annotations
 

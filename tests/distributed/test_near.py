@@ -1,4 +1,4 @@
-"""Entries that servers keep near: found without Redis, and never older than is said."""
+"""The near cache: hits without Redis, and never staler than documented."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Front = Callable[..., RunningServer]
 
 @pytest.fixture
 def near(front: Front) -> Front:
-    """Start a server that keeps 8 MiB near, and wait until it hears of changes."""
+    """Start a server with a near cache of 8 MiB, and wait until it tracks changes."""
 
     def start_one(url: str, **engine: Any) -> RunningServer:
         server = front(url, {"near_cache_mb": 8, **engine})
@@ -34,7 +34,7 @@ def near(front: Front) -> Front:
 
 @pytest.fixture(params=["redis", "cluster"])
 def nodes(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """What ``url`` leads to one server or three."""
+    """A single server or a cluster of three; ``url`` names it."""
     if request.param == "redis":
         yield request.getfixturevalue("empty_redis")
     else:
@@ -45,7 +45,7 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def state(redis: RedisServer) -> str:
-    """Return a letter: T for a process that is stopped."""
+    """Return the state of a process as a letter: T if it is stopped."""
     return Path(f"/proc/{redis.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -56,10 +56,10 @@ def told(server: RunningServer) -> dict[str, Any]:
 
 
 def wait_until_gone(client: Client, key: bytes, old: bytes) -> None:
-    """Ask until a value that was changed is not found; it is only by who asks soon enough."""
+    """Ask until the old value is not found any more; the first answers may still have it."""
     changed = asked = time.monotonic()
     while client.ask(b"GET\t" + key) == b"VALUE\t" + old + b"\n":
-        # How long the reply takes is a matter of the machine.
+        # The duration of the reply depends on the machine.
         assert asked - changed < STALENESS_SECONDS
         asked = time.monotonic()
 
@@ -75,10 +75,10 @@ def test_what_is_read_often_is_near_and_what_changes_is_not(nodes: Any, near: Fr
                 assert b.ask(b"GET\tk") == b"VALUE\t1\n"
             return bool(told(two)["hits"] == before + 10)
 
-        # Word of the PUT may come after the first look-up.
+        # The PUT may be reported after the first look-up.
         eventually(all_from_near)
         assert (told(two)["items"], told(one)["items"]) == (1, 0)
-        # What this server did itself, its clients see at once.
+        # Clients of this server see its own changes at once.
         for change, value in (
             (b"PUT\tk\t-\tt,u\t2", b"VALUE\t2\n"),
             (b"INCR\tk\t5\t-\tt,u", b"VALUE\t7\n"),
@@ -98,7 +98,7 @@ def test_what_is_read_often_is_near_and_what_changes_is_not(nodes: Any, near: Fr
             b.ask(change)
             assert b.ask(b"GET\tk") == value
             assert b.ask(b"GET\tk") == value
-        # What another did, they see very soon.
+        # They see changes of another server very soon.
         for change in (
             b"PUT\tk\t-\tt\t4",
             b"INV_TAG\tt",
@@ -158,7 +158,7 @@ def test_a_channel_that_is_lost_empties_it_at_once(empty_redis: RedisServer, nea
         assert client.ask(b"GET\tk") == b"VALUE\tv\n"
         assert client.ask(b"GET\tk") == b"VALUE\tv\n"
         assert told(server)["hits"] == before["hits"] + 1
-    # All of the database at once: nothing is named then.
+    # FLUSHALL: Redis reports no keys then.
     empty_redis.cli("flushall")
     eventually(lambda: told(server)["items"] == 0)
 
@@ -182,10 +182,10 @@ def test_nothing_near_is_answered_once_redis_is_silent(
 
 
 def test_nobody_finds_what_was_changed_a_second_ago(nodes: Any, near: Front) -> None:
-    """Two writers and two readers race, at two servers; who reads where it was written is exact."""
+    """Two writers and two readers race at two servers; a read at the writing server is exact."""
     one, two = near(nodes.url), near(nodes.url)
     over = threading.Event()
-    # For each key and server: the number that a write, which was answered, made certain, and when.
+    # For each key and server: the number of the last write that was answered, and when it was.
     certain: dict[tuple[bytes, int], tuple[int, float]] = {}
     all_writes: dict[bytes, list[tuple[int, float]]] = {b"k0": [(0, 0.0)], b"k1": [(0, 0.0)]}
     faults: list[str] = []
@@ -220,7 +220,7 @@ def test_nobody_finds_what_was_changed_a_second_ago(nodes: Any, near: Front) -> 
                     found = int(reply[6:])
                     if found < known:
                         faults.append(f"{key!r} at {place}: {found}, and {known} was answered here")
-                    # When the next write after this one was answered: from then on it was old.
+                    # When the next write was answered: from then on this one was old.
                     since = [when for number, when in all_writes[key] if number > found]
                     if since:
                         oldest[0] = max(oldest[0], asked - since[0])
@@ -253,7 +253,7 @@ def test_a_replica_that_takes_over_is_heard(tmp_path: Path, near: Front) -> None
                 assert b.ask(b"GET\t" + key) == b"VALUE\told\n"
             primary = next(n for n in nodes.nodes if "role:master" in n.cli("info", "replication"))
             primary.stop()
-            # Until everything is served again, also by the other.
+            # Until the other server serves everything again as well.
             eventually(
                 lambda: all(a.ask(b"PUT\t" + key + b"\t-\tt\tnew") == b"OK\n" for key in keys)
             )

@@ -1,4 +1,4 @@
-"""Invalidations in a cluster: in many partitions, on several nodes, and at one moment."""
+"""Invalidations in a cluster happen at one moment in all partitions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def engine(empty_cluster: RedisCluster) -> Iterator[Remote]:
 
 
 def begin(engine: Remote, kind: bytes, *tags: bytes) -> None:
-    """Do what a server does that dies in the middle of an invalidation."""
+    """Do as a server that dies in the middle of an invalidation."""
     engine.run(engine.partitions.call_everywhere(scripts.PREPARE, b"id", kind, *tags))
 
 
@@ -81,9 +81,9 @@ def test_once_one_entry_is_gone_no_other_is_found(
             assert writer.ask(verb).endswith(b"\t24\n")
             turns.wait()
     reading.join()
-    # Each time: found, found, ... gone, gone.
+    # Each time: found, found, ... not found, not found.
     assert all(found == sorted(found, reverse=True) for found in seen)
-    # The moment often came in the middle of the keys.
+    # The invalidation often happened in the middle of the keys.
     assert sum(any(found[:24]) and not all(found[:25]) for found in seen) > 0
 
 
@@ -97,14 +97,14 @@ def test_what_was_begun_has_not_happened_and_then_has(
     begin(engine, kind, *tags)
     assert engine.get_many(KEYS) == [b"v"] * 24
     assert all(entry is not None for entry in engine.peek_many(KEYS))
-    # What changes an entry takes it for gone already.
+    # Commands that change an entry treat it as gone already.
     assert engine.add(KEYS[0], b"new") is True
     commit(engine)
     assert engine.get_many(KEYS) == [b"new", *[None] * 23]
     assert [entry is not None for entry in engine.peek_many(KEYS)] == [True, *[False] * 23]
     assert engine.get(b"other") == b"v"
     assert engine.keys_by_tag(b"t") == []
-    # Not before it is certain that nobody sees to it any more.
+    # Not before it is certain that its server is lost.
     engine.settle()
     assert engine.totals().items == 25
     monkeypatch.setattr(invalidation, "_STUCK_MS", -1)
@@ -175,7 +175,7 @@ def test_what_is_stored_after_it_began_stays(
     kind: bytes, tags: list[bytes], at_once: int, engine: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Partitions, "at_once", at_once)
-    # Many of them are taken away together.
+    # Many entries, whose index becomes a dead set.
     keys = in_one_partition(engine, 20)
     for key in keys:
         engine.put(key, b"old", [b"t", b"u"])
@@ -204,13 +204,13 @@ def test_what_was_missed_before_it_began_is_not_stored_while_it_is_under_way(
     """Two clients fill the same key: the first store makes the partition note the invalidation."""
     both = [b"t", b"u"]
     key, other = in_one_partition(engine, 2)
-    # Partitions begin to number what happens with their first invalidation.
+    # The sequence numbers of a partition begin with its first invalidation.
     engine.invalidate_tag(b"t")
     before = engine.run(engine.cache.get(key)).lease
     engine.run(engine.cache.put(key, b"first", both, None, before))
     begin(engine, kind, *tags)
     engine.run(engine.cache.put(key, b"second", both, None, before))
-    # Who looks from now on computes from what was changed before it began.
+    # A client that looks it up from now on reads the changed source.
     lease = engine.run(engine.cache.get(other)).lease
     engine.run(engine.cache.put(other, b"fresh", both, None, lease))
     commit(engine)
@@ -230,7 +230,7 @@ def test_nobody_finds_near_what_a_server_that_died_had_invalidated(
         assert other.get_many(KEYS) == [b"v"] * 24
         assert all(other.cache.get_near(key) == b"v" for key in KEYS)
         begin(engine, kind, *tags)
-        # It has not happened yet, and nothing that may go is kept near.
+        # It has not happened yet, but entries that it concerns are not kept near.
         assert other.get_many(KEYS) == [b"v"] * 24
         commit(engine)
         other.wait(asyncio.sleep(STALENESS_SECONDS))

@@ -1,4 +1,4 @@
-"""Pipelined commands are carried out in order, also by a Redis that has not seen us before."""
+"""Pipelined commands run in order, also in a Redis without our scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.distributed.redis_server import RedisServer
 from tests.integration.running import RunningServer, eventually
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
-# Each uses a script that those before it did not.
+# Each uses another script.
 EXCHANGED = [
     (b"GET\tk", b"NF"),
     (b"ADD\tk\t-\tt\t1", b"ADDED"),

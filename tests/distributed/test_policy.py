@@ -1,4 +1,4 @@
-"""A Redis that may evict anything is not used: it could forget an invalidation."""
+"""A Redis with an allkeys policy is refused: it could evict the record of an invalidation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_such_a_server_is_refused_from_the_first_command_on(redis: Redis, front:
         assert engine["status"] == "degraded"
         assert f"127.0.0.1:{server.port} {WHY}" in engine["detail"]
         assert http(ours, "GET", "/get/k")[0] == 503
-        # It is looked at again without a restart of either.
+        # The policy is checked again without a restart of either server.
         server.cli("config", "set", "maxmemory-policy", "volatile-lru")
         eventually(lambda: curl_health(ours)["status"] == "ok")
         assert client.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
@@ -59,7 +59,7 @@ def test_a_policy_that_changes_is_noticed(redis: Redis, front: Front) -> None:
         assert client.ask(b"GET\tk") == b"VALUE\tv\n"
         server.cli("config", "set", "maxmemory-policy", "allkeys-lru")
         eventually(lambda: not healthy(ours))
-        # Nor is anything answered from what is kept near.
+        # The near cache does not answer either.
         eventually(lambda: client.ask(b"GET\tk") == UNAVAILABLE)
         assert client.ask(b"INV_TAG\tt") == UNAVAILABLE
         said = ours.reload(engine={"allow_evicting_policies": "true"})
@@ -80,7 +80,7 @@ def test_it_may_be_allowed_by_name(redis: Redis, front: Front) -> None:
 
 
 def test_where_only_config_tells_it_is_asked_for(redis: Redis, front: Front) -> None:
-    """A user who may not run INFO."""
+    """A user without permission to run INFO."""
     server = redis("--maxmemory-policy", "allkeys-lru")
     server.cli("acl", "setuser", "ours", "on", ">pw", "~*", "&*", "+@all", "-info")
     ours = front(f"redis://ours:pw@127.0.0.1:{server.port}/0")
@@ -107,7 +107,7 @@ def test_one_node_of_a_cluster(tmp_path_factory: pytest.TempPathFactory, front: 
 
 
 class Telling:
-    """A connection to a server that answers these questions in turn."""
+    """A connection to a server that gives these answers in turn."""
 
     host, port = "h", 1
 

@@ -1,4 +1,4 @@
-"""Random sequences of commands: what the engine in memory does, the one in Redis does too."""
+"""Random sequences of commands: the Redis engine behaves like the memory engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALUES = [b"", b"v", b"7", b"-0", b"+007", b" 12\n", b"-9223372036854775808", b"
 
 @pytest.fixture(params=["redis", "partitions", "cluster"])
 def remote(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
-    # So that little is much.
+    # Small limits, so that few entries reach them.
     monkeypatch.setattr(Partitions, "at_once", 3)
     monkeypatch.setattr(Partitions, "page", 4)
     monkeypatch.setattr(Partitions, "keys_at_once", 2)
@@ -105,7 +105,7 @@ def answer(engine: Any, name: str, arguments: tuple[Any, ...]) -> Any:
 
 def totals(engine: Any) -> tuple[int, int, int]:
     if isinstance(engine, Memory):
-        # The other does that by itself.
+        # The Redis engine does that by itself.
         list(engine.cache.sweep())
     held = engine.totals()
     return held.items, held.tags, held.bytes
@@ -123,7 +123,7 @@ def test_it_does_what_the_engine_in_memory_does(seed: int, remote: Remote) -> No
         elif dice < 0.95:
             name, arguments = commands.telling()
         else:
-            # Some expire, and nobody removes them yet.
+            # Some entries expire, and are not removed yet.
             for _ in range(4):
                 entry = (*commands.entry()[:3], 1)
                 done.append(("put", entry))
@@ -152,7 +152,7 @@ def test_whatever_happens_at_the_same_time_nothing_is_left_over(seed: int, remot
             works += [maybeDeferred(remote.engine.session.get, key) for key in arguments[0]]
             continue
         works.append(maybeDeferred(remote.operation(name), *arguments))
-        # What an engine refuses is an answer as well.
+        # A refusal is a result as well.
         works[-1].addErrback(lambda reason: reason.trap(CommandError))
     remote.all(works)
     remote.pass_time(0.012)
@@ -167,7 +167,7 @@ def test_each_entry_is_counted_once_whoever_removes_it(seed: int, remote: Remote
     for _ in range(40):
         for _ in range(8):
             tags = random.sample([b"t", b"u", b"v", b"w"], random.randint(0, 3))
-            # Each key is stored once, so that none is overwritten.
+            # Each key is stored once: none is overwritten.
             works.append(remote.cache.add(b"%d" % stored, b"v", tags))
             works[-1].addCallback(lambda _: 0)
             stored += 1
@@ -194,7 +194,7 @@ def test_each_entry_is_counted_once_whoever_removes_it(seed: int, remote: Remote
 
 
 def nothing_is_left(engine: Remote) -> None:
-    """What is listed, counted and indexed agrees; and once it is deleted, no name remains."""
+    """Check that lists, counts and indexes agree, and that no key is left after deletion."""
     found = engine.check()
     assert found.faults == ()
     held = engine.totals()
@@ -225,7 +225,7 @@ def nothing_is_left(engine: Remote) -> None:
 
 
 def names(engine: Remote) -> Iterator[bytes]:
-    """The names in the database, as they are in their partition and epoch."""
+    """The keys in the database, without their partition and epoch."""
 
     async def every() -> list[bytes]:
         return [name async for name in engine.client.scan_iter("*")]

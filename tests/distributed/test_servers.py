@@ -1,4 +1,4 @@
-"""Real servers of ours before a real Redis: what clients see, and what they see when it fails."""
+"""TagCache servers in front of a real Redis, also when it fails."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_two_servers_can_share_a_port(
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) == 1
         info = http(server, "GET", "/info")[1]
         assert info["listeners"][0]["socket_options"]["reuse_port"]["effective"] == 1
-    # Whoever of the two accepts, it is the same cache.
+    # Whichever of the two accepts, it is the same cache.
     assert one.ask(b"PUT\tk\t-\t-\tv") == b"OK\n"
     accepted_by = set()
     for _ in range(100):
@@ -83,7 +83,7 @@ def test_two_servers_are_one_cache(
         assert sorted(a.ask(b"KEYS\tx")[5:-1].split(b",")) == [b"i", b"k"]
         assert b.ask(b"INV_TAG\tx") == b"INV_TAG\t2\n"
         assert a.ask(b"GET\tk") == b"NF\n"
-        # What the other server has counted, it tells every second.
+        # Each server sends its counts every second.
         eventually(lambda: a.ask(b"STATS") == b"STATS\t1\t1\t3\t2\t0.500000\n")
         assert b.json(b"INFO")["cache"]["invalidations"] == 2
     assert http(one, "POST", "/put", {"key": "h", "value": "1", "tags": ["t"]})[0] == 200
@@ -120,7 +120,7 @@ def test_replies_keep_the_order_of_a_pipeline(
 
 @pytest.fixture(params=["redis", "cluster"])
 def anywhere(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty engine."""
+    """The URL of an empty Redis or cluster."""
     if request.param == "redis":
         url: str = request.getfixturevalue("empty_redis").url
         return url
@@ -150,7 +150,7 @@ def test_nothing_outlives_what_came_between_its_look_up_and_its_store(
             quick.ask(verb)
             assert slow.ask(b"PUT\tpage\t-\tt,u\tstale") == b"OK\n"
             assert quick.ask(b"GET\tpage") == b"NF\n"
-        # What others do with something else is no reason.
+        # Changes of other entries do not matter.
         assert slow.ask(b"GET\tpage") == b"NF\n"
         for other in (b"INV_TAG\tx", b"INV_TAGS_ALL\tt,x", b"INV_KEYS\tx", b"DEL\tx"):
             quick.ask(other)
@@ -169,8 +169,8 @@ def test_what_was_computed_before_an_invalidation_does_not_outlive_it(
         assert quick.ask(b"GET\tpage") == b"NF\n"
         assert quick.ask(b"PUT\tpage\t-\tt\tfresh") == b"OK\n"
         assert slow.ask(b"GET\tpage") == b"VALUE\tfresh\n"
-        # What was not looked up before is stored as it comes, and so is what a client stores
-        # after an invalidation of its own.
+        # A store without a look-up before it is accepted, and so is a store after an invalidation by
+        # the same client.
         assert slow.ask(b"GET\tother") == b"NF\n"
         assert slow.ask(b"INV_TAG\tt") == b"INV_TAG\t1\n"
         assert slow.ask(b"PUT\tother\t-\tt\tv") == b"OK\n"
@@ -181,10 +181,10 @@ def test_what_was_computed_before_an_invalidation_does_not_outlive_it(
 def test_nobody_reads_what_was_invalidated_before(
     anywhere: str, front: Callable[..., RunningServer]
 ) -> None:
-    """A pair of racing clients at two servers: one changes and invalidates, one reads and fills.
+    """Two clients race at two servers: one changes and invalidates, one reads and fills.
 
-    ``truth`` stands for the database. A reader may see the value of a moment ago, but never one
-    that was invalidated, with a reply, before it asked.
+    ``truth`` stands for the source. A reader may see a value that has just changed, but never one
+    whose invalidation was answered before the read began.
     """
     one, two = front(anywhere), front(anywhere)
     truth = [0]
@@ -211,7 +211,7 @@ def test_nobody_reads_what_was_invalidated_before(
                     reply = client.ask(b"GET\t" + key)
                     if reply == b"NF\n":
                         computed = truth[0]
-                        # Often about as long as it is until the next invalidation.
+                        # About as long as until the next invalidation.
                         time.sleep(pauses.uniform(0, 0.006))
                         client.ask(b"PUT\t%b\t-\tt\t%d" % (key, computed))
                     else:
@@ -234,7 +234,7 @@ def test_a_redis_that_stops_and_comes_back(
     redis: Callable[..., RedisServer], front: Callable[..., RunningServer]
 ) -> None:
     server = redis()
-    # Nobody waits for it: that it is away is known at once.
+    # Nobody waits: a refused connection is known at once.
     ours = front(server.url, {"timeout_ms": 600_000})
     eventually(lambda: healthy(ours))
     with ours.connect() as client:
@@ -308,7 +308,7 @@ def test_a_full_redis(
         assert client.ask(b"PUT\tk\t-\tt\t2") == b"ERR out_of_memory\n"
         assert client.ask(b"INCR\tk") == b"ERR out_of_memory\n"
         assert http(ours, "POST", "/put", {"key": "k", "value": "v"})[0] == 507
-        # What gives memory back works all the same, and nothing was half done.
+        # Commands that free memory still work, and nothing was half done.
         assert client.ask(b"GET\tk") == b"VALUE\t1\n"
         assert client.ask(b"INV_TAG\tt") == b"INV_TAG\t1\n"
         server.cli("config", "set", "maxmemory", "0")
@@ -329,7 +329,7 @@ def test_what_others_keep_there_is_not_touched(
         assert all(name.startswith("mine:") for name in names if name != "theirs")
         assert client.ask(b"FLUSH") == b"FLUSH\t1200\n"
         assert client.ask(b"KEYS\ta") == b"KEYS\t\n"
-    # The memory is given back, and what is left is a handful of counters.
+    # The memory is freed; only a handful of counters is left.
     eventually(lambda: int(server.cli("dbsize")) < 8)
     assert server.cli("get", "theirs").strip() == "1"
 
@@ -386,7 +386,7 @@ def test_the_shell_waits_for_the_engine(
 def test_a_primary_of_a_cluster_that_fails(
     tmp_path: Path, front: Callable[..., RunningServer]
 ) -> None:
-    """Its replica takes over, and a server of ours finds it by itself."""
+    """Its replica takes over, and the TagCache server finds it by itself."""
     nodes = RedisCluster(tmp_path / "cluster", replicas=1)
     try:
         ours = front(nodes.url)

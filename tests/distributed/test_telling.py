@@ -1,4 +1,4 @@
-"""What a server tells of its engine to those who watch it: INFO, streams, metrics."""
+"""What a server reports about its engine: INFO, streams, metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Front = Callable[..., RunningServer]
 
 
 def engines(sock: socket.socket) -> Iterator[dict[str, Any]]:
-    """What comes of the engine on a stream."""
+    """The engine events of a stream."""
     lines = sock.makefile("rb")
     for line in lines:
         if line == b"event: engine\n":
@@ -30,7 +30,7 @@ def engines(sock: socket.socket) -> Iterator[dict[str, Any]]:
 def test_info_answers_while_the_engine_does_not(
     redis: Callable[..., RedisServer], front: Front, failure: str
 ) -> None:
-    """Who looks at a server because its engine is away must be told so."""
+    """An operator looks at a server because its engine is away: INFO must answer."""
     database = redis()
     server = front(database.url, {"timeout_ms": 2000})
     assert server.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
@@ -46,7 +46,7 @@ def test_info_answers_while_the_engine_does_not(
         assert told["engine"]["status"] == "degraded"
         assert told["engine"]["detail"]
         assert told["engine"]["servers"][0]["address"] == f"127.0.0.1:{database.port}"
-        # As it was seen last.
+        # The last known number.
         assert told["cache"]["items"] == 1
     assert json.loads(get(server, "/info"))["engine"]["status"] == "degraded"
     if failure == "gone":
@@ -73,7 +73,7 @@ def test_a_stream_tells_that_the_engine_goes_and_comes(
 
 
 def test_a_full_engine_can_be_looked_at(redis: Callable[..., RedisServer], front: Front) -> None:
-    """Looking counts what was counted, which must not need memory; nor must upkeep stop."""
+    """INFO sends counts to the engine, which must not need memory; upkeep must go on too."""
     server = front(redis("--maxmemory", "4mb").url)
     with server.connect() as client:
         stored = 0

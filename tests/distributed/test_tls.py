@@ -1,4 +1,4 @@
-"""TLS to Redis: who is trusted, who is not, and what is said of it."""
+"""TLS to Redis: which servers are trusted, which are not, and what is reported."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def with_tls() -> None:
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Those that the servers here have."""
+    """The certificates of the servers."""
     return Certificates(tmp_path_factory.mktemp("ours"), "localhost", "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
 def strange(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Those of somebody else."""
+    """Certificates of another authority."""
     return Certificates(tmp_path_factory.mktemp("strange"), "localhost", "127.0.0.1")
 
 
@@ -47,7 +47,7 @@ def tls_cluster(
     nodes.stop()
 
 
-# For what is to work, on a machine with other things to do.
+# Long, for a busy machine, where the connection is to succeed.
 PATIENT = {"timeout_ms": 10_000}
 
 
@@ -59,7 +59,7 @@ def one_cache(one: RunningServer, two: RunningServer) -> None:
     """Use all kinds of commands through two servers."""
     eventually(lambda: healthy(one) and healthy(two))
     with one.connect() as a, two.connect() as b:
-        # A cluster has them in many partitions, and so on all nodes.
+        # In a cluster they are in many partitions, and so on all nodes.
         for number in range(100):
             assert a.ask(b"PUT\tk%d\t60000\tx\tv" % number) == b"OK\n"
         assert {b.ask(b"GET\tk%d" % number) for number in range(100)} == {b"VALUE\tv\n"}
@@ -67,14 +67,14 @@ def one_cache(one: RunningServer, two: RunningServer) -> None:
         assert a.ask(b"GET\tk1") == b"NF\n"
         assert a.ask(b"INCR\tn\t5") == b"VALUE\t5\n"
         assert b.ask(b"FLUSH") == b"FLUSH\t1\n"
-    # Bigger than what one record of TLS holds.
+    # Larger than a TLS record.
     large = "x" * 200_000
     assert http(one, "POST", "/put", {"key": "h", "value": large})[0] == 200
     assert http(two, "GET", "/get/h") == (200, {"value": large})
 
 
 def refused(server: RunningServer, *because: str) -> None:
-    """The log and ``/health`` say why; clients are told that it cannot be used."""
+    """Check that the log and ``/health`` say why, and that clients get an error."""
     text = server.wait_for_log("cannot be used: ")
     health = http(server, "GET", "/health")
     assert (health[0], health[1]["status"]) == (200, "degraded")
@@ -136,7 +136,7 @@ def test_certificates_of_clients(
         return trusting(server, ours, shown)
 
     one_cache(front(showing(ours), PATIENT), front(showing(ours), PATIENT))
-    # With TLS 1.3 a client learns of it after the handshake, or only that it was hung up on.
+    # With TLS 1.3 a client sees the refusal after the handshake, or only a closed connection.
     hung_up = ("Connection reset by peer", "Connection closed by server", "Connection lost")
     refused(front(trusting(server, ours), PATIENT), "certificate required", *hung_up)
     refused(front(showing(strange), PATIENT), "unknown ca", *hung_up)
@@ -160,7 +160,7 @@ def test_tls_on_one_side_only(redis: Redis, front: Front, ours: Certificates) ->
         "reset by peer",
         "Connection lost",
     )
-    # What does not speak TLS takes the first message for the beginning of a command.
+    # A server without TLS takes the ClientHello for the beginning of a command.
     refused(front(trusting(without, ours), {"timeout_ms": 2000}), "no answer in time")
 
 

@@ -1,4 +1,4 @@
-"""Look-ups that travel together are one run of a script, and stay look-ups of their own."""
+"""Look-ups of a batch are one run of a script, and stay independent of each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 
 
 def runs(server: RedisServer) -> int:
-    """Return how many scripts have been run."""
+    """Return the number of runs of scripts."""
     found = re.search(r"cmdstat_evalsha:calls=(\d+)", server.cli("info", "commandstats"))
     return int(found[1]) if found else 0
 
@@ -32,7 +32,7 @@ def test_many_look_ups_are_few_runs(empty_redis: RedisServer) -> None:
         assert engine.get_many(keys) == [
             None if number % 2 else b"value of " + key for number, key in enumerate(keys)
         ]
-        # One for the first of each lane, and one for what waited behind it.
+        # In each pipeline one for the first look-up, and one for those that waited behind it.
         assert runs(empty_redis) <= 8
     finally:
         engine.close()
@@ -58,9 +58,9 @@ def test_one_that_fails_does_not_fail_the_others(empty_redis: RedisServer) -> No
         keys = [b"a", b"b", b"c", b"d"]
         for key in keys:
             engine.put(key, b"1", [b"t"])
-            # A lane goes carefully until it knows how large values are.
+            # A pipeline sends few look-ups at once until it knows the size of values.
             engine.run(engine.cache.get(key, 0))
-        # As if somebody else had written there.
+        # As if another program had written there.
         empty_redis.cli("hset", "tagcache:{all}:0:meta", "b", "garbage")
         empty_redis.cli("del", "tagcache:v:{all}:0:c")
         empty_redis.cli("rpush", "tagcache:v:{all}:0:c", "1")
