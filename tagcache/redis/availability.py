@@ -1,4 +1,4 @@
-"""Whether Redis can be used, and why not."""
+"""Whether Redis can be used, and otherwise the reason."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ log = Logger(namespace="tagcache.backend")
 
 
 class Availability:
-    """Knows whether the engine at ``place`` can be used, and logs each change once.
+    """Records whether the engine at ``place`` can be used, and logs each change once.
 
-    ``trouble`` says why it cannot be used; it is empty while it can.
+    ``trouble`` is the reason why it cannot be used, empty while it can.
     """
 
     def __init__(self, place: str) -> None:
@@ -20,29 +20,29 @@ class Availability:
         self._logged = False
 
     def note(self, error: str) -> None:
-        """Note an error that keeps commands from being carried out."""
+        """Record an error that made a command fail."""
         self._last_error = error
         if not self.trouble:
             self.lost(error)
 
     def lost(self, why: str) -> None:
-        """Note that an attempt to use it failed."""
+        """Record that an attempt to use it failed."""
         self.trouble = why
         if not self._logged:
             self._logged = True
             log.error(
                 "the engine {place} cannot be used: {why}. Commands answer ERR "
-                "backend_unavailable; it is tried again and again",
+                "backend_unavailable until it can be used again",
                 place=self.place,
                 why=why,
             )
 
     def timed_out(self, error: str) -> None:
-        """Note that an attempt failed; what commands met before says more than ``error``."""
+        """Record that an attempt timed out; an earlier error of a command says more than that."""
         self.lost(self._last_error or error)
 
     def reached(self) -> None:
-        """Note that an attempt to use it succeeded."""
+        """Record that an attempt to use it succeeded."""
         if self.trouble:
             log.info("the engine {place} can be used", place=self.place)
         self.trouble = ""

@@ -1,4 +1,4 @@
-"""The cache in Redis: what its clients ask of it, and what is counted."""
+"""The entries in Redis: the operations of clients, and their counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from tagcache.errors import IntegerOverflow, NotAnInteger
@@ -18,7 +18,7 @@ from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals
 from tagcache.model.views import Consistency, EntryView, TagMeasure, TagSize
 from tagcache.redis import scripts
-from tagcache.redis.deferreds import Work, to_the_end, together
+from tagcache.redis.deferreds import as_deferred, to_the_end, together
 from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.listing import Listing
 from tagcache.redis.near import Near
@@ -27,23 +27,23 @@ from tagcache.redis.scripts import Script
 
 _TAGS_AT_ONCE = 4000
 _FLUSH_ROUNDS = 1000
-# As the fields of Counters.
+# In the order of the fields of Counters.
 _COUNTED = (b"hits", b"misses", b"puts", b"invalidations", b"expirations", b"evictions")
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A look-up that found nothing; ``lease`` says before which invalidations that was."""
+    """A look-up that found nothing; ``lease`` is its sequence number among invalidations."""
 
     lease: int
 
 
 class RedisCache:
-    """The entries in ``partitions``; ``near`` keeps what was looked up.
+    """The entries in ``partitions``, with the near cache ``near``.
 
-    Arguments are those of ISession and IEngine, results are Deferreds. Commands with the same
-    ``lane`` are carried out in the order of the calls; without one, those for the same key are.
-    A command that fails with BackendUnavailable may have been carried out.
+    Arguments are those of ISession and IEngine, results are Deferreds. Calls with the same number
+    ``pipeline`` are carried out in their order; without one, calls for the same key are. A call
+    that fails with BackendUnavailable may have been carried out.
     """
 
     def __init__(
@@ -67,29 +67,29 @@ class RedisCache:
         self.misses = 0
         self.puts = 0
         self.invalidations = 0
-        # What of these the engine knows.
-        self._told = (0, 0, 0)
+        # The hits, misses and puts that were sent to Redis.
+        self._sent = (0, 0, 0)
         self._tags_seen = 0
 
     def get_near(self, key: bytes) -> bytes | None:
-        """Return a value that is kept near, counting a hit; None if there is none."""
+        """Return a value from the near cache and count a hit; None if there is none."""
         value = None if self._near is None else self._near.get(key)
         if value is not None:
             self.hits += 1
         return value
 
-    def get(self, key: bytes, lane: int | None = None) -> Deferred[bytes | Miss]:
-        """Look up, counting a hit or a miss; what is computed after a miss needs its lease."""
+    def get(self, key: bytes, pipeline: int | None = None) -> Deferred[bytes | Miss]:
+        """Return the value or a Miss, and count it; a fill after a miss needs its lease."""
         near = self._near
         if near is not None and near.is_fresh:
             begun = near.begin(key)
-            found = self._partitions.call_for(key, lane, scripts.GET, b"1")
+            found = self._partitions.call_for(key, pipeline, scripts.GET, b"1")
             return found.addCallbacks(
                 self._kept, self._not_kept, (near, key, begun), errbackArgs=(near, key)
             )
-        # To tell more costs more.
+        # Details cost time in Redis; they are only needed for samples.
         more = b"" if self.hits < self._next_sample else b"1"
-        found = self._partitions.call_for(key, lane, scripts.GET, more)
+        found = self._partitions.call_for(key, pipeline, scripts.GET, more)
         return found.addCallback(self._looked_up, key)
 
     def _kept(
@@ -120,13 +120,13 @@ class RedisCache:
         tags: Collection[bytes] = (),
         ttl_ms: int | None = None,
         lease: int | None = None,
-        lane: int | None = None,
+        pipeline: int | None = None,
     ) -> Deferred[int | None]:
-        """Store, but not where one of the tags was invalidated since the lease."""
+        """Store, unless the key or one of the tags was invalidated since the lease."""
         tags = self._check(key, value, tags)
         ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
         number = b"" if lease is None else b"%d" % lease
-        stored = self._change(key, lane, scripts.PUT, value, _ttl(ttl_ms), number, *tags)
+        stored = self._change(key, pipeline, scripts.PUT, value, _ttl(ttl_ms), number, *tags)
 
         def conclude(_: int) -> int | None:
             self.puts += 1
@@ -141,11 +141,11 @@ class RedisCache:
         value: bytes,
         tags: Collection[bytes] = (),
         ttl_ms: int | None = None,
-        lane: int | None = None,
+        pipeline: int | None = None,
     ) -> Deferred[bool]:
         tags = self._check(key, value, tags)
         ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
-        added = self._change(key, lane, scripts.ADD, value, _ttl(ttl_ms), *tags)
+        added = self._change(key, pipeline, scripts.ADD, value, _ttl(ttl_ms), *tags)
 
         def conclude(stored: int) -> bool:
             if stored:
@@ -161,14 +161,14 @@ class RedisCache:
         by: int = 1,
         tags: Collection[bytes] = (),
         ttl_ms: int | None = None,
-        lane: int | None = None,
+        pipeline: int | None = None,
     ) -> Deferred[int]:
         check_integer(by)
         tags = self._check(key, b"", tags)
         limits = self.limits
         ttls = _ttl(ttl_ms or None), _ttl(limits.default_ttl_ms or None)
         counted = self._change(
-            key, lane, scripts.INCR, b"%d" % by, *ttls, limits.max_value_length, *tags
+            key, pipeline, scripts.INCR, b"%d" % by, *ttls, limits.max_value_length, *tags
         )
 
         def conclude(result: bytes | list[bytes]) -> int:
@@ -183,48 +183,47 @@ class RedisCache:
         return counted.addCallback(conclude)
 
     def touch(
-        self, key: bytes, ttl_ms: int | None = None, lane: int | None = None
+        self, key: bytes, ttl_ms: int | None = None, pipeline: int | None = None
     ) -> Deferred[bool]:
         ttl = _ttl(ttl_ms or self.limits.default_ttl_ms or None)
-        return self._change(key, lane, scripts.TOUCH, ttl).addCallback(bool)
+        return self._change(key, pipeline, scripts.TOUCH, ttl).addCallback(bool)
 
-    def delete(self, key: bytes, lane: int | None = None) -> Deferred[bool]:
+    def delete(self, key: bytes, pipeline: int | None = None) -> Deferred[bool]:
         return (
-            self._change(key, lane, scripts.DELETE)
+            self._change(key, pipeline, scripts.DELETE)
             .addCallback(self._count_removed)
             .addCallback(bool)
         )
 
-    @inlineCallbacks
-    def invalidate_any(self, tags: Collection[bytes]) -> Work:
+    @as_deferred
+    async def invalidate_any(self, tags: Collection[bytes]) -> int:
         names = list(dict.fromkeys(tags))
         removed = 0
         for some in chunks(names, _TAGS_AT_ONCE):
-            removed += yield self._invalidate(b"any", some)
+            removed += await self._invalidate(b"any", some)
         return removed
 
-    @inlineCallbacks
-    def invalidate_all(self, tags: Collection[bytes]) -> Work:
+    @as_deferred
+    async def invalidate_all(self, tags: Collection[bytes]) -> int:
         names = list(dict.fromkeys(tags))
         if not names:
             return 0
-        # One tag needs no note of a combination.
-        removed = yield self._invalidate(b"any" if len(names) == 1 else b"all", names)
-        return removed
+        # A single tag is no combination.
+        return await self._invalidate(b"any" if len(names) == 1 else b"all", names)
 
     def _invalidate(self, kind: bytes, tags: Sequence[bytes]) -> Deferred[int]:
         near = self._near
         if near is None:
             return to_the_end(self._invalidate_there(kind, tags))
-        # Of a combination of tags, each of which an entry has, any one will do.
+        # Each entry has all tags of a combination: holding one of them is enough.
         some = tags if kind == b"any" else tags[:1]
         near.hold_tags(some)
         work = self._invalidate_there(kind, tags).addBoth(_after, near.release_tags, some)
         return to_the_end(work)
 
-    @inlineCallbacks
-    def _invalidate_there(self, kind: bytes, tags: Sequence[bytes]) -> Work:
-        removed, keys = yield self._invalidations.invalidate(kind, tags)
+    @as_deferred
+    async def _invalidate_there(self, kind: bytes, tags: Sequence[bytes]) -> int:
+        removed, keys = await self._invalidations.invalidate(kind, tags)
         self.invalidations += removed
         if len(tags) == 1 and removed:
             self._activity.invalidated(tags[0], keys, removed, self._monotonic())
@@ -259,10 +258,9 @@ class RedisCache:
         self.invalidations += number
         return number
 
-    @inlineCallbacks
-    def keys_by_tag(self, tag: bytes) -> Work:
-        found = yield self.search([tag])
-        return [entry.key for entry in found]
+    @as_deferred
+    async def keys_by_tag(self, tag: bytes) -> list[bytes]:
+        return [entry.key for entry in await self.search([tag])]
 
     def search(
         self, tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
@@ -275,15 +273,14 @@ class RedisCache:
     def newest(self, prefix: bytes, offset: int, limit: int) -> Deferred[list[EntryView]]:
         return self._listing.newest(prefix, offset, limit)
 
-    @inlineCallbacks
-    def tags(self, prefix: bytes) -> Work:
-        yield self.settle()
-        found = yield self._listing.tags(prefix)
-        return found
+    @as_deferred
+    async def tags(self, prefix: bytes) -> list[tuple[bytes, int, int]]:
+        await self.settle()
+        return await self._listing.tags(prefix)
 
-    @inlineCallbacks
-    def largest_tags(self, prefix: bytes, most: int, measure: TagMeasure) -> Work:
-        found = yield self.tags(prefix)
+    @as_deferred
+    async def largest_tags(self, prefix: bytes, most: int, measure: TagMeasure) -> list[TagSize]:
+        found = await self.tags(prefix)
 
         def rank(row: tuple[bytes, int, int]) -> tuple[int, bytes]:
             tag, keys, size = row
@@ -299,71 +296,72 @@ class RedisCache:
         near.hold_all()
         return self._flush_there().addBoth(_after, lambda _: near.release_all(), None)
 
-    @inlineCallbacks
-    def _flush_there(self) -> Work:
-        removed = yield together(self._flush(root) for root in self._partitions.roots)
+    @as_deferred
+    async def _flush_there(self) -> int:
+        removed = await together(self._flush(root) for root in self._partitions.roots)
         return self._count_removed(sum(removed))
 
-    @inlineCallbacks
-    def _flush(self, root: str) -> Work:
+    @as_deferred
+    async def _flush(self, root: str) -> int:
+        removed: int
         for _ in range(_FLUSH_ROUNDS):
-            removed = yield self._partitions.call(root, scripts.FLUSH, b"")
+            removed = await self._partitions.call(root, scripts.FLUSH, b"")
             if removed >= 0:
                 return removed
-            yield self._invalidations.count_in(root)
-        removed = yield self._partitions.call(root, scripts.FLUSH, b"now")
+            await self._invalidations.count_in(root)
+        removed = await self._partitions.call(root, scripts.FLUSH, b"now")
         return removed
 
     def settle(self) -> Deferred[None]:
         return self._invalidations.settle()
 
-    @inlineCallbacks
-    def reclaim(self) -> Work:
-        """Give back the memory of what was flushed."""
+    @as_deferred
+    async def reclaim(self) -> None:
+        """Free the memory of flushed entries."""
         partitions = self._partitions
         for root in partitions.roots:
-            while (yield partitions.call_later(root, scripts.RECLAIM, partitions.at_once)):
+            while await partitions.call_later(root, scripts.RECLAIM, partitions.at_once):
                 pass
 
-    @inlineCallbacks
-    def totals(self) -> Work:
-        yield self._invalidations.count_all()
-        yield self.tell_counts()
-        totals = yield self.held(True)
-        return totals
+    @as_deferred
+    async def totals(self) -> EngineTotals:
+        await self._invalidations.count_all()
+        await self.send_counts()
+        return await self.held(True)
 
-    @inlineCallbacks
-    def held(self, name_tags: bool) -> Work:
-        each = yield self._partitions.call_everywhere(scripts.TOTALS)
+    @as_deferred
+    async def held(self, list_tags: bool) -> EngineTotals:
+        """Return the totals; the number of tags in a cluster is only new with ``list_tags``."""
+        each = await self._partitions.call_everywhere(scripts.TOTALS)
         if len(each) == 1:
             self._tags_seen = each[0][1]
-        elif name_tags:
+        elif list_tags:
             # One tag may be in many partitions.
-            self._tags_seen = len((yield self._listing.tags(b"")))
+            self._tags_seen = len(await self._listing.tags(b""))
         items, _, size, backlog = (sum(answer[n] for answer in each) for n in range(4))
         counters = _counters(answer[4] for answer in each)
         return EngineTotals(items, self._tags_seen, size, backlog, 0, 0, counters)
 
-    @inlineCallbacks
-    def counters(self) -> Work:
-        yield self.tell_counts()
-        each = yield self._partitions.call_everywhere(scripts.COUNTS, 0, 0, 0)
+    @as_deferred
+    async def counters(self) -> Counters:
+        await self.send_counts()
+        each = await self._partitions.call_everywhere(scripts.COUNTS, 0, 0, 0)
         return _counters(each)
 
     def check(self) -> Deferred[Consistency]:
         return self._listing.check()
 
-    def tell_counts(self) -> Deferred[Any]:
-        """Add what was counted here to what all servers count together."""
-        now, before = (self.hits, self.misses, self.puts), self._told
+    def send_counts(self) -> Deferred[Any]:
+        """Add the counts of this server to those of all servers in Redis."""
+        now, before = (self.hits, self.misses, self.puts), self._sent
         if now == before:
             return succeed(None)
         new = [a - b for a, b in zip(now, before, strict=True)]
-        self._told = now
+        self._sent = now
 
         def take_back(reason: Failure) -> Failure:
-            hits, misses, puts = self._told
-            self._told = (hits - new[0], misses - new[1], puts - new[2])
+            hits, misses, puts = self._sent
+            self._sent = (hits - new[0], misses - new[1], puts - new[2])
             return reason
 
         first = self._partitions.roots[0]
@@ -391,14 +389,14 @@ class RedisCache:
         return bytes(value)
 
     def _change(
-        self, key: bytes, lane: int | None, script: Script, *arguments: Any
+        self, key: bytes, pipeline: int | None, script: Script, *arguments: Any
     ) -> Deferred[Any]:
-        """Call for what changes the entry, so that nothing near contradicts it."""
+        """Call a script that changes an entry, and keep the near cache coherent."""
         near = self._near
         if near is None:
-            return self._partitions.call_for(key, lane, script, *arguments)
+            return self._partitions.call_for(key, pipeline, script, *arguments)
         near.hold(key)
-        changed = self._partitions.call_for(key, lane, script, *arguments)
+        changed = self._partitions.call_for(key, pipeline, script, *arguments)
         return changed.addBoth(_after, near.release, key)
 
     def _check(self, key: bytes, value: bytes, tags: Collection[bytes]) -> tuple[bytes, ...]:
@@ -416,7 +414,7 @@ def _ttl(ttl_ms: int | None) -> bytes:
 
 
 def _counters(each: Iterable[list[bytes]]) -> Counters:
-    """Add up what partitions counted: names and numbers in turn."""
+    """Add up the counts of partitions, each a list of names and numbers in turn."""
     counts: dict[bytes, int] = {}
     for pairs in each:
         for name, number in zip(pairs[::2], pairs[1::2], strict=True):

@@ -1,4 +1,4 @@
-"""The entries in Redis behind the contract that all engines keep."""
+"""The Redis engine behind the contract of all engines."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from tagcache.redis.upkeep import Upkeep
 class RedisEngine:
     """An IEngine in Redis, which several servers share.
 
-    What it can say at once (IMeasured) is what ``upkeep`` saw the last time, but for the look-ups,
-    stores and removals that came through this server.
+    The figures that it returns at once (IMeasured) are from the last round of ``upkeep``, except
+    that look-ups, stores and removals are those of this server.
     """
 
     store = None
-    # It is a matter of the Redis servers.
+    # The Redis servers have their own.
     eviction_policy = None
 
     def __init__(self, cache: RedisCache, upkeep: Upkeep) -> None:
         self.upkeep = upkeep
         self.session = RedisSession(cache)
         self._cache = cache
-        self._lanes = count(1)
+        self._pipelines = count(1)
 
     @property
     def limits(self) -> Limits:
-        """What an entry may be at most."""
+        """The largest sizes of an entry."""
         return self._cache.limits
 
     @limits.setter
@@ -49,7 +49,7 @@ class RedisEngine:
 
     @property
     def trouble(self) -> str:
-        """Why Redis cannot be used now; empty while it can."""
+        """The reason why Redis cannot be used now; empty while it can."""
         return self.upkeep.availability.trouble
 
     @property
@@ -59,16 +59,16 @@ class RedisEngine:
 
     @property
     def max_memory(self) -> int:
-        """The bytes that they may use; 0 where one has no limit."""
+        """The bytes that they may use; 0 if one of them has no limit."""
         return self.upkeep.max_memory
 
     @property
     def backlog(self) -> int:
-        """How many entries were removed and still use memory."""
+        """The number of dead and flushed entries that still use memory."""
         return self.upkeep.seen.backlog
 
     def open_session(self) -> RedisSession:
-        return RedisSession(self._cache, next(self._lanes))
+        return RedisSession(self._cache, next(self._pipelines))
 
     def counters(self) -> Counters:
         cache = self._cache
@@ -114,14 +114,14 @@ class RedisEngine:
         return self._cache.largest_tags(prefix, most, measure)
 
     def activity(self, tag: bytes) -> TagActivity:
-        """Return what this server did to a tag; hits and misses are not known."""
+        """Return the activity of this server for a tag; hits and misses are samples."""
         return self._cache.activity(tag)
 
     def all_counters(self) -> Deferred[Counters]:
         return self._cache.counters()
 
     def totals(self) -> Deferred[EngineTotals]:
-        """Return what the engine holds. Fails with BackendUnavailable."""
+        """Return the totals of the engine. Fails with BackendUnavailable."""
         return self._cache.totals().addCallback(self.upkeep.measured)
 
     def check(self) -> Deferred[Consistency]:

@@ -1,4 +1,4 @@
-"""The look-ups of one client that found nothing: what it may store for them."""
+"""The leases of one client: with them it may fill what it looked up in vain."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ _MOST_LEASES = 1024
 
 
 class Leases:
-    """By key, the lease that came with a miss; the oldest go when there are too many.
+    """The leases that came with misses, by key; the oldest are dropped when there are too many.
 
-    What ends the lease of a key also ends that of a look-up which is still under way.
+    Ending the lease of a key also ends that of a look-up that is still under way.
     """
 
     def __init__(self) -> None:
         self._held: OrderedDict[bytes, int] = OrderedDict()
-        # By key, the number of its last look-up under way whose lease has not ended.
+        # By key, the number of its last look-up under way, unless its lease has ended.
         self._looking_up: dict[bytes, int] = {}
         self._look_ups = 0
 
     def begin(self, key: bytes) -> int:
-        """Note that a look-up begins; return the number to give to ``end``."""
+        """Begin a look-up; return its number for ``end``."""
         self._look_ups += 1
         self._looking_up[key] = self._look_ups
         return self._look_ups
 
     def end(self, key: bytes, number: int, lease: int | None = None) -> None:
-        """Note that a look-up is over; ``lease`` came with it if it was a miss."""
+        """End a look-up; ``lease`` is that of a miss."""
         if self._looking_up.get(key) != number:
             return
         del self._looking_up[key]
@@ -38,7 +38,7 @@ class Leases:
             self._held.popitem(last=False)
 
     def take(self, key: bytes) -> int | None:
-        """Return the lease for a key, if there is one, and end it."""
+        """Return the lease of a key, if there is one, and end it."""
         self._looking_up.pop(key, None)
         return self._held.pop(key, None)
 

@@ -1,4 +1,4 @@
-"""Puts the engine in Redis together."""
+"""Assembles the Redis engine."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tagcache.redis.connection import connect, is_cluster, without_password
 from tagcache.redis.engine import RedisEngine
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
-from tagcache.redis.pipeline import Lane
+from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.tracking import Tracking
 from tagcache.redis.upkeep import Upkeep
 
-# A cluster cannot spread the entries over more shards than there are partitions.
+# A cluster cannot have more useful shards than there are partitions.
 _PARTITIONS = 64
-# So that upkeep gives way to what clients wait for.
+# Small batches, so that upkeep does not delay clients.
 _FEW_TOGETHER = 2
 
 
 def open_engine(settings: Settings, near_store: ICache, reactor: Any) -> RedisEngine:
-    """Return the engine of ``[engine]``; what is kept near is in ``near_store``."""
+    """Return the engine of section ``[engine]``; ``near_store`` is the store of its near cache."""
     engine = settings.engine
     timeout = engine.timeout_ms / 1000
     policies = PolicyCheck(engine.allow_evicting_policies)
@@ -49,17 +49,19 @@ def open_engine(settings: Settings, near_store: ICache, reactor: Any) -> RedisEn
         if tracking is not None:
             tracking.begin_anew()
 
-    lanes = [Lane(client, loop, timeout, note, moved) for _ in range(engine.connections)]
-    background = Lane(client, loop, timeout, note, moved, _FEW_TOGETHER)
+    pipelines = [
+        ScriptPipeline(client, loop, timeout, note, moved) for _ in range(engine.connections)
+    ]
+    background = ScriptPipeline(client, loop, timeout, note, moved, _FEW_TOGETHER)
     partitions = _PARTITIONS if is_cluster(engine.url) else 1
     cache = RedisCache(
-        Partitions(lanes, engine.key_prefix, partitions, background),
+        Partitions(pipelines, engine.key_prefix, partitions, background),
         limits_of(settings),
         Activity(Random()),  # noqa: S311 - it only picks samples
         time.monotonic,
         near,
     )
-    every = [*lanes, background]
+    every = [*pipelines, background]
     upkeep = Upkeep(cache, every, client, availability, reactor, policies, near, tracking)
     upkeep.configure(settings)
     return RedisEngine(cache, upkeep)

@@ -14,7 +14,7 @@ from zlib import crc32
 from twisted.internet.defer import Deferred
 
 from tagcache.redis.deferreds import together
-from tagcache.redis.pipeline import Lane
+from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.scripts import Script
 
 
@@ -33,13 +33,17 @@ class Partitions:
     keys_at_once = 200
 
     def __init__(
-        self, lanes: Sequence[Lane], prefix: str, number: int, background: Lane | None = None
+        self,
+        pipelines: Sequence[ScriptPipeline],
+        prefix: str,
+        number: int,
+        background: ScriptPipeline | None = None,
     ) -> None:
         self.roots = [f"{prefix}{{{each}}}:" for each in range(number)]
         if number == 1:
             self.roots = [f"{prefix}{{all}}:"]
-        self._lanes = lanes
-        self._background = background or lanes[0]
+        self._pipelines = pipelines
+        self._background = background or pipelines[0]
         self._turns = count()
 
     def __len__(self) -> int:
@@ -48,7 +52,7 @@ class Partitions:
     @property
     def timeout(self) -> float:
         """The longest a call may take, in seconds."""
-        return max(lane.timeout for lane in self._lanes)
+        return max(pipeline.timeout for pipeline in self._pipelines)
 
     def root(self, key: bytes) -> str:
         """Return the root of the partition that a key belongs to."""
@@ -56,19 +60,21 @@ class Partitions:
         return roots[0] if len(roots) == 1 else roots[crc32(key) % len(roots)]
 
     def call_for(
-        self, key: bytes, lane: int | None, script: Script, *arguments: Any
+        self, key: bytes, pipeline: int | None, script: Script, *arguments: Any
     ) -> Deferred[Any]:
         """Call a script in the partition of a key, after earlier calls in the same pipeline.
 
         Without a number of a pipeline, it runs after earlier calls for the same key.
         """
-        number = crc32(key) if lane is None else lane
-        return self._lanes[number % len(self._lanes)].call(script, self.root(key), key, *arguments)
+        number = crc32(key) if pipeline is None else pipeline
+        return self._pipelines[number % len(self._pipelines)].call(
+            script, self.root(key), key, *arguments
+        )
 
     def call(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
         """Call a script in a partition, in any order with others."""
-        lane = self._lanes[next(self._turns) % len(self._lanes)]
-        return lane.call(script, root, *arguments)
+        pipeline = self._pipelines[next(self._turns) % len(self._pipelines)]
+        return pipeline.call(script, root, *arguments)
 
     def call_everywhere(self, script: Script, *arguments: Any) -> Deferred[list[Any]]:
         """Call a script in each partition, in any order with others."""

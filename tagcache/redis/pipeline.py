@@ -58,7 +58,7 @@ class _Call:
         self.size = sum(len(each) for each in arguments if isinstance(each, bytes))
 
 
-class Lane:
+class ScriptPipeline:
     """Calls scripts in order; calls that wait are sent as one batch.
 
     The Deferred of ``call`` fires with the result of the script within ``timeout`` seconds, or
@@ -179,11 +179,11 @@ class Lane:
         return batch
 
     async def _send(self, batch: Sequence[_Call]) -> list[Any]:
-        results = await self._pipeline(batch)
+        results = await self._execute(batch)
         # A server that was restarted or has just become the primary does not have the scripts.
         unknown = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
         if unknown:
-            again = await self._pipeline([batch[n] for n in unknown], by_text=True)
+            again = await self._execute([batch[n] for n in unknown], by_text=True)
             for n, result in zip(unknown, again, strict=True):
                 results[n] = result
         if any(map(_is_out_of_date, results)):
@@ -197,7 +197,7 @@ class Lane:
             with suppress(RedisError, RedisClusterException, OSError):
                 await self._client.aclose()
 
-    async def _pipeline(self, batch: Sequence[_Call], by_text: bool = False) -> list[Any]:
+    async def _execute(self, batch: Sequence[_Call], by_text: bool = False) -> list[Any]:
         pipeline: Any = (
             self._client.pipeline()
             if isinstance(self._client, RedisCluster)

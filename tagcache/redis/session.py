@@ -1,4 +1,4 @@
-"""What one client does with the entries in Redis."""
+"""The session of one client of the Redis engine."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tagcache.redis.leases import Leases
 class RedisSession:
     """An ISession in Redis.
 
-    The calls of a ``lane`` are carried out in their order, and a client stores after a miss only
-    what no invalidation has overtaken since. Without a lane there are no leases, and only the calls
-    for one key keep their order.
+    With the number of a ``pipeline``, all calls are carried out in their order, and a fill after a
+    miss is refused if its key or tags were invalidated since. Without one there are no leases, and
+    only calls for the same key keep their order.
     """
 
-    def __init__(self, cache: RedisCache, lane: int | None = None) -> None:
+    def __init__(self, cache: RedisCache, pipeline: int | None = None) -> None:
         self._cache = cache
-        self._lane = lane
+        self._pipeline = pipeline
         self._leases = Leases()
 
     def get(self, key: bytes) -> bytes | Deferred[bytes | None]:
         near = self._cache.get_near(key)
         if near is not None:
             return near
-        if self._lane is None:
+        if self._pipeline is None:
             return self._cache.get(key).addCallback(_value)
         look_up = key, self._leases.begin(key)
-        found = self._cache.get(key, self._lane)
+        found = self._cache.get(key, self._pipeline)
         return found.addCallbacks(self._found, self._failed, look_up, errbackArgs=look_up)
 
     def _found(self, found: bytes | Miss, key: bytes, number: int) -> bytes | None:
@@ -52,7 +52,7 @@ class RedisSession:
     def put(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[int | None]:
-        return self._cache.put(key, value, tags, ttl_ms, self._leases.take(key), self._lane)
+        return self._cache.put(key, value, tags, ttl_ms, self._leases.take(key), self._pipeline)
 
     def put_with(self, key: bytes, value: bytes, options: StoreOptions) -> Deferred[int | None]:
         return self.put(key, value, options.tags, options.asked_ms)
@@ -60,29 +60,29 @@ class RedisSession:
     def add(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[bool]:
-        return self._cache.add(key, value, tags, ttl_ms, self._lane)
+        return self._cache.add(key, value, tags, ttl_ms, self._pipeline)
 
     def increment(
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[int]:
-        return self._cache.increment(key, by, tags, ttl_ms, self._lane)
+        return self._cache.increment(key, by, tags, ttl_ms, self._pipeline)
 
     def decrement(
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[int]:
-        return self._cache.increment(key, -by, tags, ttl_ms, self._lane)
+        return self._cache.increment(key, -by, tags, ttl_ms, self._pipeline)
 
     def touch(self, key: bytes, ttl_ms: int | None = None) -> Deferred[bool]:
-        return self._cache.touch(key, ttl_ms, self._lane)
+        return self._cache.touch(key, ttl_ms, self._pipeline)
 
     def delete(self, key: bytes) -> Deferred[bool]:
         self._leases.take(key)
-        return self._cache.delete(key, self._lane)
+        return self._cache.delete(key, self._pipeline)
 
     def invalidate_tag(self, tag: bytes) -> Deferred[int]:
         return self.invalidate_any((tag,))
 
-    # What a client stores after its own invalidation is new, so its leases end.
+    # A value that a client stores after its own invalidation is new: its leases end.
 
     def invalidate_any(self, tags: Collection[bytes]) -> Deferred[int]:
         self._leases.clear()

@@ -1,16 +1,15 @@
-"""Looks after the entries in Redis, and knows whether Redis can be reached."""
+"""Upkeep of the Redis engine: expiry, memory, counts, and the state of the servers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisClusterException, RedisError
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -19,37 +18,38 @@ from tagcache.errors import BackendUnavailable, CommandError
 from tagcache.model.statistics import Counters, EngineTotals
 from tagcache.redis.availability import Availability
 from tagcache.redis.cache import RedisCache
+from tagcache.redis.deferreds import as_deferred
 from tagcache.redis.near import STALENESS_SECONDS, Near
-from tagcache.redis.pipeline import Client, Lane
+from tagcache.redis.pipeline import Client, ScriptPipeline
 from tagcache.redis.policy import EvictingPolicy, PolicyCheck, is_evicting
 from tagcache.redis.servers import ServerState, drop_connections, look_at
 from tagcache.redis.tracking import Tracking
 
-# How often it looks at the servers at least.
+# The longest time between two looks at the servers.
 _LOOK_AGAIN_SECONDS = 60.0
-# How long it waits between attempts while the engine is away, and at most.
+# The first and the longest pause between attempts while the engine is away.
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
-# After which servers that do not tell of their state are given up.
+# How long servers may take to report their state.
 _LOOK_SECONDS = 5.0
-# So many times as long as listing the tags took, they are not listed again.
+# The tags are not listed again for so many times the duration of the last listing.
 _TAGS_SHARE = 100
 
 log = Logger(namespace="tagcache.backend")
 
 
 class Upkeep(Service):
-    """Removes what has expired, frees memory, and passes on what was counted, again and again.
+    """Removes dead entries, frees memory and sends counts, in rounds.
 
-    It does so every ``server.cleanup_interval_seconds``, and so finds out whether Redis can be
-    reached. ``seen`` is what the engine held the last time. ``memory`` and ``max_memory`` are
+    A round begins every ``server.cleanup_interval_seconds``, and shows whether Redis can be
+    reached. ``seen`` is what the engine held in the last round. ``memory`` and ``max_memory`` are
     those of the Redis servers, with everything else that they hold.
     """
 
     def __init__(
         self,
         cache: RedisCache,
-        lanes: list[Lane],
+        pipelines: list[ScriptPipeline],
         client: Client,
         availability: Availability,
         reactor: Any,
@@ -60,10 +60,10 @@ class Upkeep(Service):
         self.seen = EngineTotals(0, 0, 0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
         self._servers: list[ServerState] = []
         self._warned: set[str] = set()
-        # When the tags may be listed again only to count them.
+        # When the tags may next be listed only to count them.
         self._tags_due = 0.0
         self._cache = cache
-        self._lanes = lanes
+        self._pipelines = pipelines
         self._client = client
         self.availability = availability
         self._reactor = reactor
@@ -75,21 +75,21 @@ class Upkeep(Service):
 
     @property
     def memory(self) -> int:
-        """The bytes that the database servers use."""
+        """The bytes that the Redis servers use."""
         return sum(each.used_memory for each in self._servers)
 
     @property
     def max_memory(self) -> int:
-        """The bytes that they may use; 0 where one has no limit."""
+        """The bytes that they may use; 0 if one of them has no limit."""
         limits = [each.max_memory for each in self._servers]
         return sum(limits) if all(limits) else 0
 
     def measured(self, held: EngineTotals) -> EngineTotals:
-        """Return what the engine holds, with the memory of the servers as it was seen last."""
+        """Return the totals with the memory of the servers in the last round."""
         return replace(held, memory=self.memory, max_memory=self.max_memory)
 
     def describe(self) -> dict[str, Any]:
-        """Return what INFO tells of the engine, as a JSON object."""
+        """Return the part of INFO about the engine, as a JSON object."""
         return {
             "backend": "redis",
             "url": self.availability.place,
@@ -100,14 +100,14 @@ class Upkeep(Service):
         }
 
     def configure(self, settings: Settings) -> None:
-        """Take the interval, ``engine.timeout_ms`` and ``engine.allow_evicting_policies``.
+        """Apply the interval, ``engine.timeout_ms`` and ``engine.allow_evicting_policies``.
 
-        A command under way keeps its own time.
+        A command under way keeps the timeout that it began with.
         """
         self._policies.allows_evicting = settings.engine.allow_evicting_policies
         self._interval = settings.server.cleanup_interval_seconds
-        for lane in self._lanes:
-            lane.timeout = settings.engine.timeout_ms / 1000
+        for pipeline in self._pipelines:
+            pipeline.timeout = settings.engine.timeout_ms / 1000
 
     def startService(self) -> None:
         super().startService()
@@ -115,32 +115,32 @@ class Upkeep(Service):
             self._tracking.start()
         self._round = self._keep_up()
 
-    @inlineCallbacks
-    def stopService(self) -> Generator[Deferred[Any], Any, None]:
+    @as_deferred
+    async def stopService(self) -> None:
         super().stopService()
         with suppress(CommandError):
-            yield self._cache.tell_counts()
+            await self._cache.send_counts()
         if self._round is not None:
             self._round.cancel()
-        yield Deferred.fromFuture(asyncio.ensure_future(self._close()))
+        await Deferred.fromFuture(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
         if self._tracking is not None:
             await self._tracking.close()
-        for lane in self._lanes:
-            await lane.close()
+        for pipeline in self._pipelines:
+            await pipeline.close()
         with suppress(RedisError, OSError):
             await self._client.aclose()
 
-    @inlineCallbacks
-    def _keep_up(self) -> Generator[Deferred[Any], Any, None]:
+    @as_deferred
+    async def _keep_up(self) -> None:
         place, pause = self.availability.place, _FIRST_PAUSE
         while self.running:
             try:
-                yield self._cache.settle()
-                yield self._cache.tell_counts()
-                yield self._cache.reclaim()
-                yield self._look()
+                await self._cache.settle()
+                await self._cache.send_counts()
+                await self._cache.reclaim()
+                await self._look()
             except BackendUnavailable as error:
                 self.availability.timed_out(str(error))
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
@@ -148,10 +148,10 @@ class Upkeep(Service):
                 self.availability.lost(str(error) or type(error).__name__)
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
             except CommandError as error:
-                # It answers, but is full.
+                # Redis answers, but its memory is full.
                 self.availability.reached()
                 log.warn(
-                    "{place}: upkeep is put off: {why}",
+                    "{place}: upkeep is postponed: {why}",
                     place=place,
                     why=str(error),
                 )
@@ -159,52 +159,51 @@ class Upkeep(Service):
             except Exception:
                 if not self.running:
                     return
-                log.failure("{place}: upkeep failed; it is tried again", place=place)
+                log.failure("{place}: upkeep failed; the next round tries again", place=place)
                 wait = max(self._interval, 1.0)
             else:
                 self.availability.reached()
-                # What is asked of the servers may change at any time.
+                # The settings of the servers may change at any time.
                 wait, pause = min(self._interval, _LOOK_AGAIN_SECONDS), _FIRST_PAUSE
             if self.running:
-                yield deferLater(self._reactor, wait)
+                await deferLater(self._reactor, wait)
 
-    @inlineCallbacks
-    def _look(self) -> Generator[Deferred[Any], Any, None]:
-        """See how the engine stands, for those who cannot wait to be told."""
+    async def _look(self) -> None:
+        """Read the totals and the state of the servers, for calls that cannot wait for them."""
         start = self._reactor.seconds()
         due = start >= self._tags_due
-        self.seen = self.measured((yield self._cache.held(due)))
+        self.seen = self.measured(await self._cache.held(due))
         now = self._reactor.seconds()
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)
         looking = asyncio.wait_for(look_at(self._client), _LOOK_SECONDS)
-        self._servers = yield Deferred.fromFuture(asyncio.ensure_future(looking))
-        yield from self._look_at_policies()
+        self._servers = await Deferred.fromFuture(asyncio.ensure_future(looking))
+        await self._look_at_policies()
 
-    def _look_at_policies(self) -> Generator[Deferred[Any], Any, None]:
-        """See what the servers may evict now. Raises EvictingPolicy."""
+    async def _look_at_policies(self) -> None:
+        """Check the eviction policies. Raises EvictingPolicy."""
         for each in self._servers:
             try:
                 self._policies.check(each.address, each.policy)
             except EvictingPolicy:
-                # New connections are refused by the same check.
+                # New connections make the same check.
                 if self._tracking is not None:
                     self._tracking.begin_anew()
                 dropping = asyncio.ensure_future(drop_connections(self._client))
-                yield Deferred.fromFuture(dropping)
+                await Deferred.fromFuture(dropping)
                 raise
             if each.address in self._warned:
                 continue
             if is_evicting(each.policy):
                 log.warn(
                     "{address} has maxmemory-policy {policy}, which may evict the record of an "
-                    "invalidation: what was invalidated may be read again",
+                    "invalidation: invalidated entries may be found again",
                     address=each.address,
                     policy=each.policy,
                 )
             elif not each.policy:
                 log.warn(
-                    "{address} does not tell its maxmemory-policy: it must be noeviction or a "
+                    "{address} does not report its maxmemory-policy: it must be noeviction or a "
                     "volatile one",
                     address=each.address,
                 )

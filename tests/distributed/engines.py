@@ -21,7 +21,7 @@ from tagcache.redis.connection import connect, is_cluster
 from tagcache.redis.engine import RedisEngine
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
-from tagcache.redis.pipeline import Lane
+from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.tracking import Tracking
 from tagcache.redis.upkeep import Upkeep
@@ -121,9 +121,11 @@ class Remote(Driven):
             )
             self.tracking.start()
             self.wait(self._until_fresh(self.near))
-        self.lanes = [Lane(self.client, self.loop, timeout, self.troubles.append) for _ in range(4)]
+        self.pipelines = [
+            ScriptPipeline(self.client, self.loop, timeout, self.troubles.append) for _ in range(4)
+        ]
         self.partitions = Partitions(
-            self.lanes, "tagcache:", partitions or (64 if is_cluster(url) else 1)
+            self.pipelines, "tagcache:", partitions or (64 if is_cluster(url) else 1)
         )
         self.cache = RedisCache(
             self.partitions,
@@ -134,7 +136,7 @@ class Remote(Driven):
         )
         availability = Availability(url)
         self.upkeep = Upkeep(
-            self.cache, self.lanes, self.client, availability, Clock(), PolicyCheck(False)
+            self.cache, self.pipelines, self.client, availability, Clock(), PolicyCheck(False)
         )
         self.engine = RedisEngine(self.cache, self.upkeep)
 
@@ -165,7 +167,7 @@ class Remote(Driven):
     def close(self) -> None:
         if self.tracking is not None:
             self.wait(self.tracking.close())
-        for lane in self.lanes:
-            self.wait(lane.close())
+        for pipeline in self.pipelines:
+            self.wait(pipeline.close())
         self.wait(self.client.aclose())
         self.loop.close()

@@ -198,14 +198,14 @@ def test_nothing_is_begun_when_the_server_stops(empty_redis: RedisServer) -> Non
     engine.get(b"k")
     engine.close()
     refused: list[Any] = []
-    engine.lanes[0].call(scripts.GET, ROOT, b"k", b"").addErrback(refused.append)
+    engine.pipelines[0].call(scripts.GET, ROOT, b"k", b"").addErrback(refused.append)
     assert [type(reason.value) for reason in refused] == [BackendUnavailable]
 
 
 def be_impatient(engine: Remote, seconds: float) -> None:
-    """Have it wait so long from now on, where no answer is to come any more."""
-    for lane in engine.lanes:
-        lane.timeout = seconds
+    """Shorten the timeout, where no answer will come any more."""
+    for pipeline in engine.pipelines:
+        pipeline.timeout = seconds
 
 
 def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
@@ -317,7 +317,7 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
     monkeypatch.setattr(upkeep, "_LOOK_SECONDS", 0.05)
     looking = upkeep.Upkeep(
         engine.cache,
-        engine.lanes,
+        engine.pipelines,
         engine.client,
         Availability("here"),
         Clock(),
@@ -325,7 +325,7 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
     )
 
     with pytest.raises(TimeoutError):
-        engine.run(looking._look())
+        engine.run(Deferred.fromCoroutine(looking._look()))
 
 
 def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> None:
@@ -337,16 +337,16 @@ def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> Non
         server.process.send_signal(signal.SIGSTOP)
         be_impatient(engine, 0.5)
         # In one pipeline.
-        works = [engine.cache.put(b"k", bytes(2**23), lane=1) for _ in range(40)]
+        works = [engine.cache.put(b"k", bytes(2**23), pipeline=1) for _ in range(40)]
         at_once = [work for work in works if work.called]
         assert 25 < len(at_once) < 40
         for work in works:
             with pytest.raises(BackendUnavailable):
                 engine.run(work)
         server.process.send_signal(signal.SIGCONT)
-        works = [engine.cache.put(b"k", bytes(2**23), lane=1) for _ in range(7)]
+        works = [engine.cache.put(b"k", bytes(2**23), pipeline=1) for _ in range(7)]
         engine.all([work.addErrback(lambda why: why.trap(BackendUnavailable)) for work in works])
-        assert engine.lanes[1]._waiting_bytes == 0
+        assert engine.pipelines[1]._waiting_bytes == 0
     finally:
         server.process.send_signal(signal.SIGCONT)
         engine.close()
@@ -357,15 +357,15 @@ def test_few_look_ups_travel_together_where_values_are_large(
 ) -> None:
     engine.put(b"large", b"v" * 2**20)
     engine.put(b"small", b"v")
-    lane = engine.lanes[0]
+    pipeline = engine.pipelines[0]
     together: list[int] = []
-    send = lane._pipeline
+    send = pipeline._execute
 
     async def note(batch: Any, by_text: bool = False) -> Any:
         together.append(len(batch))
         return await send(batch, by_text)
 
-    monkeypatch.setattr(lane, "_pipeline", note)
+    monkeypatch.setattr(pipeline, "_execute", note)
     engine.run(engine.cache.get(b"large", 0))
     assert len(set(engine.all([engine.cache.get(b"large", 0) for _ in range(100)]))) == 1
     assert max(together) <= 17

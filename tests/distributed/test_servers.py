@@ -169,8 +169,8 @@ def test_what_was_computed_before_an_invalidation_does_not_outlive_it(
         assert quick.ask(b"GET\tpage") == b"NF\n"
         assert quick.ask(b"PUT\tpage\t-\tt\tfresh") == b"OK\n"
         assert slow.ask(b"GET\tpage") == b"VALUE\tfresh\n"
-        # A store without a look-up before it is accepted, and so is a store after an invalidation by
-        # the same client.
+        # A store without a look-up before it is accepted; so is one after an invalidation by the
+        # same client.
         assert slow.ask(b"GET\tother") == b"NF\n"
         assert slow.ask(b"INV_TAG\tt") == b"INV_TAG\t1\n"
         assert slow.ask(b"PUT\tother\t-\tt\tv") == b"OK\n"

@@ -87,7 +87,7 @@ def test_a_full_engine_can_be_looked_at(redis: Callable[..., RedisServer], front
         assert (told["cache"]["items"], told["engine"]["status"]) == (stored, "ok")
     assert json.loads(get(server, "/stats"))["items"] == stored
     eventually(lambda: b"tagcache_keys %d.0\n" % stored in get(server, "/metrics"))
-    assert "upkeep is put off" not in server.text()
+    assert "upkeep is postponed" not in server.text()
 
 
 def test_rules_and_panels_ask_for_metrics_of_what_is_near(

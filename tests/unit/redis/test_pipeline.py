@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError
 from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.redis import scripts
 from tagcache.redis.connection import connect
-from tagcache.redis.pipeline import Lane
+from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.policy import PolicyCheck
 from tests.unit.redis.scripted import (
     CLOSE,
@@ -42,7 +42,7 @@ class Opened:
         self.client: Any = connect(url, TIMEOUT, 4, PolicyCheck(False))
         self.troubles: list[str] = []
         self.moves: list[str] = []
-        self.pipeline = Lane(
+        self.pipeline = ScriptPipeline(
             self.client,
             asyncio.get_running_loop(),
             TIMEOUT,
