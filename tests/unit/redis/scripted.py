@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from tagcache.redis.scripts import Script
 
@@ -231,14 +231,20 @@ def _encode(answer: Any) -> bytes:
 
 
 class ScriptedPipeline:
-    """Stands in for a pipeline: a test answers its calls, in any order."""
+    """Stands in for a pipeline: a test answers its calls, in any order.
+
+    Scripts in ``replies`` are answered at once, by name.
+    """
 
     timeout = 5.0
 
     def __init__(self) -> None:
+        self.replies: dict[str, Any] = {}
         self.calls: list[tuple[str, str, tuple[Any, ...], Deferred[Any]]] = []
 
     def call(self, script: Script, root: str, *arguments: Any) -> Deferred[Any]:
+        if script.name in self.replies:
+            return succeed(self.replies[script.name])
         answer: Deferred[Any] = Deferred()
         self.calls.append((script.name, root, arguments, answer))
         return answer
@@ -260,3 +266,13 @@ class ScriptedPipeline:
                     deferred.callback(answer)
                 return arguments
         raise AssertionError(f"{script.name} is not among {self.waiting}")
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+
+def outcome(deferred: Deferred[Any]) -> list[Any]:
+    """Empty until it fires; then the result, or the error."""
+    found: list[Any] = []
+    deferred.addCallbacks(found.append, lambda reason: found.append(reason.value))
+    return found

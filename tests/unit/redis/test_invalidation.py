@@ -5,13 +5,11 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from tagcache.errors import BackendUnavailable
 from tagcache.redis import scripts
 from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.partitions import Partitions
-from tests.unit.redis.scripted import ScriptedPipeline
+from tests.unit.redis.scripted import ScriptedPipeline, outcome
 
 ALL = "p:{all}:"
 GONE = BackendUnavailable("no connection")
@@ -41,13 +39,6 @@ class World:
         """Answer a script in each partition."""
         for root, answer in zip(self.roots, answers, strict=True):
             self.answer(script, answer, root)
-
-
-def outcome(deferred: Deferred[Any]) -> list[Any]:
-    """Empty until it fires; then the result, or the error."""
-    found: list[Any] = []
-    deferred.addCallbacks(found.append, lambda reason: found.append(reason.value))
-    return found
 
 
 def test_a_single_partition_needs_one_script() -> None:

@@ -10,8 +10,7 @@ from tagcache.redis import scripts
 from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.listing import Listing
 from tagcache.redis.partitions import Partitions
-from tests.unit.redis.scripted import ScriptedPipeline
-from tests.unit.redis.test_invalidation import outcome
+from tests.unit.redis.scripted import ScriptedPipeline, outcome
 
 GONE = BackendUnavailable("no connection")
 

@@ -1,0 +1,205 @@
+"""The engine in Redis behind the contract of all engines, and the leases of its sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from tagcache.model.interfaces import IEngine, ISession
+from tagcache.model.limits import Limits
+from tagcache.model.statistics import Totals
+from tagcache.model.store_options import StoreOptions
+from tagcache.redis import scripts
+from tagcache.redis.availability import Availability
+from tagcache.redis.engine import RedisEngine
+from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.session import RedisSession
+from tagcache.redis.upkeep import Upkeep
+from tests.unit.redis.scripted import outcome
+from tests.unit.redis.test_cache import GONE, World
+
+
+def make() -> tuple[World, RedisEngine]:
+    world = World()
+    nobody: Any = None
+    upkeep = Upkeep(
+        world.cache,
+        [world.pipeline],  # type: ignore[list-item]
+        nobody,
+        Availability("here"),
+        Clock(),
+        PolicyCheck(False),
+    )
+    return world, RedisEngine(world.cache, upkeep)
+
+
+def session() -> tuple[World, RedisSession]:
+    world, engine = make()
+    return world, engine.open_session()
+
+
+def lease_of(world: World) -> bytes:
+    """Store, and return the lease that was sent."""
+    *_, lease = world.answer(scripts.PUT, 1)
+    return lease
+
+
+def test_both_keep_the_contract() -> None:
+    _, engine = make()
+    assert verifyObject(IEngine, engine)
+    assert verifyObject(ISession, engine.session)
+    assert engine.trouble == "not reached yet"
+    engine.limits = Limits(max_key_length=7)
+    assert engine.limits.max_key_length == 7
+
+
+def test_a_fill_after_a_miss_presents_its_lease_once() -> None:
+    world, client = session()
+    found = outcome(client.get(b"k"))  # type: ignore[arg-type]
+    world.answer(scripts.GET, 17)
+    assert found == [None]
+    client.put(b"k", b"v")
+    assert lease_of(world) == b"17"
+    client.put(b"k", b"v")
+    assert lease_of(world) == b""
+
+
+def test_a_hit_has_no_lease() -> None:
+    world, client = session()
+    found = outcome(client.get(b"k"))  # type: ignore[arg-type]
+    world.answer(scripts.GET, b"v")
+    assert found == [b"v"]
+    client.put_with(b"k", b"w", StoreOptions((b"t",), 5))
+    assert world.answer(scripts.PUT, 1) == (b"k", b"w", b"5", b"", b"t")
+
+
+def test_a_look_up_that_fails_has_no_lease() -> None:
+    world, client = session()
+    found = outcome(client.get(b"k"))  # type: ignore[arg-type]
+    world.answer(scripts.GET, GONE)
+    assert found == [GONE]
+    client.put(b"k", b"v")
+    assert lease_of(world) == b""
+
+
+def test_changes_by_the_client_itself_end_its_leases() -> None:
+    world, client = session()
+    for end in (
+        lambda: client.delete(b"k"),
+        lambda: client.invalidate_tag(b"t"),
+        lambda: client.invalidate_all([b"t", b"u"]),
+        lambda: client.invalidate_keys([b"other"]),
+        client.flush,
+    ):
+        client.get(b"k")
+        world.answer(scripts.GET, 17)
+        end()
+        client.put(b"k", b"v")
+        assert lease_of(world) == b""
+        # The same holds for a look-up that is under way.
+        client.get(b"k")
+        end()
+        world.answer(scripts.GET, 18)
+        client.put(b"k", b"v")
+        assert lease_of(world) == b""
+
+
+def test_the_oldest_leases_are_dropped() -> None:
+    world, client = session()
+    for number in range(1025):
+        client.get(b"%d" % number)
+        world.answer(scripts.GET, number)
+    client.put(b"0", b"v")
+    assert lease_of(world) == b""
+    client.put(b"1", b"v")
+    assert lease_of(world) == b"1"
+
+
+def test_the_session_of_no_connection_has_no_leases() -> None:
+    world, engine = make()
+    found = outcome(engine.session.get(b"k"))  # type: ignore[arg-type]
+    world.answer(scripts.GET, 17)
+    assert found == [None]
+    engine.session.put(b"k", b"v")
+    assert lease_of(world) == b""
+    found = outcome(engine.session.get(b"k"))  # type: ignore[arg-type]
+    world.answer(scripts.GET, b"v")
+    assert found == [b"v"]
+
+
+def test_what_is_near_is_answered_at_once() -> None:
+    world = World(near=True)
+    client = RedisSession(world.cache, 1)
+    world.keep(b"k")
+    assert client.get(b"k") == b"v"
+    assert world.pipeline.waiting == []
+
+
+def test_other_operations_of_a_session() -> None:
+    world, client = session()
+    for call, script, answer, result in (
+        (client.add(b"k", b"v"), scripts.ADD, 1, True),
+        (client.increment(b"k", 2), scripts.INCR, [b"2"], 2),
+        (client.decrement(b"k"), scripts.INCR, [b"1"], 1),
+        (client.touch(b"k"), scripts.TOUCH, 0, False),
+        (client.invalidate_any([b"t"]), scripts.INVALIDATE, [3, 0, [], []], 3),
+    ):
+        done = outcome(call)
+        world.answer(script, answer)
+        assert done == [result]
+
+
+def test_figures_at_once_are_those_of_the_last_round_and_of_this_server() -> None:
+    world, engine = make()
+    engine.session.get(b"k")
+    world.answer(scripts.GET, 1)
+    assert engine.counters().misses == 1
+    assert engine.held() == Totals(0, 0, 0)
+    assert (engine.memory, engine.max_memory, engine.backlog) == (0, 0, 0)
+    assert engine.describe() == {
+        "backend": "redis",
+        "url": "here",
+        "status": "degraded",
+        "detail": "not reached yet",
+        "servers": [],
+        "near_cache": None,
+    }
+
+
+def test_lists_and_counts_of_the_engine() -> None:
+    world, engine = make()
+    world.pipeline.replies = {"sweep": [0, [], 0], "purge_set": [0, 0], "purge_all": [0, b"0", b""]}
+    row = [b"k", b"1", b"", b"", 2, [b"t"]]
+    rows = [b"0", [row], 0]
+    for call, script, answer in (
+        (engine.keys_by_tag(b"t"), scripts.MEMBERS, rows),
+        (engine.search([b"t"]), scripts.MEMBERS, rows),
+        (engine.newest(b"", 0, 1), scripts.NEWEST, [b"", [row], 0]),
+        (engine.peek_many([b"k"]), scripts.PEEK, [[row, b"v", []]]),
+        (engine.largest_tags(b"", 1), scripts.TAGS, [b"0", [[b"t", 1, 2]]]),
+    ):
+        done = outcome(call)
+        world.answer(script, answer)
+        assert len(done[0]) == 1
+    done = outcome(engine.peek(b"k"))
+    world.answer(scripts.PEEK, [None])
+    assert done == [None]
+    done = outcome(engine.count([b"t"]))
+    world.answer(scripts.COUNT, 4)
+    assert done == [4]
+    done = outcome(engine.count_keys([b"k", b"none", b"k"]))
+    assert world.answer(scripts.PEEK, [[row, b"v", []], None]) == (b"k", b"none")
+    assert done == [1]
+    done = outcome(engine.totals())
+    world.answer(scripts.TOTALS, [3, 2, 30, 1, [], 1])
+    assert (done[0].items, done[0].memory) == (3, 0)
+    done = outcome(engine.all_counters())
+    world.answer(scripts.COUNTS, [b"hits", b"3"])
+    assert done[0].hits == 3
+    done = outcome(engine.check())
+    world.answer(scripts.TAGS, [b"0", []])
+    world.answer(scripts.CHECK, [b"0", 0, []])
+    assert done[0].faults == ()
+    assert engine.activity(b"t").hits == 0
