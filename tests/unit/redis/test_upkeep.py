@@ -1,0 +1,289 @@
+"""Rounds of upkeep: what they do, how they fail, and what they report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from tagcache.errors import BackendUnavailable, OutOfMemory
+from tagcache.redis import scripts
+from tagcache.redis.availability import Availability
+from tagcache.redis.connection import connect
+from tagcache.redis.engine import RedisEngine
+from tagcache.redis.opening import open_engine
+from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.upkeep import Upkeep
+from tests.helpers import settings_with
+from tests.unit.redis.scripted import (
+    CLOSE,
+    HANG,
+    ScriptedServer,
+    advance,
+    in_fake_time,
+    result,
+    slots,
+    until,
+)
+from tests.unit.redis.test_cache import World
+
+INFO = (
+    b"redis_version:7.0.15\r\nused_memory:1000\r\nmaxmemory:5000\r\nmaxmemory_policy:noeviction\r\n"
+)
+NOTHING_TO_DO = {
+    "sweep": [0, [], 0],
+    "purge_set": [0, 0],
+    "purge_all": [0, b"0", b""],
+    "reclaim": 0,
+    "counts": [],
+    "totals": [3, 2, 30, 1, [b"expirations", b"5"], 1],
+}
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The level and the text of what is logged."""
+    lines: list[str] = []
+
+    def note(event: dict[str, Any]) -> None:
+        if event["log_namespace"] == "tagcache.backend":
+            lines.append(f"{event['log_level'].name}: {event['log_format'].format(**event)}")
+
+    globalLogPublisher.addObserver(note)
+    yield lines
+    globalLogPublisher.removeObserver(note)
+
+
+class Kept:
+    """An upkeep over a pipeline that a test answers, and a server that reports its state."""
+
+    def __init__(self, server: ScriptedServer, near: bool = False, evicting: bool = False) -> None:
+        self.server = server
+        server.replies[b"INFO"] = INFO
+        self.world = World(near=near)
+        self.replies = self.world.pipeline.replies
+        self.replies |= NOTHING_TO_DO
+        self.clock = Clock()
+        self.availability = Availability("here")
+        self.client: Any = connect(server.url, 5.0, 2, PolicyCheck(True))
+        self.upkeep = Upkeep(
+            self.world.cache,
+            [self.world.pipeline],  # type: ignore[list-item]
+            self.client,
+            self.availability,
+            self.clock,
+            PolicyCheck(evicting),
+            self.world.near,
+        )
+
+    async def round(self) -> float:
+        """Wait for the end of a round; returns the pause after it, in seconds."""
+        await until(self.clock.getDelayedCalls)
+        (call,) = self.clock.getDelayedCalls()
+        return call.getTime() - self.clock.seconds()
+
+    async def next_round(self) -> float:
+        self.clock.advance(await self.round())
+        return await self.round()
+
+
+@asynccontextmanager
+async def kept(**options: Any) -> AsyncIterator[Kept]:
+    async with ScriptedServer() as server:
+        it = Kept(server, **options)
+        it.upkeep.startService()
+        try:
+            yield it
+        finally:
+            await result(it.upkeep.stopService())
+
+
+@in_fake_time
+async def test_a_round_sees_how_the_engine_stands(logged: list[str]) -> None:
+    async with kept(near=True) as it:
+        assert await it.round() == 1.0
+        assert it.availability.trouble == ""
+        seen = it.upkeep.seen
+        assert (seen.items, seen.tags, seen.bytes, seen.backlog) == (3, 2, 30, 1)
+        assert (seen.memory, seen.max_memory) == (0, 0)
+        assert (it.upkeep.memory, it.upkeep.max_memory) == (1000, 5000)
+        described = it.upkeep.describe()
+        assert (described["status"], described["detail"]) == ("ok", None)
+        assert described["servers"][0]["used_memory_bytes"] == 1000
+        assert described["near_cache"]["staleness_bound_ms"] == 1000
+        assert RedisEngine(it.world.cache, it.upkeep).counters().expirations == 5
+        assert logged == ["info: the engine here can be used"]
+
+
+@in_fake_time
+async def test_the_interval_and_the_timeout_can_change() -> None:
+    async with kept() as it:
+        await it.round()
+        it.upkeep.configure(
+            settings_with(server={"cleanup_interval_seconds": 7.0}, engine={"timeout_ms": 1500})
+        )
+        assert await it.next_round() == 7.0
+        assert it.world.pipeline.timeout == 1.5
+        # The servers are looked at once a minute at least.
+        it.upkeep.configure(settings_with(server={"cleanup_interval_seconds": 3600.0}))
+        assert await it.next_round() == 60.0
+
+
+@in_fake_time
+async def test_what_was_counted_is_sent_each_round() -> None:
+    async with kept() as it:
+        await it.round()
+        del it.replies["counts"]
+        it.world.cache.hits += 2
+        it.clock.advance(1.0)
+        assert it.world.answer(scripts.COUNTS, []) == (2, 0, 0)
+        await it.round()
+
+
+@in_fake_time
+async def test_pauses_grow_while_redis_is_away(logged: list[str]) -> None:
+    async with kept() as it:
+        await it.round()
+        del it.replies["sweep"]
+        it.availability.note("Connection refused")
+        for pause in (0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0):
+            it.clock.advance(await it.round())
+            it.world.answer(scripts.SWEEP, BackendUnavailable("timeout"))
+            assert await it.round() == pause
+        # What commands met says more than that there was no answer.
+        assert it.availability.trouble == "Connection refused"
+        it.replies["sweep"] = [0, [], 0]
+        assert await it.next_round() == 1.0
+        assert it.availability.trouble == ""
+        assert logged == [
+            "info: the engine here can be used",
+            "error: the engine here cannot be used: Connection refused. Commands answer ERR "
+            "backend_unavailable until it can be used again",
+            "info: the engine here can be used",
+        ]
+
+
+@in_fake_time
+async def test_a_server_that_reports_nothing_is_away() -> None:
+    async with kept() as it:
+        await it.round()
+        it.server.expect(b"INFO", answer=CLOSE)
+        assert await it.next_round() == 0.25
+        assert "closed" in it.availability.trouble
+        it.server.expect(b"INFO", b"memory", answer=INFO)
+        it.server.expect(b"INFO", answer=HANG)
+        it.clock.advance(0.25)
+        await until(lambda: not it.server.script)
+        advance(5.0)
+        assert await it.round() == 0.5
+        assert it.availability.trouble == "TimeoutError"
+
+
+@in_fake_time
+async def test_a_full_redis_is_there_and_upkeep_is_postponed(logged: list[str]) -> None:
+    async with kept() as it:
+        await it.round()
+        del it.replies["sweep"]
+        it.clock.advance(1.0)
+        it.world.answer(scripts.SWEEP, OutOfMemory("the backend's memory is full"))
+        assert await it.round() == 1.0
+        assert it.availability.trouble == ""
+        assert logged[-1] == "warn: here: upkeep is postponed: the backend's memory is full"
+        it.replies["sweep"] = [0, [], 0]
+
+
+@in_fake_time
+async def test_what_nobody_expected_is_logged_and_tried_again(logged: list[str]) -> None:
+    async with kept() as it:
+        await it.round()
+        it.replies["totals"] = None
+        assert await it.next_round() == 1.0
+        assert logged[-1] == "critical: here: upkeep failed; the next round tries again"
+        it.replies["totals"] = NOTHING_TO_DO["totals"]
+        assert await it.next_round() == 1.0
+
+
+@in_fake_time
+async def test_a_policy_that_becomes_evicting_is_noticed() -> None:
+    async with kept() as it:
+        await it.round()
+        it.server.replies[b"INFO"] = INFO.replace(b"noeviction", b"allkeys-lru")
+        assert await it.next_round() == 0.25
+        assert "has maxmemory-policy allkeys-lru" in it.availability.trouble
+        await until(lambda: not it.server.writers)
+        it.upkeep.configure(settings_with(engine={"allow_evicting_policies": True}))
+        await it.next_round()
+        assert it.availability.trouble == ""
+
+
+@pytest.mark.parametrize(
+    ("policy", "warning"),
+    [
+        (b"allkeys-lru", "has maxmemory-policy allkeys-lru, which may evict the record of an"),
+        (b"", "does not report its maxmemory-policy"),
+    ],
+)
+@in_fake_time
+async def test_a_doubtful_policy_is_warned_of_once(
+    policy: bytes, warning: str, logged: list[str]
+) -> None:
+    async with kept(evicting=True) as it:
+        it.server.replies[b"INFO"] = INFO.replace(b"noeviction", policy)
+        it.server.replies[b"CONFIG"] = []
+        for _ in range(2):
+            await it.next_round()
+        warnings = [line for line in logged if line.startswith("warn")]
+        assert len(warnings) == 1
+        assert warning in warnings[0]
+
+
+@in_fake_time
+async def test_tags_of_a_cluster_are_listed_seldom() -> None:
+    async with ScriptedServer() as server:
+        it = Kept(server)
+        it.world = World(2)
+        it.replies = it.world.pipeline.replies
+        it.replies |= NOTHING_TO_DO
+        server.replies[b"CLUSTER SLOTS"] = slots((0, 16383, server))
+        client: Any = connect(f"redis+cluster://127.0.0.1:{server.port}", 5.0, 2, PolicyCheck(True))
+        it.upkeep = Upkeep(
+            it.world.cache,
+            [it.world.pipeline],  # type: ignore[list-item]
+            client,
+            it.availability,
+            it.clock,
+            PolicyCheck(False),
+        )
+        it.upkeep.startService()
+        it.clock.advance(1 / 64)
+        for _ in range(2):
+            it.world.answer(scripts.TAGS, [b"0", [[b"t", 1, 1]]])
+        await it.round()
+        assert it.upkeep.seen.tags == 1
+        # It took 1/64 s: for a hundred times that they are not listed again.
+        assert await it.next_round() == 1.0
+        it.clock.advance(1.0)
+        assert it.world.pipeline.waiting == [("tags", root) for root in it.world.roots]
+        await result(it.upkeep.stopService())
+        await it.client.aclose()
+
+
+@in_fake_time
+async def test_an_engine_is_assembled_from_the_settings() -> None:
+    async with ScriptedServer() as server:
+        server.replies |= {b"INFO": INFO, b"CLIENT TRACKING": "OK", b"PING": "PONG"}
+        clock: Any = Clock()
+        clock._asyncioEventloop = asyncio.get_running_loop()
+        settings = settings_with(engine={"url": server.url, "near_cache_mb": 1, "connections": 1})
+        world = World(near=True)
+        engine = open_engine(settings, world.near.cache, clock)
+        server.expect(b"EVALSHA", scripts.GET.digest, 1, "tagcache:{all}:", b"k", answer=[b"v"])
+        assert await result(engine.session.get(b"k")) == b"v"  # type: ignore[arg-type]
+        server.expect(b"EVALSHA", scripts.COUNTS.digest, 1, "tagcache:{all}:", 1, 0, 0, answer=[])
+        await result(engine.upkeep.stopService())
+        assert world.near.cache.limits.max_memory == 2**20
