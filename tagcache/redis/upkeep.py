@@ -9,9 +9,10 @@ from typing import Any
 
 from redis.exceptions import RedisClusterException, RedisError
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tagcache.config.settings import Settings
 from tagcache.errors import BackendUnavailable, CommandError
@@ -121,6 +122,7 @@ class Upkeep(Service):
         with suppress(CommandError):
             await self._cache.send_counts()
         if self._round is not None:
+            self._round.addErrback(Failure.trap, CancelledError)
             self._round.cancel()
         await Deferred.fromFuture(asyncio.ensure_future(self._close()))
 

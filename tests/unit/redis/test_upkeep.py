@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
@@ -51,7 +53,7 @@ def logged() -> Iterator[list[str]]:
     lines: list[str] = []
 
     def note(event: dict[str, Any]) -> None:
-        if event["log_namespace"] == "tagcache.backend":
+        if event["log_namespace"] in ("tagcache.backend", Deferred.__module__):
             lines.append(f"{event['log_level'].name}: {event['log_format'].format(**event)}")
 
     globalLogPublisher.addObserver(note)
@@ -118,6 +120,15 @@ async def test_a_round_sees_how_the_engine_stands(logged: list[str]) -> None:
         assert described["near_cache"]["staleness_bound_ms"] == 1000
         assert RedisEngine(it.world.cache, it.upkeep).counters().expirations == 5
         assert logged == ["info: the engine here can be used"]
+
+
+@in_fake_time
+async def test_a_stop_between_rounds_leaves_no_error(logged: list[str]) -> None:
+    async with kept() as it:
+        await it.round()
+    del it
+    gc.collect()
+    assert logged == ["info: the engine here can be used"]
 
 
 @in_fake_time
