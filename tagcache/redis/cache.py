@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ from tagcache.model.activity import Activity, TagActivity
 from tagcache.model.admission import check_integer, check_lengths, check_tags, value_too_large
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals
-from tagcache.model.views import Consistency, EntryView, TagMeasure, TagSize
 from tagcache.redis import scripts
 from tagcache.redis.deferreds import as_deferred, to_the_end, together
 from tagcache.redis.invalidation import Invalidations
@@ -58,7 +56,7 @@ class RedisCache:
         self.limits = limits
         self._partitions = partitions
         self._invalidations = Invalidations(partitions, new_id)
-        self._listing = Listing(partitions, self._invalidations)
+        self.listing = Listing(partitions, self._invalidations)
         self._near = near
         self._activity = activity
         self._monotonic = monotonic
@@ -106,12 +104,6 @@ class RedisCache:
     def _not_kept(reason: Failure, near: Near, key: bytes) -> Failure:
         near.end(key)
         return reason
-
-    def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
-        return self._listing.peek_many(keys)
-
-    def peek(self, key: bytes) -> Deferred[EntryView | None]:
-        return self.peek_many([key]).addCallback(lambda found: found[0])
 
     def put(
         self,
@@ -258,37 +250,6 @@ class RedisCache:
         self.invalidations += number
         return number
 
-    @as_deferred
-    async def keys_by_tag(self, tag: bytes) -> list[bytes]:
-        return [entry.key for entry in await self.search([tag])]
-
-    def search(
-        self, tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
-    ) -> Deferred[list[EntryView]]:
-        return self._listing.search(tags, every, offset, limit)
-
-    def count(self, tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
-        return self._listing.count(tags, every)
-
-    def newest(self, prefix: bytes, offset: int, limit: int) -> Deferred[list[EntryView]]:
-        return self._listing.newest(prefix, offset, limit)
-
-    @as_deferred
-    async def tags(self, prefix: bytes) -> list[tuple[bytes, int, int]]:
-        await self.settle()
-        return await self._listing.tags(prefix)
-
-    @as_deferred
-    async def largest_tags(self, prefix: bytes, most: int, measure: TagMeasure) -> list[TagSize]:
-        found = await self.tags(prefix)
-
-        def rank(row: tuple[bytes, int, int]) -> tuple[int, bytes]:
-            tag, keys, size = row
-            hits = self.activity(tag).hits if measure == "hits" else 0
-            return {"keys": keys, "bytes": size, "hits": hits}[measure], tag
-
-        return [TagSize(*row) for row in heapq.nlargest(most, found, key=rank)]
-
     def flush(self) -> Deferred[int]:
         near = self._near
         if near is None:
@@ -337,7 +298,7 @@ class RedisCache:
             self._tags_seen = each[0][1]
         elif list_tags:
             # One tag may be in many partitions.
-            self._tags_seen = len(await self._listing.tags(b""))
+            self._tags_seen = len(await self.listing.tags(b""))
         items, _, size, backlog = (sum(answer[n] for answer in each) for n in range(4))
         counters = _counters(answer[4] for answer in each)
         return EngineTotals(items, self._tags_seen, size, backlog, 0, 0, counters)
@@ -347,9 +308,6 @@ class RedisCache:
         await self.send_counts()
         each = await self._partitions.call_everywhere(scripts.COUNTS, 0, 0, 0)
         return _counters(each)
-
-    def check(self) -> Deferred[Consistency]:
-        return self._listing.check()
 
     def send_counts(self) -> Deferred[Any]:
         """Add the counts of this server to those of all servers in Redis."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
@@ -16,6 +17,7 @@ from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals, Totals
 from tagcache.model.views import Consistency, EntryView, TagMeasure, TagSize
 from tagcache.redis.cache import RedisCache
+from tagcache.redis.deferreds import as_deferred
 from tagcache.redis.session import RedisSession
 from tagcache.redis.upkeep import Upkeep
 
@@ -36,6 +38,7 @@ class RedisEngine:
         self.upkeep = upkeep
         self.session = RedisSession(cache)
         self._cache = cache
+        self._listing = cache.listing
         self._pipelines = count(1)
 
     @property
@@ -84,34 +87,46 @@ class RedisEngine:
         seen = self.upkeep.seen
         return Totals(seen.items, seen.tags, seen.bytes)
 
-    def peek(self, key: bytes) -> Deferred[EntryView | None]:
-        return self._cache.peek(key)
+    @as_deferred
+    async def peek(self, key: bytes) -> EntryView | None:
+        return (await self._listing.peek_many([key]))[0]
 
     def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
-        return self._cache.peek_many(keys)
+        return self._listing.peek_many(keys)
 
-    def keys_by_tag(self, tag: bytes) -> Deferred[list[bytes]]:
-        return self._cache.keys_by_tag(tag)
+    @as_deferred
+    async def keys_by_tag(self, tag: bytes) -> list[bytes]:
+        return [entry.key for entry in await self.search([tag])]
 
     def search(
         self, tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
     ) -> Deferred[list[EntryView]]:
-        return self._cache.search(tags, every, offset, limit)
+        return self._listing.search(tags, every, offset, limit)
 
     def newest(self, prefix: bytes, offset: int, limit: int) -> Deferred[list[EntryView]]:
-        return self._cache.newest(prefix, offset, limit)
+        return self._listing.newest(prefix, offset, limit)
 
     def count(self, tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
-        return self._cache.count(tags, every)
+        return self._listing.count(tags, every)
 
-    def count_keys(self, keys: Sequence[bytes]) -> Deferred[int]:
-        found = self._cache.peek_many(list(dict.fromkeys(keys)))
-        return found.addCallback(lambda each: len(each) - each.count(None))
+    @as_deferred
+    async def count_keys(self, keys: Sequence[bytes]) -> int:
+        found = await self._listing.peek_many(list(dict.fromkeys(keys)))
+        return len(found) - found.count(None)
 
-    def largest_tags(
+    @as_deferred
+    async def largest_tags(
         self, prefix: bytes, most: int, measure: TagMeasure = "keys"
-    ) -> Deferred[list[TagSize]]:
-        return self._cache.largest_tags(prefix, most, measure)
+    ) -> list[TagSize]:
+        await self._cache.settle()
+        found = await self._listing.tags(prefix)
+
+        def rank(row: tuple[bytes, int, int]) -> tuple[int, bytes]:
+            tag, keys, size = row
+            hits = self.activity(tag).hits if measure == "hits" else 0
+            return {"keys": keys, "bytes": size, "hits": hits}[measure], tag
+
+        return [TagSize(*row) for row in heapq.nlargest(most, found, key=rank)]
 
     def activity(self, tag: bytes) -> TagActivity:
         """Return the activity of this server for a tag; hits and misses are samples."""
@@ -125,7 +140,7 @@ class RedisEngine:
         return self._cache.totals().addCallback(self.upkeep.measured)
 
     def check(self) -> Deferred[Consistency]:
-        return self._cache.check()
+        return self._listing.check()
 
     def describe(self) -> dict[str, Any]:
         return self.upkeep.describe()

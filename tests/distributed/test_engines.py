@@ -374,11 +374,11 @@ def test_pages_of_lists(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.delete(b"k50")
 
     def search(offset: int, limit: int | None, *tags: bytes, every: bool = False) -> list[bytes]:
-        found = engine.run(engine.cache.search(list(tags), every, offset, limit))
+        found = engine.run(engine.engine.search(list(tags), every, offset, limit))
         return [entry.key for entry in found]
 
     def newest(offset: int, limit: int, prefix: bytes = b"") -> list[bytes]:
-        return [entry.key for entry in engine.run(engine.cache.newest(prefix, offset, limit))]
+        return [entry.key for entry in engine.run(engine.engine.newest(prefix, offset, limit))]
 
     kept = [b"k%d" % number for number in range(99, -1, -1) if number != 50]
     assert newest(0, 1000) == kept
@@ -417,11 +417,11 @@ def test_what_is_skipped_does_not_come_here(
             return call(root, script, *arguments).addCallback(note)
 
         monkeypatch.setattr(engine.partitions, "call", count)
-        assert len(engine.run(engine.cache.newest(b"", 1990, 100))) == 10
-        assert len(engine.run(engine.cache.search([b"t"], False, 1990, 100))) == 10
+        assert len(engine.run(engine.engine.newest(b"", 1990, 100))) == 10
+        assert len(engine.run(engine.engine.search([b"t"], False, 1990, 100))) == 10
         assert seen == 20
-        assert engine.run(engine.cache.newest(b"", 10**18, 100)) == []
-        assert engine.run(engine.cache.search([b"t"], False, 10**18, 100)) == []
+        assert engine.run(engine.engine.newest(b"", 10**18, 100)) == []
+        assert engine.run(engine.engine.search([b"t"], False, 10**18, 100)) == []
         assert seen == 20
     finally:
         engine.close()

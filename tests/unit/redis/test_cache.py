@@ -22,7 +22,6 @@ from tagcache.errors import (
 from tagcache.model.activity import Activity
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters
-from tagcache.model.views import TagSize
 from tagcache.redis import scripts
 from tagcache.redis.cache import Miss, RedisCache
 from tagcache.redis.near import STALENESS_SECONDS, Near
@@ -362,38 +361,3 @@ def test_totals_count_first_and_list_the_tags_of_a_cluster() -> None:
     done = outcome(single.cache.held(False))
     single.answer(scripts.TOTALS, [3, 2, 30, 1, [], 1])
     assert done[0].tags == 2
-
-
-@pytest.mark.parametrize(
-    ("measure", "expected"), [("keys", b"many"), ("bytes", b"large"), ("hits", b"busy")]
-)
-def test_the_largest_tags(measure: Any, expected: bytes) -> None:
-    world = World()
-    world.pipeline.replies = {"sweep": [0, [], 0], "purge_set": [0, 0], "purge_all": [0, b"0", b""]}
-    world.cache.get(b"k")
-    world.answer(scripts.GET, [b"v", 1, b"", [b"busy"], []])
-    rows = {b"many": (9, 9), b"large": (2, 500), b"busy": (1, 1)}
-    done = outcome(world.cache.largest_tags(b"", 1, measure))
-    world.answer(scripts.TAGS, [b"0", [[tag, *sizes] for tag, sizes in rows.items()]])
-    assert done == [[TagSize(expected, *rows[expected])]]
-
-
-def test_lists_are_those_of_the_listing() -> None:
-    world = World()
-    row = [b"k", b"1", b"", b"", 2, [b"t"]]
-    found = outcome(world.cache.keys_by_tag(b"t"))
-    world.answer(scripts.MEMBERS, [b"0", [row], 0])
-    assert found == [[b"k"]]
-    found = outcome(world.cache.count([b"t"]))
-    world.answer(scripts.COUNT, 1)
-    assert found == [1]
-    found = outcome(world.cache.newest(b"", 0, 1))
-    world.answer(scripts.NEWEST, [b"", [row], 0])
-    assert found[0][0].key == b"k"
-    found = outcome(world.cache.peek(b"k"))
-    world.answer(scripts.PEEK, [[row, b"v", []]])
-    assert found[0].value == b"v"
-    found = outcome(world.cache.check())
-    world.answer(scripts.TAGS, [b"0", []])
-    world.answer(scripts.CHECK, [b"0", 1, []])
-    assert found[0].entries == 1

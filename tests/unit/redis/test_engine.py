@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -11,6 +12,7 @@ from tagcache.model.interfaces import IEngine, ISession
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Totals
 from tagcache.model.store_options import StoreOptions
+from tagcache.model.views import TagSize
 from tagcache.redis import scripts
 from tagcache.redis.availability import Availability
 from tagcache.redis.engine import RedisEngine
@@ -203,3 +205,38 @@ def test_lists_and_counts_of_the_engine() -> None:
     world.answer(scripts.CHECK, [b"0", 0, []])
     assert done[0].faults == ()
     assert engine.activity(b"t").hits == 0
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"), [("keys", b"many"), ("bytes", b"large"), ("hits", b"busy")]
+)
+def test_the_largest_tags(measure: Any, expected: bytes) -> None:
+    world, engine = make()
+    world.pipeline.replies = {"sweep": [0, [], 0], "purge_set": [0, 0], "purge_all": [0, b"0", b""]}
+    world.cache.get(b"k")
+    world.answer(scripts.GET, [b"v", 1, b"", [b"busy"], []])
+    rows = {b"many": (9, 9), b"large": (2, 500), b"busy": (1, 1)}
+    done = outcome(engine.largest_tags(b"", 1, measure))
+    world.answer(scripts.TAGS, [b"0", [[tag, *sizes] for tag, sizes in rows.items()]])
+    assert done == [[TagSize(expected, *rows[expected])]]
+
+
+def test_lists_are_those_of_the_listing() -> None:
+    world, engine = make()
+    row = [b"k", b"1", b"", b"", 2, [b"t"]]
+    found = outcome(engine.keys_by_tag(b"t"))
+    world.answer(scripts.MEMBERS, [b"0", [row], 0])
+    assert found == [[b"k"]]
+    found = outcome(engine.count([b"t"]))
+    world.answer(scripts.COUNT, 1)
+    assert found == [1]
+    found = outcome(engine.newest(b"", 0, 1))
+    world.answer(scripts.NEWEST, [b"", [row], 0])
+    assert found[0][0].key == b"k"
+    found = outcome(engine.peek(b"k"))
+    world.answer(scripts.PEEK, [[row, b"v", []]])
+    assert found[0].value == b"v"
+    found = outcome(engine.check())
+    world.answer(scripts.TAGS, [b"0", []])
+    world.answer(scripts.CHECK, [b"0", 1, []])
+    assert found[0].entries == 1
