@@ -9,6 +9,7 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tagcache.config.environment import VARIABLES
 from tests.left_out import LeftOut
 from tests.reliability import (  # noqa: F401 - hooks and a fixture, found by their names
     measured,
@@ -41,8 +42,9 @@ def forget_the_shell() -> None:
     # Some tests look at modes of files, and have another user read some.
     os.umask(0o022)
     # These are about somebody's server.
+    settings = {variable for variable, *_ in VARIABLES}
     for name in list(os.environ):
-        if name.startswith("TAGCACHE_") and not name.startswith(OURS):
+        if name in settings or (name.startswith("TAGCACHE_") and not name.startswith(OURS)):
             del os.environ[name]
     # A proxy reaches nothing of this machine.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
