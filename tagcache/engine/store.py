@@ -53,8 +53,8 @@ class Store:
     Everything belongs to one thread, and each method is one step of it: nothing is locked. What
     runs in slices (invalidations, checks) watches what others change between its slices.
 
-    A method that meets a MemoryError changes nothing: all that needs memory comes first, integers
-    included, and what follows only sets attributes and deletes.
+    A MemoryError leaves an entry as it was, neither half stored nor half removed: all that needs
+    memory comes first, integers included, and what follows only sets attributes and deletes.
 
     Attributes:
         shards: the entries by key. The list stays the same object, so that it may be kept.
@@ -101,8 +101,8 @@ class Store:
     def is_live(self, entry: Entry, now: float) -> bool:
         """Say whether a stored entry exists: it has neither expired nor been invalidated.
 
-        MemoryCache.get, MemoryCache.get_many and ``put`` have the first half of this test in line:
-        with a call, a look-up takes a fifth longer.
+        MemoryCache.get, MemoryCache.get_many and ``put`` have the same test in line: with a call, a
+        look-up takes a fifth longer.
         """
         return entry.stored + entry.ttl > now and not (self.dead and self.is_dead(entry))
 
@@ -265,8 +265,9 @@ class Store:
             if entry.expires <= now:
                 self.remove_gone(entry)
             else:
+                bucket = expiry.bucket(entry.expires, now)
                 expiry.take_back(entry)
-                expiry.schedule(entry, entry.expires, now)
+                expiry.wait(entry, bucket)
             yield
             if self.expiry is not expiry:
                 return

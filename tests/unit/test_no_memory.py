@@ -31,6 +31,11 @@ def reclaim(cache: MemoryCache) -> None:
         pass
 
 
+def sweep(cache: MemoryCache) -> None:
+    for _ in cache.sweep():
+        pass
+
+
 CHANGES: dict[str, Change] = {
     "new": lambda cache: cache.put(b"new", b"v" * 1000, [b"all", b"t1", b"n1", b"n2"], 60_000),
     "plain": lambda cache: cache.put(b"new", b"value"),
@@ -48,6 +53,7 @@ CHANGES: dict[str, Change] = {
     "invalidate all": lambda cache: done(cache.invalidate_all([b"t5", b"all"])),
     "flush": lambda cache: done(cache.flush()),
     "reclaim": reclaim,
+    "sweep": sweep,
     "restore": lambda cache: cache.restore(Saved(b"new", b"v", (b"all", b"n1"), 1.0, 60.0), 0),
 }
 # Work may have no memory left to return its result: then all of it is done. (Few entries are
@@ -68,11 +74,15 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def filled(policy: Policy) -> MemoryCache:
     now = [100.0]
     cache = MemoryCache(Limits(max_memory=200_000), policy=policy, monotonic=lambda: now[0])
-    cache.put(b"past", b"value", [b"t1", b"gone"], 10)
-    now[0] += 1
     for number in range(3):
         cache.put(b"d%d" % number, b"value", [b"dead", b"t%d" % number], 60_000)
     done(cache.invalidate_tag(b"dead"))
+    cache.put(b"past", b"value", [b"t1", b"gone"], 10)
+    # Its deadline moves after the moment at which it is looked at.
+    cache.put(b"late", b"value", (), 600)
+    now[0] += 0.5
+    cache.put(b"late", b"value", (), 600)
+    now[0] += 0.5
     for number in range(2):
         cache.put(b"p%d" % number, b"value", [b"pair"])
     # One less than what makes the set of this tag be split.
@@ -84,7 +94,7 @@ def filled(policy: Policy) -> MemoryCache:
 
 def content(cache: MemoryCache) -> dict[bytes, tuple[bytes, tuple[bytes, ...], float]]:
     keys = [b"k%d" % number for number in range(63)] + [b"number", b"past", b"new", b"count"]
-    keys += [b"d0", b"p0", b"p1"]
+    keys += [b"d0", b"p0", b"p1", b"late"]
     found = {key: cache.peek(key) for key in keys}
     return {key: (each.value, each.tags, each.ttl) for key, each in found.items() if each}
 
