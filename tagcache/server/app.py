@@ -23,13 +23,20 @@ from tagcache.server.auth.rates import Rates
 from tagcache.server.commands.admin import AdminCommands
 from tagcache.server.commands.cache import CACHE_COMMANDS
 from tagcache.server.commands.table import CommandTable
-from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.browsers import BrowserRules
+from tagcache.server.http.endpoints.authentication import Authentication
+from tagcache.server.http.endpoints.connections import ConnectionList
+from tagcache.server.http.endpoints.dashboard import Dashboard
+from tagcache.server.http.endpoints.documents import Documents
+from tagcache.server.http.endpoints.entries import Entries
+from tagcache.server.http.endpoints.invalidation import Invalidation
+from tagcache.server.http.endpoints.listing import Listing
+from tagcache.server.http.endpoints.observation import Observation
+from tagcache.server.http.endpoints.status import Status
 from tagcache.server.http.factory import HttpFactory
-from tagcache.server.http.observation import Observation
+from tagcache.server.http.routes import Routes
 from tagcache.server.http.sse import Streams
-from tagcache.server.http.static import Dashboard
 from tagcache.server.line.factory import CacheFactory
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.endpoints import description
@@ -181,9 +188,56 @@ def build_http_port(
 ) -> tuple[HttpFactory, Listener]:
     """Return the factory of the HTTP API and the dashboard, and its listener."""
     settings = service.settings
-    engine, persistence = service.engine, service.persistence
     listener = Listener("http", settings, shared.connections)
-    streams = Streams(shared.events, engine.describe)
+    streams = Streams(shared.events, service.engine.describe)
+    browsers = BrowserRules((socket.gethostname(), socket.getfqdn()), settings)
+    application = HttpApplication(
+        build_routes(service, shared, check, streams),
+        shared.credentials,
+        shared.rates,
+        settings,
+        shared.traffic,
+        shared.slices,
+        browsers,
+    )
+    streams.admits = application.still_admits
+    factory = HttpFactory(listener, application, settings, shared.reactor)
+    service.follow(listener.configure, browsers.configure, application.configure, factory.configure)
+    return factory, listener
+
+
+def build_routes(
+    service: TagCacheService, shared: SharedParts, check: Preflight, streams: Streams
+) -> Routes:
+    """Return the routes of all endpoints."""
+    engine, slices = service.engine, shared.slices
+    return Documents(
+        Entries(engine, slices),
+        Invalidation(engine, shared.events),
+        Listing(engine, slices, time.monotonic),
+        Status(
+            engine,
+            HostStats(),
+            lambda: service.configuration,
+            service.persistence.describe,
+            service.info,
+        ),
+        build_observation(service, shared, streams),
+        ConnectionList(shared.connections, slices),
+        Authentication(
+            shared.credentials,
+            lambda: check.is_exposed(service.settings),
+            lambda: service.settings.security.require_auth,
+        ),
+        Dashboard(),
+    ).routes
+
+
+def build_observation(
+    service: TagCacheService, shared: SharedParts, streams: Streams
+) -> Observation:
+    """Return the endpoints to watch the server by; ``service`` gets what samples it."""
+    engine = service.engine
     history = History()
     sampler = Sampler(
         engine,
@@ -203,50 +257,13 @@ def build_http_port(
         shared.connections,
         shared.traffic,
         shared.rates,
-        persistence.describe,
+        service.persistence.describe,
         lambda: sampler.lag,
         lambda: len(streams),
         lambda: service.uptime,
         engine.describe,
     )
-    observation = Observation(
-        shared.connections,
-        shared.slices,
-        shared.traffic,
-        history,
-        shared.events,
-        streams,
-        metrics,
-        service.info,
-        lambda: service.settings.security.require_auth,
-    )
-    api = Api(
-        engine,
-        shared.connections,
-        shared.credentials,
-        shared.slices,
-        HostStats(),
-        lambda: service.configuration,
-        lambda: check.is_exposed(service.settings),
-        persistence.describe,
-        time.monotonic,
-        shared.events,
-        [*Dashboard().routes(), *observation.routes()],
-    )
-    browsers = BrowserRules((socket.gethostname(), socket.getfqdn()), settings)
-    application = HttpApplication(
-        api.routes,
-        shared.credentials,
-        shared.rates,
-        settings,
-        shared.traffic,
-        shared.slices,
-        browsers,
-    )
-    streams.admits = application.still_admits
-    factory = HttpFactory(listener, application, settings, shared.reactor)
-    service.follow(listener.configure, browsers.configure, application.configure, factory.configure)
-    return factory, listener
+    return Observation(shared.traffic, history, shared.events, streams, metrics)
 
 
 def build_manhole(

@@ -25,14 +25,20 @@ from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.engine.session import MemoryEngine
 from tagcache.server.auth.rates import Rates
-from tagcache.server.http.api import Api
 from tagcache.server.http.application import HttpApplication, is_loopback
 from tagcache.server.http.browsers import BrowserRules
+from tagcache.server.http.endpoints.authentication import Authentication
+from tagcache.server.http.endpoints.connections import ConnectionList
+from tagcache.server.http.endpoints.dashboard import Dashboard
+from tagcache.server.http.endpoints.documents import Documents
+from tagcache.server.http.endpoints.entries import Entries
+from tagcache.server.http.endpoints.invalidation import Invalidation
+from tagcache.server.http.endpoints.listing import Listing
+from tagcache.server.http.endpoints.observation import Observation
+from tagcache.server.http.endpoints.status import Status
 from tagcache.server.http.factory import HttpFactory
 from tagcache.server.http.messages import Response
-from tagcache.server.http.observation import Observation
 from tagcache.server.http.sse import Streams
-from tagcache.server.http.static import Dashboard
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.listener import Listener
 from tagcache.server.observe.events import EventLog
@@ -81,34 +87,31 @@ class Door:
             self.clock.seconds,
             lambda: {"backend": "memory"},
         )
-        self.observation = Observation(
-            self.connections,
-            self.slices,
-            self.traffic,
-            self.history,
-            self.events,
-            self.streams,
-            self.metrics,
-            lambda: succeed({"some": "info"}),
-            lambda: self.settings.security.require_auth,
-        )
         self.engine: Any = MemoryEngine(self.cache, self.clock.seconds, self.slices.finish)
-        self.api = Api(
+        self.status = Status(
             self.engine,
-            self.connections,
-            self.credentials,
-            self.slices,
             HostStats(),
             lambda: configuration,
-            lambda: self.exposed,
             persistence.describe,
-            self.clock.seconds,
-            self.events,
-            [*Dashboard().routes(), *self.observation.routes()],
+            lambda: succeed({"some": "info"}),
         )
+        self.routes = Documents(
+            Entries(self.engine, self.slices),
+            Invalidation(self.engine, self.events),
+            Listing(self.engine, self.slices, self.clock.seconds),
+            self.status,
+            Observation(self.traffic, self.history, self.events, self.streams, self.metrics),
+            ConnectionList(self.connections, self.slices),
+            Authentication(
+                self.credentials,
+                lambda: self.exposed,
+                lambda: self.settings.security.require_auth,
+            ),
+            Dashboard(),
+        ).routes
         self.browsers = BrowserRules(("web1.example.net", "Web1"), self.settings)
         self.application = HttpApplication(
-            self.api.routes,
+            self.routes,
             self.credentials,
             rates,
             self.settings,
@@ -712,7 +715,7 @@ def test_http_1_0_is_not_told_to_continue(door: Door) -> None:
 
 def test_a_key_is_not_empty(door: Door) -> None:
     seen = set()
-    for route in door.api.routes.all:
+    for route in door.routes.all:
         names = {field.name: field.kind for field in route.body or ()}
         body: dict[str, Any] = {"value": "v", "tags": []}
         for name, empty in (("key", ""), ("keys", ["k", ""])):
@@ -933,7 +936,7 @@ def test_what_is_open(door: Door, path: str) -> None:
 def test_every_other_endpoint_asks(door: Door) -> None:
     from tagcache.server.http.routes import Access
 
-    for route in door.api.routes.all:
+    for route in door.routes.all:
         path = route.path.replace("{key}", "k")
         status, _ = split(door.send(request(route.method, path, b"{}", JSON), "10.0.0.1"))[0]
         assert (status == 401) == (route.access is not Access.OPEN), route.path
@@ -1250,7 +1253,7 @@ def test_the_description_names_every_route(door: Door) -> None:
     _, document = door.call("GET", "/openapi.json", headers=b"")
     assert document["openapi"] == "3.1.0"
     named = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
-    assert named == {(route.method, route.path) for route in door.api.routes.all}
+    assert named == {(route.method, route.path) for route in door.routes.all}
 
 
 def test_the_page_needs_nothing_from_elsewhere(door: Door) -> None:

@@ -164,5 +164,5 @@ def test_every_name_of_a_kind_is_a_verb_or_a_route() -> None:
     known = {*Server(settings_with()).traffic.commands(), *door.traffic.routes}
     for names in KINDS.values():
         assert set(names) <= known
-    assert all(isinstance(route, Route) and route.label in known for route in door.api.routes.all)
+    assert all(isinstance(route, Route) and route.label in known for route in door.routes.all)
     assert isinstance(door.clock, Clock)

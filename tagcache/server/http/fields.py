@@ -94,6 +94,10 @@ class Field:
         return {**schema, "description": self.about}
 
 
+KEY_FIELD = Field("key", KEY, "the key", required=True)
+KEYS_FIELD = Field("keys", KEYS, "the keys", required=True)
+
+
 def check_body(body: Any, fields: Sequence[Field]) -> dict[str, Any]:
     """Return the declared fields of a JSON object, without those that are absent or null.
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+from twisted.internet.defer import Deferred
 
 from tagcache.server.http import jsontext
 
@@ -75,6 +77,10 @@ class Response:
         )
 
 
+# A response that is there, or comes later.
+EventualResponse: TypeAlias = Response | Deferred[Response]
+
+
 class Outlet(Protocol):
     """The connection of a response that goes on; ``id`` is its number among the connections."""
 
@@ -118,6 +124,11 @@ def plain(body: bytes) -> bytes:
 def json_response(content: Any) -> Response:
     """Return a 200 with a JSON body."""
     return Response(200, jsontext.dump(content))
+
+
+def json_list(name: bytes, items: list[bytes]) -> Response:
+    """Return a 200 with a list under a name; ``items`` are JSON already."""
+    return Response(200, b'{"%b":[%b]}' % (name, b",".join(items)))
 
 
 def failure(status: int, error: str, detail: str = "", headers: bytes = b"") -> Response:

@@ -1,16 +1,17 @@
-"""Which request leads to which endpoint: declared once, for routing and for describing it."""
+"""Which request leads to which endpoint: declared once, for routing and for the description."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-from twisted.internet.defer import Deferred
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from tagcache.server.http.fields import Field
-from tagcache.server.http.messages import Call, Response
+from tagcache.server.http.messages import Call, EventualResponse
+from tagcache.server.http.schema import Schema
+
+Function = TypeVar("Function", bound=Callable[..., EventualResponse])
 
 
 class Access(enum.Enum):
@@ -23,25 +24,31 @@ class Access(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One endpoint. ``path`` ends in ``/{key}`` where it takes a key.
+    """One endpoint.
 
-    ``body`` is None where no body is read, else its fields; ``answer`` is the JSON Schema of a
-    200, None where that is not JSON. A Deferred answers later. ``lookup`` is there where a key is
-    all it takes: it returns the body of a 200 at once, and raises nothing.
+    Attributes:
+        path: ends in ``/{key}`` where the endpoint takes a key.
+        about: one sentence for the description of the API.
+        answer: the JSON Schema of a 200; None if that is not JSON.
+        body: the fields of the JSON body; None if no body is read.
+        query: the parameters of the query.
+        statuses: those besides the ones that follow from the rest.
+        lookup: takes a key, returns the body of a 200 at once and raises nothing; None if the
+            endpoint needs more than a key, or more time.
+        label: the name under which its requests are counted.
     """
 
     method: str
     path: str
-    endpoint: Callable[[Call], Response | Deferred[Response]]
+    endpoint: Callable[[Call], EventualResponse]
     about: str
-    answer: dict[str, Any] | None
+    answer: Schema | None
     body: Sequence[Field] | None = None
     query: Sequence[Field] = ()
     access: Access = Access.AUTHENTICATED
     content_type: str = "application/json"
     statuses: Sequence[int] = ()
     lookup: Callable[[bytes], bytes] | None = None
-    # As it is counted.
     label: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,17 +60,59 @@ class Route:
         return self.path.endswith("/{key}")
 
 
+def route(
+    method: str,
+    path: str,
+    answer: Schema | None,
+    *,
+    body: Sequence[Field] | None = None,
+    query: Sequence[Field] = (),
+    access: Access = Access.AUTHENTICATED,
+    content_type: str = "application/json",
+    statuses: Sequence[int] = (),
+    lookup: str = "",
+) -> Callable[[Function], Function]:
+    """Declare that a method of a group is an endpoint; see Route.
+
+    The first paragraph of its docstring describes it. ``lookup`` names the attribute of the group
+    that is the look-up. A method may have several routes.
+    """
+
+    def declare(function: Function) -> Function:
+        about = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
+        declared = Route(
+            method, path, function, about, answer, body, query, access, content_type, statuses
+        )
+        function.__dict__.setdefault("routes", []).insert(0, (declared, lookup))
+        return function
+
+    return declare
+
+
+def routes_of(*groups: object) -> list[Route]:
+    """Return the routes that the methods of these groups declare, in the order of declaration."""
+    return [
+        replace(
+            declared,
+            endpoint=getattr(group, name),
+            lookup=getattr(group, lookup) if lookup else None,
+        )
+        for group in groups
+        for name, function in vars(type(group)).items()
+        for declared, lookup in getattr(function, "routes", ())
+    ]
+
+
 class Routes:
     """Finds the endpoint for a method and a raw path.
 
-    ``lookups`` are the GETs that can be answered by a look-up, by their path without ``/{key}``.
+    ``lookups`` are the GETs that a look-up can answer, by their path without ``/{key}``.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.all = tuple(routes)
         self._exact: dict[bytes, dict[bytes, Route]] = {}
         self._with_key: dict[bytes, dict[bytes, Route]] = {}
-        # By the path before the slash.
         self.lookups: dict[bytes, Route] = {}
         for route in routes:
             if route.takes_key:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from importlib import resources
 
-from tagcache.server.http.messages import Call, Request, Response, failure
-from tagcache.server.http.routes import Access, Route
+from tagcache.server.http.messages import Request, Response, failure
 
 _TYPES = {
     ".css": b"text/css; charset=utf-8",
@@ -26,7 +25,6 @@ _POLICY = (
     b"cache-control: no-cache\r\n"
 )
 _NO_FILE = failure(404, "not_found", "the dashboard has no such file")
-_INDEX = "index.html"
 _PREFIX = b"/dashboard/"
 # The page sends it with each of its requests.
 _MARK = b"tagcache-dashboard"
@@ -38,7 +36,7 @@ def comes_from_dashboard(request: Request) -> bool:
     return _MARK in request.headers or path == b"/" or path.startswith(_PREFIX)
 
 
-class Dashboard:
+class DashboardFiles:
     """The files of ``tagcache/dashboard``, by name."""
 
     def __init__(self) -> None:
@@ -57,35 +55,11 @@ class Dashboard:
                 Response(304, b"", content_type, headers),
             )
 
-    def routes(self) -> list[Route]:
-        """Return what leads here."""
-        return [
-            Route(
-                *("GET", "/", self._index, "The dashboard: a page for people."),
-                None,
-                access=Access.OPEN,
-                content_type="text/html",
-                statuses=(304,),
-            ),
-            Route(
-                *("GET", "/dashboard/{key}", self._file, "A file of the dashboard."),
-                None,
-                access=Access.OPEN,
-                content_type="text/javascript",
-                statuses=(304, 404),
-            ),
-        ]
-
-    def _index(self, call: Call) -> Response:
-        return self._answer(call, _INDEX)
-
-    def _file(self, call: Call) -> Response:
-        return self._answer(call, call.key)
-
-    def _answer(self, call: Call, name: str) -> Response:
+    def response(self, request: Request, name: str) -> Response:
+        """Return a file, or that the one that the browser has is still current."""
         found = self._files.get(name)
         if found is None:
             return _NO_FILE
         tag, whole, unchanged = found
-        known = call.request.headers.get(b"if-none-match", b"")
+        known = request.headers.get(b"if-none-match", b"")
         return unchanged if tag in known or known == b"*" else whole

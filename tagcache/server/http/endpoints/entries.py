@@ -1,0 +1,227 @@
+"""Store, count, look up and remove single entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import orjson
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.python.failure import Failure
+
+from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
+from tagcache.model.interfaces import IEngine
+from tagcache.model.views import EntryView
+from tagcache.server.http.entry_json import item_of, stored_as, tags_of, ttl_of, value_body
+from tagcache.server.http.fields import (
+    ANYTHING,
+    KEY_FIELD,
+    KEYS_FIELD,
+    SIGNED,
+    TEXT,
+    TEXTS,
+    UNSIGNED,
+    Field,
+    one_of,
+)
+from tagcache.server.http.messages import (
+    Call,
+    EventualResponse,
+    Response,
+    json_list,
+    json_response,
+)
+from tagcache.server.http.routes import route
+from tagcache.server.http.schema import (
+    ANY,
+    BOOLEAN,
+    INTEGER,
+    NOT_FOUND,
+    STRING,
+    TOO_LARGE,
+    TTL,
+    array,
+    either,
+    obj,
+)
+from tagcache.server.then import then
+from tagcache.server.upkeep.slices import Slices
+
+_MOST_BYTES = 64 * 2**20
+_KEYS_TOGETHER = 200
+_STORED_FOREVER = b'{"ok":true,"ttl_ms":null}'
+
+_TAGS = Field("tags", TEXTS, "the tags of the entry")
+_TTL_MS = Field("ttl_ms", UNSIGNED, "time to live in milliseconds; 0 or absent: none")
+_TTL_SECONDS = Field("ttl_seconds", UNSIGNED, "time to live in seconds, if ttl_ms is absent")
+_VALUE = Field("value", TEXT, "the value", required=True)
+_BY = Field("by", SIGNED, "the step; absent: 1")
+_STORE = (KEY_FIELD, _VALUE, _TAGS, _TTL_MS, _TTL_SECONDS)
+_COUNT = (KEY_FIELD, _BY, _TAGS, _TTL_MS, _TTL_SECONDS)
+
+_ITEM = obj(
+    ("value", "value_base64", "error"),
+    created_ms=INTEGER,
+    key=STRING,
+    tags=array(STRING),
+    ttl_ms=TTL,
+    value=ANY,
+    value_base64=STRING,
+    error=STRING,
+)
+_STORED = obj(ok=BOOLEAN, ttl_ms=TTL)
+_COUNTED = either(obj(ok=BOOLEAN, ttl_ms=TTL, value=INTEGER), obj(error=STRING, ok=BOOLEAN))
+_FOUND = either(obj(value=STRING), obj(value_base64=STRING), TOO_LARGE, NOT_FOUND)
+
+
+class Entries:
+    """Endpoints for single entries."""
+
+    def __init__(self, engine: IEngine, slices: Slices) -> None:
+        self._engine = engine
+        self._session = engine.session
+        self._slices = slices
+        # None where a look-up takes time.
+        self.look_up = None if engine.store is None else self._look_up
+
+    @route("POST", "/put", _STORED, body=_STORE, statuses=(413, 507))
+    def put(self, call: Call) -> EventualResponse:
+        """Store a value."""
+        body = call.body
+        stored = self._session.put(
+            body["key"].encode(), stored_as(body["value"]), tags_of(body), ttl_of(body)
+        )
+        return then(stored, _stored)
+
+    @route(
+        *("POST", "/add", obj(ok=BOOLEAN, added=BOOLEAN, ttl_ms=TTL)),
+        body=_STORE,
+        statuses=(413, 507),
+    )
+    def add(self, call: Call) -> EventualResponse:
+        """Store a value if the key is absent."""
+        body = call.body
+        ttl_ms = ttl_of(body)
+        added = self._session.add(
+            body["key"].encode(), stored_as(body["value"]), tags_of(body), ttl_ms
+        )
+        ttl_ms = ttl_ms or self._engine.limits.default_ttl_ms or None
+        return then(
+            added, lambda done: json_response({"ok": True, "added": done, "ttl_ms": ttl_ms})
+        )
+
+    @route("POST", "/incr", _COUNTED, body=_COUNT, statuses=(507,))
+    def incr(self, call: Call) -> EventualResponse:
+        """Count an integer up."""
+        return _count(call, self._session.increment)
+
+    @route("POST", "/decr", _COUNTED, body=_COUNT, statuses=(507,))
+    def decr(self, call: Call) -> EventualResponse:
+        """Count an integer down."""
+        return _count(call, self._session.decrement)
+
+    @route(
+        *("POST", "/touch", obj(ok=BOOLEAN, touched=BOOLEAN)),
+        body=(KEY_FIELD, _TTL_MS, _TTL_SECONDS),
+        statuses=(507,),
+    )
+    def touch(self, call: Call) -> EventualResponse:
+        """Give what is stored a new time to live, from now."""
+        touched = self._session.touch(call.body["key"].encode(), ttl_of(call.body))
+        return then(touched, lambda there: json_response({"ok": True, "touched": there}))
+
+    @route("GET", "/get/{key}", _FOUND, lookup="look_up")
+    def get(self, call: Call) -> EventualResponse:
+        """Look a value up; counts a hit or a miss."""
+        found = self._session.get(call.key.encode())
+        return then(found, lambda value: Response(200, self._value_body(value)))
+
+    def _look_up(self, key: bytes) -> bytes:
+        store = self._engine.store
+        return self._value_body(None if store is None else store.get(key))
+
+    def _value_body(self, value: bytes | None) -> bytes:
+        return value_body(value, self._engine.limits.max_value_length)
+
+    @route("GET", "/keys/{key}", either(_ITEM, NOT_FOUND))
+    def key(self, call: Call) -> EventualResponse:
+        """One entry, its value parsed if it is JSON."""
+
+        def show(entry: EntryView | None) -> EventualResponse:
+            if entry is None:
+                return json_response({"error": "not_found"})
+            return then(self._slices.finish(self._item(entry)), json_response)
+
+        return then(self._engine.peek(call.key.encode()), show)
+
+    @route(
+        *("PUT", "/keys/{key}", _STORED),
+        body=(Field("value", ANYTHING, "the value", required=True), _TTL_MS, _TAGS),
+        statuses=(413, 507),
+    )
+    def put_key(self, call: Call) -> EventualResponse:
+        """Store any JSON value; a string is stored as it is."""
+        body = call.body
+        stored = self._session.put(
+            call.key.encode(), stored_as(body["value"]), tags_of(body), body.get("ttl_ms")
+        )
+        return then(stored, _stored)
+
+    @route("DELETE", "/keys/{key}", obj(deleted=INTEGER, ok=BOOLEAN))
+    def delete_key(self, call: Call) -> EventualResponse:
+        """Remove one entry."""
+        deleted = self._session.delete(call.key.encode())
+        return then(deleted, lambda there: json_response({"deleted": int(there), "ok": there}))
+
+    @route(
+        *("POST", "/keys/bulk/get", obj(items=array(_ITEM))),
+        body=(KEYS_FIELD,),
+        query=(Field("raw", one_of("true", "false"), "true: values as text, never parsed"),),
+    )
+    @inlineCallbacks
+    def bulk_get(self, call: Call) -> Generator[Any, Any, Response]:
+        """Several entries in the order asked for; what is missing is left out."""
+        keys = [key.encode() for key in call.body["keys"]]
+        raw = call.query.get("raw") == "true"
+        items: list[bytes] = []
+        size = 0
+
+        def dump(found: list[EntryView | None]) -> Generator[None, None, None]:
+            nonlocal size
+            for entry in found:
+                if entry is not None:
+                    items.append(orjson.dumps((yield from self._item(entry, raw))))
+                    size += len(items[-1])
+                    if size > _MOST_BYTES:
+                        raise AnswerTooLarge(f"the answer has more than {_MOST_BYTES} bytes")
+                yield
+
+        # A few at a time: all the values together may be more than a response can hold.
+        for start in range(0, len(keys), _KEYS_TOGETHER):
+            found = yield self._engine.peek_many(keys[start : start + _KEYS_TOGETHER])
+            yield self._slices.run(dump(found))
+        return json_list(b"items", items)
+
+    def _item(self, entry: EntryView, raw: bool = False) -> Generator[None, None, dict[str, Any]]:
+        return item_of(entry, self._engine.limits.max_value_length, raw)
+
+
+def _count(call: Call, operation: Callable[..., int | Deferred[int]]) -> EventualResponse:
+    body = call.body
+    ttl_ms = ttl_of(body)
+
+    def refused(reason: Failure) -> Response:
+        # Other errors are raised again.
+        reason.trap(NotAnInteger, IntegerOverflow)
+        return json_response({"error": getattr(reason.value, "code", ""), "ok": False})
+
+    counted = maybeDeferred(
+        operation, body["key"].encode(), body.get("by", 1), tags_of(body), ttl_ms
+    )
+    return counted.addCallbacks(
+        lambda value: json_response({"ok": True, "ttl_ms": ttl_ms, "value": value}), refused
+    )
+
+
+def _stored(ttl_ms: int | None) -> Response:
+    return Response(200, _STORED_FOREVER if ttl_ms is None else b'{"ok":true,"ttl_ms":%d}' % ttl_ms)

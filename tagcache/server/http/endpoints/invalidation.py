@@ -1,0 +1,100 @@
+"""Remove entries by key or by tag, or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+
+from tagcache.model.interfaces import IEngine
+from tagcache.server.http.entry_json import tags_of
+from tagcache.server.http.fields import KEY_FIELD, KEYS_FIELD, TEXT, TEXTS, Field, one_of
+from tagcache.server.http.messages import Call, EventualResponse, Response, json_response
+from tagcache.server.http.routes import route
+from tagcache.server.http.schema import BOOLEAN, INTEGER, obj
+from tagcache.server.observe.events import EventLog
+from tagcache.server.then import then
+
+_TAG = Field("tag", TEXT, "the tag", required=True)
+_TAGS = Field("tags", TEXTS, "the tags", required=True)
+_MODE = Field("mode", one_of("any", "all"), "absent: any")
+_DRY_RUN = (
+    Field("dry_run", one_of("true", "false"), "true: only tell how many would go; absent: false"),
+)
+_INVALIDATED = obj(("dry_run",), success=BOOLEAN, count=INTEGER, dry_run=BOOLEAN)
+_KEY_INVALIDATED = obj(("dry_run",), success=BOOLEAN, count={"type": "null"}, dry_run=BOOLEAN)
+
+
+class Invalidation:
+    """Endpoints that remove entries. With ``dry_run`` they only count them."""
+
+    def __init__(self, engine: IEngine, events: EventLog) -> None:
+        self._engine = engine
+        self._session = engine.session
+        self._events = events
+
+    @route("POST", "/invalidate-key", _KEY_INVALIDATED, body=(KEY_FIELD,), query=_DRY_RUN)
+    def key(self, call: Call) -> EventualResponse:
+        """Remove one entry."""
+        key = call.body["key"].encode()
+        if _is_dry(call):
+            return then(self._engine.peek(key), lambda entry: _would_go(None, entry is not None))
+        deleted = self._session.delete(key)
+        return then(deleted, lambda there: json_response({"success": there, "count": None}))
+
+    @route("POST", "/invalidate-tag", _INVALIDATED, body=(_TAG,), query=_DRY_RUN)
+    def tag(self, call: Call) -> EventualResponse:
+        """Remove what carries a tag."""
+        tag = call.body["tag"].encode()
+        if _is_dry(call):
+            return then(self._engine.count([tag]), lambda count: _would_go(count, count > 0))
+        removed = self._session.invalidate_tag(tag)
+        return then(removed, lambda count: self._gone(call, [tag], count, count > 0))
+
+    @route("POST", "/invalidate/tags", _INVALIDATED, body=(_TAGS, _MODE), query=_DRY_RUN)
+    def tags(self, call: Call) -> EventualResponse:
+        """Remove what carries any, or all, of some tags."""
+        every = call.body.get("mode") == "all"
+        tags = tags_of(call.body)
+        if _is_dry(call):
+            return then(self._engine.count(tags, every), _would_go)
+        session = self._session
+        removed = session.invalidate_all(tags) if every else session.invalidate_any(tags)
+        return self._removed(call, tags, removed)
+
+    @route("POST", "/invalidate/keys", _INVALIDATED, body=(KEYS_FIELD,), query=_DRY_RUN)
+    @route("POST", "/keys/bulk/delete", _INVALIDATED, body=(KEYS_FIELD,), query=_DRY_RUN)
+    def keys(self, call: Call) -> EventualResponse:
+        """Remove some entries."""
+        keys = [key.encode() for key in call.body["keys"]]
+        if _is_dry(call):
+            return then(self._engine.count_keys(keys), _would_go)
+        return self._removed(call, keys, self._session.invalidate_keys(keys))
+
+    @route("POST", "/flush", _INVALIDATED, query=_DRY_RUN)
+    def flush(self, call: Call) -> EventualResponse:
+        """Remove everything."""
+        if _is_dry(call):
+            return then(self._engine.totals(), lambda totals: _would_go(totals.items))
+        return self._removed(call, (), self._session.flush())
+
+    def _removed(
+        self, call: Call, names: Sequence[bytes], removed: int | Deferred[int]
+    ) -> EventualResponse:
+        return then(removed, lambda count: self._gone(call, names, count))
+
+    def _gone(
+        self, call: Call, names: Sequence[bytes], count: int, success: bool = True
+    ) -> Response:
+        self._events.invalidated(
+            call.request.peer, f"POST {call.request.path.decode()}", names, count
+        )
+        return json_response({"success": success, "count": count})
+
+
+def _is_dry(call: Call) -> bool:
+    return call.query.get("dry_run") == "true"
+
+
+def _would_go(count: int | None, success: bool = True) -> Response:
+    return json_response({"success": success, "count": count, "dry_run": True})
