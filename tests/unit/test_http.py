@@ -37,7 +37,7 @@ from tagcache.server.http.endpoints.listing import Listing
 from tagcache.server.http.endpoints.observation import Observation
 from tagcache.server.http.endpoints.status import Status
 from tagcache.server.http.factory import HttpFactory
-from tagcache.server.http.messages import Response
+from tagcache.server.http.messages import Call, Request, Response
 from tagcache.server.http.sse import Streams
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.listener import Listener
@@ -1163,6 +1163,32 @@ def test_long_lists_are_answered_in_slices(door: Door) -> None:
     assert len(door.call("GET", "/keys")[1]["keys"]) == 1000
     assert len(door.call("POST", "/search", {"q": "k", "limit": 999})[1]["keys"]) == 999
     assert len(door.call("POST", "/keys/bulk/get", {"keys": ["k1"] * 300})[1]["items"]) == 300
+
+
+def test_a_value_with_very_many_brackets_is_read_in_slices(door: Door) -> None:
+    value = [[[]] * 10_000] * 10
+    door.cache.put(b"deep", json.dumps(value).encode(), [])
+    readings, turns = itertools.count(), itertools.count()
+
+    class Turns(Clock):
+        def callLater(self, *args: Any, **more: Any) -> Any:
+            next(turns)
+            return super().callLater(*args, **more)
+
+    clock = Turns()
+    slices = Slices(clock, lambda: next(readings) * SLICE_SECONDS / 10)
+    entries = Entries(door.engine, slices)
+    call = Call(Request(b"GET", b"", b"", {}, ""), "deep", {}, {"keys": ["deep"]})
+    for endpoint in (entries.key, entries.bulk_get):
+        before = next(turns)
+        answered: list[Response] = []
+        later = endpoint(call)
+        assert isinstance(later, Deferred)
+        later.addCallback(answered.append)
+        clock.advance(0)
+        assert next(turns) - before > 5
+        told = json.loads(answered[0].body)
+        assert told.get("items", [told])[0]["value"] == value
 
 
 def test_tags_are_listed_with_their_sizes(door: Door) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias
 
+import orjson
 from twisted.internet.defer import Deferred
-
-from tagcache.server.http import jsontext
 
 JSON = b"application/json"
 _STATUS_LINES = {
@@ -123,7 +122,7 @@ def plain(body: bytes) -> bytes:
 
 def json_response(content: Any) -> Response:
     """Return a 200 with a JSON body."""
-    return Response(200, jsontext.dump(content))
+    return Response(200, orjson.dumps(content))
 
 
 def json_list(name: bytes, items: list[bytes]) -> Response:
@@ -134,7 +133,7 @@ def json_list(name: bytes, items: list[bytes]) -> Response:
 def failure(status: int, error: str, detail: str = "", headers: bytes = b"") -> Response:
     """Return an error with its JSON body."""
     content = {"error": error, "detail": detail} if detail else {"error": error}
-    return Response(status, jsontext.dump(content), headers=headers)
+    return Response(status, orjson.dumps(content), headers=headers)
 
 
 def too_many(error: str, detail: str, wait: float) -> Response:
