@@ -271,11 +271,11 @@ def build_manhole(
 ) -> tuple[IProtocolFactory, Listener]:
     """Return the factory of the shell, and its listener. Raises KeyFileError."""
     # Needs an extra, which must not be asked of those who do without the shell.
-    from tagcache.server.manhole import shell
+    from tagcache.server.manhole import commands, shell
 
     listener = Listener("manhole", service.settings, shared.connections, counted=False)
     factory = shell.ManholeFactory(
-        service.settings, listener, shell.namespace(service), shared.reactor
+        service.settings, listener, commands.namespace(service), shared.reactor
     )
     service.follow(listener.configure, factory.configure)
     return factory, listener

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from traceback import format_exception_only
 from typing import Any
@@ -22,14 +21,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tagcache.config.settings import Settings
-from tagcache.model.views import Consistency, TagSize
 from tagcache.server.manhole.keys import KeyFileError, host_key, read_authorized_keys
 from tagcache.server.net.connections import Connection
 from tagcache.server.net.listener import Listener
-from tagcache.server.service import TagCacheService
-from tagcache.server.then import then
-from tagcache.sockopts import SocketOptions, socket_of
-from tagcache.tables import Report, table
 
 log = Logger(namespace="tagcache.manhole")
 
@@ -280,160 +274,3 @@ class ManholeFactory(manhole_ssh.ConchFactory):
             return None
         protocol: Protocol = super().buildProtocol(addr)
         return protocol
-
-
-class _Config:
-    """The configuration in effect, also after a reload."""
-
-    def __init__(self, service: TagCacheService) -> None:
-        self._service = service
-
-    @property
-    def settings(self) -> Settings:
-        return self._service.settings
-
-    def __repr__(self) -> str:
-        knobs = self._service.configuration.knobs()
-        rows = [(f"{s}.{key}", str(value), origin.value) for s, key, value, origin in knobs]
-        return table(("knob", "value", "from"), rows, "nothing").text
-
-
-def namespace(service: TagCacheService) -> dict[str, Any]:
-    """Return what a session finds by name: the live objects, and commands that print well."""
-    engine = service.engine
-
-    def connections() -> Report:
-        """who is connected"""
-        now = service.connections.monotonic()
-        rows = [
-            (
-                each.id,
-                each.listener,
-                each.peer,
-                now - each.opened,
-                now - each.last_active,
-                each.commands,
-                each.bytes_in,
-                each.bytes_out,
-                each.last_verb.decode("latin-1").upper(),
-            )
-            for each in service.connections
-        ]
-        headings = (
-            *("id", "listener", "peer", "age s", "idle s"),
-            *("commands", "bytes in", "bytes out", "last verb"),
-        )
-        return table(headings, rows, "no connections")
-
-    def sockopts(id: int | None = None) -> Report:
-        """socket options asked and in effect: of the listeners, or of connection ID, read now"""
-        if id is None:
-            rows = [
-                (each.name, option.name, option.asked, option.effective, option.error)
-                for each in service.listeners()
-                for option in each.socket_options
-            ]
-            return table(("listener", "option", "asked", "effective", "error"), rows, "no options")
-        connection = service.connections.get(id)
-        if connection is None:
-            return Report(f"there is no connection {id}")
-        asked: dict[str, Any] = {each.name: each.asked for each in connection.socket_options}
-        with socket_of(connection.transport) as sock:
-            options = SocketOptions(**asked).read(sock) if sock is not None else ()
-        return table(
-            ("option", "asked", "effective", "error"),
-            [(each.name, each.asked, each.effective, each.error) for each in options],
-            "no options",
-        )
-
-    def stats() -> Report | Deferred[Report]:
-        """counters and totals of the cache, and how its snapshots stand"""
-
-        def show(told: dict[str, Any]) -> Report:
-            rows = [*told["cache"].items(), *told["persistence"].items()]
-            return table(("what", "value"), rows, "nothing")
-
-        return then(service.info(), show)
-
-    def top_tags(count: int = 20) -> Report | Deferred[Report]:
-        """the tags with the most keys, and what went on with them"""
-
-        def show(found: list[TagSize]) -> Report:
-            now = service.connections.monotonic()
-            rows = []
-            for tag in found:
-                seen = engine.activity(tag.name)
-                last = seen.last_invalidated
-                rows.append(
-                    (
-                        tag.name.decode("utf-8", "backslashreplace"),
-                        tag.keys,
-                        seen.hits,
-                        seen.misses,
-                        seen.invalidated,
-                        "never" if last is None else f"{now - last:.0f} s ago",
-                    )
-                )
-            names = ("tag", "keys", "hits", "misses after", "invalidated", "last")
-            return table(names, rows, "no tags")
-
-        return then(engine.largest_tags(b"", count), show)
-
-    def invalidate(tag: str | bytes) -> int | Deferred[int]:
-        """remove every entry that carries TAG; says how many"""
-        return engine.session.invalidate_tag(tag.encode() if isinstance(tag, str) else tag)
-
-    def check() -> Report | Deferred[Report]:
-        """whether entries, indexes and totals agree"""
-
-        def show(found: Consistency) -> Report:
-            looked_at = f"{found.entries} entries and {found.tags} tags"
-            if not found.fault_count:
-                return Report(f"{looked_at}: all is well")
-            faults = "\n".join(found.faults)
-            return Report(f"{looked_at}: {found.fault_count} faults\n{faults}")
-
-        return then(engine.check(), show)
-
-    def kill(id: int) -> Report:
-        """close connection ID"""
-        connection = service.connections.get(id)
-        if connection is None:
-            return Report(f"there is no connection {id}")
-        connection.abort()
-        return Report(f"closed connection {id} from {connection.peer}")
-
-    commands: list[Callable[..., Any]] = [
-        connections,
-        sockopts,
-        stats,
-        top_tags,
-        invalidate,
-        check,
-        kill,
-    ]
-
-    def help(topic: object = None) -> Report:
-        """this list"""
-        rows = [
-            ("config", "every knob, its value and where it came from; config.settings"),
-            ("cache", "the live cache: cache.peek(b'key'), cache.totals(), ..."),
-            ("service", "the whole server: service.reload(), service.info(), ..."),
-            *(
-                (f"{each.__name__}({_parameters(each)})", each.__doc__ or "")
-                for each in [*commands, help]
-            ),
-        ]
-        return table(("name", "what it is"), rows, "nothing")
-
-    return {
-        "cache": engine.store or engine,
-        "config": _Config(service),
-        "service": service,
-        **{each.__name__: each for each in [*commands, help]},
-    }
-
-
-def _parameters(command: Callable[..., Report]) -> str:
-    names = command.__code__.co_varnames[: command.__code__.co_argcount]
-    return "" if command.__name__ == "help" else ", ".join(names)

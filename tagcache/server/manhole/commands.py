@@ -1,0 +1,177 @@
+"""What a session of the manhole finds by name: the live objects, and commands that print tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from tagcache.config.settings import Settings
+from tagcache.model.views import Consistency, TagSize
+from tagcache.server.service import TagCacheService
+from tagcache.server.then import then
+from tagcache.sockopts import SocketOptions, socket_of
+from tagcache.tables import Report, table
+
+_CONNECTION = (
+    *("id", "listener", "peer", "age s", "idle s"),
+    *("commands", "bytes in", "bytes out", "last verb"),
+)
+
+
+def namespace(service: TagCacheService) -> dict[str, Any]:
+    """Return the names of a session."""
+    commands = Commands(service)
+    return {
+        "cache": service.engine.store or service.engine,
+        "config": _Config(service),
+        "service": service,
+        **{each.__name__: each for each in commands.all()},
+    }
+
+
+class Commands:
+    """The commands; ``help`` shows their docstrings."""
+
+    def __init__(self, service: TagCacheService) -> None:
+        self._service = service
+        self._engine = service.engine
+
+    def all(self) -> tuple[Callable[..., Any], ...]:
+        """Return every command, in the order of ``help``."""
+        return (
+            self.connections,
+            self.sockopts,
+            self.stats,
+            self.top_tags,
+            self.invalidate,
+            self.check,
+            self.kill,
+            self.help,
+        )
+
+    def connections(self) -> Report:
+        """who is connected"""
+        now = self._service.connections.monotonic()
+        rows = [
+            (
+                each.id,
+                each.listener,
+                each.peer,
+                now - each.opened,
+                now - each.last_active,
+                each.commands,
+                each.bytes_in,
+                each.bytes_out,
+                each.last_verb.decode("latin-1").upper(),
+            )
+            for each in self._service.connections
+        ]
+        return table(_CONNECTION, rows, "no connections")
+
+    def sockopts(self, id: int | None = None) -> Report:
+        """socket options asked and in effect: of the listeners, or of connection ID, read now"""
+        if id is None:
+            rows = [
+                (each.name, option.name, option.asked, option.effective, option.error)
+                for each in self._service.listeners()
+                for option in each.socket_options
+            ]
+            return table(("listener", "option", "asked", "effective", "error"), rows, "no options")
+        connection = self._service.connections.get(id)
+        if connection is None:
+            return Report(f"there is no connection {id}")
+        asked: dict[str, Any] = {each.name: each.asked for each in connection.socket_options}
+        with socket_of(connection.transport) as sock:
+            options = SocketOptions(**asked).read(sock) if sock is not None else ()
+        return table(
+            ("option", "asked", "effective", "error"),
+            [(each.name, each.asked, each.effective, each.error) for each in options],
+            "no options",
+        )
+
+    def stats(self) -> Report | Deferred[Report]:
+        """counters and totals of the cache, and the state of its snapshots"""
+
+        def show(info: dict[str, Any]) -> Report:
+            rows = [*info["cache"].items(), *info["persistence"].items()]
+            return table(("what", "value"), rows, "nothing")
+
+        return then(self._service.info(), show)
+
+    def top_tags(self, count: int = 20) -> Report | Deferred[Report]:
+        """the tags with the most keys, and what happened to them"""
+
+        def show(found: list[TagSize]) -> Report:
+            names = ("tag", "keys", "hits", "misses after", "invalidated", "last")
+            return table(names, [self._tag_row(tag) for tag in found], "no tags")
+
+        return then(self._engine.largest_tags(b"", count), show)
+
+    def _tag_row(self, tag: TagSize) -> tuple[object, ...]:
+        activity = self._engine.activity(tag.name)
+        last = activity.last_invalidated
+        now = self._service.connections.monotonic()
+        return (
+            tag.name.decode("utf-8", "backslashreplace"),
+            tag.keys,
+            activity.hits,
+            activity.misses,
+            activity.invalidated,
+            "never" if last is None else f"{now - last:.0f} s ago",
+        )
+
+    def invalidate(self, tag: str | bytes) -> int | Deferred[int]:
+        """remove every entry that carries TAG; returns how many"""
+        return self._engine.session.invalidate_tag(tag.encode() if isinstance(tag, str) else tag)
+
+    def check(self) -> Report | Deferred[Report]:
+        """whether entries, indexes and totals agree"""
+
+        def show(found: Consistency) -> Report:
+            checked = f"{found.entries} entries and {found.tags} tags"
+            if not found.fault_count:
+                return Report(f"{checked}: all is well")
+            faults = "\n".join(found.faults)
+            return Report(f"{checked}: {found.fault_count} faults\n{faults}")
+
+        return then(self._engine.check(), show)
+
+    def kill(self, id: int) -> Report:
+        """close connection ID"""
+        connection = self._service.connections.get(id)
+        if connection is None:
+            return Report(f"there is no connection {id}")
+        connection.abort()
+        return Report(f"closed connection {id} from {connection.peer}")
+
+    def help(self, topic: object = None) -> Report:
+        """this list"""
+        rows = [
+            ("config", "every knob, its value and where it came from; config.settings"),
+            ("cache", "the live cache: cache.peek(b'key'), cache.totals(), ..."),
+            ("service", "the whole server: service.reload(), service.info(), ..."),
+        ]
+        for each in self.all():
+            # Python's own help takes a topic, so people give one.
+            parameters = "" if each == self.help else ", ".join(signature(each).parameters)
+            rows.append((f"{each.__name__}({parameters})", each.__doc__ or ""))
+        return table(("name", "what it is"), rows, "nothing")
+
+
+class _Config:
+    """The configuration in effect, also after a reload."""
+
+    def __init__(self, service: TagCacheService) -> None:
+        self._service = service
+
+    @property
+    def settings(self) -> Settings:
+        return self._service.settings
+
+    def __repr__(self) -> str:
+        knobs = self._service.configuration.knobs()
+        rows = [(f"{s}.{key}", str(value), origin.value) for s, key, value, origin in knobs]
+        return table(("knob", "value", "from"), rows, "nothing").text
