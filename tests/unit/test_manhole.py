@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from twisted.internet.error import ProcessDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+
+from tests.unit.test_http import Door
 
 
 class _Process:
@@ -38,3 +41,17 @@ def test_the_channel_is_used_only_after_the_request_is_answered() -> None:
     clock.advance(0)
     assert process.written.split() == [b"42"]
     assert [reason.type for reason in process.ended] == [ProcessDone]
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_an_empty_cache_is_found_by_name(here: bool) -> None:
+    from tagcache.server.manhole.commands import namespace
+
+    engine = Door().engine
+    calls = {name: getattr(engine, name) for name in ("session", "peek", "totals")}
+    elsewhere = SimpleNamespace(store=None, **calls)
+    service: Any = SimpleNamespace(engine=engine if here else elsewhere)
+    cache = namespace(service)["cache"]
+    assert cache.get(b"k") is None
+    assert cache.totals().items == 0
+    assert cache.peek(b"k") is None

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tagcache.config.settings import Settings
+from tagcache.model.interfaces import IEngine
 from tagcache.model.views import Consistency, TagSize
 from tagcache.server.service import TagCacheService
 from tagcache.server.then import then
@@ -23,9 +24,10 @@ _CONNECTION = (
 
 def namespace(service: TagCacheService) -> dict[str, Any]:
     """Return the names of a session."""
-    commands = Commands(service)
+    commands, engine = Commands(service), service.engine
     return {
-        "cache": service.engine.store or service.engine,
+        # An empty store is false.
+        "cache": _Shared(engine) if engine.store is None else engine.store,
         "config": _Config(service),
         "service": service,
         **{each.__name__: each for each in commands.all()},
@@ -159,6 +161,17 @@ class Commands:
             parameters = "" if each == self.help else ", ".join(signature(each).parameters)
             rows.append((f"{each.__name__}({parameters})", each.__doc__ or ""))
         return table(("name", "what it is"), rows, "nothing")
+
+
+class _Shared:
+    """A cache that is not in this process: the calls of a session and of the engine."""
+
+    def __init__(self, engine: IEngine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        session = self._engine.session
+        return getattr(session if hasattr(session, name) else self._engine, name)
 
 
 class _Config:
