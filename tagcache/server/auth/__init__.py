@@ -1,1 +1,1 @@
-"""Who gets in: credentials, tokens, throttling of guesses, rates."""
+"""Authentication: credentials, tokens, throttling of guesses, rate limits."""

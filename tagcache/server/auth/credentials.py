@@ -1,4 +1,4 @@
-"""Who may do what: the one user, his password, and the tokens given out for it."""
+"""The credentials of the one user, and the tokens issued for them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ log = Logger(namespace="tagcache.credentials")
 
 
 class Credentials:
-    """The one store behind HTTP, the line protocol's AUTH and the command line.
+    """The credentials behind HTTP, the line protocol's AUTH and the command line.
 
-    ``new_file`` is where to write changed credentials if no file was read. ``in_thread`` runs a
-    slow function and returns a Deferred of its result; ``choose`` picks one of a sequence at
-    random, ``random_bytes`` returns so many random bytes. ``on_change`` is called when other
-    credentials than before are the right ones.
+    ``new_file`` is where changed credentials are written if no file was read. ``in_thread`` runs a
+    slow function and returns a Deferred of its result. ``choose`` picks an item of a sequence at
+    random; ``random_bytes`` returns that many random bytes. ``on_change`` is called when the
+    credentials have changed.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Credentials:
         return int(self._tokens.lifetime)
 
     def configure(self, settings: Settings) -> None:
-        """Take new settings; changed credentials void all tokens."""
+        """Take new settings; changed credentials make all tokens invalid."""
         authentication = settings.authentication
         self._tokens.lifetime = authentication.token_lifetime_seconds
         if (authentication.username, authentication.password) != (self._username, self._stored):
@@ -91,15 +91,14 @@ class Credentials:
             self._is_default = is_default
 
     def is_default(self) -> bool:
-        """Whether the default password stands, plain or as a hash."""
+        """Return whether the password is the default one, plain or as a hash."""
         return self._is_default
 
     def verify(self, username: bytes, password: bytes, address: str) -> Deferred[bool]:
-        """Say whether both are right; while ``address`` has to pause, nothing is right.
+        """Return whether both are right; while ``address`` has to pause, nothing is right.
 
-        Equal questions share one answer, and only so many different ones are looked into at
-        once: a guess must not be had for less by asking many at a time. Fails with OutOfMemory
-        where the system gives no thread.
+        Equal attempts share one check, and the number of checks at a time is limited: many attempts
+        at once must not make a guess cheaper. Fails with OutOfMemory if the system gives no thread.
         """
         if self.throttle.pause(address):
             return succeed(False)
@@ -125,12 +124,12 @@ class Credentials:
         return answer
 
     def _conclude(self, right: bool, username: bytes, stored: str, address: str) -> bool:
-        # Both are always compared; what was changed meanwhile does not count any more.
+        # Both are always compared. Credentials that have changed meanwhile are not right any more.
         name_is_right = secrets.compare_digest(username, self._username.encode())
         if right and name_is_right and stored == self._stored:
             self.throttle.succeeded(address)
             return True
-        # While the address has to pause, no more of these come.
+        # Not logged without limit: while the address has to pause, nothing is checked.
         log.warn("authentication from {address} failed", address=address)
         self.throttle.failed(address)
         return False
@@ -144,10 +143,10 @@ class Credentials:
                 each.callback(outcome)
 
     def known_header(self, header: bytes, address: str) -> bool | None:
-        """Check an ``Authorization`` header as far as that costs nothing; None: not known yet.
+        """Return whether an ``Authorization`` header is right; None if only a slow check can tell.
 
-        A header is known only where it was right before: from the same address. A password that
-        is right begins the count of failures anew.
+        A Basic header is known if it was right before, from the same address. A right password
+        resets the count of failures.
         """
         known = self._known(header, address)
         if known and self.throttle.counting and header[:6] == b"Basic ":
@@ -159,7 +158,7 @@ class Credentials:
             return True
         if header[:6] == b"Basic ":
             if self._digest(header, address) in self._verified:
-                # A connection that repeats its head brings the very same object again.
+                # A connection that repeats its head passes the very same object again.
                 if len(self._seen) >= _MOST_VERIFIED:
                     self._seen.clear()
                 self._seen[id(header)] = header
@@ -168,7 +167,7 @@ class Credentials:
         return header[:7] == b"Bearer " and self._tokens.is_valid(header[7:])
 
     def verify_header(self, header: bytes, address: str) -> Deferred[bool]:
-        """Check an ``Authorization: Basic`` header, and remember it if it is right."""
+        """Return whether an ``Authorization: Basic`` header is right, and remember it if so."""
         pair = _basic(header)
         if pair is None:
             return succeed(False)
@@ -176,15 +175,15 @@ class Credentials:
         return checked.addCallback(self._remember, self._digest(header, address))
 
     def accepts_token(self, token: bytes) -> bool:
-        """Say whether a token is valid."""
+        """Return whether a token is valid."""
         return self._tokens.is_valid(token)
 
     def issue_token(self) -> str:
-        """Return a new token, for someone who has been verified."""
+        """Return a new token, for a client that has been verified."""
         return self._tokens.issue()
 
     def change_password(self, password: str) -> Deferred[None]:
-        """Set and persist a new password; all tokens become void.
+        """Set and persist a new password; all tokens become invalid.
 
         Fails with CredentialsFixed if the environment sets it, ConfigurationError if the file
         cannot be written.
@@ -192,13 +191,16 @@ class Credentials:
         return self._change(self._username, password)
 
     def rotate(self) -> Deferred[tuple[str, str]]:
-        """Set and persist a random user name and password; returns both. Fails as the above."""
+        """Set and persist a random user name and password, and return both.
+
+        Fails as ``change_password``.
+        """
         username = "user-" + "".join(self._choose(_ALPHABET) for _ in range(12))
         password = "".join(self._choose(_ALPHABET) for _ in range(32))
         return self._change(username, password).addCallback(lambda _: (username, password))
 
     def reset(self) -> None:
-        """Go back to the default user and password, in the file too. Raises as the above."""
+        """Restore the default user and password, in the file too. Raises as ``change_password``."""
         self._persist({_USERNAME: None, _PASSWORD: None})
         self._use(DEFAULT_USERNAME, DEFAULT_PASSWORD, True)
 
@@ -215,7 +217,7 @@ class Credentials:
         return self._slowly(hash_password, password, self._random_bytes).addCallback(store)
 
     def _slowly(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """Run it in a thread; fails with OutOfMemory where none can be started."""
+        """Run it in a thread; fails with OutOfMemory if none can be started."""
         try:
             return self._in_thread(function, *arguments)
         except RuntimeError as error:

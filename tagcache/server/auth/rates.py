@@ -1,4 +1,4 @@
-"""How many requests an address may make a minute, at any door."""
+"""The rate limit: how many requests an address may make per minute, on all listeners."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MOST_ADDRESSES = 100_000
 
 
 class Rates:
-    """A token bucket for each address: a minute's worth at once, refilled evenly.
+    """A token bucket for each address, which holds the requests of a minute and refills evenly.
 
-    ``monotonic`` returns seconds. 0 a minute means no limit. ``refused`` counts what was beyond it.
+    ``monotonic`` returns seconds. 0 per minute means no limit. ``refused`` counts refused requests.
     """
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        # address: how much is left, and when that was
+        # address: (requests left, time of that count)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self.refused = 0
         self.configure(settings)

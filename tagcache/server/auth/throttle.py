@@ -1,4 +1,4 @@
-"""Slows down those who keep giving wrong passwords: each address, and all of them together."""
+"""Slows down guesses of passwords, for each address and for all of them together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tagcache.server.observe.log_throttle import LogThrottle
 FREE_FAILURES = 5
 LONGEST_PAUSE_SECONDS = 30.0
 FORGET_SECONDS = 300.0
-# Wrong passwords of all addresses together: so many at once, and then so many a second.
+# The budget of wrong passwords from all addresses: a burst, and then a rate.
 MOST_AT_ONCE = 100
 PER_SECOND = 10.0
 LOOPBACK = "loopback"
@@ -28,10 +28,10 @@ log = Logger(namespace="tagcache.credentials")
 
 @lru_cache(maxsize=_MOST_GROUPS)
 def group_of(address: str) -> str:
-    """Return what counts as one with ``address``: whoever has one address has all of these.
+    """Return the group of ``address``: who controls one of these addresses controls them all.
 
-    That is all of loopback, the /64 of an IPv6 address, and the IPv4 address itself, also where
-    it is mapped into IPv6.
+    That is all of loopback, the /64 of an IPv6 address, and the IPv4 address itself, even if it
+    is mapped into IPv6.
     """
     try:
         ip = ip_address(address)
@@ -47,16 +47,16 @@ def group_of(address: str) -> str:
 class Throttle:
     """Counts failures in a row by group of addresses; after some, each one doubles a pause.
 
-    During the pause attempts are to be refused unseen, so that guessing costs time and not a
-    connection. Groups that never gave a right password also share a budget of failures: once it is
-    used up, whoever they are, all of them wait until there is some of it again. Those that did
-    (the last 10,000 of them), and this machine itself, then have a budget of their own: an attacker
-    with many addresses does not lock them out. ``monotonic`` returns seconds.
+    During the pause the caller refuses attempts without a check, so that a guess costs time.
+    Groups that never gave a right password also share a budget of failures: when it is used up,
+    all of them wait until it refills. Groups that did (the last 10,000 of them), and this machine
+    itself, then have a budget of their own, so that an attacker with many addresses does not lock
+    them out. ``monotonic`` returns seconds.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        # group: failures, when the pause ends, when the last failure was
+        # group: (failures, end of the pause, time of the last failure)
         self._failures: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
         self._trusted: OrderedDict[str, None] = OrderedDict()
         self._shared = _Budget(monotonic)
@@ -65,7 +65,7 @@ class Throttle:
 
     @property
     def counting(self) -> bool:
-        """Whether there is any failure that a success could make forgotten."""
+        """Whether any failure is counted that a success could reset."""
         return bool(self._failures)
 
     def pause(self, address: str) -> float:
@@ -94,7 +94,7 @@ class Throttle:
             )
 
     def succeeded(self, address: str) -> None:
-        """Begin to count anew; a pause that has begun goes on."""
+        """Reset the count of failures; a pause that has begun continues."""
         group = group_of(address)
         self._trusted.pop(group, None)
         _put(self._trusted, group, None)
@@ -109,7 +109,7 @@ class Throttle:
 
 
 class _Budget:
-    """So many at once, refilled evenly. What is under way when it is used up may overdraw it."""
+    """A token bucket that checks under way when it becomes empty may overdraw."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -117,7 +117,7 @@ class _Budget:
         self._since = monotonic()
 
     def wait(self) -> float:
-        """Return in how many seconds one may be spent; 0.0 for now."""
+        """Return the seconds until one may be spent; 0.0 if it may be now."""
         return max(1 - self._now(), 0.0) / PER_SECOND
 
     def spend(self) -> None:

@@ -1,4 +1,4 @@
-"""Bearer tokens: random, expiring, few."""
+"""Bearer tokens: random, with a lifetime, limited in number."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ALPHABET = string.ascii_letters + string.digits
 
 
 class Tokens:
-    """Tokens that are valid for ``lifetime`` seconds; the oldest goes when there are too many.
+    """Tokens that are valid for ``lifetime`` seconds; beyond the limit the oldest is removed.
 
-    Only a digest is kept, so that the time of a look-up tells nothing of a token.
+    Only digests are kept, so that the time of a look-up reveals nothing about a token.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Tokens:
         return token
 
     def is_valid(self, token: bytes) -> bool:
-        """Say whether it was issued, has not expired, and was not revoked."""
+        """Return whether it was issued, has not expired and was not revoked."""
         digest = _digest(token)
         expiry = self._expiry.get(digest)
         if expiry is None:

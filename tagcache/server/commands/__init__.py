@@ -1,1 +1,1 @@
-"""What clients may say on the cache port: one row and one function a command."""
+"""The commands of the cache port: one row and one function for each."""

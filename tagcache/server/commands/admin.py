@@ -21,7 +21,7 @@ from tagcache.wire import line as wire
 
 
 class AdminCommands:
-    """The commands, bound to what they are about. A caller is a LineProtocol.
+    """The commands, bound to their collaborators. A caller is a LineProtocol.
 
     ``info`` returns what INFO answers, as a JSON object.
     """

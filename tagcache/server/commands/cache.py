@@ -1,7 +1,7 @@
 """The commands of the line protocol that concern entries.
 
-Each is a plain function of who says it and the fields of its line, the verb first. A new command is
-a function and a row at the end.
+Each is a plain function of the caller and the fields of its line, the verb first. A new command is
+a function here and a row at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def get(caller: Caller, fields: list[bytes]) -> Reply:
     if len(fields) < 2:
         raise InvalidArgument("missing_key")
     value = caller.session.get(fields[1])
-    # Asked first, for what is not a Deferred is slow to find out.
+    # Checked first, because finding out that a value is not a Deferred is slow.
     if value is None or isinstance(value, bytes):
         return _value_or_not(value)
     return value.addCallback(_value_or_not)
@@ -38,7 +38,7 @@ def _value_or_not(value: bytes | None) -> bytes:
 
 def put(caller: Caller, fields: list[bytes]) -> Reply:
     key, ttl, tags, value = _entry_of(fields)
-    # Most clients store with the same few options again and again.
+    # Most clients use the same few options again and again.
     options = (_options if len(tags) <= _REMEMBERED_LENGTH else _read_options)(ttl, tags)
     stored = caller.session.put_with(key, value, options)
     if stored is None or isinstance(stored, int):

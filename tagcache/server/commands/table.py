@@ -1,4 +1,4 @@
-"""The table of commands: what a row says, and what a client finds in it."""
+"""The table of commands: its rows, and the functions that a client can call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Reply: TypeAlias = "bytes | Deferred[bytes]"
 
 
 class Caller(Protocol):
-    """Who says a command: its session, and the server that it talks to."""
+    """The connection that sends a command: its session, and the server behind it."""
 
     @property
     def session(self) -> ISession:
@@ -31,7 +31,7 @@ class Caller(Protocol):
         """Where the entries are."""
 
     def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
-        """Run work over many entries to its end; what takes long comes as a Deferred."""
+        """Run work over many entries to its end; return a Deferred if that takes long."""
 
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
         """Note that a command removed ``count`` entries by these keys or tags."""
@@ -67,13 +67,13 @@ class Disconnect(Exception):
 
 
 class Verbs(NamedTuple):
-    """What a client may say.
+    """The commands that a client may use.
 
     Attributes:
         commands: each verb, in upper and in lower case, with its function.
-        otherwise: what answers to every other verb.
+        otherwise: the function for every other verb.
         one_key: the verbs, in upper case, of the commands that concern one key.
-        admitted: whether the client may say more than who it is.
+        admitted: whether the client may use more than AUTH.
     """
 
     commands: Mapping[bytes, Function]
@@ -83,7 +83,7 @@ class Verbs(NamedTuple):
 
 
 class CommandTable:
-    """All commands, and those of a client that has not authenticated yet."""
+    """All commands, and those for a client that has not authenticated yet."""
 
     def __init__(self, commands: Iterable[Command]) -> None:
         rows = tuple(commands)

@@ -1,4 +1,4 @@
-"""From a request to its endpoint: the checks, in their order, and what is the same for all."""
+"""From a request to its endpoint: the checks in their order, and what all endpoints share."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _UNAUTHORIZED = failure(
 )
 _TOO_LARGE = (ValueTooLarge, AnswerTooLarge)
 _NOTHING: dict[str, Any] = {}
-# Of the body of a request that takes no credentials, or has none.
+# For the body of a request that needs no credentials, or has none.
 _MOST_OPEN_BODY = 64 * 1024
 _PERCENT, _BACKSLASH = b"%\\"
 _NOT_FOUND = failure(404, "not_found", "there is no such path")
@@ -121,8 +121,7 @@ class HttpApplication:
     def look_up(self, path: bytes, headers: dict[bytes, bytes], peer: str) -> bytes | None:
         """Return the whole response to a GET that is a plain look-up of a key.
 
-        None where anything else has to be done, a check too: then it is to be answered as any
-        request.
+        None if anything else has to be done, even a check: it is then answered like any request.
         """
         start, _, key = path.rpartition(b"/")
         route = self._routes.lookups.get(start)
@@ -145,9 +144,9 @@ class HttpApplication:
         return plain(route.lookup(key))
 
     def max_body(self, request: Request) -> int:
-        """Return how long the body of a request may be in bytes.
+        """Return the maximum length of a request's body in bytes.
 
-        It is short for requests without valid credentials, and for endpoints that need none.
+        It is small for requests without valid credentials, and for endpoints that need none.
         """
         methods, _ = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
@@ -160,13 +159,13 @@ class HttpApplication:
         return self.max_body_bytes
 
     def label(self, method: bytes, path: bytes) -> str:
-        """Return what requests with that method and path are counted as."""
+        """Return the name under which requests with this method and path are counted."""
         methods, _ = self._routes.find(path)
         route = methods.get(method) if methods is not None else None
         return UNKNOWN if route is None else route.label
 
     def still_admits(self, request: Request) -> bool:
-        """Say whether a request that was let in, and is still being answered, would be now."""
+        """Return whether a request that is still being answered would be admitted now."""
         methods, _ = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
         return (
@@ -183,11 +182,11 @@ class HttpApplication:
             return refusal
         if route is None:
             return self._no_route(methods, request)
-        # More than that would tell right credentials from wrong ones without a check of them.
+        # Anything more would tell right credentials from wrong ones without checking them.
         return _UNAUTHORIZED if self._admitted_at_once(route, request) is False else None
 
     def header_lines(self, request: Request) -> bytes:
-        """Return the CORS headers: for the allowed origin only, and none where none is set."""
+        """Return the CORS headers, for the allowed origin only; none if none is configured."""
         if not self._allowed_origin:
             return b""
         lines = b"vary: origin\r\n"
@@ -203,7 +202,7 @@ class HttpApplication:
         return lines
 
     def _no_route(self, methods: dict[bytes, Route] | None, request: Request) -> Response:
-        """Return the answer where the path, or the method for it, is not known."""
+        """Return the response for a path, or a method of a path, that is not known."""
         if methods is None:
             return _NOT_FOUND
         allow = b"allow: " + b",".join(methods) + b"\r\n"
@@ -218,7 +217,7 @@ class HttpApplication:
         return too_many("rate_limited", "too many requests from this address", wait)
 
     def _admitted_at_once(self, route: Route, request: Request) -> bool | None:
-        """Say whether the request is let in; None if that takes a closer look."""
+        """Return whether the request is admitted; None if only a slow check can tell."""
         if route.access is Access.OPEN or not self._require_auth:
             return True
         if route.access is Access.LOOPBACK_OPEN and is_loopback(request.peer):
@@ -229,7 +228,7 @@ class HttpApplication:
         return self._credentials.known_header(header, request.peer)
 
     def _unauthorized(self, request: Request) -> Response:
-        """Return the answer to a password that is wrong, or was not looked at."""
+        """Return the response to a password that is wrong, or was not checked."""
         pause = self._credentials.throttle.pause(request.peer)
         return too_many_failures(pause) if pause else _UNAUTHORIZED
 
@@ -294,7 +293,7 @@ class HttpApplication:
 
 
 def _content_type(request: Request) -> Response | None:
-    """Return the refusal of a body that does not say it is JSON."""
+    """Return the error for a body whose content type is not JSON; None if it is."""
     given = request.headers.get(b"content-type", b"")
     if given == b"application/json" or _JSON_TYPE.fullmatch(given):
         return None
@@ -302,7 +301,7 @@ def _content_type(request: Request) -> Response | None:
 
 
 def _answer_to(error: BaseException | None) -> Response | None:
-    """Return the response to an error that an endpoint may raise; None for a defect."""
+    """Return the response to an error that an endpoint may raise; None if it is a defect."""
     if isinstance(error, OutOfMemory):
         return failure(507, error.code, str(error))
     if isinstance(error, BackendUnavailable):
@@ -318,7 +317,7 @@ def _answer_to(error: BaseException | None) -> Response | None:
 
 
 def is_loopback(peer: str) -> bool:
-    """Say whether an address is of this machine: loopback, or a UNIX socket."""
+    """Return whether an address belongs to this machine: loopback, or a UNIX socket."""
     if peer == "unix":
         return True
     try:
@@ -336,7 +335,7 @@ def _translate(reason: Failure) -> Response | Failure:
 def _read_body(text: bytes, fields: Sequence[Field]) -> Generator[None, None, dict[str, Any]]:
     """Work that returns the fields of a JSON body. Raises jsontext.NotJson, InvalidField."""
     body = check_body((yield from jsontext.read(text)), fields)
-    # The parser keeps the last of equal names. The exact look is slow, and hardly ever needed.
+    # The parser keeps the last of equal names. The exact check is slow and rarely needed.
     suspicious = _BACKSLASH in text and b"\\u" in text
     for field in fields:
         suspicious = suspicious or text.count(field.quoted) > 1

@@ -1,7 +1,7 @@
-"""What a page in a browser may ask for: the rules about Host, Origin and Sec-Fetch-Site.
+"""The rules about Host, Origin and Sec-Fetch-Site, which limit what a page in a browser can do.
 
 A page on the internet can make the browser of an operator send requests to this server. The
-browser attaches the credentials that it remembers, and tells in these headers what it does.
+browser attaches the credentials that it remembers; these headers say where the request is from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HOST = re.compile(
 _DEFAULT_PORT = {b"http": b":80", b"https": b":443"}
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _FOREIGN_SITES = frozenset((b"cross-site", b"same-site"))
-# Values of Host that were looked at and found good, so that this is not done for each request.
+# Values of Host that passed the check, which is not repeated for each request.
 _MOST_REMEMBERED = 256
 _MOST_LOGGED = 200
 
@@ -40,10 +40,10 @@ _FOREIGN_ORIGIN = failure(
 
 
 class BrowserRules:
-    """Refuses what a page of another origin, or under a name that is not ours, asks for.
+    """Refuses requests from a page of another origin, or for a host name that is not ours.
 
     ``own_names`` are the names of this machine. An address, ``localhost`` and a name without a
-    dot are always known: nobody can have such a name on the internet point to this machine.
+    dot are always known: nobody can register such a name and point it to this machine.
     """
 
     def __init__(self, own_names: Iterable[str], settings: Settings) -> None:
@@ -63,28 +63,28 @@ class BrowserRules:
         self._good_hosts.clear()
 
     def knows_host(self, headers: dict[bytes, bytes]) -> bool:
-        """Say whether a request names this server.
+        """Return whether the Host of a request is a name of this server.
 
-        One without a Host is of HTTP/1.0, which no browser speaks.
+        A request without Host is HTTP/1.0, which no browser uses.
         """
         host = headers.get(b"host")
         return host is None or host in self._good_hosts or self._is_known(host)
 
     def refusal(self, request: Request) -> Response | None:
-        """Return what a request is refused with, whatever its credentials; None if it is not."""
+        """Return the error for a request that no credentials would admit; None if there is none."""
         headers = request.headers
         if not self.knows_host(headers):
             return self._refuse_host(request)
         if request.method in _SAFE_METHODS or not self._is_foreign(request):
             return None
-        _tell(self._foreign_origins, request, "origin", headers.get(b"origin", b"another"))
+        _log(self._foreign_origins, request, "origin", headers.get(b"origin", b"another"))
         return _FOREIGN_ORIGIN
 
     def _refuse_host(self, request: Request) -> Response:
         host = request.headers[b"host"]
         if _HOST.fullmatch(host) is None:
             return _BAD_HOST
-        _tell(self._unknown_hosts, request, "host", host)
+        _log(self._unknown_hosts, request, "host", host)
         return _UNKNOWN_HOST
 
     def _is_known(self, host: bytes) -> bool:
@@ -105,21 +105,21 @@ class BrowserRules:
         return False
 
     def _is_foreign(self, request: Request) -> bool:
-        """Say whether a request comes from a page of another origin that is not allowed."""
+        """Return whether a request comes from a page of another origin that is not allowed."""
         headers = request.headers
         origin = headers.get(b"origin")
         if origin and origin == self._allowed_origin:
             return False
-        # The parser leaves blanks at the end of a value.
+        # The parser does not strip the end of a value.
         if headers.get(b"sec-fetch-site", b"").rstrip() in _FOREIGN_SITES:
             return True
         return origin is not None and not _is_own(origin, request)
 
 
 def _is_own(origin: bytes, request: Request) -> bool:
-    """Say whether an origin is where the browser sent the request to.
+    """Return whether an origin is the one to which the browser sent the request.
 
-    What came in the clear may have been sent over TLS to a proxy.
+    A request without TLS may have been sent with TLS to a proxy.
     """
     scheme, _, authority = origin.partition(b"://")
     port = _DEFAULT_PORT.get(scheme)
@@ -138,12 +138,12 @@ def _is_address(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Return a name as names are compared: in lower case, and without the dot at its end."""
+    """Return a name for comparison: in lower case, without the dot at its end."""
     return name.lower().removesuffix(".")
 
 
-def _tell(seldom: LogThrottle, request: Request, what: str, value: bytes) -> None:
-    more = seldom.now()
+def _log(throttle: LogThrottle, request: Request, what: str, value: bytes) -> None:
+    more = throttle.now()
     if more is not None:
         log.warn(
             "http: refused {method} from {peer}: {what} {value!r}{more}",

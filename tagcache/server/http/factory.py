@@ -21,7 +21,7 @@ _CHECK_SECONDS = 0.5
 
 @implementer(IProtocolNegotiationFactory)
 class HttpFactory(ServingFactory):
-    """The HTTP door."""
+    """Makes the protocols of the HTTP port."""
 
     full = failure(503, "max_connections", "the server has no room").encode(False, True)
 
@@ -50,7 +50,7 @@ class HttpFactory(ServingFactory):
             self._timeouts.stop()
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Return what TLS clients may choose by ALPN."""
+        """Return the protocols that TLS clients may choose by ALPN."""
         return [b"http/1.1"]
 
     def build(self) -> ServedProtocol:

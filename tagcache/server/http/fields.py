@@ -1,4 +1,4 @@
-"""What a request may carry, declared once: for checking it and for describing it."""
+"""The fields of requests, declared once: for the checks and for the description."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class InvalidField(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of value: what it accepts, how an error calls it, its JSON Schema."""
+    """A type of value: its name in errors, the check, the JSON Schema."""
 
     name: str
     accepts: Callable[[Any], bool]
@@ -58,7 +58,7 @@ SIGNED = Kind(
 
 
 def one_of(*words: str) -> Kind:
-    """A Kind for one of some words."""
+    """Return the Kind of a value that is one of these words."""
     return Kind(
         " or ".join(f'"{word}"' for word in words),
         lambda value: value in words,
@@ -70,14 +70,14 @@ def one_of(*words: str) -> Kind:
 class Field:
     """One field of a JSON body, or one parameter of a query.
 
-    An optional one may be null, which is as if it were absent.
+    An optional field may be null, which means the same as absent.
     """
 
     name: str
     kind: Kind
     about: str
     required: bool = False
-    # Its name as JSON writes it.
+    # Its name as JSON text.
     quoted: bytes = dataclass_field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ KEYS_FIELD = Field("keys", KEYS, "the keys", required=True)
 
 
 def check_body(body: Any, fields: Sequence[Field]) -> dict[str, Any]:
-    """Return the declared fields of a JSON object, without those that are absent or null.
+    """Return the declared fields of a JSON object that are present and not null.
 
     Unknown fields are ignored. Raises InvalidField.
     """

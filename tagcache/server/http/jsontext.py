@@ -13,7 +13,7 @@ import orjson
 from tagcache.model.work import run_to_end
 
 MAX_DEPTH = 127
-# Each repetition takes as much as it can, so that no text makes these go back.
+# No repetition can match in two ways, so that no text causes backtracking.
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _STRUCTURE = re.compile(rb"(" + _STRING + rb")[ \t\r\n]*(:)?|[\[\]{}]", re.DOTALL)
 _EXPONENT = re.compile(_STRING + rb"|e\+", re.DOTALL)
@@ -29,9 +29,9 @@ class NotJson(ValueError):
 
 
 def parse(text: bytes) -> Any:
-    """Return what a JSON text says; integers beyond 64 bits come as floats.
+    """Return the value of a JSON text; integers beyond 64 bits become floats.
 
-    Raises NotJson, also for what only Python takes for JSON (NaN, lone surrogates, ...).
+    Raises NotJson, also for what only Python accepts as JSON (NaN, lone surrogates, ...).
     """
     return run_to_end(read(text))
 
@@ -95,7 +95,7 @@ def _is_shallow(text: bytes) -> Generator[None, None, bool]:
 
 
 def _step(token: re.Match[bytes]) -> int:
-    """Return by how many levels a token goes down."""
+    """Return how many levels deeper the text is after a token."""
     if token[1] is not None:
         return 0
     return 1 if token[0] in b"[{" else -1

@@ -1,4 +1,4 @@
-"""Requests as they were received, and responses as they are sent."""
+"""Requests as received, and responses as sent."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _PLAIN = _STATUS_LINES[200] + b"content-type: application/json\r\ncontent-length
 class Request:
     """One request. ``path`` and ``query`` are raw; header names are in lower case.
 
-    ``too_large`` is one whose body was not read, because it is beyond the limit; ``secure`` one
-    that came over TLS; ``hashed`` one that waited for the hash of a password.
+    ``too_large``: the body was not read, because it is beyond the limit. ``secure``: it came over
+    TLS. ``hashed``: it waited for the hash of a password.
     """
 
     method: bytes
@@ -43,9 +43,9 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One response; ``headers`` are whole lines, each with its CR and LF.
+    """One response. ``headers`` are whole lines, each with its CR and LF.
 
-    Shared ones are not to be changed. (Frozen ones would take four times as long to make.)
+    Do not change a shared one. (A frozen dataclass takes four times as long to create.)
     """
 
     status: int
@@ -54,16 +54,16 @@ class Response:
     headers: bytes = b""
 
     def encode(self, head: bool, close: bool, more: bytes = b"") -> bytes:
-        """Return its bytes; for ``head`` without the body. ``more`` are further header lines."""
+        """Return its bytes, without the body for ``head``. ``more`` are further header lines."""
         if (
             self.status == 200
             and self.content_type is JSON
             and not (head or close or more or self.headers)
         ):
-            # The answer to nearly every request.
+            # Nearly every response.
             return plain(self.body)
         if self.status == 304:
-            # Has no body, and no length may be told but that of what it stands for.
+            # It has no body, so it must not give the length of one.
             return _STATUS_LINES[304] + self.headers + more + b"\r\n"
         return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
             _STATUS_LINES[self.status],
@@ -81,32 +81,32 @@ EventualResponse: TypeAlias = Response | Deferred[Response]
 
 
 class Outlet(Protocol):
-    """The connection of a response that goes on; ``id`` is its number among the connections."""
+    """The connection of a Stream; ``id`` is its number among the connections."""
 
     @property
     def id(self) -> int:
         """See above."""
 
     def push(self, data: bytes) -> bool:
-        """Send more; False if the client reads too slowly, and was dropped."""
+        """Send more; return False if the client reads too slowly and was dropped."""
 
     def end(self) -> None:
-        """Close, once what was sent is on its way."""
+        """Close the connection after what was sent."""
 
 
 @dataclass(slots=True)
 class Stream(Response):
-    """A response that goes on until one side closes.
+    """A response that continues until one side closes.
 
-    ``opened`` is called when the body may begin, ``lost`` when the connection is gone or the server
-    wants to stop.
+    ``opened`` is called when the body may begin; ``lost`` when the connection is closed or the
+    server stops.
     """
 
     opened: Callable[[Outlet], None] = lambda outlet: None
     lost: Callable[[Outlet], None] = lambda outlet: None
 
     def head(self, more: bytes = b"") -> bytes:
-        """Return what comes before the body, which ends with the connection."""
+        """Return the status line and headers; the body ends with the connection."""
         return b"%bcontent-type: %b\r\n%b%bconnection: close\r\n\r\n" % (
             _STATUS_LINES[self.status],
             self.content_type,
@@ -116,7 +116,7 @@ class Stream(Response):
 
 
 def plain(body: bytes) -> bytes:
-    """Return the bytes of a 200 with a JSON body, and nothing out of the ordinary."""
+    """Return the bytes of a 200 with a JSON body and no special headers."""
     return b"%b%d\r\n\r\n%b" % (_PLAIN, len(body), body)
 
 
@@ -137,21 +137,21 @@ def failure(status: int, error: str, detail: str = "", headers: bytes = b"") -> 
 
 
 def too_many(error: str, detail: str, wait: float) -> Response:
-    """Return a 429; ``wait`` is how many seconds it will last."""
+    """Return a 429; ``wait`` is in seconds."""
     line = b"retry-after: %d\r\n" % max(math.ceil(wait), 1)
     return failure(429, error, detail, headers=line)
 
 
 def too_many_failures(wait: float) -> Response:
-    """Return the answer to an address that failed to authenticate too often."""
+    """Return the response to an address that failed to authenticate too often."""
     return too_many("too_many_failures", "authentication failed too often", wait)
 
 
 @dataclass(slots=True)
 class Call:
-    """What an endpoint is called with, all of it checked.
+    """The argument of an endpoint: a request whose path, query and body are checked.
 
-    ``key`` is the path's parameter, if the route has one; ``query`` and ``body`` hold the
+    ``key`` is the parameter in the path, if the route has one. ``query`` and ``body`` hold the
     declared fields that were given.
     """
 

@@ -1,4 +1,4 @@
-"""The table of routes as an OpenAPI 3.1 document, and as a page to read."""
+"""The routes as an OpenAPI 3.1 document, and as a page for people."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _responses(route: Route) -> dict[str, Any]:
 
 
 def page(document: dict[str, Any]) -> Response:
-    """Return the document as a page that needs nothing from anywhere."""
+    """Return the document as a page that loads nothing from other places."""
     parts = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -193,7 +193,7 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _example(schema: dict[str, Any]) -> Any:
-    """What an answer looks like: the names of its fields with the names of their types."""
+    """Return a sketch of a response: its fields with the names of their types."""
     if "anyOf" in schema:
         return _example(schema["anyOf"][0])
     if schema.get("properties"):

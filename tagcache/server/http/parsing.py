@@ -111,7 +111,7 @@ class RequestParser:
         return len(self._came) + self._body_bytes + len(self._body) * OBJECT_BYTES
 
     def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
-        """Say whether the request that comes in takes too many seconds."""
+        """Return whether the request that comes in takes too many seconds."""
         if self.part is NOTHING:
             return False
         return now - self._started > (head_timeout if self.part is HEAD else body_timeout)

@@ -1,4 +1,4 @@
-"""JSON Schemas of what endpoints answer."""
+"""JSON Schemas of responses."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ TTL: Schema = {"type": ["integer", "null"], "description": "milliseconds; null: 
 
 
 def nullable(schema: Schema) -> Schema:
-    """The schema, or null."""
+    """Return the schema of a value or null."""
     return {**schema, "type": [schema["type"], "null"]}
 
 
 def array(items: Schema) -> Schema:
-    """A list of these."""
+    """Return the schema of a list."""
     return {"type": "array", "items": items}
 
 
 def obj(optional: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
-    """An object with these properties, all of them there but the ``optional`` ones."""
+    """Return the schema of an object; all properties are required but the ``optional`` ones."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
 
 def either(*schemas: Schema) -> Schema:
-    """One of these."""
+    """Return the schema of a value that fits one of these."""
     return {"anyOf": list(schemas)}
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events: samples and events, pushed to whoever listens."""
+"""Server-sent events: samples and events, pushed to all open streams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tagcache.server.observe.events import EventLog
 
 MOST_STREAMS = 32
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
-# Of one batch; who needs more asks for the log.
+# In one batch; a client that needs more reads the log.
 _MOST_EVENTS = 100
 _TOO_MANY = failure(503, "too_many_streams", f"at most {MOST_STREAMS} at once")
 
@@ -21,11 +21,11 @@ _TOO_MANY = failure(503, "too_many_streams", f"at most {MOST_STREAMS} at once")
 class Streams:
     """The open streams of ``GET /events``.
 
-    Every sample is pushed, which is the heart-beat too: a client that hears nothing for some
-    seconds may take the connection for lost. ``engine`` returns what INFO tells of where entries
-    are kept, which is pushed with a sample when it has changed; None where it never does.
-    ``admits`` says of the request that a stream answers whether it would still be let in; one that
-    would not (its token has expired, the password was changed) is told so, and ends.
+    Every sample is pushed. It is the heartbeat too: a client that receives nothing for some seconds
+    may consider the connection lost. ``engine`` returns the part of INFO about the engine, which
+    is pushed with a sample when it has changed; None if it never changes. ``admits`` returns
+    whether the request of a stream would still be admitted; if not (its token has expired, or the
+    password was changed), the stream says so and ends.
     """
 
     def __init__(
@@ -34,18 +34,18 @@ class Streams:
         self.admits: Callable[[Request], bool] = lambda request: True
         self._events = events
         self._engine = engine
-        # What every stream was told of it.
-        self._engine_told = b""
+        # What every stream has received of it.
+        self._engine_sent = b""
         self._open: dict[Outlet, Request] = {}
-        # The event up to which every stream was told.
-        self._told = 0
+        # The last event that every stream has received.
+        self._sent = 0
         self.refused = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
     def open(self, call: Call) -> Deferred[Response]:
-        """Answer to a request for a stream."""
+        """Return the stream that answers a request."""
         if len(self._open) >= MOST_STREAMS:
             self.refused += 1
             return succeed(_TOO_MANY)
@@ -54,8 +54,8 @@ class Streams:
         def opened(outlet: Outlet) -> None:
             self._open[outlet] = request
             outlet.push(event("hello", orjson.dumps({"connection": outlet.id})))
-            # Told to all again with the next sample.
-            self._engine_told = b""
+            # All receive it again with the next sample.
+            self._engine_sent = b""
 
         return succeed(
             Stream(
@@ -69,16 +69,16 @@ class Streams:
         )
 
     def publish(self, sample: bytes) -> None:
-        """Push a sample (a JSON array), and what has happened since the last one."""
+        """Push a sample (a JSON array) and the events since the last one."""
         last = self._events.last
         data = event("sample", sample)
-        if self._open and last > self._told:
-            new = self._events.after(self._told, _MOST_EVENTS)
+        if self._open and last > self._sent:
+            new = self._events.after(self._sent, _MOST_EVENTS)
             data += event("log", orjson.dumps(new))
-        self._told = last
-        stands = self._engine() if self._open else None
-        if stands is not None and (engine := orjson.dumps(stands)) != self._engine_told:
-            self._engine_told = engine
+        self._sent = last
+        state = self._engine() if self._open else None
+        if state is not None and (engine := orjson.dumps(state)) != self._engine_sent:
+            self._engine_sent = engine
             data += event("engine", engine)
         for outlet, request in list(self._open.items()):
             if not self.admits(request):

@@ -26,12 +26,12 @@ _POLICY = (
 )
 _NO_FILE = failure(404, "not_found", "the dashboard has no such file")
 _PREFIX = b"/dashboard/"
-# The page sends it with each of its requests.
+# The page sends this header with each of its requests.
 _MARK = b"tagcache-dashboard"
 
 
 def comes_from_dashboard(request: Request) -> bool:
-    """Say whether the dashboard, or a browser that loads it, sent the request."""
+    """Return whether the dashboard, or a browser that loads it, sent the request."""
     path = request.path
     return _MARK in request.headers or path == b"/" or path.startswith(_PREFIX)
 
@@ -56,7 +56,7 @@ class DashboardFiles:
             )
 
     def response(self, request: Request, name: str) -> Response:
-        """Return a file, or that the one that the browser has is still current."""
+        """Return a file, or a 304 if the browser has the current one."""
         found = self._files.get(name)
         if found is None:
             return _NO_FILE

@@ -1,4 +1,4 @@
-"""The two key files of the manhole: who may come in, and who the server is."""
+"""The two key files of the manhole: the authorized keys and the host key."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tagcache.errors import TagCacheError
 
 
 class KeyFileError(TagCacheError):
-    """A key file cannot be used: the operator's fault."""
+    """A key file cannot be used; the operator has to correct it."""
 
 
 def read_authorized_keys(path: Path) -> list[Key]:
     """Return the public keys in an authorized_keys file; there is at least one.
 
-    Lines with options in front of the key are refused, because the options would not be
-    obeyed. Raises KeyFileError.
+    Lines with options before the key are refused, because the options would have no effect.
+    Raises KeyFileError.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -47,7 +47,7 @@ def read_authorized_keys(path: Path) -> list[Key]:
 
 
 def check_host_key(path: Path) -> None:
-    """Raise KeyFileError if the host key is there and cannot be used, or cannot be made."""
+    """Raise KeyFileError if the host key exists and cannot be used, or cannot be created."""
     if path.exists():
         _read(path)
     elif not path.parent.is_dir():

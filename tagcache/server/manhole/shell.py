@@ -30,7 +30,7 @@ log = Logger(namespace="tagcache.manhole")
 
 @implementer(IAuthorizedKeysDB)
 class AuthorizedKeys:
-    """The keys of the one user; the file is read at each attempt, so that it can be changed."""
+    """The keys of the one user. The file is read at each attempt, so changes apply at once."""
 
     def __init__(self, settings: Settings) -> None:
         self._user = settings.manhole.user.encode()
@@ -40,7 +40,7 @@ class AuthorizedKeys:
         return self.read() if username == self._user else []
 
     def read(self) -> list[Key]:
-        """Return the keys in the file now; none where it cannot be used, which is logged."""
+        """Return the keys in the file now; none if it cannot be used, which is logged."""
         try:
             return read_authorized_keys(self._path)
         except KeyFileError as error:
@@ -49,7 +49,7 @@ class AuthorizedKeys:
 
 
 class _Portal(Portal):
-    """Notes on each avatar the key that it came in with."""
+    """Notes on each avatar the key with which it logged in."""
 
     def login(self, credentials: Any, mind: object, *interfaces: Any) -> Deferred[Any]:
         def note(entered: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
@@ -60,9 +60,9 @@ class _Portal(Portal):
 
 
 class Interpreter(manhole.ManholeInterpreter):
-    """Ends the session, not the server, where the code typed asks to exit.
+    """Ends the session, not the server, if the typed code exits.
 
-    Shows of what comes later the result alone.
+    Of a Deferred it shows the result.
     """
 
     def runcode(self, *args: Any, **more: Any) -> None:
@@ -71,11 +71,11 @@ class Interpreter(manhole.ManholeInterpreter):
         except SystemExit as leaving:
             self.leave(leaving.code)
         except BaseException:
-            # KeyboardInterrupt and its like: shown like any other exception.
+            # KeyboardInterrupt and the like are shown as any other exception.
             self.showtraceback()
 
     def leave(self, code: object) -> None:
-        """End the session, as the code typed asks to; ``code`` is what it exits with."""
+        """End the session, because the typed code exited with ``code``."""
         self.handler.handle_QUIT()
 
     def displayhook(self, obj: object) -> None:
@@ -83,7 +83,7 @@ class Interpreter(manhole.ManholeInterpreter):
             super().displayhook(obj)
             return
         self.locals["_"] = obj
-        # What comes after the next prompt has to be written in front of it.
+        # A result that comes after the next prompt is written before that prompt.
         late = not obj.called
         obj.addCallbacks(self._show, self._tell, callbackArgs=(late,), errbackArgs=(late,))
 
@@ -99,7 +99,7 @@ class Interpreter(manhole.ManholeInterpreter):
 class OneCommand(Interpreter):
     """Runs one command.
 
-    ``awaited`` fire when what comes later is shown; then ``status`` is what the command exits with.
+    ``awaited`` fire when the results of Deferreds are shown; ``status`` is the exit status then.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -108,7 +108,7 @@ class OneCommand(Interpreter):
         self.status = 0
 
     def run(self, command: str) -> None:
-        """Run a command, which must be whole."""
+        """Run a command, which must be complete."""
         if self.runsource(command, symbol="single"):
             self.write("SyntaxError: the command is not complete\n")
             self.status = 1
@@ -150,12 +150,12 @@ class Shell(manhole.Manhole):
         self.setInsertMode()
 
     def terminalSize(self, width: int, height: int) -> None:
-        """Note it; clearing the screen would take away what was said on it."""
+        """Note the size without clearing the screen, which would remove the greeting."""
         self.width, self.height = width, height
 
 
 class _Output:
-    """Takes the output of one command that came with the connection instead of a prompt."""
+    """Writes the output of one command of a session without a prompt."""
 
     def __init__(self, process: Any) -> None:
         self._process = process
@@ -165,7 +165,7 @@ class _Output:
 
 
 class _ShellTransport(manhole_ssh.TerminalSessionTransport):
-    """Ends a session as a program that has done what it should, not as a lost connection."""
+    """Ends a session as a program that exits with 0, not as a lost connection."""
 
     def __init__(self, proto: Any, chainedProtocol: Any, *more: Any) -> None:
         super().__init__(proto, chainedProtocol, *more)
@@ -177,12 +177,12 @@ class Session(manhole_ssh.TerminalSession):
 
     namespace: dict[str, Any]
     reactor: Any
-    # Of a session that was not given a terminal.
+    # For a session without a terminal.
     width, height = 80, 24
 
     def execCommand(self, proto: Any, cmd: bytes) -> None:
-        # The reply to this request is sent when this returns. It must come before the command
-        # closes the channel: OpenSSH complains of what it gets for a closed one.
+        # The reply to this request is sent when this returns. It must be sent before the command
+        # closes the channel: OpenSSH reports replies for a closed channel as errors.
         self.reactor.callLater(0, self._run, proto, cmd)
 
     def _run(self, proto: Any, cmd: bytes) -> None:
@@ -196,19 +196,19 @@ class Session(manhole_ssh.TerminalSession):
         DeferredList(interpreter.awaited).addCallback(end)
 
     def windowChanged(self, newWindowSize: Any) -> None:
-        """Nothing is laid out for a window of a certain size."""
+        """Nothing depends on the size of the window."""
 
     def eofReceived(self) -> None:
         """The prompt ends with Ctrl-D or with the connection."""
 
 
 def _ended(status: int) -> Failure:
-    """Return how a program ends that exits with ``status``."""
+    """Return the reason with which a program ends that exits with ``status``."""
     return Failure(ProcessTerminated(status) if status else ProcessDone(None))
 
 
 class Transport(SSHServerTransport):
-    """Arms its socket and is listed among the connections."""
+    """Sets its socket options and is listed among the connections."""
 
     connection: Connection | None = None
 
@@ -224,7 +224,7 @@ class Transport(SSHServerTransport):
         super().dataReceived(data)
 
     def receiveError(self, reasonCode: int, description: bytes) -> None:
-        # A client that goes is not an error, though it says so by the same message.
+        # A client that disconnects uses the same message as one that reports an error.
         if reasonCode != DISCONNECT_BY_APPLICATION:
             super().receiveError(reasonCode, description)
 
@@ -259,12 +259,12 @@ class ManholeFactory(manhole_ssh.ConchFactory):
         self.privateKeys = {key.sshType(): key}
 
     def configure(self, settings: Settings) -> None:
-        """Close the sessions whose key is not in the file any more, at a reload."""
+        """Close the sessions whose key is no longer in the file."""
         keys = self._authorized.read()
         stale = {
             each.connection
             for each in self.open
-            # Who has not logged in yet has no avatar.
+            # A client that has not logged in yet has no avatar.
             if hasattr(each, "avatar") and each.avatar.key not in keys
         }
         self.listener.close(stale.__contains__, "their keys are not authorized any more")

@@ -1,4 +1,4 @@
-"""What has happened of late that an operator may want to know: bounded, of each kind."""
+"""Recent events for the operator: the last ones of each kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INVALIDATION, SLOW, REFUSED, WARNING, ERROR = KINDS = (
     "warning",
     "error",
 )
-# An event as it is kept: its number, when it was, and what makes a JSON object of it.
+# An event as it is kept: its number, its time, and a function that returns it as a JSON object.
 _Kept = tuple[int, float, Callable[[], dict[str, Any]]]
 
 
@@ -45,7 +45,7 @@ class EventLog:
         self._kept: dict[str, deque[_Kept]] = {kind: deque(maxlen=MOST_OF_A_KIND) for kind in KINDS}
 
     def invalidated(self, peer: str, what: str, names: Sequence[bytes], count: int) -> None:
-        """Note that ``count`` entries were removed, for ``what`` (a verb) of these tags or keys."""
+        """Note that ``what`` (a command) with these tags or keys removed ``count`` entries."""
         some = [name[:_MOST_NAME_BYTES] for name in names[:_MOST_NAMES]]
         more = len(names) - len(some)
 
@@ -64,10 +64,10 @@ class EventLog:
         """Note a slow command."""
 
         def describe() -> dict[str, Any]:
-            told = slow.describe()
-            # Its number and its time here are the event's.
-            del told["id"], told["time"]
-            return told
+            described = slow.describe()
+            # The event has a number and a time of its own.
+            del described["id"], described["time"]
+            return described
 
         self._keep(SLOW, slow.time, describe)
 
@@ -95,10 +95,10 @@ class EventLog:
         return len(self._kept[kind])
 
     def after(self, number: int, limit: int, kinds: Sequence[str] = KINDS) -> list[dict[str, Any]]:
-        """Return the events after that number, the newest ``limit`` of them, the newest first.
+        """Return the newest ``limit`` events after that number, the newest first.
 
-        Each is a JSON object with ``id``, ``time`` (seconds since 1970), ``kind``, and what there
-        is to say of its kind.
+        Each is a JSON object with ``id``, ``time`` (seconds since 1970), ``kind`` and the fields of
+        its kind.
         """
         newest = merge(*map(self._newest, kinds), key=lambda each: -each[0])
         found = itertools.takewhile(lambda each: each[0] > number, newest)

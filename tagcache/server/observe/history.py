@@ -1,4 +1,4 @@
-"""How the last hour went, a sample every few seconds, in a bounded ring."""
+"""The last hour: a sample every few seconds, in a bounded ring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 INTERVAL_SECONDS = 2.0
 CAPACITY = 1800
-# What a sample tells; rates are by the second, over the time since the sample before.
+# The values of a sample. Rates are per second, over the time since the previous sample.
 COLUMNS = (
     "time",
     "reads",
@@ -42,7 +42,7 @@ Sample = Mapping[str, float | None]
 class History:
     """The last samples, as JSON arrays in the order of COLUMNS.
 
-    They are kept as they are sent, so that an hour of them is put together in no time.
+    They are kept as JSON, so that joining an hour of them is cheap.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -67,7 +67,7 @@ class History:
 
 
 def _short(number: float | None) -> float | None:
-    """Leave out digits that nobody reads."""
+    """Round to the digits that matter."""
     if not isinstance(number, float):
         return number
     rounded = round(number, 3 if abs(number) >= 1 else 7)

@@ -1,4 +1,4 @@
-"""What the machine and this process take: processors and memory."""
+"""Processors and memory of the machine and of this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 class HostStats:
-    """Measures the use of the processors since the last time it was asked."""
+    """Measures the use of the processors since the previous call."""
 
     def __init__(self) -> None:
         psutil.cpu_percent(percpu=True)
@@ -37,7 +37,7 @@ class HostStats:
 
 
 class OwnProcess:
-    """What this process has taken."""
+    """Measures this process."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()

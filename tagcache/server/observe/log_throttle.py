@@ -1,4 +1,4 @@
-"""Log lines that anyone could cause in any number, kept to a few."""
+"""Limits log lines that clients could cause in any number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LogThrottle:
         self._suppressed = 0
 
     def now(self) -> str | None:
-        """Return None if nothing is to be said now, else what to add on those left unsaid."""
+        """Return None to log nothing now, else a note about suppressed lines to append."""
         moment = self._monotonic()
         if moment < self._quiet_until:
             self._suppressed += 1

@@ -1,4 +1,4 @@
-"""Log lines as the configuration wants them: level, pretty or JSON, and where to."""
+"""Writes log lines as configured: level, pretty or JSON, and the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tagcache.config.settings import Settings
 
-# What Twisted tells of starts and stops, by the names of its classes: we say the same in our words.
+# What Twisted logs about starts and stops names its classes; we log the same in our words.
 _DETAILS = ("twisted.scripts.", "log_legacy")
 
 log = Logger(namespace="tagcache.logs")
@@ -24,8 +24,8 @@ log = Logger(namespace="tagcache.logs")
 class LogWriter:
     """Writes events of the configured level and above, a line each.
 
-    ``path`` is the file to append to, None for standard output as it is now (twistd replaces
-    ``sys.stdout`` with the log itself later).
+    ``path`` is the file to append to; None means standard output as it is now (later twistd
+    replaces ``sys.stdout`` with the log itself).
     """
 
     def __init__(self, settings: Settings, path: Path | None) -> None:
@@ -39,7 +39,7 @@ class LogWriter:
         self._level = LogLevel.levelWithName(settings.logging.level)
 
     def reopen(self) -> None:
-        """Go on in a new file if the old one was moved away, as log rotation does."""
+        """Continue in a new file if the old one was moved, as log rotation does."""
         if self._path is None:
             return
         try:
@@ -55,7 +55,7 @@ class LogWriter:
         self._stream = stream
 
     def close(self) -> None:
-        """Close the file; nothing is written any more."""
+        """Close the file; nothing more is written."""
         if self._path is not None:
             self._stream.close()
 

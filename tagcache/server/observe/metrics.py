@@ -1,4 +1,4 @@
-"""The server's numbers as Prometheus reads them; all of them are looked up when it asks."""
+"""The metrics for Prometheus, all of them collected when it asks."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _BOUNDS = [*(repr(bound) for bound in BUCKETS), "+Inf"]
 class Metrics:
     """A prometheus_client collector over running totals: nothing is counted for it.
 
-    ``lag`` returns seconds; ``streams`` how many are open; ``persistence`` what INFO tells of
-    snapshots, and ``engine`` what it tells of where entries are kept; ``uptime`` seconds.
+    ``lag`` and ``uptime`` return seconds; ``streams`` returns how many are open; ``persistence``
+    and ``engine`` return these parts of INFO.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Metrics:
         self._streams = streams
         self._uptime = uptime
         self._engine = engine
-        # One of its own: nothing that others register appears in it.
+        # A registry of its own does not show what others register.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -61,7 +61,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def describe(self) -> list[Metric]:
-        """Return nothing: registering must not look anything up."""
+        """Return nothing, so that registering collects nothing."""
         return []
 
     def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Looks at the server now and then: the reactor's lag, and a sample for the history."""
+"""Measures the server at intervals: the reactor's lag, and samples for the history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tagcache.server.observe.traffic import BUCKETS, Traffic, quantile
 
 TICK_SECONDS = 0.25
 _TICKS_A_SAMPLE = round(INTERVAL_SECONDS / TICK_SECONDS)
-# The lag that is told is the worst of so many ticks: ten seconds.
+# The lag that is shown is the worst of this many ticks: ten seconds.
 _LAGS = 40
 KINDS = {
     "reads": (
@@ -46,11 +46,10 @@ log = Logger(namespace="tagcache.sampler")
 class Sampler(Service):
     """Ticks four times a second, and takes a sample every two seconds.
 
-    The lag of the reactor is how much later than its time a tick comes: whoever else waits for the
-    reactor then waits as long. ``monotonic`` and ``wall`` return seconds. ``publish`` is called
-    with each sample as a JSON array. ``process`` returns the processor time that this process has
-    taken, in seconds, and its resident memory in bytes. While it runs, the event log hears the
-    server's log.
+    The lag of the reactor is the delay of a tick: everything else that waits for the reactor then
+    waits as long. ``monotonic`` and ``wall`` return seconds. ``publish`` is called with each sample
+    as a JSON array. ``process`` returns the processor time of this process in seconds and its
+    resident memory in bytes. While the sampler runs, the event log observes the server's log.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class Sampler(Service):
         lag = max(now - self._due, 0.0)
         self._lags.append(lag)
         self._worst = max(self._worst, lag)
-        # The loop leaves out the ticks that it could not make.
+        # The loop skips the ticks that it missed.
         self._due += TICK_SECONDS * (lag // TICK_SECONDS + 1)
         self._traffic.tick()
         self._ticks += 1
@@ -114,7 +113,7 @@ class Sampler(Service):
             try:
                 self._sample()
             except Exception:
-                # The loop would end with it.
+                # An error would end the loop.
                 log.failure("a sample failed; the next one tries again")
 
     def _look(self) -> _Totals:
@@ -173,7 +172,7 @@ class Sampler(Service):
 
 
 class _Totals:
-    """What had been counted at one moment."""
+    """All counts at one moment."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Gives memory back to the system that was freed, and that the C library keeps."""
+"""Returns memory to the system that was freed and that the C library keeps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def trim() -> None:
-    """Return free memory to the system; does nothing where the C library cannot.
+    """Return free memory to the system; does nothing if the C library cannot.
 
-    It takes some milliseconds, in which other threads go on.
+    It takes some milliseconds, in which other threads continue.
     """
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
@@ -18,7 +18,7 @@ def trim() -> None:
 
 
 def resident_bytes() -> int:
-    """Return the resident set of this process in bytes; 0 where the system does not tell."""
+    """Return the resident set of this process in bytes; 0 if the system does not provide it."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:

@@ -1,4 +1,4 @@
-"""Keeps Python's cyclic garbage collector from looking at millions of entries."""
+"""Keeps Python's cyclic garbage collector from traversing millions of entries."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NEVER = 2**31 - 1
 
 
 class Collector(Service):
-    """Collects young garbage as ever, and old garbage only while there are few entries.
+    """Collects young garbage as usual, and old garbage only while there are few entries.
 
-    A full collection looks at every object there is: 0.4 s for a million entries, in the
-    middle of a request. Entries and connections are let go of without it.
+    A full collection traverses every object: 0.4 s for a million entries, in the middle of a
+    request. Entries and connections form no cycles, so they are freed without it.
     """
 
     def __init__(self, cache: ICache, reactor: Any) -> None:
@@ -34,13 +34,13 @@ class Collector(Service):
 
     def startService(self) -> None:
         super().startService()
-        # A first collection takes a while: not before the reactor knows what signals mean.
+        # The first collection takes a while, so the reactor installs its signal handlers first.
         self._begin = self._reactor.callLater(0, self._freeze)
         self._loop.start(CHECK_SECONDS, now=False)
 
     def _freeze(self) -> None:
         gc.collect()
-        # What is there now stays.
+        # The objects of now are permanent.
         gc.freeze()
         young, middle, _ = self._before
         gc.set_threshold(young, middle, _NEVER)

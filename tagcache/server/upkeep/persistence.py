@@ -1,4 +1,4 @@
-"""Keeps the entries over a restart: reads a snapshot at the start, and writes some."""
+"""Keeps the entries across restarts: loads a snapshot at the start, and writes snapshots."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ log = Logger(namespace="tagcache.persistence")
 
 
 class Persistence(Service):
-    """Loads ``persistence.snapshot_file`` before anybody can ask, and saves it again.
+    """Loads ``persistence.snapshot_file`` before the first request, and saves snapshots to it.
 
     While the server runs, a forked process writes: it sees all entries as they were at one
-    moment, and nobody waits but for the fork. What is removed or overwritten after that moment
-    would come back if such a snapshot was loaded, so it is not, unless
-    ``persistence.after_crash`` is ``load``. At the end this process writes itself: that
-    snapshot is final, and the next start loads it.
+    moment, and clients wait for the fork only. Loading such a snapshot would bring back what was
+    removed or overwritten after that moment, so it is not loaded, unless
+    ``persistence.after_crash`` is ``load``. At a clean stop this process writes the snapshot: it
+    is final, and the next start loads it.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Persistence(Service):
                 self._schedule()
 
     def describe(self) -> dict[str, Any]:
-        """Return how it stands, as a JSON object; times are seconds, since 1970 where taken."""
+        """Return its state as a JSON object, times in seconds; ``snapshot_taken`` is since 1970."""
         taken = self._state["snapshot_taken"]
         return {
             "snapshot_file": str(self._file.path) if self._file is not None else None,
@@ -91,7 +91,7 @@ class Persistence(Service):
         }
 
     def load(self) -> None:
-        """Lock the snapshot, and read it if nothing that was removed can come back with it.
+        """Lock the snapshot, and load it if that cannot bring back what was removed.
 
         A broken one is put aside and logged. Raises PersistenceError.
         """
@@ -100,9 +100,9 @@ class Persistence(Service):
             return
         file.lock()
         file.remove_unfinished()
-        # What was loaded before is only left where nothing was written since.
+        # A file that was loaded before remains only if none was written since.
         path = file.path if file.path.exists() else file.loaded
-        # It would look at all of them again and again.
+        # The collector would traverse all entries again and again.
         gc.disable()
         try:
             with path.open("rb") as opened:
@@ -112,7 +112,7 @@ class Persistence(Service):
                     self._load_entries(opened, header)
                     self._source = path
             if not clean:
-                self._tell_of_crash(path)
+                self._log_crash(path)
         except FileNotFoundError:
             log.info("no snapshot {path} yet: starting empty", path=str(file.path))
         except (BrokenSnapshot, OSError) as error:
@@ -121,9 +121,9 @@ class Persistence(Service):
             gc.enable()
 
     def put_aside(self) -> None:
-        """Rename what was loaded, so that it is not loaded again after a crash.
+        """Rename the loaded file, so that it is not loaded again after a crash.
 
-        To be called before the first command is carried out. Raises PersistenceError.
+        Call this before the first command is executed. Raises PersistenceError.
         """
         if self._file is not None and self._source == self._file.path:
             self._file.put_aside(self._source, "loaded")
@@ -158,7 +158,7 @@ class Persistence(Service):
             left_out=f", {left_out} are beyond today's limits" if left_out else "",
         )
 
-    def _tell_of_crash(self, path: Path) -> None:
+    def _log_crash(self, path: Path) -> None:
         self._state["after_crash"] = "load" if self._loads_any else "empty"
         if self._loads_any:
             what = "It was loaded anyway, because persistence.after_crash is load"
@@ -198,7 +198,7 @@ class Persistence(Service):
         super().stopService()
         self._unschedule()
         if self._child is not None:
-            # What it writes is out of date.
+            # Its snapshot would be out of date.
             os.kill(self._child, signal.SIGKILL)
             yield self._wait_for_child(self._child)
         if self._file is not None:
@@ -206,7 +206,7 @@ class Persistence(Service):
             self._file.unlock()
 
     def _schedule(self) -> None:
-        """Have the next snapshot begun when the interval after the last one is over."""
+        """Schedule the next snapshot, one interval after the last one."""
         self._unschedule()
         if self._file is not None and self._interval:
             left = self._last_begun + self._interval - self._reactor.seconds()
@@ -224,12 +224,12 @@ class Persistence(Service):
         saved.addCallback(lambda _: self._schedule() if self.running else None)
 
     def _broke(self, failure: Failure) -> None:
-        """Whatever went wrong, the next snapshot is tried."""
+        """Note an unexpected error; the next snapshot is tried all the same."""
         log.failure("a snapshot failed; the next one is tried in time", failure)
         self._state["snapshot_error"] = repr(failure.value)
 
     def save(self) -> Deferred[None]:
-        """Have a snapshot written by a forked process; fires when it has ended, well or not."""
+        """Write a snapshot in a forked process; fires when it has ended, even if it failed."""
         file = self._file
         if file is None or self._child is not None:
             return succeed(None)
@@ -239,7 +239,7 @@ class Persistence(Service):
         try:
             ends = result_end, child_end = os.pipe()
             with warnings.catch_warnings():
-                # The child only writes a file, and touches nothing that a thread may hold.
+                # The child only writes a file, and takes no lock that a thread may hold.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 child = os.fork()
         except OSError as error:
@@ -251,10 +251,10 @@ class Persistence(Service):
             self._in_child(file, parent, child_end)
         os.close(child_end)
         self._child = child
-        return self._see_to_it(child, result_end, started)
+        return self._supervise(child, result_end, started)
 
     @inlineCallbacks
-    def _see_to_it(
+    def _supervise(
         self, child: int, result_end: int, started: float
     ) -> Generator[Deferred[Any], Any, None]:
         status = yield self._wait_for_child(child)
@@ -273,12 +273,12 @@ class Persistence(Service):
 
     @inlineCallbacks
     def _wait_for_child(self, child: int) -> Generator[Deferred[Any], Any, int]:
-        """Fires with its exit status when it has ended."""
+        """Wait until the child has ended; fires with its exit status."""
         while self._child == child:
             try:
                 ended, status = os.waitpid(child, os.WNOHANG)
             except ChildProcessError:
-                ended, status = child, 0  # somebody else has waited for it
+                ended, status = child, 0  # its status was already collected
             if ended:
                 self._child = None
                 self._status = status
@@ -289,20 +289,20 @@ class Persistence(Service):
         return self._status
 
     def _in_child(self, file: SnapshotFile, parent: int, child_end: int) -> NoReturn:
-        """Write, tell, and end; nothing of the server may go on in this process."""
+        """Write, report and exit; nothing of the server may continue in this process."""
         outcome = 1
         try:
             gc.disable()
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            # Connections must not be held open here when the server closes them, nor the lock
-            # be kept when it is gone.
+            # This process must not keep connections open that the server closes, nor the lock
+            # after the server has ended.
             os.closerange(3, child_end)
             os.closerange(child_end + 1, 2**31 - 1)
             os.nice(10)
             try:
-                # One that outlives its server must not touch what the next one has written.
+                # A child that outlives its server must not replace a file of the next server.
                 said = self._write(file, False, lambda: os.getppid() == parent)
             except OSError as error:
                 said = {"error": error.strerror or str(error)}
@@ -323,7 +323,7 @@ class Persistence(Service):
     def _write(
         self, file: SnapshotFile, final: bool, may_replace: Callable[[], bool]
     ) -> dict[str, Any]:
-        """Write the snapshot; the one before stays if that fails. Raises OSError."""
+        """Write the snapshot. Raises OSError; the one before remains."""
         taken = self._wall()
         total = 0
 

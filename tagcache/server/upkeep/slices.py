@@ -1,4 +1,4 @@
-"""Long work in short slices, so that it never keeps other clients waiting."""
+"""Runs long work in short slices, so that other clients do not wait for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Slices:
     def finish(self, work: Generator[Any, None, T]) -> T | Deferred[T]:
         """Run ``work`` to its end and return its result.
 
-        Where that takes longer than a slice, return a Deferred of it.
+        If that takes longer than a slice, return a Deferred of the result.
         """
         end = self._monotonic() + SLICE_SECONDS
         try:
@@ -80,7 +80,7 @@ class Turns:
     def _run(self) -> None:
         self._scheduled = False
         end = self._monotonic() + SLICE_SECONDS
-        # Who comes back for another turn waits for the next round.
+        # What asks for another turn waits for the next round.
         for _ in range(len(self._waiting)):
             self._waiting.popleft()()
             if self._monotonic() >= end:

@@ -1,4 +1,4 @@
-"""The snapshot on the disk: locked while a server has it, and replaced only as a whole."""
+"""The snapshot on the disk: locked while a server uses it, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import BinaryIO
 from tagcache.errors import PersistenceError
 
 _BUFFER_BYTES = 2**20
-# Nobody else may read it, and no link or file that somebody else put there is written through.
+# Only the owner may read it. No link or file that somebody else created is followed or reused.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -21,19 +21,19 @@ _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 class SnapshotFile:
     """The file at ``path``, and those beside it whose names begin with its name.
 
-    - ``NAME.lock`` is locked by the process that uses the snapshot. It stays when that ends.
+    - ``NAME.lock`` is locked by the process that uses the snapshot. The file remains.
     - ``NAME.new-PID`` is being written.
-    - ``NAME.loaded`` was loaded, and does not say any more what the cache holds.
+    - ``NAME.loaded`` was loaded, and is out of date.
     """
 
     def __init__(self, path: Path) -> None:
-        # twistd may change the working directory; a link stays one.
+        # twistd may change the working directory.
         self.path = path.resolve()
         self.loaded = self._beside("loaded")
         self._lock: int | None = None
 
     def lock(self) -> None:
-        """Keep other processes from using it. Raises PersistenceError."""
+        """Lock it against other processes. Raises PersistenceError."""
         name = self._beside("lock")
         descriptor = -1
         try:
@@ -54,24 +54,24 @@ class SnapshotFile:
         self._lock = descriptor
 
     def unlock(self) -> None:
-        """Let other processes use it."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def remove_unfinished(self) -> None:
-        """Remove what killed processes left; one that still writes then gives up."""
+        """Remove unfinished files of killed processes; one that still writes then fails."""
         for unfinished in self.path.parent.glob(f"{glob.escape(self.path.name)}.new-*"):
             with suppress(OSError):
                 unfinished.unlink()
 
     def remove_unfinished_of(self, pid: int) -> None:
-        """Remove what a process that was killed left."""
+        """Remove the unfinished file of a process that was killed."""
         with suppress(OSError):
             self._unfinished(pid).unlink()
 
     def put_aside(self, file: Path, suffix: str) -> Path:
-        """Rename one of the files so that it is not loaded again, whatever happens next.
+        """Rename one of the files so that it is never loaded again.
 
         Returns its new path. Raises PersistenceError.
         """
@@ -87,11 +87,11 @@ class SnapshotFile:
         return aside
 
     def write(self, write: Callable[[BinaryIO], object], may_replace: Callable[[], bool]) -> int:
-        """Have ``write`` make a new file, and put it in the place of the old one.
+        """Write a new file with ``write``, and replace the old one with it.
 
-        That happens when it is complete and on the disk, and not before; not at all if
-        ``may_replace`` says no then. Returns its size in bytes. Raises OSError, and the old
-        file stays.
+        The old file is replaced when the new one is complete and on the disk, and only if
+        ``may_replace`` then returns True. Returns the size in bytes. Raises OSError; the old file
+        remains.
         """
         pid = os.getpid()
         new = self._unfinished(pid)
@@ -113,7 +113,7 @@ class SnapshotFile:
             self.remove_unfinished_of(pid)
             raise
         with suppress(OSError):
-            # There is something newer.
+            # The new one is newer.
             self.loaded.unlink()
         return size
 

@@ -1,4 +1,4 @@
-"""Reclaims expired entries now and then, and invalidated ones at once."""
+"""Reclaims expired entries at intervals, and invalidated ones at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tagcache.server.upkeep.slices import Slices
 
 # So many entries leave some ten megabytes.
 MUCH = 20_000
-# What the process may take besides the entries, and have no reason to trim.
+# Growth of the memory besides the entries that is no reason to trim.
 _SLACK_BYTES = 16 * 2**20
 
 log = Logger(namespace="tagcache.sweeper")
@@ -26,10 +26,10 @@ log = Logger(namespace="tagcache.sweeper")
 class Sweeper(Service):
     """Sweeps the cache every ``server.cleanup_interval_seconds``, in slices.
 
-    What was invalidated and still holds memory is reclaimed as soon as there is some; after
-    much of it ``trim`` is called, which is to give freed memory back to the system. That happens,
-    too, when ``resident`` (bytes) has grown well beyond the cache's own estimate, as it does where
-    large values are overwritten by small ones.
+    Invalidated entries that still hold memory are reclaimed at once. After many of them ``trim``
+    is called, which returns freed memory to the system. It is also called when ``resident`` (bytes)
+    has grown well beyond the cache's own estimate, as it does when small values overwrite large
+    ones.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Sweeper(Service):
         self._cache = cache
         self._trim = trim
         self._resident = resident
-        # What the process takes besides the entries; after the last trim, or the least since.
+        # The memory besides the entries after the last trim, or the minimum since then.
         self._besides: int | None = None
         self._trimming = False
         self._slices = slices
@@ -71,7 +71,7 @@ class Sweeper(Service):
         self._stop()
 
     def _start(self) -> None:
-        # A new one each time: one that is stopped in the middle of a sweep is not done yet.
+        # A new one each time: one that was stopped in the middle of a sweep has not ended yet.
         self._loop = LoopingCall(self._sweep)
         self._loop.clock = self._reactor
         self._loop.start(self._interval, now=False)
@@ -82,8 +82,8 @@ class Sweeper(Service):
         self._loop = None
 
     def _sweep(self) -> Deferred[None]:
-        # The loop waits for the Deferred, so that sweeps never overlap; it must not fail, or
-        # the loop would end.
+        # The loop waits for the Deferred, so that sweeps never overlap. A failure would end the
+        # loop.
         if self._cache.backlog:
             self._reclaim()
         try:
@@ -93,7 +93,7 @@ class Sweeper(Service):
         return self._slices.run(self._cache.sweep()).addErrback(self._failed)
 
     def _look_at_resident(self) -> None:
-        """Trim if much was freed that the system did not get back."""
+        """Trim if much memory was freed that was not returned to the system."""
         if self._trimming:
             return
         estimate = self._cache.memory
@@ -105,7 +105,7 @@ class Sweeper(Service):
             maybeDeferred(self._trim).addErrback(self._failed).addCallback(self._trimmed)
 
     def _trimmed(self, _: object) -> None:
-        # What is left is in use, or cannot be given back: it is no reason to try again.
+        # The rest is in use or cannot be returned: no reason to try again.
         self._trimming = False
         self._besides = self._resident() - self._cache.memory
 
@@ -119,7 +119,7 @@ class Sweeper(Service):
     def _reclaimed(self, _: object) -> None:
         self._reclaiming = False
         if self._cache.backlog:
-            # More came while the last of it was dealt with.
+            # More entries were invalidated meanwhile.
             self._reclaim()
         elif self._much:
             self._much = False
