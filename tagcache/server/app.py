@@ -65,7 +65,8 @@ Follower = Callable[[Settings], None]
 class EngineParts:
     """The engine, and what looks after it.
 
-    ``store`` holds what is in this process: all entries, or what is kept near.
+    ``store`` holds the entries in this process: all of them, or those that are kept near.
+    ``services`` run with the server; ``followers`` are called with the settings of a reload.
     """
 
     engine: IEngine
@@ -112,7 +113,7 @@ def build_shared(
 def build_engine(settings: Settings, slices: Slices, reactor: Any) -> EngineParts:
     """Return the engine of ``[engine]``."""
     local = settings.engine.backend == "memory"
-    # What is only kept near must always make room.
+    # A near cache must always make room.
     policy = settings.cache.eviction_policy if local else "sieve"
     store = MemoryCache(limits_of(settings), policy=policy)
     sweeper = Sweeper(
@@ -123,39 +124,44 @@ def build_engine(settings: Settings, slices: Slices, reactor: Any) -> EnginePart
         lambda: threads.deferToThread(allocator.trim),
         allocator.resident_bytes,
     )
-    collector = Collector(store, reactor)
-    if local:
-        persistence = Persistence(store, settings, reactor)
-        engine = MemoryEngine(store, time.monotonic, slices.finish)
+    parts = (_memory_engine if local else _redis_engine)(settings, store, slices, reactor)
+    return replace(
+        parts,
+        services=(sweeper, *parts.services, Collector(store, reactor)),
+        followers=(*parts.followers, sweeper.configure),
+    )
 
-        def follow_limits(settings: Settings) -> None:
-            engine.limits = limits_of(settings)
 
-        return EngineParts(
-            engine,
-            store,
-            persistence,
-            (sweeper, persistence, collector),
-            (follow_limits, sweeper.configure, persistence.configure),
-        )
-    # Needs an extra, which must not be asked of those who do without.
+def _memory_engine(
+    settings: Settings, store: MemoryCache, slices: Slices, reactor: Any
+) -> EngineParts:
+    engine = MemoryEngine(store, time.monotonic, slices.finish)
+    persistence = Persistence(store, settings, reactor)
+
+    def follow_limits(settings: Settings) -> None:
+        engine.limits = limits_of(settings)
+
+    followers = (follow_limits, persistence.configure)
+    return EngineParts(engine, store, persistence, (persistence,), followers)
+
+
+def _redis_engine(
+    settings: Settings, store: MemoryCache, slices: Slices, reactor: Any
+) -> EngineParts:
+    # It needs an extra, which a server with the memory engine must not require.
     from tagcache.redis.opening import open_engine
 
-    redis = open_engine(settings, store, reactor)
-    # A snapshot is of no use: the entries outlive this process.
+    engine = open_engine(settings, store, reactor)
+    # There is no snapshot: the entries outlive this process.
     without = replace(settings, persistence=replace(settings.persistence, snapshot_file=""))
+    persistence = Persistence(store, without, reactor)
 
-    def follow_both_limits(settings: Settings) -> None:
+    def follow_limits(settings: Settings) -> None:
         store.limits = near_limits(settings)
-        redis.limits = limits_of(settings)
+        engine.limits = limits_of(settings)
 
-    return EngineParts(
-        redis,
-        store,
-        Persistence(store, without, reactor),
-        (sweeper, redis.upkeep, collector),
-        (follow_both_limits, sweeper.configure, redis.upkeep.configure),
-    )
+    followers = (follow_limits, engine.upkeep.configure)
+    return EngineParts(engine, store, persistence, (engine.upkeep,), followers)
 
 
 def build_cache_port(
@@ -270,7 +276,7 @@ def build_manhole(
     service: TagCacheService, shared: SharedParts
 ) -> tuple[IProtocolFactory, Listener]:
     """Return the factory of the shell, and its listener. Raises KeyFileError."""
-    # Needs an extra, which must not be asked of those who do without the shell.
+    # It needs an extra, which a server without the shell must not require.
     from tagcache.server.manhole import commands, shell
 
     listener = Listener("manhole", service.settings, shared.connections, counted=False)
@@ -314,9 +320,13 @@ def build_service(
     )
     for each in parts.services:
         each.setServiceParent(service)
-    cache_port = build_cache_port(service, shared)
-    http_port = build_http_port(service, shared, check)
-    service.serve(cache_port[0], http_port[0])
+    _open_ports(service, shared, check)
+    return service
+
+
+def _open_ports(service: TagCacheService, shared: SharedParts, check: Preflight) -> None:
+    """Have the service listen on the ports of the configuration. Raises KeyFileError."""
+    settings, reactor = service.settings, shared.reactor
 
     def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:
         options = ListenOptions.from_settings(settings.performance)
@@ -325,9 +335,10 @@ def build_service(
         service.follow(listening.configure)
 
     server = settings.server
+    cache_port = build_cache_port(service, shared)
+    http_port = build_http_port(service, shared, check)
+    service.serve(cache_port[0], http_port[0])
     listen("server.tcp_port", server.tcp_port, server.host, *cache_port)
     listen("server.http_port", server.http_port, server.host, *http_port)
     if settings.manhole.enabled:
-        port = build_manhole(service, shared)
-        listen("manhole.port", settings.manhole.port, "127.0.0.1", *port)
-    return service
+        listen("manhole.port", settings.manhole.port, "127.0.0.1", *build_manhole(service, shared))
