@@ -37,7 +37,7 @@ from tagcache.server.http.endpoints.listing import Listing
 from tagcache.server.http.endpoints.observation import Observation
 from tagcache.server.http.endpoints.status import Status
 from tagcache.server.http.factory import HttpFactory
-from tagcache.server.http.messages import Call, Request, Response
+from tagcache.server.http.messages import Call, HttpRequest, Response
 from tagcache.server.http.sse import Streams
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.listener import Listener
@@ -1178,7 +1178,7 @@ def test_a_value_with_very_many_brackets_is_read_in_slices(door: Door) -> None:
     clock = Turns()
     slices = Slices(clock, lambda: next(readings) * SLICE_SECONDS / 10)
     entries = Entries(door.engine, slices)
-    call = Call(Request(b"GET", b"", b"", {}, ""), "deep", {}, {"keys": ["deep"]})
+    call = Call(HttpRequest(b"GET", b"", b"", {}, ""), "deep", {}, {"keys": ["deep"]})
     for endpoint in (entries.key, entries.bulk_get):
         before = next(turns)
         answered: list[Response] = []

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tagcache.server.http.messages import Call, Request, Response
+from tagcache.server.http.messages import Call, HttpRequest, Response
 from tests.unit.test_http import Door
 
 TROUBLE = "Error 111 connecting to 10.0.0.7:6379. Connection refused."
@@ -19,7 +19,7 @@ TROUBLE = "Error 111 connecting to 10.0.0.7:6379. Connection refused."
 def test_health_tells_strangers_no_address(peer: str, detail: str) -> None:
     door = Door()
     door.engine.trouble = TROUBLE
-    answer = door.status.health(Call(Request(b"GET", b"/health", b"", {}, peer), "", {}, {}))
+    answer = door.status.health(Call(HttpRequest(b"GET", b"/health", b"", {}, peer), "", {}, {}))
     assert isinstance(answer, Response)
     told = json.loads(answer.body)
     assert (answer.status, told["status"], told["detail"]) == (200, "degraded", detail)

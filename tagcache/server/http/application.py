@@ -30,7 +30,8 @@ from tagcache.server.http.browsers import BrowserRules
 from tagcache.server.http.fields import Field, InvalidField, check_body, check_query
 from tagcache.server.http.messages import (
     Call,
-    Request,
+    EventualResponse,
+    HttpRequest,
     Response,
     failure,
     plain,
@@ -89,7 +90,7 @@ class HttpApplication:
         self._allowed_origin = settings.server.allowed_origin.encode("latin-1", "replace")
         self.max_body_bytes = settings.server.max_body_bytes
 
-    def answer(self, request: Request) -> Response | Deferred[Response]:
+    def answer(self, request: HttpRequest) -> EventualResponse:
         methods, raw_key = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
         self._counts[UNKNOWN if route is None else route.label] += 1
@@ -143,13 +144,12 @@ class HttpApplication:
         self._counts[route.label] += 1
         return plain(route.lookup(key))
 
-    def max_body(self, request: Request) -> int:
+    def max_body(self, request: HttpRequest) -> int:
         """Return the maximum length of a request's body in bytes.
 
         It is small for requests without valid credentials, and for endpoints that need none.
         """
-        methods, _ = self._routes.find(request.path)
-        route = methods.get(request.method) if methods is not None else None
+        route = self._routes.route(request.method, request.path)
         if (
             route is None
             or route.access is Access.OPEN
@@ -160,21 +160,19 @@ class HttpApplication:
 
     def label(self, method: bytes, path: bytes) -> str:
         """Return the name under which requests with this method and path are counted."""
-        methods, _ = self._routes.find(path)
-        route = methods.get(method) if methods is not None else None
+        route = self._routes.route(method, path)
         return UNKNOWN if route is None else route.label
 
-    def still_admits(self, request: Request) -> bool:
+    def still_admits(self, request: HttpRequest) -> bool:
         """Return whether a request that is still being answered would be admitted now."""
-        methods, _ = self._routes.find(request.path)
-        route = methods.get(request.method) if methods is not None else None
+        route = self._routes.route(request.method, request.path)
         return (
             route is not None
             and self._browsers.refusal(request) is None
             and self._admitted_at_once(route, request) is True
         )
 
-    def objection(self, request: Request) -> Response | None:
+    def objection(self, request: HttpRequest) -> Response | None:
         methods, _ = self._routes.find(request.path)
         route = methods.get(request.method) if methods is not None else None
         refusal = self._browsers.refusal(request)
@@ -185,7 +183,7 @@ class HttpApplication:
         # Anything more would tell right credentials from wrong ones without checking them.
         return _UNAUTHORIZED if self._admitted_at_once(route, request) is False else None
 
-    def header_lines(self, request: Request) -> bytes:
+    def header_lines(self, request: HttpRequest) -> bytes:
         """Return the CORS headers, for the allowed origin only; none if none is configured."""
         if not self._allowed_origin:
             return b""
@@ -201,7 +199,7 @@ class HttpApplication:
                 )
         return lines
 
-    def _no_route(self, methods: dict[bytes, Route] | None, request: Request) -> Response:
+    def _no_route(self, methods: dict[bytes, Route] | None, request: HttpRequest) -> Response:
         """Return the response for a path, or a method of a path, that is not known."""
         if methods is None:
             return _NOT_FOUND
@@ -210,13 +208,13 @@ class HttpApplication:
             return Response(200, b"", headers=allow)
         return failure(405, "method_not_allowed", "see the allow header", headers=allow)
 
-    def _rate(self, request: Request) -> Response | None:
+    def _rate(self, request: HttpRequest) -> Response | None:
         wait = self._rates.take(request.peer)
         if not wait:
             return None
         return too_many("rate_limited", "too many requests from this address", wait)
 
-    def _admitted_at_once(self, route: Route, request: Request) -> bool | None:
+    def _admitted_at_once(self, route: Route, request: HttpRequest) -> bool | None:
         """Return whether the request is admitted; None if only a slow check can tell."""
         if route.access is Access.OPEN or not self._require_auth:
             return True
@@ -227,14 +225,12 @@ class HttpApplication:
             return False
         return self._credentials.known_header(header, request.peer)
 
-    def _unauthorized(self, request: Request) -> Response:
+    def _unauthorized(self, request: HttpRequest) -> Response:
         """Return the response to a password that is wrong, or was not checked."""
         pause = self._credentials.throttle.pause(request.peer)
         return too_many_failures(pause) if pause else _UNAUTHORIZED
 
-    def _call(
-        self, route: Route, raw_key: bytes, request: Request
-    ) -> Response | Deferred[Response]:
+    def _call(self, route: Route, raw_key: bytes, request: HttpRequest) -> EventualResponse:
         try:
             if route.query or b"%" in raw_key:
                 key, query = self._path_and_query(route, raw_key, request)
@@ -264,20 +260,20 @@ class HttpApplication:
             response.addErrback(_refuse_body)
         return response
 
-    def _run(self, route: Route, call: Call) -> Response | Deferred[Response]:
+    def _run(self, route: Route, call: Call) -> EventualResponse:
         try:
             response = route.endpoint(call)
         except TagCacheError as error:
-            answer = _answer_to(error)
-            if answer is None:
+            refusal = _response_to(error)
+            if refusal is None:
                 raise
-            return answer
+            return refusal
         if isinstance(response, Deferred):
             response.addErrback(_translate)
         return response
 
     def _path_and_query(
-        self, route: Route, raw_key: bytes, request: Request
+        self, route: Route, raw_key: bytes, request: HttpRequest
     ) -> tuple[str, dict[str, object]]:
         """Raises UnicodeDecodeError, InvalidField."""
         key = unquote_to_bytes(raw_key).decode()
@@ -292,7 +288,7 @@ class HttpApplication:
         return key, query
 
 
-def _content_type(request: Request) -> Response | None:
+def _content_type(request: HttpRequest) -> Response | None:
     """Return the error for a body whose content type is not JSON; None if it is."""
     given = request.headers.get(b"content-type", b"")
     if given == b"application/json" or _JSON_TYPE.fullmatch(given):
@@ -300,7 +296,7 @@ def _content_type(request: Request) -> Response | None:
     return failure(415, "unsupported_media_type", "content-type must be application/json")
 
 
-def _answer_to(error: BaseException | None) -> Response | None:
+def _response_to(error: BaseException | None) -> Response | None:
     """Return the response to an error that an endpoint may raise; None if it is a defect."""
     if isinstance(error, OutOfMemory):
         return failure(507, error.code, str(error))
@@ -329,7 +325,7 @@ def is_loopback(peer: str) -> bool:
 
 
 def _translate(reason: Failure) -> Response | Failure:
-    return _answer_to(reason.value) or reason
+    return _response_to(reason.value) or reason
 
 
 def _read_body(text: bytes, fields: Sequence[Field]) -> Generator[None, None, dict[str, Any]]:

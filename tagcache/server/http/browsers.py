@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from twisted.logger import Logger
 
 from tagcache.config.settings import Settings
-from tagcache.server.http.messages import Request, Response, failure
+from tagcache.server.http.messages import HttpRequest, Response, failure
 from tagcache.server.observe.log_throttle import LogThrottle
 
 log = Logger(namespace="tagcache.http")
@@ -70,7 +70,7 @@ class BrowserRules:
         host = headers.get(b"host")
         return host is None or host in self._good_hosts or self._is_known(host)
 
-    def refusal(self, request: Request) -> Response | None:
+    def refusal(self, request: HttpRequest) -> Response | None:
         """Return the error for a request that no credentials would admit; None if there is none."""
         headers = request.headers
         if not self.knows_host(headers):
@@ -80,7 +80,7 @@ class BrowserRules:
         _log(self._foreign_origins, request, "origin", headers.get(b"origin", b"another"))
         return _FOREIGN_ORIGIN
 
-    def _refuse_host(self, request: Request) -> Response:
+    def _refuse_host(self, request: HttpRequest) -> Response:
         host = request.headers[b"host"]
         if _HOST.fullmatch(host) is None:
             return _BAD_HOST
@@ -104,7 +104,7 @@ class BrowserRules:
             return True
         return False
 
-    def _is_foreign(self, request: Request) -> bool:
+    def _is_foreign(self, request: HttpRequest) -> bool:
         """Return whether a request comes from a page of another origin that is not allowed."""
         headers = request.headers
         origin = headers.get(b"origin")
@@ -116,7 +116,7 @@ class BrowserRules:
         return origin is not None and not _is_own(origin, request)
 
 
-def _is_own(origin: bytes, request: Request) -> bool:
+def _is_own(origin: bytes, request: HttpRequest) -> bool:
     """Return whether an origin is the one to which the browser sent the request.
 
     A request without TLS may have been sent with TLS to a proxy.
@@ -142,7 +142,7 @@ def _plain(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
-def _log(throttle: LogThrottle, request: Request, what: str, value: bytes) -> None:
+def _log(throttle: LogThrottle, request: HttpRequest, what: str, value: bytes) -> None:
     more = throttle.now()
     if more is not None:
         log.warn(

@@ -22,7 +22,7 @@ _PLAIN = _STATUS_LINES[200] + b"content-type: application/json\r\ncontent-length
 
 
 @dataclass(slots=True)
-class Request:
+class HttpRequest:
     """One request. ``path`` and ``query`` are raw; header names are in lower case.
 
     ``too_large``: the body was not read, because it is beyond the limit. ``secure``: it came over
@@ -155,7 +155,7 @@ class Call:
     declared fields that were given.
     """
 
-    request: Request
+    request: HttpRequest
     key: str
     query: Mapping[str, Any]
     body: Mapping[str, Any]

@@ -118,7 +118,7 @@ def _operation(route: Route) -> dict[str, Any]:
 def _responses(route: Route) -> dict[str, Any]:
     content: dict[str, Any] = {}
     kind = route.content_type.partition(";")[0]
-    content[kind] = {"schema": route.answer} if route.answer is not None else {}
+    content[kind] = {"schema": route.response} if route.response is not None else {}
     responses: dict[str, Any] = {"200": {"description": _WHAT[200], "content": content}}
     statuses = set(route.statuses) | {421, 429}
     if route.method != "GET":

@@ -10,7 +10,7 @@ from typing import Any
 
 import httptools
 
-from tagcache.server.http.messages import Request, Response, failure
+from tagcache.server.http.messages import HttpRequest, Response, failure
 from tagcache.server.net.inbox import OBJECT_BYTES
 
 MAX_HEADERS = 100
@@ -74,11 +74,11 @@ class RequestParser:
 
     def __init__(
         self,
-        requests: deque[Request],
+        requests: deque[HttpRequest],
         peer: str,
         secure: bool,
-        max_body: Callable[[Request], int],
-        objection: Callable[[Request], Response | None],
+        max_body: Callable[[HttpRequest], int],
+        objection: Callable[[HttpRequest], Response | None],
     ) -> None:
         self._requests = requests
         self._peer = peer
@@ -87,7 +87,7 @@ class RequestParser:
         self._objection = objection
         self._parser: Any = httptools.HttpRequestParser(self)
         self.part = NOTHING
-        self.request: Request | None = None
+        self.request: HttpRequest | None = None
         self.max_body = 0
         self.owes_continue = False
         self._now = self._started = 0.0
@@ -172,7 +172,7 @@ class RequestParser:
         self._check_request_line(method, version)
         path, _, query = self._target.partition(b"?")
         keep_alive = parser.should_keep_alive()
-        self.request = request = Request(
+        self.request = request = HttpRequest(
             method, path, query, headers, self._peer, b"", keep_alive, secure=self._secure
         )
         if b"host" not in headers and version == "1.1":
@@ -234,7 +234,7 @@ class RequestParser:
             raise NoMoreRequests(_BAD_REQUEST_LINE)
         self._line_from = at + len(line)
 
-    def _expect(self, request: Request, expected: bytes) -> None:
+    def _expect(self, request: HttpRequest, expected: bytes) -> None:
         if expected.lower() != b"100-continue":
             raise NoMoreRequests(_UNKNOWN_EXPECTATION)
         objection = self._objection(request)

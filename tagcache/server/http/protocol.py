@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tagcache.server.http.messages import Request, Response, Stream, failure
+from tagcache.server.http.messages import EventualResponse, HttpRequest, Response, Stream, failure
 from tagcache.server.http.parsing import NOTHING, NoMoreRequests, RequestParser
 from tagcache.server.http.repeated import RepeatedHead
 from tagcache.server.http.static import comes_from_dashboard
@@ -38,22 +37,22 @@ class Application(Protocol):
 
     traffic: Traffic
 
-    def max_body(self, request: Request) -> int:
+    def max_body(self, request: HttpRequest) -> int:
         """Return how long the body of a request may be in bytes, by what its head says."""
 
     def label(self, method: bytes, path: bytes) -> str:
         """Return what requests with that method and path are counted as."""
 
-    def answer(self, request: Request) -> Response | Deferred[Response]:
+    def answer(self, request: HttpRequest) -> EventualResponse:
         """Return the response, or a Deferred of it."""
 
     def look_up(self, path: bytes, headers: dict[bytes, bytes], peer: str) -> bytes | None:
         """Return the response to a GET if it is a plain look-up, and nothing stands in its way."""
 
-    def objection(self, request: Request) -> Response | None:
+    def objection(self, request: HttpRequest) -> Response | None:
         """Return the error that a request will get whatever its body is, if that is certain."""
 
-    def header_lines(self, request: Request) -> bytes:
+    def header_lines(self, request: HttpRequest) -> bytes:
         """Return header lines that every response to this request carries."""
 
 
@@ -130,7 +129,7 @@ class HttpProtocol(ServedProtocol):
             for slot in self._queue.take():
                 self._respond(slot.request, slot.reply)
         answered = 0
-        request: Request | None = None
+        request: HttpRequest | None = None
         while self.flow is READY and self.phase is not FINISHED:
             if self._waiting:
                 request = self._waiting.popleft()
@@ -207,7 +206,7 @@ class HttpProtocol(ServedProtocol):
 
     # How requests are answered.
 
-    def _answer(self, request: Request) -> None:
+    def _answer(self, request: HttpRequest) -> None:
         connection = self.connection
         connection.commands += 1
         connection.last_verb = request.method
@@ -241,7 +240,7 @@ class HttpProtocol(ServedProtocol):
     def _failed(self, failure: Failure) -> Response:
         return self._error(failure.value, failure)
 
-    def _respond(self, request: Request, response: Response) -> None:
+    def _respond(self, request: HttpRequest, response: Response) -> None:
         if response.status >= 400:
             self._meter.traffic.failed_requests[response.status] += 1
         elif isinstance(response, Stream):
@@ -271,7 +270,7 @@ class HttpProtocol(ServedProtocol):
 
     # How long that took.
 
-    def _note_run(self, last: Request, answered: int) -> None:
+    def _note_run(self, last: HttpRequest, answered: int) -> None:
         """Note how long it took to answer the requests of a run."""
         took = self._monotonic() - self.now
         if took < self._meter.traffic.above or self._queue.slots:
@@ -281,11 +280,11 @@ class HttpProtocol(ServedProtocol):
         else:
             self._meter.note_together(took, f"HTTP {MIXED}", answered)
 
-    def _note_awaited(self, request: Request, took: float) -> None:
+    def _note_awaited(self, request: HttpRequest, took: float) -> None:
         if took >= self._meter.traffic.above and not request.hashed:
             self._note_request(request, took)
 
-    def _note_request(self, request: Request, took: float) -> None:
+    def _note_request(self, request: HttpRequest, took: float) -> None:
         label = self._application.label(request.method, request.path)
         self._meter.note(took, label, request.path)
 
@@ -307,7 +306,7 @@ class HttpProtocol(ServedProtocol):
             return False
         return True
 
-    def _begin_stream(self, request: Request, stream: Stream) -> None:
+    def _begin_stream(self, request: HttpRequest, stream: Stream) -> None:
         """Send the head of a response that goes on; nothing more is read as a request."""
         self._waiting.clear()
         self._take_no_more()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from tagcache.server.http.messages import Request
+from tagcache.server.http.messages import HttpRequest
 from tagcache.server.http.parsing import MAX_TARGET_BYTES
 
 _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
@@ -20,7 +20,7 @@ _NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upg
 class RepeatedHead:
     """The head of the last request on a connection, if the next one may repeat it.
 
-    ``peer`` and ``secure`` are those of a Request.
+    ``peer`` and ``secure`` are those of an HttpRequest.
     """
 
     __slots__ = (
@@ -44,13 +44,13 @@ class RepeatedHead:
 
     def forget(self) -> None:
         """Recognise nothing until a head was parsed again."""
-        self._last: Request | None = None
+        self._last: HttpRequest | None = None
         # The header lines of a GET, with the empty one.
         self._head = b""
         # The head of a request with a body: what is before its length, and after it.
         self._before_length = self._after_length = b""
 
-    def note(self, data: bytes, request: Request, max_body: int) -> None:
+    def note(self, data: bytes, request: HttpRequest, max_body: int) -> None:
         """Remember the head of a request that came alone in ``data``, if it may come again.
 
         ``max_body`` is how many bytes its body may have.
@@ -81,11 +81,11 @@ class RepeatedHead:
                     return match[1], match[2] or b""
         return None
 
-    def get(self, path: bytes, query: bytes) -> Request:
+    def get(self, path: bytes, query: bytes) -> HttpRequest:
         """Return the GET of a target that was found."""
         return self._again(b"GET", path, query, b"")
 
-    def with_body(self, data: bytes) -> Request | None:
+    def with_body(self, data: bytes) -> HttpRequest | None:
         """Return the request if ``data`` is one with the head of the last, but for its length."""
         last = self._last
         if last is None or not self._before_length or not data.startswith(self._before_length):
@@ -104,5 +104,5 @@ class RepeatedHead:
         self.headers[b"content-length"] = length
         return self._again(last.method, last.path, last.query, data[body_start:])
 
-    def _again(self, method: bytes, path: bytes, query: bytes, body: bytes) -> Request:
-        return Request(method, path, query, self.headers, self._peer, body, secure=self._secure)
+    def _again(self, method: bytes, path: bytes, query: bytes, body: bytes) -> HttpRequest:
+        return HttpRequest(method, path, query, self.headers, self._peer, body, secure=self._secure)

@@ -29,7 +29,7 @@ class Route:
     Attributes:
         path: ends in ``/{key}`` where the endpoint takes a key.
         about: one sentence for the description of the API.
-        answer: the JSON Schema of a 200; None if that is not JSON.
+        response: the JSON Schema of a 200; None if that is not JSON.
         body: the fields of the JSON body; None if no body is read.
         query: the parameters of the query.
         statuses: those besides the ones that follow from the rest.
@@ -42,7 +42,7 @@ class Route:
     path: str
     endpoint: Callable[[Call], EventualResponse]
     about: str
-    answer: Schema | None
+    response: Schema | None
     body: Sequence[Field] | None = None
     query: Sequence[Field] = ()
     access: Access = Access.AUTHENTICATED
@@ -63,7 +63,7 @@ class Route:
 def route(
     method: str,
     path: str,
-    answer: Schema | None,
+    response: Schema | None,
     *,
     body: Sequence[Field] | None = None,
     query: Sequence[Field] = (),
@@ -81,7 +81,7 @@ def route(
     def declare(function: Function) -> Function:
         about = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
         declared = Route(
-            method, path, function, about, answer, body, query, access, content_type, statuses
+            method, path, function, about, response, body, query, access, content_type, statuses
         )
         function.__dict__.setdefault("routes", []).insert(0, (declared, lookup))
         return function
@@ -135,3 +135,8 @@ class Routes:
         if not key:
             return None, b""
         return self._with_key.get(prefix + slash), key
+
+    def route(self, method: bytes, path: bytes) -> Route | None:
+        """Return the route of a request, or None."""
+        methods, _ = self.find(path)
+        return methods.get(method) if methods is not None else None

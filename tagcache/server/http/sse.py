@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from twisted.internet.defer import Deferred, succeed
 
-from tagcache.server.http.messages import Call, Outlet, Request, Response, Stream, failure
+from tagcache.server.http.messages import Call, HttpRequest, Outlet, Response, Stream, failure
 from tagcache.server.observe.events import EventLog
 
 MOST_STREAMS = 32
@@ -31,12 +31,12 @@ class Streams:
     def __init__(
         self, events: EventLog, engine: Callable[[], dict[str, Any] | None] = lambda: None
     ) -> None:
-        self.admits: Callable[[Request], bool] = lambda request: True
+        self.admits: Callable[[HttpRequest], bool] = lambda request: True
         self._events = events
         self._engine = engine
         # What every stream has received of it.
         self._engine_sent = b""
-        self._open: dict[Outlet, Request] = {}
+        self._open: dict[Outlet, HttpRequest] = {}
         # The last event that every stream has received.
         self._sent = 0
         self.refused = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from importlib import resources
 
-from tagcache.server.http.messages import Request, Response, failure
+from tagcache.server.http.messages import HttpRequest, Response, failure
 
 _TYPES = {
     ".css": b"text/css; charset=utf-8",
@@ -30,7 +30,7 @@ _PREFIX = b"/dashboard/"
 _MARK = b"tagcache-dashboard"
 
 
-def comes_from_dashboard(request: Request) -> bool:
+def comes_from_dashboard(request: HttpRequest) -> bool:
     """Return whether the dashboard, or a browser that loads it, sent the request."""
     path = request.path
     return _MARK in request.headers or path == b"/" or path.startswith(_PREFIX)
@@ -55,7 +55,7 @@ class DashboardFiles:
                 Response(304, b"", content_type, headers),
             )
 
-    def response(self, request: Request, name: str) -> Response:
+    def response(self, request: HttpRequest, name: str) -> Response:
         """Return a file, or a 304 if the browser has the current one."""
         found = self._files.get(name)
         if found is None:
