@@ -1,4 +1,4 @@
-"""A command that comes with the SSH connection, without the connection."""
+"""The manhole without its SSH connection."""
 
 from __future__ import annotations
 

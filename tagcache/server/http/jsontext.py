@@ -73,7 +73,7 @@ def repeated_names(text: bytes) -> Generator[None, None, list[str]]:
 
 
 def _is_shallow(text: bytes) -> Generator[None, None, bool]:
-    """Work that says whether a valid JSON text is nested no deeper than MAX_DEPTH.
+    """Work that returns whether a valid JSON text is nested no deeper than MAX_DEPTH.
 
     No statement runs once for each token: an attacker decides how many tokens there are.
     """
