@@ -335,7 +335,7 @@ def test_changing_the_password(command: Command) -> None:
 def test_a_password_in_the_arguments_is_taken_with_a_warning(command: Command) -> None:
     done = command("change-password", "new")
     assert (done.returncode, done.stdout) == (0, b"")
-    assert b"visible in the list of processes" in done.stderr
+    assert b"visible in the process list" in done.stderr
     assert command("stats", TAGCACHE_PASSWORD="new").returncode == 0
 
 
