@@ -11,8 +11,8 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
 from tests.helpers import settings_with
-from tests.unit.test_http import Door
-from tests.unit.test_protocol import Server, Transport
+from tests.unit.server.http.test_protocol import Door
+from tests.unit.server.line.test_protocol import Server, Transport
 
 # Small limits, so that short streams can exceed them.
 LIMITS = {

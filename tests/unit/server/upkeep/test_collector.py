@@ -15,8 +15,8 @@ from tagcache.engine.entry import Entry
 from tagcache.engine.memory import MemoryCache
 from tagcache.server.upkeep.collector import CHECK_SECONDS, FEW_ENTRIES, Collector
 from tests.helpers import done, settings_with
-from tests.unit.test_http import Door
-from tests.unit.test_protocol import Server
+from tests.unit.server.http.test_protocol import Door
+from tests.unit.server.line.test_protocol import Server
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from tagcache.server.http.sse import MOST_STREAMS
 from tagcache.server.observe.history import COLUMNS
 from tests.helpers import settings_with
-from tests.unit.test_http import BASIC, Door, request
-from tests.unit.test_protocol import Transport
+from tests.unit.server.http.test_protocol import BASIC, Door, request
+from tests.unit.server.line.test_protocol import Transport
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tagcache.server.http.messages import Call, HttpRequest, Response
-from tests.unit.test_http import Door
+from tests.unit.server.http.test_protocol import Door
 
 TROUBLE = "Error 111 connecting to 10.0.0.7:6379. Connection refused."
 

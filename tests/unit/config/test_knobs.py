@@ -13,7 +13,7 @@ from tagcache.config.descriptions import descriptions
 from tagcache.config.loading import NEEDS_RESTART, Origin, configspec, load
 from tagcache.config.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "conf" / "tagcache.conf"
 
 

@@ -49,7 +49,7 @@ from tagcache.server.observe.traffic import Traffic
 from tagcache.server.upkeep.persistence import Persistence
 from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
 from tests.helpers import credentials_of, defaults, settings_with
-from tests.unit.test_protocol import Transport, connect_full, next_event
+from tests.unit.server.line.test_protocol import Transport, connect_full, next_event
 
 BASIC = b"Authorization: Basic YWRtaW46cGFzc3dvcmQ=\r\n"
 JSON = b"Content-Type: application/json\r\n"

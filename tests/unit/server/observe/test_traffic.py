@@ -18,7 +18,7 @@ from tagcache.server.observe.traffic import (
     quantile,
 )
 from tests.helpers import settings_with
-from tests.unit.test_protocol import Server, lose
+from tests.unit.server.line.test_protocol import Server, lose
 
 
 def traffic(slow_ms: int = 100) -> Traffic:

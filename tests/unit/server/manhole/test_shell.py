@@ -10,7 +10,7 @@ from twisted.internet.error import ProcessDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from tests.unit.test_http import Door
+from tests.unit.server.http.test_protocol import Door
 
 
 class _Process:

@@ -10,7 +10,7 @@ from tagcache.server.net.listener import Listener
 from tagcache.server.observe.events import KINDS, MOST_OF_A_KIND, EventLog
 from tagcache.server.observe.traffic import Slow
 from tests.helpers import settings_with
-from tests.unit.test_protocol import Server
+from tests.unit.server.line.test_protocol import Server
 
 
 def test_it_observes_the_log() -> None:

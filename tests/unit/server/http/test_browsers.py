@@ -9,8 +9,8 @@ from zope.interface import alsoProvides
 
 from tagcache.server.http.browsers import BrowserRules
 from tests.helpers import settings_with
-from tests.unit.test_http import BASIC, JSON, Door, split
-from tests.unit.test_protocol import Transport
+from tests.unit.server.http.test_protocol import BASIC, JSON, Door, split
+from tests.unit.server.line.test_protocol import Transport
 
 
 def status_of(door: Door, method: str, path: str, *headers: str, body: bytes = b"") -> int:

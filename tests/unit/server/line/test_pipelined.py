@@ -12,7 +12,7 @@ from tagcache.server.commands.table import Reply, Verbs
 from tagcache.server.line.protocol import CacheProtocol
 from tagcache.server.net.reply_queue import MOST_AT_ONCE
 from tests.helpers import settings_with
-from tests.unit.test_protocol import Server, lose
+from tests.unit.server.line.test_protocol import Server, lose
 
 
 class Client:

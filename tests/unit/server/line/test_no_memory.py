@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import capturedLogs
 
 from tests.helpers import done, settings_with
-from tests.unit.test_protocol import Server
+from tests.unit.server.line.test_protocol import Server
 
 testcapi = pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
 

@@ -13,8 +13,8 @@ from tagcache.server.http.routes import Route
 from tagcache.server.observe.history import COLUMNS, INTERVAL_SECONDS, History
 from tagcache.server.observe.sampler import KINDS, TICK_SECONDS, Sampler
 from tests.helpers import settings_with
-from tests.unit.test_http import Door
-from tests.unit.test_protocol import Server
+from tests.unit.server.http.test_protocol import Door
+from tests.unit.server.line.test_protocol import Server
 
 
 class Sampled(Server):
