@@ -470,7 +470,7 @@ def test_the_file_of_the_running_server_is_changed(command: Command, tmp_path: P
     assert (code, str(server.config) in said, "--config" in said) == (1, True, True)
     assert change("78", "--config", "tagcache.conf")[0] == 0
     code, said = change("79", TAGCACHE_PASSWORD="wrong")
-    assert (code, "does not say which file" in said) == (3, True)
+    assert (code, "does not reveal which file" in said) == (3, True)
     code, said = change("80", TAGCACHE_URL="http://127.0.0.1:1")
     assert (code, "elsewhere/tagcache.conf is changed" in said) == (0, True)
 
@@ -480,7 +480,7 @@ def test_a_server_without_a_file_is_named(start: Start) -> None:
     command = Command(start(config=None, environ=environ))
     done = command("config", "set", "cache.max_key_length", "77")
     assert done.returncode == 0
-    assert b"runs without a file till its next start" in done.stderr
+    assert b"runs without a file until its next start" in done.stderr
 
 
 TOML = """
