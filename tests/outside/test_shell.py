@@ -110,7 +110,7 @@ def test_watching_redraws_in_place_with_rates(server: RunningServer) -> None:
     )
     try:
         first = screen.wait_for(rb"(?s)\x1b\[H(.*?)\x1b\[J")[1]
-        assert b"Ctrl-C ends it" in first
+        assert b"stop with Ctrl-C" in first
         assert b"per second" in first
         server.ask(b"PUT\tk\t-\t-\tv")
         # The display is redrawn from the top, and by now something was stored.
