@@ -47,7 +47,9 @@ class Authentication:
         self._requires_auth = requires_auth
 
     @route(
-        *("POST", "/auth/login", obj(expires_in=INTEGER, token=STRING)),
+        "POST",
+        "/auth/login",
+        obj(expires_in=INTEGER, token=STRING),
         body=_LOGIN,
         access=Access.OPEN,
         statuses=(401, 429),
@@ -70,7 +72,9 @@ class Authentication:
         return checked.addCallback(conclude)
 
     @route(
-        *("POST", "/auth/rotate", obj(ok=BOOLEAN, username=STRING, password=STRING)),
+        "POST",
+        "/auth/rotate",
+        obj(ok=BOOLEAN, username=STRING, password=STRING),
         statuses=(409,),
     )
     def rotate(self, call: Call) -> EventualResponse:
@@ -80,7 +84,9 @@ class Authentication:
         )
 
     @route(
-        *("POST", "/auth/change_password", _DONE),
+        "POST",
+        "/auth/change_password",
+        _DONE,
         body=(Field("new_password", ANYTHING, "the new password, not empty"),),
         statuses=(409,),
     )

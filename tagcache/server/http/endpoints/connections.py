@@ -37,7 +37,9 @@ class ConnectionList:
         return done.addCallback(lambda _: json_list(b"connections", described))
 
     @route(
-        *("POST", "/connections/close", obj(id=INTEGER, closed=BOOLEAN)),
+        "POST",
+        "/connections/close",
+        obj(id=INTEGER, closed=BOOLEAN),
         body=(Field("id", UNSIGNED, "its id, from /connections", required=True),),
     )
     def close(self, call: Call) -> EventualResponse:

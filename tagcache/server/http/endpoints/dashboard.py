@@ -19,7 +19,9 @@ class Dashboard:
         return self._files.response(call.request, "index.html")
 
     @route(
-        *("GET", "/dashboard/{key}", None),
+        "GET",
+        "/dashboard/{key}",
+        None,
         access=Access.OPEN,
         content_type="text/javascript",
         statuses=(304, 404),

@@ -94,7 +94,9 @@ class Entries:
         return then(stored, _stored)
 
     @route(
-        *("POST", "/add", obj(ok=BOOLEAN, added=BOOLEAN, ttl_ms=TTL)),
+        "POST",
+        "/add",
+        obj(ok=BOOLEAN, added=BOOLEAN, ttl_ms=TTL),
         body=_STORE,
         statuses=(413, 507),
     )
@@ -121,7 +123,9 @@ class Entries:
         return _count(call, self._session.decrement)
 
     @route(
-        *("POST", "/touch", obj(ok=BOOLEAN, touched=BOOLEAN)),
+        "POST",
+        "/touch",
+        obj(ok=BOOLEAN, touched=BOOLEAN),
         body=(KEY_FIELD, _TTL_MS, _TTL_SECONDS),
         statuses=(507,),
     )
@@ -155,7 +159,9 @@ class Entries:
         return then(self._engine.peek(call.key.encode()), show)
 
     @route(
-        *("PUT", "/keys/{key}", _STORED),
+        "PUT",
+        "/keys/{key}",
+        _STORED,
         body=(Field("value", ANYTHING, "the value", required=True), _TTL_MS, _TAGS),
         statuses=(413, 507),
     )
@@ -174,7 +180,9 @@ class Entries:
         return then(deleted, lambda there: json_response({"deleted": int(there), "ok": there}))
 
     @route(
-        *("POST", "/keys/bulk/get", obj(items=array(_ITEM))),
+        "POST",
+        "/keys/bulk/get",
+        obj(items=array(_ITEM)),
         body=(KEYS_FIELD,),
         query=(Field("raw", one_of("true", "false"), "true: values as text, never parsed"),),
     )

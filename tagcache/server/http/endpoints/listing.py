@@ -52,7 +52,9 @@ class Listing:
         self._monotonic = monotonic
 
     @route(
-        *("GET", "/keys-by-tag", obj(keys=array(STRING))),
+        "GET",
+        "/keys-by-tag",
+        obj(keys=array(STRING)),
         query=(Field("tag", TEXT, "the tag", required=True), _LIMIT),
     )
     def keys_by_tag(self, call: Call) -> EventualResponse:
@@ -74,7 +76,9 @@ class Listing:
         return then(found, lambda entries: self._rows(entries, _listed))
 
     @route(
-        *("POST", "/search", _FOUND),
+        "POST",
+        "/search",
+        _FOUND,
         body=(
             Field("q", TEXT, "a prefix of the key"),
             Field("tag_any", TEXTS, "tags of which an entry has at least one"),
@@ -109,7 +113,9 @@ class Listing:
         return then(self._slices.finish(dump_each()), lambda rows: json_list(b"keys", rows))
 
     @route(
-        *("GET", "/tags", _TAGS),
+        "GET",
+        "/tags",
+        _TAGS,
         query=(
             Field("prefix", TEXT, "a prefix of the tag"),
             Field("sort", one_of("keys", "bytes", "hits"), "absent: keys"),

@@ -60,7 +60,9 @@ class Observation:
         return self._streams.open(call)
 
     @route(
-        *("GET", "/events/log", _LOG),
+        "GET",
+        "/events/log",
+        _LOG,
         query=(
             Field("kind", one_of(*KINDS), "only of this kind"),
             Field("after", UNSIGNED, "only those with a larger id"),
@@ -79,7 +81,9 @@ class Observation:
         return json_response({"events": found})
 
     @route(
-        *("GET", "/slowlog", obj(slow_command_ms=INTEGER, total=INTEGER, slow=array(_SLOW))),
+        "GET",
+        "/slowlog",
+        obj(slow_command_ms=INTEGER, total=INTEGER, slow=array(_SLOW)),
         query=(Field("limit", UNSIGNED, f"never more than {MOST_SLOW}"),),
     )
     def slow_log(self, call: Call) -> Response:
