@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running import RunningServer, eventually
+from tests.integration.running import RunningServer
 from tests.integration.sockets import accepted
 
 Start = Callable[..., RunningServer]
@@ -161,7 +161,7 @@ def test_a_command_ends_as_it_went_and_logs_no_error(
     done = shell.ssh(command)
     assert (done.returncode, done.stderr) == (status, "")
     shell.server.wait_for_log("manhole: connection 1 from")
-    eventually(lambda: shell.server.text().rstrip().endswith("connection lost"))
+    shell.server.wait_for_log("Transport: connection lost")
     lines = shell.server.text().splitlines()
     assert [line for line in lines if " error " in line or " critical " in line] == []
 
