@@ -50,7 +50,10 @@ def test_an_engine_that_goes_and_comes_back_is_told(
     else:
         database.stop()
     expect(notice(page)).to_be_visible()
-    why = {"hangs": re.compile("no answer in time|[Tt]imeout"), "ends": re.compile("refused|[Cc]onnect")}
+    why = {
+        "hangs": re.compile("no answer in time|[Tt]imeout"),
+        "ends": re.compile("refused|[Cc]onnect"),
+    }
     expect(notice(page).locator(".detail")).to_have_text(why[failure])
     expect(section(page).locator(".badge")).to_have_text("not reachable")
     expect(section(page)).to_contain_text("as last seen")
