@@ -14,7 +14,7 @@ from tagcache.model.interfaces import ICache, IEngine
 from tagcache.server.auth.rates import Rates
 from tagcache.server.commands.table import Disconnect, Function, Reply, Verbs
 from tagcache.server.net.inbox import OBJECT_BYTES
-from tagcache.server.net.listener import Refusal
+from tagcache.server.net.listener import Rejection
 from tagcache.server.net.reply_queue import MOST_AT_ONCE
 from tagcache.server.net.serving import ServedProtocol
 from tagcache.server.net.states import FINISHED, READY, SERVING
@@ -214,8 +214,8 @@ class CacheProtocol(ServedProtocol):
                 break
         else:
             line = bytes(self._lines.partial[:_METHOD_BYTES])
-        refusal = Refusal.HTTP if wire.is_http(line) else Refusal.TLS
-        if refusal is Refusal.HTTP or line.startswith(wire.TLS_HANDSHAKE):
+        refusal = Rejection.HTTP if wire.is_http(line) else Rejection.TLS
+        if refusal is Rejection.HTTP or line.startswith(wire.TLS_HANDSHAKE):
             self.factory.listener.refused(self.connection.peer, refusal)
             self._waiting.clear()
             self._lines.clear()

@@ -192,7 +192,7 @@ class Connections:
             self.clients -= connection.counted
             self._bytes_in += connection.bytes_in
             self._bytes_out += connection.bytes_out
-            # They hold each other, and the garbage collector seldom looks far back.
+            # They refer to each other, and the garbage collector rarely looks at old objects.
             connection.transport = None
             connection.abort = _nothing
             connection.measure = _nothing_held

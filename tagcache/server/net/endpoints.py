@@ -135,12 +135,12 @@ class _OutOfDescriptors:
     """Makes one warning of what Twisted tells about each connection it cannot accept."""
 
     def __init__(self) -> None:
-        self._seldom = LogThrottle()
+        self._log_throttle = LogThrottle()
 
     def __call__(self, event: dict[str, Any]) -> None:
         if "EMFILE" not in event.get("log_format", ""):
             globalLogPublisher(event)
-        elif (more := self._seldom.now()) is not None:
+        elif (more := self._log_throttle.now()) is not None:
             log.warn(
                 "out of file descriptors: connections are closed unserved until some are free "
                 "(ulimit -n, LimitNOFILE=){more}",

@@ -1,4 +1,4 @@
-"""What every door does as a whole: admit clients, watch over them, and see them off."""
+"""What every port does as a whole: admit clients, watch them, and drain them at a stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.config.settings import Settings
-from tagcache.server.net.listener import Listener, Refusal
+from tagcache.server.net.listener import Listener, Rejection
 from tagcache.server.net.serving import LINGER_SECONDS, ServedProtocol
 from tagcache.server.observe.log_throttle import LogThrottle
 from tagcache.server.upkeep.slices import Turns
@@ -20,7 +20,7 @@ from tagcache.server.upkeep.slices import Turns
 log = Logger(namespace="tagcache.serving")
 
 
-class RefusedProtocol(Protocol):
+class ClosingProtocol(Protocol):
     """Tells a client why it cannot be served, and closes."""
 
     transport: Any
@@ -41,7 +41,7 @@ class RefusedProtocol(Protocol):
 
 
 class ServingFactory(ServerFactory):
-    """Admits clients to a door, and sees them off; ``build`` makes the door's protocol.
+    """Admits the clients of a port, and drains them at a stop; ``build`` makes their protocol.
 
     ``full`` is what a client is told when there is no room.
     """
@@ -79,10 +79,10 @@ class ServingFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         refusal = self.listener.refuse(addr)
-        if refusal is Refusal.ADDRESS:
+        if refusal is Rejection.ADDRESS:
             return None
-        if refusal is Refusal.FULL:
-            return RefusedProtocol(self.full, self.reactor)
+        if refusal is Rejection.FULL:
+            return ClosingProtocol(self.full, self.reactor)
         return self.build()
 
     def made(self, protocol: ServedProtocol) -> None:

@@ -18,7 +18,7 @@ from tagcache.sockopts import AppliedOption, SocketOptions, socket_of
 log = Logger(namespace="tagcache.listener")
 
 
-class Refusal(enum.Enum):
+class Rejection(enum.Enum):
     """Why a connection is turned away."""
 
     ADDRESS = "address not allowed"
@@ -73,18 +73,18 @@ class Listener:
                 why=why,
             )
 
-    def refuse(self, address: IAddress | None) -> Refusal | None:
+    def refuse(self, address: IAddress | None) -> Rejection | None:
         """Say why a connection from ``address`` is to be turned away; None if it is welcome."""
         if not self._admits(getattr(address, "host", None)):
-            refusal = Refusal.ADDRESS
+            refusal = Rejection.ADDRESS
         elif self.counted and self.connections.clients >= self.max_connections:
-            refusal = Refusal.FULL
+            refusal = Rejection.FULL
         else:
             return None
         self.refused(address_text(address), refusal)
         return refusal
 
-    def refused(self, peer: str, refusal: Refusal) -> None:
+    def refused(self, peer: str, refusal: Rejection) -> None:
         """Count a connection that is refused, and log some of them."""
         self.connections.refused += 1
         more = self._refusals.now()

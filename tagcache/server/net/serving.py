@@ -1,4 +1,4 @@
-"""What every door does for one client: take turns, order replies, control the flow, close."""
+"""What every port does for one client: take turns, order replies, control the flow, close."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ log = Logger(namespace="tagcache.serving")
 
 @implementer(IHalfCloseableProtocol)
 class ServedProtocol(Protocol):
-    """One client of a door. The door's protocol parses, executes and replies: see ``run``.
+    """One client of a port. A subclass parses, executes and replies: see ``run``.
 
     What a client sends is executed for about a millisecond at a time, and only while it takes its
     replies; what arrives in between is put into ``inbox``, as it came. A client that does not read
@@ -96,7 +96,7 @@ class ServedProtocol(Protocol):
         self._replies = WriteBuffer(self.transport, self._on_pause, self._on_drain)
         self.factory.made(self)
 
-    # What a door's protocol defines.
+    # What a subclass defines.
 
     def run(self) -> None:
         """Send the replies that are there, and execute what came until there is a reason to wait.

@@ -183,7 +183,7 @@ class UvloopTransport:
         reason = ConnectionDone() if error is None else ConnectionLost(str(error))
         protocol, self.protocol = self.protocol, None
         protocol.connectionLost(Failure(reason))
-        # They hold each other, and the garbage collector seldom looks far back.
+        # They refer to each other, and the garbage collector rarely looks at old objects.
         self._task = None
         self._transport = None
 

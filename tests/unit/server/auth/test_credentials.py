@@ -437,9 +437,9 @@ def test_a_bucket_refills_evenly() -> None:
     assert rates.take("a") == 0
 
 
-def test_seldom_says_how_much_was_left_unsaid() -> None:
+def test_throttle_says_how_much_was_left_unsaid() -> None:
     clock = Clock()
-    seldom = LogThrottle(10, clock.seconds)
-    assert [seldom.now() for _ in range(4)] == ["", None, None, None]
+    throttle = LogThrottle(10, clock.seconds)
+    assert [throttle.now() for _ in range(4)] == ["", None, None, None]
     clock.advance(10)
-    assert seldom.now() == " (3 more since the last such line)"
+    assert throttle.now() == " (3 more since the last such line)"

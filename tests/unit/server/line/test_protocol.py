@@ -33,7 +33,7 @@ from tagcache.server.commands.table import CommandTable
 from tagcache.server.line.factory import CacheFactory
 from tagcache.server.line.protocol import CacheProtocol, Verbs
 from tagcache.server.net.connections import Connections
-from tagcache.server.net.listener import Listener, Refusal
+from tagcache.server.net.listener import Listener, Rejection
 from tagcache.server.net.write_buffer import WriteBuffer
 from tagcache.server.observe.events import EventLog
 from tagcache.server.observe.traffic import Traffic
@@ -550,7 +550,7 @@ def test_a_request_of_http_ends_the_connection(
     assert transport.half_closed
     assert (transport.value(), served.cache.get(b"evil")) == (b"", None)
     assert (protocol.connection.commands, served.connections.refused) == (0, 1)
-    assert [event["refusal"] for event in events if "refusal" in event] == [Refusal.HTTP]
+    assert [event["refusal"] for event in events if "refusal" in event] == [Rejection.HTTP]
 
 
 def test_other_beginnings_of_http(served: Server) -> None:
