@@ -65,12 +65,10 @@ Follower = Callable[[Settings], None]
 class EngineParts:
     """The engine, and what looks after it.
 
-    ``store`` holds the entries in this process: all of them, or those that are kept near.
     ``services`` run with the server; ``followers`` are called with the settings of a reload.
     """
 
     engine: IEngine
-    store: MemoryCache
     persistence: Persistence
     services: tuple[IService, ...]
     followers: tuple[Follower, ...]
@@ -142,7 +140,7 @@ def _memory_engine(
         engine.limits = limits_of(settings)
 
     followers = (follow_limits, persistence.configure)
-    return EngineParts(engine, store, persistence, (persistence,), followers)
+    return EngineParts(engine, persistence, (persistence,), followers)
 
 
 def _redis_engine(
@@ -161,7 +159,7 @@ def _redis_engine(
         engine.limits = limits_of(settings)
 
     followers = (follow_limits, engine.upkeep.configure)
-    return EngineParts(engine, store, persistence, (engine.upkeep,), followers)
+    return EngineParts(engine, persistence, (engine.upkeep,), followers)
 
 
 def build_cache_port(
@@ -302,7 +300,6 @@ def build_service(
     service = TagCacheService(
         configuration,
         parts.engine,
-        parts.store,
         parts.persistence,
         shared.connections,
         check,

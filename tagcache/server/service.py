@@ -22,7 +22,7 @@ import twisted
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import BackendUnavailable, ConfigurationError, ListenError, PersistenceError
-from tagcache.model.interfaces import ICache, IEngine
+from tagcache.model.interfaces import IEngine
 from tagcache.model.statistics import EngineTotals
 from tagcache.server import systemd
 from tagcache.server.net.connections import Connections
@@ -39,8 +39,7 @@ log = Logger(namespace="tagcache.service")
 class TagCacheService(MultiService):
     """The whole server: its parts, and how it starts, reloads and stops.
 
-    ``engine`` keeps the entries. ``cache`` holds those in this process: all of them, or those that
-    are kept near. ``reread`` returns the new configuration at a reload, or raises
+    ``engine`` keeps the entries. ``reread`` returns the new configuration at a reload, or raises
     ConfigurationError.
     """
 
@@ -48,7 +47,6 @@ class TagCacheService(MultiService):
         self,
         configuration: Configuration,
         engine: IEngine,
-        cache: ICache,
         persistence: Persistence,
         connections: Connections,
         check: Preflight,
@@ -61,7 +59,6 @@ class TagCacheService(MultiService):
         self.setName("tagcache")
         self.configuration = configuration
         self.engine = engine
-        self.cache = cache
         self.persistence = persistence
         self.connections = connections
         self.pending_restart: tuple[str, ...] = ()
