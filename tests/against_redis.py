@@ -1,7 +1,7 @@
-"""Runs tests with servers that keep their entries in Redis: python -m tests.against_redis [ARG...]
+"""Runs tests against servers that keep entries in Redis: python -m tests.against_redis [ARG...]
 
-Starts a Redis for it, and stops it afterwards. Arguments are those of pytest; without any it runs
-the tests whose outcome depends on where entries are, which take about a minute.
+Starts a Redis for the tests, and stops it afterwards. The arguments are those of pytest. Without
+arguments, runs the tests that depend on where entries are kept, which takes about a minute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.distributed.redis_server import RedisServer
 
-# By file; those without names are run as a whole.
+# Tests by file. A file without names is run as a whole.
 MOST_WORTH_IT: dict[str, tuple[str, ...]] = {
     "integration/test_golden.py": (),
     "integration/test_golden_http.py": (),
@@ -64,7 +64,7 @@ MOST_WORTH_IT: dict[str, tuple[str, ...]] = {
 
 
 def worth_it() -> Iterator[str]:
-    """What pytest is to run."""
+    """The tests that pytest runs by default."""
     for file, names in MOST_WORTH_IT.items():
         yield from (f"tests/{file}::test_{name}" for name in names)
         if not names:

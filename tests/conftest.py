@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Hooks and settings that all tests share."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
-# Other programs that a test takes in place of one it needs.
+# Environment variables that name a replacement for a program that a test needs.
 INSTEAD = {
     "redis-server": "TAGCACHE_TEST_REDIS_SERVER",
     "redis-cli": "TAGCACHE_TEST_REDIS_CLI",
 }
 
 
-# What the environment tells the tests themselves.
+# Prefixes of the environment variables that configure the tests themselves.
 OURS = ("TAGCACHE_TEST_", "TAGCACHE_SOAK_", "TAGCACHE_FUZZ_")
 
 
 def forget_the_shell() -> None:
-    """Undo what the shell that started the tests hands down, to them and to what they start."""
-    # It starts what it runs in the background with this ignored, and so would every server be.
+    """Undo what the tests, and the processes they start, inherit from the shell."""
+    # A shell starts background jobs with SIGINT ignored, and every server would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Some tests look at modes of files, and have another user read some.
+    # Some tests check file modes, and read files as another user.
     os.umask(0o022)
-    # These are about somebody's server.
+    # These variables configure a server of the user.
     settings = {variable for variable, *_ in VARIABLES}
     for name in list(os.environ):
         if name in settings or (name.startswith("TAGCACHE_") and not name.startswith(OURS)):
             del os.environ[name]
-    # A proxy reaches nothing of this machine.
+    # A proxy cannot reach the loopback addresses of this machine.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
 
 
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "slow: takes many seconds; left out by `make test`")
     config.addinivalue_line("markers", "soak: takes minutes; only run by `make soak`")
-    # dogpile's own suites, see tests/contrib/test_dogpile.py.
+    # A mark of dogpile's own suites, see tests/contrib/test_dogpile.py.
     config.addinivalue_line("markers", "time_intensive: takes seconds")
     config.pluginmanager.register(LeftOut())
     if config.getoption("--write-reliability") and config.getoption("numprocesses", None):
@@ -92,7 +92,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def skip(why: str) -> None:
-    """Skip a test, but fail it where everything was installed on purpose: a skip hides a hole."""
+    """Skip a test, but fail it in CI, where everything is installed: a skip would hide a gap."""
     if os.environ.get("CI"):
         pytest.fail(why)
     pytest.skip(why)

@@ -19,12 +19,12 @@ from tagcache.server.auth.credentials import Credentials
 
 @cache
 def defaults() -> Configuration:
-    """The default configuration, read once: that takes longer than most tests that ask for it."""
+    """The default configuration. It is read once: reading takes longer than most tests."""
     return load(None, {})
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
-    """The default settings, but for what is given: ``cache={"max_key_length": 5}``."""
+    """The default settings with changes, such as ``cache={"max_key_length": 5}``."""
     settings = defaults().settings
     changed = {
         name: replace(getattr(settings, name), **values) for name, values in sections.items()
@@ -38,13 +38,13 @@ def credentials_of(
     path: Path | None = None,
     origin: Origin = Origin.DEFAULT,
 ) -> Credentials:
-    """A credential store that hashes at once instead of in a thread."""
+    """A credential store that hashes synchronously instead of in a thread."""
     origins = {**defaults().origins, ("authentication", "password"): origin}
     configuration = replace(defaults(), settings=settings, path=path, origins=origins)
     return Credentials(configuration, Path("/nowhere"), monotonic, maybeDeferred)
 
 
 def newest(cache: MemoryCache, offset: int = 0, limit: int = 1000) -> list[bytes]:
-    """The keys of the entries that were stored last, the newest first."""
+    """The keys of the most recently stored entries, newest first."""
     found = [item[0] for item in cache.scan(b"") if item is not None]
     return found[offset : offset + limit]

@@ -1,4 +1,4 @@
-"""Says at the end how many slow tests a run left out, also where workers ran the tests."""
+"""Reports at the end how many slow tests were left out, with pytest-xdist too."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import pytest
 
 
 class LeftOut:
-    """A plugin of pytest that counts the tests with the mark ``slow`` that were deselected."""
+    """A pytest plugin that counts the deselected tests with the mark ``slow``."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        # By ``-m``, not because other tests were asked for.
+        # Deselected by ``-m``, not because other tests were selected.
         slow = [item for item in items if item.get_closest_marker("slow")]
         if slow and "not slow" in slow[0].config.option.markexpr:
             self._names.update(item.nodeid for item in slow)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Have a worker of pytest-xdist send what it left out; all of them leave out the same."""
+        """Send what this worker of pytest-xdist left out; all workers leave out the same tests."""
         if hasattr(session.config, "workeroutput"):
             session.config.workeroutput["left_out"] = sorted(self._names)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        # A worker that has crashed sends nothing.
+        # A crashed worker sends nothing.
         self._names.update(getattr(node, "workeroutput", {}).get("left_out", ()))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,8 +1,8 @@
 """Writes what the fault suite measured into docs/reliability.md.
 
-A test that takes the fixture ``measured`` says what fault it caused, what was expected and what
-it saw. With ``--write-reliability`` the rows of the tests that passed replace those that the tables
-of docs/reliability.md had for them.
+A test with the fixture ``measured`` records the fault that it caused, what it expected and what it
+saw. With ``--write-reliability`` the rows of the tests that passed replace their old rows in the
+tables of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TABLE = re.compile(
 # The last cell of a row.
 _TEST = re.compile(r"\| `([^`]+)` \|$")
 
-# By test: the section of the document, and for each fault what was expected and measured.
+# For each test: the section of the document, and the rows (fault, expected, measured).
 Results: TypeAlias = dict[str, dict[str, Any]]
 Measured: TypeAlias = Callable[[str, str, str], None]
 
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Iterator[Measured]:
-    """Note a fault, what was expected, and what was measured; kept if the test passes."""
+    """Record a fault, what was expected, and what was measured; kept if the test passes."""
     rows: list[tuple[str, str, str]] = []
 
     def note(fault: str, expected: str, seen: str) -> None:
@@ -49,14 +49,14 @@ def measured(request: pytest.FixtureRequest) -> Iterator[Measured]:
 
     yield note
     if not rows:
-        return  # it failed before, or was skipped
+        return  # it failed earlier, or was skipped
     noted = request.config.stash.setdefault(_noted, {})
     path, _, name = request.node.nodeid.partition("::")
     noted[f"{path}::{name}"] = {"section": request.module.SECTION, "rows": rows}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Forget what a test noted that then failed."""
+    """Discard the rows of a test that failed."""
     if report.failed:
         _failed.add(report.nodeid)
 
@@ -77,7 +77,7 @@ def write(new: Results) -> None:
 
 
 def with_tables(document: str, new: Results) -> str:
-    """Return the document with new rows for the tests that ran, none for those that are gone."""
+    """Return the document with new rows for the tests that ran, and no rows of removed tests."""
     rows: dict[str, list[tuple[str, str]]] = {}
     for name, result in new.items():
         test = name.removeprefix("tests/").partition("[")[0]
@@ -101,7 +101,7 @@ def with_tables(document: str, new: Results) -> str:
 
 
 def is_there(test: str) -> bool:
-    """Say whether there is such a test, by its file under tests/ and its name."""
+    """Return whether a test exists, given as ``FILE::NAME`` with its file under tests/."""
     path, _, name = test.partition("::")
     file = ROOT / "tests" / path
     return file.exists() and f"def {name.rpartition('::')[2]}(" in file.read_text()

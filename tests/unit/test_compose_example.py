@@ -1,4 +1,4 @@
-"""docs/examples/compose: its files agree with each other, and with what the server knows."""
+"""docs/examples/compose: its files agree with each other, and with the server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OURS, VALKEY = SERVICES["tagcache"], SERVICES["valkey"]
 
 @pytest.fixture
 def environ() -> dict[str, str]:
-    """What compose.yaml gives our server, with passwords as `.env` would have them."""
+    """The environment that compose.yaml gives our server, with passwords as in `.env`."""
     return {name: filled_in(text) for name, text in OURS["environment"].items()}
 
 
@@ -38,7 +38,7 @@ def filled_in(text: str) -> str:
 
 
 def stage(name: str) -> str:
-    """The part of the Dockerfile that makes this target."""
+    """The stage of the Dockerfile that builds this target."""
     return re.split(r"^FROM ", DOCKERFILE.partition(f" AS {name}\n")[2], flags=re.MULTILINE)[0]
 
 
@@ -48,7 +48,7 @@ def test_the_server_would_start_without_a_warning(environ: dict[str, str]) -> No
     settings = configuration.settings
     assert settings.engine.backend == "redis"
     check_url(settings.engine.url)
-    # Without its password in the environment it would not.
+    # Without its password in the environment, the server would not start.
     bare = load(FOLDER / "tagcache.conf", {k: v for k, v in environ.items() if "PASS" not in k})
     with pytest.raises(ConfigurationError, match="the password is the default one"):
         Preflight().check(bare)
@@ -67,7 +67,7 @@ def test_every_variable_of_the_environment_is_known(environ: dict[str, str]) -> 
     assert set(environ) <= {variable for variable, *_ in VARIABLES}
     given = set(re.findall(r"^(\w+)=", (FOLDER / ".env.example").read_text("utf-8"), re.MULTILINE))
     assert given == set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE))
-    # Compose stops where one is missing, for an empty password is none.
+    # Compose stops if a variable is missing, because an empty password protects nothing.
     assert not re.search(r"(?<!\$)\$\{\w+\}", COMPOSE)
 
 
@@ -83,7 +83,7 @@ def test_ports_agree(environ: dict[str, str]) -> None:
     assert url.hostname in SERVICES
     assert f"EXPOSE {url.port}" in stage("valkey")
     assert "ports" not in VALKEY
-    # There are ports for more servers than are started.
+    # The range of ports has room for more servers than are started.
     for port in OURS["ports"]:
         first, last = port.split(":")[1].split("-")
         assert int(last) - int(first) + 1 > OURS["deploy"]["replicas"] == 2
@@ -131,6 +131,6 @@ def test_the_image_has_what_it_starts() -> None:
     assert f'CMD ["tagcache", "server", "--config", "{copied[2]}"]' in stage("tagcache")
     for name in (line[1:] for line in ignored if line.startswith("!")):
         assert (ROOT / name).exists(), name
-    # `tagcache health` is what the health check calls, on the port that the command line assumes.
+    # The health check runs `tagcache health`, on the default port of the command line.
     assert OURS["healthcheck"]["test"] == ["CMD", *["tagcache", "health"]]
     assert CliRunner().invoke(main, ["health", "--help"]).exit_code == 0

@@ -1,4 +1,4 @@
-"""What documents say about tests and code is true."""
+"""What the documents say about tests and code is true."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMED = re.compile(r"`(test_\w+)`")
 FILE = re.compile(r"\((tests/[\w/]+\.py)\)")
 PACKAGE = ROOT / "tagcache"
 PATH = re.compile(r"`([\w.-]+/[\w./-]*|\w+\.(?:py|ini|conf|md))`")
-# A function with its module, and functions and methods alone.
+# A function followed by its module, and a function or method alone.
 PLACED = re.compile(r"`([\w.]+)\(\)`\s\s*\(`([\w/]+\.py)`\)")
 FUNCTION = re.compile(r"`([\w.]+)\(\)`")
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -26,7 +26,7 @@ METHODS = ast.FunctionDef | ast.AsyncFunctionDef
 def test_every_test_that_is_named_exists(name: str) -> None:
     found = 0
     text = (ROOT / "docs" / name).read_text()
-    # A row of a table, or a paragraph.
+    # Each part is a row of a table, or a paragraph.
     for line in re.split(r"\n(?=\|)|\n\n", text):
         names: list[str] = []
         for token in re.split(r"(\(tests/[\w/]+\.py\))", line):

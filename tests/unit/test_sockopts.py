@@ -1,4 +1,4 @@
-"""Socket options, on real sockets: what is asked is what the kernel then says."""
+"""Socket options, on real sockets: the kernel reports the values that were set."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def by_name(options: tuple[AppliedOption, ...]) -> dict[str, AppliedOption]:
 def test_each_option_is_on_the_socket(
     sock: socket.socket, name: str, asked: int | bool, level: int, option: int, raw: int
 ) -> None:
-    # The opposite first, so that a default cannot pass for an effect.
+    # Set the opposite first, so that a default cannot be mistaken for an effect.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(not asked))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(not asked))
     applied = by_name(SocketOptions(**{name: asked}).apply(sock))
@@ -130,7 +130,7 @@ def test_listening_options_are_on_the_socket(sock: socket.socket) -> None:
     assert all(each.honoured for each in told.values()), told
     assert told["listen_backlog"].effective == 7
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN) == 3
-    # Rounded up to a number of retransmissions.
+    # The kernel rounds it up to a number of retransmissions.
     assert 5 <= sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) <= 7
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 120_000
 

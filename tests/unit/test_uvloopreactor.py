@@ -1,4 +1,4 @@
-"""What the loop of ``twistd --reactor=uvloop`` tells of errors that nobody caught."""
+"""How the loop of ``twistd --reactor=uvloop`` reports errors that nobody caught."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.AbstractEventLoop]
 
 
 async def lost(error: Exception) -> None:
-    """Leave a future behind that failed."""
+    """Create a failed future, and drop it without reading its error."""
     asyncio.get_running_loop().create_future().set_exception(error)
     gc.collect()
 
@@ -77,14 +77,14 @@ def test_all_else_is(
 def test_a_connection_given_up_while_its_name_is_looked_up(
     loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The way it comes about: uvloop's own look-up, of a name that is nobody's."""
+    """The real case: uvloop looks up a name that does not exist, and the task is cancelled."""
 
     async def give_up() -> None:
         attempt = asyncio.create_task(asyncio.open_connection("x." * 200, 1))
         await asyncio.sleep(0)
         attempt.cancel()
         await asyncio.wait([attempt])
-        # The look-up goes through libuv's threads; one asked after it comes back after it.
+        # Look-ups run in libuv's threads; one that starts later ends later.
         for _ in range(5):
             await asyncio.gather(
                 *(loop.getaddrinfo("x." * 200, 1) for _ in range(8)), return_exceptions=True

@@ -1,4 +1,4 @@
-"""Reading the configuration, and what is said of a bad one."""
+"""Reading the configuration, and the errors for an invalid one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file, the configspec and the code name the same knobs, and each is used."""
+"""The sample file, the configspec and the code have the same knobs, and each is used."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_knob_is_described_in_the_words_of_the_file() -> None:
     shared = "Kernel buffers of a connection, in bytes"
     assert described["performance", "send_buffer_bytes"].startswith(shared)
     assert described["performance", "receive_buffer_bytes"].startswith(shared)
-    # Not what is said of a group of knobs.
+    # Not the description of a group of knobs.
     assert described["performance", "tcp_nodelay"].startswith("Send at once")
 
 
@@ -81,7 +81,7 @@ def test_the_file_marks_what_needs_a_restart() -> None:
 
 
 def test_every_knob_is_read_somewhere() -> None:
-    """As ``settings.section.knob``, or as ``section.knob`` where the section was passed on."""
+    """As ``settings.section.knob``, or as ``section.knob`` where only the section is passed."""
     read = set()
     for path in Path(tagcache.__file__).parent.rglob("*.py"):
         if path.parent.name == "config" and path.name != "limits.py":

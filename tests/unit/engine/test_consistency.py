@@ -1,4 +1,4 @@
-"""A check finds what is broken on purpose, and nothing else."""
+"""A check finds every fault that a test makes, and reports no other."""
 
 from __future__ import annotations
 

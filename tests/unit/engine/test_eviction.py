@@ -18,7 +18,7 @@ KEYS = [b"%03d" % number for number in range(100)]
 
 
 def cache_of(entries: int, policy: Policy, clock: Clock | None = None) -> MemoryCache:
-    """A cache with room for so many entries with keys of 3 and values of 100 bytes."""
+    """A cache with room for ``entries`` entries, with keys of 3 bytes and values of 100."""
     monotonic = (clock or Clock()).seconds
     cache = MemoryCache(monotonic=monotonic, wall=monotonic, policy=policy)
     cache.put(KEYS[0], b"x" * 100)
@@ -48,7 +48,7 @@ def test_sieve_evicts_the_oldest_that_was_not_read() -> None:
     assert held(cache) == [0, 2, 3, 4]
     store(cache, 5)
     assert held(cache) == [0, 2, 4, 5]
-    # The hand goes on from where it was: 0 and 2 have had their second chance.
+    # The hand continues where it stopped: 0 and 2 have had their second chance.
     store(cache, 6)
     assert held(cache) == [0, 2, 5, 6]
     assert cache.counters().evictions == 3
@@ -75,7 +75,7 @@ def test_lru_evicts_what_was_used_least_recently() -> None:
     store(cache, 0)
     store(cache, 4)
     assert held(cache) == [0, 3, 4]
-    # The order of storing is another.
+    # The order in which entries were stored is independent of the order of use.
     assert newest(cache, 0, 9) == [KEYS[4], KEYS[0], KEYS[3]]
 
 
@@ -152,7 +152,7 @@ def test_what_has_expired_is_not_counted_as_evicted() -> None:
     cache.put(KEYS[0], b"x" * 100, (), 1000)
     store(cache, 2)
     clock.advance(2)
-    # It goes first, though it is not the oldest.
+    # The expired entry goes first, although it is not the oldest.
     store(cache, 3)
     assert held(cache) == [1, 2, 3]
     assert (cache.counters().evictions, cache.counters().expirations) == (0, 1)
@@ -192,7 +192,7 @@ def test_a_scan_that_ends_does_not_take_the_hand_away() -> None:
     scan = cache.scan(b"")
     for _ in range(3):
         next(scan)
-    # The scan's mark is now before the entry that goes, and the hand comes to rest on it.
+    # The scan's marker is now before the entry that is evicted, and the hand stops at the marker.
     store(cache, 4)
     cache.delete(KEYS[1])
     scan.close()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The expiry index: nothing late, nothing early, few buckets."""
+"""The expiry index: nothing expires late or early, and there are few buckets."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.reclaiming: Iterator[None] = iter(())
         self.scanning: Iterator[tuple[bytes, Entry] | None] = iter(())
         self.invalidating: list[tuple[str, list[bytes], Generator[None, None, Any]]] = []
-        # What the lists under way might have told at each step.
+        # For each unfinished list: the results that were valid at one of its steps.
         self.listed: dict[int, list[list[bytes]]] = {}
         self.evictions = 0
         self.checking: Generator[None, None, Consistency] = self.cache.check()
@@ -66,7 +66,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.checking = self.cache.check()
 
     def note_evictions(self, stored: bytes | None = None) -> None:
-        """What was evicted is known by its absence; nothing else may be absent."""
+        """Absent entries must be the evicted ones, and no others may be absent."""
         gone = [key for key in self.live() if self.cache.peek(key) is None]
         for key in gone:
             del self.model[key]
@@ -77,7 +77,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.evictions = evictions
 
     def refused(self, error: CommandError, key: bytes, value: bytes, tags: list[bytes]) -> None:
-        """A store that was refused: it does not fit an entry, or not the memory."""
+        """A refused store exceeds a limit for entries, or the memory limit."""
         if isinstance(error, OutOfMemory):
             most = self.cache.limits.max_memory
             cost = 310 + len(key) + len(value) + 200 * len(tags)
@@ -125,7 +125,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(tags=st.sampled_from([[b"x", b"y"], [b"x"], [b"y", b"z"]]), ttl_ms=TTLS)
     def put_many(self, tags: list[bytes], ttl_ms: int | None) -> None:
-        """Large invalidations that have entries in common are rare otherwise."""
+        """Without this rule, large invalidations rarely have entries in common."""
         for key in (b"k1", b"k2", b"k3", b"k4"):
             self.put(key, b"v", tags, ttl_ms)
 
@@ -135,7 +135,7 @@ class CacheMachine(RuleBasedStateMachine):
         try:
             assert self.cache.add(key, value, tags, ttl_ms) == absent
         except CommandError as error:
-            # What is wrong with it is told, whether or not the key is there.
+            # Invalid arguments are reported whether or not the key exists.
             assert absent or not isinstance(error, OutOfMemory)
             self.refused(error, key, value, tags)
         else:
@@ -203,7 +203,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.cache.delete(key) == bool(self.remove({key} & set(self.live())))
 
     def meant(self, kind: str, names: list[bytes]) -> set[bytes]:
-        """The keys of the entries that an invalidation means at this moment."""
+        """The keys of the entries that an invalidation would remove at this moment."""
         given = set(names)
         return {
             key
@@ -240,7 +240,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(tag=st.sampled_from([b"x", b"y", b"z"]))
     def invalidate_tag_at_once(self, tag: bytes) -> None:
-        """With what the invalidations before have left to be reclaimed."""
+        """Earlier invalidations may have left entries that are not reclaimed yet."""
         meant = self.meant("any", [tag])
         assert done(self.cache.invalidate_tag(tag)) == self.remove(meant)
 
@@ -255,8 +255,8 @@ class CacheMachine(RuleBasedStateMachine):
             try:
                 next(work)
             except StopIteration as end:
-                # Its one moment: exactly those that it means are gone. A list is put together
-                # after its moment.
+                # An invalidation takes effect now: exactly the entries that it covers are gone.
+                # A list is put together after the moment that it shows.
                 self.invalidating.remove(job)
                 if kind == "list":
                     assert sorted(end.value) in self.listed.pop(id(work))
@@ -366,7 +366,7 @@ class CacheMachine(RuleBasedStateMachine):
                 by_tag.setdefault(tag, set()).add(key)
         indexed = {tag: {e.key for e in store.tags.entries(tag)} for tag, _ in store.tags.sizes()}
         for tag in by_tag.keys() | indexed.keys():
-            # A tag that was taken out has lost those that are dead.
+            # A removed tag no longer holds its dead entries.
             assert by_tag.get(tag, set()) - dead <= indexed.get(tag, set()) <= by_tag[tag]
         assert all(indexed.values())
         assert store.tags.count_all == len(indexed)
@@ -410,7 +410,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(steps=st.integers(1, 1000))
     def check_a_little(self, steps: int) -> None:
-        """Whatever goes on between its steps, a check finds nothing wrong."""
+        """A check finds no fault, whatever happens between its steps."""
         for _ in range(steps):
             try:
                 next(self.checking)
@@ -431,7 +431,7 @@ class CacheMachine(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the ways for large sets taken for one entry or two as well."""
+    """Use the code paths for large sets even for one or two entries."""
     monkeypatch.setattr(invalidation, "AT_ONCE", 1)
     monkeypatch.setattr(tags, "_SPLIT_AT", 2)
     monkeypatch.setattr(selection, "_SOME", 1)

@@ -390,7 +390,7 @@ def test_sweeping_reclaims_what_has_expired_and_nothing_else(
     cache.put(b"stays", b"v")
     clock.advance(6)
     sweep(cache)
-    # 1.0 to 5.9 s are over for more than a tick; the one due right now may be left.
+    # Deadlines from 1.0 to 5.9 s passed more than a tick ago; the one due now may remain.
     assert len(cache) in (51, 50)
     clock.advance(100)
     sweep(cache)
@@ -425,7 +425,7 @@ def test_the_largest_tags_come_first(clock: Clock, cache: MemoryCache) -> None:
 
 
 def steps(work: Generator[None, None, int]) -> tuple[int, int]:
-    """Run a piece of work; return in how many steps, and its result."""
+    """Run a piece of work; return the number of its steps, and its result."""
     count = 0
     while True:
         try:
@@ -445,7 +445,7 @@ def test_long_lists_of_names_are_worked_off_in_steps(cache: MemoryCache) -> None
     count, removed = steps(work)
     assert removed == 10_000
     assert count >= 10_000
-    # However many tags there were, a look-up compares with few sets.
+    # A look-up compares with few sets, however many tags were invalidated.
     assert len(cache.store.dead) <= 2
     assert cache.get(b"77") is None
     for _ in cache.reclaim():
@@ -477,7 +477,7 @@ def test_the_largest_ttl_is_told_as_64_bits(cache: MemoryCache) -> None:
 
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the ways for large sets taken for one entry or two as well."""
+    """Use the code paths for large sets even for one or two entries."""
     monkeypatch.setattr(invalidation, "AT_ONCE", 1)
     monkeypatch.setattr(tags, "_SPLIT_AT", 2)
     monkeypatch.setattr(selection, "_SOME", 1)
@@ -515,7 +515,7 @@ def test_invalidations_that_overlap_while_they_are_under_way(
 
 @pytest.mark.parametrize("most_tags", [1, 20_000])
 def test_dictionaries_shrink_with_what_they_hold(most_tags: int) -> None:
-    """Else a cache of few large values keeps the tables of many small ones."""
+    """Otherwise a cache of few large values would keep the tables of many small ones."""
     cache = MemoryCache()
     for number in range(40_000):
         cache.put(b"%d" % number, b"", [b"%d" % (number % most_tags), b"all"])

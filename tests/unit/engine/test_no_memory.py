@@ -1,6 +1,6 @@
-"""Whichever allocation fails in the middle of a change, nothing is left half done.
+"""No change is left half done, whichever of its allocations fails.
 
-CPython's own test module makes the allocations fail, one after the other.
+CPython's own test module makes the allocations fail, one at a time.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tests.helpers import done
 
 testcapi = pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
 
-# There may be no memory to close a generator.
+# Closing a generator may fail for lack of memory.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 Change = Callable[[MemoryCache], object]
-# After so many allocations that a change does without, or does not make, it makes no more.
+# After this many attempts in a row without a failure, every allocation of a change was tested.
 ENOUGH = 100
 
 
@@ -56,14 +56,14 @@ CHANGES: dict[str, Change] = {
     "sweep": sweep,
     "restore": lambda cache: cache.restore(Saved(b"new", b"v", (b"all", b"n1"), 1.0, 60.0), 0),
 }
-# Work may have no memory left to return its result: then all of it is done. (Few entries are
-# removed one after the other.)
+# Work that has no memory left to return its result has done all of its changes. (Except for few
+# entries, which are removed one by one.)
 WHOLE = [CHANGES[name] for name in CHANGES if name.startswith(("invalidate", "flush"))]
 
 
 @pytest.fixture(autouse=True)
 def small_sets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have sets split early and three entries invalidated as many; no collection may allocate."""
+    """Split sets early and treat three entries as many; the garbage collector is off."""
     monkeypatch.setattr(tags, "_SPLIT_AT", 64)
     monkeypatch.setattr(invalidation, "AT_ONCE", 2)
     gc.disable()
@@ -78,14 +78,14 @@ def filled(policy: Policy) -> MemoryCache:
         cache.put(b"d%d" % number, b"value", [b"dead", b"t%d" % number], 60_000)
     done(cache.invalidate_tag(b"dead"))
     cache.put(b"past", b"value", [b"t1", b"gone"], 10)
-    # Its deadline moves after the moment at which it is looked at.
+    # The deadline of this entry moves past the bucket in which the entry stays.
     cache.put(b"late", b"value", (), 600)
     now[0] += 0.5
     cache.put(b"late", b"value", (), 600)
     now[0] += 0.5
     for number in range(2):
         cache.put(b"p%d" % number, b"value", [b"pair"])
-    # One less than what makes the set of this tag be split.
+    # One entry less than the number at which the set of this tag is split.
     for number in range(63):
         cache.put(b"k%d" % number, b"%d" % number, [b"all", b"t%d" % (number % 21)], 60_000)
     cache.put(b"number", b"5", [b"all"], 60_000)
@@ -129,7 +129,7 @@ def test_each_allocation_fails_once(policy: Policy, change: Change) -> None:
                 assert after.items() <= now.items() <= before.items(), number
             else:
                 assert now == before or (change in WHOLE and now == after), number
-            # It goes on as if nothing had happened.
+            # The cache works as before.
             change(cache)
             assert done(cache.check()).faults == ()
     assert failures

@@ -1,4 +1,4 @@
-"""Snapshots: what is written comes back, and nothing else passes for one."""
+"""Snapshots: reading returns what was written, and other files are rejected."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_another_version_is_named() -> None:
 
 
 def first_version(entries: list[Saved]) -> bytes:
-    """As before there was a mark of a clean stop."""
+    """A snapshot of version 1, which has no mark of a clean stop."""
     head = struct.pack("<IQd", 1, len(entries), 1234.5)
     rest = written(entries)[len(snapshot.MAGIC) + 21 + 4 :]
     return snapshot.MAGIC + head + struct.pack("<I", zlib.crc32(head)) + rest
@@ -232,7 +232,7 @@ def test_a_link_stays_one_and_unfinished_files_go(tmp_path: Path) -> None:
 
 
 class Served:
-    """A cache with its persistence, at a snapshot that several of them use in turn."""
+    """A cache with its persistence; several use the same snapshot, one after another."""
 
     def __init__(self, path: Path, clock: Clock, **knobs: object) -> None:
         self.settings = settings_with(persistence={"snapshot_file": str(path), **knobs})
@@ -246,7 +246,7 @@ class Served:
         self.persistence.stopService()
 
     def crash(self) -> None:
-        """End it as the system does: the lock goes, and nothing is written."""
+        """End it as a crash does: the lock is released, and nothing is written."""
         self.persistence._file.unlock()  # type: ignore[union-attr]
 
 
@@ -288,7 +288,7 @@ def test_a_snapshot_is_loaded_once(tmp_path: Path) -> None:
     served = Served(path, clock)
     assert served.cache.get(b"k") is None
     served.stop()
-    # What was put aside has served.
+    # The snapshot that was put aside is no longer needed.
     assert not (tmp_path / "snapshot.loaded").exists()
 
 
@@ -313,7 +313,7 @@ def test_a_link_at_the_new_file_is_not_written_through(tmp_path: Path) -> None:
 
 
 def test_the_new_file_is_made_and_not_opened(tmp_path: Path) -> None:
-    """Somebody puts a link there between the two steps."""
+    """Another process creates a link at the path after the old file was removed."""
     file = SnapshotFile(tmp_path / "snapshot")
     victim = tmp_path / "victim"
 
@@ -339,7 +339,7 @@ def test_a_writer_that_outlives_its_server_replaces_nothing(tmp_path: Path) -> N
 
 
 class Saves:
-    """A persistence whose saving is only noted, or fails."""
+    """A persistence whose saves are only recorded, or fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path, clock: Clock) -> None:
         self.at: list[float] = []

@@ -1,4 +1,4 @@
-"""What is told of the busiest tags, and that it stays bounded."""
+"""Statistics of the busiest tags, and their bounds."""
 
 from __future__ import annotations
 

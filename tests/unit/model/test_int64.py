@@ -1,4 +1,4 @@
-"""Decimal integers as counters hold them."""
+"""Decimal integers, as counters store them."""
 
 from __future__ import annotations
 

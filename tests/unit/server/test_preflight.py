@@ -1,4 +1,4 @@
-"""What is known to be wrong, or without effect, before the start."""
+"""Checks before the start: what is wrong with the settings, or has no effect."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def faults(**sections: Any) -> list[str]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> dict[str, Any]:
-    """A manhole that could be started."""
+    """Settings of a manhole that can be started."""
     key = host_key(tmp_path / "client")
     (tmp_path / "authorized").write_bytes(key.public().toString("OPENSSH"))
     return {

@@ -1,4 +1,4 @@
-"""Passwords at rest, the file they are in, tokens, throttling and rates."""
+"""Stored passwords and their file, tokens, throttling and rate limits."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_changing_the_password_voids_tokens_and_remembered_headers(tmp_path: Pat
     assert store.known_header(header, "1.2.3.4") is None
     assert result(store.verify_header(header, "1.2.3.4")) is True
     assert store.known_header(header, "1.2.3.4") is True
-    # As another object, and from another address.
+    # The same header as another object, and from another address.
     assert store.known_header(bytes(bytearray(header)), "1.2.3.4") is True
     assert store.known_header(bytes(bytearray(header)), "4.3.2.1") is None
     assert store.is_default()
@@ -150,7 +150,7 @@ def test_changing_the_password_voids_tokens_and_remembered_headers(tmp_path: Pat
 
 
 class Threads:
-    """Slow functions that run when the test says so."""
+    """Threads whose functions run when the test says so."""
 
     def __init__(self) -> None:
         self.started: list[tuple[Deferred[Any], Any]] = []
@@ -365,7 +365,7 @@ def test_a_right_password_begins_the_count_anew() -> None:
         throttle.succeeded("a")
     assert throttle.pause("a") == 0
     fail_often(throttle, "a")
-    # Somebody else at that address: the pause is for who guessed.
+    # Another client at that address succeeds: the pause stays for the one that guessed.
     throttle.succeeded("a")
     assert throttle.pause("a") == 1
     clock.advance(1)
@@ -374,7 +374,7 @@ def test_a_right_password_begins_the_count_anew() -> None:
 
 
 def attack(throttle: Throttle, clock: Clock, addresses: list[str], seconds: int) -> int:
-    """Guess from all of them ten times a second; return how many guesses were looked at."""
+    """Guess from each address ten times a second; return the number of guesses checked."""
     seen = 0
     for _ in range(seconds * 10):
         clock.advance(0.1)

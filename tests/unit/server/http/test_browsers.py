@@ -1,4 +1,4 @@
-"""What pages of other origins, and pages under foreign names, may ask for."""
+"""Which requests pages of other origins, and pages under unknown host names, may make."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.server.line.test_protocol import Transport
 
 
 def status_of(door: Door, method: str, path: str, *headers: str, body: bytes = b"") -> int:
-    """The status of the answer to one request, which has credentials."""
+    """The status of the response to one request with credentials."""
     head = "".join(f"{line}\r\n" for line in (f"{method} {path} HTTP/1.1", *headers))
     length = b"Content-Length: %d\r\n" % len(body)
     return split(door.send(head.encode("latin-1") + length + BASIC + JSON + b"\r\n" + body))[0][0]
@@ -77,7 +77,7 @@ def test_hosts_that_are_not(host: str) -> None:
         for path in ("/get/k", "/health", "/", "/nope", "/metrics"):
             assert status_of(door, "GET", path, f"Host: {host}") in (400, 421)
         assert status_of(door, "POST", "/flush", f"Host: {host}") in (400, 421)
-    # Not one line for each.
+    # The log does not get a line for each request.
     assert len(told(events)) <= 1
 
 
@@ -168,7 +168,7 @@ OURS = [
     (),
     ("Origin: http://127.0.0.1:8080",),
     ("Origin: http://127.0.0.1:8080", "Sec-Fetch-Site: same-origin"),
-    # Whoever ends TLS before us.
+    # A proxy in front of the server terminates TLS.
     ("Origin: https://127.0.0.1:8080",),
     ("Sec-Fetch-Site: none",),
     ("Sec-Fetch-Site: same-origin",),

@@ -1,4 +1,4 @@
-"""Where an endpoint string leads, and what its listening socket is given."""
+"""What an endpoint string refers to, and which options its listening socket gets."""
 
 from __future__ import annotations
 

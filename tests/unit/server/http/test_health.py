@@ -1,4 +1,4 @@
-"""What the endpoints tell of an engine that is elsewhere."""
+"""What the endpoints report of a remote engine."""
 
 from __future__ import annotations
 

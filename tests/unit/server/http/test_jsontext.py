@@ -1,4 +1,4 @@
-"""JSON as the API understands it."""
+"""JSON as the API parses it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_repeated_names_are_those_that_a_parser_sees(pairs: list[tuple[str, Any]
 
 
 def test_looking_for_repeated_names_is_linear_and_gives_way() -> None:
-    """Two megabytes of names took half a minute, in one go."""
+    """Two megabytes of names once blocked the reactor for half a minute."""
     text = rb'{"\u0061":0' + b',"":0' * 400_000 + b"}"
     work = jsontext.repeated_names(text)
     assert sum(1 for _ in work) >= 400_000 // 512
@@ -49,7 +49,7 @@ def test_depth_is_looked_at_in_pieces() -> None:
 
 
 def calls_of_depth_check(text: bytes) -> int:
-    """How many functions are called, those in C too, to read a text."""
+    """The number of function calls, in Python and in C, that reading a text takes."""
     events: Counter[str] = Counter()
 
     def count(frame: object, event: str, arg: object) -> None:
@@ -66,7 +66,7 @@ def calls_of_depth_check(text: bytes) -> int:
 
 
 def test_depth_is_looked_at_without_a_step_for_each_token() -> None:
-    """A megabyte of brackets took 0.3 seconds."""
+    """A megabyte of brackets once took 0.3 seconds."""
     text = b"[" + b'[],"","[",' * 100_000 + b"[]]"
     assert calls_of_depth_check(text) < 100_000 / 50
 

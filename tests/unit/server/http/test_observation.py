@@ -1,4 +1,4 @@
-"""The dashboard's files, and the endpoints to watch the server by."""
+"""The dashboard's files, and the endpoints for monitoring."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_there_are_no_other_files(door: Door, path: str) -> None:
     assert head_of(door.send(request("GET", path, headers=b"")))[0] == 404
 
 
-# Trying an invalidation
+# Dry runs of invalidations
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_dry_run_tells_what_would_go_and_removes_nothing(
     assert door.cache.totals().items == 8
     assert door.cache.counters().invalidations == 0
     assert door.events.after(0, 10) == []
-    # In earnest it is as it was told.
+    # The real invalidation does what the dry run reported.
     assert door.call("POST", f"{path}?dry_run=false", body) == (200, expected)
     gone = int(expected["success"]) if expected["count"] is None else expected["count"]
     assert door.cache.totals().items == 8 - gone
@@ -169,7 +169,7 @@ def test_http_invalidations_are_events(door: Door) -> None:
     assert (event["names"], event["count"]) == (["a"], 2)
 
 
-# What is told
+# Lists, logs and counters
 
 
 def test_raw_values_are_never_parsed(door: Door) -> None:
@@ -237,7 +237,7 @@ def test_a_request_that_takes_slices_is_timed_to_its_end(door: Door) -> None:
 def test_requests_are_counted_by_route_however_they_are_answered(door: Door) -> None:
     protocol, _ = door.connect()
     for _ in range(3):
-        # The later ones repeat the head of the first, and are looked up on the short way.
+        # The later requests repeat the head of the first, and take the fast path.
         protocol.dataReceived(b"GET /get/k HTTP/1.1\r\nHost: x\r\n" + BASIC + b"\r\n")
     protocol.dataReceived(request("GET", "/nowhere"))
     assert door.traffic.routes["GET /get/{key}"] == 3
@@ -359,7 +359,7 @@ def test_collecting_reclaims_and_walks_nothing(door: Door) -> None:
 
 
 class Listener:
-    """Somebody who has asked for events."""
+    """A client that has requested the event stream."""
 
     def __init__(self, door: Door, headers: bytes = BASIC, method: str = "GET") -> None:
         self.door = door
@@ -443,7 +443,7 @@ def test_who_does_not_read_is_dropped(door: Door) -> None:
 def test_a_stream_ends_with_its_token(door: Door) -> None:
     token = door.call("POST", "/auth/login", {"username": "admin", "password": "password"})[1]
     listener = Listener(door, f"Authorization: Bearer {token['token']}\r\n".encode())
-    # Tokens of the same user that are good for longer.
+    # One second before the token expires.
     door.clock.advance(token["expires_in"] - 1)
     door.streams.publish(b"[1]")
     assert listener.heard()[-1] == ("sample", [1])

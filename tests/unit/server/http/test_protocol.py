@@ -1,4 +1,4 @@
-"""The HTTP door over an in-memory transport."""
+"""The HTTP protocol over an in-memory transport."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ JSON = b"Content-Type: application/json\r\n"
 
 
 class Door:
-    """An HTTP factory with everything it needs, on a clock."""
+    """An HTTP factory with everything it needs, on a ``task.Clock``."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or settings_with()
@@ -240,7 +240,7 @@ def test_a_head_that_comes_again_is_answered_the_same(door: Door) -> None:
     assert ask(b"GET /get/" + b"k" * 9000 + b" HTTP/1.1\r\n" + head)[0][0] == 414
     protocol, transport = door.connect()
     assert ask(b"GET /get/a HTTP/1.1\r\n" + head)[0][0] == 200
-    # Whatever is not just the same is parsed.
+    # A head that differs in any way is parsed.
     assert ask(b"GET /get/a HTTP/1.1\r\nX: y\r\n" + head)[0][0] == 200
     assert ask(b"GET /get/a HTTP/1.1\r\n" + head.replace(BASIC, b""))[0][0] == 401
     assert ask(b"GET /get/a HTTP/1.1\r\n" + head)[0][0] == 200
@@ -252,7 +252,7 @@ def test_a_head_that_comes_again_is_answered_the_same(door: Door) -> None:
 
 
 def test_a_head_is_remembered_only_if_it_came_in_one_piece(door: Door) -> None:
-    """The end of one head must not pass for the whole of another."""
+    """The end of one head must not be taken for a complete head."""
     door.cache.put(b"a", b"secret")
     protocol, transport = door.connect()
     protocol.dataReceived(b"GET /get/a HTTP/1.1\r\n" + BASIC + b"X: ")
@@ -297,7 +297,7 @@ def test_a_head_with_a_body_that_comes_again_is_answered_the_same(door: Door) ->
     assert door.cache.get(b"k") == b"z"
     whole = request("POST", "/put", b'{"key":"k","value":"1"}', BASIC + JSON)
     transport.clear()
-    # Less than a body, more than one, and one that is not JSON.
+    # Less than one body, more than one, and a body that is not JSON.
     protocol.dataReceived(whole)
     protocol.dataReceived(whole[:-5])
     protocol.dataReceived(whole[-5:] + whole[:30])
@@ -355,7 +355,7 @@ def test_many_large_answers_wait_until_the_client_takes_them(door: Door, waits: 
     door.cache.put(b"k", b"v" * 500_000)
     protocol, transport = connect_full(door)
     if waits:
-        # The first takes slices, and those behind it wait in the protocol.
+        # The first request takes several slices, and those behind it wait in the protocol.
         protocol.dataReceived(request("GET", "/stats"))
     protocol.dataReceived(GET * 700)
     assert door.cache.counters().hits < 10
@@ -380,7 +380,7 @@ def test_many_large_answers_wait_until_the_client_takes_them(door: Door, waits: 
     ids=["health", "metrics"],
 )
 def test_many_requests_at_once_are_answered_in_turns(door: Door, head: bytes) -> None:
-    """Parsing them takes turns too: others come in between."""
+    """Parsing is done in turns too: other clients are served in between."""
     readings = itertools.count(step=SLICE_SECONDS / 4)
     protocol, transport = door.connect()
     protocol._monotonic = lambda: next(readings)
@@ -396,7 +396,7 @@ def test_many_requests_at_once_are_answered_in_turns(door: Door, head: bytes) ->
 
 
 def test_a_body_in_small_pieces_counts_as_what_it_takes(door: Door) -> None:
-    """Each is an object of its own, which takes much more than its bytes."""
+    """Each piece is a separate object, which takes much more memory than its bytes."""
     protocol, _ = door.connect()
     head = b"POST /put HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
     protocol.dataReceived(head + BASIC + JSON + b"\r\n" + b"2\r\naa\r\n" * 10_000)
@@ -497,7 +497,7 @@ def test_a_head_that_comes_again_still_needs_the_password(door: Door) -> None:
     st.booleans(),
 )
 def test_one_by_one_or_all_at_once(sent: list[tuple[bytes, bytes]], at_once: bool) -> None:
-    """However requests are put together, each gets the status that it gets alone."""
+    """Each request gets the same status, alone and among others."""
     requests = [line + b" HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n" for line, head in sent]
     alone = [int(Door().send(each)[9:12]) for each in requests]
     protocol, transport = Door().connect()
@@ -680,7 +680,7 @@ def test_the_one_transfer_coding(door: Door, coding: bytes) -> None:
 
 @given(st.lists(st.integers(0, 700), max_size=8), st.booleans())
 def test_a_blank_too_many_behind_other_requests(places: list[int], twice: bool) -> None:
-    """However requests before it end, and however the stream is cut."""
+    """It is refused however the requests before it end, and however the stream is cut."""
     door = Door()
     chunked = b"POST /put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + CHUNKED
     last = b"GET%b/get/k HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"  " if twice else b" ", BASIC)
@@ -814,7 +814,7 @@ def test_an_endpoint_that_fails_is_logged_and_told_without_detail(door: Door) ->
 
 
 class Slow:
-    """An application whose answers are in the test's hands."""
+    """An application that answers when the test says so."""
 
     def __init__(self) -> None:
         self.waiting: list[Deferred[Response]] = []
@@ -900,7 +900,7 @@ def test_a_connection_lost_meanwhile_cancels_the_work(door: Door) -> None:
     assert not any("log_failure" in event for event in events)
 
 
-# Who may do what.
+# Authentication and access.
 
 
 def basic(username: str, password: str) -> bytes:
@@ -1047,7 +1047,7 @@ def test_what_is_loopback() -> None:
     assert not any(is_loopback(each) for each in ("10.0.0.1", "::2", "::ffff:10.0.0.1", "", "x"))
 
 
-# What the endpoints do beyond the recorded exchanges.
+# Behaviour of the endpoints that the recorded exchanges do not cover.
 
 
 def test_limits_over_http(door: Door) -> None:
@@ -1096,7 +1096,7 @@ def test_a_value_at_the_limit_may_need_marks(door: Door) -> None:
 def test_what_no_client_wrote_is_told_as_it_is_stored(
     door: Door, stored: bytes, value: str
 ) -> None:
-    """Such as what the server stored over HTTP before it used marks."""
+    """For example, values that were stored over HTTP before the server used marks."""
     door.cache.put(b"k", stored)
     assert door.call("GET", "/get/k") == (200, {"value": value})
     assert door.call("GET", "/keys/k")[1]["value"] == value
@@ -1232,7 +1232,7 @@ def test_connections_of_the_dashboard_are_marked(door: Door, path: str) -> None:
     mark = b"Tagcache-Dashboard: 1\r\n" if path == "/history" else b""
     protocol.dataReceived(request("GET", path, headers=BASIC + mark))
     assert [each.dashboard for each in door.connections] == [True]
-    # A proxy may use it for others.
+    # A proxy may send requests of other clients over the same connection.
     protocol.dataReceived(request("GET", "/history"))
     assert [each.dashboard for each in door.connections] == [False]
     protocol.connectionLost(Failure(ConnectionDone()))

@@ -1,7 +1,7 @@
-"""Wherever memory ends, a store is refused or the connection is dropped, and the cache agrees.
+"""Without memory, a store is refused or the connection is dropped, and the cache agrees.
 
-CPython's own test module makes a few allocations fail, from each one on in turn; not for good,
-because CPython 3.11 may try again for ever where it has no memory for an exception.
+CPython's own test module makes a few allocations in a row fail, starting at each one in turn. The
+failures end, because CPython 3.11 may retry for ever when it has no memory for an exception.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.unit.server.line.test_protocol import Server
 
 testcapi = pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
 
-# More than any of these chunks makes.
+# More allocations than any of these chunks makes.
 MOST = 1500
 STORES = b"".join(b"PUT\tk%d\t60000\tall,t%d\t%s\n" % (n, n % 3, b"v" * 600) for n in range(24))
 CHUNKS = {
@@ -28,7 +28,7 @@ CHUNKS = {
 
 
 class Peer:
-    """Takes what is written without allocating anything."""
+    """A transport that stores what is written without allocating memory."""
 
     def __init__(self) -> None:
         self.written = [b""] * 200
@@ -53,7 +53,7 @@ def no_collection() -> Iterator[None]:
 def send_without_memory(
     server: Server, chunk: bytes, first: int, count: int
 ) -> tuple[list[bytes], bool]:
-    """Send ``chunk`` while ``count`` allocations fail; returns the replies, and whether aborted."""
+    """Send ``chunk`` while ``count`` allocations fail; return the replies, and if it aborted."""
     protocol, _ = server.connect()
     peer = protocol.transport = Peer()
     protocol.connection.abort = peer.abortConnection
@@ -78,14 +78,15 @@ def test_each_command_is_answered_or_the_connection_dropped(chunk: bytes, count:
             assert done(server.cache.check()).faults == (), number
         if aborted:
             dropped += 1
-            # One failure is over by the time that it is logged.
+            # A single failure is over when it is logged.
             logged = [event["log_format"] for event in events]
             assert count > 1 or "no more memory" in logged[-1], number
         else:
             assert len(replies) == chunk.count(b"\n"), number
             assert server.cache.held().items <= replies.count(b"OK"), number
         refused += replies.count(b"ERR out_of_memory")
-        # A failure may change nothing, as of what Python tries again; so many in a row are none.
+        # A failure may have no effect, for example where Python retries. Thirty runs in a row
+        # without an effect mean that every allocation was tested.
         undisturbed = undisturbed + 1 if replies == expected else 0
         if undisturbed == 30:
             break

@@ -1,4 +1,4 @@
-"""Commands of one client under way at a remote engine: replies leave in order, and together."""
+"""A client pipelines commands to a remote engine: replies are sent in order, and together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.server.line.test_protocol import Server, lose
 
 
 class Client:
-    """A client whose every GET waits for ``answer``; a key ``near`` is answered at once."""
+    """A client whose GETs wait for ``answer``; a GET of the key ``near`` is answered at once."""
 
     def __init__(self) -> None:
         settings = settings_with()
@@ -122,7 +122,7 @@ def test_nothing_is_carried_out_beside_a_command_that_is_carried_out_alone(
     client.protocol.dataReceived(b"GET\ta\nGET\tb\nALONE\n")
     client.answer(b"a", b"b")
     client.server.clock.advance(0)
-    # What comes is not even read.
+    # Reading is paused.
     assert client.transport.producerState == "paused"
     client.get(b"c")
     assert not client.waiting
@@ -168,7 +168,7 @@ def test_replies_wait_in_order_while_the_client_does_not_take_them(client: Clien
     client.server.clock.advance(0)
     assert client.said == b""
     assert client.protocol.held_bytes() == client.server.connections.held_bytes == 2002
-    # Nothing more is asked of the engine for it.
+    # The engine gets no more requests for this client.
     client.get(b"c")
     assert not client.waiting
     client.transport.producer.resumeProducing()

@@ -1,4 +1,4 @@
-"""The protocol over an in-memory transport."""
+"""The line protocol over an in-memory transport."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.helpers import credentials_of, settings_with
 
 
 class Transport(StringTransport):
-    """A StringTransport that can be told to be full, and notes how it was closed."""
+    """A StringTransport that can be full on request, and records how it was closed."""
 
     half_closed = False
     aborted = False
@@ -57,7 +57,7 @@ class Transport(StringTransport):
         self.half_closed = True
 
     def all_is_sent(self) -> None:
-        """What happens some time after loseWriteConnection."""
+        """Report that all data is sent, as a transport does after loseWriteConnection."""
         self.protocol.writeConnectionLost()
 
     def abortConnection(self) -> None:
@@ -66,7 +66,7 @@ class Transport(StringTransport):
 
 
 class Server:
-    """A factory with everything it needs, on a clock, and clients of it."""
+    """A factory with everything it needs, on a ``task.Clock``, and its clients."""
 
     def __init__(self, settings: Settings, slice_clock: Callable[[], float] | None = None) -> None:
         self.clock = Clock()
@@ -319,7 +319,7 @@ def test_a_command_that_fails_is_logged_and_answered_without_detail(server: Serv
 
 
 class Later:
-    """A verb whose reply is in the test's hands."""
+    """A verb that replies when the test says so."""
 
     def __init__(self, server: Server) -> None:
         self.waiting: list[Deferred[bytes]] = []
@@ -545,7 +545,7 @@ def test_a_request_of_http_ends_the_connection(
     with capturedLogs() as events:
         for start in range(0, len(data), piece):
             protocol.dataReceived(data[start : start + piece])
-            # The method is enough to know it by.
+            # The method alone identifies HTTP.
             assert protocol.finished or start + piece < len(before) + len(b"POST ")
     assert transport.half_closed
     assert (transport.value(), served.cache.get(b"evil")) == (b"", None)
@@ -561,7 +561,7 @@ def test_other_beginnings_of_http(served: Server) -> None:
 
 
 def test_a_tls_handshake_is_refused_whatever_lines_it_carries(served: Server) -> None:
-    """A page chooses bytes of it: a session ticket, for one."""
+    """A web page can choose some of its bytes, for example those of a session ticket."""
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
     for sent in (hello + b"\nPUT\tk\t-\t-\tevil\n", hello):
         protocol, transport = served.connect()
@@ -636,7 +636,7 @@ def test_rates_are_limited_by_address() -> None:
 
 
 class Full(Transport):
-    """A transport that takes one write, and then no more until it is told to."""
+    """A transport that accepts one write, and no more until the test resumes it."""
 
     def write(self, data: bytes) -> None:
         super().write(data)
@@ -654,7 +654,7 @@ def connect_full(server: Any) -> tuple[Any, Full]:
 def test_small_requests_with_large_replies_wait_until_the_client_takes_them(
     server: Server,
 ) -> None:
-    """One chunk of requests must not make replies without bound; nor is its client dropped."""
+    """Replies to one chunk of requests must be bounded, and the client must not be dropped."""
     server.cache.put(b"k", b"v" * 500_000)
     protocol, transport = connect_full(server)
     protocol.dataReceived(b"GET\tk\n" * 1000)
@@ -671,14 +671,14 @@ def test_small_requests_with_large_replies_wait_until_the_client_takes_them(
 
 
 def next_event(clock: Clock) -> None:
-    """Run one delayed call, and not those that it makes, as one turn of a reactor does."""
+    """Run one delayed call, but not those that it schedules, as one turn of a reactor does."""
     call = clock.calls.pop(0)
     call.called = 1
     call.func(*call.args, **call.kw)
 
 
 def test_a_long_chunk_is_executed_in_turns() -> None:
-    """A turn is long enough for three commands here; others come between the turns."""
+    """A turn lasts for three commands here; other clients are served between the turns."""
     server = Server(settings_with())
     ticks = itertools.count()
 
@@ -725,7 +725,7 @@ def test_of_a_client_that_is_closed_nothing_more_is_executed(awaiting: bool) -> 
     assert before < 30
     server.listener.close(lambda connection: True, "of this test")
     assert transport.aborted
-    # The reactor may have other things to do before it tells of the end.
+    # The reactor may do other work before it reports the lost connection.
     for answer in answers:
         answer.callback(b"OK\n")
     server.clock.pump([0] * 50)
@@ -736,7 +736,7 @@ def test_of_a_client_that_is_closed_nothing_more_is_executed(awaiting: bool) -> 
 
 @pytest.mark.parametrize("full_when", ["its turn is over", "it waits for its next turn"])
 def test_a_client_that_takes_nothing_is_still_read_from(full_when: str) -> None:
-    """There are clients that send everything before they read: they must not wait for ever."""
+    """Some clients send everything before they read. They must not wait for ever."""
     server = Server(settings_with())
 
     def slow(client: CacheProtocol, fields: list[bytes]) -> bytes:
@@ -761,7 +761,7 @@ def test_a_client_that_takes_nothing_is_still_read_from(full_when: str) -> None:
 
 
 def test_many_with_long_chunks_share_the_time() -> None:
-    """All of them together have no more turns between two events than one alone."""
+    """Many clients together get no more turns between two events than one client alone."""
     server = Server(settings_with())
     executed = 0
 
@@ -824,14 +824,14 @@ def test_before_auth_little_is_held_of_a_client_that_takes_no_replies() -> None:
     assert transport.producerState == "producing"
     protocol.dataReceived(b"A\n" * 10_000)
     assert transport.producerState == "paused"
-    # It goes on as soon as replies are taken.
+    # Execution continues as soon as the client takes replies.
     transport.producer.resumeProducing()
     assert transport.producerState == "producing"
     assert transport.value().count(b"\n") > 10_000
 
 
 def test_short_lines_that_wait_count_as_what_they_take() -> None:
-    """Each is an object of its own, which takes much more than its bytes."""
+    """Each line is a separate object, which takes much more memory than its bytes."""
     server = Server(settings_with())
     protocol, _ = connect_full(server)
     chunk = b"xx\n" * 60_000
@@ -839,7 +839,7 @@ def test_short_lines_that_wait_count_as_what_they_take() -> None:
     waiting = protocol._waiting
     taken = sum(map(sys.getsizeof, waiting)) + sys.getsizeof(waiting)
     taken += protocol.inbox.held_bytes()
-    # What is not cut into lines yet takes its bytes alone.
+    # Data that is not split into lines yet takes only its own bytes.
     assert 5_000 < len(waiting) < 25_000
     assert taken * 0.9 < server.connections.held_bytes < taken * 1.5
 
@@ -856,7 +856,7 @@ def test_small_chunks_that_wait_count_as_what_they_take() -> None:
 
 
 def test_what_was_taken_since_it_was_noted_does_not_count() -> None:
-    """The transport does not tell that a client takes a little that it had not taken."""
+    """The transport does not report when a client takes only a part of its backlog."""
     server = Server(settings_with())
     server.connections.configure(settings_with(performance={"max_client_memory": 1_000_000}))
     taken, _ = server.connect()
@@ -981,7 +981,7 @@ def test_replies_keep_their_order_around_a_large_invalidation(server: Server) ->
 
 def test_a_large_invalidation_lets_others_in_between() -> None:
     looks = itertools.count()
-    # Each look at the clock takes half a slice.
+    # Each reading of the clock advances it by half a slice.
     server = Server(settings_with(), lambda: next(looks) * SLICE_SECONDS / 2)
     for number in range(5000):
         server.cache.put(b"%d" % number, b"v", [b"x", b"y"])
@@ -1011,7 +1011,7 @@ def test_many_of_what_takes_long_are_executed_in_turns(
     server.cache.put(b"zeros", b"0" * 100_000 + b"x")
     server.cache.put(b"large", b"v" * 20_000)
     protocol, transport = server.connect()
-    # Each look at the clock takes a quarter of a slice.
+    # Each reading of the clock advances it by a quarter of a slice.
     readings = itertools.count(step=SLICE_SECONDS / 4)
     protocol._monotonic = lambda: next(readings)
     protocol.dataReceived(request_ * 200)
@@ -1028,7 +1028,7 @@ def test_many_of_what_takes_long_are_executed_in_turns(
 
 def test_keys_of_a_large_tag_let_others_in_between() -> None:
     looks = itertools.count()
-    # Each look at the clock takes half a slice.
+    # Each reading of the clock advances it by half a slice.
     server = Server(settings_with(), lambda: next(looks) * SLICE_SECONDS / 2)
     keys = [b"%d" % number for number in range(20_000)]
     for key in keys:

@@ -14,7 +14,7 @@ from tests.unit.server.http.test_protocol import Door
 
 
 class _Process:
-    """Notes what a session does to the channel."""
+    """Records what a session does to the channel."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -27,7 +27,7 @@ class _Process:
         self.ended.append(reason)
 
 
-# Conch imports it, where there is one, when it is imported first.
+# Conch imports spwd, where it exists, on its own first import.
 @pytest.mark.filterwarnings("ignore:'spwd' is deprecated:DeprecationWarning")
 def test_the_channel_is_used_only_after_the_request_is_answered() -> None:
     """Conch answers the request when ``execCommand`` returns."""

@@ -20,7 +20,7 @@ from tagcache.server.net.transports import UvloopTransport, server_transport, un
 
 @implementer(IHalfCloseableProtocol)
 class Recorder(Protocol):
-    """Notes everything that happens to it."""
+    """A protocol that records its events."""
 
     def __init__(self) -> None:
         self.happened: list[Any] = []
@@ -40,7 +40,7 @@ class Recorder(Protocol):
 
 
 class Producer:
-    """Produces numbered chunks when it is asked to (pull), or tells when to pause (push)."""
+    """Writes a chunk for each request (pull), or records when it should pause (push)."""
 
     def __init__(self, transport: Any, count: int = 0) -> None:
         self.transport, self.left, self.calls = transport, count, []

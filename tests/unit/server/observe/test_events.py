@@ -1,4 +1,4 @@
-"""The bounded log of what has happened."""
+"""The bounded log of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines: level, format, file."""
+"""The log: levels, formats and files."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_new_file_is_not_for_everyone(tmp_path: Path, writer: Callable[..., Lo
         os.umask(before)
     for name in ("log", "log.1"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o640
-    # What the operator made of it stays.
+    # The mode that an operator set remains.
     (tmp_path / "log").chmod(0o644)
     observer.reopen()
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o644

@@ -98,7 +98,7 @@ def test_what_is_held_is_told_as_it_stands(sampled: Sampled) -> None:
     client, _ = sampled.connect()
     sampled.pass_time(2)
     last = sampled.last()
-    # One has expired, and is not reclaimed yet: looking costs nothing.
+    # One entry has expired but is not reclaimed: taking a sample reclaims nothing.
     assert (last["entries"], last["tags"], last["connections"]) == (2, 2, 1)
     assert last["memory"] == sampled.cache.memory > 0
     assert last["latency_p50"] is not None

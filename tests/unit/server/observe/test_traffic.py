@@ -1,4 +1,4 @@
-"""Counting and timing what clients ask."""
+"""Counting and timing of client requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def traffic(slow_ms: int = 100) -> Traffic:
 
 
 def slowly(server: Server, data: bytes, seconds: float) -> bytes:
-    """Send data, with a clock that goes on while the last command is answered."""
+    """Send data; the clock advances while the last command is answered."""
     protocol, transport = server.connect()
     readings = iter([0.0] * data.count(b"\n") + [seconds] * 10)
     protocol._monotonic = lambda: next(readings)

@@ -1,4 +1,4 @@
-"""The garbage collector does not look at entries, and nothing needs it to."""
+"""The garbage collector does not traverse entries, and nothing depends on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.server.line.test_protocol import Server
 
 @pytest.fixture
 def collections() -> Iterator[list[int]]:
-    """The generations that were collected in full, one number each."""
+    """The generation of each collection that was started."""
     seen: list[int] = []
 
     def note(phase: str, info: dict[str, int]) -> None:
@@ -88,7 +88,7 @@ def test_entries_that_are_removed_leave_nothing_behind(no_collector: None) -> No
     def all_entries() -> int:
         return sum(type(each) is Entry for each in gc.get_objects())
 
-    # Tests of allocations that fail may leave some behind.
+    # Tests with failing allocations may have left entries behind.
     others = all_entries()
 
     def entries() -> int:

@@ -1,4 +1,4 @@
-"""Slices of work, and the sweeper that uses them."""
+"""The sweeper, and the slices in which it works."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def test_a_new_interval_in_the_middle_of_a_sweep_does_not_make_two_sweepers() ->
 
     sweeper = Sweeper(cache, Slices(clock, monotonic), settings, clock, lambda: None, lambda: 0)
     sweeper.startService()
-    # callLater(0) of the endless sweep never lets Clock.advance return: count, then stop it.
+    # The endless sweep calls callLater(0), so Clock.advance would never return. Count the
+    # delayed calls instead, then stop the sweeper.
     for _ in range(3):
         sweeper.configure(settings)
     assert len(clock.getDelayedCalls()) == 1
@@ -160,7 +161,7 @@ def test_memory_that_was_freed_and_not_given_back_is_trimmed() -> None:
     sweeper = Sweeper(cache, Slices(clock), settings_with(), clock, trim, lambda: resident[0])
     sweeper.startService()
     clock.advance(1)
-    # What the entries take is no reason.
+    # Memory that entries use does not cause a trim.
     cache.put(b"k", b"x" * 1_000_000)
     resident[0] += cache.memory
     clock.advance(1)
@@ -169,12 +170,12 @@ def test_memory_that_was_freed_and_not_given_back_is_trimmed() -> None:
     resident[0] += 20_000_000
     clock.advance(1)
     clock.advance(1)
-    # Once at a time.
+    # No trim starts while another is running.
     assert trimmed == [3]
     resident[0] -= 4_000_000
     firing.pop().callback(None)
     clock.pump([1] * 5)
-    # What was left is the new measure.
+    # The memory that remains is the new baseline.
     assert trimmed == [3]
     resident[0] += 18_000_000
     clock.advance(1)
