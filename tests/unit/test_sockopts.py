@@ -76,7 +76,7 @@ def test_reading_shows_a_difference_without_mending_it(sock: socket.socket) -> N
     assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_a_refused_option_is_told_and_the_others_applied(sock: socket.socket) -> None:
+def test_a_refused_option_is_reported_and_the_others_are_applied(sock: socket.socket) -> None:
     told = by_name(SocketOptions(tcp_keepalive_probes=1000, tcp_nodelay=True).apply(sock))
     assert told["tcp_keepalive_probes"].error == "Invalid argument"
     assert told["tcp_keepalive_probes"].effective == 9
@@ -84,7 +84,7 @@ def test_a_refused_option_is_told_and_the_others_applied(sock: socket.socket) ->
     assert told["tcp_nodelay"].honoured
 
 
-def test_an_option_that_the_platform_lacks_is_told(
+def test_an_option_that_the_platform_lacks_is_reported(
     sock: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
@@ -94,7 +94,7 @@ def test_an_option_that_the_platform_lacks_is_told(
     assert told.describe() == {"asked": 5, "effective": None, "error": told.error}
 
 
-def test_a_socket_that_is_gone_is_told(sock: socket.socket) -> None:
+def test_a_socket_that_is_gone_is_reported(sock: socket.socket) -> None:
     class Gone:
         family = socket.AF_INET
 
@@ -135,7 +135,7 @@ def test_listening_options_are_on_the_socket(sock: socket.socket) -> None:
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 120_000
 
 
-def test_a_backlog_beyond_the_kernels_limit_is_told(sock: socket.socket) -> None:
+def test_a_backlog_beyond_the_kernels_limit_is_reported(sock: socket.socket) -> None:
     from pathlib import Path
 
     limit = int(Path("/proc/sys/net/core/somaxconn").read_text())

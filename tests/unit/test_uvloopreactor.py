@@ -46,7 +46,7 @@ def test_the_loop_is_uvloops(loop: asyncio.AbstractEventLoop) -> None:
     assert loop.get_exception_handler() is report
 
 
-def test_a_look_up_of_a_name_that_was_given_up_is_not_told_of(
+def test_a_cancelled_name_look_up_is_not_logged(
     loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop.run_until_complete(lost(socket.gaierror(socket.EAI_AGAIN, "Temporary failure")))
@@ -61,7 +61,7 @@ def test_a_look_up_of_a_name_that_was_given_up_is_not_told_of(
         (lost_by_a_task, socket.gaierror(socket.EAI_AGAIN, "Temporary failure")),
     ],
 )
-def test_all_else_is(
+def test_other_errors_are_logged(
     loop: asyncio.AbstractEventLoop,
     caplog: pytest.LogCaptureFixture,
     leave: Callable[[Exception], Coroutine[Any, Any, None]],
@@ -74,7 +74,7 @@ def test_all_else_is(
     assert record.exc_info[1] is error
 
 
-def test_a_connection_given_up_while_its_name_is_looked_up(
+def test_a_connection_that_is_cancelled_during_its_name_look_up(
     loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The real case: uvloop looks up a name that does not exist, and the task is cancelled."""

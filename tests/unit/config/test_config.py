@@ -116,7 +116,7 @@ def test_the_password_is_not_in_the_repr(tmp_path: Path) -> None:
     assert "hunter2" not in str(list(configuration.knobs()))
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     told = faults(
         tmp_path,
         "stray = 1\n"
@@ -171,7 +171,7 @@ def test_what_is_not_a_host(tmp_path: Path, host: str) -> None:
     assert f'"{host}" is neither a host name nor a pattern such as *.example.com' in told
 
 
-def test_a_knob_before_any_section_is_told_where_it_belongs(tmp_path: Path) -> None:
+def test_the_error_for_a_knob_before_any_section_names_its_section(tmp_path: Path) -> None:
     (told,) = faults(tmp_path, "tcp_nodelay = true")
     assert "it belongs in [performance]" in told
 
@@ -200,7 +200,7 @@ def test_a_host_in_the_environment_that_is_no_address_is_named(tmp_path: Path) -
         ("tagcache.toml", "[server]\nhost = ::1\nhostt = 1", False),
     ],
 )
-def test_toml_is_told_from_what_is_merely_wrong(
+def test_toml_is_distinguished_from_other_errors(
     tmp_path: Path, name: str, text: str, expected: bool
 ) -> None:
     path = tmp_path / name
@@ -211,13 +211,13 @@ def test_toml_is_told_from_what_is_merely_wrong(
     assert hints == (list(caught.value.faults) if expected else [])
 
 
-def test_a_section_given_as_a_value_is_told(tmp_path: Path) -> None:
+def test_a_section_given_as_a_value_is_reported(tmp_path: Path) -> None:
     assert faults(tmp_path, "cache = 1", HOST="::1") == [
         "line 1: cache: is a section; write it as [cache]"
     ]
 
 
-def test_a_subsection_is_told(tmp_path: Path) -> None:
+def test_a_subsection_is_reported(tmp_path: Path) -> None:
     told = faults(tmp_path, "[cache]\n[[more]]\nx = 1\n[server]\n[[tcp_port]]\nx = 1")
     assert told == [
         "line 2: more: [cache] cannot contain sections",
@@ -243,25 +243,25 @@ def test_sizes_have_units(tmp_path: Path, text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5gb", "mb", "1tb", "1 2", "0x10", "\u0661"])
-def test_what_is_not_a_size_is_told(tmp_path: Path, text: str) -> None:
+def test_what_is_not_a_size_is_reported(tmp_path: Path, text: str) -> None:
     (told,) = faults(tmp_path, f'[cache]\nmax_memory = "{text}"')
     assert "is not a number of bytes such as 1048576, 512mb" in told
 
 
-def test_what_is_not_ini_is_told_by_line_and_not_quoted(tmp_path: Path) -> None:
+def test_what_is_not_ini_is_reported_by_line_and_not_quoted(tmp_path: Path) -> None:
     told = faults(tmp_path, "[server]\npassword hunter2\n[server]\n[cache\n")
     assert [fault.split(":")[0] for fault in told] == ["line 2", "line 3", "line 4"]
     assert "hunter2" not in "".join(told)
 
 
-def test_what_is_not_text_is_told(tmp_path: Path) -> None:
+def test_what_is_not_text_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "tagcache.conf"
     path.write_bytes(b"[server]\nhost = \xff\n")
     with pytest.raises(ConfigurationError, match="line 2: is not UTF-8 text"):
         load(path, {})
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load(tmp_path / "nowhere.conf", {})
     with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
@@ -323,7 +323,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     assert overrides({"PORT": ""}) == ([], [])
 
 
-def test_of_two_variables_the_first_wins_and_the_other_is_told() -> None:
+def test_the_first_of_two_variables_wins_and_the_other_is_reported() -> None:
     configuration = load(None, {"PORT": "1", "TC_HTTP_PORT": "2"})
     assert configuration.settings.server.http_port == "1"
     assert configuration.notices == (

@@ -117,7 +117,7 @@ def test_the_order_of_use_is_looked_at_too() -> None:
     assert any("in the order of use" in fault for fault in done(cache.check()).faults)
 
 
-def test_it_says_how_much_it_looked_at_and_tells_a_few_faults() -> None:
+def test_it_reports_how_much_it_checked_and_a_few_faults() -> None:
     cache = filled()
     found = done(cache.check())
     assert (found.entries, found.tags) == (101, 9)
@@ -128,7 +128,7 @@ def test_it_says_how_much_it_looked_at_and_tells_a_few_faults() -> None:
 
 
 @pytest.mark.parametrize("policy", ["sieve", "lru", "noeviction"])
-def test_what_goes_on_meanwhile_is_no_fault(policy: str) -> None:
+def test_changes_during_a_check_are_no_fault(policy: str) -> None:
     random = Random(7)
     now = [100.0]
     cache = MemoryCache(policy=policy, monotonic=lambda: now[0])  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ def test_what_goes_on_meanwhile_is_no_fault(policy: str) -> None:
 
 
 @pytest.mark.parametrize("steps", [2, 2500], ids=["in the entries", "in the tags"])
-def test_tables_that_shrink_meanwhile_are_no_fault(steps: int) -> None:
+def test_tables_that_shrink_during_a_check_are_no_fault(steps: int) -> None:
     cache = MemoryCache()
     keys = [b"%d" % number for number in range(100_000)]
     for key in keys:
@@ -177,7 +177,7 @@ def test_tables_that_shrink_meanwhile_are_no_fault(steps: int) -> None:
     assert done(work).faults == ()
 
 
-def test_a_fault_is_found_while_much_goes_on() -> None:
+def test_a_fault_is_found_during_many_changes() -> None:
     cache = filled()
     cache.store.items += 1
     work = cache.check()
@@ -191,7 +191,7 @@ def test_a_fault_is_found_while_much_goes_on() -> None:
     assert fault.startswith("the total of entries is")
 
 
-def test_a_flush_makes_it_begin_again() -> None:
+def test_a_flush_makes_a_check_start_again() -> None:
     cache = filled()
     work = cache.check()
     for _ in range(100):
@@ -202,7 +202,7 @@ def test_a_flush_makes_it_begin_again() -> None:
     assert (found.entries, found.tags, found.faults) == (1, 1, ())
 
 
-def test_one_that_is_given_up_leaves_nothing_behind() -> None:
+def test_a_check_that_is_cancelled_leaves_nothing_behind() -> None:
     cache = filled()
     work = cache.check()
     next(work)

@@ -174,7 +174,7 @@ def test_a_store_evicts_no_more_than_so_many() -> None:
     assert cache.get(b"large") is not None
 
 
-def test_all_read_since_the_hand_came_by_one_goes_anyway() -> None:
+def test_an_entry_is_evicted_even_if_all_were_read() -> None:
     cache = cache_of(5, "sieve")
     store(cache, *range(5))
     for _ in range(3):

@@ -217,7 +217,7 @@ def test_counting_takes_a_new_ttl_and_new_tags(clock: Clock, cache: MemoryCache)
     assert cache.get(b"i") is None
 
 
-def test_counting_something_expired_starts_anew(clock: Clock, cache: MemoryCache) -> None:
+def test_counting_an_expired_entry_starts_from_zero(clock: Clock, cache: MemoryCache) -> None:
     cache.put(b"i", b"41", [b"q"], 10)
     clock.advance(0.010)
     assert cache.increment(b"i") == 1
@@ -468,7 +468,7 @@ def test_an_entry_that_changes_its_tag_during_a_scan_comes_once(
     assert len(keys) == len(set(keys))
 
 
-def test_the_largest_ttl_is_told_as_64_bits(cache: MemoryCache) -> None:
+def test_the_largest_ttl_is_reported_as_64_bits(cache: MemoryCache) -> None:
     cache.put(b"k", b"v", [], 2**64 - 1)
     entry = cache.peek(b"k")
     assert entry is not None

@@ -266,7 +266,7 @@ def test_the_version_before_is_loaded_only_by_name(tmp_path: Path) -> None:
     assert served.persistence.describe()["after_crash"] is None
 
 
-def test_of_a_broken_one_it_is_not_told_that_it_was_loaded(tmp_path: Path) -> None:
+def test_a_broken_snapshot_is_not_reported_as_loaded(tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     path.write_bytes(first_version(ENTRIES)[:-1])
     with capturedLogs() as events:
@@ -385,7 +385,7 @@ def test_a_reload_does_not_put_the_next_snapshot_off(
     assert not clock.getDelayedCalls()
 
 
-def test_whatever_a_snapshot_met_the_next_one_is_tried(
+def test_the_next_snapshot_is_tried_after_any_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     clock = Clock()

@@ -75,7 +75,7 @@ def test_a_socket_of_systemd_is_not_a_way_around_it(monkeypatch: pytest.MonkeyPa
     assert "ListenStream= of the socket's unit" in told[0]
 
 
-def test_an_open_door_is_told() -> None:
+def test_a_port_that_is_open_to_everyone_is_reported() -> None:
     own = {"password": "own"}
     (notice,) = check(server={"host": "0.0.0.0"}, authentication=own)
     assert "open to everyone who can reach 0.0.0.0" in notice
@@ -88,7 +88,7 @@ def test_an_endpoint_that_cannot_be_used_is_a_fault() -> None:
     assert fault.startswith("server.tcp_port: 'nope:1' cannot be used")
 
 
-def test_what_has_no_effect_is_told() -> None:
+def test_settings_without_effect_are_reported() -> None:
     (notice,) = check(server={"num_shards": 4})
     assert notice.startswith("server.num_shards = 4 has no effect")
 
@@ -103,7 +103,7 @@ def test_without_authentication_http_is_for_this_machine_only() -> None:
     assert fault.startswith("security.require_auth = false, and server.http_port would be open")
 
 
-def test_a_password_hash_that_cannot_be_used_is_told() -> None:
+def test_a_password_hash_that_cannot_be_used_is_reported() -> None:
     (fault,) = faults(authentication={"password": "scrypt$nonsense"})
     assert fault.startswith("authentication.password: is not a scrypt hash")
 
@@ -131,7 +131,7 @@ def test_a_plain_password_in_the_file_is_told(
     assert not any("own" in notice or "= plain" in notice for notice in notices)
 
 
-def test_the_password_of_an_engine_in_a_file_that_all_can_read_is_told(tmp_path: Path) -> None:
+def test_the_password_of_an_engine_in_a_file_that_all_can_read_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.conf"
     path.write_text("[engine]\nbackend = redis\nurl = redis://:hidden@127.0.0.1/0\n")
     path.chmod(0o604)
@@ -155,26 +155,26 @@ def test_where_an_endpoint_leads_is_looked_up_once(monkeypatch: pytest.MonkeyPat
     assert once.is_exposed(settings_with(server={"http_port": "tcp:80"}))
 
 
-def test_tcp_options_on_a_unix_socket_are_told() -> None:
+def test_tcp_options_on_a_unix_socket_are_reported() -> None:
     (notice,) = check(server={"tcp_port": "unix:/run/x"}, performance={"tcp_nodelay": False})
     assert notice.startswith("performance.tcp_nodelay has no effect on the UNIX socket")
 
 
-def test_a_host_beside_an_endpoint_string_is_told() -> None:
+def test_a_host_beside_an_endpoint_string_is_reported() -> None:
     endpoint = "tcp:1:interface=127.0.0.1"
     assert check(server={"tcp_port": endpoint, "host": "127.0.0.2"}) == []
     (notice,) = check(server={"tcp_port": endpoint, "http_port": endpoint, "host": "127.0.0.2"})
     assert notice.startswith("server.host has no effect")
 
 
-def test_fast_open_that_the_kernel_forbids_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_open_that_the_kernel_forbids_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for allowed, count in ((False, 1), (True, 0)):
         monkeypatch.setattr(preflight, "_fast_open_allowed", lambda allowed=allowed: allowed)
         notices = check(performance={"fast_open_queue": 5})
         assert len([n for n in notices if "net.ipv4.tcp_fastopen" in n]) == count
 
 
-def test_more_connections_than_open_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_connections_than_open_files_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     (notice,) = check(performance={"max_connections": 5000})
     assert "this process may have 4096 open files" in notice
@@ -193,7 +193,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_allowed(
     assert limits == [(2064, 4096), (4096, 4096)]
 
 
-def test_a_log_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_log_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (fault,) = faults(logging={"file": str(tmp_path)})
     assert "is a directory" in fault
     (fault,) = faults(logging={"file": str(tmp_path / "nowhere" / "log")})
@@ -201,7 +201,7 @@ def test_a_log_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert check(logging={"file": str(tmp_path / "log")}) == []
 
 
-def test_a_snapshot_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_snapshot_file_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     def told(path: Path) -> list[str]:
         return faults(persistence={"snapshot_file": str(path)})
 
@@ -218,12 +218,12 @@ def test_a_port_for_several_caches_is_refused() -> None:
     assert check(performance={"reuse_port": True}, engine={"backend": "redis"}) == []
 
 
-def test_an_interval_without_a_snapshot_file_is_told() -> None:
+def test_an_interval_without_a_snapshot_file_is_reported() -> None:
     (notice,) = check(persistence={"snapshot_interval_seconds": 60.0})
     assert notice.startswith("persistence.snapshot_interval_seconds has no effect")
 
 
-def test_snapshots_that_are_not_loaded_are_told(tmp_path: Path) -> None:
+def test_snapshots_that_are_not_loaded_are_reported(tmp_path: Path) -> None:
     knobs = {"snapshot_file": str(tmp_path / "s"), "snapshot_interval_seconds": 60.0}
     (notice,) = check(persistence=knobs)
     assert "not loaded unless persistence.after_crash = load" in notice
@@ -243,7 +243,7 @@ def test_a_manhole_without_its_files_is_refused() -> None:
     ]
 
 
-def test_a_manhole_for_other_machines_is_told(keys: dict[str, Any]) -> None:
+def test_a_manhole_for_other_machines_is_reported(keys: dict[str, Any]) -> None:
     (notice,) = check(manhole={**keys, "port": "tcp:2222"})
     assert "listens beyond this machine (all interfaces)" in notice
 

@@ -186,7 +186,7 @@ def test_many_guesses_at_once_cost_no_less_than_one_by_one(tmp_path: Path) -> No
     assert [result(answer) for answer in answers] == [False] * 100
 
 
-def test_equal_questions_share_an_answer(tmp_path: Path) -> None:
+def test_equal_verifications_share_a_result(tmp_path: Path) -> None:
     store, threads = slow_store(tmp_path)
     answers = [store.verify(b"admin", b"right", "a") for _ in range(50)]
     assert len(threads.started) == 1
@@ -198,14 +198,14 @@ def test_equal_questions_share_an_answer(tmp_path: Path) -> None:
     assert store.throttle.pause("a") == 0
 
 
-def test_addresses_of_one_group_share_how_many_are_looked_into(tmp_path: Path) -> None:
+def test_addresses_of_one_group_share_the_limit_of_verifications(tmp_path: Path) -> None:
     store, threads = slow_store(tmp_path)
     for number in range(100):
         store.verify(b"admin", b"guess%d" % number, f"127.0.0.{number}")
     assert len(threads.started) == 4
 
 
-def test_a_header_that_was_right_before_begins_the_count_anew() -> None:
+def test_a_header_that_was_right_before_resets_the_count() -> None:
     store = credentials_of(settings_with(), Clock().seconds)
     header = b"Basic YWRtaW46cGFzc3dvcmQ="
     assert result(store.verify_header(header, "a")) is True
@@ -245,7 +245,7 @@ def test_a_login_while_no_thread_can_be_started_leaves_nothing_behind(tmp_path: 
     assert result(answer) is True
 
 
-def test_of_two_changes_at_once_one_wins_and_the_other_is_told(tmp_path: Path) -> None:
+def test_one_of_two_concurrent_changes_wins_and_the_other_fails(tmp_path: Path) -> None:
     store, threads = slow_store(tmp_path)
     rotated = store.rotate()
     changed = store.change_password("other")
@@ -356,7 +356,7 @@ def test_the_addresses_of_one_attacker_pause_together() -> None:
     assert throttle.pause("2001:db8:0:1::1") == 0
 
 
-def test_a_right_password_begins_the_count_anew() -> None:
+def test_a_right_password_resets_the_count() -> None:
     clock = Clock()
     throttle = Throttle(clock.seconds)
     for _ in range(10):
@@ -416,7 +416,7 @@ def test_those_who_were_right_before_are_bounded_too() -> None:
     assert attack(throttle, clock, addresses, 20) <= 2 * (MOST_AT_ONCE + 20 * PER_SECOND)
 
 
-def test_that_many_addresses_guess_is_told_once() -> None:
+def test_guesses_from_many_addresses_are_logged_once() -> None:
     clock = Clock()
     throttle = Throttle(clock.seconds)
     with capturedLogs() as events:
@@ -437,7 +437,7 @@ def test_a_bucket_refills_evenly() -> None:
     assert rates.take("a") == 0
 
 
-def test_throttle_says_how_much_was_left_unsaid() -> None:
+def test_the_log_throttle_reports_how_many_messages_it_dropped() -> None:
     clock = Clock()
     throttle = LogThrottle(10, clock.seconds)
     assert [throttle.now() for _ in range(4)] == ["", None, None, None]

@@ -81,7 +81,7 @@ def test_hosts_that_are_not(host: str) -> None:
     assert len(told(events)) <= 1
 
 
-def test_what_is_said_of_an_unknown_host(door: Door) -> None:
+def test_the_message_about_an_unknown_host(door: Door) -> None:
     with capturedLogs() as events:
         reply = door.send(b"GET /get/k HTTP/1.1\r\nHost: evil.example:8080\r\n" + BASIC + b"\r\n")
     assert reply.startswith(b"HTTP/1.1 421 ")
@@ -94,7 +94,7 @@ def test_what_is_said_of_an_unknown_host(door: Door) -> None:
 
 
 @pytest.mark.parametrize("host", ["", ":80", "a b", "a/b", "u@h", "a:b", "[::1", "h\xe9", "a,b:c"])
-def test_hosts_that_are_none(door: Door, host: str) -> None:
+def test_invalid_hosts_are_refused(door: Door, host: str) -> None:
     assert status_of(door, "GET", "/get/k", f"Host: {host}") == 400
 
 
@@ -188,7 +188,9 @@ def test_a_foreign_page_changes_nothing(
 
 
 @pytest.mark.parametrize("headers", OURS)
-def test_our_own_page_and_everyone_else_do(door: Door, headers: tuple[str, ...]) -> None:
+def test_our_own_page_and_other_clients_may_change_things(
+    door: Door, headers: tuple[str, ...]
+) -> None:
     assert status_of(door, "POST", "/flush", "Host: 127.0.0.1:8080", *headers) == 200
 
 
@@ -205,7 +207,7 @@ def test_foreign_pages_may_ask_for_what_they_cannot_read(
         assert b"access-control" not in reply
 
 
-def test_what_is_said_of_a_foreign_origin(door: Door) -> None:
+def test_the_message_about_a_foreign_origin(door: Door) -> None:
     head = b"POST /flush HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nOrigin: http://evil.example\r\n"
     protocol, transport = door.connect()
     with capturedLogs() as events:
@@ -278,7 +280,7 @@ def test_http_1_0_without_a_host_has_no_page_of_its_own(door: Door) -> None:
     assert split(door.send(head + BASIC + b"\r\n"))[0][0] == 403
 
 
-def test_the_description_tells_of_both(door: Door) -> None:
+def test_the_description_has_both_refusals(door: Door) -> None:
     paths = door.call("GET", "/openapi.json")[1]["paths"]
     for path in paths.values():
         for method, operation in path.items():

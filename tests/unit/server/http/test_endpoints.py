@@ -51,7 +51,7 @@ def test_who_can_reach_it(port: str, host: str, endpoint: str, only_local: bool)
     "endpoint",
     ["nope:1", "tcp:abc", "tcp:1:color=red", "ssl:1:privateKey=/nowhere.pem", "tcp:"],
 )
-def test_an_endpoint_that_cannot_be_used_is_told(endpoint: str) -> None:
+def test_an_endpoint_that_cannot_be_used_is_reported(endpoint: str) -> None:
     with pytest.raises(ValueError, match="cannot be used as an endpoint: ."):
         targets(endpoint)
 
@@ -65,7 +65,7 @@ def test_kinds(tmp_path: Path) -> None:
     assert targets("haproxy:tcp:1") == [Target("tcp", "")]
 
 
-def test_tls_is_what_twisted_takes_it_for(tmp_path: Path) -> None:
+def test_tls_has_the_interfaces_that_twisted_uses(tmp_path: Path) -> None:
     tls_endpoint(tmp_path)
     key, chain = (tmp_path / name for name in ("key.pem", "cert.pem"))
     certificate = ssl.PrivateCertificate.loadPEM(chain.read_bytes() + key.read_bytes())
@@ -87,7 +87,7 @@ def test_options_that_tls_does_not_have_are_refused(tmp_path: Path) -> None:
         targets(f"{endpoint}:sslmethod=TLSv1_2_METHOD")
 
 
-def test_a_kind_of_endpoint_of_which_nothing_is_known_is_open_to_all(
+def test_an_unknown_kind_of_endpoint_counts_as_open_to_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Strange:

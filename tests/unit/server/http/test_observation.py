@@ -254,7 +254,7 @@ def test_info_and_history(door: Door) -> None:
     )
 
 
-def test_traffic_is_told_by_verb_route_and_error(door: Door) -> None:
+def test_traffic_is_reported_by_verb_route_and_error(door: Door) -> None:
     door.traffic.verbs[b"GET"] += 2
     door.traffic.verbs[b"get"] += 1
     door.traffic.errors["bad_key"] += 4
@@ -279,7 +279,7 @@ def test_whether_credentials_are_asked_for(door: Door) -> None:
 @pytest.mark.parametrize(
     "path", ["/metrics", "/history", "/events", "/events/log", "/slowlog", "/info", "/traffic"]
 )
-def test_nothing_is_told_to_who_is_not_logged_in(door: Door, path: str) -> None:
+def test_monitoring_requires_a_login(door: Door, path: str) -> None:
     assert door.call("GET", path, headers=b"")[0] == 401
 
 
@@ -293,7 +293,7 @@ def test_a_connection_is_closed_after_the_answer(door: Door) -> None:
     assert door.call("POST", "/connections/close", {"id": "x"})[0] == 422
 
 
-def test_one_may_close_ones_own_connection(door: Door) -> None:
+def test_a_client_may_close_its_own_connection(door: Door) -> None:
     protocol, transport = door.connect()
     body = b'{"id":%d}' % protocol.connection.id
     protocol.dataReceived(
@@ -400,7 +400,7 @@ def test_samples_and_events_are_pushed(door: Door) -> None:
     assert len(door.streams) == 0
 
 
-def test_the_engine_is_told_when_it_changes_and_to_those_who_come(door: Door) -> None:
+def test_the_engine_status_is_sent_on_changes_and_to_new_streams(door: Door) -> None:
     door.told = {"status": "ok"}
     door.streams.publish(b"[0]")
     first = Listener(door)
@@ -419,7 +419,7 @@ def test_the_engine_is_told_when_it_changes_and_to_those_who_come(door: Door) ->
     assert second.heard()[1:] == [("sample", [4]), ("engine", {"status": "degraded"})]
 
 
-def test_streams_are_few(door: Door) -> None:
+def test_the_number_of_streams_is_limited(door: Door) -> None:
     listeners = [Listener(door) for _ in range(MOST_STREAMS)]
     assert {listener.status for listener in listeners} == {200}
     assert Listener(door).status == 503
@@ -427,7 +427,7 @@ def test_streams_are_few(door: Door) -> None:
     assert Listener(door).status == 200
 
 
-def test_who_does_not_read_is_dropped(door: Door) -> None:
+def test_a_client_that_does_not_read_is_dropped(door: Door) -> None:
     listener = Listener(door)
     reader = Listener(door)
     listener.transport.producer.pauseProducing()

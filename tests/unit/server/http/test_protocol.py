@@ -317,7 +317,7 @@ def test_trailers_are_not_headers(door: Door) -> None:
     assert split(reply)[0][0] == 401
 
 
-def test_who_is_not_let_in_does_not_learn_of_limits(door: Door) -> None:
+def test_a_client_without_access_does_not_learn_the_limits(door: Door) -> None:
     huge = b"Content-Length: 99999999\r\n\r\n"
     for header, status in ((basic("admin", "wrong"), 401), (BASIC, 413)):
         protocol, transport = door.connect()
@@ -752,7 +752,7 @@ def test_bodies_are_bounded_however_they_come() -> None:
     assert transport.half_closed
 
 
-def test_a_head_that_dawdles_is_timed_out(door: Door) -> None:
+def test_a_slow_head_is_timed_out(door: Door) -> None:
     protocol, transport = door.connect()
     protocol.dataReceived(b"GET /health HTTP/1.1\r\n")
     for _ in range(9):
@@ -764,7 +764,7 @@ def test_a_head_that_dawdles_is_timed_out(door: Door) -> None:
     assert transport.disconnecting
 
 
-def test_a_body_that_dawdles_is_timed_out(door: Door) -> None:
+def test_a_slow_body_is_timed_out(door: Door) -> None:
     protocol, transport = door.connect()
     protocol.dataReceived(request("POST", "/put", b"x" * 100, BASIC + JSON)[:-90])
     for _ in range(59):
@@ -801,7 +801,7 @@ def test_one_connection_too_many(door: Door) -> None:
     assert split(transport.value())[0][0] == 503
 
 
-def test_an_endpoint_that_fails_is_logged_and_told_without_detail(door: Door) -> None:
+def test_an_endpoint_that_fails_is_logged_and_answered_without_detail(door: Door) -> None:
     def fail(key: bytes) -> bytes:
         raise RuntimeError("secret detail")
 
@@ -922,7 +922,7 @@ def basic(username: str, password: str) -> bytes:
         basic("admin", "password "),
     ],
 )
-def test_without_credentials_nothing_is_told(door: Door, header: bytes) -> None:
+def test_nothing_is_shown_without_credentials(door: Door, header: bytes) -> None:
     reply = door.send(request("GET", "/stats", headers=header))
     assert split(reply) == [(401, b'{"error":"unauthorized"}')]
     assert b"www-authenticate: Basic" in reply
@@ -942,7 +942,7 @@ def test_every_other_endpoint_asks(door: Door) -> None:
         assert (status == 401) == (route.access is not Access.OPEN), route.path
 
 
-def test_the_machine_is_told_to_this_machine_only(door: Door) -> None:
+def test_the_host_stats_are_open_to_this_machine_only(door: Door) -> None:
     assert door.call("GET", "/system", headers=b"")[0] == 200
     assert door.call("GET", "/system", headers=b"", host="10.0.0.1")[0] == 401
 
@@ -966,7 +966,7 @@ def test_tokens(door: Door) -> None:
     assert door.call("GET", "/stats", headers=bearer)[0] == 401
 
 
-def test_a_wrong_login_is_told_and_slowed_by_address(door: Door) -> None:
+def test_a_wrong_login_is_answered_and_throttled_by_address(door: Door) -> None:
     wrong = {"username": "admin", "password": "x"}
     for _ in range(5):
         status, answer = door.call("POST", "/auth/login", wrong, headers=b"")
@@ -1093,7 +1093,7 @@ def test_a_value_at_the_limit_may_need_marks(door: Door) -> None:
         (b"\\", "\\"),
     ],
 )
-def test_what_no_client_wrote_is_told_as_it_is_stored(
+def test_values_that_no_client_wrote_are_returned_as_stored(
     door: Door, stored: bytes, value: str
 ) -> None:
     """For example, values that were stored over HTTP before the server used marks."""
@@ -1238,7 +1238,7 @@ def test_connections_of_the_dashboard_are_marked(door: Door, path: str) -> None:
     protocol.connectionLost(Failure(ConnectionDone()))
 
 
-def test_the_configuration_is_told_with_its_secrets_masked(door: Door) -> None:
+def test_the_configuration_is_shown_with_its_secrets_masked(door: Door) -> None:
     _, told = door.call("GET", "/config")
     knobs = {(each["section"], each["key"]): each for each in told["knobs"]}
     assert knobs["authentication", "password"]["value"] == "********"

@@ -68,7 +68,7 @@ def test_replies_leave_in_one_write_with_the_last(client: Client) -> None:
     assert (client.said, client.transport.writes) == (b"a\nb\nc\n", 1)
 
 
-def test_what_is_there_does_not_wait_for_what_is_not(client: Client) -> None:
+def test_replies_that_are_there_do_not_wait_for_later_ones(client: Client) -> None:
     client.get(b"a", b"b", b"c", b"d")
     client.answer(b"a", b"b", b"d")
     client.server.clock.advance(0)
@@ -208,7 +208,7 @@ def test_a_command_whose_reply_is_there_already_needs_no_recursion(client: Clien
     assert client.said == b"".join(key + b"\n" for key in keys)
 
 
-def test_of_a_lost_client_nothing_is_held_when_replies_still_come(client: Client) -> None:
+def test_nothing_is_held_for_a_lost_client_when_replies_still_come(client: Client) -> None:
     client.get(b"a", b"b")
     client.transport.producer.pauseProducing()
     client.answer(b"a", size=1000)

@@ -190,7 +190,7 @@ def test_a_value_with_a_line_feed_is_not_sent(server: Server) -> None:
     assert server.ask(b"GET\tk\nPING\n") == b"ERR value_not_representable\nPONG\n"
 
 
-def test_keys_that_cannot_be_listed_are_told_in_the_log(server: Server) -> None:
+def test_keys_that_cannot_be_listed_are_logged(server: Server) -> None:
     server.cache.put(b"a,b", b"", [b"t"])
     server.cache.put(b"c", b"", [b"t"])
     with capturedLogs() as events:
@@ -294,7 +294,7 @@ def test_quit_before_a_line_too_long_is_what_is_answered() -> None:
     assert later.transport.value() == b"FIRST\nOK\n"
 
 
-def test_a_line_too_long_is_told_and_closes(server: Server) -> None:
+def test_a_line_that_is_too_long_is_answered_and_closes(server: Server) -> None:
     server = Server(
         settings_with(cache={"max_key_length": 1, "max_value_length": 1, "max_tags_per_entry": 0})
     )
@@ -482,7 +482,7 @@ def test_a_failed_authentication_is_logged_without_the_password(server: Server) 
     assert "hunter2" not in repr(events)
 
 
-def test_one_connection_too_many_is_told_and_closed() -> None:
+def test_one_connection_too_many_is_answered_and_closed() -> None:
     server = Server(settings_with(performance={"max_connections": 2}))
     first, _ = server.connect()
     server.connect()
@@ -704,7 +704,7 @@ def test_a_long_chunk_is_executed_in_turns() -> None:
 
 
 @pytest.mark.parametrize("awaiting", [False, True])
-def test_of_a_client_that_is_closed_nothing_more_is_executed(awaiting: bool) -> None:
+def test_nothing_more_is_executed_for_a_closed_client(awaiting: bool) -> None:
     server = Server(settings_with())
     executed = 0
     answers: list[Deferred[bytes]] = []
@@ -880,7 +880,7 @@ def test_all_clients_together_hold_no_more_than_they_may() -> None:
     assert server.connections.held_bytes == 0
 
 
-def test_an_address_that_is_not_allowed_is_closed_without_a_word() -> None:
+def test_an_address_that_is_not_allowed_is_closed_without_a_reply() -> None:
     from ipaddress import ip_network
 
     allowed = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -938,7 +938,7 @@ def test_new_settings_hold_for_connections_that_are_open(server: Server) -> None
     assert not third.disconnecting
 
 
-def test_draining_closes_everyone_and_tells_when_it_is_done(server: Server) -> None:
+def test_draining_closes_everyone_and_reports_when_it_is_done(server: Server) -> None:
     protocol, transport = server.connect()
     done: list[None] = []
     server.factory.drain(5).addCallback(done.append)
@@ -1086,7 +1086,7 @@ def test_a_full_cache_says_so() -> None:
     ),
     st.lists(st.integers(0, 120), max_size=3),
 )
-def test_the_short_ways_answer_as_the_long_one(lines: list[bytes], cuts: list[int]) -> None:
+def test_the_fast_paths_answer_as_the_general_path(lines: list[bytes], cuts: list[int]) -> None:
     def fresh() -> tuple[Any, Transport]:
         server = Server(settings_with())
         server.cache.put(b"a", b"1")
@@ -1105,7 +1105,7 @@ def test_the_short_ways_answer_as_the_long_one(lines: list[bytes], cuts: list[in
     assert protocol.connection.commands == plain.connection.commands
 
 
-def test_a_request_of_http_with_a_line_too_long_is_not_told_of_it(server: Server) -> None:
+def test_an_http_request_with_a_line_that_is_too_long_gets_no_reply(server: Server) -> None:
     protocol, transport = server.connect()
     too_long = b"x" * (protocol.factory._max_line_length + 1)
     protocol.dataReceived(HTTP % b"path" + too_long)

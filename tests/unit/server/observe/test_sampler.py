@@ -57,7 +57,7 @@ def sampled() -> Any:
         server.sampler.stopService()
 
 
-def test_a_sample_every_two_seconds_goes_to_the_history_and_to_who_listens(
+def test_a_sample_goes_to_the_history_and_to_listeners_every_two_seconds(
     sampled: Sampled,
 ) -> None:
     sampled.pass_time(10)
@@ -93,7 +93,7 @@ def test_rates_are_by_the_second_and_by_kind(sampled: Sampled) -> None:
     assert sampled.last()["latency_p50"] is None
 
 
-def test_what_is_held_is_told_as_it_stands(sampled: Sampled) -> None:
+def test_a_sample_has_the_current_totals(sampled: Sampled) -> None:
     sampled.ask(b"PUT\ta\t-\tt,u\tvalue\nPUT\tb\t100\t-\tv\n")
     client, _ = sampled.connect()
     sampled.pass_time(2)
@@ -105,7 +105,7 @@ def test_what_is_held_is_told_as_it_stands(sampled: Sampled) -> None:
     del client
 
 
-def test_what_the_process_takes_is_told(sampled: Sampled) -> None:
+def test_a_sample_has_the_resources_of_the_process(sampled: Sampled) -> None:
     sampled.processor_seconds += 0.5
     sampled.pass_time(2)
     assert (sampled.last()["cpu"], sampled.last()["resident"]) == (0.25, 50_000_000)
