@@ -1,1 +1,1 @@
-"""What listens, answers and looks after itself."""
+"""The server: listeners, protocols, endpoints and maintenance."""

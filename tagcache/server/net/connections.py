@@ -1,4 +1,4 @@
-"""Who is connected, and what is known of each connection."""
+"""The open connections, and what the server knows about each."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ log = Logger(namespace="tagcache.connections")
 
 
 class Connection:
-    """What is known of one connection.
+    """What the server knows about one connection.
 
-    Times are seconds of a monotonic clock. ``socket_options`` is what was asked of the socket
-    and what held right after; ``last_verb`` is as the client spelt it; ``host`` is the peer
-    without its port; ``counted`` says whether it takes one of ``max_connections``;
-    ``logged_in`` whether the connection as a whole was let in by credentials; ``dashboard``
-    whether the last HTTP request came from the dashboard; ``abort`` closes it at once;
-    ``held_bytes`` is the memory that it takes, as last noted, and ``measure`` returns what it takes
-    now.
+    Times are seconds of a monotonic clock. ``socket_options`` holds each requested option, and the
+    value in effect right after; ``last_verb`` is spelled as the client sent it; ``host`` is the
+    peer without its port; ``counted`` says whether it counts towards ``max_connections``;
+    ``logged_in`` whether credentials admitted the connection as a whole; ``dashboard`` whether the
+    last HTTP request came from the dashboard; ``abort`` closes it at once; ``held_bytes`` is its
+    memory use when last measured, and ``measure`` returns the current one.
     """
 
     __slots__ = (
@@ -79,7 +78,7 @@ class Connection:
         self.measure: Callable[[], int] = _nothing_held
 
     def describe(self, now: float) -> dict[str, Any]:
-        """Return it as a JSON object; ``now`` is of the same clock."""
+        """Return it as a JSON object; ``now`` is a time of the same clock."""
         return {
             "id": self.id,
             "listener": self.listener,
@@ -97,11 +96,11 @@ class Connection:
 
 
 class Connections:
-    """The open connections of all listeners; ids are never used again.
+    """The open connections of all listeners; ids are never reused.
 
     ``clients`` is the number of open ones that count towards ``max_connections``; ``total``
-    counts every connection there ever was, ``refused`` those that were turned away; ``held_bytes``
-    is what they all hold of requests and replies, at most ``max_held_bytes`` (0: no limit).
+    counts all connections since the start, ``refused`` the rejected ones; ``held_bytes`` is the
+    memory of all their requests and replies, at most ``max_held_bytes`` (0: no limit).
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -128,7 +127,7 @@ class Connections:
         return iter(list(self._open.values()))
 
     def transferred(self) -> tuple[int, int]:
-        """Return how many bytes came in, and went out, since the start."""
+        """Return how many bytes were received and sent since the start."""
         bytes_in, bytes_out = self._bytes_in, self._bytes_out
         for connection in self._open.values():
             bytes_in += connection.bytes_in
@@ -152,10 +151,10 @@ class Connections:
         return connection
 
     def hold(self, connection: Connection, held_bytes: int) -> None:
-        """Note how much a connection holds; drop the one that holds most if all hold too much."""
+        """Record how much a connection holds; drop the largest if together they hold too much."""
         self._note(connection, held_bytes)
         if 0 < self.max_held_bytes < self.held_bytes:
-            # Some may have taken replies since that was noted. Who is dropped already counts 0.
+            # Some may have read replies since the last measurement. Dropped ones already count 0.
             for other in self._open.values():
                 if other.held_bytes:
                     self._note(other, other.measure())
@@ -185,7 +184,7 @@ class Connections:
         largest.abort()
 
     def close(self, connection: Connection) -> None:
-        """Forget a connection that is gone."""
+        """Forget a closed connection."""
         if self._open.pop(connection.id, None) is not None:
             self.held_bytes -= connection.held_bytes
             connection.held_bytes = 0
@@ -199,11 +198,11 @@ class Connections:
 
 
 def _nothing() -> None:
-    """Abort what is gone already."""
+    """Replace ``abort`` of a closed connection."""
 
 
 def _nothing_held() -> int:
-    """Measure what holds nothing, as what is gone."""
+    """Replace ``measure`` of a closed connection."""
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Listening where a Twisted endpoint string says, with our options on the listening socket."""
+"""Listens on Twisted endpoint strings, with our options on the listening socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = Logger(namespace="tagcache.listener")
 
 
 def description(port: str, host: str) -> str:
-    """Return the endpoint string for ``port``, which may be one already, or a number."""
+    """Return the endpoint string for ``port``, which is a number or already such a string."""
     if not port.isdigit():
         return port
     kind = "tcp6" if ":" in host else "tcp"
@@ -52,7 +52,7 @@ class Target:
 def targets(endpoint: str) -> list[Target]:
     """Return where an endpoint string would listen, without listening.
 
-    Raises ValueError, with what is wrong in a sentence, where the string cannot be used.
+    Raises ValueError if the string cannot be used; its text says why in a sentence.
     """
     kind = endpoint.partition(":")[0]
     recorder = _RecordingReactor()
@@ -64,23 +64,23 @@ def targets(endpoint: str) -> list[Target]:
     except _NotAdopted:
         return recorder.targets
     except ImportError as error:
-        # Twisted's TLS is the only kind that needs what may not be there.
+        # Twisted's TLS is the only kind whose packages may be missing.
         raise ValueError("needs an extra: pip install 'tagcache-server[tls]'") from error
     except Exception as error:
-        # Parsers raise whatever their argument parsing runs into: OSError for a missing
-        # certificate, TypeError for a word they do not know, ValueError for no such kind.
+        # Parsers raise many types: OSError for a missing certificate, TypeError for an unknown
+        # argument, ValueError for an unknown kind.
         why = str(error)
         if kind == "systemd" and isinstance(error, LookupError):
             why = "systemd has passed no such socket"
         raise ValueError(f"cannot be used as an endpoint: {why}") from error
-    # Some other kind of endpoint, of which nothing is known: then it is open to all.
+    # An unknown kind of endpoint is considered open to all.
     return recorder.targets or [Target(kind, "")]
 
 
 class ListeningReactor:
-    """A reactor whose listening sockets get ListenOptions; all else is the real reactor's.
+    """A reactor that applies ListenOptions to listening sockets; the rest is the real reactor's.
 
-    Twisted's endpoints create, bind and listen in one call; this is the place between them.
+    Twisted's endpoints create, bind and listen in one call; this gets in between.
     """
 
     def __init__(self, reactor: Any, options: ListenOptions, explicit_backlog: bool) -> None:
@@ -107,14 +107,14 @@ class ListeningReactor:
         backlog: int = 50,
         interface: str = "",
     ) -> IListeningPort:
-        # Needs an extra, which must not be asked of those who do without TLS.
+        # Needs an extra, which is not required without TLS.
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
         from tagcache.server.net.tls import ServerTls
 
         wrapped = TLSMemoryBIOFactory(ServerTls(contextFactory, factory), False, factory)
         listening = self.listenTCP(port, wrapped, backlog, interface)
-        listening._type = "TLS"  # type: ignore[attr-defined]  # what its log lines say
+        listening._type = "TLS"  # type: ignore[attr-defined]  # shown in its log lines
         return listening
 
     def listenUNIX(
@@ -132,7 +132,7 @@ class ListeningReactor:
 
 @implementer(ILogObserver)
 class _OutOfDescriptors:
-    """Makes one warning of what Twisted tells about each connection it cannot accept."""
+    """Replaces what Twisted logs for each connection it cannot accept by one throttled warning."""
 
     def __init__(self) -> None:
         self._log_throttle = LogThrottle()
@@ -150,7 +150,7 @@ class _OutOfDescriptors:
 
 class _Port(tcp.Port):
     options: ListenOptions
-    transport = staticmethod(server_transport)  # type: ignore[assignment]  # any callable will do
+    transport = staticmethod(server_transport)  # type: ignore[assignment]  # any callable works
     _logger = Logger(namespace="tagcache.listener", observer=_OutOfDescriptors())
 
     def createInternetSocket(self) -> socket.socket:
@@ -162,7 +162,7 @@ class _Port(tcp.Port):
 def listen(
     endpoint: str, factory: IProtocolFactory, options: ListenOptions, reactor: Any
 ) -> Deferred[IListeningPort]:
-    """Listen where ``endpoint`` says. A ``backlog=`` in the string goes before the option's."""
+    """Listen on ``endpoint``. A ``backlog=`` in the string overrides the option."""
     wrapped = ListeningReactor(reactor, options, explicit_backlog=":backlog=" in endpoint)
     listening: Deferred[IListeningPort] = serverFromString(wrapped, endpoint).listen(factory)
     return listening
@@ -173,7 +173,7 @@ class _NotAdopted(Exception):
 
 
 class _RecordingReactor:
-    """Notes where it is asked to listen."""
+    """Records the addresses it is asked to listen on."""
 
     def __init__(self) -> None:
         self.targets: list[Target] = []
@@ -198,5 +198,5 @@ class _RecordingReactor:
             with socket.fromfd(descriptor, family, socket.SOCK_STREAM) as sock:
                 interface = sock.getsockname()[0]
         self.targets.append(Target("systemd", interface))
-        # The endpoint closes the descriptor once it is adopted, and the server needs it yet.
+        # The endpoint closes an adopted descriptor, which the server still needs.
         raise _NotAdopted

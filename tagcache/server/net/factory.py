@@ -1,4 +1,4 @@
-"""What every port does as a whole: admit clients, watch them, and drain them at a stop."""
+"""What all ports share: they admit clients, watch them, and drain them at a stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClosingProtocol(Protocol):
         self._reactor = reactor
 
     def connectionMade(self) -> None:
-        # A TLS handshake that never ends must not keep it.
+        # A TLS handshake that never ends must not keep it open.
         self._too_late = self._reactor.callLater(LINGER_SECONDS, self.transport.abortConnection)
         self.transport.write(self._reply)
         self.transport.loseConnection()
@@ -43,7 +43,7 @@ class ClosingProtocol(Protocol):
 class ServingFactory(ServerFactory):
     """Admits the clients of a port, and drains them at a stop; ``build`` makes their protocol.
 
-    ``full`` is what a client is told when there is no room.
+    ``full`` is the reply to a client that exceeds the limit of connections.
     """
 
     noisy = False
@@ -57,8 +57,8 @@ class ServingFactory(ServerFactory):
         self.turns = Turns(reactor, listener.connections.monotonic)
         self._idle_check = LoopingCall(self._end_idle)
         self._idle_check.clock = reactor
-        # The clients whose transport takes no more: how many bytes they had not taken when that
-        # was last looked at, and since when it is so many.
+        # The clients whose transport is paused: how many bytes they had not read at the last check,
+        # and since when that number has not changed.
         self._blocked: dict[ServedProtocol, tuple[int, float]] = {}
         self._send_check = LoopingCall(self._drop_unread)
         self._send_check.clock = reactor
@@ -74,7 +74,7 @@ class ServingFactory(ServerFactory):
         _run_often(self._send_check, self._send_timeout if self._blocked else 0)
 
     def build(self) -> ServedProtocol:
-        """Return a protocol for a client that was admitted. For subclasses."""
+        """Return a protocol for an admitted client. Subclasses override it."""
         raise NotImplementedError
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
@@ -86,11 +86,11 @@ class ServingFactory(ServerFactory):
         return self.build()
 
     def made(self, protocol: ServedProtocol) -> None:
-        """A client is connected."""
+        """Record that a client has connected."""
         self.protocols.add(protocol)
 
     def lost(self, protocol: ServedProtocol) -> None:
-        """A client is gone."""
+        """Record that a client has disconnected."""
         self.protocols.discard(protocol)
         self.watch_no_longer(protocol)
         if self._drained is not None and not self.protocols:
@@ -98,7 +98,7 @@ class ServingFactory(ServerFactory):
             drained.callback(None)
 
     def out_of_memory(self, protocol: ServedProtocol) -> None:
-        """Log that a client was dropped because the system gave no memory."""
+        """Log that a client was dropped because the system had no memory left."""
         try:
             more = self._out_of_memory.now()
             if more is not None:
@@ -110,24 +110,24 @@ class ServingFactory(ServerFactory):
                     more=more,
                 )
         except MemoryError:
-            pass  # there is not enough for a line in the log either
+            pass  # not even enough memory for a log line
 
     def watch(self, protocol: ServedProtocol) -> None:
-        """Check from now on whether a client takes anything of its replies."""
+        """Check from now on whether a client reads its replies."""
         self._blocked[protocol] = (0, self.listener.connections.monotonic())
         if not self._send_check.running:
             _run_often(self._send_check, self._send_timeout)
 
     def watch_no_longer(self, protocol: ServedProtocol) -> None:
-        """A client takes its replies again, or is gone."""
+        """Stop checking a client: it reads again, or has disconnected."""
         self._blocked.pop(protocol, None)
         if not self._blocked:
             _run_often(self._send_check, 0)
 
     def drain(self, grace: float) -> Deferred[None]:
-        """Answer what has arrived, then close every connection; nothing outlives ``grace`` seconds.
+        """Answer what has arrived, then close all connections, within ``grace`` seconds.
 
-        The Deferred fires when the last connection is gone. The port must not listen any more.
+        The Deferred fires when the last connection is closed. The port must have stopped listening.
         """
         _run_often(self._idle_check, 0)
         for protocol in list(self.protocols):
@@ -166,7 +166,7 @@ class ServingFactory(ServerFactory):
 
 
 def _run_often(check: LoopingCall, timeout: float) -> None:
-    """Have ``check`` run a few times within the timeout in seconds; never if that is 0."""
+    """Run ``check`` a few times within each timeout (seconds); never if that is 0."""
     if check.running:
         check.stop()
     if timeout:

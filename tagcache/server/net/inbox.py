@@ -1,16 +1,16 @@
-"""What a client sent that is not executed yet, as it came."""
+"""Received data that is not executed yet, unparsed."""
 
 from __future__ import annotations
 
 import sys
 from collections import deque
 
-# What a chunk takes besides its bytes: an object, and its place in a list.
+# The overhead of a chunk: an object, and its place in a list.
 OBJECT_BYTES = sys.getsizeof(b"") + 8
 
 
 class Inbox:
-    """Chunks in the order in which they came; ``size`` is how many bytes they have together."""
+    """Chunks in the order of arrival; ``size`` is their total length in bytes."""
 
     __slots__ = ("_chunks", "size")
 
@@ -26,7 +26,7 @@ class Inbox:
         return self.size + len(self._chunks) * OBJECT_BYTES
 
     def put(self, chunk: bytes) -> None:
-        """Add a chunk behind the others."""
+        """Append a chunk."""
         self._chunks.append(chunk)
         self.size += len(chunk)
 
@@ -35,7 +35,7 @@ class Inbox:
         return self._chunks[0]
 
     def take(self, most: int | None = None) -> bytes:
-        """Return the oldest chunk, or at most so many bytes of it, and keep it no longer."""
+        """Remove and return the oldest chunk, or at most its first ``most`` bytes."""
         chunk = self._chunks.popleft()
         if most is not None and len(chunk) > most:
             self._chunks.appendleft(chunk[most:])
@@ -44,6 +44,6 @@ class Inbox:
         return chunk
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Remove all chunks."""
         self._chunks.clear()
         self.size = 0

@@ -1,4 +1,4 @@
-"""What every listener does with a new connection: admit it, arm its socket, keep count."""
+"""What every listener does with a new connection: admit it, set its socket options, count it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = Logger(namespace="tagcache.listener")
 
 
 class Rejection(enum.Enum):
-    """Why a connection is turned away."""
+    """Why a connection is rejected."""
 
     ADDRESS = "address not allowed"
     FULL = "max_connections reached"
@@ -31,7 +31,7 @@ class Listener:
     """The policy of one listening port: who may connect, how many, with which socket options.
 
     ``counted`` says whether its connections count towards ``max_connections``: an admin shell
-    must stay within reach when the clients have taken every place.
+    must stay reachable when clients have used up the limit.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Listener:
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
-        """Take new settings; connections from addresses that are not allowed any more are closed.
+        """Take new settings; connections from addresses that are no longer allowed are closed.
 
-        The socket options are for connections that come from now on.
+        The socket options apply to new connections only.
         """
         self.socket_options = SocketOptions.from_settings(settings.performance)
         self.max_connections = settings.performance.max_connections
@@ -59,7 +59,7 @@ class Listener:
         )
 
     def close(self, stale: Callable[[Connection], bool], why: str) -> None:
-        """Close at once its connections that ``stale`` picks, whatever they are doing."""
+        """Close at once those of its connections for which ``stale`` returns True."""
         closed = 0
         for connection in self.connections:
             if connection.listener == self.name and stale(connection):
@@ -74,7 +74,7 @@ class Listener:
             )
 
     def refuse(self, address: IAddress | None) -> Rejection | None:
-        """Say why a connection from ``address`` is to be turned away; None if it is welcome."""
+        """Return why a connection from ``address`` is rejected; None if it is admitted."""
         if not self._admits(getattr(address, "host", None)):
             refusal = Rejection.ADDRESS
         elif self.counted and self.connections.clients >= self.max_connections:
@@ -85,7 +85,7 @@ class Listener:
         return refusal
 
     def refused(self, peer: str, refusal: Rejection) -> None:
-        """Count a connection that is refused, and log some of them."""
+        """Count a refused connection, and log some of them."""
         self.connections.refused += 1
         more = self._refusals.now()
         if more is not None:
@@ -99,7 +99,7 @@ class Listener:
             )
 
     def opened(self, transport: Any) -> Connection:
-        """Arm the socket of a connection that was just made, and note the connection."""
+        """Set the socket options of a new connection, and record it."""
         with socket_of(transport) as sock:
             options = self.socket_options.apply(sock) if sock is not None else ()
         self._warn(options)
@@ -113,7 +113,7 @@ class Listener:
         return connection
 
     def closed(self, connection: Connection) -> None:
-        """Forget a connection that is gone."""
+        """Forget a closed connection."""
         self.connections.close(connection)
         log.debug(
             "{listener}: connection {id} from {peer} closed",
@@ -131,7 +131,7 @@ class Listener:
         return any(ip.version == network.version and ip in network for network in self.allowed)
 
     def _warn(self, options: tuple[AppliedOption, ...]) -> None:
-        """Tell of each option that does not hold as asked, once until the next configuration."""
+        """Log each option that differs from the request, once for each configuration."""
         for option in options:
             if not option.honoured and option.name not in self._unhonoured:
                 self._unhonoured.add(option.name)

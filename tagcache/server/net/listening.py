@@ -1,4 +1,4 @@
-"""The services that listen, each with the options of its socket."""
+"""The service of a listening port, which sets the options of its socket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = Logger(namespace="tagcache.service")
 class ListenerService(Service):
     """Listens while it runs. A port that cannot be opened fails the start.
 
-    ``knob`` is the name of the setting that says where, for messages. ``endpoint`` is a Twisted
+    ``knob`` is the name of the setting of the port, for messages. ``endpoint`` is a Twisted
     endpoint description.
     """
 
@@ -52,7 +52,7 @@ class ListenerService(Service):
 
     @property
     def address(self) -> str:
-        """Where it listens, as text; empty while it does not listen."""
+        """The address it listens on, as text; empty while it does not listen."""
         return address_text(self.port.getHost()) if self.port is not None else ""
 
     def privilegedStartService(self) -> None:
@@ -82,7 +82,7 @@ class ListenerService(Service):
         return maybeDeferred(port.stopListening)
 
     def configure(self, settings: Settings) -> None:
-        """Follow the receive buffer, which accepted sockets inherit from the listening one."""
+        """Apply a new receive buffer size, which accepted sockets inherit."""
         wanted = ListenOptions.from_settings(settings.performance)
         if wanted.receive_buffer_bytes == self._options.receive_buffer_bytes:
             return

@@ -1,4 +1,4 @@
-"""Replies that are awaited, kept in the order in which they were asked for."""
+"""Pending replies, in the order of their requests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-# Replies leave in one write up to this many bytes.
+# Replies are sent together up to this many bytes.
 MOST_AT_ONCE = 256 * 1024
-# How many requests of one client may be under way: before its first reply, and at least and at most
-# after it; and how many bytes of replies they may bring, if these are as long as the last ones.
+# How many requests of one client may be in progress: before its first reply, and at least and at
+# most after it; and how many bytes their replies may have, if these are as long as the last ones.
 _FIRST_UNDER_WAY = 64
 _FEWEST_UNDER_WAY = 8
 _MOST_UNDER_WAY = 1000
@@ -19,9 +19,9 @@ _MUCH_TO_COME = 4 * 2**20
 
 
 class Slot:
-    """A request, when it came in seconds, and its reply: None until it is there.
+    """A request, its time of arrival in seconds, and its reply: None while it is pending.
 
-    ``queued`` is false until the slot is in the queue: before that, its reply may leave at once.
+    ``queued`` is false until the slot is in the queue: before that, its reply can be sent at once.
     """
 
     __slots__ = ("queued", "reply", "request", "since")
@@ -34,15 +34,15 @@ class Slot:
 
 
 class ReplyQueue:
-    """The requests of one client that are under way, and the replies that wait for those before.
+    """The requests of one client in progress, and the replies that wait for earlier ones.
 
-    A request is carried out alone, after all before it and before all that follow, or pipelined:
-    together with others that are. ``size`` returns how many bytes a reply takes.
+    A request is executed alone, after all before it and before all that follow, or pipelined:
+    together with other pipelined ones. ``size`` returns the length of a reply in bytes.
 
     Attributes:
         slots: the requests, in order.
-        alone: what carries out a request alone, to be cancelled with the connection.
-        held_bytes: how many bytes the replies take that wait.
+        alone: the pending request that is executed alone, to be cancelled with the connection.
+        held_bytes: the length in bytes of all replies that wait.
     """
 
     __slots__ = (
@@ -62,30 +62,30 @@ class ReplyQueue:
         self.alone: Deferred[Any] | None = None
         self._limit = _FIRST_UNDER_WAY
         self.held_bytes = 0
-        # Of the replies that came since some were taken.
+        # Of the replies since the last ``take``.
         self._arrived_bytes = 0
 
     def admits(self, pipelined: bool) -> bool:
-        """Say whether another request may be carried out now."""
+        """Return whether another request may be executed now."""
         slots = self.slots
         return not slots or (pipelined and self.alone is None and len(slots) < self._limit)
 
     def wait(self, slot: Slot, alone: Deferred[Any] | None) -> None:
-        """Add a request without a reply; ``alone`` is what carries it out, if nothing else may."""
+        """Add a pending request; ``alone`` is its Deferred if it is executed alone."""
         slot.queued = True
         self.slots.append(slot)
         self._unanswered += 1
         self.alone = alone
 
     def put(self, request: Any, reply: Any) -> None:
-        """Add a request that has its reply, behind those that wait for theirs."""
+        """Add a request that already has its reply, behind the pending ones."""
         slot = Slot(request, 0.0)
         slot.reply = reply
         self.slots.append(slot)
         self.held_bytes += self._size(reply)
 
     def arrived(self, slot: Slot) -> None:
-        """Note that the reply to a request is there."""
+        """Record that the reply to a request has arrived."""
         self.alone = None
         self._unanswered -= 1
         size = self._size(slot.reply)
@@ -94,15 +94,15 @@ class ReplyQueue:
 
     @property
     def due(self) -> bool:
-        """Whether no more replies should be waited for before some are sent."""
+        """Whether replies should be sent now, without waiting for more."""
         return not self._unanswered or self._arrived_bytes > MOST_AT_ONCE
 
     def is_next(self, slot: Slot) -> bool:
-        """Say whether the reply to this request is the first to leave."""
+        """Return whether the reply to this request is the next to send."""
         return bool(self.slots) and self.slots[0] is slot
 
     def take(self) -> list[Slot]:
-        """Take the requests whose replies can leave, in order, for one write."""
+        """Remove and return, in order, the requests whose replies can be sent in one write."""
         slots = self.slots
         self._arrived_bytes = 0
         taken: list[Slot] = []
@@ -118,7 +118,7 @@ class ReplyQueue:
         return taken
 
     def abandon(self) -> None:
-        """Forget everything: nobody is there to reply to."""
+        """Forget everything: the client has disconnected."""
         self.slots.clear()
         self.held_bytes = 0
         alone, self.alone = self.alone, None

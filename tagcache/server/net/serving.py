@@ -1,4 +1,4 @@
-"""What every port does for one client: take turns, order replies, control the flow, close."""
+"""What all ports do for one client: take turns, order replies, control the flow, close."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from tagcache.sockopts import socket_of
 if TYPE_CHECKING:
     from tagcache.server.net.factory import ServingFactory
 
-# How long a connection that we close is still read from, so that what the client is sending
-# does not reset it before the last replies have arrived.
+# How long we still read from a connection that we close. Unread data would reset it before the
+# last replies have arrived.
 LINGER_SECONDS = 1.0
 # How long a client may take to read its last replies.
 CLOSING_SECONDS = 60.0
@@ -51,12 +51,12 @@ log = Logger(namespace="tagcache.serving")
 class ServedProtocol(Protocol):
     """One client of a port. A subclass parses, executes and replies: see ``run``.
 
-    What a client sends is executed for about a millisecond at a time, and only while it takes its
-    replies; what arrives in between is put into ``inbox``, as it came. A client that does not read
-    is read from until ``max_reply_buffer`` bytes wait, because there are clients that send
-    everything first; from then on it has to wait itself.
+    Requests are executed for about a millisecond at a time, and only while the client reads its
+    replies; data that arrives in between is put into ``inbox``, unparsed. Some clients send
+    everything before they read, so the server reads from them until ``max_reply_buffer`` bytes
+    wait; then it stops.
 
-    ``size`` returns how many bytes a reply takes that waits for those before it.
+    ``size`` returns the length in bytes of a reply that waits for earlier ones.
     """
 
     transport: Any
@@ -71,18 +71,18 @@ class ServedProtocol(Protocol):
         self.phase = SERVING
         self.now = 0.0
         self.inbox = Inbox()
-        # Requests that are parsed and wait; what follows them is in the inbox.
+        # Parsed requests that wait; the data after them is in the inbox.
         self._waiting: deque[Any] = deque()
         self._queue = ReplyQueue(size)
         self._meter = Meter(traffic)
-        # Sends the replies that are there.
+        # Sends the finished replies.
         self._soon: IDelayedCall | None = None
-        # What is said once everything is answered.
+        # Sent once everything is answered.
         self._closing_reply = b""
         self._monotonic = factory.listener.connections.monotonic
         self._reading = True
         self._read_ended = False
-        # Aborts a client that takes too long to close; and when to do so in any case.
+        # Aborts a client that takes too long to close; and the time to do so in any case.
         self._patience: IDelayedCall | None = None
         self._give_up_at = 0.0
         # How many of the bytes that had arrived when draining began are still to be read.
@@ -96,10 +96,10 @@ class ServedProtocol(Protocol):
         self._replies = WriteBuffer(self.transport, self._on_pause, self._on_drain)
         self.factory.made(self)
 
-    # What a subclass defines.
+    # Subclasses define these.
 
     def run(self) -> None:
-        """Send the replies that are there, and execute what came until there is a reason to wait.
+        """Send the finished replies, and execute requests until there is a reason to wait.
 
         Ends with ``_settle``.
         """
@@ -110,11 +110,11 @@ class ServedProtocol(Protocol):
         raise NotImplementedError
 
     def _note_awaited(self, request: Any, took: float) -> None:
-        """Note how many seconds it took until the reply to ``request`` was there."""
+        """Record how many seconds the reply to ``request`` took."""
         raise NotImplementedError
 
     def _gone(self) -> None:
-        """The connection is lost: stop what is going on."""
+        """The connection is lost: stop everything."""
         raise NotImplementedError
 
     def _not_ordinary(self) -> None:
@@ -124,11 +124,11 @@ class ServedProtocol(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more is to be said."""
+        """Whether nothing more will be sent."""
         return self.phase is FINISHED
 
     def send(self, data: bytes) -> None:
-        """Send, and count what was sent."""
+        """Send ``data``, and count it."""
         self.connection.bytes_out += len(data)
         replies = self._replies
         if replies.paused:
@@ -137,9 +137,9 @@ class ServedProtocol(Protocol):
             self.transport.write(data)
 
     def _wait_for(self, reply: Deferred[Any], request: Any, pipelined: bool = False) -> Any:
-        """Return the reply to ``request`` if it is there; else queue it, and return None.
+        """Return the reply to ``request`` if it is finished; else queue it, and return None.
 
-        Nothing is executed beside a request that is not ``pipelined``.
+        Nothing else is executed during a request that is not ``pipelined``.
         """
         slot = Slot(request, self.now)
         reply.addCallbacks(self._arrived, self._failed_to, (slot,), errbackArgs=(slot,))
@@ -177,7 +177,7 @@ class ServedProtocol(Protocol):
             elif self._queue.due:
                 self._go_on()
             elif self._soon is None and self._queue.is_next(slot):
-                # Replies mostly come many at once, and then leave in one write.
+                # Many replies usually arrive together, and are then sent in one write.
                 self._soon = self.factory.reactor.callLater(0, self._send_soon)
         except Exception as error:
             self.fail(error)
@@ -189,7 +189,7 @@ class ServedProtocol(Protocol):
     # Turns, and the flow of data
 
     def _go_on(self) -> None:
-        """Run outside of ``dataReceived``; whatever goes wrong costs the connection."""
+        """Run outside ``dataReceived``; any error closes the connection."""
         if self.phase is FINISHED:
             return
         try:
@@ -201,11 +201,11 @@ class ServedProtocol(Protocol):
             self.fail(error)
 
     def _ready(self) -> None:
-        """Await nothing any more, except a client that takes no replies."""
+        """Stop waiting, unless the client does not read its replies."""
         self.flow = BLOCKED if self._replies.paused else READY
 
     def _end_turn(self) -> None:
-        """Go on later: the client has had its share of time for now."""
+        """Continue later: the client has used its share of time."""
         self.flow = TURN_OVER
         self._stop_reading()
         self.factory.turns.wait(self._take_turn)
@@ -231,23 +231,23 @@ class ServedProtocol(Protocol):
             self._note_held()
 
     def _put_aside(self, data: bytes) -> None:
-        """Keep what arrived until it can be executed."""
+        """Keep received data until it can be executed."""
         self.inbox.put(data)
         if self.flow is BLOCKED and self.inbox.size > self._most_waiting():
             self._stop_reading()
 
     def _most_waiting(self) -> int:
-        """Return how many bytes are read from a client that takes no replies."""
+        """Return how many bytes are read from a client that does not read its replies."""
         return self.factory.max_reply_buffer
 
     def _stop_reading(self) -> None:
-        """Take nothing more from the socket for now."""
+        """Stop reading from the socket for now."""
         if self._reading:
             self._reading = False
             self.transport.pauseProducing()
 
     def _settle(self) -> None:
-        """Conclude a run: close if that is due, read again if there is room, note what is held."""
+        """Finish a run: close if that is due, read again if there is room, record the memory."""
         if self.phase is ENDING:
             self._finish_if_answered()
         waits = self.flow is AWAITING or self.flow is TURN_OVER
@@ -257,12 +257,12 @@ class ServedProtocol(Protocol):
         self._note_held()
 
     def held_bytes(self) -> int:
-        """Return how much memory the client takes: what it sent, and what it did not take yet."""
+        """Return the memory of the requests and of the replies that are not sent yet, in bytes."""
         unsent = self._replies.held_bytes + unsent_bytes(self.transport)
         return self.inbox.held_bytes() + self._queue.held_bytes + unsent
 
     def _note_held(self) -> None:
-        """Note how much memory the client takes; it may be dropped for that."""
+        """Record how much memory the client takes; it may be dropped for that."""
         connection = self.connection
         held = self.held_bytes()
         if held or connection.held_bytes:
@@ -275,12 +275,12 @@ class ServedProtocol(Protocol):
         self._not_ordinary()
 
     def abort(self) -> None:
-        """Close at once; nothing that came is executed any more, not even in a turn to come."""
+        """Close at once; no received request is executed any more, not even in a later turn."""
         self._enter(FINISHED)
         self.transport.abortConnection()
 
     def fail(self, error: Exception) -> None:
-        """Drop the client because of an exception, which is being handled, and log it."""
+        """Drop the client because of the exception that is being handled, and log it."""
         self.connection.abort()  # first, because it frees memory
         if isinstance(error, MemoryError):
             self.factory.out_of_memory(self)
@@ -288,7 +288,7 @@ class ServedProtocol(Protocol):
             log.failure("{peer}: the connection failed", peer=self.connection.peer)
 
     def end(self, closing_reply: bytes = b"") -> None:
-        """Read no more requests; answer those that came, say ``closing_reply``, and close."""
+        """Read no more requests; answer the received ones, send ``closing_reply``, and close."""
         if self.phase is SERVING:
             self._closing_reply = closing_reply
             self._enter(ENDING)
@@ -306,31 +306,31 @@ class ServedProtocol(Protocol):
             self.finish(self._closing_reply)
 
     def end_idle(self) -> None:
-        """End, or cut off a client that does not take the last of its replies."""
+        """End, or abort a client that does not read its last replies."""
         if self.phase is SERVING:
             self.end()
         elif self.phase is FINISHED or self._replies.paused:
             self.connection.abort()
 
     def drain(self) -> None:
-        """End once what has arrived by now is read and answered."""
+        """End once everything that has arrived by now is read and answered."""
         with socket_of(self.transport) as sock:
             self._unread = _bytes_to_read(sock.fileno()) if sock is not None else 0
         if self._unread and ISSLTransport.providedBy(self.transport):
-            # What arrived is longer than what it decrypts to.
+            # The encrypted data is longer than what it decrypts to.
             self._unread = 1
         if not self._unread:
             self.end()
 
     def _count_drained(self, count: int) -> None:
-        """Note that ``count`` bytes are dealt with; ends when all that had arrived are."""
+        """Record that ``count`` bytes are processed; end when all that had arrived are."""
         if self._unread is not None:
             self._unread -= count
             if self._unread <= 0:
                 self.end()
 
     def untaken_bytes(self) -> int:
-        """Return how many bytes the client, or its system, has not taken yet."""
+        """Return how many bytes the client's system has not acknowledged yet."""
         with socket_of(self.transport) as sock:
             in_kernel = _bytes_to_send(sock.fileno()) if sock is not None else 0
         return self._replies.held_bytes + unsent_bytes(self.transport) + in_kernel
@@ -359,12 +359,12 @@ class ServedProtocol(Protocol):
             self.end()
 
     def writeConnectionLost(self) -> None:
-        # The last reply is sent, and the peer knows that no more come.
+        # The last reply is sent, and the peer knows that there are no more.
         self._stop_patience()
         self._patience = self.factory.reactor.callLater(LINGER_SECONDS, self._linger)
 
     def _linger(self) -> None:
-        """Cut off a peer that does not close, once it has all that was sent to it."""
+        """Abort a peer that has received everything and does not close."""
         if self.untaken_bytes() and self._monotonic() < self._give_up_at:
             self.writeConnectionLost()
         else:
@@ -390,12 +390,12 @@ class ServedProtocol(Protocol):
 
 
 def _bytes_to_read(descriptor: int) -> int:
-    """Return how many bytes the kernel holds that were not read yet."""
+    """Return how many received bytes in the kernel are not read yet."""
     return _counted(descriptor, termios.FIONREAD)
 
 
 def _bytes_to_send(descriptor: int) -> int:
-    """Return how many bytes the kernel holds that the peer's system has not taken yet."""
+    """Return how many sent bytes in the kernel the peer's system has not acknowledged yet."""
     return _counted(descriptor, termios.TIOCOUTQ)
 
 

@@ -1,7 +1,7 @@
-"""The two states of a connection: what it waits for, and how far it is on its way to its end.
+"""The two states of a connection: what it waits for, and how close it is to its end.
 
-They are plain enums, compared by identity, and not a machine of Automat's: they are looked at with
-each request, and each input of such a machine takes several calls.
+They are plain enums, compared by identity. They are checked for each request, and each input of an
+Automat machine would take several calls.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import enum
 
 
 class Flow(enum.Enum):
-    """What a connection waits for before it executes more of what its client sent."""
+    """What a connection waits for before it executes more requests."""
 
-    READY = "nothing; all that came is executed"
+    READY = "nothing; all received requests are executed"
     AWAITING = "a reply of the engine"
-    TURN_OVER = "its next turn: others are served meanwhile"
-    BLOCKED = "the client, which does not take its replies"
+    TURN_OVER = "its next turn; other clients are served meanwhile"
+    BLOCKED = "the client, which does not read its replies"
 
 
 class Phase(enum.Enum):
-    """How far a connection is on its way to its end."""
+    """How close a connection is to its end."""
 
-    SERVING = "requests are taken"
-    ENDING = "no more are taken; those that came are answered, and the closing reply follows"
-    STREAMING = "a response goes on until one side closes; no more requests are taken"
-    FINISHED = "nothing more is to be said; what still comes in is not looked at"
+    SERVING = "requests are accepted"
+    ENDING = "no more requests; the received ones are answered, then the closing reply is sent"
+    STREAMING = "a response continues until one side closes; no more requests"
+    FINISHED = "nothing more is sent; received data is ignored"
 
 
-# Before Python 3.12 a member costs a call each time that it is looked up in its class.
+# Before Python 3.12 each look-up of a member in its class costs a call.
 READY, AWAITING, TURN_OVER, BLOCKED = Flow
 SERVING, ENDING, STREAMING, FINISHED = Phase

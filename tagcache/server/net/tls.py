@@ -1,4 +1,4 @@
-"""TLS as every ``ssl:`` endpoint speaks it: versions, cipher suites and ALPN."""
+"""TLS for all ``ssl:`` endpoints: versions, cipher suites and ALPN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-# Forward secrecy and AEAD. The suites of TLS 1.3 are not in this list, and are all of that kind.
+# Forward secrecy and AEAD. All suites of TLS 1.3 have both, and are not part of this list.
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 _OPTIONS = (
     SSL.OP_NO_COMPRESSION
@@ -29,8 +29,8 @@ class ServerTls:
     """Makes the TLS side of accepted connections.
 
     ``options`` is Twisted's CertificateOptions, with the key and the certificates.
-    ``factory`` says which protocols may be chosen by ALPN (IProtocolNegotiationFactory); without
-    that, none is.
+    ``factory`` lists the protocols for ALPN, if it is an IProtocolNegotiationFactory; otherwise
+    there are none.
     """
 
     def __init__(self, options: Any, factory: IProtocolFactory) -> None:
@@ -43,7 +43,7 @@ class ServerTls:
 
 
 def check_options(options: Any) -> None:
-    """Raise ValueError where an endpoint string asks for what ServerTls does not do."""
+    """Raise ValueError if an endpoint string has options that ServerTls does not support."""
     if options.method != SSL.TLS_METHOD or options.dhParameters is not None:
         raise ValueError(
             "sslmethod and dhParameters have no use: the server speaks TLS 1.2 with ECDHE, and "
@@ -55,7 +55,7 @@ def _context(options: Any, protocols: Sequence[bytes]) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(_OPTIONS)
-    # Idle connections give their buffers back.
+    # Idle connections release their buffers.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.use_certificate(options.certificate.to_cryptography())
@@ -65,12 +65,12 @@ def _context(options: Any, protocols: Sequence[bytes]) -> SSL.Context:
         context.add_extra_chain_cert(certificate.to_cryptography())
 
     def choose(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
-        # A client that offers nothing we know is served without ALPN. To refuse it would exclude
-        # clients that list what they prefer, and can also do without.
+        # A client that offers no protocol we know is served without ALPN. A refusal would exclude
+        # clients that only list what they prefer.
         known = (each for each in protocols if each in offered)
         return next(known, SSL.NO_OVERLAPPING_PROTOCOLS)
 
     context.set_alpn_select_callback(choose)
-    # Last: from here on pyOpenSSL takes the context for used, and warns of changes.
+    # Last, because pyOpenSSL then considers the context used, and warns about changes.
     context.set_cipher_list(_CIPHERS)
     return context

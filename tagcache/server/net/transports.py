@@ -1,17 +1,17 @@
-"""The transports of accepted connections: a short way from the socket and back.
+"""The transports of accepted connections: a short path from the socket and back.
 
-That way is what costs most of a small request, so there are two besides Twisted's own. CPU of the
-server for a GET, 32 connections, with each:
+That path is most of the cost of a small request, so there are two besides Twisted's own. CPU time
+of the server for a GET, with 32 connections:
 
     reactor   Twisted's   EagerServer   UvloopTransport
     epoll     22 us       18 us
     uvloop    26 us       17 us         12 us
 
-EagerServer sends at once where nothing waits, instead of in the reactor's next turn.
-UvloopTransport has uvloop read and write, under Twisted's asyncio reactor on uvloop's loop. Neither
-can do the other's work: uvloop's transports need its loop, and under that loop EagerServer takes
-nearly half as much again. Accepting stays Twisted's, so listening sockets and their options are the
-same with every reactor.
+EagerServer sends at once if nothing waits, instead of in the reactor's next turn.
+UvloopTransport lets uvloop read and write, under Twisted's asyncio reactor on uvloop's loop.
+Neither replaces the other: uvloop's transports need its loop, and on that loop EagerServer takes
+nearly half as much time again. Twisted accepts in both cases, so listening sockets and their
+options are the same with every reactor.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-# What is read where there is hardly any memory.
+# How much is read if there is hardly any memory.
 _LITTLE = 4096
 _FLUSH_CHECK_SECONDS = 0.02
 
@@ -40,7 +40,7 @@ _FLUSH_CHECK_SECONDS = 0.02
 def server_transport(
     sock: socket.socket, protocol: Any, client: Any, port: Any, session: int, reactor: Any
 ) -> Any:
-    """Return the transport for an accepted socket, as ``tcp.Port.transport`` is to do."""
+    """Return the transport for an accepted socket; used as ``tcp.Port.transport``."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -51,7 +51,7 @@ def server_transport(
 
 
 class EagerServer(tcp.Server):
-    """Twisted's own transport, which here sends at once where nothing waits."""
+    """Twisted's own transport, except that it sends at once if nothing waits."""
 
     def doRead(self) -> Any:
         try:
@@ -60,7 +60,7 @@ class EagerServer(tcp.Server):
             return None if error.args[0] in (EWOULDBLOCK, EAGAIN) else CONNECTION_LOST
         except MemoryError:
             try:
-                # A short request needs less, and may be the one that frees memory.
+                # A short request needs less memory, and may be the one that frees some.
                 data = self.socket.recv(_LITTLE)
             except (OSError, MemoryError):
                 return CONNECTION_LOST
@@ -78,12 +78,12 @@ class EagerServer(tcp.Server):
                 if sent == len(data):
                     return
                 data = data[sent:]
-            # What cannot be sent now is, or fails, when the reactor tries.
+            # The reactor sends the rest later, or fails.
         super().write(data)
 
     def abortConnection(self) -> None:
         super().abortConnection()
-        # It is never sent, and a client that is dropped for its memory must free it now.
+        # It is never sent. A client that is dropped for its memory must release it now.
         self.dataBuffer = b""
         self.offset = 0
         self._tempDataBuffer = []
@@ -91,11 +91,11 @@ class EagerServer(tcp.Server):
 
 
 def unsent_bytes(transport: Any) -> int:
-    """Return how many bytes a transport holds that the kernel did not take yet.
+    """Return how many bytes a transport holds that the kernel has not accepted yet.
 
-    It is 0 for a transport of which that is not known, as those of tests.
+    It is 0 for other transports, such as those of tests.
     """
-    # Of TLS: what is encrypted already.
+    # For TLS: the encrypted bytes.
     transport = getattr(transport, "transport", transport)
     if isinstance(transport, UvloopTransport):
         return transport.unsent_bytes()
@@ -108,8 +108,8 @@ def unsent_bytes(transport: Any) -> int:
 class UvloopTransport:
     """An ITCPTransport for a connected socket that uvloop reads and writes.
 
-    It is there at once, and connected to uvloop a turn of the loop later; what is asked of it
-    in between is done then.
+    It exists at once, and is connected to uvloop one turn of the loop later; calls in between
+    take effect then.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class UvloopTransport:
 
     async def _attach(self) -> None:
         bridge: Any = _Bridge(self, self._early_data)
-        # uvloop switches no-delay on, whatever it was.
+        # uvloop always switches no-delay on.
         nodelay = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         try:
             await self._loop.connect_accepted_socket(lambda: bridge, self.socket)
@@ -153,14 +153,14 @@ class UvloopTransport:
         for data in self._early:
             transport.write(data)
         self._early.clear()
-        # From here on straight to uvloop.
+        # From now on, writes go straight to uvloop.
         self.write = transport.write  # type: ignore[method-assign]
         if self._half_closed:
             self._half_close()
         self._close_if_done()
 
     def _settle(self) -> None:
-        """Take the short way for data; uvloop has begun to read by now, asked or not."""
+        """Take the short path for data; by now uvloop has begun to read in any case."""
         if self._transport is not None and not self._transport.is_closing():
             if not self._reading:
                 self._transport.pause_reading()
@@ -202,7 +202,7 @@ class UvloopTransport:
             self._close_if_done()
 
     def _close_if_done(self) -> None:
-        """Close after what is written, unless a producer has more to come."""
+        """Close after the written data, unless a producer has more."""
         waiting = self._producer is not None and (self._full or not self._streaming)
         if self.disconnecting and not waiting and self._transport is not None:
             self._transport.close()
@@ -210,7 +210,7 @@ class UvloopTransport:
     def abortConnection(self) -> None:
         self.disconnecting = self._aborting = True
         if self.connected and self.socket.fileno() >= 0:
-            # The peer is to learn that it was cut off, and nothing is to be sent any more.
+            # Nothing more is sent, and the peer learns that it was cut off.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if self._transport is not None:
             self._transport.abort()
@@ -229,7 +229,7 @@ class UvloopTransport:
         self._tell_when_flushed()
 
     def _tell_when_flushed(self) -> None:
-        """uvloop shuts down once all is written, and tells nobody."""
+        """Notice when everything is written: uvloop shuts down then, without a notification."""
         if not self.connected or self.disconnecting:
             return
         if self._transport.get_write_buffer_size():
@@ -248,7 +248,7 @@ class UvloopTransport:
     # Flow of data
 
     def unsent_bytes(self) -> int:
-        """Return how many bytes the kernel did not take yet."""
+        """Return how many bytes the kernel has not accepted yet."""
         if self._transport is not None:
             size: int = self._transport.get_write_buffer_size()
             return size
@@ -329,7 +329,7 @@ class UvloopTransport:
 
 
 class _Bridge:
-    """What uvloop takes for an asyncio protocol; most of it goes straight to the Twisted one."""
+    """An asyncio protocol for uvloop; most calls go straight to the Twisted one."""
 
     def __init__(self, transport: UvloopTransport, data_received: Callable[[bytes], None]) -> None:
         self._protocol = transport.protocol
@@ -347,7 +347,7 @@ class _Bridge:
 
 
 def _ignore(data: bytes) -> None:
-    """Write to where nobody reads any more."""
+    """Ignore data for a peer that no longer reads."""
 
 
 def _address(address: tuple[Any, ...]) -> IPv4Address | IPv6Address:

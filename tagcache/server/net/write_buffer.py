@@ -12,11 +12,11 @@ from zope.interface import implementer
 
 @implementer(IPushProducer)
 class WriteBuffer:
-    """Writes to a transport while it takes data, and holds what it does not take.
+    """Writes to a transport while it accepts data, and holds the rest.
 
-    ``on_pause`` is called when the transport takes no more, and ``on_drain`` when it does again and
-    nothing is held any more. While not ``paused``, writing to the transport does the same.
-    ``held_bytes`` is the length of what is held.
+    ``on_pause`` is called when the transport pauses, and ``on_drain`` when it has resumed and
+    nothing is held any more. While not ``paused``, writing to the transport has the same effect.
+    ``held_bytes`` is the length of the held data.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class WriteBuffer:
         transport.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:
-        """Send ``data`` after all that was written before."""
+        """Send ``data`` after everything that was written before."""
         if self.paused:
             self._held.append(data)
             self.held_bytes += len(data)
@@ -39,7 +39,7 @@ class WriteBuffer:
             self._transport.write(data)
 
     def finish(self) -> None:
-        """Hand everything that is held to the transport, and leave the transport alone."""
+        """Pass all held data to the transport, and no longer control it."""
         self._transport.unregisterProducer()
         self.paused = False
         self._release()
@@ -66,7 +66,7 @@ class WriteBuffer:
         self.held_bytes = 0
 
     def _release(self) -> None:
-        # The transport may ask for a pause in the middle of this.
+        # The transport may pause in the middle of this.
         while self._held and not self.paused:
             data = self._held.popleft()
             self.held_bytes -= len(data)
