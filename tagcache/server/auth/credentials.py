@@ -95,10 +95,11 @@ class Credentials:
         return self._is_default
 
     def verify(self, username: bytes, password: bytes, address: str) -> Deferred[bool]:
-        """Return whether both are right; while ``address`` has to pause, nothing is right.
+        """Return whether both are right; during a pause of ``address``, the answer is always False.
 
-        Equal attempts share one check, and the number of checks at a time is limited: many attempts
-        at once must not make a guess cheaper. Fails with OutOfMemory if the system gives no thread.
+        Equal attempts share one check, and the number of concurrent checks is limited, so that
+        parallel attempts do not make guessing cheaper. Fails with OutOfMemory if the system cannot
+        start a thread.
         """
         if self.throttle.pause(address):
             return succeed(False)
@@ -118,18 +119,18 @@ class Credentials:
             checked.addCallback(self._conclude, username, stored, address)
             checked.addBoth(self._answer, question)
         if question not in self._checking:
-            return succeed(waiting[0])  # it was answered at once
+            return succeed(waiting[0])  # answered synchronously
         answer: Deferred[bool] = Deferred()
         waiting.append(answer)
         return answer
 
     def _conclude(self, right: bool, username: bytes, stored: str, address: str) -> bool:
-        # Both are always compared. Credentials that have changed meanwhile are not right any more.
+        # Both are always compared. Credentials that changed in the meantime are no longer right.
         name_is_right = secrets.compare_digest(username, self._username.encode())
         if right and name_is_right and stored == self._stored:
             self.throttle.succeeded(address)
             return True
-        # Not logged without limit: while the address has to pause, nothing is checked.
+        # The number of these lines is limited, because nothing is checked during a pause.
         log.warn("authentication from {address} failed", address=address)
         self.throttle.failed(address)
         return False
@@ -158,7 +159,7 @@ class Credentials:
             return True
         if header[:6] == b"Basic ":
             if self._digest(header, address) in self._verified:
-                # A connection that repeats its head passes the very same object again.
+                # A connection that repeats its head passes the same object again.
                 if len(self._seen) >= _MOST_VERIFIED:
                     self._seen.clear()
                 self._seen[id(header)] = header
@@ -193,14 +194,14 @@ class Credentials:
     def rotate(self) -> Deferred[tuple[str, str]]:
         """Set and persist a random user name and password, and return both.
 
-        Fails as ``change_password``.
+        Fails like ``change_password``.
         """
         username = "user-" + "".join(self._choose(_ALPHABET) for _ in range(12))
         password = "".join(self._choose(_ALPHABET) for _ in range(32))
         return self._change(username, password).addCallback(lambda _: (username, password))
 
     def reset(self) -> None:
-        """Restore the default user and password, in the file too. Raises as ``change_password``."""
+        """Restore the default credentials, also in the file. Raises like ``change_password``."""
         self._persist({_USERNAME: None, _PASSWORD: None})
         self._use(DEFAULT_USERNAME, DEFAULT_PASSWORD, True)
 
@@ -217,7 +218,7 @@ class Credentials:
         return self._slowly(hash_password, password, self._random_bytes).addCallback(store)
 
     def _slowly(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """Run it in a thread; fails with OutOfMemory if none can be started."""
+        """Run ``function`` in a thread; fails with OutOfMemory if none can be started."""
         try:
             return self._in_thread(function, *arguments)
         except RuntimeError as error:
@@ -262,7 +263,7 @@ class Credentials:
 
 
 def _basic(header: bytes) -> tuple[bytes, bytes] | None:
-    """Return user name and password of a strictly well-formed Basic header."""
+    """Return the user name and password of a well-formed Basic header; None for any other."""
     try:
         text = base64.b64decode(header[6:], validate=True)
     except (binascii.Error, ValueError):

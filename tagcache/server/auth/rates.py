@@ -11,7 +11,7 @@ _MOST_ADDRESSES = 100_000
 
 
 class Rates:
-    """A token bucket for each address, which holds the requests of a minute and refills evenly.
+    """A token bucket per address, which holds one minute of requests and refills evenly.
 
     ``monotonic`` returns seconds. 0 per minute means no limit. ``refused`` counts refused requests.
     """

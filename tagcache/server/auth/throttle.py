@@ -1,4 +1,4 @@
-"""Slows down guesses of passwords, for each address and for all of them together."""
+"""Slows down password guessing, per address and for all addresses together."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ log = Logger(namespace="tagcache.credentials")
 
 @lru_cache(maxsize=_MOST_GROUPS)
 def group_of(address: str) -> str:
-    """Return the group of ``address``: who controls one of these addresses controls them all.
+    """Return the group of ``address``: all addresses that the same client probably controls.
 
-    That is all of loopback, the /64 of an IPv6 address, and the IPv4 address itself, even if it
+    A group is all of loopback, the /64 of an IPv6 address, or a single IPv4 address, even if it
     is mapped into IPv6.
     """
     try:
@@ -45,12 +45,12 @@ def group_of(address: str) -> str:
 
 
 class Throttle:
-    """Counts failures in a row by group of addresses; after some, each one doubles a pause.
+    """Counts consecutive failures per group of addresses; after some, each one doubles a pause.
 
     During the pause the caller refuses attempts without a check, so that a guess costs time.
     Groups that never gave a right password also share a budget of failures: when it is used up,
-    all of them wait until it refills. Groups that did (the last 10,000 of them), and this machine
-    itself, then have a budget of their own, so that an attacker with many addresses does not lock
+    all of them wait until it refills. The last 10,000 groups that gave one, and this machine
+    itself, then have a separate budget, so that an attacker with many addresses does not lock
     them out. ``monotonic`` returns seconds.
     """
 
@@ -76,7 +76,7 @@ class Throttle:
         return own if own > 0 else self._budget(group).wait()
 
     def failed(self, address: str) -> None:
-        """Note a failure."""
+        """Record a failure."""
         now = self._monotonic()
         group = group_of(address)
         count, _, last = self._failures.pop(group, (0, 0.0, now))
@@ -87,7 +87,7 @@ class Throttle:
         self._budget(group).spend()
         if self._shared.wait() and (more := self._used_up.now()) is not None:
             log.warn(
-                "many wrong passwords from many addresses: only {rate:g} a second are looked at "
+                "many wrong passwords from many addresses: only {rate:g} a second are checked "
                 "from addresses that never gave the right one{more}",
                 rate=PER_SECOND,
                 more=more,
@@ -109,7 +109,7 @@ class Throttle:
 
 
 class _Budget:
-    """A token bucket that checks under way when it becomes empty may overdraw."""
+    """A token bucket; checks that are in progress when it becomes empty may overdraw it."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -117,7 +117,7 @@ class _Budget:
         self._since = monotonic()
 
     def wait(self) -> float:
-        """Return the seconds until one may be spent; 0.0 if it may be now."""
+        """Return the seconds until a token is available; 0.0 if one is available now."""
         return max(1 - self._now(), 0.0) / PER_SECOND
 
     def spend(self) -> None:

@@ -15,7 +15,7 @@ _ALPHABET = string.ascii_letters + string.digits
 class Tokens:
     """Tokens that are valid for ``lifetime`` seconds; beyond the limit the oldest is removed.
 
-    Only digests are kept, so that the time of a look-up reveals nothing about a token.
+    Only digests are kept, so that the timing of a look-up reveals nothing about a token.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Tokens:
         return token
 
     def is_valid(self, token: bytes) -> bool:
-        """Return whether it was issued, has not expired and was not revoked."""
+        """Return whether the token was issued, and neither expired nor revoked."""
         digest = _digest(token)
         expiry = self._expiry.get(digest)
         if expiry is None:
