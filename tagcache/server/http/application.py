@@ -1,4 +1,4 @@
-"""From a request to its endpoint: the checks in their order, and what all endpoints share."""
+"""Leads a request to its endpoint: the checks in their order, and what all endpoints share."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ _UNAUTHORIZED = failure(
 )
 _TOO_LARGE = (ValueTooLarge, AnswerTooLarge)
 _NOTHING: dict[str, Any] = {}
-# For the body of a request that needs no credentials, or has none.
+# The limit for a body if the request needs no credentials, or has no valid ones.
 _MOST_OPEN_BODY = 64 * 1024
 _PERCENT, _BACKSLASH = b"%\\"
 _NOT_FOUND = failure(404, "not_found", "there is no such path")
 
 
 class HttpApplication:
-    """Answers requests by the table of routes.
+    """Answers requests according to the table of routes.
 
     The checks come in this order: host and origin, path and method, rate, authentication, path and
-    query, content type, JSON, fields. ``objection`` makes those that need no body.
+    query, content type, JSON, fields. ``objection`` makes the checks that need no body.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class HttpApplication:
             return _UNAUTHORIZED
         header = request.headers[b"authorization"]
         checked = self._credentials.verify_header(header, request.peer)
-        # A hash comes later, from a thread; a plain password is compared at once.
+        # A thread computes a hash; a plain password is compared at once.
         request.hashed = not checked.called
         return checked.addCallbacks(
             lambda right: (
@@ -122,7 +122,7 @@ class HttpApplication:
     def look_up(self, path: bytes, headers: dict[bytes, bytes], peer: str) -> bytes | None:
         """Return the whole response to a GET that is a plain look-up of a key.
 
-        None if anything else has to be done, even a check: it is then answered like any request.
+        None if anything else is necessary, even a slow check: ``answer`` then handles the request.
         """
         start, _, key = path.rpartition(b"/")
         route = self._routes.lookups.get(start)
@@ -147,7 +147,7 @@ class HttpApplication:
     def max_body(self, request: HttpRequest) -> int:
         """Return the maximum length of a request's body in bytes.
 
-        It is small for requests without valid credentials, and for endpoints that need none.
+        The limit is small for requests without valid credentials, and for open endpoints.
         """
         route = self._routes.route(request.method, request.path)
         if (
@@ -180,11 +180,11 @@ class HttpApplication:
             return refusal
         if route is None:
             return self._no_route(methods, request)
-        # Anything more would tell right credentials from wrong ones without checking them.
+        # A further check would reveal which credentials are right, before they are verified.
         return _UNAUTHORIZED if self._admitted_at_once(route, request) is False else None
 
     def header_lines(self, request: HttpRequest) -> bytes:
-        """Return the CORS headers, for the allowed origin only; none if none is configured."""
+        """Return the CORS headers for the allowed origin; none if no origin is configured."""
         if not self._allowed_origin:
             return b""
         lines = b"vary: origin\r\n"
@@ -200,7 +200,7 @@ class HttpApplication:
         return lines
 
     def _no_route(self, methods: dict[bytes, Route] | None, request: HttpRequest) -> Response:
-        """Return the response for a path, or a method of a path, that is not known."""
+        """Return the response for an unknown path, or an unknown method of a path."""
         if methods is None:
             return _NOT_FOUND
         allow = b"allow: " + b",".join(methods) + b"\r\n"
@@ -226,7 +226,7 @@ class HttpApplication:
         return self._credentials.known_header(header, request.peer)
 
     def _unauthorized(self, request: HttpRequest) -> Response:
-        """Return the response to a password that is wrong, or was not checked."""
+        """Return the response to credentials that are wrong, or were not checked."""
         pause = self._credentials.throttle.pause(request.peer)
         return too_many_failures(pause) if pause else _UNAUTHORIZED
 
@@ -275,7 +275,7 @@ class HttpApplication:
     def _path_and_query(
         self, route: Route, raw_key: bytes, request: HttpRequest
     ) -> tuple[str, dict[str, object]]:
-        """Raises UnicodeDecodeError, InvalidField."""
+        """Return the checked path and query. Raises UnicodeDecodeError, InvalidField."""
         key = unquote_to_bytes(raw_key).decode()
         query = {}
         if route.query:
@@ -289,7 +289,7 @@ class HttpApplication:
 
 
 def _content_type(request: HttpRequest) -> Response | None:
-    """Return the error for a body whose content type is not JSON; None if it is."""
+    """Return the error for a body whose content type is not JSON; None if it is JSON."""
     given = request.headers.get(b"content-type", b"")
     if given == b"application/json" or _JSON_TYPE.fullmatch(given):
         return None
@@ -297,7 +297,7 @@ def _content_type(request: HttpRequest) -> Response | None:
 
 
 def _response_to(error: BaseException | None) -> Response | None:
-    """Return the response to an error that an endpoint may raise; None if it is a defect."""
+    """Return the response to an error that an endpoint may raise; None for a defect."""
     if isinstance(error, OutOfMemory):
         return failure(507, error.code, str(error))
     if isinstance(error, BackendUnavailable):
@@ -331,7 +331,7 @@ def _translate(reason: Failure) -> Response | Failure:
 def _read_body(text: bytes, fields: Sequence[Field]) -> Generator[None, None, dict[str, Any]]:
     """Work that returns the fields of a JSON body. Raises jsontext.NotJson, InvalidField."""
     body = check_body((yield from jsontext.read(text)), fields)
-    # The parser keeps the last of equal names. The exact check is slow and rarely needed.
+    # The parser keeps the last of several equal names. The exact check is slow and rarely needed.
     suspicious = _BACKSLASH in text and b"\\u" in text
     for field in fields:
         suspicious = suspicious or text.count(field.quoted) > 1

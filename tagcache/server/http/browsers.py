@@ -1,7 +1,7 @@
 """The rules about Host, Origin and Sec-Fetch-Site, which limit what a page in a browser can do.
 
-A page on the internet can make the browser of an operator send requests to this server. The
-browser attaches the credentials that it remembers; these headers say where the request is from.
+A page on the internet can make an operator's browser send requests to this server. The browser
+attaches the credentials that it remembers; these headers say where the request comes from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HOST = re.compile(
 _DEFAULT_PORT = {b"http": b":80", b"https": b":443"}
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _FOREIGN_SITES = frozenset((b"cross-site", b"same-site"))
-# Values of Host that passed the check, which is not repeated for each request.
+# Values of Host that passed the check, so that it is not repeated for each request.
 _MOST_REMEMBERED = 256
 _MOST_LOGGED = 200
 
@@ -43,7 +43,7 @@ class BrowserRules:
     """Refuses requests from a page of another origin, or for a host name that is not ours.
 
     ``own_names`` are the names of this machine. An address, ``localhost`` and a name without a
-    dot are always known: nobody can register such a name and point it to this machine.
+    dot are always known, because nobody can register such a name and point it to this machine.
     """
 
     def __init__(self, own_names: Iterable[str], settings: Settings) -> None:
@@ -71,7 +71,7 @@ class BrowserRules:
         return host is None or host in self._good_hosts or self._is_known(host)
 
     def refusal(self, request: HttpRequest) -> Response | None:
-        """Return the error for a request that no credentials would admit; None if there is none."""
+        """Return the error for a request that is refused whatever its credentials are, or None."""
         headers = request.headers
         if not self.knows_host(headers):
             return self._refuse_host(request)
@@ -110,16 +110,16 @@ class BrowserRules:
         origin = headers.get(b"origin")
         if origin and origin == self._allowed_origin:
             return False
-        # The parser does not strip the end of a value.
+        # The parser does not strip trailing space from a value.
         if headers.get(b"sec-fetch-site", b"").rstrip() in _FOREIGN_SITES:
             return True
         return origin is not None and not _is_own(origin, request)
 
 
 def _is_own(origin: bytes, request: HttpRequest) -> bool:
-    """Return whether an origin is the one to which the browser sent the request.
+    """Return whether the browser sent the request to this same origin.
 
-    A request without TLS may have been sent with TLS to a proxy.
+    A request without TLS may have used TLS up to a proxy.
     """
     scheme, _, authority = origin.partition(b"://")
     port = _DEFAULT_PORT.get(scheme)
@@ -138,7 +138,7 @@ def _is_address(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Return a name for comparison: in lower case, without the dot at its end."""
+    """Return a name for comparison: in lower case, without a final dot."""
     return name.lower().removesuffix(".")
 
 

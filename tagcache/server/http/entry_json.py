@@ -1,4 +1,4 @@
-"""Entries as JSON: what requests carry, and what responses show."""
+"""Entries as JSON, in requests and responses."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tagcache.wire import marks
 
 
 def tags_of(body: Mapping[str, Any]) -> list[bytes]:
-    """Return the tags that a body gives, without empty ones."""
+    """Return the tags in a body, without empty ones."""
     return [tag.encode() for tag in body.get("tags", ()) if tag]
 
 
 def ttl_of(body: Mapping[str, Any]) -> int | None:
-    """Return the time to live that a body gives, in milliseconds."""
+    """Return the time to live in a body, in milliseconds."""
     ttl_ms: int | None = body.get("ttl_ms")
     if ttl_ms is None and "ttl_seconds" in body:
         return min(int(body["ttl_seconds"]) * 1000, 2**64 - 1)
@@ -28,7 +28,7 @@ def ttl_of(body: Mapping[str, Any]) -> int | None:
 
 
 def stored_as(value: Any) -> bytes:
-    """Return any JSON value as it is stored: a string in a form that fits into a line."""
+    """Return the stored form of any JSON value; a string is escaped where a line requires it."""
     return marks.to_line(value.encode()) if isinstance(value, str) else jsontext.canonical(value)
 
 
@@ -38,7 +38,7 @@ def item_of(
     """Work that returns an entry as a JSON object.
 
     The value is parsed if it is JSON, unless ``raw``. It is left out if it has more than
-    ``max_length`` bytes when it is decompressed.
+    ``max_length`` bytes after decompression.
     """
     item: dict[str, Any] = {
         "created_ms": entry.stored_us // 1000,
@@ -63,9 +63,9 @@ def item_of(
 
 
 def value_body(value: bytes | None, max_length: int) -> bytes:
-    """Return the body that answers a look-up of a stored value; None: there is no entry.
+    """Return the body of the response to a look-up; ``value`` is None if there is no entry.
 
-    The value is left out if it has more than ``max_length`` bytes when it is decompressed.
+    The value is left out if it has more than ``max_length`` bytes after decompression.
     """
     if value is None:
         return b'{"error":"not_found"}'
@@ -81,5 +81,5 @@ def value_body(value: bytes | None, max_length: int) -> bytes:
 
 
 def text_of(data: bytes) -> str:
-    """Return a key or a tag as text, with a replacement character for what is not UTF-8."""
+    """Return a key or a tag as text, with replacement characters for invalid UTF-8."""
     return data.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""The fields of requests, declared once: for the checks and for the description."""
+"""The fields of requests, declared once for the checks and for the API description."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tagcache.model.int64 import UINT64_MAX
 
 
 class InvalidField(ValueError):
-    """A field is missing or not of its type; ``str`` says which and why."""
+    """A field is missing or of the wrong type; ``str(error)`` says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ SIGNED = Kind(
 
 
 def one_of(*words: str) -> Kind:
-    """Return the Kind of a value that is one of these words."""
+    """Return the Kind of a value that must be one of these words."""
     return Kind(
         " or ".join(f'"{word}"' for word in words),
         lambda value: value in words,
@@ -70,7 +70,7 @@ def one_of(*words: str) -> Kind:
 class Field:
     """One field of a JSON body, or one parameter of a query.
 
-    An optional field may be null, which means the same as absent.
+    A null in an optional field means that it is absent.
     """
 
     name: str

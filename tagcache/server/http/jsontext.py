@@ -1,4 +1,4 @@
-"""JSON as the API understands it: strict, integers of 64 bits, 127 levels deep."""
+"""The JSON of the API: strict, with 64-bit integers, at most 127 levels deep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 from tagcache.model.work import run_to_end
 
 MAX_DEPTH = 127
-# No repetition can match in two ways, so that no text causes backtracking.
+# No repetition can match in two ways, so no text causes backtracking.
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _STRUCTURE = re.compile(rb"(" + _STRING + rb")[ \t\r\n]*(:)?|[\[\]{}]", re.DOTALL)
 _EXPONENT = re.compile(_STRING + rb"|e\+", re.DOTALL)
@@ -25,13 +25,13 @@ _BRACKETS_AT_ONCE = 1024
 
 
 class NotJson(ValueError):
-    """The text is not one whole JSON text, or nested too deep; ``str`` says where."""
+    """The text is not a complete JSON text, or nested too deeply; ``str(error)`` says where."""
 
 
 def parse(text: bytes) -> Any:
     """Return the value of a JSON text; integers beyond 64 bits become floats.
 
-    Raises NotJson, also for what only Python accepts as JSON (NaN, lone surrogates, ...).
+    Raises NotJson, also for texts that only Python accepts as JSON (NaN, lone surrogates, ...).
     """
     return run_to_end(read(text))
 
@@ -48,7 +48,7 @@ def read(text: bytes) -> Generator[None, None, Any]:
 
 
 def canonical(value: Any) -> bytes:
-    """Return compact JSON with sorted keys: how values that are not text are stored."""
+    """Return compact JSON with sorted keys, the stored form of values that are not text."""
     text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     if b"e+" in text:
         text = _EXPONENT.sub(lambda match: b"e" if match[0] == b"e+" else match[0], text)
@@ -56,7 +56,7 @@ def canonical(value: Any) -> bytes:
 
 
 def repeated_names(text: bytes) -> Generator[None, None, list[str]]:
-    """Work that returns the names that the outermost object of a valid JSON text has repeatedly."""
+    """Work that returns the repeated names in the outermost object of a valid JSON text."""
     depth = 0
     seen: set[str] = set()
     repeated = []
@@ -75,7 +75,7 @@ def repeated_names(text: bytes) -> Generator[None, None, list[str]]:
 def _is_shallow(text: bytes) -> Generator[None, None, bool]:
     """Work that returns whether a valid JSON text is nested no deeper than MAX_DEPTH.
 
-    No statement runs once for each token: an attacker decides how many tokens there are.
+    No Python statement runs per token, because an attacker decides how many tokens there are.
     """
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return True
@@ -95,7 +95,7 @@ def _is_shallow(text: bytes) -> Generator[None, None, bool]:
 
 
 def _step(token: re.Match[bytes]) -> int:
-    """Return how many levels deeper the text is after a token."""
+    """Return by how many levels a token changes the depth."""
     if token[1] is not None:
         return 0
     return 1 if token[0] in b"[{" else -1

@@ -25,8 +25,8 @@ _PLAIN = _STATUS_LINES[200] + b"content-type: application/json\r\ncontent-length
 class HttpRequest:
     """One request. ``path`` and ``query`` are raw; header names are in lower case.
 
-    ``too_large``: the body was not read, because it is beyond the limit. ``secure``: it came over
-    TLS. ``hashed``: it waited for the hash of a password.
+    ``too_large``: the body was not read, because it exceeds the limit. ``secure``: the request
+    came over TLS. ``hashed``: it waited for the hash of a password.
     """
 
     method: bytes
@@ -63,7 +63,7 @@ class Response:
             # Nearly every response.
             return plain(self.body)
         if self.status == 304:
-            # It has no body, so it must not give the length of one.
+            # It has no body, so it must not state a length.
             return _STATUS_LINES[304] + self.headers + more + b"\r\n"
         return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
             _STATUS_LINES[self.status],
@@ -76,7 +76,7 @@ class Response:
         )
 
 
-# A response that is there, or comes later.
+# A response, now or later.
 EventualResponse: TypeAlias = Response | Deferred[Response]
 
 
@@ -88,10 +88,10 @@ class Outlet(Protocol):
         """See above."""
 
     def push(self, data: bytes) -> bool:
-        """Send more; return False if the client reads too slowly and was dropped."""
+        """Send more data; return False if the client read too slowly and was dropped."""
 
     def end(self) -> None:
-        """Close the connection after what was sent."""
+        """Close the connection after the data sent so far."""
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ def json_response(content: Any) -> Response:
 
 
 def json_list(name: bytes, items: list[bytes]) -> Response:
-    """Return a 200 with a list under a name; ``items`` are JSON already."""
+    """Return a 200 with a list under a name; ``items`` are already JSON."""
     return Response(200, b'{"%b":[%b]}' % (name, b",".join(items)))
 
 

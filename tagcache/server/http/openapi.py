@@ -17,16 +17,16 @@ _WHAT = {
     304: "Not changed",
     400: "The path, the query or the JSON cannot be read",
     401: "Not authenticated",
-    403: "From a page of another origin, or not from this machine",
-    404: "There is none",
-    409: "Cannot be done as the server is configured",
+    403: "Not allowed from a page of another origin, or from another machine",
+    404: "Not found",
+    409: "Not possible with the configuration of the server",
     413: "Too large",
     503: "Too many at once",
-    507: "No memory left for it",
+    507: "Not enough memory",
     415: "Not JSON",
-    421: "By a name that the server does not know",
-    422: "A field is missing or wrong, or beyond a limit",
-    429: "Too many requests, or failures, from this address",
+    421: "The Host is not a name of this server",
+    422: "A field is missing or wrong, or exceeds a limit",
+    429: "Too many requests or failures from this address",
 }
 _CSS = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:54rem;margin:2rem auto;padding:0 1rem;
@@ -136,7 +136,7 @@ def _responses(route: Route) -> dict[str, Any]:
 
 
 def page(document: dict[str, Any]) -> Response:
-    """Return the document as a page that loads nothing from other places."""
+    """Return the document as a page that loads nothing from elsewhere."""
     parts = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -193,7 +193,7 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _example(schema: dict[str, Any]) -> Any:
-    """Return a sketch of a response: its fields with the names of their types."""
+    """Return an outline of a response: its fields with the names of their types."""
     if "anyOf" in schema:
         return _example(schema["anyOf"][0])
     if schema.get("properties"):

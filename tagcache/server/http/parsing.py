@@ -1,4 +1,4 @@
-"""HTTP/1.1 as it comes in: httptools parses, and this refuses what it lets through."""
+"""Parses HTTP/1.1 with httptools, and refuses invalid requests that httptools accepts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tagcache.server.net.inbox import OBJECT_BYTES
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
-# A whole request of HTTP/0.9.
+# A complete HTTP/0.9 request.
 _SIMPLE_REQUEST = re.compile(rb"[A-Z]+ [^ \r\n]+\r?\n")
 _OTHER_VERSIONS = frozenset(("0.9", "2.0"))
-# A second one might be meant for somebody on the way who looks at the other.
+# A proxy on the way might use the other one of two, and decide differently.
 _ONCE = frozenset((b"authorization", b"host", b"origin", b"sec-fetch-site"))
 
 _HEAD_TOO_LARGE = failure(
@@ -48,7 +48,7 @@ NOTHING, HEAD, BODY = Part
 
 
 class NoMoreRequests(Exception):
-    """What came cannot go on; ``response`` is what is to be said about that, if anything."""
+    """The connection cannot continue; ``response`` is the response to that, if any."""
 
     def __init__(self, response: Response | None = None) -> None:
         super().__init__(response)
@@ -60,16 +60,16 @@ class _TooLarge(Exception):
 
 
 class RequestParser:
-    """Makes requests of what one client sends, and adds them to ``requests`` when complete.
+    """Parses the data of one client, and adds complete requests to ``requests``.
 
-    ``max_body`` returns how many bytes the body of a request may have, by its head; ``objection``
-    the error that a request will get whatever its body is, if that is certain.
+    ``max_body`` returns how many bytes the body of a request may have, given its head;
+    ``objection`` returns the error that a request will get whatever its body is, or None.
 
     Attributes:
-        part: what is awaited.
-        request: the request that comes in or came last; None until its head is complete.
-        max_body: how many bytes the body of that may have.
-        owes_continue: whether the client waits to be told that it may send the body.
+        part: what is expected next.
+        request: the current or last request; None until its head is complete.
+        max_body: how many bytes the body of that request may have.
+        owes_continue: whether the client waits for a 100 before it sends the body.
     """
 
     def __init__(
@@ -94,8 +94,8 @@ class RequestParser:
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
-        # What came since the chunk in which the request begins, and where its line is: right at 0,
-        # or somewhere from there on, behind other requests.
+        # The data since the chunk in which the request begins, and where its line is: exactly at 0,
+        # or somewhere from that position on, behind other requests.
         self._came = b""
         self._line_from = 0
         self._body: list[bytes] = []
@@ -103,15 +103,15 @@ class RequestParser:
         self._message_bytes = 0
 
     def close(self) -> None:
-        """Parse no more, and let go of what holds this."""
+        """Stop parsing, and break the reference cycle with the parser."""
         self._parser = None
 
     def held_bytes(self) -> int:
-        """Return how much memory the request that comes in takes."""
+        """Return how much memory the incomplete request takes, in bytes."""
         return len(self._came) + self._body_bytes + len(self._body) * OBJECT_BYTES
 
     def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
-        """Return whether the request that comes in takes too many seconds."""
+        """Return whether the incomplete request takes too long; all arguments are in seconds."""
         if self.part is NOTHING:
             return False
         return now - self._started > (head_timeout if self.part is HEAD else body_timeout)
@@ -124,7 +124,7 @@ class RequestParser:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # We speak nothing else; the request is answered, and what follows is not HTTP.
+            # No other protocol is supported; the request is answered, and what follows is not HTTP.
             raise NoMoreRequests from None
         except httptools.HttpParserError as error:
             self._refuse(error)
@@ -133,10 +133,10 @@ class RequestParser:
         if self.part is not HEAD:
             self._came = b""
 
-    # What httptools calls.
+    # Callbacks of httptools.
 
     def on_message_begin(self) -> None:
-        """See httptools; so with all of these."""
+        """See httptools, as for all of these."""
         self._target = b""
         self._headers = {}
         self._head_bytes = 0
@@ -151,7 +151,7 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.part is not HEAD:
-            return  # a trailer, which must not pass for a header
+            return  # a trailer, which must not be taken for a header
         self._head_bytes += len(name) + len(value)
         name = name.lower()
         if name in self._headers:
@@ -179,7 +179,7 @@ class RequestParser:
             raise NoMoreRequests(_NO_HOST)
         codings = headers.get(b"transfer-encoding", b"chunked").lower().strip()
         if codings != b"chunked" and codings.rpartition(b",")[2].strip() == b"chunked":
-            # Where it is not the last one, the parser says that the body has no end.
+            # If chunked is not the last coding, the parser reports that the body has no end.
             raise NoMoreRequests(_UNKNOWN_CODING)
         length = headers.get(b"content-length")
         self.max_body = self._find_max_body(request)
@@ -207,10 +207,10 @@ class RequestParser:
         self._message_bytes = 0
         self._requests.append(request)
 
-    # What httptools does not check.
+    # Checks that httptools does not make.
 
     def _keep_request_line(self, data: bytes) -> None:
-        """Keep what came until the line of the request that comes in was looked at."""
+        """Keep the received data until the request line is checked."""
         if self.part is NOTHING:
             # A client may send empty lines between requests.
             self._came = data.lstrip(b"\r\n")
@@ -222,7 +222,7 @@ class RequestParser:
             self._line_from = 1
 
     def _check_request_line(self, method: bytes, version: str) -> None:
-        """Refuse other versions, and a line that has more blanks than two, which the parser skips.
+        """Refuse other versions, and a line with more than two spaces, which the parser accepts.
 
         The parser does not say where in a chunk a request begins.
         """
@@ -240,11 +240,11 @@ class RequestParser:
         objection = self._objection(request)
         if objection is not None:
             raise NoMoreRequests(objection)
-        # It is said once what came before is answered.
+        # It is sent once all earlier requests are answered.
         self.owes_continue = True
 
     def _check_size(self) -> None:
-        """Refuse what the parser waits for: other versions, heads and bodies without an end."""
+        """Refuse incomplete requests: of other versions, or with endless heads or bodies."""
         if self.part is HEAD:
             if self._parser.get_http_version() in _OTHER_VERSIONS or (
                 self._line_from == 0 and _SIMPLE_REQUEST.match(self._came)
@@ -256,19 +256,19 @@ class RequestParser:
             self._refuse_body()
 
     def _refuse(self, error: httptools.HttpParserError) -> None:
-        """Raise NoMoreRequests for what httptools raised, or what it was raised by."""
+        """Raise NoMoreRequests for an error of httptools, or for its cause."""
         cause = error.__context__
         if isinstance(cause, NoMoreRequests):
             raise NoMoreRequests(cause.response) from None
         if isinstance(cause, _TooLarge):
             self._refuse_body()
         if self._parser.get_method() == b"PRI":
-            # What HTTP/2 begins with.
+            # The method in the preface of HTTP/2.
             raise NoMoreRequests(_OTHER_VERSION)
         raise NoMoreRequests(failure(400, "bad_request", str(error) or "not HTTP"))
 
     def _refuse_body(self) -> None:
-        """Let the application refuse the request: who is not let in must not learn of limits."""
+        """Let the application refuse the request, which does not show limits to strangers."""
         request = self.request
         if request is not None:
             request.keep_alive = False

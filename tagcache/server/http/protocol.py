@@ -19,10 +19,10 @@ from tagcache.server.net.states import FINISHED, READY, SERVING, STREAMING
 from tagcache.server.observe.traffic import MIXED, Traffic
 from tagcache.server.upkeep.slices import SLICE_SECONDS
 
-# A chunk with more heads than this is parsed in pieces of so many bytes.
+# A chunk with more heads than this is parsed in pieces of ``_PIECE`` bytes.
 _MANY_HEADS = 8
 _PIECE = 4096
-# What the reader of a stream may leave unread, besides what the system holds for it.
+# How many bytes of a stream may be unread, besides those in the buffers of the system.
 _MOST_UNREAD = 256 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_SLOW = failure(408, "request_timeout", "the request took too long to arrive")
@@ -33,27 +33,27 @@ log = Logger(namespace="tagcache.http")
 
 
 class Application(Protocol):
-    """What answers requests."""
+    """Answers the requests of a connection."""
 
     traffic: Traffic
 
     def max_body(self, request: HttpRequest) -> int:
-        """Return how long the body of a request may be in bytes, by what its head says."""
+        """Return how many bytes the body of a request may have, given its head."""
 
     def label(self, method: bytes, path: bytes) -> str:
-        """Return what requests with that method and path are counted as."""
+        """Return the name under which requests with this method and path are counted."""
 
     def answer(self, request: HttpRequest) -> EventualResponse:
         """Return the response, or a Deferred of it."""
 
     def look_up(self, path: bytes, headers: dict[bytes, bytes], peer: str) -> bytes | None:
-        """Return the response to a GET if it is a plain look-up, and nothing stands in its way."""
+        """Return the response to a GET that is a plain look-up; None if it needs anything more."""
 
     def objection(self, request: HttpRequest) -> Response | None:
-        """Return the error that a request will get whatever its body is, if that is certain."""
+        """Return the error that a request will get whatever its body is, or None."""
 
     def header_lines(self, request: HttpRequest) -> bytes:
-        """Return header lines that every response to this request carries."""
+        """Return the header lines for every response to this request."""
 
 
 class HttpProtocol(ServedProtocol):
@@ -62,10 +62,10 @@ class HttpProtocol(ServedProtocol):
     def __init__(self, factory: ServingFactory, application: Application) -> None:
         super().__init__(factory, application.traffic, _size)
         self._application = application
-        # What leaves with the next write.
+        # The responses for the next write.
         self._answers: list[bytes] = []
         self._answers_size = 0
-        # The response that goes on.
+        # The open stream.
         self._stream: Stream | None = None
 
     def connectionMade(self) -> None:
@@ -77,11 +77,11 @@ class HttpProtocol(ServedProtocol):
         )
         self._repeated = RepeatedHead(peer, secure)
 
-    # What the factory asks.
+    # Called by the factory.
 
     @property
     def waits_for_request(self) -> bool:
-        """Whether it is between requests."""
+        """Whether the connection is between requests."""
         serving = self.phase is SERVING and self.flow is READY
         return serving and self._parser.part is NOTHING
 
@@ -90,19 +90,19 @@ class HttpProtocol(ServedProtocol):
         return super().held_bytes() + self._parser.held_bytes() + waiting
 
     def overdue(self, now: float, head_timeout: float, body_timeout: float) -> bool:
-        """Say whether the request that comes in takes too long; all in seconds."""
+        """Return whether the incomplete request takes too long; all arguments are in seconds."""
         return self.flow is READY and self._parser.overdue(now, head_timeout, body_timeout)
 
     def time_out(self) -> None:
-        """Tell the client that it took too long, and close."""
+        """Answer that the request took too long, and close."""
         self._refuse(_TOO_SLOW)
         self.run()
 
     def forget_head(self) -> None:
-        """Parse the next head, also if it came before: the settings have changed."""
+        """Parse the next head even if it is a repeated one: the settings have changed."""
         self._repeated.forget()
 
-    # How requests are received.
+    # Receiving requests
 
     def dataReceived(self, data: bytes) -> None:
         if self.phase is not SERVING:
@@ -151,7 +151,7 @@ class HttpProtocol(ServedProtocol):
         self._settle()
 
     def _parse(self) -> None:
-        """Read requests; of very many at once only some, and the rest stays in the inbox."""
+        """Parse requests from the inbox; of a very long chunk only a piece."""
         data = self.inbox.take(_PIECE if _has_many_heads(self.inbox.peek()) else None)
         parser = self._parser
         between = parser.part is NOTHING
@@ -168,7 +168,7 @@ class HttpProtocol(ServedProtocol):
                 self._repeated.note(data, parser.request, parser.max_body)
 
     def _answer_repeated(self, data: bytes) -> bool:
-        """Answer to ``data`` if it is one request with a head that came before; say whether."""
+        """Answer ``data`` if it is one request with a repeated head; return whether it is."""
         repeated = self._repeated
         target = repeated.target(data)
         if target is None:
@@ -195,7 +195,7 @@ class HttpProtocol(ServedProtocol):
         return True
 
     def _refuse(self, response: Response) -> None:
-        """Answer with an error after which the connection cannot go on."""
+        """Answer with an error after which the connection cannot continue."""
         if self.phase is not SERVING:
             return
         self._meter.traffic.failed_requests[response.status] += 1
@@ -204,7 +204,7 @@ class HttpProtocol(ServedProtocol):
         head = request is not None and request.method == b"HEAD"
         self._take_no_more(response.encode(head, True, lines))
 
-    # How requests are answered.
+    # Answering requests
 
     def _answer(self, request: HttpRequest) -> None:
         connection = self.connection
@@ -268,10 +268,10 @@ class HttpProtocol(ServedProtocol):
             self._answers_size = 0
             self.send(data)
 
-    # How long that took.
+    # Timing
 
     def _note_run(self, last: HttpRequest, answered: int) -> None:
-        """Note how long it took to answer the requests of a run."""
+        """Record how long it took to answer the requests of a run."""
         took = self._monotonic() - self.now
         if took < self._meter.traffic.above or self._queue.slots:
             return
@@ -288,7 +288,7 @@ class HttpProtocol(ServedProtocol):
         label = self._application.label(request.method, request.path)
         self._meter.note(took, label, request.path)
 
-    # Responses that go on; this is their Outlet.
+    # Streams; this is their Outlet.
 
     @property
     def id(self) -> int:
@@ -296,7 +296,7 @@ class HttpProtocol(ServedProtocol):
         return self.connection.id
 
     def push(self, data: bytes) -> bool:
-        """Send more of a response that goes on; see Outlet."""
+        """Send more of a stream; see Outlet."""
         if self.phase is FINISHED:
             return False
         self.send(data)
@@ -307,7 +307,7 @@ class HttpProtocol(ServedProtocol):
         return True
 
     def _begin_stream(self, request: HttpRequest, stream: Stream) -> None:
-        """Send the head of a response that goes on; nothing more is read as a request."""
+        """Send the head of a stream; no more requests are read."""
         self._waiting.clear()
         self._take_no_more()
         self._answers.append(stream.head(self._application.header_lines(request)))
@@ -327,7 +327,7 @@ class HttpProtocol(ServedProtocol):
     # The end
 
     def end_idle(self) -> None:
-        if self.phase is not STREAMING:  # who listens says nothing
+        if self.phase is not STREAMING:  # a client that listens is silent
             super().end_idle()
 
     def drain(self) -> None:

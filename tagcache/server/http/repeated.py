@@ -1,8 +1,9 @@
-"""A fast path for requests whose header lines are those of the request before.
+"""A fast path for requests that repeat the header lines of the previous one.
 
-A client on a kept connection sends the same header lines again and again. What the parser has
-accepted once need not be parsed again: of a GET without a body only the request line may differ,
-of a request with a body only its length and the body. Everything works without this, more slowly.
+A client on a persistent connection sends the same header lines again and again. Lines that the
+parser has accepted once need no second parse: a GET without a body may differ only in its request
+line, a request with a body only in the length and the body. Everything works without this, but
+more slowly.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ class RepeatedHead:
         self.forget()
 
     def forget(self) -> None:
-        """Recognise nothing until a head was parsed again."""
+        """Recognise nothing until the next head is parsed."""
         self._last: HttpRequest | None = None
-        # The header lines of a GET, with the empty one.
+        # The header lines of a GET, including the empty one.
         self._head = b""
-        # The head of a request with a body: what is before its length, and after it.
+        # The head of a request with a body: the parts before and after its length.
         self._before_length = self._after_length = b""
 
     def note(self, data: bytes, request: HttpRequest, max_body: int) -> None:
-        """Remember the head of a request that came alone in ``data``, if it may come again.
+        """Remember the head of a request that came alone in ``data``, if it may be repeated.
 
         ``max_body`` is how many bytes its body may have.
         """
@@ -72,7 +73,7 @@ class RepeatedHead:
                 self._after_length = (head + end)[lengths[0].end(1) :]
 
     def target(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Return path and query if ``data`` is a GET with the head of the last one."""
+        """Return path and query if ``data`` is a GET with the head of the last request."""
         if self._head:
             line, _, head = data.partition(b"\r\n")
             if head == self._head and len(line) < MAX_TARGET_BYTES:
@@ -82,11 +83,11 @@ class RepeatedHead:
         return None
 
     def get(self, path: bytes, query: bytes) -> HttpRequest:
-        """Return the GET of a target that was found."""
+        """Return the GET of a target that ``target`` returned."""
         return self._again(b"GET", path, query, b"")
 
     def with_body(self, data: bytes) -> HttpRequest | None:
-        """Return the request if ``data`` is one with the head of the last, but for its length."""
+        """Return the request if ``data`` repeats the last head, except for the length."""
         last = self._last
         if last is None or not self._before_length or not data.startswith(self._before_length):
             return None

@@ -1,4 +1,4 @@
-"""Which request leads to which endpoint: declared once, for routing and for the description."""
+"""Maps requests to endpoints; declared once, for routing and for the API description."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Function = TypeVar("Function", bound=Callable[..., EventualResponse])
 class Access(enum.Enum):
     """Who may call an endpoint."""
 
-    AUTHENTICATED = "whoever has authenticated"
+    AUTHENTICATED = "authenticated clients"
     OPEN = "everyone"
-    LOOPBACK_OPEN = "everyone on this machine, else whoever has authenticated"
+    LOOPBACK_OPEN = "everyone on this machine, and authenticated clients elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class Route:
     """One endpoint.
 
     Attributes:
-        path: ends in ``/{key}`` where the endpoint takes a key.
+        path: ends in ``/{key}`` if the endpoint takes a key.
         about: one sentence for the description of the API.
         response: the JSON Schema of a 200; None if that is not JSON.
         body: the fields of the JSON body; None if no body is read.
         query: the parameters of the query.
-        statuses: those besides the ones that follow from the rest.
+        statuses: the statuses that do not follow from the other attributes.
         lookup: takes a key, returns the body of a 200 at once and raises nothing; None if the
             endpoint needs more than a key, or more time.
         label: the name under which its requests are counted.
@@ -74,8 +74,8 @@ def route(
 ) -> Callable[[Function], Function]:
     """Declare that a method of a group is an endpoint; see Route.
 
-    The first paragraph of its docstring describes it. ``lookup`` names the attribute of the group
-    that is the look-up. A method may have several routes.
+    The first paragraph of its docstring describes it. ``lookup`` is the name of the attribute of
+    the group that is the look-up function. A method may have several routes.
     """
 
     def declare(function: Function) -> Function:
@@ -106,7 +106,7 @@ def routes_of(*groups: object) -> list[Route]:
 class Routes:
     """Finds the endpoint for a method and a raw path.
 
-    ``lookups`` are the GETs that a look-up can answer, by their path without ``/{key}``.
+    ``lookups`` has the GET routes with a look-up function, by their path without ``/{key}``.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:

@@ -11,7 +11,7 @@ INTEGER: Schema = {"type": "integer"}
 NUMBER: Schema = {"type": "number"}
 STRING: Schema = {"type": "string"}
 ANY: Schema = {}
-TTL: Schema = {"type": ["integer", "null"], "description": "milliseconds; null: for ever"}
+TTL: Schema = {"type": ["integer", "null"], "description": "milliseconds; null: no expiry"}
 
 
 def nullable(schema: Schema) -> Schema:
@@ -25,7 +25,7 @@ def array(items: Schema) -> Schema:
 
 
 def obj(optional: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
-    """Return the schema of an object; all properties are required but the ``optional`` ones."""
+    """Return the schema of an object; all properties except the ``optional`` ones are required."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 

@@ -31,7 +31,7 @@ _MARK = b"tagcache-dashboard"
 
 
 def comes_from_dashboard(request: HttpRequest) -> bool:
-    """Return whether the dashboard, or a browser that loads it, sent the request."""
+    """Return whether the request comes from the dashboard, or from a browser that loads it."""
     path = request.path
     return _MARK in request.headers or path == b"/" or path.startswith(_PREFIX)
 
