@@ -63,7 +63,7 @@ Follower = Callable[[Settings], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineParts:
-    """The engine, and what looks after it.
+    """The engine, and the services that maintain it.
 
     ``services`` run with the server; ``followers`` are called with the settings of a reload.
     """
@@ -146,7 +146,7 @@ def _memory_engine(
 def _redis_engine(
     settings: Settings, store: MemoryCache, slices: Slices, reactor: Any
 ) -> EngineParts:
-    # It needs an extra, which a server with the memory engine must not require.
+    # It needs an extra, which is not required with the memory engine.
     from tagcache.redis.opening import open_engine
 
     engine = open_engine(settings, store, reactor)
@@ -240,7 +240,7 @@ def build_routes(
 def build_observation(
     service: TagCacheService, shared: SharedParts, streams: Streams
 ) -> Observation:
-    """Return the endpoints to watch the server by; ``service`` gets what samples it."""
+    """Return the endpoints that show what was measured; add the sampler to ``service``."""
     engine = service.engine
     history = History()
     sampler = Sampler(
@@ -274,7 +274,7 @@ def build_manhole(
     service: TagCacheService, shared: SharedParts
 ) -> tuple[IProtocolFactory, Listener]:
     """Return the factory of the shell, and its listener. Raises KeyFileError."""
-    # It needs an extra, which a server without the shell must not require.
+    # It needs an extra, which is not required without the shell.
     from tagcache.server.manhole import commands, shell
 
     listener = Listener("manhole", service.settings, shared.connections, counted=False)
@@ -322,7 +322,7 @@ def build_service(
 
 
 def _open_ports(service: TagCacheService, shared: SharedParts, check: Preflight) -> None:
-    """Have the service listen on the ports of the configuration. Raises KeyFileError."""
+    """Make the service listen on the configured ports. Raises KeyFileError."""
     settings, reactor = service.settings, shared.reactor
 
     def listen(knob: str, port: str, host: str, factory: IProtocolFactory, at: Listener) -> None:

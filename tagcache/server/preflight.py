@@ -1,4 +1,4 @@
-"""Finds settings that are wrong or have no effect, before anything is started."""
+"""Finds settings that are invalid or have no effect, before anything starts."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _TCP_ONLY = (
 class Preflight:
     """The checks of a start and of each reload.
 
-    It remembers the targets of each endpoint string. A second look could disturb a listening
-    server, for instance one that listens on a descriptor from systemd.
+    It remembers the targets of each endpoint string, because a second check could disturb a
+    listening server, for instance one with a descriptor from systemd.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Preflight:
     def check(self, configuration: Configuration) -> list[str]:
         """Return the notices an operator should see.
 
-        Raises ConfigurationError with everything that is wrong.
+        Raises ConfigurationError with all faults.
         """
         settings = configuration.settings
         faults = _password(settings)
@@ -77,7 +77,7 @@ class Preflight:
         return notices
 
     def is_exposed(self, settings: Settings) -> bool:
-        """Say whether a port other than the manhole's is open to other machines."""
+        """Return whether a port other than the manhole's is open to other machines."""
         where = self._find(settings, [])
         return any(not target.only_local for knob in _PORTS for target in where.get(knob, []))
 
@@ -162,7 +162,7 @@ def _exposure(settings: Settings, knob: str, where: list[Target]) -> Iterator[st
 
 
 def _closed(settings: Settings, knob: str, target: Target) -> str:
-    """Return what to write so that only this machine can reach the target of ``knob``."""
+    """Return the setting that limits the target of ``knob`` to this machine."""
     port = settings.server.tcp_port if knob == "server.tcp_port" else settings.server.http_port
     if port.isdigit():
         return "server.host = 127.0.0.1"
@@ -356,7 +356,7 @@ def _descriptors(settings: Settings) -> Iterator[str]:
 
 
 def raise_descriptor_limit(settings: Settings) -> None:
-    """Raise the soft limit of open files to what max_connections needs, as far as allowed."""
+    """Raise the soft limit of open files to what max_connections needs, as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.performance.max_connections + SPARE_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= needed:

@@ -1,4 +1,4 @@
-"""The running whole: how the server starts, reloads and stops."""
+"""The server as one service: how it starts, reloads and stops."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class TagCacheService(MultiService):
         self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
         raise_descriptor_limit(self.settings)
         try:
-            # No client may see the cache before its entries are there.
+            # No client may see the cache before its entries are loaded.
             self.persistence.load()
             super().privilegedStartService()
             # A start that fails keeps the snapshot. No command has been executed yet.
@@ -125,7 +125,7 @@ class TagCacheService(MultiService):
         systemd.notify(self._environ, "READY=1", f"MAINPID={os.getpid()}")
 
     def _running(self) -> str:
-        """Return a line that says what runs."""
+        """Return a log line that describes the running server."""
         path = self.configuration.path
         return (
             f"TagCache {tagcache.__version__} runs on {event_loop(self._reactor)} "
@@ -134,7 +134,7 @@ class TagCacheService(MultiService):
         )
 
     def _dashboard(self) -> Iterator[str]:
-        """Yield a line that says where the dashboard is, and how to log in."""
+        """Yield a line with the address of the dashboard, and how to log in."""
         for each in self.listeners():
             port = each.address.rpartition(":")[2]
             if each.name != "http" or not port.isdigit():
@@ -161,8 +161,8 @@ class TagCacheService(MultiService):
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
         systemd.notify(self._environ, "STOPPING=1")
         if self._old_sighup is not None:
-            # The default action of a signal would cut the stop short. A second request to stop
-            # closes all connections at once.
+            # The default action of a signal would end the process before the stop is complete. A
+            # second request to stop closes all connections at once.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_second_signal)
@@ -227,9 +227,9 @@ class TagCacheService(MultiService):
         self._reactor.callFromThread(self.reload)
 
     def info(self) -> dict[str, Any] | Deferred[dict[str, Any]]:
-        """Return what INFO says, as a JSON object.
+        """Return the reply to INFO, as a JSON object.
 
-        While the engine cannot be reached, its figures are the last ones that are known.
+        While the engine is unreachable, its figures are the last known ones.
         """
         totals = self.engine.totals()
         if isinstance(totals, Deferred):
@@ -303,7 +303,7 @@ class TagCacheService(MultiService):
 
 
 def event_loop(reactor: Any) -> str:
-    """Return the name of the loop that really runs: ``epoll``, ``asyncio``, ``uvloop``, ..."""
+    """Return the name of the running event loop: ``epoll``, ``asyncio``, ``uvloop``, ..."""
     loop = getattr(reactor, "_asyncioEventloop", None)
     if loop is None:
         return type(reactor).__name__.removesuffix("Reactor").lower()

@@ -1,4 +1,4 @@
-"""One way to go on with a result that is there, or comes later."""
+"""Continues with a result, whether it is a value or a Deferred."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ U = TypeVar("U")
 
 
 def then(result: T | Deferred[T], function: Callable[[T], U | Deferred[U]]) -> U | Deferred[U]:
-    """Return what ``function`` makes of a result, or a Deferred of it if that comes later."""
+    """Return ``function(result)``, or a Deferred of that if the result is one."""
     if isinstance(result, Deferred):
         return result.addCallback(function)
     return function(result)
