@@ -1,4 +1,4 @@
-"""Tokens, and the credentials themselves."""
+"""Endpoints for tokens and credentials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tagcache.server.http.routes import Access, route
 from tagcache.server.http.schema import BOOLEAN, INTEGER, STRING, obj
 
 _EXPOSED = failure(
-    409, "exposed", "a port is open to other machines, which the default password must not be"
+    409, "exposed", "a port is open to other machines, so the default password is not allowed"
 )
 _DONE = obj(("error",), success=BOOLEAN, error=STRING)
 _LOGIN = (
@@ -32,8 +32,8 @@ _LOGIN = (
 class Authentication:
     """Endpoints for credentials.
 
-    ``exposed`` returns whether the default password would be open to other machines;
-    ``requires_auth`` returns whether the API asks for credentials.
+    ``exposed`` returns whether the default password would be usable from other machines;
+    ``requires_auth`` returns whether the API requires credentials.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Authentication:
         statuses=(409,),
     )
     def rotate(self, call: Call) -> EventualResponse:
-        """New random credentials; voids all tokens."""
+        """Set new random credentials; all tokens become invalid."""
         return self._credentials.rotate().addCallback(
             lambda pair: json_response({"ok": True, "username": pair[0], "password": pair[1]})
         )
@@ -91,7 +91,7 @@ class Authentication:
         statuses=(409,),
     )
     def change_password(self, call: Call) -> EventualResponse:
-        """Set the password; voids all tokens."""
+        """Set the password; all tokens become invalid."""
         password = call.body.get("new_password")
         if not isinstance(password, str) or not password:
             return json_response({"error": "new_password is required", "success": False})
@@ -102,7 +102,7 @@ class Authentication:
 
     @route("POST", "/auth/reset", _DONE, statuses=(403, 409))
     def reset(self, call: Call) -> EventualResponse:
-        """Back to the default credentials; only from the server's own machine."""
+        """Restore the default credentials; only from the server's own machine."""
         if not is_loopback(call.request.peer):
             return failure(403, "forbidden", "only from the server's own machine")
         if self._exposed():
@@ -112,10 +112,10 @@ class Authentication:
 
     @route("GET", "/auth/setup_required", obj(setup_required=BOOLEAN), access=Access.OPEN)
     def setup_required(self, call: Call) -> EventualResponse:
-        """Whether the default password stands."""
+        """Whether the password is the default one."""
         return json_response({"setup_required": self._credentials.is_default()})
 
     @route("GET", "/auth/required", obj(auth_required=BOOLEAN), access=Access.OPEN)
     def auth_required(self, call: Call) -> EventualResponse:
-        """Whether the API asks for credentials."""
+        """Whether the API requires credentials."""
         return json_response({"auth_required": self._requires_auth()})

@@ -1,4 +1,4 @@
-"""The connections of all listeners."""
+"""Endpoints for the connections of all listeners."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ConnectionList:
 
     @route("GET", "/connections", obj(connections=array({"type": "object"})))
     def connections(self, call: Call) -> EventualResponse:
-        """Who is connected, with socket options asked and in effect."""
+        """The open connections, with their requested and effective socket options."""
         described: list[bytes] = []
         connections = list(self._connections)
         now = self._connections.monotonic()
@@ -50,7 +50,7 @@ class ConnectionList:
             abort = connection.abort
 
             def soon() -> Iterator[None]:
-                # After the response is sent, perhaps on this very connection.
+                # Called after the response is sent, because that may use this same connection.
                 yield
                 abort()
 

@@ -1,4 +1,4 @@
-"""The dashboard: a page in the browser."""
+"""Endpoints for the dashboard, a page in the browser."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from tagcache.server.http.routes import Access, Routes, route, routes_of
 
 
 class Documents:
-    """Endpoints that describe all others, and themselves.
+    """Endpoints that describe all endpoints.
 
     ``routes`` are those of all groups.
     """
@@ -26,5 +26,5 @@ class Documents:
 
     @route("GET", "/docs", None, access=Access.OPEN, content_type="text/html; charset=utf-8")
     def docs(self, call: Call) -> Response:
-        """This description, to read."""
+        """The description of the API as a page."""
         return self._page

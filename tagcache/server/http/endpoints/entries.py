@@ -55,7 +55,7 @@ _TAGS = Field("tags", TEXTS, "the tags of the entry")
 _TTL_MS = Field("ttl_ms", UNSIGNED, "time to live in milliseconds; 0 or absent: none")
 _TTL_SECONDS = Field("ttl_seconds", UNSIGNED, "time to live in seconds, if ttl_ms is absent")
 _VALUE = Field("value", TEXT, "the value", required=True)
-_BY = Field("by", SIGNED, "the step; absent: 1")
+_BY = Field("by", SIGNED, "how much to add or subtract; absent: 1")
 _STORE = (KEY_FIELD, _VALUE, _TAGS, _TTL_MS, _TTL_SECONDS)
 _COUNT = (KEY_FIELD, _BY, _TAGS, _TTL_MS, _TTL_SECONDS)
 
@@ -81,7 +81,7 @@ class Entries:
         self._engine = engine
         self._session = engine.session
         self._slices = slices
-        # None where a look-up takes time.
+        # None if a look-up takes time.
         self.look_up = None if engine.store is None else self._look_up
 
     @route("POST", "/put", _STORED, body=_STORE, statuses=(413, 507))
@@ -114,12 +114,12 @@ class Entries:
 
     @route("POST", "/incr", _COUNTED, body=_COUNT, statuses=(507,))
     def incr(self, call: Call) -> EventualResponse:
-        """Count an integer up."""
+        """Increment an integer."""
         return _count(call, self._session.increment)
 
     @route("POST", "/decr", _COUNTED, body=_COUNT, statuses=(507,))
     def decr(self, call: Call) -> EventualResponse:
-        """Count an integer down."""
+        """Decrement an integer."""
         return _count(call, self._session.decrement)
 
     @route(
@@ -130,13 +130,13 @@ class Entries:
         statuses=(507,),
     )
     def touch(self, call: Call) -> EventualResponse:
-        """Give what is stored a new time to live, from now."""
+        """Start a new time to live for an entry."""
         touched = self._session.touch(call.body["key"].encode(), ttl_of(call.body))
         return then(touched, lambda there: json_response({"ok": True, "touched": there}))
 
     @route("GET", "/get/{key}", _FOUND, lookup="look_up")
     def get(self, call: Call) -> EventualResponse:
-        """Look a value up; counts a hit or a miss."""
+        """Look up a value; counts a hit or a miss."""
         found = self._session.get(call.key.encode())
         return then(found, lambda value: Response(200, self._value_body(value)))
 
@@ -149,7 +149,7 @@ class Entries:
 
     @route("GET", "/keys/{key}", either(_ITEM, NOT_FOUND))
     def key(self, call: Call) -> EventualResponse:
-        """One entry, its value parsed if it is JSON."""
+        """One entry, with its value parsed if it is JSON."""
 
         def show(entry: EntryView | None) -> EventualResponse:
             if entry is None:
@@ -188,7 +188,7 @@ class Entries:
     )
     @inlineCallbacks
     def bulk_get(self, call: Call) -> Generator[Any, Any, Response]:
-        """Several entries in the order asked for; what is missing is left out."""
+        """Several entries, in the order of the keys; missing ones are left out."""
         keys = [key.encode() for key in call.body["keys"]]
         raw = call.query.get("raw") == "true"
         items: list[bytes] = []
@@ -204,7 +204,7 @@ class Entries:
                         raise AnswerTooLarge(f"the answer has more than {_MOST_BYTES} bytes")
                 yield
 
-        # A few at a time: all the values together may be more than a response can hold.
+        # A few at a time, because all values together may be too large for a response.
         for start in range(0, len(keys), _KEYS_TOGETHER):
             found = yield self._engine.peek_many(keys[start : start + _KEYS_TOGETHER])
             yield self._slices.run(dump(found))

@@ -19,7 +19,7 @@ _TAG = Field("tag", TEXT, "the tag", required=True)
 _TAGS = Field("tags", TEXTS, "the tags", required=True)
 _MODE = Field("mode", one_of("any", "all"), "absent: any")
 _DRY_RUN = (
-    Field("dry_run", one_of("true", "false"), "true: only tell how many would go; absent: false"),
+    Field("dry_run", one_of("true", "false"), "true: only count the entries; absent: false"),
 )
 _INVALIDATED = obj(("dry_run",), success=BOOLEAN, count=INTEGER, dry_run=BOOLEAN)
 _KEY_INVALIDATED = obj(("dry_run",), success=BOOLEAN, count={"type": "null"}, dry_run=BOOLEAN)
@@ -44,7 +44,7 @@ class Invalidation:
 
     @route("POST", "/invalidate-tag", _INVALIDATED, body=(_TAG,), query=_DRY_RUN)
     def tag(self, call: Call) -> EventualResponse:
-        """Remove what carries a tag."""
+        """Remove all entries that carry a tag."""
         tag = call.body["tag"].encode()
         if _is_dry(call):
             return then(self._engine.count([tag]), lambda count: _would_go(count, count > 0))
@@ -53,7 +53,7 @@ class Invalidation:
 
     @route("POST", "/invalidate/tags", _INVALIDATED, body=(_TAGS, _MODE), query=_DRY_RUN)
     def tags(self, call: Call) -> EventualResponse:
-        """Remove what carries any, or all, of some tags."""
+        """Remove all entries that carry any, or all, of several tags."""
         every = call.body.get("mode") == "all"
         tags = tags_of(call.body)
         if _is_dry(call):
@@ -65,7 +65,7 @@ class Invalidation:
     @route("POST", "/invalidate/keys", _INVALIDATED, body=(KEYS_FIELD,), query=_DRY_RUN)
     @route("POST", "/keys/bulk/delete", _INVALIDATED, body=(KEYS_FIELD,), query=_DRY_RUN)
     def keys(self, call: Call) -> EventualResponse:
-        """Remove some entries."""
+        """Remove several entries."""
         keys = [key.encode() for key in call.body["keys"]]
         if _is_dry(call):
             return then(self._engine.count_keys(keys), _would_go)

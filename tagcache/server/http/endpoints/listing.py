@@ -19,7 +19,7 @@ from tagcache.server.then import then
 from tagcache.server.upkeep.slices import Slices
 
 _MOST = 10_000
-_LIMIT = Field("limit", UNSIGNED, f"how many at most; never more than {_MOST}")
+_LIMIT = Field("limit", UNSIGNED, f"the maximum number; never more than {_MOST}")
 _LIMIT_100 = Field("limit", UNSIGNED, f"absent: 100; never more than {_MOST}")
 _OFFSET = Field("offset", UNSIGNED, "how many to skip")
 
@@ -70,7 +70,7 @@ class Listing:
 
     @route("GET", "/keys", _LISTED, query=(_LIMIT, _OFFSET))
     def keys(self, call: Call) -> EventualResponse:
-        """The entries, the newest first."""
+        """The entries, newest first."""
         limit = min(call.query.get("limit", _MOST), _MOST)
         found = self._engine.newest(b"", call.query.get("offset", 0), limit)
         return then(found, lambda entries: self._rows(entries, _listed))
@@ -81,14 +81,14 @@ class Listing:
         _FOUND,
         body=(
             Field("q", TEXT, "a prefix of the key"),
-            Field("tag_any", TEXTS, "tags of which an entry has at least one"),
-            Field("tag_all", TEXTS, "tags which an entry has all of"),
+            Field("tag_any", TEXTS, "only entries with at least one of these tags"),
+            Field("tag_all", TEXTS, "only entries with all of these tags"),
             _LIMIT_100,
             _OFFSET,
         ),
     )
     def search(self, call: Call) -> EventualResponse:
-        """Entries by all tags, else by any tag, else by prefix, else the newest."""
+        """Entries by all tags, or else by any tag, or else by prefix, or else the newest."""
         body = call.body
         limit = min(body.get("limit", 100), _MOST)
         offset = min(body.get("offset", 0), sys.maxsize - _MOST)
@@ -123,7 +123,7 @@ class Listing:
         ),
     )
     def tags(self, call: Call) -> EventualResponse:
-        """The tags with the most keys (or bytes, or hits), the largest first."""
+        """The tags with the most keys (or bytes, or hits), largest first."""
         limit = min(call.query.get("limit", 100), _MOST)
         prefix = call.query.get("prefix", "").encode()
         found = self._engine.largest_tags(prefix, limit, call.query.get("sort", "keys"))

@@ -1,4 +1,4 @@
-"""Watch the server: samples, events, slow commands, traffic, metrics."""
+"""Endpoints to watch the server: samples, events, slow commands, traffic, metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TRAFFIC = obj(**dict.fromkeys(("commands", "requests", "errors", "failed_reques
 
 
 class Observation:
-    """Endpoints for what was counted, measured and noted."""
+    """Endpoints for counts, measurements and events."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class Observation:
 
     @route("GET", "/history", _HISTORY)
     def history(self, call: Call) -> Response:
-        """The last hour, a sample every two seconds."""
+        """The samples of the last hour, one every two seconds."""
         return Response(200, self._history.dump())
 
     @route("GET", "/events", None, content_type="text/event-stream", statuses=(503,))
     def events(self, call: Call) -> EventualResponse:
-        """Samples and events as they come: server-sent events, until one side closes."""
+        """Samples and events as they occur: server-sent events, until one side closes."""
         return self._streams.open(call)
 
     @route(
@@ -64,14 +64,14 @@ class Observation:
         "/events/log",
         _LOG,
         query=(
-            Field("kind", one_of(*KINDS), "only of this kind"),
-            Field("after", UNSIGNED, "only those with a larger id"),
+            Field("kind", one_of(*KINDS), "only events of this kind"),
+            Field("after", UNSIGNED, "only events with a larger id"),
             Field("limit", UNSIGNED, f"absent: 100; never more than {_MOST_EVENTS}"),
         ),
     )
     def log(self, call: Call) -> Response:
-        """Invalidations, slow commands, refused connections, warnings and errors of late, the
-        newest first.
+        """Recent invalidations, slow commands, refused connections, warnings and errors, newest
+        first.
         """
         limit = min(call.query.get("limit", 100), _MOST_EVENTS)
         kind = call.query.get("kind")
@@ -87,7 +87,7 @@ class Observation:
         query=(Field("limit", UNSIGNED, f"never more than {MOST_SLOW}"),),
     )
     def slow_log(self, call: Call) -> Response:
-        """The slow commands of late, the newest first."""
+        """The recent slow commands, newest first."""
         limit = min(call.query.get("limit", MOST_SLOW), MOST_SLOW)
         return json_response(
             {
@@ -99,8 +99,8 @@ class Observation:
 
     @route("GET", "/traffic", _TRAFFIC)
     def traffic(self, call: Call) -> Response:
-        """How many there were since the start: commands by verb, HTTP requests by route, errors by
-        code, failed requests by status.
+        """Counts since the start: commands by verb, HTTP requests by route, errors by code, failed
+        requests by status.
         """
         return json_response(self._traffic.describe())
 

@@ -1,4 +1,4 @@
-"""How the server and its cache are: counters, configuration, health."""
+"""Endpoints for the state of the server and its cache: counters, configuration, health."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _SYSTEM = obj(
 class Status:
     """Endpoints that describe the server.
 
-    ``snapshots`` describes the persistence; ``info`` returns what INFO answers.
+    ``snapshots`` describes the persistence; ``info`` returns the reply to INFO.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Status:
 
     @route("GET", "/stats", _STATS)
     def stats(self, call: Call) -> EventualResponse:
-        """Counters, and totals of this moment."""
+        """Counters, and current totals."""
         return then(self._engine.totals(), self._stats)
 
     def _stats(self, totals: EngineTotals) -> Response:
@@ -112,12 +112,12 @@ class Status:
 
     @route("GET", "/info", {"type": "object"})
     def info(self, call: Call) -> EventualResponse:
-        """What INFO tells: the server, its listeners, its cache."""
+        """The reply to INFO: the server, its listeners, its cache."""
         return then(self._info(), json_response)
 
     @route("GET", "/config", _CONFIG)
     def config(self, call: Call) -> EventualResponse:
-        """Every knob: value, where that came from, what it does; secrets are masked."""
+        """Every knob: its value, the origin of that, what it does; secrets are masked."""
         configuration = self._configuration()
         described = descriptions()
         knobs = [
@@ -140,13 +140,13 @@ class Status:
         trouble = self._engine.trouble
         if not trouble:
             return json_response({"status": "ok", "time": _now()})
-        # It names addresses, which strangers must not see.
+        # It contains addresses, which strangers must not see.
         detail = trouble if is_loopback(call.request.peer) else "the engine is away: see /info"
         return json_response({"status": "degraded", "time": _now(), "detail": detail})
 
     @route("GET", "/system", _SYSTEM, access=Access.LOOPBACK_OPEN)
     def system(self, call: Call) -> EventualResponse:
-        """The machine's processors and memory."""
+        """The processors and memory of the machine."""
         return json_response({**self._machine.usage(), "timestamp": _now()})
 
 
