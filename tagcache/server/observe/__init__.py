@@ -1,1 +1,1 @@
-"""What can be seen of the server: counters, samples, events, metrics, the log."""
+"""Observability: counters, samples, events, metrics, the log."""

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tagcache.server.observe.traffic import Slow
 
-# Of each kind, so that many invalidations do not push out the one error.
+# Per kind, so that many invalidations do not push out a single error.
 MOST_OF_A_KIND = 500
 _MOST_NAMES = 10
 _MOST_NAME_BYTES = 128
@@ -27,7 +27,7 @@ INVALIDATION, SLOW, REFUSED, WARNING, ERROR = KINDS = (
     "warning",
     "error",
 )
-# An event as it is kept: its number, its time, and a function that returns it as a JSON object.
+# A kept event: its number, its time, and a function that returns it as a JSON object.
 _Kept = tuple[int, float, Callable[[], dict[str, Any]]]
 
 
@@ -45,7 +45,7 @@ class EventLog:
         self._kept: dict[str, deque[_Kept]] = {kind: deque(maxlen=MOST_OF_A_KIND) for kind in KINDS}
 
     def invalidated(self, peer: str, what: str, names: Sequence[bytes], count: int) -> None:
-        """Note that ``what`` (a command) with these tags or keys removed ``count`` entries."""
+        """Record that ``what`` (a command) with these tags or keys removed ``count`` entries."""
         some = [name[:_MOST_NAME_BYTES] for name in names[:_MOST_NAMES]]
         more = len(names) - len(some)
 
@@ -61,7 +61,7 @@ class EventLog:
         self._keep(INVALIDATION, self._wall(), describe)
 
     def slow(self, slow: Slow) -> None:
-        """Note a slow command."""
+        """Record a slow command."""
 
         def describe() -> dict[str, Any]:
             described = slow.describe()
@@ -91,11 +91,11 @@ class EventLog:
         self._keep(kind, event.get("log_time") or self._wall(), describe)
 
     def count(self, kind: str) -> int:
-        """Return how many of a kind are kept."""
+        """Return how many events of a kind are kept."""
         return len(self._kept[kind])
 
     def after(self, number: int, limit: int, kinds: Sequence[str] = KINDS) -> list[dict[str, Any]]:
-        """Return the newest ``limit`` events after that number, the newest first.
+        """Return the newest ``limit`` events after that number, newest first.
 
         Each is a JSON object with ``id``, ``time`` (seconds since 1970), ``kind`` and the fields of
         its kind.

@@ -52,13 +52,13 @@ class History:
         return len(self._rows)
 
     def append(self, sample: Sample) -> bytes:
-        """Keep a sample; returns its JSON array."""
+        """Keep a sample; return its JSON array."""
         row = orjson.dumps([_short(sample[column]) for column in COLUMNS])
         self._rows.append(row)
         return row
 
     def dump(self) -> bytes:
-        """Return all of it as a JSON object: interval_seconds, columns, samples."""
+        """Return the history as a JSON object: interval_seconds, columns, samples."""
         return b'{"interval_seconds":%b,"columns":%b,"samples":[%b]}' % (
             orjson.dumps(INTERVAL_SECONDS),
             orjson.dumps(COLUMNS),

@@ -1,4 +1,4 @@
-"""Limits log lines that clients could cause in any number."""
+"""Limits log lines of which clients could cause any number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class LogThrottle:
-    """Lets one through every ``interval`` seconds, and counts the others.
+    """Admits one line every ``interval`` seconds, and counts the others.
 
     ``monotonic`` returns seconds.
     """
@@ -21,7 +21,7 @@ class LogThrottle:
         self._suppressed = 0
 
     def now(self) -> str | None:
-        """Return None to log nothing now, else a note about suppressed lines to append."""
+        """Return a note about suppressed lines to append to the line; None if it is suppressed."""
         moment = self._monotonic()
         if moment < self._quiet_until:
             self._suppressed += 1

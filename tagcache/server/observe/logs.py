@@ -1,4 +1,4 @@
-"""Writes log lines as configured: level, pretty or JSON, and the file."""
+"""Writes log lines with the configured level, format (pretty or JSON) and file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tagcache.config.settings import Settings
 
-# What Twisted logs about starts and stops names its classes; we log the same in our words.
+# Twisted logs starts and stops with the names of its classes; we log the same in our words.
 _DETAILS = ("twisted.scripts.", "log_legacy")
 
 log = Logger(namespace="tagcache.logs")
@@ -22,9 +22,9 @@ log = Logger(namespace="tagcache.logs")
 
 @implementer(ILogObserver)
 class LogWriter:
-    """Writes events of the configured level and above, a line each.
+    """Writes events of the configured level and above, one line each.
 
-    ``path`` is the file to append to; None means standard output as it is now (later twistd
+    ``path`` is the file to append to; None means the present standard output (twistd later
     replaces ``sys.stdout`` with the log itself).
     """
 
@@ -75,12 +75,12 @@ class LogWriter:
             self._stream.flush()
         except (OSError, ValueError, MemoryError):
             # A full disk, a closed pipe or a lack of memory must not stop the server, and there is
-            # no one to tell.
+            # nowhere to report it.
             return
 
 
 def _open(path: Path) -> TextIO:
-    # It names clients and keys: a new file is for its owner and for a group that reads logs.
+    # The log contains clients and keys, so only the owner and the group can read a new file.
     return open(
         path,
         "a",
@@ -94,7 +94,7 @@ def _pretty(
     moment: datetime, level: str, namespace: str, message: str, traceback: str | None
 ) -> str:
     text = message if traceback is None else f"{message}\n{traceback.rstrip()}"
-    # Indented, so that what a client sent cannot pass for a line of ours.
+    # Indented, so that text from a client cannot be taken for a separate log line.
     text = text.replace("\r", "\\r").replace("\n", "\n    ")
     stamp = moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
     return f"{stamp} {level:<8} {namespace}: {text}\n"

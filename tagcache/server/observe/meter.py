@@ -1,4 +1,4 @@
-"""What the requests of one connection add to the counts, and which of them were slow."""
+"""Counts and times the requests of one connection."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Meter:
     """Counts and times the requests of one connection, for all protocols alike.
 
     Attributes:
-        traffic: where that is kept for all connections; a fast path compares with its ``above``
-            before it asks for a note.
+        traffic: the totals of all connections; a fast path compares with ``traffic.above``
+            before it calls ``note``.
         verbs: ``traffic.verbs``.
     """
 
@@ -24,11 +24,11 @@ class Meter:
         self.verbs = traffic.verbs
 
     def note(self, took: float, name: str, argument: bytes | None) -> None:
-        """Note how many seconds one request took, if that is to be told."""
+        """Record how many seconds one request took, if that is at least ``traffic.above``."""
         if took >= self.traffic.above:
             self.traffic.took(took, name, 1, argument, self.connection.peer)
 
     def note_together(self, took: float, name: str, requests: int) -> None:
-        """Note how many seconds it took to answer several requests, all of that name if any."""
+        """Record how many seconds several requests took; ``name`` is empty if they differ."""
         if took >= self.traffic.above:
             self.traffic.took(took, name or MIXED, requests, None, self.connection.peer)

@@ -1,4 +1,4 @@
-"""The metrics for Prometheus, all of them collected when it asks."""
+"""The metrics for Prometheus, collected at each scrape."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _BOUNDS = [*(repr(bound) for bound in BUCKETS), "+Inf"]
 
 
 class Metrics:
-    """A prometheus_client collector over running totals: nothing is counted for it.
+    """A prometheus_client collector that reads running totals; it counts nothing itself.
 
-    ``lag`` and ``uptime`` return seconds; ``streams`` returns how many are open; ``persistence``
-    and ``engine`` return these parts of INFO.
+    ``lag`` and ``uptime`` return seconds; ``streams`` returns the number of open streams;
+    ``persistence`` and ``engine`` return these parts of INFO.
     """
 
     def __init__(
@@ -51,21 +51,21 @@ class Metrics:
         self._streams = streams
         self._uptime = uptime
         self._engine = engine
-        # A registry of its own does not show what others register.
+        # A separate registry does not show the metrics of other code.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
-        """Return everything in the text format."""
+        """Return all metrics in the text format."""
         return generate_latest(self._registry)
 
     def describe(self) -> list[Metric]:
-        """Return nothing, so that registering collects nothing."""
+        """Return nothing, so that the registration does not collect."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each family."""
+        """Yield all metric families."""
         yield from self._of_cache()
         yield from self._of_engine()
         yield from self._of_connections()
@@ -76,46 +76,48 @@ class Metrics:
         cache = self._cache
         counters, held = cache.counters(), cache.held()
         yield _counter("keyspace_hits", "Look-ups that found their key.", counters.hits)
-        yield _counter("keyspace_misses", "Look-ups that did not.", counters.misses)
+        yield _counter("keyspace_misses", "Look-ups that did not find their key.", counters.misses)
         yield _counter("stored_keys", "Entries stored, overwriting included.", counters.puts)
         yield _counter("invalidated_keys", "Entries removed on request.", counters.invalidations)
         yield _counter("expired_keys", "Expired entries reclaimed.", counters.expirations)
-        yield _counter("evicted_keys", "Entries that had to make room.", counters.evictions)
-        yield _gauge("keys", "Entries, expired ones that are not reclaimed yet too.", held.items)
-        yield _gauge("tags", "Tags that entries carry.", held.tags)
-        yield _gauge("data_bytes", "Length of all values.", held.bytes)
-        yield _gauge("memory_used_bytes", "Estimate of what all entries take.", cache.memory)
-        yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", cache.max_memory)
+        yield _counter("evicted_keys", "Entries evicted to make room.", counters.evictions)
         yield _gauge(
-            "reaper_backlog", "Entries that are removed and still hold memory.", cache.backlog
+            "keys", "Entries, including expired ones that are not reclaimed yet.", held.items
         )
+        yield _gauge("tags", "Tags that entries carry.", held.tags)
+        yield _gauge("data_bytes", "Total length of all values.", held.bytes)
+        yield _gauge("memory_used_bytes", "Estimated memory of all entries.", cache.memory)
+        yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", cache.max_memory)
+        yield _gauge("reaper_backlog", "Removed entries that still hold memory.", cache.backlog)
 
     def _of_engine(self) -> Iterator[Metric]:
         engine = self._engine()
         yield _gauge(
             "engine_up",
-            "1 while entries can be reached where they are kept.",
+            "1 while the engine can be reached.",
             int(engine.get("status", "ok") == "ok"),
         )
         near = engine.get("near_cache")
         if near is None:
             return
-        yield _gauge("near_fresh", "1 while what is kept near may be answered.", int(near["fresh"]))
-        yield _gauge("near_keys", "Entries that are kept near.", near["items"])
-        yield _gauge("near_memory_bytes", "What these take.", near["memory_used_bytes"])
+        yield _gauge("near_fresh", "1 while the near cache may answer.", int(near["fresh"]))
+        yield _gauge("near_keys", "Entries in the near cache.", near["items"])
+        yield _gauge("near_memory_bytes", "Memory of the near cache.", near["memory_used_bytes"])
         yield _gauge("near_memory_max_bytes", "engine.near_cache_mb.", near["max_memory_bytes"])
-        yield _counter("near_hits", "Look-ups that were answered from near.", near["hits"])
-        yield _counter("near_evicted_keys", "Entries that had to make room.", near["evictions"])
-        yield _counter("near_cleared", "How often all that was near was dropped.", near["cleared"])
+        yield _counter("near_hits", "Look-ups answered from the near cache.", near["hits"])
+        yield _counter("near_evicted_keys", "Entries evicted to make room.", near["evictions"])
+        yield _counter("near_cleared", "How often the near cache was cleared.", near["cleared"])
 
     def _of_connections(self) -> Iterator[Metric]:
         connections = self._connections
         bytes_in, bytes_out = connections.transferred()
         yield _gauge(
-            "connected_clients", "Connections that count to max_connections.", connections.clients
+            "connected_clients",
+            "Connections that count towards max_connections.",
+            connections.clients,
         )
         yield _counter("connections_received", "Connections accepted.", connections.total)
-        yield _counter("rejected_connections", "Connections turned away.", connections.refused)
+        yield _counter("rejected_connections", "Rejected connections.", connections.refused)
         yield _counter("net_input_bytes", "Bytes received.", bytes_in)
         yield _counter("net_output_bytes", "Bytes sent.", bytes_out)
         yield _gauge("event_streams", "Open streams of GET /events.", self._streams())
@@ -142,15 +144,17 @@ class Metrics:
             requests.add_metric([route], count)
         yield requests
         failed = CounterMetricFamily(
-            "tagcache_http_errors", "HTTP requests answered with 400 and more.", labels=["code"]
+            "tagcache_http_errors",
+            "HTTP requests answered with status 400 or higher.",
+            labels=["code"],
         )
         for code, count in sorted(traffic.failed_requests.items()):
             failed.add_metric([str(code)], count)
         yield failed
         durations = HistogramMetricFamily(
             "tagcache_command_duration_seconds",
-            "From reading to the reply, of a sample of all commands; of some that came together, "
-            "of all of these.",
+            "Seconds from reading to the reply, for a sample of all commands; commands that "
+            "arrived together count once, with their total.",
             labels=["cmd"],
         )
         for command, histogram in sorted(traffic.histograms.items()):
@@ -162,21 +166,23 @@ class Metrics:
             durations.add_metric([command], buckets, histogram.sum)
         yield durations
         yield _counter(
-            "slow_commands", "Commands over logging.slow_command_ms.", traffic.slow_total
+            "slow_commands", "Commands slower than logging.slow_command_ms.", traffic.slow_total
         )
 
     def _of_server(self) -> Iterator[Metric]:
         yield _gauge(
-            "reactor_lag_seconds", "The worst delay of a timer in ten seconds.", self._lag()
+            "reactor_lag_seconds",
+            "The worst delay of a timer in the last ten seconds.",
+            self._lag(),
         )
-        yield _gauge("uptime_seconds", "Since the start.", self._uptime())
+        yield _gauge("uptime_seconds", "Seconds since the start.", self._uptime())
         build = GaugeMetricFamily("tagcache_build_info", "Always 1.", labels=["version"])
         build.add_metric([tagcache.__version__], 1)
         yield build
         snapshots = self._persistence()
         age = snapshots["snapshot_age_seconds"]
         if age is not None:
-            yield _gauge("snapshot_age_seconds", "Since the last snapshot.", age)
+            yield _gauge("snapshot_age_seconds", "Seconds since the last snapshot.", age)
         yield _gauge(
             "snapshot_failed",
             "1 if the last snapshot could not be written.",

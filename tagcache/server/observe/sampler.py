@@ -19,7 +19,7 @@ from tagcache.server.observe.traffic import BUCKETS, Traffic, quantile
 
 TICK_SECONDS = 0.25
 _TICKS_A_SAMPLE = round(INTERVAL_SECONDS / TICK_SECONDS)
-# The lag that is shown is the worst of this many ticks: ten seconds.
+# The reported lag is the worst of this many ticks: ten seconds.
 _LAGS = 40
 KINDS = {
     "reads": (
@@ -46,10 +46,11 @@ log = Logger(namespace="tagcache.sampler")
 class Sampler(Service):
     """Ticks four times a second, and takes a sample every two seconds.
 
-    The lag of the reactor is the delay of a tick: everything else that waits for the reactor then
-    waits as long. ``monotonic`` and ``wall`` return seconds. ``publish`` is called with each sample
-    as a JSON array. ``process`` returns the processor time of this process in seconds and its
-    resident memory in bytes. While the sampler runs, the event log observes the server's log.
+    The lag of the reactor is the delay of a tick, because everything else that waits for the
+    reactor is delayed as much. ``monotonic`` and ``wall`` return seconds. ``publish`` is called
+    with each sample as a JSON array. ``process`` returns the processor time of this process in
+    seconds and its resident memory in bytes. While the sampler runs, the event log observes the
+    server's log.
     """
 
     def __init__(

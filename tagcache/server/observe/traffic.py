@@ -1,4 +1,4 @@
-"""What clients ask for, and how long that takes: counted always, timed in part."""
+"""Counts all requests of clients, and times a sample of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tagcache.server.observe.log_throttle import LogThrottle
 MOST_SLOW = 256
 # How much of a path, a key or a tag the slow log shows.
 _MOST_ARGUMENT_BYTES = 128
-# How many chunks are timed for the histograms after each tick. On a quiet server that is all.
+# How many chunks are timed for the histograms after each tick: all on a quiet server.
 TIMED_A_TICK = 64
-# They hash a password, which takes long on purpose, in a thread.
+# These hash a password in a thread, which is slow on purpose.
 _HASHING = frozenset(
     {"auth", "POST /auth/login", "POST /auth/change_password", "POST /auth/rotate"}
 )
@@ -35,7 +35,7 @@ log = Logger(namespace="tagcache.slow")
 
 
 class Histogram:
-    """Durations in seconds: how many there were up to each of BUCKETS, and beyond the last."""
+    """Durations in seconds: the count in each of BUCKETS, and beyond the last."""
 
     __slots__ = ("counts", "sum")
 
@@ -44,15 +44,15 @@ class Histogram:
         self.sum = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Count one duration."""
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.sum += seconds
 
 
 def quantile(counts: list[int], share: float) -> float | None:
-    """Return what ``share`` of the durations were within, in seconds; None if there are none.
+    """Return the duration in seconds that ``share`` of all did not exceed; None if there are none.
 
-    It lies somewhere in a bucket, and is taken to lie in proportion.
+    The result is interpolated linearly within its bucket.
     """
     total = sum(counts)
     if not total:
@@ -71,9 +71,9 @@ def quantile(counts: list[int], share: float) -> float | None:
 class Slow:
     """One entry of the slow log.
 
-    ``time`` is when it ended, in seconds since 1970; ``command`` a verb, or method and path;
-    ``commands`` how many were answered together, which took ``duration_ms`` in all; ``argument``
-    is the first one, cut, where there was one command.
+    ``time`` is when it ended, in seconds since 1970; ``command`` is a verb, or method and path;
+    ``commands`` is how many were answered together, which took ``duration_ms`` in total;
+    ``argument`` is the first argument, truncated, if there was one command.
     """
 
     id: int
@@ -98,16 +98,16 @@ class Slow:
 
 
 class Traffic:
-    """Counts of commands, a sample of their durations, and the slow ones, all of them.
+    """Counts of all commands, a sample of their durations, and all slow ones.
 
     Attributes:
-        verbs: how many commands of the line protocol there were, by verb as it was spelt.
-        routes: how many HTTP requests there were, by method and path of the route.
-        errors: how many commands were refused, by the error's word.
-        failed_requests: how many HTTP requests were answered with 400 and more, by status.
-        above: only what took so many seconds or more is noted; who measures compares with this
-            first, so that nearly all requests cost no more than that.
-        histograms: durations by command, of those that were sampled.
+        verbs: the number of commands of the line protocol, by verb as the client spelled it.
+        routes: the number of HTTP requests, by method and path of the route.
+        errors: the number of refused commands, by error word.
+        failed_requests: the number of HTTP requests with a status of 400 or higher, by status.
+        above: callers record only durations of at least this many seconds; for nearly all
+            requests, this comparison is the only cost.
+        histograms: sampled durations by command.
     """
 
     def __init__(
@@ -136,22 +136,22 @@ class Traffic:
         self.above = 0.0 if self._left else self._slow_seconds
 
     def know_verbs(self, verbs: Iterable[bytes]) -> None:
-        """Begin to count these."""
+        """Begin to count these, so that their counts start at 0."""
         for verb in verbs:
             self.verbs.setdefault(verb, 0)
 
     def know_routes(self, labels: Iterable[str]) -> None:
-        """Begin to count these."""
+        """Begin to count these, so that their counts start at 0."""
         for label in labels:
             self.routes.setdefault(label, 0)
 
     def tick(self) -> None:
-        """Take the next sample; to be called a few times a second."""
+        """Start the next sample; called a few times a second."""
         self._left = TIMED_A_TICK
         self.above = 0.0
 
     def commands(self) -> dict[str, int]:
-        """Return how many there were of each verb, in lower case."""
+        """Return the number of commands by verb, in lower case."""
         counts: dict[str, int] = {}
         for verb, count in self.verbs.items():
             name = verb.decode().lower()
@@ -159,7 +159,7 @@ class Traffic:
         return counts
 
     def describe(self) -> dict[str, Any]:
-        """Return the counts since the start as a JSON object; what never came is left out."""
+        """Return the counts since the start as a JSON object, without zeros."""
         return {
             "commands": _without_zeros(self.commands()),
             "requests": _without_zeros(self.routes),
@@ -170,7 +170,7 @@ class Traffic:
     def took(
         self, seconds: float, command: str, commands: int, argument: bytes | None, peer: str
     ) -> None:
-        """Note how long it took to answer ``commands`` together, until the reply was written."""
+        """Record how long ``commands`` took together, until the reply was written."""
         if self._left:
             self._left -= 1
             if not self._left:
@@ -183,7 +183,7 @@ class Traffic:
             self._note_slow(seconds, command, commands, argument, peer)
 
     def slow(self, count: int = MOST_SLOW) -> list[Slow]:
-        """Return the slow commands, at most ``count``, the newest first."""
+        """Return the slow commands, at most ``count``, newest first."""
         return list(self._slow)[: -count - 1 : -1] if count else []
 
     def _note_slow(
