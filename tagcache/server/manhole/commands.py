@@ -1,4 +1,4 @@
-"""What a session of the manhole finds by name: the live objects, and commands that print tables."""
+"""The names in a manhole session: the live objects, and commands that print tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def namespace(service: TagCacheService) -> dict[str, Any]:
     """Return the names of a session."""
     commands, engine = Commands(service), service.engine
     return {
-        # An empty store is false.
+        # An empty store is falsy.
         "cache": _Shared(engine) if engine.store is None else engine.store,
         "config": _Config(service),
         "service": service,
@@ -157,14 +157,14 @@ class Commands:
             ("service", "the whole server: service.reload(), service.info(), ..."),
         ]
         for each in self.all():
-            # Python's own help takes a topic, so people give one.
+            # Python's own help takes a topic, so users may pass one.
             parameters = "" if each == self.help else ", ".join(signature(each).parameters)
             rows.append((f"{each.__name__}({parameters})", each.__doc__ or ""))
         return table(("name", "what it is"), rows, "nothing")
 
 
 class _Shared:
-    """A cache that is not in this process: the calls of a session and of the engine."""
+    """A cache outside this process: the methods of a session and of the engine."""
 
     def __init__(self, engine: IEngine) -> None:
         self._engine = engine

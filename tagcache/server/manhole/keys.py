@@ -13,7 +13,7 @@ from tagcache.errors import TagCacheError
 
 
 class KeyFileError(TagCacheError):
-    """A key file cannot be used; the operator has to correct it."""
+    """A key file cannot be used: the operator has to correct it."""
 
 
 def read_authorized_keys(path: Path) -> list[Key]:

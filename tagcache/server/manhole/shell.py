@@ -1,4 +1,4 @@
-"""An SSH shell inside the running server: public keys only, the live objects by name."""
+"""An SSH shell inside the running server, with public keys only, and the live objects by name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AuthorizedKeys:
         return self.read() if username == self._user else []
 
     def read(self) -> list[Key]:
-        """Return the keys in the file now; none if it cannot be used, which is logged."""
+        """Return the current keys in the file; none, with a log line, if it cannot be used."""
         try:
             return read_authorized_keys(self._path)
         except KeyFileError as error:
@@ -49,7 +49,7 @@ class AuthorizedKeys:
 
 
 class _Portal(Portal):
-    """Notes on each avatar the key with which it logged in."""
+    """Records on each avatar the key that was used to log in."""
 
     def login(self, credentials: Any, mind: object, *interfaces: Any) -> Deferred[Any]:
         def note(entered: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
@@ -62,7 +62,7 @@ class _Portal(Portal):
 class Interpreter(manhole.ManholeInterpreter):
     """Ends the session, not the server, if the typed code exits.
 
-    Of a Deferred it shows the result.
+    For a Deferred, it shows the result.
     """
 
     def runcode(self, *args: Any, **more: Any) -> None:
@@ -71,7 +71,7 @@ class Interpreter(manhole.ManholeInterpreter):
         except SystemExit as leaving:
             self.leave(leaving.code)
         except BaseException:
-            # KeyboardInterrupt and the like are shown as any other exception.
+            # KeyboardInterrupt and similar ones are shown like any other exception.
             self.showtraceback()
 
     def leave(self, code: object) -> None:
@@ -83,7 +83,7 @@ class Interpreter(manhole.ManholeInterpreter):
             super().displayhook(obj)
             return
         self.locals["_"] = obj
-        # A result that comes after the next prompt is written before that prompt.
+        # A result that arrives after the next prompt is shown is written before that prompt.
         late = not obj.called
         obj.addCallbacks(self._show, self._tell, callbackArgs=(late,), errbackArgs=(late,))
 
@@ -99,7 +99,7 @@ class Interpreter(manhole.ManholeInterpreter):
 class OneCommand(Interpreter):
     """Runs one command.
 
-    ``awaited`` fire when the results of Deferreds are shown; ``status`` is the exit status then.
+    ``awaited`` fire when the results of Deferreds are shown; then ``status`` is the exit status.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -165,7 +165,7 @@ class _Output:
 
 
 class _ShellTransport(manhole_ssh.TerminalSessionTransport):
-    """Ends a session as a program that exits with 0, not as a lost connection."""
+    """Ends a session like a program that exits with 0, not like a lost connection."""
 
     def __init__(self, proto: Any, chainedProtocol: Any, *more: Any) -> None:
         super().__init__(proto, chainedProtocol, *more)
@@ -203,7 +203,7 @@ class Session(manhole_ssh.TerminalSession):
 
 
 def _ended(status: int) -> Failure:
-    """Return the reason with which a program ends that exits with ``status``."""
+    """Return the reason for the end of a program that exits with ``status``."""
     return Failure(ProcessTerminated(status) if status else ProcessDone(None))
 
 
