@@ -1,1 +1,1 @@
-"""Work beside requests: expiry, snapshots, garbage collection, and how long work is sliced."""
+"""Maintenance besides requests: expiry, snapshots, garbage collection, slices of long work."""

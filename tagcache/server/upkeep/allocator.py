@@ -1,4 +1,4 @@
-"""Returns memory to the system that was freed and that the C library keeps."""
+"""Returns freed memory that the C library keeps to the system."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Collector(Service):
 
     def _freeze(self) -> None:
         gc.collect()
-        # The objects of now are permanent.
+        # The present objects are considered permanent.
         gc.freeze()
         young, middle, _ = self._before
         gc.set_threshold(young, middle, _NEVER)

@@ -100,7 +100,7 @@ class Persistence(Service):
             return
         file.lock()
         file.remove_unfinished()
-        # A file that was loaded before remains only if none was written since.
+        # A file that was already loaded remains only if no new one was written since.
         path = file.path if file.path.exists() else file.loaded
         # The collector would traverse all entries again and again.
         gc.disable()
@@ -168,8 +168,8 @@ class Persistence(Service):
                 "next snapshot takes its place)"
             )
         log.warn(
-            "no clean stop of this version wrote {path} last: what was removed or overwritten "
-            "since then is still in it. {what}",
+            "no clean stop of this version wrote {path}: it can still contain entries that were "
+            "removed or overwritten later. {what}",
             path=str(path),
             what=what,
         )
@@ -224,12 +224,12 @@ class Persistence(Service):
         saved.addCallback(lambda _: self._schedule() if self.running else None)
 
     def _broke(self, failure: Failure) -> None:
-        """Note an unexpected error; the next snapshot is tried all the same."""
-        log.failure("a snapshot failed; the next one is tried in time", failure)
+        """Record an unexpected error; the next snapshot is tried anyway."""
+        log.failure("a snapshot failed; the next one is tried as scheduled", failure)
         self._state["snapshot_error"] = repr(failure.value)
 
     def save(self) -> Deferred[None]:
-        """Write a snapshot in a forked process; fires when it has ended, even if it failed."""
+        """Write a snapshot in a forked process; fires when that has ended, even if it failed."""
         file = self._file
         if file is None or self._child is not None:
             return succeed(None)
@@ -289,7 +289,7 @@ class Persistence(Service):
         return self._status
 
     def _in_child(self, file: SnapshotFile, parent: int, child_end: int) -> NoReturn:
-        """Write, report and exit; nothing of the server may continue in this process."""
+        """Write, report and exit; no other code of the server may run in this process."""
         outcome = 1
         try:
             gc.disable()
@@ -323,7 +323,7 @@ class Persistence(Service):
     def _write(
         self, file: SnapshotFile, final: bool, may_replace: Callable[[], bool]
     ) -> dict[str, Any]:
-        """Write the snapshot. Raises OSError; the one before remains."""
+        """Write the snapshot. Raises OSError; the previous one remains."""
         taken = self._wall()
         total = 0
 
@@ -354,7 +354,7 @@ class Persistence(Service):
         why = error.strerror or str(error)
         self._state["snapshot_error"] = why
         log.warn(
-            "no snapshot was written to {path}: {why}; the one before stays as it is",
+            "no snapshot was written to {path}: {why}; the previous one is unchanged",
             path=str(self._file and self._file.path),
             why=why,
         )

@@ -31,7 +31,7 @@ class Slices:
         )
 
     def run(self, work: Iterator[Any]) -> Deferred[Any]:
-        """Run ``work``; the Deferred fires when it is done, or fails with what it raised."""
+        """Run ``work``; the Deferred fires when it is done, or fails with its exception."""
         return self._cooperator.cooperate(work).whenDone()
 
     def finish(self, work: Generator[Any, None, T]) -> T | Deferred[T]:
@@ -56,9 +56,9 @@ class Slices:
 
 
 class Turns:
-    """Lets callables run one after the other, about a millisecond at a time between other events.
+    """Runs callables one after the other, about a millisecond at a time between other events.
 
-    A connection with more to execute than it may at once waits here for its next turn.
+    A connection with more requests than fit into one turn waits here for its next turn.
     """
 
     def __init__(self, reactor: Any, monotonic: Callable[[], float]) -> None:
@@ -68,7 +68,7 @@ class Turns:
         self._scheduled = False
 
     def wait(self, run: Callable[[], object]) -> None:
-        """Call ``run``, which must not raise, after all that wait already."""
+        """Call ``run``, which must not raise, after all that already wait."""
         self._waiting.append(run)
         self._schedule()
 
@@ -80,7 +80,7 @@ class Turns:
     def _run(self) -> None:
         self._scheduled = False
         end = self._monotonic() + SLICE_SECONDS
-        # What asks for another turn waits for the next round.
+        # A callable that asks for another turn waits for the next round.
         for _ in range(len(self._waiting)):
             self._waiting.popleft()()
             if self._monotonic() >= end:

@@ -1,4 +1,4 @@
-"""The snapshot on the disk: locked while a server uses it, and replaced atomically."""
+"""The snapshot on disk: locked while a server uses it, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SnapshotFile:
-    """The file at ``path``, and those beside it whose names begin with its name.
+    """The file at ``path``, and the files beside it whose names begin with its name.
 
     - ``NAME.lock`` is locked by the process that uses the snapshot. The file remains.
     - ``NAME.new-PID`` is being written.
@@ -89,7 +89,7 @@ class SnapshotFile:
     def write(self, write: Callable[[BinaryIO], object], may_replace: Callable[[], bool]) -> int:
         """Write a new file with ``write``, and replace the old one with it.
 
-        The old file is replaced when the new one is complete and on the disk, and only if
+        The old file is replaced when the new one is complete and on disk, and only if
         ``may_replace`` then returns True. Returns the size in bytes. Raises OSError; the old file
         remains.
         """

@@ -15,9 +15,9 @@ from tagcache.config.settings import Settings
 from tagcache.model.interfaces import ICache
 from tagcache.server.upkeep.slices import Slices
 
-# So many entries leave some ten megabytes.
+# This many entries free some ten megabytes.
 MUCH = 20_000
-# Growth of the memory besides the entries that is no reason to trim.
+# How much the memory besides the entries may grow without a trim.
 _SLACK_BYTES = 16 * 2**20
 
 log = Logger(namespace="tagcache.sweeper")
@@ -71,7 +71,7 @@ class Sweeper(Service):
         self._stop()
 
     def _start(self) -> None:
-        # A new one each time: one that was stopped in the middle of a sweep has not ended yet.
+        # A new loop each time: one that was stopped during a sweep has not ended yet.
         self._loop = LoopingCall(self._sweep)
         self._loop.clock = self._reactor
         self._loop.start(self._interval, now=False)
@@ -89,11 +89,11 @@ class Sweeper(Service):
         try:
             self._look_at_resident()
         except Exception:
-            log.failure("the process's memory was not looked at; the next sweep tries again")
+            log.failure("the process's memory could not be read; the next sweep tries again")
         return self._slices.run(self._cache.sweep()).addErrback(self._failed)
 
     def _look_at_resident(self) -> None:
-        """Trim if much memory was freed that was not returned to the system."""
+        """Trim if much freed memory was not returned to the system."""
         if self._trimming:
             return
         estimate = self._cache.memory
@@ -119,7 +119,7 @@ class Sweeper(Service):
     def _reclaimed(self, _: object) -> None:
         self._reclaiming = False
         if self._cache.backlog:
-            # More entries were invalidated meanwhile.
+            # More entries were invalidated in the meantime.
             self._reclaim()
         elif self._much:
             self._much = False
