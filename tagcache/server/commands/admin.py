@@ -23,7 +23,7 @@ from tagcache.wire import line as wire
 class AdminCommands:
     """The commands, bound to their collaborators. A caller is a LineProtocol.
 
-    ``info`` returns what INFO answers, as a JSON object.
+    ``info`` returns the reply to INFO, as a JSON object.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ def _dump(described: dict[str, Any]) -> str:
 
 
 def _described(found: Consistency) -> dict[str, Any]:
-    """Return what a check found as a JSON object."""
+    """Return the findings of a check as a JSON object."""
     return {
         "check": {
             "ok": not found.fault_count,

@@ -38,7 +38,7 @@ def _value_or_not(value: bytes | None) -> bytes:
 
 def put(caller: Caller, fields: list[bytes]) -> Reply:
     key, ttl, tags, value = _entry_of(fields)
-    # Most clients use the same few options again and again.
+    # Most clients repeat the same few options.
     options = (_options if len(tags) <= _REMEMBERED_LENGTH else _read_options)(ttl, tags)
     stored = caller.session.put_with(key, value, options)
     if stored is None or isinstance(stored, int):

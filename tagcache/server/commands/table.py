@@ -24,23 +24,23 @@ class Caller(Protocol):
 
     @property
     def session(self) -> ISession:
-        """What the client does with the entries."""
+        """The client's session, which accesses the entries."""
 
     @property
     def engine(self) -> IEngine:
-        """Where the entries are."""
+        """The engine that keeps the entries."""
 
     def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
-        """Run work over many entries to its end; return a Deferred if that takes long."""
+        """Run work over many entries to its end; return the result, or a Deferred of it."""
 
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
-        """Note that a command removed ``count`` entries by these keys or tags."""
+        """Record that a command removed ``count`` entries by these keys or tags."""
 
     def left_out(self, count: int) -> None:
-        """Note that a list left out ``count`` keys that the line protocol cannot express."""
+        """Record that a list left out ``count`` keys that the line protocol cannot express."""
 
 
-# A caller is Any here: commands of the administration need a connection as well.
+# A caller is Any here, because administrative commands also need a connection.
 Function: TypeAlias = Callable[[Any, list[bytes]], Reply]
 
 
@@ -49,8 +49,8 @@ class Command:
     """One row of the table.
 
     ``run`` takes a caller and the fields of the request, the verb first; it raises CommandError for
-    fields that it cannot use. ``one_key``: it concerns one key, so the engine keeps its order by
-    itself, and several of one client may be under way.
+    fields that it cannot use. ``one_key``: it concerns one key, so the engine itself keeps the
+    order, and several commands of one client may be in progress.
     """
 
     verb: bytes

@@ -25,9 +25,9 @@ log = Logger(namespace="tagcache.commands")
 
 
 class CacheFactory(ServingFactory):
-    """The cache port: who is admitted, and what all clients of the line protocol share.
+    """The cache port: the policy of admission, and what all its clients share.
 
-    ``traffic`` counts what clients say, and ``events`` hears of invalidations.
+    ``traffic`` counts requests, and ``events`` records invalidations.
     """
 
     full = wire.error("max_connections")
@@ -58,7 +58,7 @@ class CacheFactory(ServingFactory):
     def configure(self, settings: Settings) -> None:
         """Take new settings.
 
-        Connections that never had to log in are closed where that is required now.
+        Connections without a log-in are closed if one is now required.
         """
         super().configure(settings)
         self._max_line_length = wire.max_line_length(limits_of(settings))
@@ -72,13 +72,13 @@ class CacheFactory(ServingFactory):
             protocol.use_limit(self._max_line_length)
 
     def credentials_changed(self) -> None:
-        """Close the connections that logged in with the credentials of before."""
+        """Close the connections that logged in with the old credentials."""
         self.listener.close(
             lambda connection: connection.logged_in, "the credentials they logged in with changed"
         )
 
     def log_left_out(self, peer: str, count: int) -> None:
-        """Log that a list for a client left out keys that a line cannot hold."""
+        """Log that a list for a client left out keys that a line cannot contain."""
         more = self._left_out.now()
         if more is not None:
             log.info(

@@ -30,13 +30,13 @@ T = TypeVar("T")
 _LINE_TOO_LONG = wire.error("line_too_long")
 _RATE_LIMITED = wire.error("rate_limited")
 _OUT_OF_MEMORY = wire.error("out_of_memory")
-# Values may be large, so few are looked up before it is known whether the client takes them.
+# Values may be large, so few are looked up before the server checks whether the client reads.
 _GETS_AT_ONCE = 16
-# So many bytes are cut into lines at once.
+# At most this many bytes are split into lines at once.
 _PIECE = 64 * 1024
-# What a client may send that is not admitted yet, in bytes.
+# How many bytes a client may send before it is admitted.
 _MOST_BEFORE_AUTH = 64 * 1024
-# How much of an unfinished first line shows a method of HTTP.
+# How much of an incomplete first line is enough to recognise an HTTP method.
 _METHOD_BYTES = 8
 
 log = Logger(namespace="tagcache.protocol")
@@ -45,8 +45,8 @@ log = Logger(namespace="tagcache.protocol")
 class CacheProtocol(ServedProtocol):
     """One client of the line protocol.
 
-    A command returns its reply or, where it takes time, a Deferred of it. What the client sends
-    after that waits, but for commands that concern one key: several of these may be under way.
+    A command returns its reply or, if it takes time, a Deferred of it. Later commands then wait,
+    except that several commands that concern one key may be in progress together.
     """
 
     factory: CacheFactory
@@ -61,20 +61,20 @@ class CacheProtocol(ServedProtocol):
     ) -> None:
         super().__init__(factory, traffic, len)
         self.session = factory.engine.open_session()
-        # Where plain GETs are answered from at once.
+        # The cache that answers plain GETs at once, if any.
         self._store: ICache | None = None
         self.use_verbs(verbs)
         self._lines = wire.LineBuffer(max_line_length)
-        # How long the lines that wait are in bytes, about.
+        # The approximate length in bytes of the lines that wait.
         self._waiting_bytes = 0
         self._rates = rates
-        # The longest chunk that a fast path may take; 0 while something is out of the ordinary, as
-        # the first request is.
+        # The longest chunk that a fast path may take; 0 in unusual states, which include the first
+        # request.
         self._fast_up_to = 0
 
     @property
     def engine(self) -> IEngine:
-        """Where the entries are."""
+        """The engine that keeps the entries."""
         return self.factory.engine
 
     def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
@@ -82,20 +82,20 @@ class CacheProtocol(ServedProtocol):
         return self.factory.slices.finish(work)
 
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
-        """Note that a command removed ``count`` entries by these keys or tags."""
+        """Record that a command removed ``count`` entries by these keys or tags."""
         self.factory.events.invalidated(self.connection.peer, verb.decode(), names, count)
 
     def left_out(self, count: int) -> None:
-        """Log that a list left out ``count`` keys that a line cannot hold."""
+        """Log that a list left out ``count`` keys that a line cannot contain."""
         self.factory.log_left_out(self.connection.peer, count)
 
     def admit(self) -> None:
-        """Let a client that has authenticated say everything from the next request on."""
+        """Allow all commands to an authenticated client from the next request on."""
         self.connection.logged_in = True
         self.use_verbs(self.factory.table.everything)
 
     def use_verbs(self, verbs: Verbs) -> None:
-        """Understand these verbs from the next request on."""
+        """Accept these verbs from the next request on."""
         self._understood = verbs
         self._verbs = verbs.commands
         self._store = self.engine.store if verbs.admitted else None
@@ -128,7 +128,7 @@ class CacheProtocol(ServedProtocol):
         )
         self._fast_up_to = self._lines.max_length if ordinary else 0
 
-    # How commands are received.
+    # Receiving commands
 
     def dataReceived(self, data: bytes) -> None:
         connection = self.connection
@@ -193,7 +193,7 @@ class CacheProtocol(ServedProtocol):
         self._settle()
 
     def _open(self, data: bytes) -> None:
-        """Have the lines that a chunk completes wait for being executed."""
+        """Queue the lines that a chunk completes for execution."""
         self._waiting_bytes = len(data)
         try:
             self._waiting.extend(self._lines.feed(data))
@@ -204,10 +204,10 @@ class CacheProtocol(ServedProtocol):
             self._refuse_other_protocol()
 
     def _refuse_other_protocol(self) -> None:
-        """Close, without executing anything, if the first request is one of HTTP, or of TLS.
+        """Close, without executing anything, if the first request is HTTP or TLS.
 
-        A page in a browser can send any lines to this port, but none before a request line, or
-        before the start of a TLS handshake, which may carry bytes that the page has chosen.
+        A page in a browser can send any lines to this port, but only after an HTTP request line or
+        the start of a TLS handshake, which may contain bytes that the page has chosen.
         """
         for line in self._waiting:
             if line:
@@ -222,7 +222,7 @@ class CacheProtocol(ServedProtocol):
             self._take_no_more()
             self._closing_reply = b""
 
-    # How commands are executed.
+    # Executing commands
 
     def _perform(self, line: bytes) -> Reply:
         """Execute one command; return its reply, or a Deferred of it. Raises Disconnect."""
@@ -231,11 +231,11 @@ class CacheProtocol(ServedProtocol):
         try:
             fields = line.split(b"\t", 4)
             verb = fields[0]
-            # A command before may have changed what is understood.
+            # An earlier command may have changed the accepted verbs.
             command = self._verbs.get(verb)
             if command is None:
                 command, verb = self._look_again(verb)
-            # What is not a verb may be anything, a password too, and is shown to others.
+            # ``last_verb`` is shown to others. An unknown verb may be anything, even a password.
             connection.last_verb = verb
             if self._rates.limited and self._rates.take(connection.host):
                 self._meter.traffic.errors["rate_limited"] += 1
@@ -248,7 +248,7 @@ class CacheProtocol(ServedProtocol):
             return self._error(error)
 
     def _look_again(self, verb: bytes) -> tuple[Function, bytes]:
-        """Return the command for a verb in mixed case, or none at all, and what to count it as."""
+        """Return the command for a verb in mixed case, or an unknown one, and its name to count."""
         upper = verb.upper()
         command = self._verbs.get(upper)
         return (self._understood.otherwise, b"unknown") if command is None else (command, upper)
@@ -257,7 +257,7 @@ class CacheProtocol(ServedProtocol):
         return line.partition(b"\t")[0].upper() in self._understood.one_key
 
     def _execute_one(self, line: bytes) -> None:
-        """Do what ``_execute`` does for one line, faster where nothing is out of the ordinary."""
+        """Do the same as ``_execute`` for one line, but faster in the usual case."""
         if not line:
             return
         try:
@@ -276,19 +276,19 @@ class CacheProtocol(ServedProtocol):
             self._note_line(line, took)
 
     def _execute(self) -> None:
-        """Execute lines that wait, as far as a turn goes."""
+        """Execute lines that wait, until the turn is over."""
         lines, queue = self._waiting, self._queue
         end = self.now + SLICE_SECONDS
         replies: list[bytes] = []
         size = commands = 0
-        # The verb of all commands so far, empty where they have several.
+        # The common verb of all commands so far; empty if they differ.
         common = line = b""
         while lines and self.flow is READY:
             line = lines.popleft()
             if not line:
                 continue
             if queue.slots and not queue.admits(self._concerns_one_key(line)):
-                # It goes on when what is under way has been answered.
+                # It continues when the requests in progress are answered.
                 lines.appendleft(line)
                 self._await_replies()
                 break
@@ -320,7 +320,7 @@ class CacheProtocol(ServedProtocol):
     def _conclude(
         self, commands: int, common: bytes, last: bytes, replies: Sequence[bytes]
     ) -> None:
-        """Send the replies, and note how long the commands took that were executed in one go."""
+        """Send the replies, and record how long the commands of this run took."""
         self._send(replies)
         took = self._monotonic() - self.now
         if took < self._meter.traffic.above or self._queue.slots:
@@ -331,7 +331,7 @@ class CacheProtocol(ServedProtocol):
             self._meter.note_together(took, common.decode().lower(), commands)
 
     def _get_many(self, cache: ICache, keys: list[bytes]) -> None:
-        """Answer GETs of these keys; those for which the turn is too short wait as lines."""
+        """Answer GETs of these keys; those that do not fit into the turn wait as lines."""
         end = self.now + SLICE_SECONDS
         replies: list[bytes] = []
         size = done = 0
@@ -363,7 +363,7 @@ class CacheProtocol(ServedProtocol):
             self._settle()
 
     def _disconnect(self, disconnect: Disconnect) -> None:
-        # What came after it, even a line too long, does not count any more.
+        # Data after it is ignored, even a line that is too long.
         self._waiting.clear()
         self._take_no_more()
         self.finish(disconnect.reply)
@@ -375,7 +375,7 @@ class CacheProtocol(ServedProtocol):
             self.send(b"".join(replies))
 
     def _send_ready(self) -> None:
-        """Send the replies that can leave in order, while the client takes them."""
+        """Send the replies whose turn it is, while the client reads them."""
         while not self._replies.paused and (slots := self._queue.take()):
             self._send([slot.reply for slot in slots])
 
@@ -411,7 +411,7 @@ class CacheProtocol(ServedProtocol):
         verb = verb.strip().upper()
         argument: bytes | None = rest.partition(b"\t")[0].rstrip(b"\r\n")
         if verb not in self._verbs:
-            # The end of a long line, or what may be anything.
+            # The end of a long line, or an unknown verb, which may be anything.
             last = self.connection.last_verb.upper()
             verb, argument = last if last in self._verbs else UNKNOWN.encode(), None
         if verb == b"AUTH" or not argument:
@@ -419,4 +419,4 @@ class CacheProtocol(ServedProtocol):
         self._meter.note(took, verb.decode().lower(), argument)
 
     def _gone(self) -> None:
-        """Nothing is held beside what is let go of already."""
+        """Nothing else has to be released."""
