@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 class TagCacheError(Exception):
-    """The root of the tree; never raised itself."""
+    """The base of all exceptions here; never raised itself."""
 
 
 class CommandError(TagCacheError):
-    """A command could not be carried out, and changed nothing: the client's fault.
+    """A command could not be executed, and changed nothing: the client's fault.
 
     ``code`` (str) is what the line protocol sends after ``ERR``; ``str(error)`` says in a
     sentence what was wrong.
@@ -69,13 +69,13 @@ class NotAnInteger(CommandError):
 
 
 class IntegerOverflow(CommandError):
-    """The result would not fit a signed 64-bit integer."""
+    """The result would not fit into a signed 64-bit integer."""
 
     code = "integer overflow"
 
 
 class AnswerTooLarge(CommandError):
-    """The answer would have more bytes than the server builds for one request."""
+    """The answer would have more bytes than the server returns for one request."""
 
     code = "answer_too_large"
 
@@ -89,14 +89,14 @@ class InvalidArgument(CommandError):
 
 
 class BrokenSnapshot(TagCacheError):
-    """A snapshot file is damaged or is something else: the fault of the disk or the operator.
+    """A snapshot is damaged or another kind of file: the fault of the disk or the operator.
 
     ``str(error)`` says what is wrong with it.
     """
 
 
 class PersistenceError(TagCacheError):
-    """The snapshot cannot be locked or put aside: another server uses it, or the disk failed."""
+    """The snapshot cannot be locked or renamed: another server uses it, or the disk failed."""
 
 
 class LineTooLong(TagCacheError):
@@ -113,8 +113,8 @@ class LineTooLong(TagCacheError):
 class ConfigurationError(TagCacheError):
     """The configuration cannot be used: the operator's fault.
 
-    ``faults`` (sequence of str) holds one sentence for each thing that is wrong; ``str(error)``
-    is all of them, a line each, below a line that names the source.
+    ``faults`` (sequence of str) has one sentence for each fault; ``str(error)`` lists all of
+    them, one per line, below a line that names the source.
     """
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:
@@ -134,13 +134,13 @@ class ListenError(TagCacheError):
 
 
 class ClientError(TagCacheError):
-    """The root of what the clients raise; never raised itself."""
+    """The base of all exceptions of the clients; never raised itself."""
 
 
 class Unavailable(ClientError):
     """The cache cannot be reached or does not answer: the network's or the operator's fault.
 
-    With ``ignore_exc`` they count as a miss, as does a value that cannot be read.
+    With ``ignore_exc`` it counts as a miss, like a value that cannot be decoded.
     """
 
 
@@ -149,28 +149,28 @@ class ConnectionFailed(Unavailable):
 
 
 class CircuitOpen(ConnectionFailed):
-    """Nothing was sent: the server failed a moment ago and is considered unavailable, see ``state``
-    of the client. ``str(error)`` says for how long, when it is tried again, and how it failed."""
+    """Nothing was sent: the server failed a moment ago and is considered unavailable; see ``state``
+    of the client. ``str(error)`` says for how long, when the next attempt is, and how it failed."""
 
 
 class TimedOut(Unavailable, TimeoutError):
     """The server did not accept or answer in time; the connection is closed, as its state is
-    unknown. The command may have been carried out."""
+    unknown. The command may have been executed."""
 
 
 class PoolExhausted(Unavailable):
-    """No connection of the pool came free within ``pool_timeout`` seconds: ``pool_size`` is too
-    small for what the program does at once, or the server is slow. Callers wait in order."""
+    """No connection of the pool became free within ``pool_timeout`` seconds: ``pool_size`` is too
+    small for the concurrency of the program, or the server is slow. Callers wait in order."""
 
 
 class AuthenticationFailed(ClientError):
-    """The server refuses the user and password, or requires them: the configuration's fault."""
+    """The server rejects the user and password, or requires them: the configuration's fault."""
 
 
 class Refused(ClientError):
     """The server refused the request and changed nothing: the request's fault, or a limit's.
 
-    ``code`` (str) is the word of docs/protocol.md, for instance ``value_too_large``.
+    ``code`` (str) is an error word of docs/protocol.md, for instance ``value_too_large``.
     """
 
     def __init__(self, code: str) -> None:
@@ -188,4 +188,4 @@ class CannotDecode(ClientError):
 
 
 class UnexpectedReply(ClientError):
-    """The reply does not follow the protocol: it is another kind of server, or a defect of ours."""
+    """The reply does not follow the protocol: it is another kind of server, or our defect."""

@@ -1,4 +1,4 @@
-"""The cache in this process behind the contract that all engines keep."""
+"""The cache in this process, with the interface of all engines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Finish(Protocol):
-    """Runs work to its end; returns its result, or a Deferred of it where that takes long."""
+    """Runs work to its end; returns its result, or a Deferred of it if that takes long."""
 
     def __call__(self, work: Generator[None, None, T]) -> T | Deferred[T]:
         """Run ``work``."""
@@ -36,7 +36,7 @@ class Finish(Protocol):
 class MemorySession:
     """An ISession of the cache in this process; it has no state, so all clients share it.
 
-    What never takes long is the cache's own method, so it costs no further call.
+    Methods that are always fast are the cache's own, which saves a call.
     """
 
     def __init__(self, cache: MemoryCache, finish: Finish) -> None:
@@ -72,7 +72,7 @@ class MemoryEngine:
     """An IEngine whose entries are in this process; one thread owns it.
 
     ``monotonic`` is the clock of ``store``, in seconds. ``finish`` runs work over many entries; by
-    default in one go.
+    default without interruption.
     """
 
     trouble = ""
@@ -90,7 +90,7 @@ class MemoryEngine:
 
     @property
     def limits(self) -> Limits:
-        """What an entry may be at most."""
+        """The limits of an entry."""
         return self.store.limits
 
     @limits.setter
@@ -99,7 +99,7 @@ class MemoryEngine:
 
     @property
     def memory(self) -> int:
-        """The bytes that all entries and their indexes take, about."""
+        """The approximate bytes that all entries and their indexes take."""
         return self.store.memory
 
     @property
@@ -181,7 +181,7 @@ class MemoryEngine:
         self, prefix: bytes, most: int, measure: TagMeasure = "keys"
     ) -> list[TagSize] | Deferred[list[TagSize]]:
         def work() -> Generator[None, None, list[TagSize]]:
-            # The smallest of those that are kept comes first.
+            # The smallest of the kept ones comes first.
             largest: list[tuple[int, TagSize]] = []
             for item in self.store.scan_tags(prefix):
                 if item is not None and most:
@@ -226,7 +226,7 @@ class MemoryEngine:
     def _page(
         self, scan: Iterator[tuple[bytes, Entry] | None], offset: int, limit: int | None
     ) -> Generator[None, None, list[EntryView]]:
-        """Work that returns a page of what a scan finds, and looks no further than its end."""
+        """Work that returns one page of the results of a scan, and stops at the end of the page."""
         found: list[tuple[bytes, Entry]] = []
         left = offset
         for item in scan:

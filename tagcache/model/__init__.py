@@ -1,1 +1,1 @@
-"""What everything stands on: the contract of the engines, limits, views of entries, numbers."""
+"""The common model: the interfaces of the engines, limits, views of entries, counters."""

@@ -1,4 +1,4 @@
-"""Statistics of the busiest tags, in bounded memory however many tags there are."""
+"""Statistics of the busiest tags, in bounded memory for any number of tags."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from itertools import islice
 from random import Random
 
 _MOST_TAGS = 1024
-# Keys that were invalidated and are remembered: in all, and of one invalidation.
+# How many invalidated keys are remembered: in total, and of one invalidation.
 _MOST_KEYS = 16384
 _KEYS_OF_ONE = 256
-# To count each hit for each tag of its entry would take longer than the look-up. So one hit in so
-# many is looked at on average, and stands for all since the one before. The distance is random:
-# with a fixed one, a client that asks for its keys in turn would always be seen with the same key.
+# Counting each hit for each tag of its entry would take longer than the look-up. So, on average,
+# one hit in this many is recorded, and stands for all hits since the previous one. The distance is
+# random: with a fixed one, a client that cycles through its keys might show the same key each time.
 SAMPLE = 128
 
 
 @dataclass(slots=True)
 class TagActivity:
-    """What happened to one tag since it was first noticed.
+    """The activity of one tag since it was first noticed.
 
     Attributes:
         hits: look-ups of entries with the tag, estimated from a sample.
         misses: look-ups of keys that an invalidation of the tag had removed; for a large
             invalidation, estimated from some of its keys.
-        invalidations, invalidated: how many there were, and how many entries they removed.
-        last_invalidated: when, in seconds of the cache's monotonic clock; None if never.
+        invalidations, invalidated: the number of invalidations, and of the entries they removed.
+        last_invalidated: the time of the last one, in seconds of the cache's monotonic clock; None
+            if there was none.
     """
 
     hits: int = 0
@@ -48,8 +49,8 @@ class Activity:
 
     When there are too many tags, the less busy half is forgotten.
 
-    ``removed`` has keys that were invalidated: by which tag, and how many keys each of them
-    stands for. It stays the same object.
+    ``removed`` maps each remembered invalidated key to the tag that removed it, and to the number
+    of keys for which it stands. It stays the same object.
     """
 
     __slots__ = ("_random", "_sampled", "_tags", "removed")
@@ -64,11 +65,11 @@ class Activity:
         return len(self._tags)
 
     def of(self, tag: bytes) -> TagActivity:
-        """Return what is known of a tag."""
+        """Return the activity of a tag; all zero if the tag is unknown."""
         return self._tags.get(tag) or TagActivity()
 
     def sample(self, hits: int, tags: Iterable[bytes]) -> int:
-        """Note hit number ``hits``, on an entry with these tags; return which one to note next."""
+        """Record hit number ``hits``, on an entry with these tags; return the next to record."""
         stands_for = hits - self._sampled
         self._sampled = hits
         for tag in tags:
@@ -76,7 +77,7 @@ class Activity:
         return hits + self._random.randrange(1, 2 * SAMPLE)
 
     def invalidated(self, tag: bytes, keys: Iterable[bytes], count: int, now: float) -> None:
-        """Note that ``count`` entries, some of them with these keys, were removed by their tag."""
+        """Record that a tag removed ``count`` entries, some or all of which have these keys."""
         noticed = self._noticed(tag)
         noticed.invalidations += 1
         noticed.invalidated += count
@@ -89,11 +90,11 @@ class Activity:
             self.removed.popitem(last=False)
 
     def stored(self, key: bytes) -> None:
-        """Note that a key was stored."""
+        """Record that a key was stored."""
         self.removed.pop(key, None)
 
     def missed(self, key: bytes) -> None:
-        """Note a look-up that did not find its key."""
+        """Record a look-up that did not find its key."""
         removed = self.removed.get(key)
         if removed is not None:
             tag, stands_for = removed

@@ -1,4 +1,4 @@
-"""What may be stored, whichever engine stores it."""
+"""Checks of what may be stored, for all engines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def value_too_large(limits: Limits, size: int) -> ValueTooLarge:
 
 
 def check_tags(limits: Limits, tags: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Return the tags in their order without repetition. Raises TooManyTags, TagTooLong."""
+    """Return the tags in order, without duplicates. Raises TooManyTags, TagTooLong."""
     checked = tuple(dict.fromkeys(tags))
     if len(checked) > limits.max_tags_per_entry:
         raise TooManyTags(f"{len(checked)} tags, the limit is {limits.max_tags_per_entry}")
@@ -35,6 +35,6 @@ def check_tags(limits: Limits, tags: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def check_integer(number: int) -> None:
-    """Raise IntegerOverflow for what does not fit into 64 bits."""
+    """Raise IntegerOverflow for a number that does not fit into 64 bits."""
     if not int64.MIN <= number <= int64.MAX:
         raise IntegerOverflow

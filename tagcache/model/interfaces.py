@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class IMeasured(Interface):
-    """What a cache can say about itself at once, at no cost."""
+    """What a cache can report about itself at once, at no cost."""
 
-    memory: int = Attribute("The bytes that all entries and their indexes take, about.")
+    memory: int = Attribute("The approximate bytes that all entries and their indexes take.")
     max_memory: int = Attribute("The bytes that they may take; 0: no limit.")
     backlog: int = Attribute("How many entries were removed and still use memory.")
 
     def counters() -> Counters:
-        """Return what was counted since the start."""
+        """Return the counts since the start."""
 
     def held() -> Totals:
-        """Return what is in the cache, with expired entries that were not removed yet."""
+        """Return the totals, which include expired entries that are not removed yet."""
 
 
 class ICache(IMeasured):
@@ -42,12 +42,12 @@ class ICache(IMeasured):
     has changed nothing.
 
     Invalidations are work: a generator that yields often, so that the caller can do other things
-    in between, and returns how many entries were removed. Nothing happens before it is run. All
-    entries that are meant go at one moment, whatever their number; the memory of many is freed
+    in between, and returns how many entries were removed. Nothing happens before it runs. All
+    matching entries disappear at one moment, whatever their number; the memory of many is freed
     later, by ``reclaim``.
     """
 
-    limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
+    limits: Limits = Attribute("The limits of an entry; may be replaced while running.")
     on_garbage: Callable[[], None] = Attribute("Called when there is something to reclaim.")
 
     def __len__() -> int:
@@ -63,7 +63,7 @@ class ICache(IMeasured):
         """Return what ``get`` returns for each of the keys, at one moment."""
 
     def peek(key: bytes) -> Entry | None:
-        """Return the whole entry, or None; count nothing. It must not be changed."""
+        """Return the whole entry, or None; count nothing. The caller must not change it."""
 
     def created_ms(entry: Entry) -> int:
         """Return when it was stored, in milliseconds since 1970 by the present wall clock."""
@@ -71,32 +71,32 @@ class ICache(IMeasured):
     def put(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> int | None:
         """Store, replacing value, tags, TTL and creation time.
 
-        Returns the TTL in force in milliseconds, or None for an entry that does not expire.
+        Returns the effective TTL in milliseconds, or None for an entry that does not expire.
         Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong, OutOfMemory.
         """
 
     def put_with(
         key: bytes, value: bytes, options: StoreOptions, now: float | None = None
     ) -> int | None:
-        """Do as ``put``; check tags and TTL only if these options were not checked yet."""
+        """Do the same as ``put``; check tags and TTL only if these options are not checked yet."""
 
     def add(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> bool:
-        """Store only if the key is absent; return whether it was stored. Raises as ``put``."""
+        """Store only if the key is absent; return whether it was stored. Raises like ``put``."""
 
     def increment(key: bytes, by: int, tags: Collection[bytes], ttl_ms: int | None) -> int:
         """Add ``by`` to a stored integer and return the result; an absent key starts at 0.
 
-        The TTL starts anew; a TTL or tags given replace the old ones.
-        Raises NotAnInteger, IntegerOverflow, and as ``put``.
+        The TTL restarts; a TTL or tags that are given replace the old ones.
+        Raises NotAnInteger, IntegerOverflow, and like ``put``.
         """
 
     def decrement(key: bytes, by: int, tags: Collection[bytes], ttl_ms: int | None) -> int:
         """Subtract ``by``; the smallest 64-bit integer always overflows. See ``increment``."""
 
     def touch(key: bytes, ttl_ms: int | None) -> bool:
-        """Start a new time to live, as ``put`` would; return whether the entry was there.
+        """Start a new time to live, like ``put``; return whether the entry was there.
 
-        It counts as stored now, but not as a put.
+        The entry counts as stored now, but not as a put.
         """
 
     def delete(key: bytes) -> bool:
@@ -115,7 +115,7 @@ class ICache(IMeasured):
         """Work that removes the entries with these keys."""
 
     def keys_by_tag(tag: bytes) -> Generator[None, None, list[bytes]]:
-        """Work that returns the keys of what carries the tag at one moment, in no order."""
+        """Work that returns the keys of the entries with the tag at one moment, in no order."""
 
     def scan_any(tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         """Yield the entries that carry at least one of the tags, each once; see ``scan``."""
@@ -126,48 +126,49 @@ class ICache(IMeasured):
     def scan(prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
         """Yield the entries whose keys begin with ``prefix``, the last stored first.
 
-        Yields None for each entry that does not fit, so that the caller can do other things.
+        Yields None for each entry that does not match, so that the caller can do other things.
         Entries that are stored or removed after the start are left out.
         """
 
     def scan_tags(prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:
         """Yield (tag, keys, bytes) for each tag that begins with ``prefix``, in no order.
 
-        ``bytes`` is the length of its entries' keys and values. Yields None between, as ``scan``.
+        ``bytes`` is the length of its entries' keys and values. Yields None in between, as
+        ``scan`` does.
         """
 
     def flush() -> Generator[None, None, int]:
         """Work that removes every entry, and returns how many."""
 
     def reclaim() -> Iterator[None]:
-        """Free the memory of entries that were removed already, yielding after each."""
+        """Free the memory of removed entries, yielding after each."""
 
     def sweep() -> Iterator[None]:
         """Remove expired entries, yielding after each."""
 
     def saved() -> Iterator[Saved]:
-        """Yield every entry for a snapshot, the oldest first; nothing may change meanwhile."""
+        """Yield every entry for a snapshot, oldest first; nothing may change in the meantime."""
 
     def restore(entry: Saved, downtime: float) -> bool:
         """Store an entry of a snapshot that is ``downtime`` seconds old; False if it expired.
 
-        Raises as ``put``.
+        Raises like ``put``.
         """
 
     def totals() -> Totals:
-        """Return what is in the cache; first remove what has expired.
+        """Remove expired entries, then return the totals.
 
         ``tags`` and ``bytes`` still count the entries of the ``backlog``.
         """
 
     def activity(tag: bytes) -> TagActivity:
-        """Return what happened to a tag, if it is one of the busiest."""
+        """Return the activity of a tag, if it is one of the busiest."""
 
     def check() -> Generator[None, None, Consistency]:
-        """Work that checks whether entries, indexes and totals agree, and returns what it found.
+        """Work that checks whether entries, indexes and totals agree, and returns its findings.
 
-        Everything may go on meanwhile; a flush restarts the check. The lengths of very many tag
-        names are added up only if no tag comes or goes while that is done.
+        The cache can be used in the meantime; a flush restarts the check. The lengths of very many
+        tag names are added up only if no tag is added or removed during that.
         """
 
 
@@ -176,8 +177,8 @@ class ISession(Interface):
 
     Keys, values and tags are ``bytes``; ``ttl_ms`` is milliseconds, None and 0 both mean the
     default. Every method returns its result, or a Deferred of it. It raises a CommandError at
-    once, or the Deferred fails with it: BackendUnavailable where the engine cannot be reached.
-    The calls of one session that concern one key are carried out in the order of the calls.
+    once, or the Deferred fails with it: BackendUnavailable if the engine cannot be reached.
+    The calls of one session that concern one key are executed in the order of the calls.
     """
 
     def get(key: bytes) -> bytes | Deferred[bytes | None] | None:
@@ -186,7 +187,7 @@ class ISession(Interface):
     def put(
         key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int | Deferred[int | None] | None:
-        """Store, and return the TTL in force in milliseconds; None: the entry does not expire.
+        """Store, and return the effective TTL in milliseconds; None: the entry does not expire.
 
         Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong, OutOfMemory.
         """
@@ -194,20 +195,20 @@ class ISession(Interface):
     def put_with(
         key: bytes, value: bytes, options: StoreOptions
     ) -> int | Deferred[int | None] | None:
-        """Do as ``put`` with options that many calls share."""
+        """Do the same as ``put``, with options that many calls share."""
 
     def add(
         key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> bool | Deferred[bool]:
-        """Store only if the key is absent; return whether it was stored. Raises as ``put``."""
+        """Store only if the key is absent; return whether it was stored. Raises like ``put``."""
 
     def increment(
         key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int | Deferred[int]:
         """Add ``by`` to a stored integer and return the result; an absent key starts at 0.
 
-        The TTL starts anew; a TTL or tags that are given replace the old ones.
-        Raises NotAnInteger, IntegerOverflow, and as ``put``.
+        The TTL restarts; a TTL or tags that are given replace the old ones.
+        Raises NotAnInteger, IntegerOverflow, and like ``put``.
         """
 
     def decrement(
@@ -244,10 +245,10 @@ class IEngine(IMeasured):
     returns its result, or a Deferred of it; see ISession.
     """
 
-    limits: Limits = Attribute("What an entry may be at most; may be replaced while running.")
+    limits: Limits = Attribute("The limits of an entry; may be replaced while running.")
     session: ISession = Attribute("A session for calls that belong to no connection.")
     store: ICache | None = Attribute(
-        "The cache in this process which plain look-ups are answered from at once, or None."
+        "The cache in this process that answers plain look-ups at once, or None."
     )
     eviction_policy: str | None = Attribute("What is evicted when memory is full; None: nothing.")
     trouble: str = Attribute("Why the engine cannot be used now; empty while it can.")
@@ -288,28 +289,28 @@ class IEngine(IMeasured):
         """Return at most ``most`` tags that begin with ``prefix``, the largest first."""
 
     def activity(tag: bytes) -> TagActivity:
-        """Return what happened to a tag; not all of it is known for every tag."""
+        """Return the activity of a tag; not all of it is known for every tag."""
 
     def all_counters() -> Counters | Deferred[Counters]:
-        """Return what all servers of this engine have counted."""
+        """Return the counts of all servers of this engine."""
 
     def totals() -> EngineTotals | Deferred[EngineTotals]:
-        """Return what the engine holds; first remove what has expired."""
+        """Remove expired entries, then return what the engine holds."""
 
     def check() -> Consistency | Deferred[Consistency]:
-        """Look whether entries, indexes and totals agree. Everything may go on meanwhile."""
+        """Check whether entries, indexes and totals agree. The engine remains usable."""
 
     def describe() -> dict[str, Any]:
-        """Return what INFO says about the engine, as a JSON object."""
+        """Return the part of INFO about the engine, as a JSON object."""
 
 
 class ISerde(Interface):
     """How a client turns objects into bytes and back."""
 
-    name = Attribute("what it is called in options and URLs (str)")
+    name = Attribute("its name in options and URLs (str)")
 
     def dump(value: Any) -> bytes:
-        """Return the object as bytes. Raises TypeError or ValueError if it cannot be."""
+        """Return the object as bytes. Raises TypeError or ValueError if that is impossible."""
 
     def load(data: bytes) -> Any:
-        """Return the object; the reverse of ``dump``. Raises ValueError if these are not its."""
+        """Return the object; the reverse of ``dump``. Raises ValueError for other data."""

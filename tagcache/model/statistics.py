@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Counted since the start, never reset.
+    """Counts since the start, never reset.
 
-    ``hits`` and ``misses`` count look-ups, ``puts`` entries that were stored, ``invalidations``
-    entries that were removed on request, ``expirations`` those that had expired when they were
-    removed, ``evictions`` those that had to make room.
+    ``hits`` and ``misses`` count look-ups, ``puts`` stored entries, ``invalidations`` entries
+    removed on request, ``expirations`` entries that had expired when they were removed,
+    ``evictions`` entries removed to make room.
     """
 
     hits: int
@@ -43,7 +43,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class EngineTotals:
-    """What an engine holds at one moment, and what it has counted for all its servers.
+    """What an engine holds at one moment, and the counts of all its servers.
 
     ``items``, ``tags`` and ``bytes`` are those of Totals. ``memory`` and ``max_memory`` (0: no
     limit) are bytes. ``backlog`` is the number of entries that were removed and still use memory.

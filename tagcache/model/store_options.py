@@ -13,11 +13,11 @@ class StoreOptions:
     """Tags and a time to live. Many stores share one such object, so it is checked only once.
 
     Attributes:
-        tags: tuple of bytes; without repetition once they are checked.
-        asked_ms: the time to live that was asked for, in milliseconds; None if none was.
-        ttl_ms, ttl: the one that applies under ``checked``, in milliseconds (None: none) and in
-            seconds (NEVER: none).
-        checked: the limits that tags and time to live were checked against; None before that.
+        tags: tuple of bytes; without duplicates once they are checked.
+        asked_ms: the requested time to live, in milliseconds; None if none was given.
+        ttl_ms, ttl: the effective one under the limits ``checked``, in milliseconds (None: none)
+            and in seconds (NEVER: none).
+        checked: the limits against which tags and time to live were checked; None before that.
     """
 
     __slots__ = ("asked_ms", "checked", "tags", "ttl", "ttl_ms")

@@ -1,7 +1,7 @@
-"""What a stored value counts as.
+"""The length and the number of a stored value.
 
 A value that a line of the line protocol cannot hold is stored with a mark in front, and escaped:
-see ``wire/marks.py``. Limits and counters mean the value itself.
+see ``wire/marks.py``. Limits and counters apply to the value itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ COMPRESSED = b"\\z:"
 
 
 def length(content: bytes) -> int:
-    """Return how many bytes are stored, without the mark and what the escapes add."""
+    """Return the length of the value in bytes, without its mark and escapes."""
     if not content.startswith((ESCAPED, COMPRESSED)):
         return len(content)
     mark = ESCAPED if content.startswith(ESCAPED) else COMPRESSED
@@ -24,7 +24,7 @@ def length(content: bytes) -> int:
 
 
 def number(content: bytes) -> bytes:
-    """Return the text that is counted up or down, without white space around it."""
+    """Return the text of a counter, without surrounding white space."""
     if content.startswith(ESCAPED):
         content = content[len(ESCAPED) :].replace(b"\\n", b"\n").replace(b"\\r", b"\r")
     return content.strip()

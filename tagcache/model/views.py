@@ -1,14 +1,14 @@
-"""What engines say about entries and about themselves."""
+"""What engines report about entries and about themselves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-# What tags are ranked by.
+# The measures by which tags are ranked.
 TagMeasure: TypeAlias = Literal["keys", "bytes", "hits"]
 
-# More faults than these are only counted: one cause may touch every entry.
+# Further faults are only counted, because one cause may affect every entry.
 MOST_FAULTS = 20
 
 
@@ -17,9 +17,9 @@ class EntryView:
     """An entry as it was at one moment.
 
     ``value`` is None in lists; ``size`` is the length of key and value in bytes; ``left_ms`` is
-    the time to live that was left, None if it has none; ``stored_us`` is when it was stored, in
-    microseconds since 1970 by the clock of the engine; ``ttl_ms`` is the time to live that it was
-    stored with.
+    the remaining time to live, None if it has none; ``stored_us`` is when it was stored, in
+    microseconds since 1970 by the clock of the engine; ``ttl_ms`` is the time to live with which
+    it was stored.
     """
 
     key: bytes
@@ -51,12 +51,12 @@ class Saved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Consistency:
-    """What a check found.
+    """The findings of a consistency check.
 
     Attributes:
-        entries, tags: how many were looked at.
-        faults: a sentence for each disagreement, at most ``MOST_FAULTS``; none if all is well.
-        fault_count: how many there were.
+        entries, tags: how many were checked.
+        faults: a sentence for each inconsistency, at most ``MOST_FAULTS``; empty if there is none.
+        fault_count: how many inconsistencies there were.
     """
 
     entries: int

@@ -1,4 +1,4 @@
-"""Work: a generator that yields often, so that its caller can stop and go on later."""
+"""Work: a generator that yields often, so that its caller can pause and continue later."""
 
 from __future__ import annotations
 
