@@ -26,8 +26,8 @@ class Options(usage.Options):
     """Command-line options of ``twistd tagcache``."""
 
     longdesc = (
-        "A tag-aware cache server. Without --config it reads ./tagcache.conf, else the one in "
-        "the user's configuration directory, else it takes built-in defaults."
+        "A tag-aware cache server. Without --config it reads ./tagcache.conf, or else the one in "
+        "the user's configuration directory, or else uses built-in defaults."
     )
     optParameters = [["config", "c", None, "The configuration file."]]
 
@@ -40,12 +40,12 @@ class Options(usage.Options):
 def makeService(options: Options) -> TagCacheService:
     """Read the configuration and assemble the server.
 
-    Raises SystemExit, with one message that lists every fault, if it cannot be used.
+    Raises SystemExit, with one message that lists every fault, if the configuration is unusable.
     """
     from twisted.internet import reactor
 
     path = Path(options["config"]) if options["config"] is not None else find(os.environ)
-    # twistd may change the working directory before it is read again.
+    # twistd may change the working directory before the file is read again.
     path = path.absolute() if path is not None else None
 
     def read() -> Configuration:
@@ -67,20 +67,20 @@ def makeService(options: Options) -> TagCacheService:
 
 
 def _check_reactor(configuration: Configuration, reactor: Any) -> None:
-    """Raise ConfigurationError where the engine needs another reactor."""
+    """Raise ConfigurationError if the engine needs another reactor."""
     if configuration.settings.engine.backend == "redis" and not hasattr(
         reactor, "_asyncioEventloop"
     ):
         fault = (
             "engine.backend = redis needs twistd --reactor=asyncio, or --reactor=uvloop; "
-            "`tagcache server` sees to that itself"
+            "`tagcache server` does that itself"
         )
         source = configuration.path or "built-in defaults and environment"
         raise ConfigurationError(str(source), [fault])
 
 
 def _log_destination(twistd: Mapping[str, Any], settings: Settings) -> tuple[Path | None, str]:
-    """Return the file to log to (None: standard output), and why our log cannot be used if so.
+    """Return the log file (None: standard output), and why our log has no effect (empty: it has).
 
     ``twistd`` are twistd's own options.
     """

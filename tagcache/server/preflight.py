@@ -266,11 +266,11 @@ def _engine(settings: Settings) -> Iterator[str]:
     except BadUrl as error:
         yield f"engine.url: {error}"
     if set("{}") & set(settings.engine.key_prefix):
-        yield "engine.key_prefix: must have no braces, which mean something to a cluster"
+        yield "engine.key_prefix must not contain braces, which have a special meaning in a cluster"
     if settings.cache.max_tags_per_entry > MOST_REMOTE_TAGS:
         yield (
             f"cache.max_tags_per_entry: with engine.backend = redis at most {MOST_REMOTE_TAGS}, "
-            "for the scripts that run there take no more arguments"
+            "because the scripts there accept no more arguments"
         )
 
 
@@ -287,7 +287,7 @@ def _engine_without_effect(configuration: Configuration) -> Iterator[str]:
             ("persistence", "snapshot_interval_seconds"),
             ("persistence", "after_crash"),
         ]
-        why = "engine.backend = redis: Redis itself sees to that"
+        why = "engine.backend = redis: Redis does that itself"
     for section, key in useless:
         if (section, key) in by_hand:
             yield f"{section}.{key} has no effect with {why}"

@@ -35,7 +35,7 @@ _UNKNOWN_HOST = failure(
 _FOREIGN_ORIGIN = failure(
     403,
     "foreign_origin",
-    "a page of another origin may change nothing here; server.allowed_origin allows one",
+    "a page of another origin cannot change anything; server.allowed_origin allows one",
 )
 
 
