@@ -402,9 +402,7 @@ def test_what_is_skipped_does_not_come_here(
 ) -> None:
     engine = Remote(empty_redis.url)
     try:
-        for number in range(2000):
-            engine.cache.put(b"k%d" % number, b"", [b"t"])
-        engine.totals()
+        engine.all([engine.cache.put(b"k%d" % number, b"", [b"t"]) for number in range(2000)])
         seen = 0
         call = engine.partitions.call
 

@@ -95,7 +95,7 @@ def test_snapshots_are_taken_while_it_runs(restart: Restart, tmp_path: Path) -> 
             info = client.json(b"INFO")
             assert info["cache"]["items"] == 1000
             assert info["persistence"]["after_crash"] == "load"
-            assert "still in it. It was loaded anyway" in server.text()
+            assert "overwritten later. It was loaded anyway" in server.text()
 
 
 def test_what_was_removed_before_a_crash_stays_removed(restart: Restart, tmp_path: Path) -> None:
