@@ -34,6 +34,7 @@ def section(page: Page) -> Any:
     return page.get_by_role("region", name="Engine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", ["hangs", "ends"])
 def test_an_engine_that_goes_and_comes_back_is_told(
     redis: Callable[..., RedisServer], front: Front, look: Look, failure: str

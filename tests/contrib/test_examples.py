@@ -43,6 +43,7 @@ def test_each_framework_has_an_example() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("section", "code"), examples(), ids=lambda text: text[:12].split("\n")[0])
 def test_an_example(
     section: str, code: str, tagcache_server: Server, tagcache_client: Client, tmp_path: Path

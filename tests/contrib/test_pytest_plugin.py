@@ -75,6 +75,7 @@ def test_the_fixtures_are_listed_with_descriptions(project: pytest.Pytester) -> 
     listed.stdout.fnmatch_lines(["tagcache_client*", "*A blocking client of*"])
 
 
+@pytest.mark.slow
 def test_an_error_says_why_the_server_did_not_start(project: pytest.Pytester) -> None:
     project.makeconftest("""
         from tagcache.contrib import pytest_plugin

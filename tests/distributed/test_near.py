@@ -181,6 +181,7 @@ def test_nothing_near_is_answered_once_redis_is_silent(
         eventually(lambda: told(server)["fresh"])
 
 
+@pytest.mark.slow
 def test_nobody_finds_what_was_changed_a_second_ago(nodes: Any, near: Front) -> None:
     """Two writers and two readers race at two servers; a read at the writing server is exact."""
     one, two = near(nodes.url), near(nodes.url)
@@ -242,6 +243,7 @@ def test_nobody_finds_what_was_changed_a_second_ago(nodes: Any, near: Front) -> 
     assert oldest[0] < STALENESS_SECONDS
 
 
+@pytest.mark.slow
 def test_a_replica_that_takes_over_is_heard(tmp_path: Path, near: Front) -> None:
     nodes = RedisCluster(tmp_path / "cluster", replicas=1)
     try:

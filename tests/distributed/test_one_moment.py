@@ -51,6 +51,7 @@ def in_one_partition(engine: Remote, number: int) -> list[bytes]:
     return [key for key in keys if engine.partitions.root(key) == root][:number]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", [b"INV_TAG\tt", b"INV_TAGS_ANY\tt,x", b"INV_TAGS_ALL\tt,u"])
 def test_once_one_entry_is_gone_no_other_is_found(
     verb: bytes, empty_cluster: RedisCluster, front: Callable[..., RunningServer]

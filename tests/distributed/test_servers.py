@@ -383,6 +383,7 @@ def test_the_shell_waits_for_the_engine(
     assert shell.server.ask(b"GET\tk") == b"NF\n"
 
 
+@pytest.mark.slow
 def test_a_primary_of_a_cluster_that_fails(
     tmp_path: Path, front: Callable[..., RunningServer]
 ) -> None:

@@ -26,6 +26,7 @@ def engines(sock: socket.socket) -> Iterator[dict[str, Any]]:
             yield json.loads(lines.readline().removeprefix(b"data: "))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", ["gone", "hanging"])
 def test_info_answers_while_the_engine_does_not(
     redis: Callable[..., RedisServer], front: Front, failure: str
@@ -56,6 +57,7 @@ def test_info_answers_while_the_engine_does_not(
     eventually(lambda: json.loads(get(server, "/info"))["engine"]["status"] == "ok")
 
 
+@pytest.mark.slow
 def test_a_stream_tells_that_the_engine_goes_and_comes(
     redis: Callable[..., RedisServer], front: Front
 ) -> None:

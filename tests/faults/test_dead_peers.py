@@ -207,6 +207,7 @@ def cut(network: Namespaces, tmp_path_factory: pytest.TempPathFactory) -> Cut:
     return Cut(network, tmp_path_factory.mktemp("cut"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_keepalive_finds_a_dead_peer(cut: Cut, door: str, measured: Measured) -> None:
     seconds = cut.seconds["keepalive", door]
