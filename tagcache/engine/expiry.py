@@ -31,15 +31,11 @@ class ExpiryIndex:
         self._buckets: dict[int, Links] = {}
         self._ticks: list[int] = []
 
-    def schedule(self, entry: Entry, deadline: float, now: float) -> None:
-        """Put ``entry``, which is in no bucket yet, into the bucket for ``deadline``.
+    def bucket(self, deadline: float, now: float) -> Links:
+        """Return the bucket for an entry with this ``deadline``; a new one if there is none.
 
         Both times are seconds of one monotonic clock. A MemoryError changes nothing.
         """
-        self.wait(entry, self.bucket(deadline, now))
-
-    def bucket(self, deadline: float, now: float) -> Links:
-        """Return the bucket for an entry with this ``deadline``; a new one if there is none."""
         tick = int(deadline * TICKS_PER_SECOND)
         shift = (max(tick - int(now * TICKS_PER_SECOND), 0) >> _FINE_BITS).bit_length()
         tick = tick >> shift << shift

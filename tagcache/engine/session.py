@@ -186,8 +186,7 @@ class MemoryEngine:
             for item in self.store.scan_tags(prefix):
                 if item is not None and most:
                     tag = TagSize(*item)
-                    hits = self.store.activity(tag.name).hits if measure == "hits" else 0
-                    rank = {"keys": tag.keys, "bytes": tag.bytes, "hits": hits}[measure]
+                    rank = tag.rank(measure, self.activity)
                     push = heapq.heappush if len(largest) < most else heapq.heappushpop
                     push(largest, (rank, tag))
                 yield
@@ -201,16 +200,8 @@ class MemoryEngine:
     def totals(self) -> EngineTotals | Deferred[EngineTotals]:
         def work() -> Generator[None, None, EngineTotals]:
             yield from self.store.sweep()
-            held = self.store.totals()
-            return EngineTotals(
-                items=held.items,
-                tags=held.tags,
-                bytes=held.bytes,
-                backlog=self.backlog,
-                memory=self.memory,
-                max_memory=self.max_memory,
-                counters=self.counters(),
-            )
+            self.store.totals()  # removes what has expired in the meantime
+            return EngineTotals.of(self)
 
         return self._finish(work())
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tagcache.model.interfaces import IMeasured
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +60,17 @@ class EngineTotals:
     memory: int
     max_memory: int
     counters: Counters
+
+    @classmethod
+    def of(cls, measured: IMeasured) -> EngineTotals:
+        """Return what a cache or an engine can say about itself at once."""
+        held = measured.held()
+        return cls(
+            items=held.items,
+            tags=held.tags,
+            bytes=held.bytes,
+            backlog=measured.backlog,
+            memory=measured.memory,
+            max_memory=measured.max_memory,
+            counters=measured.counters(),
+        )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
+
+from tagcache.model.activity import TagActivity
 
 # The measures by which tags are ranked.
 TagMeasure: TypeAlias = Literal["keys", "bytes", "hits"]
@@ -37,6 +41,12 @@ class TagSize(NamedTuple):
     name: bytes
     keys: int
     bytes: int
+
+    def rank(self, measure: TagMeasure, activity: Callable[[builtins.bytes], TagActivity]) -> int:
+        """Return what the tag is ranked by; ``activity`` returns what happened to a tag."""
+        if measure == "hits":
+            return activity(self.name).hits
+        return self.keys if measure == "keys" else self.bytes
 
 
 class Saved(NamedTuple):

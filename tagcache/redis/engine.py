@@ -121,12 +121,10 @@ class RedisEngine:
         await self._cache.settle()
         found = await self._listing.tags(prefix)
 
-        def rank(row: tuple[bytes, int, int]) -> tuple[int, bytes]:
-            tag, keys, size = row
-            hits = self.activity(tag).hits if measure == "hits" else 0
-            return {"keys": keys, "bytes": size, "hits": hits}[measure], tag
+        def rank(tag: TagSize) -> tuple[int, bytes]:
+            return tag.rank(measure, self.activity), tag.name
 
-        return [TagSize(*row) for row in heapq.nlargest(most, found, key=rank)]
+        return heapq.nlargest(most, (TagSize(*row) for row in found), key=rank)
 
     def activity(self, tag: bytes) -> TagActivity:
         """Return the activity of this server for a tag; hits and misses are samples."""

@@ -238,17 +238,7 @@ class TagCacheService(MultiService):
 
     def _totals_seen(self, failure: Failure) -> EngineTotals:
         failure.trap(BackendUnavailable)
-        engine = self.engine
-        held = engine.held()
-        return EngineTotals(
-            items=held.items,
-            tags=held.tags,
-            bytes=held.bytes,
-            backlog=engine.backlog,
-            memory=engine.memory,
-            max_memory=engine.max_memory,
-            counters=engine.counters(),
-        )
+        return EngineTotals.of(self.engine)
 
     def _figures(self, totals: EngineTotals) -> dict[str, Any]:
         counters = totals.counters

@@ -11,6 +11,10 @@ from tagcache.engine.expiry import TICKS_PER_SECOND, ExpiryIndex
 TICK = 1 / TICKS_PER_SECOND
 
 
+def schedule(index: ExpiryIndex, waiting: Entry, deadline: float, now: float) -> None:
+    index.wait(waiting, index.bucket(deadline, now))
+
+
 def entry(key: bytes = b"k") -> Entry:
     return Entry(key, b"", (), 0.0, 0.0)
 
@@ -22,7 +26,7 @@ def drain(index: ExpiryIndex, deadlines: dict[Entry, float], now: float) -> set[
         if deadlines[seen] <= now:
             expired.add(seen)
         else:
-            index.schedule(seen, deadlines[seen], now)
+            schedule(index, seen, deadlines[seen], now)
     return expired
 
 
@@ -37,7 +41,7 @@ def test_a_deadline_is_seen_within_a_tick_and_never_before(
     start = 12345.678
     deadlines = {entry(): start + ttl for ttl in ttls}
     for waiting, deadline in deadlines.items():
-        index.schedule(waiting, deadline, start)
+        schedule(index, waiting, deadline, start)
     now = start
     seen: set[Entry] = set()
     for step in steps:
@@ -54,7 +58,7 @@ def test_a_month_of_deadlines_takes_few_buckets() -> None:
     index = ExpiryIndex()
     month = 30 * 86400
     for number in range(20_000):
-        index.schedule(entry(), number * month / 20_000, 0)
+        schedule(index, entry(), number * month / 20_000, 0)
     assert len(index._buckets) < 2000
 
 
@@ -62,7 +66,7 @@ def test_a_month_is_looked_at_few_times() -> None:
     index = ExpiryIndex()
     month = 30 * 86400.0
     waiting = entry()
-    index.schedule(waiting, month, 0)
+    schedule(index, waiting, month, 0)
     looks = 0
     while True:
         now = (index._ticks[0] + 1) / TICKS_PER_SECOND
@@ -72,7 +76,7 @@ def test_a_month_is_looked_at_few_times() -> None:
         index.take_back(waiting)
         if month <= now:
             break
-        index.schedule(waiting, month, now)
+        schedule(index, waiting, month, now)
     assert looks <= 5
 
 
@@ -80,7 +84,7 @@ def test_taken_back_entries_leave_nothing_behind() -> None:
     index = ExpiryIndex()
     waiting = entry()
     for number in range(1000):
-        index.schedule(waiting, 1000 + number, 1000)
+        schedule(index, waiting, 1000 + number, 1000)
         index.take_back(waiting)
     assert list(index.past(10_000)) == []
     assert index._buckets == {}

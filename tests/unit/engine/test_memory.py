@@ -217,7 +217,7 @@ def test_counting_takes_a_new_ttl_and_new_tags(clock: Clock, cache: MemoryCache)
     assert cache.get(b"i") is None
 
 
-def test_counting_an_expired_entry_starts_from_zero(clock: Clock, cache: MemoryCache) -> None:
+def test_incrementing_an_expired_entry_starts_from_zero(clock: Clock, cache: MemoryCache) -> None:
     cache.put(b"i", b"41", [b"q"], 10)
     clock.advance(0.010)
     assert cache.increment(b"i") == 1

@@ -82,7 +82,10 @@ class Entries:
         self._session = engine.session
         self._slices = slices
         # None if a look-up takes time.
-        self.look_up = None if engine.store is None else self._look_up
+        self.look_up: Callable[[bytes], bytes] | None = None
+        store = engine.store
+        if store is not None:
+            self.look_up = lambda key: self._value_body(store.get(key))
 
     @route("POST", "/put", _STORED, body=_STORE, statuses=(413, 507))
     def put(self, call: Call) -> EventualResponse:
@@ -139,10 +142,6 @@ class Entries:
         """Look up a value; counts a hit or a miss."""
         found = self._session.get(call.key.encode())
         return then(found, lambda value: Response(200, self._value_body(value)))
-
-    def _look_up(self, key: bytes) -> bytes:
-        store = self._engine.store
-        return self._value_body(None if store is None else store.get(key))
 
     def _value_body(self, value: bytes | None) -> bytes:
         return value_body(value, self._engine.limits.max_value_length)
