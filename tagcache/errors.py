@@ -110,6 +110,18 @@ class LineTooLong(TagCacheError):
         self.lines = lines
 
 
+class MalformedRequest(TagCacheError):
+    """A request in RESP breaks the protocol or is larger than any legal one: the client's fault.
+
+    ``requests`` (list of lists of bytes) are the complete requests that came before it;
+    ``str(error)`` is what the client is told, in the words of Redis.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Protocol error: {reason}")
+        self.requests: list[list[bytes]] = []
+
+
 class ConfigurationError(TagCacheError):
     """The configuration cannot be used: the operator's fault.
 

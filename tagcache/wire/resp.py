@@ -1,0 +1,203 @@
+"""The Redis protocol, RESP2 and RESP3: results to replies and arguments to requests, without I/O.
+
+``protocol`` is 2 or 3. Requests are read by wire/resp_requests.py.
+The specification is https://redis.io/docs/latest/develop/reference/protocol-spec/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+OK = b"+OK\r\n"
+PONG = b"+PONG\r\n"
+QUEUED = b"+QUEUED\r\n"
+EMPTY_BULK = b"$0\r\n\r\n"
+EMPTY_ARRAY = b"*0\r\n"
+ZERO = b":0\r\n"
+ONE = b":1\r\n"
+
+# hiredis, which many clients use, reads no deeper nesting.
+_MAX_DEPTH = 8
+_ITEMS_AT_ONCE = 1024
+# What is formatted with a length and a content for each item.
+_BULK = b"$%d\r\n%b\r\n"
+_ARRAYS = [b"*%d\r\n" % count + _BULK * count for count in range(17)]
+_NULLS = {2: b"$-1\r\n", 3: b"_\r\n"}
+_NULL_ARRAYS = {2: b"*-1\r\n", 3: b"_\r\n"}
+# CR and LF would end a line early.
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+
+
+# Requests
+
+
+def request(*arguments: bytes) -> bytes:
+    """Return a request: the name of a command, and its arguments."""
+    return _bulks(arguments)
+
+
+def requests(several: Iterable[Sequence[bytes]]) -> bytes:
+    """Return several requests, each a command with its arguments."""
+    return b"".join(map(_bulks, several))
+
+
+def _bulks(items: Sequence[bytes]) -> bytes:
+    """Return an array of bulk strings."""
+    count = len(items)
+    template = _ARRAYS[count] if count < len(_ARRAYS) else b"*%d\r\n" % count + _BULK * count
+    fields: list[int | bytes] = []
+    for item in items:
+        fields += (len(item), item)
+    return template % tuple(fields)
+
+
+# Replies
+
+
+def simple(text: str) -> bytes:
+    """Return a simple string; CR and LF in it become blanks."""
+    return b"+%b\r\n" % text.encode("utf-8", "backslashreplace").translate(_ONE_LINE)
+
+
+def error(message: str) -> bytes:
+    """Return an error, whose first word is its code; CR and LF in it become blanks."""
+    return b"-%b\r\n" % message.encode("utf-8", "backslashreplace").translate(_ONE_LINE)
+
+
+def integer(number: int) -> bytes:
+    """Return a signed 64-bit integer."""
+    return b":%d\r\n" % number
+
+
+def bulk(content: bytes) -> bytes:
+    """Return a bulk string."""
+    return b"$%d\r\n%b\r\n" % (len(content), content)
+
+
+def null(protocol: int) -> bytes:
+    """Return the absence of a bulk string."""
+    return _NULLS[protocol]
+
+
+def null_array(protocol: int) -> bytes:
+    """Return the absence of an array."""
+    return _NULL_ARRAYS[protocol]
+
+
+def value(content: bytes | None, protocol: int) -> bytes:
+    """Return a bulk string, or its absence."""
+    return _NULLS[protocol] if content is None else b"$%d\r\n%b\r\n" % (len(content), content)
+
+
+def values(contents: Sequence[bytes | None], protocol: int) -> bytes:
+    """Return an array of bulk strings and absent ones."""
+    if None not in contents:
+        return _bulks(contents)  # type: ignore[arg-type]
+    nothing = _NULLS[protocol]
+    items = [nothing if each is None else _BULK % (len(each), each) for each in contents]
+    return array(items)
+
+
+def array_in_slices(
+    contents: Sequence[bytes | None], protocol: int
+) -> Generator[None, None, bytes]:
+    """Build an array of bulk strings and absent ones in slices; return it."""
+    nothing = _NULLS[protocol]
+    parts = [b"*%d\r\n" % len(contents)]
+    for start in range(0, len(contents), _ITEMS_AT_ONCE):
+        some = contents[start : start + _ITEMS_AT_ONCE]
+        parts += [nothing if each is None else _BULK % (len(each), each) for each in some]
+        yield
+    return b"".join(parts)
+
+
+def array(items: Sequence[bytes]) -> bytes:
+    """Return an array of encoded replies."""
+    return b"*%d\r\n%b" % (len(items), b"".join(items))
+
+
+def mapping(items: Sequence[bytes], protocol: int) -> bytes:
+    """Return a map of encoded replies, keys and values in turn; in RESP2 it is an array of them."""
+    if protocol == 2:
+        return array(items)
+    return b"%%%d\r\n%b" % (len(items) // 2, b"".join(items))
+
+
+def set_of(items: Sequence[bytes], protocol: int) -> bytes:
+    """Return a set of encoded replies; in RESP2 it is an array."""
+    return b"%c%d\r\n%b" % (b"*" if protocol == 2 else b"~", len(items), b"".join(items))
+
+
+def push(items: Sequence[bytes], protocol: int) -> bytes:
+    """Return a message that is no reply, from encoded replies; in RESP2 it is an array."""
+    return b"%c%d\r\n%b" % (b"*" if protocol == 2 else b">", len(items), b"".join(items))
+
+
+def double(number: float, protocol: int) -> bytes:
+    """Return a floating-point number; in RESP2 it is a bulk string."""
+    text = repr(number).removesuffix(".0").encode("ascii")
+    return bulk(text) if protocol == 2 else b",%b\r\n" % text
+
+
+def boolean(truth: bool, protocol: int) -> bytes:
+    """Return a truth value; in RESP2 it is 1 or 0."""
+    if protocol == 2:
+        return ONE if truth else ZERO
+    return b"#t\r\n" if truth else b"#f\r\n"
+
+
+def verbatim(text: str, protocol: int) -> bytes:
+    """Return plain text for people to read; in RESP2 it is a bulk string."""
+    content = text.encode("utf-8", "backslashreplace")
+    return bulk(content) if protocol == 2 else b"=%d\r\ntxt:%b\r\n" % (len(content) + 4, content)
+
+
+def dump(content: Any, protocol: int) -> bytes:
+    """Return the reply for a Python value: None, bool, int, float, bytes, str, or a list, tuple,
+    set or mapping of those.
+
+    Raises TypeError for another type, and ValueError if the nesting is too deep.
+    """
+    parts: list[bytes] = []
+    _dump(content, protocol, parts, _MAX_DEPTH)
+    return b"".join(parts)
+
+
+def _dump(content: Any, protocol: int, parts: list[bytes], depth: int) -> None:
+    nested: Iterable[Any]
+    if isinstance(content, Mapping):
+        nested = [each for pair in content.items() for each in pair]
+        head = b"*%d\r\n" % len(nested) if protocol == 2 else b"%%%d\r\n" % len(content)
+    elif isinstance(content, (list, tuple)):
+        nested, head = content, b"*%d\r\n" % len(content)
+    elif isinstance(content, AbstractSet):
+        nested = content
+        head = b"%c%d\r\n" % (b"*" if protocol == 2 else b"~", len(content))
+    else:
+        parts.append(_dump_scalar(content, protocol))
+        return
+    if not depth:
+        raise ValueError("the value is nested too deeply for a reply")
+    parts.append(head)
+    for each in nested:
+        _dump(each, protocol, parts, depth - 1)
+
+
+def _dump_scalar(content: Any, protocol: int) -> bytes:
+    match content:
+        case None:
+            return _NULLS[protocol]
+        case bool():
+            return boolean(content, protocol)
+        case int():
+            return integer(content)
+        case float():
+            return double(content, protocol)
+        case bytes():
+            return bulk(content)
+        case str():
+            return bulk(content.encode("utf-8", "backslashreplace"))
+        case _:
+            raise TypeError(f"a reply cannot contain {type(content).__name__}")

@@ -1,0 +1,281 @@
+"""The requests of RESP as a server reads them: arrays of bulk strings, without any I/O."""
+
+from __future__ import annotations
+
+import sys
+
+from tagcache.errors import MalformedRequest
+
+# The longest line that is read as a number: its type, a 64-bit integer, and the line end.
+_MAX_LINE = len("*-9223372036854775808\r\n")
+_ASTERISK = ord("*")
+# The overhead of an argument: an object, and its place in a list.
+_OBJECT_BYTES = sys.getsizeof(b"") + 8
+# The first lines of arguments up to this length are compared, not parsed.
+_COMMON_LENGTH = 1024
+_BULK_LINES = [b"$%d" % length for length in range(_COMMON_LENGTH + 1)]
+_LENGTHS = {line: length for length, line in enumerate(_BULK_LINES)}
+_COUNTS = {b"*%d" % count: count for count in range(1, 65)}
+# A longer chunk consists of short requests if it begins with so many lines in so many bytes. To
+# search large values for line ends costs more than to parse the requests around them.
+_SHORT = 1024
+_MANY_LINES = 16
+# The fast path takes requests of two and three arguments without comparing that with the limit.
+_FEWEST_ARGUMENTS = 3
+
+
+class _Incomplete:
+    """What has arrived of a request that is not complete.
+
+    ``arguments`` are complete, with ``size`` bytes together, and ``missing`` are not. ``rest`` is
+    not parsed: it is the beginning of a line, or of an argument that takes ``needed`` bytes.
+    """
+
+    __slots__ = ("arguments", "missing", "needed", "rest", "size")
+
+    def __init__(
+        self, arguments: list[bytes], size: int, missing: int, rest: bytearray, needed: int
+    ) -> None:
+        self.arguments = arguments
+        self.size = size
+        self.missing = missing
+        self.rest = rest
+        self.needed = needed
+
+
+class RequestBuffer:
+    """Splits a stream of chunks into requests, in linear time.
+
+    ``partial`` is how much memory an incomplete request takes, in bytes; 0 if there is none.
+    """
+
+    __slots__ = (
+        "_common_up_to",
+        "_incomplete",
+        "_max_arguments",
+        "_max_bytes",
+        "_short_up_to",
+        "partial",
+    )
+
+    def __init__(self, max_request_bytes: int, max_arguments: int) -> None:
+        self.partial = 0
+        self._incomplete: _Incomplete | None = None
+        self.use_limits(max_request_bytes, max_arguments)
+
+    def use_limits(self, max_request_bytes: int, max_arguments: int) -> None:
+        """Accept requests of this many arguments and of this many bytes in all their arguments.
+
+        The limits apply to what is read from now on.
+        """
+        self._max_bytes = max_request_bytes
+        self._max_arguments = max_arguments
+        # No chunk up to this length can exceed the limits where the fast path takes it.
+        self._common_up_to = max_request_bytes if max_arguments >= _FEWEST_ARGUMENTS else 0
+        self._short_up_to = min(self._common_up_to, _SHORT)
+
+    def feed(self, chunk: bytes) -> list[list[bytes]]:
+        """Return the requests that ``chunk`` completes, each as the list of its arguments.
+
+        Empty requests are left out. Raises MalformedRequest, with the requests before, as soon as
+        a length exceeds a limit or the stream breaks the protocol; what follows is lost. A
+        MemoryError changes nothing.
+        """
+        requests: list[list[bytes]] = []
+        before = self._incomplete
+        if before is None and len(chunk) <= self._short_up_to:
+            chunk = _take_common(chunk, requests, self._max_arguments)
+            if not chunk:
+                return requests
+        known = len(before.arguments) if before else 0
+        try:
+            after = self._feed(before, chunk, requests)
+        except MalformedRequest as error:
+            self.clear()
+            error.requests = requests
+            raise
+        except MemoryError:
+            if before:
+                del before.arguments[known:]
+            raise
+        self._incomplete = after
+        if after is None:
+            self.partial = 0
+        else:
+            overhead = (1 + len(after.arguments)) * _OBJECT_BYTES
+            self.partial = after.size + len(after.rest) + overhead
+        return requests
+
+    def clear(self) -> None:
+        """Drop the incomplete request."""
+        self._incomplete = None
+        self.partial = 0
+
+    def _feed(
+        self, before: _Incomplete | None, chunk: bytes, requests: list[list[bytes]]
+    ) -> _Incomplete | None:
+        """Add the requests that ``chunk`` completes; return the one that is incomplete then."""
+        if before is not None:
+            rest = before.rest
+            if len(rest) + len(chunk) < before.needed:
+                rest += chunk
+                return before
+            # An argument is copied here once, as all of it is there now.
+            chunk = b"".join((rest, chunk))
+            if before.missing:
+                after, at = self._parse_arguments(
+                    chunk, 0, before.arguments, before.size, before.missing
+                )
+                if after is not None:
+                    return after
+                requests.append(before.arguments)
+                chunk = chunk[at:]
+        if (
+            self._short_up_to < len(chunk) <= self._common_up_to
+            and chunk.count(b"\n", 0, _SHORT) >= _MANY_LINES
+        ):
+            chunk = _take_common(chunk, requests, self._max_arguments)
+        return self._parse(chunk, requests)
+
+    def _parse(self, data: bytes, requests: list[list[bytes]]) -> _Incomplete | None:
+        """Parse any requests, and add them; return the one that is incomplete."""
+        at = 0
+        while at < len(data):
+            if data[at] != _ASTERISK:
+                raise MalformedRequest(f"expected '*', got {_shown(data, at)}")
+            line_end = data.find(b"\r\n", at, at + _MAX_LINE)
+            if line_end < 0:
+                if len(data) - at >= _MAX_LINE:
+                    raise MalformedRequest("too big mbulk count string")
+                return _Incomplete([], 0, 0, bytearray(data[at:]), 0)
+            count = _integer(data[at + 1 : line_end])
+            if count is None or count > self._max_arguments:
+                raise MalformedRequest("invalid multibulk length")
+            at = line_end + 2
+            if count > 0:
+                arguments: list[bytes] = []
+                after, at = self._parse_arguments(data, at, arguments, 0, count)
+                if after is not None:
+                    return after
+                requests.append(arguments)
+        return None
+
+    def _parse_arguments(
+        self, data: bytes, at: int, arguments: list[bytes], size: int, missing: int
+    ) -> tuple[_Incomplete | None, int]:
+        """Parse arguments, and add them; return what is incomplete, and how far this got."""
+        left = self._max_bytes - size
+        needed = 0
+        while missing:
+            line_end = data.find(b"\r\n", at, at + _MAX_LINE)
+            length = _LENGTHS.get(data[at:line_end]) if line_end > 0 else None
+            if length is None:
+                length = _announced(data, at, line_end)
+                if length < 0:
+                    break
+            if length > left:
+                raise MalformedRequest("invalid bulk length")
+            begin = line_end + 2
+            stop = begin + length
+            if not data.startswith(b"\r\n", stop):
+                needed = stop + 2 - at
+                if len(data) - at >= needed:
+                    raise MalformedRequest("expected CRLF after a bulk string")
+                break
+            arguments.append(data[begin:stop])
+            left -= length
+            missing -= 1
+            at = stop + 2
+        else:
+            return None, at
+        rest = bytearray(memoryview(data)[at:])
+        return _Incomplete(arguments, self._max_bytes - left, missing, rest, needed), at
+
+
+def _take_common(chunk: bytes, requests: list[list[bytes]], max_arguments: int) -> bytes:
+    """Add the complete requests at the beginning of a chunk; return what follows them.
+
+    This is several times as fast as parsing, but stops at whatever is not common: a long argument,
+    one that contains CRLF, all that is wrong. A line that has the announced length is the whole
+    argument, so the result is the same as that of parsing.
+    """
+    lines = chunk.split(b"\r\n")
+    rest = lines.pop()
+    at, end = 0, len(lines)
+    known = _BULK_LINES
+    try:
+        while at < end:
+            first = lines[at]
+            if first == b"*2":
+                one, two = lines[at + 2], lines[at + 4]
+                if lines[at + 1] != known[len(one)] or lines[at + 3] != known[len(two)]:
+                    break
+                requests.append([one, two])
+                at += 5
+            elif first == b"*3":
+                one, two, three = lines[at + 2], lines[at + 4], lines[at + 6]
+                if (
+                    lines[at + 1] != known[len(one)]
+                    or lines[at + 3] != known[len(two)]
+                    or lines[at + 5] != known[len(three)]
+                ):
+                    break
+                requests.append([one, two, three])
+                at += 7
+            else:
+                arguments = _common_arguments(lines, at, max_arguments)
+                if arguments is None:
+                    break
+                requests.append(arguments)
+                at += 1 + 2 * len(arguments)
+    except IndexError:
+        # The request is incomplete, or an argument is long.
+        pass
+    if at == end:
+        return rest
+    lines.append(rest)
+    return b"\r\n".join(lines[at:])
+
+
+def _common_arguments(lines: list[bytes], at: int, max_arguments: int) -> list[bytes] | None:
+    """Return the arguments of the request that begins at a line, if it is a common one."""
+    first = lines[at]
+    count = _COUNTS.get(first) or (_integer(first[1:]) if first[:1] == b"*" else None)
+    if count is None or not 0 < count <= max_arguments:
+        return None
+    stop = at + 1 + 2 * count
+    arguments = lines[at + 2 : stop : 2]
+    known = _BULK_LINES
+    if stop > len(lines) or lines[at + 1 : stop : 2] != [known[len(each)] for each in arguments]:
+        return None
+    return arguments
+
+
+def _announced(data: bytes, at: int, line_end: int) -> int:
+    """Return the length of a bulk string from its first line; -1 if that is incomplete."""
+    if data[at : at + 1] not in (b"$", b""):
+        raise MalformedRequest(f"expected '$', got {_shown(data, at)}")
+    if line_end < 0:
+        if len(data) - at >= _MAX_LINE:
+            raise MalformedRequest("too big bulk count string")
+        return -1
+    length = _integer(data[at + 1 : line_end])
+    if length is None or length < 0:
+        raise MalformedRequest("invalid bulk length")
+    return length
+
+
+def _integer(digits: bytes) -> int | None:
+    """Read a number in its canonical form; None if it is another."""
+    positive = digits[1:] if digits[:1] == b"-" else digits
+    if (
+        len(digits) > _MAX_LINE
+        or not positive.isdigit()
+        or (positive[:1] == b"0" and digits != b"0")
+    ):
+        return None
+    return int(digits)
+
+
+def _shown(data: bytes, at: int) -> str:
+    return repr(data[at : at + 1])[1:]
