@@ -74,10 +74,50 @@ class IntegerOverflow(CommandError):
     code = "integer overflow"
 
 
+class CrossPartition(CommandError):
+    """Entries that are to be changed together are kept apart: the operator's fault, who chose the
+    engine, or the client's."""
+
+    code = "cross_partition"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the entries are in different partitions of the Redis engine, so that they cannot be "
+            "changed at one moment"
+        )
+
+
+class NotInTransaction(CommandError):
+    """The engine cannot do this as a part of a transaction: the client's fault."""
+
+    code = "not_in_transaction"
+
+    def __init__(self) -> None:
+        super().__init__("this cannot be done in a transaction with the Redis engine")
+
+
 class AnswerTooLarge(CommandError):
     """The answer would have more bytes than the server returns for one request."""
 
     code = "answer_too_large"
+
+
+class InternalError(CommandError):
+    """The server met an error that it does not expect, and logged it: our defect."""
+
+    code = "internal_error"
+
+
+class RateLimited(CommandError):
+    """The client sends more requests than ``security.rate_limit`` allows: the client's fault."""
+
+    code = "rate_limited"
+
+
+class AuthenticationRequired(CommandError):
+    """The client has not authenticated, and must: the client's fault."""
+
+    code = "auth_required"
 
 
 class InvalidArgument(CommandError):

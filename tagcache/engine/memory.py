@@ -13,16 +13,18 @@ from tagcache.engine.admission import Admission
 from tagcache.engine.budget import Budget, Policy
 from tagcache.engine.entry import Entry
 from tagcache.engine.invalidation import Invalidation
+from tagcache.engine.key_scan import KeyScan
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.store import SHARD_MASK, Store
 from tagcache.errors import NotAnInteger
 from tagcache.model import int64, stored_values
 from tagcache.model.activity import Activity, TagActivity
 from tagcache.model.admission import check_integer, check_lengths
+from tagcache.model.drafts import Draft, Stored
 from tagcache.model.interfaces import ICache
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, Totals
-from tagcache.model.store_options import StoreOptions
+from tagcache.model.store_options import NEVER, StoreOptions
 from tagcache.model.views import Consistency, Saved
 
 __all__ = ["MemoryCache", "Policy"]
@@ -58,10 +60,12 @@ class MemoryCache:
         self._monotonic = monotonic
         self._wall = wall
         self._epoch = wall() - monotonic()
-        self._activity = Activity(random or Random())  # noqa: S311 - it only picks samples
+        self._random = random or Random()  # noqa: S311 - it only picks samples
+        self._activity = Activity(self._random)
         self.store = Store(monotonic, self._activity, lru=policy == "lru")
         self._backlog = Backlog(self.store)
         self._invalidation = Invalidation(self.store, self._backlog, self._activity)
+        self._key_scan = KeyScan(self.store, self._random)
         self._budget = Budget(self.store, self._backlog, policy)
         # What every look-up needs, one attribute nearer; these stay the same objects.
         self._shards = self.store.shards
@@ -171,10 +175,13 @@ class MemoryCache:
         return entry if live else None
 
     def created_ms(self, entry: Entry) -> int:
+        return int((entry.stored + self._current_epoch()) * 1000)
+
+    def _current_epoch(self) -> float:
         epoch = self._wall() - self._monotonic()
         if abs(epoch - self._epoch) > _WALL_JUMP_SECONDS:
             self._epoch = epoch
-        return int((entry.stored + self._epoch) * 1000)
+        return self._epoch
 
     def put(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
@@ -247,6 +254,44 @@ class MemoryCache:
     def delete(self, key: bytes) -> bool:
         return self._invalidation.delete((key,)) == 1
 
+    def draft(self, keys: Collection[bytes], counts: bool = False) -> Draft:
+        if counts:
+            for key in keys:
+                self.get(key)
+        # Whole milliseconds, so that a deadline reads as it was given.
+        epoch_ms = round(self._current_epoch() * 1000)
+        stored: dict[bytes, Stored | None] = {}
+        for key in keys:
+            entry = self.peek(key)
+            if entry is None:
+                stored[key] = None
+            else:
+                expires_ms = None if entry.ttl == NEVER else epoch_ms + _whole_ms(entry.expires)
+                stored[key] = Stored(entry.value, entry.tags, expires_ms)
+        now_ms = epoch_ms + _whole_ms(self._monotonic())
+        return Draft(stored, now_ms, self._limits.default_ttl_ms)
+
+    def carry_out(self, draft: Draft) -> None:
+        now = self._monotonic()
+        stores: list[tuple[bytes, bytes, StoreOptions]] = []
+        for key, new in draft.changes.items():
+            if new is not None:
+                options = self._checked(key, new.value, new.tags, None)
+                options.ttl = NEVER
+                if new.expires_ms is not None:
+                    deadline = (new.expires_ms - round(self._epoch * 1000)) / 1000
+                    options.ttl = self._admission.ttl(deadline - now)
+                stores.append((key, new.value, options))
+        for key, new in draft.changes.items():
+            if new is None:
+                self.delete(key)
+        for key, value, options in stores:
+            self.put_with(key, value, options, now)
+
+    def version(self, key: bytes) -> object:
+        entry = self.peek(key)
+        return entry and (entry.value, entry.tags, entry.stored, entry.ttl)
+
     def invalidate_tag(self, tag: bytes) -> Generator[None, None, int]:
         return self._invalidation.any_of((tag,))
 
@@ -276,6 +321,14 @@ class MemoryCache:
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
         return scans.by_prefix(self.store, prefix)
+
+    def scan_keys(
+        self, cursor: int, count: int | None, wanted: Callable[[bytes], bool] | None
+    ) -> Generator[None, None, tuple[int, list[bytes]]]:
+        return self._key_scan.keys(cursor, count, wanted)
+
+    def random_key(self) -> bytes | None:
+        return self._key_scan.random_key()
 
     def scan_tags(self, prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:
         return scans.tags_by_prefix(self.store, prefix)
@@ -326,3 +379,8 @@ class MemoryCache:
 
     def check(self) -> Generator[None, None, Consistency]:
         return consistency.check(self.store)
+
+
+def _whole_ms(seconds: float) -> int:
+    """Return milliseconds, rounded down; a little less than a whole number is that number."""
+    return int(seconds * 1000 + 0.001)

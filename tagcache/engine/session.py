@@ -11,8 +11,9 @@ from zope.interface import implementer
 from tagcache.engine.entry import Entry
 from tagcache.engine.memory import MemoryCache
 from tagcache.model.activity import TagActivity
+from tagcache.model.drafts import Draft
 from tagcache.model.int64 import UINT64_MAX
-from tagcache.model.interfaces import IEngine, ISession
+from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals, Totals
 from tagcache.model.store_options import NEVER
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 T = TypeVar("T")
+
+# Look-ups in one go, which take well below a millisecond.
+_LOOK_UPS_AT_ONCE = 500
 
 
 class Finish(Protocol):
@@ -39,8 +43,9 @@ class MemorySession:
     Methods that are always fast are the cache's own, which saves a call.
     """
 
-    def __init__(self, cache: MemoryCache, finish: Finish) -> None:
+    def __init__(self, cache: MemoryCache, monotonic: Callable[[], float], finish: Finish) -> None:
         self._cache = cache
+        self._monotonic = monotonic
         self._finish = finish
         self.get = cache.get
         self.put = cache.put
@@ -50,6 +55,39 @@ class MemorySession:
         self.decrement = cache.decrement
         self.touch = cache.touch
         self.delete = cache.delete
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None] | Deferred[list[bytes | None]]:
+        if len(keys) <= _LOOK_UPS_AT_ONCE:
+            return self._cache.get_many(keys)
+
+        def work() -> Generator[None, None, list[bytes | None]]:
+            values: list[bytes | None] = []
+            for start in range(0, len(keys), _LOOK_UPS_AT_ONCE):
+                values += self._cache.get_many(keys[start : start + _LOOK_UPS_AT_ONCE])
+                yield
+            return values
+
+        return self._finish(work())
+
+    def update(
+        self, keys: Collection[bytes], change: Callable[[Draft], T], counts: bool = False
+    ) -> T:
+        draft = self._cache.draft(keys, counts)
+        result = change(draft)
+        if draft.changes:
+            self._cache.carry_out(draft)
+        return result
+
+    def versions(self, keys: Collection[bytes]) -> Versions:
+        return {key: self._cache.version(key) for key in keys}
+
+    def transact(
+        self, unchanged: Versions, keys: Collection[bytes], run: Callable[[ISession, IEngine], T]
+    ) -> T | None:
+        if self.versions(unchanged) != unchanged:
+            return None
+        engine = MemoryEngine(self._cache, self._monotonic)
+        return run(engine.session, engine)
 
     def invalidate_tag(self, tag: bytes) -> int | Deferred[int]:
         return self._finish(self._cache.invalidate_tag(tag))
@@ -86,7 +124,7 @@ class MemoryEngine:
         self.store = store
         self._monotonic = monotonic
         self._finish = finish
-        self.session = MemorySession(store, finish)
+        self.session = MemorySession(store, monotonic, finish)
 
     @property
     def limits(self) -> Limits:
@@ -156,6 +194,17 @@ class MemoryEngine:
         self, prefix: bytes, offset: int, limit: int
     ) -> list[EntryView] | Deferred[list[EntryView]]:
         return self._finish(self._page(self.store.scan(prefix), offset, limit))
+
+    def scan_keys(
+        self,
+        cursor: int,
+        count: int | None = None,
+        wanted: Callable[[bytes], bool] | None = None,
+    ) -> tuple[int, list[bytes]] | Deferred[tuple[int, list[bytes]]]:
+        return self._finish(self.store.scan_keys(cursor, count, wanted))
+
+    def random_key(self) -> bytes | None:
+        return self.store.random_key()
 
     def count(self, tags: Sequence[bytes], every: bool = False) -> int | Deferred[int]:
         def work() -> Generator[None, None, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from zope.interface import Attribute, Interface
 
 from tagcache.model.activity import TagActivity
+from tagcache.model.drafts import Draft
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals, Totals
 from tagcache.model.store_options import StoreOptions
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from tagcache.engine.entry import Entry
+
+T = TypeVar("T")
+
+# By key, something that differs after every change of the entry.
+Versions: TypeAlias = "Mapping[bytes, object]"
 
 
 class IMeasured(Interface):
@@ -102,6 +108,19 @@ class ICache(IMeasured):
     def delete(key: bytes) -> bool:
         """Remove one entry; return whether it was there."""
 
+    def draft(keys: Collection[bytes], counts: bool = False) -> Draft:
+        """Return a draft of these entries as they are now; ``counts``: count hits and misses."""
+
+    def carry_out(draft: Draft) -> None:
+        """Store and remove what the draft says. Raises like ``put``, before it changes anything.
+
+        Only OutOfMemory may come when some of its changes are made. Nothing else may happen
+        between ``draft`` and this.
+        """
+
+    def version(key: bytes) -> object:
+        """Return something that differs after every change of the entry; None if there is none."""
+
     def invalidate_tag(tag: bytes) -> Generator[None, None, int]:
         """Work that removes every entry that carries the tag, and returns how many."""
 
@@ -129,6 +148,14 @@ class ICache(IMeasured):
         Yields None for each entry that does not match, so that the caller can do other things.
         Entries that are stored or removed after the start are left out.
         """
+
+    def scan_keys(
+        cursor: int, count: int | None, wanted: Callable[[bytes], bool] | None
+    ) -> Generator[None, None, tuple[int, list[bytes]]]:
+        """Work that returns what IEngine.scan_keys does."""
+
+    def random_key() -> bytes | None:
+        """Return a key at random, or None if there is none."""
 
     def scan_tags(prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:
         """Yield (tag, keys, bytes) for each tag that begins with ``prefix``, in no order.
@@ -222,6 +249,35 @@ class ISession(Interface):
     def delete(key: bytes) -> bool | Deferred[bool]:
         """Remove one entry; return whether it was there."""
 
+    def get_many(
+        keys: Sequence[bytes],
+    ) -> list[bytes | None] | Deferred[list[bytes | None]]:
+        """Return what ``get`` returns for each of the keys, not necessarily at one moment."""
+
+    def update(
+        keys: Collection[bytes], change: Callable[[Draft], T], counts: bool = False
+    ) -> T | Deferred[T]:
+        """Let ``change`` read these entries and decide what becomes of them, at one moment.
+
+        Returns what ``change`` returns. It may be called again, if another server has changed an
+        entry meanwhile: it must do nothing but read and change the draft. ``counts``: count a hit
+        or a miss for each key. Raises like ``put``; CrossPartition if the entries are too far
+        apart to be changed together; whatever ``change`` raises, which then changes nothing.
+        """
+
+    def versions(keys: Collection[bytes]) -> Versions | Deferred[Versions]:
+        """Return the state of these entries, for ``transact``."""
+
+    def transact(
+        unchanged: Versions, keys: Collection[bytes], run: Callable[[ISession, IEngine], T]
+    ) -> T | Deferred[T | None] | None:
+        """Call ``run`` so that all it does happens at one moment, and return its result.
+
+        It is given a session and an engine to use, whose methods return no Deferred; ``keys`` are
+        those of the entries that it reads or changes. Returns None, and does nothing, if an entry
+        of ``unchanged`` has changed. See ``update``.
+        """
+
     def invalidate_tag(tag: bytes) -> int | Deferred[int]:
         """Remove every entry that carries the tag, at one moment; return how many."""
 
@@ -276,6 +332,18 @@ class IEngine(IMeasured):
         prefix: bytes, offset: int, limit: int
     ) -> list[EntryView] | Deferred[list[EntryView]]:
         """Return entries whose keys begin with ``prefix``, the last stored first, no values."""
+
+    def scan_keys(
+        cursor: int, count: int | None = None, wanted: Callable[[bytes], bool] | None = None
+    ) -> tuple[int, list[bytes]] | Deferred[tuple[int, list[bytes]]]:
+        """Return the next cursor, 0 at the end, and keys from ``cursor`` on; 0 is the start.
+
+        About ``count`` keys are looked at, or all; those for which ``wanted`` is false are left
+        out. A key that is there throughout a scan is returned at least once.
+        """
+
+    def random_key() -> bytes | Deferred[bytes | None] | None:
+        """Return a key at random, or None if there is none."""
 
     def count(tags: Sequence[bytes], every: bool = False) -> int | Deferred[int]:
         """Return how many entries ``search`` would find."""

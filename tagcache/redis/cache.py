@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals
 from tagcache.redis import scripts
 from tagcache.redis.deferreds import as_deferred, to_the_end, together
+from tagcache.redis.drafts import Drafts
 from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.listing import Listing
 from tagcache.redis.near import Near
@@ -52,11 +54,14 @@ class RedisCache:
         monotonic: Callable[[], float],
         near: Near | None = None,
         new_id: Callable[[], bytes] = lambda: uuid4().hex.encode(),
+        random: Random | None = None,
     ) -> None:
         self.limits = limits
         self._partitions = partitions
         self._invalidations = Invalidations(partitions, new_id)
-        self.listing = Listing(partitions, self._invalidations)
+        random = random or Random()  # noqa: S311 - it only picks partitions
+        self.listing = Listing(partitions, self._invalidations, random)
+        self.drafts = Drafts(partitions, self._invalidations, near, self)
         self._near = near
         self._activity = activity
         self._monotonic = monotonic
@@ -325,6 +330,23 @@ class RedisCache:
         first = self._partitions.roots[0]
         return self._partitions.call(first, scripts.COUNTS, *new).addErrback(take_back)
 
+    def count_look_up(self, key: bytes, tags: Sequence[bytes] | None) -> None:
+        """Count a hit on an entry with these tags, or a miss (None)."""
+        if tags is None:
+            self.misses += 1
+            self._activity.missed(key)
+            return
+        self.hits += 1
+        if self.hits >= self._next_sample:
+            self._next_sample = self._activity.sample(self.hits, tags)
+
+    def count_changes(self, stored: Collection[bytes], removed: int) -> None:
+        """Count the keys that were stored, and the entries that were removed."""
+        self.puts += len(stored)
+        for key in stored:
+            self._activity.stored(key)
+        self._count_removed(removed)
+
     def activity(self, tag: bytes) -> TagActivity:
         return self._activity.of(tag)
 
@@ -333,17 +355,14 @@ class RedisCache:
             self.hits += 1
             return found
         if isinstance(found, int):
-            self.misses += 1
-            self._activity.missed(key)
+            self.count_look_up(key, None)
             return Miss(found)
         value, number, _, tags, pending = found
         if pending:
             return self._invalidations.has_happened(pending).addCallback(
                 lambda gone: self._looked_up(number if gone else value, key)
             )
-        self.hits += 1
-        if self.hits >= self._next_sample:
-            self._next_sample = self._activity.sample(self.hits, tags)
+        self.count_look_up(key, tags)
         return bytes(value)
 
     def _change(

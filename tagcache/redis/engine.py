@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -105,6 +105,17 @@ class RedisEngine:
 
     def newest(self, prefix: bytes, offset: int, limit: int) -> Deferred[list[EntryView]]:
         return self._listing.newest(prefix, offset, limit)
+
+    def scan_keys(
+        self,
+        cursor: int,
+        count: int | None = None,
+        wanted: Callable[[bytes], bool] | None = None,
+    ) -> Deferred[tuple[int, list[bytes]]]:
+        return self._listing.scan_keys(cursor, count, wanted)
+
+    def random_key(self) -> Deferred[bytes | None]:
+        return self._listing.random_key()
 
     def count(self, tags: Sequence[bytes], every: bool = False) -> Deferred[int]:
         return self._listing.count(tags, every)

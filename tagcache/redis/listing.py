@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,6 +19,8 @@ from tagcache.redis.partitions import Partitions, chunks
 
 # A page is divided by the number of partitions, at most by this.
 _MOST_SHARES = 16
+# Entries that are looked at for a live one at random, in each partition.
+_SAMPLE = 100
 
 
 class _Newest:
@@ -38,11 +42,14 @@ class _Newest:
 
 
 class Listing:
-    """Reads many entries. IRemoteCache documents the methods with the same names."""
+    """Reads many entries. IEngine documents the methods with the same names."""
 
-    def __init__(self, partitions: Partitions, invalidations: Invalidations) -> None:
+    def __init__(
+        self, partitions: Partitions, invalidations: Invalidations, random: Random
+    ) -> None:
         self._partitions = partitions
         self._invalidations = invalidations
+        self._random = random
 
     def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
         partitions = self._partitions
@@ -118,6 +125,36 @@ class Listing:
             else:
                 found.append(_entry(row))
         return found
+
+    @as_deferred
+    async def scan_keys(
+        self, cursor: int, count: int | None, wanted: Callable[[bytes], bool] | None
+    ) -> tuple[int, list[bytes]]:
+        partitions = self._partitions
+        # Redis' own cursor in one partition, and the number of the partition.
+        within, number = divmod(cursor, len(partitions))
+        found: dict[bytes, None] = {}
+        left = math.inf if count is None else count
+        while number < len(partitions) and left > 0:
+            most = int(min(left, partitions.page))
+            following, looked, keys = await partitions.call(
+                partitions.roots[number], scripts.KEYS, most, within
+            )
+            found.update(dict.fromkeys(filter(wanted, keys) if wanted else keys))
+            left -= looked
+            within = int(following)
+            number += not within
+        at_end = number == len(partitions)
+        return (0 if at_end else within * len(partitions) + number), list(found)
+
+    @as_deferred
+    async def random_key(self) -> bytes | None:
+        roots = self._partitions.roots
+        for root in self._random.sample(roots, len(roots)):
+            key: bytes | None = await self._partitions.call(root, scripts.RANDOM_KEY, _SAMPLE)
+            if key is not None:
+                return key
+        return None
 
     @as_deferred
     async def tags(self, prefix: bytes) -> list[tuple[bytes, int, int]]:

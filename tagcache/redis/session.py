@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tagcache.model.interfaces import ISession
+from tagcache.model.drafts import Draft
+from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.store_options import StoreOptions
 from tagcache.redis.cache import Miss, RedisCache
+from tagcache.redis.deferreds import as_deferred, together
+from tagcache.redis.drafts import State
 from tagcache.redis.leases import Leases
+from tagcache.redis.partitions import chunks
+from tagcache.redis.transaction import DraftEngine, DraftSession
+from tagcache.redis.turns import Turns
+
+T = TypeVar("T")
+
+_LOOK_UPS_AT_ONCE = 500
 
 
 @implementer(ISession)
@@ -27,8 +38,32 @@ class RedisSession:
         self._cache = cache
         self._pipeline = pipeline
         self._leases = Leases()
+        self._turns = Turns()
 
-    def get(self, key: bytes) -> bytes | Deferred[bytes | None]:
+    def _in_order(
+        self, keys: Collection[bytes], call: Callable[[], Deferred[T]], alone: bool = False
+    ) -> Deferred[T]:
+        """Make a call after the earlier ones.
+
+        One that is ``alone`` makes several calls of scripts: the later ones wait for its result.
+        """
+        if self._pipeline is not None:
+            # All calls keep their order.
+            keys = (b"",)
+        if alone or self._turns.is_taken(keys):
+            return self._turns.run(keys, call, alone)
+        return call()
+
+    def get(self, key: bytes) -> bytes | Deferred[bytes | None] | None:
+        if self._turns.is_idle:
+            return self._get(key)
+        return self._in_order((key,), lambda: self._look_up(key))
+
+    def _look_up(self, key: bytes) -> Deferred[bytes | None]:
+        found = self._get(key)
+        return found if isinstance(found, Deferred) else succeed(found)
+
+    def _get(self, key: bytes) -> bytes | Deferred[bytes | None] | None:
         near = self._cache.get_near(key)
         if near is not None:
             return near
@@ -37,6 +72,16 @@ class RedisSession:
         look_up = key, self._leases.begin(key)
         found = self._cache.get(key, self._pipeline)
         return found.addCallbacks(self._found, self._failed, look_up, errbackArgs=look_up)
+
+    def get_many(self, keys: Sequence[bytes]) -> Deferred[list[bytes | None]]:
+        @as_deferred
+        async def work() -> list[bytes | None]:
+            values: list[bytes | None] = []
+            for some in chunks(keys, _LOOK_UPS_AT_ONCE):
+                values += await together(map(self._look_up, some))
+            return values
+
+        return self._in_order(keys, work, alone=len(keys) > _LOOK_UPS_AT_ONCE)
 
     def _found(self, found: bytes | Miss, key: bytes, number: int) -> bytes | None:
         if isinstance(found, bytes):
@@ -49,10 +94,65 @@ class RedisSession:
         self._leases.end(key, number)
         return reason
 
+    def update(
+        self, keys: Collection[bytes], change: Callable[[Draft], T], counts: bool = False
+    ) -> Deferred[T]:
+        def decide(draft: Draft, _: State) -> T:
+            return change(draft)
+
+        # Without keys that must be unchanged, there is a result.
+        return cast("Deferred[T]", self._change(keys, {}, decide, counts))
+
+    def versions(self, keys: Collection[bytes]) -> Deferred[Versions]:
+        return self._in_order(keys, lambda: self._cache.drafts.versions(keys, self._pipeline))
+
+    def transact(
+        self, unchanged: Versions, keys: Collection[bytes], run: Callable[[ISession, IEngine], T]
+    ) -> Deferred[T | None]:
+        cache = self._cache
+
+        def decide(draft: Draft, state: State) -> tuple[T, DraftSession]:
+            session = DraftSession(draft, state, cache.limits)
+            engine: Any = DraftEngine(session, cache.limits)
+            return run(session, engine), session
+
+        def conclude(outcome: tuple[T, DraftSession] | None) -> T | None:
+            if outcome is None:
+                return None
+            result, session = outcome
+            for look_up in session.looked_up:
+                cache.count_look_up(*look_up)
+            return result
+
+        return self._change(keys, unchanged, decide).addCallback(conclude)
+
+    def _change(
+        self,
+        keys: Collection[bytes],
+        unchanged: Versions,
+        decide: Callable[[Draft, State], T],
+        counts: bool = False,
+    ) -> Deferred[T | None]:
+        def call() -> Deferred[T | None]:
+            return self._cache.drafts.change(
+                keys, unchanged, decide, self._end_leases, counts, self._pipeline
+            )
+
+        return self._in_order((*keys, *unchanged), call, alone=True)
+
+    def _end_leases(self, keys: Collection[bytes]) -> None:
+        for key in keys:
+            self._leases.take(key)
+
     def put(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[int | None]:
-        return self._cache.put(key, value, tags, ttl_ms, self._leases.take(key), self._pipeline)
+        return self._in_order(
+            (key,),
+            lambda: self._cache.put(
+                key, value, tags, ttl_ms, self._leases.take(key), self._pipeline
+            ),
+        )
 
     def put_with(self, key: bytes, value: bytes, options: StoreOptions) -> Deferred[int | None]:
         return self.put(key, value, options.tags, options.asked_ms)
@@ -60,45 +160,56 @@ class RedisSession:
     def add(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[bool]:
-        return self._cache.add(key, value, tags, ttl_ms, self._pipeline)
+        return self._in_order(
+            (key,), lambda: self._cache.add(key, value, tags, ttl_ms, self._pipeline)
+        )
 
     def increment(
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[int]:
-        return self._cache.increment(key, by, tags, ttl_ms, self._pipeline)
+        return self._in_order(
+            (key,), lambda: self._cache.increment(key, by, tags, ttl_ms, self._pipeline)
+        )
 
     def decrement(
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[int]:
-        return self._cache.increment(key, -by, tags, ttl_ms, self._pipeline)
+        return self.increment(key, -by, tags, ttl_ms)
 
     def touch(self, key: bytes, ttl_ms: int | None = None) -> Deferred[bool]:
-        return self._cache.touch(key, ttl_ms, self._pipeline)
+        return self._in_order((key,), lambda: self._cache.touch(key, ttl_ms, self._pipeline))
 
     def delete(self, key: bytes) -> Deferred[bool]:
-        self._leases.take(key)
-        return self._cache.delete(key, self._pipeline)
+        def call() -> Deferred[bool]:
+            self._leases.take(key)
+            return self._cache.delete(key, self._pipeline)
+
+        return self._in_order((key,), call)
 
     def invalidate_tag(self, tag: bytes) -> Deferred[int]:
         return self.invalidate_any((tag,))
 
-    # A value that a client stores after its own invalidation is new: its leases end.
-
     def invalidate_any(self, tags: Collection[bytes]) -> Deferred[int]:
-        self._leases.clear()
-        return self._cache.invalidate_any(tags)
+        return self._invalidate((), lambda: self._cache.invalidate_any(tags))
 
     def invalidate_all(self, tags: Collection[bytes]) -> Deferred[int]:
-        self._leases.clear()
-        return self._cache.invalidate_all(tags)
+        return self._invalidate((), lambda: self._cache.invalidate_all(tags))
 
     def invalidate_keys(self, keys: Collection[bytes]) -> Deferred[int]:
-        self._leases.clear()
-        return self._cache.invalidate_keys(keys)
+        return self._invalidate(keys, lambda: self._cache.invalidate_keys(keys))
 
     def flush(self) -> Deferred[int]:
-        self._leases.clear()
-        return self._cache.flush()
+        return self._invalidate((), self._cache.flush)
+
+    def _invalidate(
+        self, keys: Collection[bytes], invalidate: Callable[[], Deferred[int]]
+    ) -> Deferred[int]:
+        def call() -> Deferred[int]:
+            # A value that a client stores after its own invalidation is new: its leases end.
+            self._leases.clear()
+            return invalidate()
+
+        return self._in_order(keys, call)
 
 
 def _value(found: bytes | Miss) -> bytes | None:

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.distributed.engines import Memory, Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.integration.conftest import start
 from tests.integration.running import RunningServer
 
-__all__ = ["cluster", "empty_redis", "front", "redis", "start"]
+__all__ = ["cluster", "empty_redis", "engine", "front", "redis", "start"]
+
+NEEDS = pytest.mark.needs("redis-server", "redis-cli")
 
 
 @pytest.fixture
@@ -64,3 +67,30 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     nodes = RedisCluster(tmp_path_factory.mktemp("cluster"))
     yield nodes
     nodes.stop()
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("redis", marks=NEEDS),
+        pytest.param("partitions", marks=NEEDS),
+        pytest.param("near", marks=NEEDS),
+        pytest.param("cluster", marks=NEEDS),
+        pytest.param("near a cluster", marks=NEEDS),
+    ]
+)
+def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Each engine in turn."""
+    if request.param == "memory":
+        engine: Any = Memory()
+    elif "cluster" in request.param:
+        nodes = request.getfixturevalue("cluster")
+        for node in nodes.nodes:
+            node.cli("flushall")
+        engine = Remote(nodes.url, near="near" in request.param)
+    else:
+        server = request.getfixturevalue("empty_redis")
+        partitions = 5 if request.param == "partitions" else 1
+        engine = Remote(server.url, partitions=partitions, near=request.param == "near")
+    yield engine
+    engine.close()

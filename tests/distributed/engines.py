@@ -49,11 +49,7 @@ class Driven:
 
     def __getattr__(self, name: str) -> Any:
         operation = self.operation(name)
-        return lambda *arguments: self.wait_for(operation(*arguments))
-
-    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        results = [self.engine.session.get(key) for key in keys]
-        return [self.wait_for(each) for each in results]
+        return lambda *arguments, **options: self.wait_for(operation(*arguments, **options))
 
     def search(self, tags: list[bytes], every: bool = False) -> list[bytes]:
         return [entry.key for entry in self.wait_for(self.engine.search(tags, every))]

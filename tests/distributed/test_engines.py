@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,32 +32,6 @@ from tests.distributed.redis_server import RedisServer
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 NEEDS = pytest.mark.needs("redis-server", "redis-cli")
-
-
-@pytest.fixture(
-    params=[
-        "memory",
-        pytest.param("redis", marks=NEEDS),
-        pytest.param("partitions", marks=NEEDS),
-        pytest.param("near", marks=NEEDS),
-        pytest.param("cluster", marks=NEEDS),
-        pytest.param("near a cluster", marks=NEEDS),
-    ]
-)
-def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    if request.param == "memory":
-        engine: Any = Memory()
-    elif "cluster" in request.param:
-        nodes = request.getfixturevalue("cluster")
-        for node in nodes.nodes:
-            node.cli("flushall")
-        engine = Remote(nodes.url, near="near" in request.param)
-    else:
-        server = request.getfixturevalue("empty_redis")
-        partitions = 5 if request.param == "partitions" else 1
-        engine = Remote(server.url, partitions=partitions, near=request.param == "near")
-    yield engine
-    engine.close()
 
 
 def test_what_is_stored_is_found(engine: Any) -> None:

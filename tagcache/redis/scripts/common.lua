@@ -207,12 +207,13 @@ local function is_live(key, meta, pending)
     return not expired(meta) and not stale(meta, pending) and redis.call('EXISTS', value_of(key)) == 1
 end
 
--- `ttl` is in milliseconds as text, empty for none; `old` is the result of `find`.
-local function store(key, value, tags, ttl, at, old)
+-- `ttl` is in milliseconds as text, empty for none; `old` is the result of `find`. With a ttl, `deadline`
+-- is when the entry expires; without one, that follows from now.
+local function store(key, value, tags, ttl, at, old, deadline)
     local expires = 0
     -- The first write: if memory is full, Redis refuses this one, and nothing has changed.
     if ttl ~= '' then
-        expires = math.min(now + tonumber(ttl), 9e15)
+        expires = math.min(deadline or now + tonumber(ttl), 9e15)
         redis.call('SET', value_of(key), value, 'PXAT', digits(expires))
         redis.call('ZADD', DUE, digits(expires), key)
     else

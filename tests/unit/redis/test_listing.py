@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from tagcache.errors import BackendUnavailable
@@ -23,7 +24,8 @@ class World:
         self.partitions = Partitions([pipeline], "p:", partitions)  # type: ignore[list-item]
         self.roots = self.partitions.roots
         self.answer = pipeline.answer
-        self.listing = Listing(self.partitions, Invalidations(self.partitions, lambda: b"id"))
+        invalidations = Invalidations(self.partitions, lambda: b"id")
+        self.listing = Listing(self.partitions, invalidations, Random(1))
 
     def keys_in(self, root: str, number: int) -> list[bytes]:
         """So many keys of a partition."""

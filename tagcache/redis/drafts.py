@@ -1,0 +1,239 @@
+"""Changes of entries by what is stored: read, decide, and store unless something has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from tagcache.errors import BackendUnavailable, CrossPartition
+from tagcache.model.admission import check_lengths, check_tags
+from tagcache.model.drafts import Draft, Stored
+from tagcache.model.interfaces import Versions
+from tagcache.model.limits import Limits
+from tagcache.redis import scripts
+from tagcache.redis.deferreds import as_deferred
+from tagcache.redis.invalidation import Invalidations
+from tagcache.redis.near import Near
+from tagcache.redis.partitions import Partitions
+from tagcache.redis.turns import Turns
+
+T = TypeVar("T")
+
+# Attempts to change what other servers change too. Each costs a round trip, and in each one server
+# succeeds.
+_ROUNDS = 1000
+
+
+class Tally(Protocol):
+    """What counts look-ups and changes, and knows the limits."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of an entry."""
+
+    def count_look_up(self, key: bytes, tags: Sequence[bytes] | None) -> None:
+        """Count a hit on an entry with these tags, or a miss (None)."""
+
+    def count_changes(self, stored: Collection[bytes], removed: int) -> None:
+        """Count the keys that were stored, and the entries that were removed."""
+
+
+class Found(NamedTuple):
+    """An entry as it is stored.
+
+    ``ttl_ms`` is the time to live that it was given, ``stored_us`` when it was stored, in
+    microseconds since 1970, and ``record`` differs after every change.
+    """
+
+    entry: Stored
+    ttl_ms: int | None
+    stored_us: int
+    record: bytes
+
+
+class State(NamedTuple):
+    """Entries at one moment; ``doubtful`` are those with an invalidation that is pending."""
+
+    now_ms: int
+    found: Mapping[bytes, Found | None]
+    doubtful: Collection[bytes] = ()
+
+    def without_doubtful(self) -> State:
+        """Return the state after the invalidations that are pending."""
+        gone: dict[bytes, None] = dict.fromkeys(self.doubtful)
+        return State(self.now_ms, {**self.found, **gone})
+
+    def record(self, key: bytes) -> bytes | None:
+        """Return what differs after every change of the entry; None if there is none."""
+        found = self.found[key]
+        return found and found.record
+
+    def draft(self, default_ttl_ms: int) -> Draft:
+        """Return a draft of the entries."""
+        stored = {key: found and found.entry for key, found in self.found.items()}
+        return Draft(stored, self.now_ms, default_ttl_ms)
+
+
+class Drafts:
+    """Changes entries of one partition at one moment.
+
+    In this server, only one change of an entry is under way at a time: the others wait. That of
+    another server makes it begin again with what is stored then.
+    """
+
+    def __init__(
+        self,
+        partitions: Partitions,
+        invalidations: Invalidations,
+        near: Near | None,
+        tally: Tally,
+    ) -> None:
+        self._partitions = partitions
+        self._invalidations = invalidations
+        self._near = near
+        self._tally = tally
+        self._turns = Turns()
+
+    def change(
+        self,
+        keys: Collection[bytes],
+        unchanged: Versions,
+        decide: Callable[[Draft, State], T],
+        changing: Callable[[Collection[bytes]], None],
+        counts: bool = False,
+        pipeline: int | None = None,
+    ) -> Deferred[T | None]:
+        """Return what ``decide`` returns, and carry out its draft; None if ``unchanged`` differs.
+
+        ``decide`` may be called several times. ``changing`` is called with the keys before they
+        are changed. Raises CrossPartition.
+        """
+        every = self._in_one_partition((*keys, *unchanged))
+
+        @as_deferred
+        async def work() -> T | None:
+            state = await self._read(every, pipeline)
+            if counts:
+                self._count(state, keys)
+            for _ in range(_ROUNDS):
+                if _differs(state, unchanged):
+                    return None
+                draft, result = self._decide(state, decide)
+                if not draft.changes:
+                    return result
+                if state.doubtful:
+                    # What is stored now outlives the invalidation: it must not come from before.
+                    state = state.without_doubtful()
+                    if _differs(state, unchanged):
+                        return None
+                    draft, result = self._decide(state, decide)
+                changing(draft.changes)
+                later = await self._carry_out(draft, state, every, pipeline)
+                if later is None:
+                    return result
+                state = later
+            raise BackendUnavailable("other servers change these entries all the time")
+
+        return self._turns.run(every, work)
+
+    @as_deferred
+    async def versions(self, keys: Collection[bytes], pipeline: int | None) -> Versions:
+        """Return the records of entries. Raises CrossPartition."""
+        if not keys:
+            return {}
+        state = await self._read(self._in_one_partition(keys), pipeline)
+        return {key: state.record(key) for key in keys}
+
+    def _in_one_partition(self, keys: Collection[bytes]) -> list[bytes]:
+        """Return the keys, each once, and any key for none. Raises CrossPartition."""
+        if len({self._partitions.root(key) for key in keys}) > 1:
+            raise CrossPartition
+        return list(dict.fromkeys(keys)) or [b""]
+
+    def _count(self, state: State, keys: Collection[bytes]) -> None:
+        for key in keys:
+            found = state.found[key]
+            self._tally.count_look_up(key, found and found.entry.tags)
+
+    def _decide(self, state: State, decide: Callable[[Draft, State], T]) -> tuple[Draft, T]:
+        """Return a draft that ``decide`` has changed, and its result. Raises what it raises."""
+        limits = self._tally.limits
+        draft = state.draft(limits.default_ttl_ms)
+        result = decide(draft, state)
+        check_changes(draft, limits)
+        if not draft.changes.keys() <= state.found.keys():
+            raise KeyError("an entry is changed that was not read")
+        return draft, result
+
+    @as_deferred
+    async def _read(self, keys: Sequence[bytes], pipeline: int | None) -> State:
+        answer = await self._partitions.call_for(keys[0], pipeline, scripts.DRAFT, *keys[1:])
+        return await self._state(keys, answer)
+
+    @as_deferred
+    async def _carry_out(
+        self, draft: Draft, state: State, keys: Sequence[bytes], pipeline: int | None
+    ) -> State | None:
+        """Change the entries, or return their state if it is another one by now."""
+        arguments: list[Any] = [len(keys), *keys[1:]]
+        arguments += (state.record(key) or b"" for key in keys)
+        for key, new in draft.changes.items():
+            if new is None:
+                arguments += key, b"", 0, b"", 0
+            elif new.expires_ms is None:
+                arguments += key, new.value, b"", b"", len(new.tags), *new.tags
+            else:
+                ttl_ms = new.expires_ms - draft.now_ms
+                arguments += key, new.value, new.expires_ms, ttl_ms, len(new.tags), *new.tags
+        self._hold(draft)
+        try:
+            answer = await self._partitions.call_for(
+                keys[0], pipeline, scripts.CARRY_OUT, *arguments
+            )
+        finally:
+            self._release(draft)
+        if isinstance(answer, list):
+            return await self._state(keys, answer)
+        stored = [key for key, new in draft.changes.items() if new is not None]
+        self._tally.count_changes(stored, answer)
+        return None
+
+    def _hold(self, draft: Draft) -> None:
+        if self._near is not None:
+            for key in draft.changes:
+                self._near.hold(key)
+
+    def _release(self, draft: Draft) -> None:
+        if self._near is not None:
+            for key in draft.changes:
+                self._near.release(key)
+
+    async def _state(self, keys: Sequence[bytes], answer: Sequence[Any]) -> State:
+        """Return the state that a script has answered; asks which invalidations have happened."""
+        found: dict[bytes, Found | None] = {}
+        doubtful = []
+        for key, row in zip(keys, answer[1:], strict=True):
+            pending = row[6] if row else []
+            if not row or (pending and await self._invalidations.has_happened(pending)):
+                found[key] = None
+                continue
+            value, expires, ttl, stored_us, tags, record, _ = row
+            entry = Stored(value, tuple(tags), int(expires) or None)
+            found[key] = Found(entry, int(ttl) if ttl else None, int(stored_us), record)
+            if pending:
+                doubtful.append(key)
+        return State(int(answer[0]), found, doubtful)
+
+
+def check_changes(draft: Draft, limits: Limits) -> None:
+    """Raise KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong for what the draft stores."""
+    for key, new in draft.changes.items():
+        if new is not None:
+            check_lengths(limits, key, new.value)
+            draft.changes[key] = new._replace(tags=check_tags(limits, new.tags))
+
+
+def _differs(state: State, unchanged: Versions) -> bool:
+    return any(state.record(key) != version for key, version in unchanged.items())

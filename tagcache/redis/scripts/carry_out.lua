@@ -1,0 +1,38 @@
+-- ARGV: first key, number of keys, the other keys; for each key its record or '' if there is no entry; then
+-- changes: key, value, expires ms or '', time to live, number of tags, tags. One that has expired removes
+-- the entry. Returns how many were removed; or the state of the keys if a record is another one, and then
+-- nothing is changed. As for all scripts that store, a pending invalidation has happened.
+local number, keys, old = tonumber(ARGV[2]), {ARGV[1]}, {}
+for n = 2, number do keys[n] = ARGV[n + 1] end
+for n, key in ipairs(keys) do
+    old[key] = find(key)
+    if (redis.call('HGET', META, key) or '') ~= ARGV[number + 1 + n] then return state_of(keys) end
+end
+local i, gone, removed, at = 2 * number + 2, {}, 0, seq()
+while i <= #ARGV do
+    local key, expires, tags = ARGV[i], tonumber(ARGV[i + 2]), {}
+    local last = i + 4 + tonumber(ARGV[i + 4])
+    if expires and expires <= now then
+        gone[#gone + 1] = key
+    else
+        for n = i + 5, last do tags[#tags + 1] = ARGV[n] end
+        store(key, ARGV[i + 1], tags, ARGV[i + 3], at, old[key], expires)
+        -- Each has a time of its own: it is where the next page of a list begins.
+        now_us = now_us + 1
+    end
+    i = last + 1
+end
+-- Removed last: if memory is full, the first store is refused, and nothing has changed.
+if #gone > 0 then
+    allow_oom()
+    at = next_seq()
+    for _, key in ipairs(gone) do
+        redis.call('ZADD', KEY_GENS, digits(at), key)
+        if old[key] then
+            drop(key, old[key])
+            removed = removed + 1
+        end
+    end
+    count('invalidations', removed)
+end
+return removed

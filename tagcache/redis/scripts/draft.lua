@@ -1,0 +1,2 @@
+-- ARGV: keys. Returns their state.
+return state_of(ARGV)
