@@ -20,8 +20,11 @@ from tagcache.engine.session import MemoryEngine
 from tagcache.model.interfaces import IEngine
 from tagcache.server.auth.credentials import Credentials
 from tagcache.server.auth.rates import Rates
+from tagcache.server.cache_port.factory import CacheFactory
 from tagcache.server.commands.admin import AdminCommands
 from tagcache.server.commands.cache import CACHE_COMMANDS
+from tagcache.server.commands.resp.connection import ConnectionCommands
+from tagcache.server.commands.resp.server import ServerCommands
 from tagcache.server.commands.table import CommandTable
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.browsers import BrowserRules
@@ -37,7 +40,6 @@ from tagcache.server.http.endpoints.status import Status
 from tagcache.server.http.factory import HttpFactory
 from tagcache.server.http.routes import Routes
 from tagcache.server.http.sse import Streams
-from tagcache.server.line.factory import CacheFactory
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.endpoints import description
 from tagcache.server.net.listener import Listener
@@ -50,6 +52,7 @@ from tagcache.server.observe.metrics import Metrics
 from tagcache.server.observe.sampler import Sampler
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.preflight import Preflight
+from tagcache.server.resp.commands import RespTable
 from tagcache.server.service import TagCacheService
 from tagcache.server.upkeep import allocator
 from tagcache.server.upkeep.collector import Collector
@@ -165,15 +168,20 @@ def _redis_engine(
 def build_cache_port(
     service: TagCacheService, shared: SharedParts
 ) -> tuple[CacheFactory, Listener]:
-    """Return the factory of the line protocol, and its listener."""
+    """Return the factory of the cache port, and its listener."""
     settings = service.settings
     listener = Listener("cache", settings, shared.connections)
     admin = AdminCommands(
         shared.connections, shared.credentials, service.info, shared.traffic, shared.slices
     )
+    connection_commands = ConnectionCommands(shared.connections, shared.credentials)
+    server_commands = ServerCommands(
+        service.info, lambda: service.settings, shared.traffic, time.time
+    )
     factory = CacheFactory(
         listener,
         CommandTable((*CACHE_COMMANDS, *admin.rows())),
+        RespTable((*connection_commands.rows(), *server_commands.rows())),
         service.engine,
         shared.slices,
         shared.events,

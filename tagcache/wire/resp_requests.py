@@ -279,3 +279,21 @@ def _integer(digits: bytes) -> int | None:
 
 def _shown(data: bytes, at: int) -> str:
     return repr(data[at : at + 1])[1:]
+
+
+_GET = b"*2\r\n$3\r\nGET\r\n"
+
+
+def only_gets(chunk: bytes) -> list[bytes] | None:
+    """Return the keys if ``chunk`` consists of complete GETs of short keys only; else None.
+
+    Clients send mostly these, and this takes half the time of splitting requests.
+    """
+    if chunk[:13] != _GET or chunk[-2:] != b"\r\n":
+        return None
+    lengths_and_keys = chunk[13:-2].split(b"\r\n" + _GET)
+    lines = b"\r\n".join(lengths_and_keys).split(b"\r\n")
+    keys = lines[1::2]
+    # With a line break in a key, there are more lines, or a length is not that of its line.
+    whole = len(lines) == 2 * len(lengths_and_keys)
+    return keys if whole and list(map(_LENGTHS.get, lines[::2])) == list(map(len, keys)) else None

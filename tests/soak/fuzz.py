@@ -12,11 +12,11 @@ import atheris
 
 # Coverage of our modules only. That of Twisted and Hypothesis would hide it.
 with atheris.instrument_imports(include=["tagcache"]):
+    import tagcache.server.cache_port.protocol
     import tagcache.server.commands.admin
     import tagcache.server.commands.cache
     import tagcache.server.http.application
     import tagcache.server.http.protocol
-    import tagcache.server.line.protocol
     import tagcache.wire.line  # noqa: F401
 
 from tests.faults.streams import fuzz_codec, fuzz_http

@@ -70,6 +70,11 @@ class Credentials:
         self._is_default = matches(self._stored, DEFAULT_PASSWORD.encode())
 
     @property
+    def username(self) -> str:
+        """The name of the user."""
+        return self._username
+
+    @property
     def token_lifetime(self) -> int:
         """How long a token is valid, in seconds."""
         return int(self._tokens.lifetime)

@@ -1,1 +1,1 @@
-"""The line protocol on a connection."""
+"""The line protocol on a connection of the cache port."""

@@ -25,7 +25,8 @@ class Connection:
     peer without its port; ``counted`` says whether it counts towards ``max_connections``;
     ``logged_in`` whether credentials admitted the connection as a whole; ``dashboard`` whether the
     last HTTP request came from the dashboard; ``abort`` closes it at once; ``held_bytes`` is its
-    memory use when last measured, and ``measure`` returns the current one.
+    memory use when last measured, and ``measure`` returns the current one; ``name`` is what a Redis
+    client calls itself, and ``library`` the name and version of its library.
     """
 
     __slots__ = (
@@ -40,9 +41,11 @@ class Connection:
         "id",
         "last_active",
         "last_verb",
+        "library",
         "listener",
         "logged_in",
         "measure",
+        "name",
         "opened",
         "peer",
         "socket_options",
@@ -72,6 +75,8 @@ class Connection:
         self.bytes_out = 0
         self.held_bytes = 0
         self.last_verb = b""
+        self.name = b""
+        self.library = (b"", b"")
         self.dashboard = False
         self.logged_in = False
         self.abort: Callable[[], None] = transport.abortConnection
@@ -91,6 +96,7 @@ class Connection:
             "held_bytes": self.held_bytes,
             "last_verb": self.last_verb.decode("latin-1").upper(),
             "dashboard": self.dashboard,
+            "name": " ".join(each.decode() for each in (self.name, *self.library) if each),
             "socket_options": {each.name: each.describe() for each in self.socket_options},
         }
 

@@ -186,6 +186,10 @@ class Traffic:
         """Return the slow commands, at most ``count``, newest first."""
         return list(self._slow)[: -count - 1 : -1] if count else []
 
+    def forget_slow(self) -> None:
+        """Empty the list of slow commands."""
+        self._slow.clear()
+
     def _note_slow(
         self, seconds: float, command: str, commands: int, argument: bytes | None, peer: str
     ) -> None:

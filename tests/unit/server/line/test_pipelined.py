@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from tagcache.server.cache_port.protocol import CacheProtocol
 from tagcache.server.commands.table import Reply, Verbs
-from tagcache.server.line.protocol import CacheProtocol
 from tagcache.server.net.reply_queue import MOST_AT_ONCE
 from tests.helpers import settings_with
 from tests.unit.server.line.test_protocol import Server, lose
@@ -26,7 +26,7 @@ class Client:
         self.protocol, self.transport = self.server.connect()
         self.waiting: dict[bytes, Deferred[bytes]] = {}
         commands = {b"GET": self._get, b"PING": self._ping}
-        self.protocol.use_verbs(Verbs(commands, self._ping, frozenset((b"GET",))))
+        self.protocol.framing.use_verbs(Verbs(commands, self._ping, frozenset((b"GET",))))
 
     def _get(self, client: CacheProtocol, fields: list[bytes]) -> Reply:
         key = fields[1]
@@ -116,9 +116,9 @@ def test_nothing_is_carried_out_beside_a_command_that_is_carried_out_alone(
     client: Client,
 ) -> None:
     alone: Deferred[bytes] = Deferred()
-    verbs = client.protocol._understood
+    verbs = client.protocol.framing._understood
     commands = {**verbs.commands, b"ALONE": lambda caller, fields: alone}
-    client.protocol.use_verbs(verbs._replace(commands=commands))
+    client.protocol.framing.use_verbs(verbs._replace(commands=commands))
     client.protocol.dataReceived(b"GET\ta\nGET\tb\nALONE\n")
     client.answer(b"a", b"b")
     client.server.clock.advance(0)
@@ -196,7 +196,7 @@ def test_few_commands_are_under_way_while_their_replies_are_large(client: Client
 
 
 def test_a_command_whose_reply_is_there_already_needs_no_recursion(client: Client) -> None:
-    client.protocol.use_verbs(
+    client.protocol.framing.use_verbs(
         Verbs(
             {b"GET": lambda client, fields: succeed(fields[1] + b"\n")},
             client._ping,

@@ -27,16 +27,19 @@ from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
 from tagcache.engine.session import MemoryEngine
 from tagcache.server.auth.rates import Rates
+from tagcache.server.cache_port.factory import CacheFactory
+from tagcache.server.cache_port.protocol import CacheProtocol
 from tagcache.server.commands.admin import AdminCommands
 from tagcache.server.commands.cache import CACHE_COMMANDS
-from tagcache.server.commands.table import CommandTable
-from tagcache.server.line.factory import CacheFactory
-from tagcache.server.line.protocol import CacheProtocol, Verbs
+from tagcache.server.commands.resp.connection import ConnectionCommands
+from tagcache.server.commands.resp.server import ServerCommands
+from tagcache.server.commands.table import CommandTable, Verbs
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.listener import Listener, Rejection
 from tagcache.server.net.write_buffer import WriteBuffer
 from tagcache.server.observe.events import EventLog
 from tagcache.server.observe.traffic import Traffic
+from tagcache.server.resp.commands import RespTable
 from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
 from tests.helpers import credentials_of, settings_with
 
@@ -65,6 +68,22 @@ class Transport(StringTransport):
         super().abortConnection()
 
 
+INFO = {
+    "server": {"event_loop": "epoll", "uptime_seconds": 90_000.5},
+    "connections": {"clients": 1, "max_connections": 10, "total": 2, "refused": 0},
+    "cache": {
+        "items": 3,
+        "hits": 4,
+        "misses": 5,
+        "expirations": 6,
+        "evictions": 7,
+        "memory_used_bytes": 2048,
+        "max_memory_bytes": 0,
+        "eviction_policy": "sieve",
+    },
+}
+
+
 class Server:
     """A factory with everything it needs, on a ``task.Clock``, and its clients."""
 
@@ -85,6 +104,13 @@ class Server:
             self.traffic,
             self.slices,
         )
+        connection_commands = ConnectionCommands(
+            self.connections, credentials_of(settings, self.clock.seconds)
+        )
+        server_commands = ServerCommands(
+            lambda: INFO, lambda: settings, self.traffic, self.clock.seconds
+        )
+        self.resp_table = RespTable((*connection_commands.rows(), *server_commands.rows()))
         self.engine: Any = MemoryEngine(self.cache, self.clock.seconds, self.slices.finish)
         self.rates = Rates(settings, self.clock.seconds)
         self.factory = self.factory_of(self.engine, settings)
@@ -93,6 +119,7 @@ class Server:
         return CacheFactory(
             self.listener,
             CommandTable((*CACHE_COMMANDS, *self.admin.rows())),
+            self.resp_table,
             engine,
             self.slices,
             self.events,
@@ -100,6 +127,7 @@ class Server:
             self.rates,
             settings,
             self.clock,
+            self.clock.seconds,
         )
 
     def connect(self, host: str = "127.0.0.1") -> tuple[Any, Transport]:
@@ -219,6 +247,7 @@ def test_clients_describes_every_connection(server: Server) -> None:
         "bytes_out": 8,
         "held_bytes": 0,
         "dashboard": False,
+        "name": "",
         "last_verb": "PING",
         "socket_options": {},
     }
@@ -326,7 +355,7 @@ class Later:
         verbs = server.factory.table.everything
         commands = {**verbs.commands, b"LATER": self.answer}
         self.protocol, self.transport = server.connect()
-        self.protocol.use_verbs(verbs._replace(commands=commands))
+        self.protocol.framing.use_verbs(verbs._replace(commands=commands))
 
     def answer(self, client: Any, fields: list[bytes]) -> Deferred[bytes]:
         self.waiting.append(Deferred())
@@ -687,7 +716,7 @@ def test_a_long_chunk_is_executed_in_turns() -> None:
         return b"%d\n" % next(ticks)
 
     protocol, transport = server.connect()
-    protocol.use_verbs(Verbs({b"SLOW": slow}, slow))
+    protocol.framing.use_verbs(Verbs({b"SLOW": slow}, slow))
     protocol.dataReceived(b"SLOW\n" * 30)
     assert transport.value().count(b"\n") == 3
     assert transport.producerState == "paused"
@@ -719,7 +748,7 @@ def test_nothing_more_is_executed_for_a_closed_client(awaiting: bool) -> None:
         return answers[-1]
 
     protocol, transport = server.connect()
-    protocol.use_verbs(Verbs({b"SLOW": slow}, slow))
+    protocol.framing.use_verbs(Verbs({b"SLOW": slow}, slow))
     protocol.dataReceived(b"SLOW\n" * 30)
     before = executed
     assert before < 30
@@ -746,7 +775,7 @@ def test_a_client_that_takes_nothing_is_still_read_from(full_when: str) -> None:
     protocol, transport = (
         connect_full(server) if full_when == "its turn is over" else server.connect()
     )
-    protocol.use_verbs(Verbs({b"SLOW": slow}, slow))
+    protocol.framing.use_verbs(Verbs({b"SLOW": slow}, slow))
     protocol.dataReceived(b"SLOW\n" * 3)
     if full_when != "its turn is over":
         transport.producer.pauseProducing()
@@ -773,7 +802,7 @@ def test_many_with_long_chunks_share_the_time() -> None:
 
     for _ in range(20):
         protocol, _ = server.connect()
-        protocol.use_verbs(Verbs({b"SLOW": slow}, slow))
+        protocol.framing.use_verbs(Verbs({b"SLOW": slow}, slow))
         protocol.dataReceived(b"SLOW\n" * 10)
     executed = 0
     next_event(server.clock)
@@ -783,7 +812,7 @@ def test_many_with_long_chunks_share_the_time() -> None:
 def test_a_command_that_runs_out_of_memory_later_is_counted(server: Server) -> None:
     protocol, transport = server.connect()
     later: Deferred[bytes] = Deferred()
-    protocol.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b""))
+    protocol.framing.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b""))
     protocol.dataReceived(b"LATER\n")
     later.errback(MemoryError())
     assert transport.value() == b"ERR out_of_memory\n"
@@ -797,7 +826,7 @@ def test_what_a_client_asked_for_is_counted_when_it_is_dropped_meanwhile(server:
         client.connection.abort()
         return b"OK\n"
 
-    protocol.use_verbs(Verbs({b"PING": drop}, drop))
+    protocol.framing.use_verbs(Verbs({b"PING": drop}, drop))
     protocol.dataReceived(b"PING\n" * 3)
     assert transport.aborted
     assert server.traffic.verbs[b"PING"] == protocol.connection.commands >= 1
@@ -1142,7 +1171,7 @@ def test_no_memory_once_the_reply_has_come_costs_the_connection(
 
     protocol, transport = server.connect()
     later: Deferred[bytes] = Deferred()
-    protocol.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b""))
+    protocol.framing.use_verbs(Verbs({b"LATER": lambda client, fields: later}, lambda *_: b""))
     protocol.dataReceived(b"LATER\n")
     monkeypatch.setattr(Traffic, "took", no_memory)
     server.traffic.above = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
@@ -10,14 +12,17 @@ from tagcache.config.limits import limits_of
 from tagcache.config.settings import Settings
 from tagcache.model.interfaces import IEngine
 from tagcache.server.auth.rates import Rates
+from tagcache.server.cache_port.protocol import CacheProtocol
 from tagcache.server.commands.table import CommandTable
-from tagcache.server.line.protocol import CacheProtocol
+from tagcache.server.line.framing import LineFraming
 from tagcache.server.net.factory import ServingFactory
 from tagcache.server.net.listener import Listener
 from tagcache.server.net.serving import ServedProtocol
 from tagcache.server.observe.events import EventLog
 from tagcache.server.observe.log_throttle import LogThrottle
 from tagcache.server.observe.traffic import Traffic
+from tagcache.server.resp.commands import RespTable
+from tagcache.server.resp.framing import RespFraming
 from tagcache.server.upkeep.slices import Slices
 from tagcache.wire import line as wire
 
@@ -36,6 +41,7 @@ class CacheFactory(ServingFactory):
         self,
         listener: Listener,
         table: CommandTable,
+        resp_table: RespTable,
         engine: IEngine,
         slices: Slices,
         events: EventLog,
@@ -43,14 +49,18 @@ class CacheFactory(ServingFactory):
         rates: Rates,
         settings: Settings,
         reactor: Any,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.table = table
+        self._resp_table = resp_table
         self.engine = engine
         self.slices = slices
         self.events = events
         self._traffic = traffic
         traffic.know_verbs(table.everything.commands)
+        traffic.know_verbs(row.verb for row in resp_table.supported)
         self._rates = rates
+        self._wall = wall
         self._left_out = LogThrottle()
         self._require_auth = False
         super().__init__(listener, settings, reactor)
@@ -88,6 +98,18 @@ class CacheFactory(ServingFactory):
                 count=count,
             )
 
+    def line_framing(self, protocol: CacheProtocol) -> LineFraming:
+        """Return the line protocol for a connection."""
+        return LineFraming(protocol, self.table, self._max_line_length)
+
+    def resp_framing(self, protocol: CacheProtocol) -> RespFraming:
+        """Return RESP for a connection."""
+        return RespFraming(protocol, self._resp_table, self._max_line_length, self._wall)
+
+    @property
+    def requires_login(self) -> bool:
+        """Whether a client must authenticate before anything else."""
+        return self._require_auth
+
     def build(self) -> ServedProtocol:
-        verbs = self.table.only_auth if self._require_auth else self.table.everything
-        return CacheProtocol(self, verbs, self._max_line_length, self._rates, self._traffic)
+        return CacheProtocol(self, not self._require_auth, self._rates, self._traffic)

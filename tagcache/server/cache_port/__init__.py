@@ -1,0 +1,1 @@
+"""The cache port: its connections, whose framing the first byte chooses."""

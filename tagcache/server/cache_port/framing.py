@@ -1,0 +1,66 @@
+"""What a connection of the cache port asks of the protocol that its client speaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from tagcache.errors import CommandError
+from tagcache.server.commands.table import Reply
+
+
+class IFraming(Interface):
+    """Requests and replies of one protocol, for one connection.
+
+    A request is what ``feed`` returns; the connection executes requests in order.
+    """
+
+    max_length: int = Attribute("The longest request that is accepted, in bytes.")
+    too_long: bytes = Attribute("The closing reply to a request that is too long.")
+    partial_bytes: int = Attribute("The memory of the request that is not complete yet, in bytes.")
+
+    def feed(data: bytes) -> list[Any]:
+        """Return the requests that ``data`` completes; empty ones are ignored.
+
+        Raises BrokenFraming.
+        """
+
+    def take_fast(data: bytes) -> bool:
+        """Execute ``data`` if it is an ordinary chunk of complete requests; say whether it was.
+
+        This does nothing that ``feed`` and ``execute`` do not do; it is only faster.
+        """
+
+    def execute(request: Any) -> Reply:
+        """Execute a request; return its reply, or a Deferred of it. Raises Disconnect."""
+
+    def concerns_one_key(request: Any) -> bool:
+        """Return whether the engine itself keeps the order of this request and others."""
+
+    def error(error: CommandError) -> bytes:
+        """Return the reply to a request that failed."""
+
+    def summary(request: Any) -> tuple[bytes, bytes | None]:
+        """Return the verb of a request and its first argument, for the slow log.
+
+        The argument is None if there is none, or if it may be a secret.
+        """
+
+    def admission_changed() -> None:
+        """Accept the commands that the client may use now."""
+
+    def lost() -> None:
+        """Release the connection, which is lost; only ``error`` may be called after that."""
+
+
+class BrokenFraming(Exception):
+    """Raised by a framing that has lost the boundaries of requests.
+
+    ``requests`` (list) came before it; ``reply`` (bytes) is sent before the connection closes.
+    """
+
+    def __init__(self, requests: list[Any], reply: bytes) -> None:
+        super().__init__(reply)
+        self.requests = requests
+        self.reply = reply

@@ -1,0 +1,400 @@
+"""A client of the cache port: bytes in, commands, bytes out, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tagcache.errors import CommandError, InternalError, OutOfMemory, RateLimited
+from tagcache.model.interfaces import ICache
+from tagcache.server.auth.rates import Rates
+from tagcache.server.cache_port.framing import BrokenFraming, IFraming
+from tagcache.server.commands.table import Disconnect, Reply
+from tagcache.server.net.inbox import OBJECT_BYTES
+from tagcache.server.net.reply_queue import MOST_AT_ONCE
+from tagcache.server.net.serving import ServedProtocol
+from tagcache.server.net.states import FINISHED, READY, SERVING
+from tagcache.server.observe.traffic import Traffic
+from tagcache.server.upkeep.slices import SLICE_SECONDS
+
+# The first byte of every request in RESP, and of no request in lines.
+_ARRAY = b"*"
+
+if TYPE_CHECKING:
+    from tagcache.server.cache_port.factory import CacheFactory
+
+T = TypeVar("T")
+
+# Values may be large, so few are looked up before the server checks whether the client reads.
+_GETS_AT_ONCE = 16
+# At most this many bytes are split into requests at once.
+_PIECE = 64 * 1024
+# How many bytes a client may send before it is admitted.
+_MOST_BEFORE_AUTH = 64 * 1024
+
+_OUT_OF_MEMORY = OutOfMemory("the system gives the server no more memory")
+_INTERNAL_ERROR = InternalError("the command failed; the log of the server says why")
+
+log = Logger(namespace="tagcache.protocol")
+
+
+class CacheProtocol(ServedProtocol):
+    """One client of the cache port. Its first byte chooses the framing: see IFraming.
+
+    A command returns its reply or, if it takes time, a Deferred of it. Later commands then wait,
+    except that several commands that concern one key may be in progress together.
+    """
+
+    factory: CacheFactory
+
+    def __init__(
+        self, factory: CacheFactory, admitted: bool, rates: Rates, traffic: Traffic
+    ) -> None:
+        super().__init__(factory, traffic, len)
+        self.engine = factory.engine
+        self.session = self.engine.open_session()
+        self.admitted = admitted
+        # The cache that answers plain look-ups at once, if any.
+        self.store: ICache | None = self.engine.store if admitted else None
+        self._rates = rates
+        # The approximate length in bytes of the requests that wait.
+        self._waiting_bytes = 0
+        # The longest chunk that a fast path may take; 0 in unusual states, which include the first
+        # request.
+        self._fast_up_to = 0
+        # Silent clients are told in lines why their connection ends.
+        self.framing: IFraming = factory.line_framing(self)
+        self._begun = False
+
+    def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
+        """Run work over many entries or connections in slices."""
+        return self.factory.slices.finish(work)
+
+    def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
+        """Record that a command removed ``count`` entries by these keys or tags."""
+        self.factory.events.invalidated(self.connection.peer, verb.decode(), names, count)
+
+    def left_out(self, count: int) -> None:
+        """Log that a list left out ``count`` keys that a line cannot contain."""
+        self.factory.log_left_out(self.connection.peer, count)
+
+    def admit(self) -> None:
+        """Allow all commands to an authenticated client from the next request on."""
+        self.connection.logged_in = True
+        self._use_admission(True)
+
+    def revoke(self) -> None:
+        """Admit the client only as far as a new one."""
+        self.connection.logged_in = False
+        self._use_admission(not self.factory.requires_login)
+
+    def _use_admission(self, admitted: bool) -> None:
+        self.admitted = admitted
+        self.store = self.engine.store if admitted else None
+        self.framing.admission_changed()
+
+    def use_limit(self, max_length: int) -> None:
+        """Accept requests up to this length in bytes from now on."""
+        self.framing.max_length = max_length
+        self._look_around()
+
+    def held_bytes(self) -> int:
+        requests = len(self._waiting)
+        waiting = self._waiting_bytes + requests * OBJECT_BYTES if requests else 0
+        return super().held_bytes() + self.framing.partial_bytes + waiting
+
+    def _most_waiting(self) -> int:
+        return super()._most_waiting() if self.admitted else _MOST_BEFORE_AUTH
+
+    def _not_ordinary(self) -> None:
+        self._fast_up_to = 0
+
+    def _look_around(self) -> None:
+        """Find out whether a fast path may take the next chunk."""
+        ordinary = (
+            self.phase is SERVING
+            and self.flow is READY
+            and not self._queue.slots
+            and not self.framing.partial_bytes
+            and not self._rates.limited
+            and self.connection.commands > 0
+        )
+        self._fast_up_to = self.framing.max_length if ordinary else 0
+
+    # Receiving commands
+
+    def dataReceived(self, data: bytes) -> None:
+        connection = self.connection
+        try:
+            self.now = self._monotonic()
+            connection.bytes_in += len(data)
+            connection.last_active = self.now
+            if len(data) > self._fast_up_to or not self.framing.take_fast(data):
+                self._take_any(data)
+            if self._unread is not None:
+                self._count_drained(len(data))
+        except Exception as error:
+            self.fail(error)
+
+    def take_requests(self, requests: Sequence[Any], size: int) -> None:
+        """Execute requests of ``size`` bytes together, in turns if they take long."""
+        self._waiting.extend(requests)
+        self._waiting_bytes = size
+        self.run()
+
+    def take_broken(self, broken: BrokenFraming, size: int) -> None:
+        """Execute what came before the boundaries of requests were lost, and close."""
+        self._take_no_more(broken.reply)
+        self.take_requests(broken.requests, size)
+
+    def _take_any(self, data: bytes) -> None:
+        if self.phase is not SERVING:
+            return
+        self._put_aside(data)
+        if self.flow is READY:
+            self.run()
+        else:
+            self._note_held()
+
+    def run(self) -> None:
+        if self._queue.slots:
+            self._send_ready()
+        while self.flow is READY and self.phase is not FINISHED:
+            if self._waiting:
+                self._execute()
+            elif self.inbox:
+                self._open(self.inbox.take(_PIECE))
+            else:
+                if not self.admitted and self.framing.partial_bytes > _MOST_BEFORE_AUTH:
+                    self.end(self.framing.too_long)
+                break
+        self._look_around()
+        self._settle()
+
+    def _open(self, data: bytes) -> None:
+        """Queue the requests that a chunk completes for execution."""
+        if not self._begun:
+            self._begun = True
+            if data.startswith(_ARRAY):
+                self.framing = self.factory.resp_framing(self)
+        self._waiting_bytes = len(data)
+        try:
+            self._waiting.extend(self.framing.feed(data))
+        except BrokenFraming as broken:
+            self._waiting.extend(broken.requests)
+            self._take_no_more(broken.reply)
+
+    # Executing commands
+
+    def count(self, verb: bytes) -> None:
+        """Count a request with this verb. Raises RateLimited."""
+        connection = self.connection
+        # ``last_verb`` is shown to others. An unknown verb may be anything, even a password.
+        connection.last_verb = verb
+        if self._rates.limited and self._rates.take(connection.host):
+            raise RateLimited
+        self._meter.verbs[verb] += 1
+
+    def _perform(self, request: Any) -> Reply:
+        """Execute one request; return its reply, or a Deferred of it. Raises Disconnect."""
+        self.connection.commands += 1
+        try:
+            return self.framing.execute(request)
+        except Disconnect:
+            raise
+        except Exception as error:
+            return self.error(error)
+
+    def execute_one(self, request: Any) -> None:
+        """Do the same as ``_execute`` for one request, but faster in the usual case."""
+        try:
+            reply = self._perform(request)
+        except Disconnect as disconnect:
+            self._disconnect(disconnect)
+            return
+        if not isinstance(reply, bytes):
+            reply = self._wait_for(reply, request, self.framing.concerns_one_key(request))
+            if reply is None:
+                self._look_around()
+                return
+        self.send(reply)
+        took = self._monotonic() - self.now
+        if took >= self._meter.traffic.above:
+            self.note_request(request, took)
+
+    def _execute(self) -> None:
+        """Execute requests that wait, until the turn is over."""
+        requests, queue = self._waiting, self._queue
+        end = self.now + SLICE_SECONDS
+        replies: list[bytes] = []
+        size = commands = 0
+        # The common verb of all commands so far; empty if they differ.
+        common = b""
+        request: Any = b""
+        while requests and self.flow is READY:
+            request = requests.popleft()
+            if not request:
+                continue
+            if queue.slots and not queue.admits(self.framing.concerns_one_key(request)):
+                # It continues when the requests in progress are answered.
+                requests.appendleft(request)
+                self._await_replies()
+                break
+            commands += 1
+            try:
+                reply = self._perform(request)
+            except Disconnect as disconnect:
+                self._conclude(commands, b"", request, replies)
+                self._disconnect(disconnect)
+                return
+            verb = self.connection.last_verb
+            common = verb if commands == 1 or verb == common else b""
+            if not isinstance(reply, bytes):
+                reply = self._wait_for(reply, request, self.framing.concerns_one_key(request))
+            if reply is not None and not queue.slots:
+                replies.append(reply)
+                size += len(reply)
+            elif reply is not None:
+                queue.put(request, reply)
+            if size > MOST_AT_ONCE or (replies and queue.slots):
+                # Small requests can have large replies, and a client may not read them.
+                self.send_all(replies)
+                replies.clear()
+                size = 0
+            if requests and self.flow is READY and self._monotonic() >= end:
+                self._end_turn()
+        self._conclude(commands, common, request, replies)
+
+    def _conclude(self, commands: int, common: bytes, last: Any, replies: Sequence[bytes]) -> None:
+        """Send the replies, and record how long the commands of this run took."""
+        self.send_all(replies)
+        took = self._monotonic() - self.now
+        if took < self._meter.traffic.above or self._queue.slots:
+            return
+        if commands == 1:
+            self.note_request(last, took)
+        elif commands:
+            self._meter.note_together(took, common.decode().lower(), commands)
+
+    def get_one(
+        self,
+        cache: ICache,
+        key: bytes,
+        found: Callable[[bytes], bytes],
+        missing: bytes,
+        request: Any,
+    ) -> None:
+        """Answer the look-up ``request`` of this key with ``found(value)``, or ``missing``."""
+        meter = self._meter
+        connection = self.connection
+        connection.last_verb = b"GET"
+        connection.commands += 1
+        meter.verbs[b"GET"] += 1
+        try:
+            value = cache.get(key, self.now)
+            reply = missing if value is None else found(value)
+        except Exception as error:
+            reply = self.error(error)
+        self.send(reply)
+        took = self._monotonic() - self.now
+        if took >= meter.traffic.above:
+            self.note_request(request, took)
+
+    def get_many(
+        self,
+        cache: ICache,
+        keys: list[bytes],
+        write: Callable[[list[bytes | None]], bytes],
+        request_for: Callable[[bytes], Any],
+    ) -> None:
+        """Answer look-ups of these keys; those that do not fit into the turn wait as requests.
+
+        ``write`` returns the replies to several look-ups, ``request_for`` the request of one.
+        """
+        self.connection.last_verb = b"GET"
+        end = self.now + SLICE_SECONDS
+        replies: list[bytes] = []
+        size = done = 0
+        while done < len(keys):
+            some = keys[done : done + _GETS_AT_ONCE]
+            done += len(some)
+            try:
+                replies.append(write(cache.get_many(some, self.now)))
+            except Exception as error:
+                replies.append(self.error(error) * len(some))
+            size += len(replies[-1])
+            if size > MOST_AT_ONCE:
+                self.send_all(replies)
+                replies.clear()
+                size = 0
+            if self.flow is not READY or self._monotonic() >= end:
+                break
+        if done < len(keys):
+            self._waiting.extend(map(request_for, keys[done:]))
+            self._waiting_bytes = sum(map(len, keys[done:]))
+            if self.flow is READY:
+                self._end_turn()
+        self._meter.verbs[b"GET"] += done
+        self.connection.commands += done
+        self.send_all(replies)
+        self._meter.note_together(self._monotonic() - self.now, "get", done)
+        if self.flow is not READY:
+            self._look_around()
+            self._settle()
+
+    def _disconnect(self, disconnect: Disconnect) -> None:
+        # Data after it is ignored, even a request that is too long.
+        self._waiting.clear()
+        self._take_no_more()
+        self.finish(disconnect.reply)
+
+    # Replies
+
+    def send_all(self, replies: Sequence[bytes]) -> None:
+        """Send several replies together."""
+        if replies:
+            self.send(b"".join(replies))
+
+    def _send_ready(self) -> None:
+        """Send the replies whose turn it is, while the client reads them."""
+        while not self._replies.paused and (slots := self._queue.take()):
+            self.send_all([slot.reply for slot in slots])
+
+    def error(self, error: BaseException | None, failure: Failure | None = None) -> bytes:
+        """Return the reply to the last command, which raised ``error``; count it."""
+        errors = self._meter.traffic.errors
+        if isinstance(error, CommandError):
+            errors[error.code] += 1
+            return self.framing.error(error)
+        if isinstance(error, MemoryError):
+            errors["out_of_memory"] += 1
+            return self.framing.error(_OUT_OF_MEMORY)
+        if failure is None or self.phase is not FINISHED:
+            errors["internal_error"] += 1
+            log.failure(
+                "{listener}: {verb} from {peer} failed",
+                failure,
+                listener=self.connection.listener,
+                verb=self.connection.last_verb,
+                peer=self.connection.peer,
+            )
+        return self.framing.error(_INTERNAL_ERROR)
+
+    def _failed(self, failure: Failure) -> bytes:
+        return self.error(failure.value, failure)
+
+    def _note_awaited(self, request: Any, took: float) -> None:
+        if took >= self._meter.traffic.above:
+            self.note_request(request, took)
+
+    def note_request(self, request: Any, took: float) -> None:
+        """Record how many seconds a request took."""
+        verb, argument = self.framing.summary(request)
+        self._meter.note(took, verb.decode().lower(), argument)
+
+    def _gone(self) -> None:
+        self.framing.lost()

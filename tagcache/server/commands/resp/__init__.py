@@ -1,0 +1,1 @@
+"""The commands of Redis clients, and those for tags."""

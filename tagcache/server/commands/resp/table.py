@@ -1,0 +1,133 @@
+"""The rows of the table of RESP commands, and who calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+
+from tagcache.errors import CommandError
+from tagcache.model.interfaces import IEngine, ISession
+from tagcache.server.commands.table import Reply
+from tagcache.server.then import then
+
+T = TypeVar("T")
+
+
+class RedisError(CommandError):
+    """A request of a Redis client that cannot be executed.
+
+    ``text`` is the reply; its first word is Redis's word for this kind of error.
+    """
+
+    def __init__(self, text: str, code: str = "bad_request") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+SYNTAX_ERROR = "ERR syntax error"
+NOT_AN_INTEGER = "ERR value is not an integer or out of range"
+
+
+class Caller(Protocol):
+    """The connection that sends a command, or the transaction that contains it."""
+
+    @property
+    def session(self) -> ISession:
+        """The client's session, which accesses the entries."""
+
+    @property
+    def engine(self) -> IEngine:
+        """The engine that keeps the entries."""
+
+    def now_ms(self) -> int:
+        """Return the time in milliseconds since 1970."""
+
+    @property
+    def resp(self) -> int:
+        """The version of the protocol in which replies are written: 2 or 3."""
+
+    def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
+        """Run work over many entries to its end; return the result, or a Deferred of it."""
+
+    def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
+        """Record that a command removed ``count`` entries by these keys or tags."""
+
+
+class Keys(NamedTuple):
+    """Where the keys of a command are among its arguments, as COMMAND INFO tells it.
+
+    ``last`` counts from the end if it is negative. All zero: it has no keys.
+    """
+
+    first: int
+    last: int
+    step: int
+
+    def of(self, arguments: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the keys in a request."""
+        if not self.first:
+            return ()
+        end = self.last + 1 if self.last >= 0 else len(arguments) + self.last + 1
+        return arguments[self.first : end : self.step]
+
+
+NO_KEYS = Keys(0, 0, 0)
+ONE_KEY = Keys(1, 1, 1)
+ALL_KEYS = Keys(1, -1, 1)
+
+# A caller is Any here, because commands of the connection need more than a Caller.
+RespFunction: TypeAlias = Callable[[Any, list[bytes]], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class RespCommand:
+    """One row of the table.
+
+    Attributes:
+        verb: the name in upper case.
+        arity: the number of arguments, the verb included; negative: at least so many.
+        run: takes a caller and the arguments, the verb first; returns the reply. Raises
+            CommandError.
+        keys: where its keys are.
+        writes: whether it may change entries.
+        transaction: whether it may be queued by MULTI.
+        summary: what it does, for COMMAND DOCS.
+    """
+
+    verb: bytes
+    arity: int
+    run: RespFunction
+    keys: Keys = NO_KEYS
+    writes: bool = False
+    transaction: bool = True
+    summary: str = ""
+
+    def admits(self, count: int) -> bool:
+        """Return whether a request of ``count`` arguments has enough, and not too many."""
+        return count == self.arity or count >= -self.arity > 0
+
+
+def for_each(
+    caller: Caller, items: Collection[bytes], call: Callable[[bytes], T | Deferred[T]]
+) -> list[T] | Deferred[list[T]]:
+    """Return the results of ``call`` for each of the items, which may be many."""
+
+    def work() -> Generator[None, None, list[Any]]:
+        results = []
+        for item in items:
+            results.append(call(item))
+            yield
+        return results
+
+    def gather(results: list[Any]) -> Any:
+        if any(isinstance(each, Deferred) for each in results):
+            return gatherResults(
+                [each if isinstance(each, Deferred) else succeed(each) for each in results],
+                consumeErrors=True,
+            )
+        return results
+
+    return then(caller.run_work(work()), gather)

@@ -1,0 +1,134 @@
+"""The commands for tags, which Redis does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tagcache.model.admission import check_tags
+from tagcache.model.store_options import StoreOptions
+from tagcache.model.views import EntryView, TagSize
+from tagcache.server.commands.resp.arguments import EXPIRY_OPTIONS, Options, natural
+from tagcache.server.commands.resp.strings import StoreIf
+from tagcache.server.commands.resp.table import (
+    ONE_KEY,
+    SYNTAX_ERROR,
+    Caller,
+    Keys,
+    RedisError,
+    RespCommand,
+)
+from tagcache.server.commands.table import Reply
+from tagcache.server.then import then
+from tagcache.wire import resp
+
+_MOST_TOP = 1000
+
+
+def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.SET key value [EX s|PX ms|EXAT s|PXAT ms] [NX|XX] TAGS n tag [tag ...]``."""
+    key, value = arguments[1:3]
+    words, tags = _split_tags(arguments[3:])
+    if not words:
+        return then(caller.session.put_with(key, value, StoreOptions(tags)), _ok)
+    options = Options(words, frozenset((b"NX", b"XX")), frozenset(EXPIRY_OPTIONS))
+    options.at_most_one(b"NX", b"XX")
+    expiry = options.expiry("tag.set")
+    if len(options.given) == 1 and expiry is not None and expiry.in_ms:
+        return then(caller.session.put_with(key, value, StoreOptions(tags, expiry.in_ms)), _ok)
+    # Refused whether or not the entry is stored.
+    tags = check_tags(caller.engine.limits, tags)
+    stored = caller.session.update((key,), StoreIf(key, value, expiry, options, tags))
+    return then(stored, lambda outcome: resp.OK if outcome[0] else resp.null(caller.resp))
+
+
+def _ok(_: object) -> bytes:
+    return resp.OK
+
+
+def _split_tags(arguments: list[bytes]) -> tuple[list[bytes], Sequence[bytes]]:
+    """Return what comes before ``TAGS n``, and the n tags after it, which end the request."""
+    for number, word in enumerate(arguments[:-1]):
+        if word.upper() == b"TAGS":
+            tags = arguments[number + 2 :]
+            if natural(arguments[number + 1]) != len(tags):
+                raise RedisError("ERR the number after TAGS is not the number of tags")
+            _check_names(tags)
+            return arguments[:number], tags
+    raise RedisError(SYNTAX_ERROR)
+
+
+def _check_names(tags: Sequence[bytes]) -> None:
+    if not all(tags):
+        raise RedisError("ERR a tag is empty")
+
+
+def tag_invalidate(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.INVALIDATE [ANY|ALL] n tag [tag ...]`` with the number of entries."""
+    every = arguments[1].upper() == b"ALL"
+    rest = arguments[2:] if arguments[1].upper() in (b"ANY", b"ALL") else arguments[1:]
+    tags = rest[1:]
+    if not tags or natural(rest[0]) != len(tags):
+        raise RedisError("ERR the number before the tags is not the number of tags")
+    _check_names(tags)
+    session = caller.session
+    verb = b"INV_TAGS_ALL" if every else b"INV_TAGS_ANY"
+    if len(tags) == 1:
+        verb, removed = b"INV_TAG", session.invalidate_tag(tags[0])
+    else:
+        removed = (session.invalidate_all if every else session.invalidate_any)(tags)
+
+    def conclude(count: int) -> bytes:
+        caller.invalidated(verb, tags, count)
+        return resp.integer(count)
+
+    return then(removed, conclude)
+
+
+def tag_keys(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.KEYS tag [LIMIT n]``."""
+    options = Options(arguments[2:], frozenset(), frozenset((b"LIMIT",)))
+    limit = options.value(b"LIMIT")
+
+    def write(keys: list[bytes]) -> Reply:
+        return caller.run_work(resp.array_in_slices(keys, caller.resp))
+
+    if limit is None:
+        return then(caller.engine.keys_by_tag(arguments[1]), write)
+    found = caller.engine.search([arguments[1]], limit=natural(limit))
+    return then(found, lambda entries: write([entry.key for entry in entries]))
+
+
+def tag_of(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.OF key`` with the tags of the entry, in their order."""
+
+    def write(entry: EntryView | None) -> bytes:
+        return resp.null_array(caller.resp) if entry is None else resp.values(entry.tags, 2)
+
+    return then(caller.engine.peek(arguments[1]), write)
+
+
+def tag_count(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.COUNT tag`` with the number of entries."""
+    return then(caller.engine.count([arguments[1]]), resp.integer)
+
+
+def tag_top(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.TOP n`` with pairs of a tag and its number of entries, the largest first."""
+    most = natural(arguments[1])
+    if most > _MOST_TOP:
+        raise RedisError(f"ERR TAG.TOP returns {_MOST_TOP} tags at most")
+
+    def write(tags: list[TagSize]) -> bytes:
+        return resp.dump([[tag.name, tag.keys] for tag in tags], caller.resp)
+
+    return then(caller.engine.largest_tags(b"", most), write)
+
+
+TAG_COMMANDS = (
+    RespCommand(b"TAG.SET", -6, tag_set, ONE_KEY, True, summary="store a value with tags"),
+    RespCommand(b"TAG.INVALIDATE", -3, tag_invalidate, writes=True, summary="delete by tags"),
+    RespCommand(b"TAG.KEYS", -2, tag_keys, summary="the keys of a tag"),
+    RespCommand(b"TAG.OF", 2, tag_of, Keys(1, 1, 1), summary="the tags of a key"),
+    RespCommand(b"TAG.COUNT", 2, tag_count, summary="the number of entries of a tag"),
+    RespCommand(b"TAG.TOP", 2, tag_top, summary="the tags with the most entries"),
+)

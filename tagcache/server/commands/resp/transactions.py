@@ -1,0 +1,137 @@
+"""MULTI and EXEC: commands that are queued, and executed at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from tagcache.errors import CommandError
+from tagcache.model.interfaces import IEngine, ISession, Versions
+from tagcache.model.work import run_to_end
+from tagcache.server.commands.resp.table import ALL_KEYS, RedisError, RespCommand
+from tagcache.server.commands.table import Reply
+from tagcache.server.then import then
+from tagcache.wire import resp
+
+if TYPE_CHECKING:
+    from tagcache.server.resp.caller import RespCaller
+
+T = TypeVar("T")
+
+# A transaction holds up all other clients until it is done.
+MOST_QUEUED = 10_000
+
+
+class Transaction:
+    """What a client has queued since MULTI.
+
+    Attributes:
+        queued: the commands, each with its arguments.
+        refused: whether a command could not be queued: then EXEC executes nothing.
+    """
+
+    __slots__ = ("queued", "refused")
+
+    def __init__(self) -> None:
+        self.queued: list[tuple[RespCommand, list[bytes]]] = []
+        self.refused = False
+
+    def queue(self, command: RespCommand, arguments: list[bytes]) -> bytes:
+        """Add a command, and return the reply for now. Raises RedisError."""
+        if not command.transaction:
+            raise RedisError("ERR Command not allowed inside a transaction")
+        if len(self.queued) >= MOST_QUEUED:
+            raise RedisError(f"ERR a transaction has {MOST_QUEUED} commands at most")
+        self.queued.append((command, arguments))
+        return resp.QUEUED
+
+    def keys(self) -> set[bytes]:
+        """Return the keys of all commands."""
+        return {key for row, arguments in self.queued for key in row.keys.of(arguments)}
+
+
+class _Executor:
+    """The Caller of the commands of a transaction: no result of theirs is a Deferred."""
+
+    def __init__(self, caller: RespCaller, session: ISession, engine: IEngine) -> None:
+        self.session = session
+        self.engine = engine
+        self.resp = caller.resp
+        self.now_ms = caller.now_ms
+        self._caller = caller
+
+    def run_work(self, work: Generator[None, None, T]) -> T:
+        return run_to_end(work)
+
+    def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
+        self._caller.invalidated(verb, names, count)
+
+    def execute(self, command: RespCommand, arguments: list[bytes]) -> bytes:
+        """Return the reply to a command; an error does not end the transaction."""
+        try:
+            return cast(bytes, command.run(self, arguments))
+        except CommandError as error:
+            return self._caller.error(error)
+
+
+def multi(caller: RespCaller, arguments: list[bytes]) -> Reply:
+    if caller.transaction is not None:
+        raise RedisError("ERR MULTI calls can not be nested")
+    caller.transaction = Transaction()
+    return resp.OK
+
+
+def execute(caller: RespCaller, arguments: list[bytes]) -> Reply:
+    transaction, watched = caller.transaction, caller.watched
+    if transaction is None:
+        raise RedisError("ERR EXEC without MULTI")
+    caller.transaction, caller.watched = None, {}
+    if transaction.refused:
+        raise RedisError(
+            "EXECABORT Transaction discarded because of previous errors.", "exec_abort"
+        )
+
+    def run(session: ISession, engine: IEngine) -> bytes:
+        executor = _Executor(caller, session, engine)
+        return resp.array([executor.execute(*each) for each in transaction.queued])
+
+    done = caller.session.transact(watched, transaction.keys(), run)
+    return then(done, lambda reply: resp.null_array(caller.resp) if reply is None else reply)
+
+
+def discard(caller: RespCaller, arguments: list[bytes]) -> Reply:
+    if caller.transaction is None:
+        raise RedisError("ERR DISCARD without MULTI")
+    caller.transaction, caller.watched = None, {}
+    return resp.OK
+
+
+def watch(caller: RespCaller, arguments: list[bytes]) -> Reply:
+    if caller.transaction is not None:
+        raise RedisError("ERR WATCH inside MULTI is not allowed")
+    new = [key for key in arguments[1:] if key not in caller.watched]
+
+    def note(versions: Versions) -> bytes:
+        caller.watched = {**caller.watched, **versions}
+        return resp.OK
+
+    return then(caller.session.versions(new), note)
+
+
+def unwatch(caller: RespCaller, arguments: list[bytes]) -> Reply:
+    caller.watched = {}
+    return resp.OK
+
+
+# These are executed at once, also after MULTI.
+IMMEDIATE = frozenset((b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"QUIT", b"RESET"))
+
+TRANSACTION_COMMANDS = (
+    RespCommand(b"MULTI", 1, multi, transaction=False, summary="begin to queue commands"),
+    RespCommand(b"EXEC", 1, execute, transaction=False, summary="execute what is queued"),
+    RespCommand(b"DISCARD", 1, discard, transaction=False, summary="forget what is queued"),
+    RespCommand(
+        b"WATCH", -2, watch, ALL_KEYS, transaction=False, summary="let EXEC fail on a change"
+    ),
+    RespCommand(b"UNWATCH", 1, unwatch, summary="watch no key"),
+)

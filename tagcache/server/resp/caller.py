@@ -1,0 +1,89 @@
+"""A Redis client: what its commands need of its connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from tagcache.errors import CommandError
+from tagcache.model.interfaces import IEngine, ISession, Versions
+from tagcache.server.commands.resp.table import RespCommand
+from tagcache.server.commands.resp.transactions import Transaction
+from tagcache.server.net.connections import Connection
+
+if TYPE_CHECKING:
+    from tagcache.server.cache_port.protocol import CacheProtocol
+
+T = TypeVar("T")
+
+
+class RespCaller:
+    """The Caller of commands over RESP.
+
+    Attributes:
+        commands: what all clients may use.
+        resp: the version of the protocol, 2 or 3.
+        transaction: what was queued since MULTI; None without MULTI.
+        watched: the states of the entries that WATCH named.
+    """
+
+    def __init__(
+        self,
+        protocol: CacheProtocol,
+        commands: Sequence[RespCommand],
+        error: Callable[[CommandError], bytes],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.commands = commands
+        self._protocol = protocol
+        self._error = error
+        self.now_ms = now_ms
+        self.resp = 2
+        self.transaction: Transaction | None = None
+        self.watched: Versions = {}
+
+    @property
+    def session(self) -> ISession:
+        """The client's session, which accesses the entries."""
+        return self._protocol.session
+
+    @property
+    def engine(self) -> IEngine:
+        """The engine that keeps the entries."""
+        return self._protocol.engine
+
+    @property
+    def connection(self) -> Connection:
+        """The client's connection."""
+        return self._protocol.connection
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the client may use all commands."""
+        return self._protocol.admitted
+
+    def admit(self) -> None:
+        """Allow all commands from the next request on."""
+        self._protocol.admit()
+
+    def error(self, error: CommandError) -> bytes:
+        """Return the reply for a command of a transaction that failed."""
+        return self._error(error)
+
+    def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
+        """Run work over many entries or connections in slices."""
+        return self._protocol.run_work(work)
+
+    def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
+        """Record that a command removed ``count`` entries by these keys or tags."""
+        self._protocol.invalidated(verb, names, count)
+
+    def reset(self) -> None:
+        """Return to the state of a new connection."""
+        self.resp = 2
+        self.transaction = None
+        self.watched = {}
+        self.connection.name = b""
+        self._protocol.revoke()

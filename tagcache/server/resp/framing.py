@@ -1,0 +1,166 @@
+"""RESP on a connection: arrays of bulk strings in, one reply each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zope.interface import implementer
+
+from tagcache.errors import (
+    AuthenticationRequired,
+    CommandError,
+    IntegerOverflow,
+    MalformedRequest,
+    NotAnInteger,
+    OutOfMemory,
+)
+from tagcache.model.interfaces import ICache
+from tagcache.server.cache_port.framing import BrokenFraming, IFraming
+from tagcache.server.commands.resp.table import ONE_KEY, RedisError
+from tagcache.server.commands.resp.transactions import IMMEDIATE
+from tagcache.server.commands.table import Reply
+from tagcache.server.resp.caller import RespCaller
+from tagcache.server.resp.commands import RespTable
+from tagcache.wire import resp
+from tagcache.wire.resp_requests import RequestBuffer, only_gets
+
+if TYPE_CHECKING:
+    from tagcache.server.cache_port.protocol import CacheProtocol
+
+MAX_ARGUMENTS = 1024 * 1024
+# The longest request with several values; one with a single value may be as long as in a line.
+_MAX_BYTES = 128 * 2**20
+# Their arguments may be secrets.
+_SECRET = frozenset((b"AUTH", b"HELLO"))
+_ERRORS: dict[type[CommandError], str] = {
+    NotAnInteger: "ERR value is not an integer or out of range",
+    IntegerOverflow: "ERR increment or decrement would overflow",
+    OutOfMemory: "OOM command not allowed when used memory > 'maxmemory'.",
+    AuthenticationRequired: "NOAUTH Authentication required.",
+}
+
+
+@implementer(IFraming)
+class RespFraming:
+    """An IFraming whose requests are lists of arguments, the verb first."""
+
+    too_long = resp.error("ERR Protocol error: unauthenticated bulk length")
+
+    def __init__(
+        self, protocol: CacheProtocol, table: RespTable, max_length: int, wall: Callable[[], float]
+    ) -> None:
+        self._protocol = protocol
+        self._table = table
+        self._caller = RespCaller(protocol, table.supported, self.error, lambda: int(wall() * 1000))
+        self.admission_changed()
+        self._requests = RequestBuffer(max(max_length, _MAX_BYTES), MAX_ARGUMENTS)
+        self._max_length = max_length
+
+    @property
+    def max_length(self) -> int:
+        """The longest request with a single value, in bytes."""
+        return self._max_length
+
+    @max_length.setter
+    def max_length(self, length: int) -> None:
+        self._max_length = length
+        self._requests.use_limits(max(length, _MAX_BYTES), MAX_ARGUMENTS)
+
+    @property
+    def partial_bytes(self) -> int:
+        """The memory of the request that is not complete yet."""
+        return self._requests.partial
+
+    def admission_changed(self) -> None:
+        table = self._table
+        self._commands = table.everything if self._protocol.admitted else table.before_login
+
+    def lost(self) -> None:
+        del self._protocol, self._caller
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        try:
+            return self._requests.feed(data)
+        except MalformedRequest as error:
+            raise _broken(error) from None
+
+    def take_fast(self, data: bytes) -> bool:
+        protocol = self._protocol
+        store = self._store()
+        if store is not None and (keys := only_gets(data)) is not None:
+            if len(keys) == 1:
+                missing = resp.null(self._caller.resp)
+                protocol.get_one(store, keys[0], resp.bulk, missing, [b"GET", keys[0]])
+            else:
+                protocol.get_many(store, keys, self._values, _get)
+            return True
+        try:
+            requests = self._requests.feed(data)
+        except MalformedRequest as error:
+            protocol.take_broken(_broken(error), len(data))
+            return True
+        if len(requests) == 1 and not self._requests.partial:
+            protocol.execute_one(requests[0])
+        else:
+            protocol.take_requests(requests, len(data))
+        return True
+
+    def _store(self) -> ICache | None:
+        """Return the cache that answers look-ups at once, unless they are queued."""
+        return self._protocol.store if self._caller.transaction is None else None
+
+    def _values(self, values: list[bytes | None]) -> bytes:
+        """Return the replies to several look-ups."""
+        return resp.replies(values, self._caller.resp)
+
+    def execute(self, arguments: list[bytes]) -> Reply:
+        verb = arguments[0].upper()
+        command = self._commands.get(verb)
+        caller = self._caller
+        if command is None or not command.admits(len(arguments)):
+            self._protocol.count(verb if command is not None else b"unknown")
+            if caller.transaction is not None:
+                caller.transaction.refused = True
+            raise self._refusal(verb, command is not None)
+        self._protocol.count(verb)
+        if caller.transaction is not None and verb not in IMMEDIATE:
+            try:
+                return caller.transaction.queue(command, arguments)
+            except RedisError:
+                caller.transaction.refused = True
+                raise
+        return command.run(caller, arguments)
+
+    def _refusal(self, verb: bytes, known: bool) -> CommandError:
+        if not self._protocol.admitted and verb in self._table.everything:
+            return AuthenticationRequired()
+        shown = verb.decode("utf-8", "replace")[:128].lower()
+        if known:
+            return RedisError(f"ERR wrong number of arguments for '{shown}' command")
+        return RedisError(f"ERR unknown command '{shown}'", "unknown_command")
+
+    def concerns_one_key(self, arguments: list[bytes]) -> bool:
+        command = self._commands.get(arguments[0].upper())
+        return command is not None and command.keys is ONE_KEY and self._caller.transaction is None
+
+    def error(self, error: CommandError) -> bytes:
+        if isinstance(error, RedisError):
+            return resp.error(str(error))
+        text = _ERRORS.get(type(error))
+        return resp.error(text if text is not None else f"ERR {error}")
+
+    def summary(self, arguments: list[bytes]) -> tuple[bytes, bytes | None]:
+        verb = arguments[0].upper()
+        if verb not in self._commands:
+            return b"unknown", None
+        shown = None if verb in _SECRET or len(arguments) < 2 else arguments[1]
+        return verb, shown
+
+
+def _broken(error: MalformedRequest) -> BrokenFraming:
+    return BrokenFraming(error.requests, resp.error(f"ERR {error}"))
+
+
+def _get(key: bytes) -> list[bytes]:
+    return [b"GET", key]
