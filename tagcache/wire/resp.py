@@ -1,6 +1,6 @@
 """The Redis protocol, RESP2 and RESP3: results to replies and arguments to requests, without I/O.
 
-``protocol`` is 2 or 3. Requests are read by wire/resp_requests.py.
+``protocol`` is 2 or 3. Requests are read by wire/resp_requests.py, replies by wire/resp_replies.py.
 The specification is https://redis.io/docs/latest/develop/reference/protocol-spec/.
 """
 
@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from tagcache.model import int64
+
 OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"
 QUEUED = b"+QUEUED\r\n"
@@ -18,7 +20,7 @@ EMPTY_ARRAY = b"*0\r\n"
 ZERO = b":0\r\n"
 ONE = b":1\r\n"
 
-# hiredis, which many clients use, reads no deeper nesting.
+# No reply is nested so deep; readers have a limit, too.
 _MAX_DEPTH = 8
 _ITEMS_AT_ONCE = 1024
 # What is formatted with a length and a content for each item.
@@ -26,8 +28,20 @@ _BULK = b"$%d\r\n%b\r\n"
 _ARRAYS = [b"*%d\r\n" % count + _BULK * count for count in range(17)]
 _NULLS = {2: b"$-1\r\n", 3: b"_\r\n"}
 _NULL_ARRAYS = {2: b"*-1\r\n", 3: b"_\r\n"}
+# Small numbers are looked up or compared, not parsed. These are the first lines of bulk strings.
+BULK_LINES = [b"$%d" % length for length in range(1025)]
+_SMALL_NUMBERS = {b"%d" % number: number for number in range(1025)}
 # CR and LF would end a line early.
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+
+
+def read_integer(digits: bytes) -> int | None:
+    """Read a signed 64-bit integer; None if this is none, or is not in its shortest form."""
+    number = _SMALL_NUMBERS.get(digits)
+    if number is not None:
+        return number
+    number = int64.parse(digits)
+    return number if number is not None and b"%d" % number == digits else None
 
 
 # Requests

@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 
 from tagcache.errors import MalformedRequest
+from tagcache.wire.resp import BULK_LINES, read_integer
 
 # The longest line that is read as a number: its type, a 64-bit integer, and the line end.
 _MAX_LINE = len("*-9223372036854775808\r\n")
 _ASTERISK = ord("*")
 # The overhead of an argument: an object, and its place in a list.
 _OBJECT_BYTES = sys.getsizeof(b"") + 8
-# The first lines of arguments up to this length are compared, not parsed.
-_COMMON_LENGTH = 1024
-_BULK_LINES = [b"$%d" % length for length in range(_COMMON_LENGTH + 1)]
-_LENGTHS = {line: length for length, line in enumerate(_BULK_LINES)}
-_COUNTS = {b"*%d" % count: count for count in range(1, 65)}
+_LENGTHS = {line: length for length, line in enumerate(BULK_LINES)}
 # A longer chunk consists of short requests if it begins with so many lines in so many bytes. To
 # search large values for line ends costs more than to parse the requests around them.
 _SHORT = 1024
@@ -48,6 +45,9 @@ class RequestBuffer:
 
     ``partial`` is how much memory an incomplete request takes, in bytes; 0 if there is none.
     """
+
+    # hiredis could read requests, but has no limits: it allocates a list of any announced length,
+    # and takes strings and nested arrays of any kind for arguments.
 
     __slots__ = (
         "_common_up_to",
@@ -148,7 +148,7 @@ class RequestBuffer:
                 if len(data) - at >= _MAX_LINE:
                     raise MalformedRequest("too big mbulk count string")
                 return _Incomplete([], 0, 0, bytearray(data[at:]), 0)
-            count = _integer(data[at + 1 : line_end])
+            count = read_integer(data[at + 1 : line_end])
             if count is None or count > self._max_arguments:
                 raise MalformedRequest("invalid multibulk length")
             at = line_end + 2
@@ -202,7 +202,7 @@ def _take_common(chunk: bytes, requests: list[list[bytes]], max_arguments: int) 
     lines = chunk.split(b"\r\n")
     rest = lines.pop()
     at, end = 0, len(lines)
-    known = _BULK_LINES
+    known = BULK_LINES
     try:
         while at < end:
             first = lines[at]
@@ -240,12 +240,12 @@ def _take_common(chunk: bytes, requests: list[list[bytes]], max_arguments: int) 
 def _common_arguments(lines: list[bytes], at: int, max_arguments: int) -> list[bytes] | None:
     """Return the arguments of the request that begins at a line, if it is a common one."""
     first = lines[at]
-    count = _COUNTS.get(first) or (_integer(first[1:]) if first[:1] == b"*" else None)
+    count = read_integer(first[1:]) if first[:1] == b"*" else None
     if count is None or not 0 < count <= max_arguments:
         return None
     stop = at + 1 + 2 * count
     arguments = lines[at + 2 : stop : 2]
-    known = _BULK_LINES
+    known = BULK_LINES
     if stop > len(lines) or lines[at + 1 : stop : 2] != [known[len(each)] for each in arguments]:
         return None
     return arguments
@@ -259,22 +259,10 @@ def _announced(data: bytes, at: int, line_end: int) -> int:
         if len(data) - at >= _MAX_LINE:
             raise MalformedRequest("too big bulk count string")
         return -1
-    length = _integer(data[at + 1 : line_end])
+    length = read_integer(data[at + 1 : line_end])
     if length is None or length < 0:
         raise MalformedRequest("invalid bulk length")
     return length
-
-
-def _integer(digits: bytes) -> int | None:
-    """Read a number in its canonical form; None if it is another."""
-    positive = digits[1:] if digits[:1] == b"-" else digits
-    if (
-        len(digits) > _MAX_LINE
-        or not positive.isdigit()
-        or (positive[:1] == b"0" and digits != b"0")
-    ):
-        return None
-    return int(digits)
 
 
 def _shown(data: bytes, at: int) -> str:
