@@ -141,6 +141,12 @@ class RequestBuffer:
         """Parse any requests, and add them; return the one that is incomplete."""
         at = 0
         while at < len(data):
+            if data.startswith(b"\r\n", at):
+                # An empty line between requests; redis-cli --pipe sends one.
+                at += 2
+                continue
+            if data[at:] == b"\r":
+                return _Incomplete([], 0, 0, bytearray(b"\r"), 0)
             if data[at] != _ASTERISK:
                 raise MalformedRequest(f"expected '*', got {_shown(data, at)}")
             line_end = data.find(b"\r\n", at, at + _MAX_LINE)

@@ -130,7 +130,7 @@ def test_any_bytes_give_the_same_in_any_chunks(
         (PING + b"*2\r\n$3\r\nGET\r\n*1\r\n", [[b"PING"]], "expected '$', got '*'"),
         # Something else in place of a request.
         (b"PING\r\n", [], "expected '*', got 'P'"),
-        (b"\r\n" + PING, [], r"expected '*', got '\r'"),
+        (b"\r" + PING, [], r"expected '*', got '\r'"),
         (PING + b"$4\r\nPING\r\n", [[b"PING"]], "expected '*', got '$'"),
         # The length is not that of the content.
         (b"*1\r\n$4\r\nPINGxx" + PING, [], "expected CRLF after a bulk string"),
@@ -265,3 +265,31 @@ def test_the_error_is_one_line() -> None:
         with pytest.raises(MalformedRequest) as caught:
             a_buffer().feed(b"*1\r\n" + bytes([byte]) + b"x\r\n")
         assert re.fullmatch(r"[ -~]+", str(caught.value))
+
+
+@given(REQUESTS, PLACES)
+def test_empty_lines_between_requests_are_ignored(
+    sent: list[list[bytes]], places: list[int]
+) -> None:
+    stream = b"\r\n".join([b"\r\n", *(resp.request(*each) for each in sent), b"\r\n"])
+    assert feed_all(a_buffer(), cut(stream, places)) == (sent, "")
+
+
+@given(st.lists(st.binary(max_size=1100), min_size=1, max_size=20), st.booleans())
+def test_chunks_of_look_ups_are_recognized(keys: list[bytes], plain: bool) -> None:
+    if plain:
+        keys = [key.replace(b"\r\n", b"") for key in keys]
+    chunk = b"".join(resp.request(b"GET", key) for key in keys)
+    found = resp_requests.only_gets(chunk)
+    short = all(len(key) <= 1024 and b"\r\n" not in key for key in keys)
+    assert found == (keys if short else None)
+    for other in (chunk[:-1], chunk + b"*", chunk + PING, PING + chunk, chunk[1:]):
+        assert resp_requests.only_gets(other) is None
+
+
+@given(st.text(alphabet="*$\r\nGET23", max_size=60))
+def test_what_is_taken_for_look_ups_is_parsed_as_look_ups(text: str) -> None:
+    chunk = b"*2\r\n$3\r\nGET\r\n" + text.encode()
+    keys = resp_requests.only_gets(chunk)
+    if keys is not None:
+        assert feed_all(a_buffer(), [chunk]) == ([[b"GET", key] for key in keys], "")
