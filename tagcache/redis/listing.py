@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from tagcache.model.int64 import UINT64_MAX
 from tagcache.model.views import MOST_FAULTS, Consistency, EntryView
 from tagcache.redis import scripts
 from tagcache.redis.deferreds import as_deferred, together
@@ -135,6 +136,8 @@ class Listing:
         within, number = divmod(cursor, len(partitions))
         found: dict[bytes, None] = {}
         left = math.inf if count is None else count
+        if within > UINT64_MAX:
+            number = len(partitions)
         while number < len(partitions) and left > 0:
             most = int(min(left, partitions.page))
             following, looked, keys = await partitions.call(

@@ -91,7 +91,7 @@ class Memory(Driven):
 
 
 class Remote(Driven):
-    """The engine in Redis, with an event loop of its own."""
+    """The engine in Redis, with an event loop of its own, or that of another one."""
 
     def __init__(
         self,
@@ -99,9 +99,11 @@ class Remote(Driven):
         timeout: float = 60.0,
         partitions: int | None = None,
         near: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.url = url
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop or asyncio.new_event_loop()
+        self._owns_loop = loop is None
         self.client = connect(url, timeout, 4, PolicyCheck(False))
         self.troubles: list[str] = []
         self.near = self.tracking = None
@@ -166,4 +168,5 @@ class Remote(Driven):
         for pipeline in self.pipelines:
             self.wait(pipeline.close())
         self.wait(self.client.aclose())
-        self.loop.close()
+        if self._owns_loop:
+            self.loop.close()

@@ -204,3 +204,35 @@ def test_a_check_goes_from_entries_to_indexes_and_back() -> None:
     assert consistency.faults[0] == "the entry b'k1' size"
     assert consistency.fault_count == 50
     assert len(consistency.faults) == min(50, MOST_FAULTS)
+
+
+def test_keys_are_scanned_partition_by_partition() -> None:
+    world = World(2)
+    first, second = world.roots
+    found = outcome(world.listing.scan_keys(0, 5, None))
+    assert world.answer(scripts.KEYS, [b"0", 3, [b"a", b"b"]], first) == (5, 0)
+    # Nothing was in that part of the table.
+    assert world.answer(scripts.KEYS, [b"6", 0, []], second) == (2, 0)
+    assert world.answer(scripts.KEYS, [b"2", 2, [b"c"]], second) == (2, 6)
+    # The cursor says both where, and in which partition.
+    assert found == [(2 * 2 + 1, [b"a", b"b", b"c"])]
+    found = outcome(world.listing.scan_keys(5, 5, lambda key: key == b"d"))
+    assert world.answer(scripts.KEYS, [b"0", 4, [b"d", b"c"]], second) == (5, 2)
+    assert found == [(0, [b"d"])]
+    found = outcome(world.listing.scan_keys(0, None, None))
+    for root in world.roots:
+        assert world.answer(scripts.KEYS, [b"0", 4, [b"d", b"d"]], root) == (500, 0)
+    assert found == [(0, [b"d"])]
+
+
+def test_a_key_at_random_is_in_any_partition_that_has_one() -> None:
+    world = World(3)
+    found = outcome(world.listing.random_key())
+    world.answer(scripts.RANDOM_KEY, None)
+    world.answer(scripts.RANDOM_KEY, b"k")
+    assert found == [b"k"]
+    found = outcome(world.listing.random_key())
+    for _ in world.roots:
+        assert found == []
+        world.answer(scripts.RANDOM_KEY, None)
+    assert found == [None]
