@@ -31,10 +31,9 @@ class RedisSession:
 
     With the number of a ``pipeline``, all calls are carried out in their order, and a fill after a
     miss is refused if its key or tags were invalidated since. Without one there are no leases, and
-    only calls for the same key keep their order, of those for several keys the ones whose first key
-    is the same.
+    only calls for the same key keep their order; for a call with several keys, that is the first.
 
-    An update is several calls of scripts: later calls, which it concerns, wait until it is done.
+    An update takes several scripts: later calls wait until it is done.
     """
 
     def __init__(self, cache: RedisCache, pipeline: int | None = None) -> None:
