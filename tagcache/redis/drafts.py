@@ -167,12 +167,10 @@ class Drafts:
             raise KeyError("an entry is changed that was not read")
         return draft, result
 
-    @as_deferred
     async def _read(self, keys: Sequence[bytes], pipeline: int | None) -> State:
         answer = await self._partitions.call_for(keys[0], pipeline, scripts.DRAFT, *keys[1:])
         return await self._state(keys, answer)
 
-    @as_deferred
     async def _carry_out(
         self, draft: Draft, state: State, keys: Sequence[bytes], pipeline: int | None
     ) -> State | None:

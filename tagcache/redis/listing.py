@@ -136,6 +136,7 @@ class Listing:
         within, number = divmod(cursor, len(partitions))
         found: dict[bytes, None] = {}
         left = math.inf if count is None else count
+        # Redis refuses such a cursor, and never returned it.
         if within > UINT64_MAX:
             number = len(partitions)
         while number < len(partitions) and left > 0:

@@ -162,6 +162,7 @@ class DraftEngine:
     store = None
     eviction_policy = None
     trouble = ""
+    memory = max_memory = backlog = property(_refuse)
 
     def __init__(self, session: DraftSession, limits: Limits) -> None:
         self.session = session

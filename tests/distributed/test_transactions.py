@@ -126,13 +126,14 @@ def test_a_transaction_in_redis_has_only_what_concerns_known_keys(engine: Any) -
             *(lambda: session.invalidate_all([b"t"]), session.flush, lambda: session.transact()),
             *(lambda: inner.search([b"t"]), lambda: inner.scan_keys(0), inner.totals),
             *(inner.random_key, inner.check, lambda: inner.keys_by_tag(b"t"), inner.describe),
+            lambda: inner.memory,
         ]
         for call in refused:
             with pytest.raises(NotInTransaction, match="in a transaction with the Redis engine"):
                 call()
         return len(refused)
 
-    assert engine.transact({}, [b"k"], run) == 12
+    assert engine.transact({}, [b"k"], run) == 13
 
 
 @NEEDS
