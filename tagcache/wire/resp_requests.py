@@ -285,6 +285,9 @@ def only_gets(chunk: bytes) -> list[bytes] | None:
     """
     if chunk[:13] != _GET or chunk[-2:] != b"\r\n":
         return None
+    length, _, key = chunk[13:-2].partition(b"\r\n")
+    if _LENGTHS.get(length) == len(key):
+        return [key]
     lengths_and_keys = chunk[13:-2].split(b"\r\n" + _GET)
     lines = b"\r\n".join(lengths_and_keys).split(b"\r\n")
     keys = lines[1::2]

@@ -15,7 +15,6 @@ from tagcache.errors import (
     NotAnInteger,
     OutOfMemory,
 )
-from tagcache.model.interfaces import ICache
 from tagcache.server.cache_port.framing import BrokenFraming, IFraming
 from tagcache.server.commands.resp.table import ONE_KEY, RedisError
 from tagcache.server.commands.resp.transactions import IMMEDIATE
@@ -87,14 +86,15 @@ class RespFraming:
 
     def take_fast(self, data: bytes) -> bool:
         protocol = self._protocol
-        store = self._store()
-        if store is not None and (keys := only_gets(data)) is not None:
-            if len(keys) == 1:
-                missing = resp.null(self._caller.resp)
-                protocol.get_one(store, keys[0], resp.bulk, missing, [b"GET", keys[0]])
-            else:
-                protocol.get_many(store, keys, self._values, _get)
-            return True
+        store = protocol.store
+        if store is not None and self._caller.transaction is None:
+            keys = only_gets(data)
+            if keys is not None:
+                if len(keys) == 1:
+                    protocol.get_one(store, keys[0], resp.bulk, self._missing, [b"GET", *keys])
+                else:
+                    protocol.get_many(store, keys, self._values, _get)
+                return True
         try:
             requests = self._requests.feed(data)
         except MalformedRequest as error:
@@ -106,9 +106,9 @@ class RespFraming:
             protocol.take_requests(requests, len(data))
         return True
 
-    def _store(self) -> ICache | None:
-        """Return the cache that answers look-ups at once, unless they are queued."""
-        return self._protocol.store if self._caller.transaction is None else None
+    @property
+    def _missing(self) -> bytes:
+        return resp.null(self._caller.resp)
 
     def _values(self, values: list[bytes | None]) -> bytes:
         """Return the replies to several look-ups."""
@@ -118,7 +118,8 @@ class RespFraming:
         verb = arguments[0].upper()
         command = self._commands.get(verb)
         caller = self._caller
-        if command is None or not command.admits(len(arguments)):
+        count = len(arguments)
+        if command is None or (command.arity != count and not 0 < -command.arity <= count):
             self._protocol.count(verb if command is not None else b"unknown")
             if caller.transaction is not None:
                 caller.transaction.refused = True

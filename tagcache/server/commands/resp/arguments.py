@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
 from tagcache.model import int64
@@ -84,7 +85,7 @@ class Options:
     """
 
     def __init__(
-        self, arguments: list[bytes], words: frozenset[bytes], with_value: frozenset[bytes]
+        self, arguments: Sequence[bytes], words: frozenset[bytes], with_value: frozenset[bytes]
     ) -> None:
         """Read them. Raises RedisError for another word, a missing value, or a repetition."""
         self.given: dict[bytes, bytes | bool] = {}

@@ -105,10 +105,6 @@ class RespCommand:
     transaction: bool = True
     summary: str = ""
 
-    def admits(self, count: int) -> bool:
-        """Return whether a request of ``count`` arguments has enough, and not too many."""
-        return count == self.arity or count >= -self.arity > 0
-
 
 def for_each(
     caller: Caller, items: Collection[bytes], call: Callable[[bytes], T | Deferred[T]]

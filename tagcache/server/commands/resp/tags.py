@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 from tagcache.model.admission import check_tags
 from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import EntryView, TagSize
-from tagcache.server.commands.resp.arguments import EXPIRY_OPTIONS, Options, natural
+from tagcache.server.commands.resp.arguments import EXPIRY_OPTIONS, Expiry, Options, natural
 from tagcache.server.commands.resp.strings import StoreIf
 from tagcache.server.commands.resp.table import (
     ONE_KEY,
@@ -22,30 +24,52 @@ from tagcache.server.then import then
 from tagcache.wire import resp
 
 _MOST_TOP = 1000
+_REMEMBERED_LENGTH = 256
 
 
 def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
     """Reply to ``TAG.SET key value [EX s|PX ms|EXAT s|PXAT ms] [NX|XX] TAGS n tag [tag ...]``."""
-    key, value = arguments[1:3]
-    words, tags = _split_tags(arguments[3:])
-    if not words:
-        return then(caller.session.put_with(key, value, StoreOptions(tags)), _ok)
+    key, value, *rest = arguments[1:]
+    # Most clients repeat the same few options.
+    read = _remembered if sum(map(len, rest)) <= _REMEMBERED_LENGTH else _read_options
+    tags, options, expiry, plain = read(tuple(rest))
+    if plain is not None:
+        stored = caller.session.put_with(key, value, plain)
+        if stored is None or isinstance(stored, int):
+            return resp.OK
+        return stored.addCallback(lambda _: resp.OK)
+    # Refused whether or not the entry is stored.
+    tags = check_tags(caller.engine.limits, tags)
+    changed = caller.session.update((key,), StoreIf(key, value, expiry, options, tags))
+    return then(changed, lambda outcome: resp.OK if outcome[0] else resp.null(caller.resp))
+
+
+class _TagSet(NamedTuple):
+    """What follows the value in TAG.SET; ``plain`` if a store needs no more than that."""
+
+    tags: tuple[bytes, ...]
+    options: Options
+    expiry: Expiry | None
+    plain: StoreOptions | None
+
+
+def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
+    words, tags = _split_tags(rest)
     options = Options(words, frozenset((b"NX", b"XX")), frozenset(EXPIRY_OPTIONS))
     options.at_most_one(b"NX", b"XX")
     expiry = options.expiry("tag.set")
-    if len(options.given) == 1 and expiry is not None and expiry.in_ms:
-        return then(caller.session.put_with(key, value, StoreOptions(tags, expiry.in_ms)), _ok)
-    # Refused whether or not the entry is stored.
-    tags = check_tags(caller.engine.limits, tags)
-    stored = caller.session.update((key,), StoreIf(key, value, expiry, options, tags))
-    return then(stored, lambda outcome: resp.OK if outcome[0] else resp.null(caller.resp))
+    plain = None
+    if not words:
+        plain = StoreOptions(tags)
+    elif len(options.given) == 1 and expiry is not None and expiry.in_ms:
+        plain = StoreOptions(tags, expiry.in_ms)
+    return _TagSet(tags, options, expiry, plain)
 
 
-def _ok(_: object) -> bytes:
-    return resp.OK
+_remembered = lru_cache(4096)(_read_options)
 
 
-def _split_tags(arguments: list[bytes]) -> tuple[list[bytes], Sequence[bytes]]:
+def _split_tags(arguments: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """Return what comes before ``TAGS n``, and the n tags after it, which end the request."""
     for number, word in enumerate(arguments[:-1]):
         if word.upper() == b"TAGS":
