@@ -196,8 +196,11 @@ class MemoryCache:
             check_lengths(limits, key, value)
         if options.checked is not limits:
             self._admission.check(options)
+        tags = options.tags
+        if not tags and limits.tag_rules is not None and limits.tag_rules.fitting(key):
+            tags = self._admission.tags(limits.tags_of(key))
         puts = self._puts + 1
-        self._put(key, value, options.tags, options.ttl, self._monotonic() if now is None else now)
+        self._put(key, value, tags, options.ttl, self._monotonic() if now is None else now)
         self._puts = puts
         return options.ttl_ms
 
@@ -225,16 +228,20 @@ class MemoryCache:
         check_integer(by)
         options = self._checked(key, b"", tags, ttl_ms)
         entry = self.peek(key)
-        result = by
-        if entry is not None:
-            stored = int64.parse(stored_values.number(entry.value))
-            if stored is None:
-                raise NotAnInteger
-            result += stored
-            check_integer(result)
-            options.tags = options.tags or entry.tags
-            options.ttl = options.ttl if options.asked_ms else entry.ttl
-        self.put_with(key, b"%d" % result, options)
+        if entry is None:
+            self.put_with(key, b"%d" % by, options)
+            return by
+        stored = int64.parse(stored_values.number(entry.value))
+        if stored is None:
+            raise NotAnInteger
+        result = stored + by
+        check_integer(result)
+        value = b"%d" % result
+        check_lengths(self._limits, key, value)
+        ttl = options.ttl if options.asked_ms else entry.ttl
+        puts = self._puts + 1
+        self._put(key, value, options.tags or entry.tags, ttl, self._monotonic())
+        self._puts = puts
         return result
 
     def decrement(

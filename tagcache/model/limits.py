@@ -1,8 +1,10 @@
-"""How large an entry may be."""
+"""How large an entry may be, and its time to live and tags if none are given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from tagcache.model.tag_rules import TagRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +12,7 @@ class Limits:
     """Lengths in bytes; ``default_ttl_ms`` in milliseconds, 0 for none.
 
     ``max_memory`` is for all entries together, in bytes as ``ICache.memory`` counts them; 0: no
-    limit.
+    limit. ``tag_rules`` give tags to entries that are stored without tags; None: there are none.
     """
 
     max_key_length: int = 1024
@@ -19,3 +21,11 @@ class Limits:
     max_tag_length: int = 1024
     default_ttl_ms: int = 0
     max_memory: int = 0
+    tag_rules: TagRules | None = None
+
+    def tags_of(self, key: bytes) -> tuple[bytes, ...]:
+        """Return the tags of an entry that is stored under ``key`` without tags, by the rules."""
+        rules = self.tag_rules
+        if rules is None:
+            return ()
+        return rules.tags_of(key, self.max_tags_per_entry, self.max_tag_length)

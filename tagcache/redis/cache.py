@@ -120,7 +120,7 @@ class RedisCache:
         pipeline: int | None = None,
     ) -> Deferred[int | None]:
         """Store, unless the key or one of the tags was invalidated since the lease."""
-        tags = self._check(key, value, tags)
+        tags = self._check(key, value, tags) or self.limits.tags_of(key)
         ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
         number = b"" if lease is None else b"%d" % lease
         stored = self._change(key, pipeline, scripts.PUT, value, _ttl(ttl_ms), number, *tags)
@@ -140,7 +140,7 @@ class RedisCache:
         ttl_ms: int | None = None,
         pipeline: int | None = None,
     ) -> Deferred[bool]:
-        tags = self._check(key, value, tags)
+        tags = self._check(key, value, tags) or self.limits.tags_of(key)
         ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
         added = self._change(key, pipeline, scripts.ADD, value, _ttl(ttl_ms), *tags)
 
@@ -161,11 +161,13 @@ class RedisCache:
         pipeline: int | None = None,
     ) -> Deferred[int]:
         check_integer(by)
-        tags = self._check(key, b"", tags)
         limits = self.limits
+        given = self._check(key, b"", tags)
+        # An entry that is there keeps its tags if none are given, whatever the rules say.
+        created, tags = (b"", given) if given else (b"1", limits.tags_of(key))
         ttls = _ttl(ttl_ms or None), _ttl(limits.default_ttl_ms or None)
         counted = self._change(
-            key, pipeline, scripts.INCR, b"%d" % by, *ttls, limits.max_value_length, *tags
+            key, pipeline, scripts.INCR, b"%d" % by, *ttls, limits.max_value_length, created, *tags
         )
 
         def conclude(result: bytes | list[bytes]) -> int:

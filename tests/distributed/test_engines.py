@@ -20,6 +20,8 @@ from tagcache.errors import (
 )
 from tagcache.model.interfaces import IEngine, IMeasured, ISession
 from tagcache.model.limits import Limits
+from tagcache.model.store_options import StoreOptions
+from tagcache.model.tag_rules import TagRule, TagRules
 from tagcache.redis.availability import Availability
 from tagcache.redis.cache import RedisCache
 from tagcache.redis.engine import RedisEngine
@@ -319,6 +321,90 @@ def test_a_number_may_not_grow_beyond_the_limit(engine: Any) -> None:
     with pytest.raises(ValueTooLarge):
         engine.increment(b"new", 1000)
     assert engine.get(b"new") is None
+
+
+POSTS = TagRule("posts", "post:{id}:*", ("post:{id}", "posts"))
+LISTS = TagRule("lists", "*:list", ("lists", "posts"))
+RULES = Limits(tag_rules=TagRules((POSTS, LISTS)))
+
+
+def tags_of(engine: Any, key: bytes) -> tuple[bytes, ...]:
+    return tuple(engine.peek(key).tags)
+
+
+@pytest.mark.parametrize("how", ["put", "add", "increment", "decrement"])
+def test_what_is_stored_without_tags_gets_those_of_the_rules(engine: Any, how: str) -> None:
+    engine.limit(RULES)
+    store = getattr(engine, how)
+    value = 1 if how.endswith("crement") else b"1"
+    store(b"post:7:body", value)
+    store(b"post:7:list", value)
+    store(b"page", value)
+    store(b"post:7:own", value, [b"own"])
+    assert tags_of(engine, b"post:7:body") == (b"post:7", b"posts")
+    assert tags_of(engine, b"post:7:list") == (b"post:7", b"posts", b"lists")
+    assert tags_of(engine, b"page") == ()
+    assert tags_of(engine, b"post:7:own") == (b"own",)
+    assert sorted(engine.keys_by_tag(b"post:7")) == [b"post:7:body", b"post:7:list"]
+    assert engine.invalidate_all([b"posts", b"lists"]) == 1
+    assert engine.invalidate_tag(b"post:7") == 1
+    assert sorted(engine.newest()) == [b"page", b"post:7:own"]
+
+
+def test_options_that_many_stores_share_have_no_tags_of_their_own(engine: Any) -> None:
+    engine.limit(RULES)
+    session = engine.engine.session
+    shared = StoreOptions((), 60_000)
+    for key in (b"post:1:body", b"page", b"post:2:body"):
+        engine.wait_for(session.put_with(key, b"", shared))
+    assert tags_of(engine, b"post:1:body") == (b"post:1", b"posts")
+    assert tags_of(engine, b"post:2:body") == (b"post:2", b"posts")
+    assert tags_of(engine, b"page") == ()
+    engine.limit(Limits())
+    engine.wait_for(session.put_with(b"post:1:body", b"", shared))
+    assert tags_of(engine, b"post:1:body") == ()
+    engine.limit(RULES)
+    engine.wait_for(session.put_with(b"post:1:body", b"", shared))
+    assert tags_of(engine, b"post:1:body") == (b"post:1", b"posts")
+
+
+def test_overwriting_applies_the_rules_again(engine: Any) -> None:
+    engine.limit(RULES)
+    engine.put(b"post:1:body", b"", [b"own"])
+    engine.put(b"post:1:body", b"")
+    assert tags_of(engine, b"post:1:body") == (b"post:1", b"posts")
+    assert engine.keys_by_tag(b"own") == []
+
+
+def test_what_is_stored_already_keeps_its_tags(engine: Any) -> None:
+    """Neither counting nor touching stores anew, and new rules are for what is stored later."""
+    engine.put(b"post:1:n", b"1")
+    engine.put(b"post:2:n", b"1", [b"own"])
+    engine.limit(RULES)
+    for key, tags in ((b"post:1:n", ()), (b"post:2:n", (b"own",))):
+        engine.increment(key)
+        engine.touch(key, 60_000)
+        engine.add(key, b"5")
+        assert (tags_of(engine, key), engine.get(key)) == (tags, b"2")
+    engine.increment(b"post:1:n", 1, [b"given"])
+    assert tags_of(engine, b"post:1:n") == (b"given",)
+    engine.increment(b"post:3:n")
+    engine.limit(Limits(tag_rules=TagRules((LISTS,))))
+    assert engine.increment(b"post:3:n") == 2
+    assert tags_of(engine, b"post:3:n") == (b"post:3", b"posts")
+    engine.put(b"post:4:n", b"")
+    assert tags_of(engine, b"post:4:n") == ()
+
+
+def test_no_store_fails_because_of_a_rule(engine: Any) -> None:
+    rules = TagRules((POSTS, LISTS))
+    engine.limit(Limits(max_tags_per_entry=2, max_tag_length=6, tag_rules=rules))
+    engine.put(b"post:7:list", b"")
+    assert tags_of(engine, b"post:7:list") == (b"post:7", b"posts")
+    engine.put(b"post:77:list", b"")
+    assert tags_of(engine, b"post:77:list") == (b"posts", b"lists")
+    with pytest.raises(TagTooLong):
+        engine.put(b"post:77:list", b"", [b"post:77"])
 
 
 @pytest.mark.parametrize("how", ["put", "add", "increment"])

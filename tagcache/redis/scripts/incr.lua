@@ -1,7 +1,8 @@
--- ARGV: key, step, time to live or '', default time to live or '', largest length of a value, tags.
+-- ARGV: key, step, time to live or '', default time to live or '', largest length of a value,
+-- '1' or '' (the tags are only for an entry that is created), tags.
 -- Returns the new number in a list; otherwise an error as text: 'overflow', 'not an integer', or the
 -- length of a value that is too long.
-local key, tags = ARGV[1], from(6)
+local key, tags = ARGV[1], from(7)
 local old = find(key)
 local number, ttl = '0', ARGV[3]
 if old then
@@ -14,7 +15,7 @@ if old then
     -- In a number of zeros only, the pattern takes all of them for leading ones.
     if rest == '' then rest, sign = '0', '' end
     number = (sign == '-' and '-' or '') .. rest
-    if #tags == 0 then tags = old[6] end
+    if ARGV[6] == '1' then tags = old[6] end
     if ttl == '' then ttl = old[3] end
 elseif ttl == '' then
     ttl = ARGV[4]

@@ -21,6 +21,7 @@ from tagcache.engine.snapshot import Header
 from tagcache.errors import BrokenSnapshot, KeyTooLong, PersistenceError, TooManyTags
 from tagcache.model.limits import Limits
 from tagcache.model.store_options import NEVER
+from tagcache.model.tag_rules import TagRule, TagRules
 from tagcache.model.views import Saved
 from tagcache.server.upkeep.persistence import Persistence
 from tagcache.server.upkeep.snapshot_file import SnapshotFile
@@ -144,6 +145,13 @@ def test_an_entry_keeps_everything_and_the_time_that_passed_counts() -> None:
     for _ in after.sweep():
         pass
     assert len(after) == 1
+
+
+def test_an_entry_without_tags_stays_one_whatever_the_rules() -> None:
+    rules = TagRules((TagRule("all", "*", ("all",)),))
+    cache = MemoryCache(Limits(tag_rules=rules))
+    assert cache.restore(Saved(b"k", b"v", (), 0.0, NEVER), 0.0)
+    assert done(cache.keys_by_tag(b"all")) == []
 
 
 def test_what_is_beyond_the_limits_is_refused() -> None:

@@ -142,7 +142,7 @@ def test_add_counts_what_it_stored() -> None:
 def test_increments(answer: Any, result: Any) -> None:
     world = World(limits=Limits(max_value_length=8, default_ttl_ms=60_000))
     done = outcome(world.cache.increment(b"k", -3, [b"t"]))
-    assert world.answer(scripts.INCR, answer) == (b"k", b"-3", b"", b"60000", 8, b"t")
+    assert world.answer(scripts.INCR, answer) == (b"k", b"-3", b"", b"60000", 8, b"", b"t")
     assert done == [result] if isinstance(result, int) else type(done[0]) is result
     assert world.cache.puts == isinstance(result, int)
 
