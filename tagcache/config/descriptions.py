@@ -9,6 +9,15 @@ from importlib import resources
 from configobj import ConfigObj
 
 _RESTART = "[R]"
+_TAG_RULE = (
+    "A tag rule: a pattern for keys, and the tags of entries that are stored without tags under a "
+    "key that matches."
+)
+
+
+def description(section: str, key: str) -> str:
+    """Return what a knob or a tag rule does."""
+    return _TAG_RULE if section == "tag_rules" else descriptions()[section, key]
 
 
 @cache

@@ -19,8 +19,10 @@ from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_value
 from tagcache.config.checks import validator
 from tagcache.config.environment import Override, overrides
 from tagcache.config.settings import Settings
+from tagcache.config.tag_rules import read_rules
 from tagcache.config.toml import is_toml
 from tagcache.errors import ConfigurationError
+from tagcache.model.tag_rules import TagRules
 
 FILE_NAME = "tagcache.conf"
 # The URL may hold a password.
@@ -80,22 +82,17 @@ class Configuration:
     notices: tuple[str, ...]
 
     def knobs(self) -> Iterator[tuple[str, str, Any, Origin]]:
-        """Yield (section, key, value, origin) for every knob; secrets are masked."""
-        for section in dataclasses.fields(self.settings):
-            values = getattr(self.settings, section.name)
-            for knob in dataclasses.fields(values):
-                name = (section.name, knob.name)
-                value = "********" if name in SECRETS else getattr(values, knob.name)
-                yield *name, value, self.origins[name]
+        """Yield (section, key, value, origin) for every knob and every tag rule, secrets masked."""
+        for section, key, value in self.settings.knobs():
+            name = section, key
+            yield *name, "********" if name in SECRETS else value, self.origins[name]
 
     def changed(self) -> Iterator[tuple[str, str]]:
         """Yield (section, key) of every knob whose value is not the default."""
-        default = load(None, {}).settings
-        for section in dataclasses.fields(default):
-            ours, theirs = getattr(self.settings, section.name), getattr(default, section.name)
-            for knob in dataclasses.fields(ours):
-                if getattr(ours, knob.name) != getattr(theirs, knob.name):
-                    yield section.name, knob.name
+        default = set(load(None, {}).settings.knobs())
+        for section, key, value in self.settings.knobs():
+            if (section, key, value) not in default:
+                yield section, key
 
 
 def find(environ: Mapping[str, str]) -> Path | None:
@@ -149,6 +146,8 @@ def _parse(path: Path | None, source: str, text: str, environ: Mapping[str, str]
         raise ConfigurationError(source, faults) from None
     lines = _line_numbers(text)
     faults = _misplaced(config, lines) + _cut_values(text)
+    rules, bad_rules = read_rules(config.pop("tag_rules", {}))
+    faults += [f"{_where(('tag_rules', name), lines)}: {fault}" for name, fault in bad_rules]
     from_environment, notices = overrides(environ)
     by_knob = {}
     for override in from_environment:
@@ -162,7 +161,7 @@ def _parse(path: Path | None, source: str, text: str, environ: Mapping[str, str]
     faults += _unknown_names(config, lines)
     if faults:
         raise ConfigurationError(source, sorted(faults, key=_line_number))
-    return _configuration(config, path, by_knob, notices)
+    return _configuration(config, path, by_knob, notices, rules)
 
 
 def configspec() -> ConfigObj:
@@ -311,11 +310,14 @@ def _configuration(
     path: Path | None,
     from_environment: Mapping[tuple[str, str], Override],
     notices: list[str],
+    rules: TagRules,
 ) -> Configuration:
-    sections = {}
-    origins = {}
+    sections: dict[str, Any] = {"tag_rules": rules}
+    origins = {("tag_rules", rule.name): Origin.FILE for rule in rules.rules}
     types = get_type_hints(Settings)
     for section in dataclasses.fields(Settings):
+        if section.name in sections:
+            continue
         values = config[section.name]
         sections[section.name] = types[section.name](**values)
         for key in values:

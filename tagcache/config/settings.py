@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from tagcache.model.tag_rules import TagRules
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -142,9 +145,24 @@ class Settings:
     server: ServerSettings
     authentication: AuthenticationSettings
     cache: CacheSettings
+    tag_rules: TagRules
     engine: EngineSettings
     persistence: PersistenceSettings
     logging: LoggingSettings
     performance: PerformanceSettings
     security: SecuritySettings
     manhole: ManholeSettings
+
+    def knobs(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield (section, key, value) for every knob, and for every tag rule.
+
+        The key of a tag rule is its name, and the value a tuple of its pattern and its tags.
+        """
+        for section in fields(self):
+            values = getattr(self, section.name)
+            if isinstance(values, TagRules):
+                for rule in values.rules:
+                    yield section.name, rule.name, (rule.pattern, *rule.tags)
+            else:
+                for knob in fields(values):
+                    yield section.name, knob.name, getattr(values, knob.name)

@@ -24,8 +24,8 @@ def is_toml(path: Path, text: str) -> bool:
         return False
     return path.suffix == ".toml" or any(
         isinstance(value, list | dict) or value in _LEVELS
-        for knobs in given.values()
-        if isinstance(knobs, dict)
+        for section, knobs in given.items()
+        if isinstance(knobs, dict) and section != "tag_rules"
         for value in knobs.values()
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
+from tagcache.config.limits import limits_of
 from tagcache.config.loading import SECRETS, Configuration, Origin
 from tagcache.config.passwords import check_hash, is_hash, matches
 from tagcache.config.settings import DEFAULT_PASSWORD, EngineSettings, PersistenceSettings, Settings
@@ -66,6 +67,7 @@ class Preflight:
         faults += _snapshot_file(settings)
         faults += _shared_port(settings)
         faults += _engine(settings)
+        faults += _tag_rules(settings)
         notices += _plain_secrets(configuration)
         notices += _without_effect(configuration, where)
         notices += _engine_without_effect(configuration)
@@ -272,6 +274,13 @@ def _engine(settings: Settings) -> Iterator[str]:
             f"cache.max_tags_per_entry: with engine.backend = redis at most {MOST_REMOTE_TAGS}, "
             "because the scripts there accept no more arguments"
         )
+
+
+def _tag_rules(settings: Settings) -> Iterator[str]:
+    limits = limits_of(settings)
+    for rule in settings.tag_rules.rules:
+        for fault in rule.faults(limits):
+            yield f"tag_rules.{rule.name}: {fault}"
 
 
 def _engine_without_effect(configuration: Configuration) -> Iterator[str]:

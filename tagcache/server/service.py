@@ -301,12 +301,12 @@ def event_loop(reactor: Any) -> str:
 
 
 def _differences(old: Settings, new: Settings) -> Iterator[tuple[tuple[str, str], Any, Any]]:
-    for section in fields(Settings):
-        before, after = getattr(old, section.name), getattr(new, section.name)
-        for knob in fields(before):
-            values = getattr(before, knob.name), getattr(after, knob.name)
-            if values[0] != values[1]:
-                yield (section.name, knob.name), *values
+    """Yield ((section, key), old value, new value); None for a tag rule that is not there."""
+    before, after = ({(s, key): value for s, key, value in each.knobs()} for each in (old, new))
+    for name in before | after:
+        values = before.get(name), after.get(name)
+        if values[0] != values[1]:
+            yield name, *values
 
 
 def _keep_until_restart(old: Settings, new: Settings) -> Settings:

@@ -41,3 +41,15 @@ def test_a_look_up_after_a_deletion_has_a_lease_of_its_own(server: RunningServer
         assert server.ask(b"INV_TAG\tt") == b"INV_TAG\t0\n"
         assert client.ask(b"PUT\tk\t-\tt\told") == b"OK\n"
         assert client.ask(b"GET\tk") == b"NF\n"
+
+
+def test_a_store_is_refused_whose_tags_by_a_rule_were_invalidated(
+    empty_redis: RedisServer, front: Callable[..., RunningServer]
+) -> None:
+    server = front(empty_redis.url, tag_rules={"posts": ["post:{id}:*", "post:{id}"]})
+    with server.connect() as client:
+        assert client.ask(b"GET\tpost:1:body") == b"NF\n"
+        assert server.ask(b"PUT\tpost:1:title\t-\t-\tv") == b"OK\n"
+        assert server.ask(b"INV_TAG\tpost:1") == b"INV_TAG\t1\n"
+        assert client.ask(b"PUT\tpost:1:body\t-\t-\told") == b"OK\n"
+        assert client.ask(b"GET\tpost:1:body") == b"NF\n"

@@ -70,7 +70,9 @@ def config_text(sections: Mapping[str, Mapping[str, object]]) -> str:
     lines = []
     for section, knobs in sections.items():
         lines.append(f"[{section}]")
-        lines += [f'{key} = "{value}"' for key, value in knobs.items()]
+        for key, value in knobs.items():
+            items = value if isinstance(value, list) else [value]
+            lines.append(f"{key} = " + ", ".join(f'"{each}"' for each in items))
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagcache.config.environment import VARIABLES, overrides
+from tagcache.config.limits import limits_of, near_limits
 from tagcache.config.loading import Configuration, Origin, find, load
 from tagcache.errors import ConfigurationError
 
@@ -357,3 +358,76 @@ def test_where_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     (here / "tagcache.conf").touch()
     assert find({"HOME": str(home)}) == Path("tagcache.conf")
     assert list(here.iterdir()) == [here / "tagcache.conf"]
+
+
+def test_tag_rules(tmp_path: Path) -> None:
+    configuration = read(
+        tmp_path,
+        """
+        [tag_rules]
+        posts = "post:{id}:*", "post:{id}", posts
+        "every front page" = '*/front', "front, and pages"
+        [cache]
+        max_tags_per_entry = 7
+        """,
+    )
+    posts, front = configuration.settings.tag_rules.rules
+    assert (posts.name, posts.pattern, posts.tags) == (
+        "posts",
+        "post:{id}:*",
+        ("post:{id}", "posts"),
+    )
+    assert (front.name, front.pattern, front.tags) == (
+        "every front page",
+        "*/front",
+        ("front, and pages",),
+    )
+    assert [knob for knob in configuration.knobs() if knob[0] == "tag_rules"] == [
+        ("tag_rules", "posts", ("post:{id}:*", "post:{id}", "posts"), Origin.FILE),
+        ("tag_rules", "every front page", ("*/front", "front, and pages"), Origin.FILE),
+    ]
+    assert set(configuration.changed()) == {
+        ("tag_rules", "posts"),
+        ("tag_rules", "every front page"),
+        ("cache", "max_tags_per_entry"),
+    }
+    limits = limits_of(configuration.settings)
+    assert limits.max_tags_per_entry == 7
+    assert limits.tags_of(b"post:1:x") == (b"post:1", b"posts")
+
+
+def test_without_tag_rules_nothing_is_looked_for() -> None:
+    assert limits_of(load(None, {}).settings).tag_rules is None
+
+
+def test_the_near_cache_has_no_tag_rules(tmp_path: Path) -> None:
+    """Its entries have the tags that they have in Redis."""
+    configuration = read(tmp_path, "[tag_rules]\nall = *, all\n[engine]\nnear_cache_mb = 1")
+    assert near_limits(configuration.settings).tag_rules is None
+
+
+def test_every_fault_of_tag_rules_names_the_rule(tmp_path: Path) -> None:
+    told = faults(
+        tmp_path,
+        "[tag_rules]\n"
+        "alone = post:{id}\n"
+        "nothing = ,\n"
+        'empty = "", t\n'
+        "two = {a}{b}, {c}, '', t#t\n"
+        "fine = a, b\n",
+    )
+    assert told == [
+        "line 2: tag_rules.alone: there is no tag after the pattern",
+        "line 3: tag_rules.nothing: the pattern is empty",
+        "line 3: tag_rules.nothing: there is no tag after the pattern",
+        "line 4: tag_rules.empty: the pattern is empty",
+        "line 5: two: a # in a value must be in quotes; write a blank before one that begins a "
+        "comment",
+        "line 5: tag_rules.two: the pattern has nothing between {a} and {b}",
+        "line 5: tag_rules.two: the tag {c} names {c}, which is not in the pattern",
+        "line 5: tag_rules.two: a tag is empty",
+    ]
+    (fault,) = faults(tmp_path, "tag_rules = 1")
+    assert fault == "line 1: tag_rules: is a section; write it as [tag_rules]"
+    (fault,) = faults(tmp_path, '[tag_rules]\nx = ["a", "b"]')
+    assert fault.startswith("line 2: ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 from pathlib import Path
 
 from configobj import ConfigObj
@@ -11,19 +10,13 @@ from configobj import ConfigObj
 import tagcache
 from tagcache.config.descriptions import descriptions
 from tagcache.config.loading import NEEDS_RESTART, Origin, configspec, load
-from tagcache.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "conf" / "tagcache.conf"
 
 
 def names_in_code() -> set[tuple[str, str]]:
-    settings = load(None, {}).settings
-    return {
-        (section.name, knob.name)
-        for section in dataclasses.fields(Settings)
-        for knob in dataclasses.fields(getattr(settings, section.name))
-    }
+    return {(section, key) for section, key, _ in load(None, {}).settings.knobs()}
 
 
 def names_in(config: ConfigObj) -> set[tuple[str, str]]:

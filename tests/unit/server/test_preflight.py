@@ -15,6 +15,7 @@ from twisted.conch.ssh.keys import Key
 from tagcache.config.loading import load
 from tagcache.config.passwords import hash_password
 from tagcache.errors import ConfigurationError
+from tagcache.model.tag_rules import TagRule
 from tagcache.server import preflight
 from tagcache.server.manhole.keys import KeyFileError, host_key, read_authorized_keys
 from tagcache.server.net.endpoints import Target, targets
@@ -318,3 +319,15 @@ def test_what_is_not_a_host_key_is_refused(keys: dict[str, Any], tmp_path: Path)
     assert "is a public key" in faults(manhole=keys)[0]
     nowhere = str(tmp_path / "nowhere" / "key")
     assert "there is no directory" in faults(manhole={**keys, "host_key_file": nowhere})[0]
+
+
+def test_tag_rules_that_the_limits_refuse_are_named() -> None:
+    rules = {"rules": (TagRule("posts", "post:{id}:*", ("post:{id}", "posts")),)}
+    assert check(tag_rules=rules) == []
+    assert faults(tag_rules=rules, cache={"max_key_length": 6, "max_tag_length": 5}) == [
+        "tag_rules.posts: its keys have at least 7 bytes, and cache.max_key_length is 6",
+        "tag_rules.posts: the tag post:{id} has at least 6 bytes, and cache.max_tag_length is 5",
+    ]
+    assert faults(tag_rules=rules, cache={"max_tags_per_entry": 1}) == [
+        "tag_rules.posts: it has 2 tags, and cache.max_tags_per_entry is 1"
+    ]

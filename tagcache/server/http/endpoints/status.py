@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tagcache.config.descriptions import descriptions
+from tagcache.config.descriptions import description
 from tagcache.config.loading import NEEDS_RESTART, Configuration
 from tagcache.model.interfaces import IEngine
 from tagcache.model.statistics import EngineTotals
@@ -119,7 +119,6 @@ class Status:
     def config(self, call: Call) -> EventualResponse:
         """Every knob: its value, the origin of that, what it does; secrets are masked."""
         configuration = self._configuration()
-        described = descriptions()
         knobs = [
             {
                 "section": section,
@@ -127,7 +126,7 @@ class Status:
                 "value": [str(each) for each in value] if isinstance(value, tuple) else value,
                 "origin": origin.value,
                 "needs_restart": (section, key) in NEEDS_RESTART,
-                "description": described[section, key],
+                "description": description(section, key),
             }
             for section, key, value, origin in configuration.knobs()
         ]
