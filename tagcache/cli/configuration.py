@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+from configobj import ConfigObj, ConfigObjError
 
 from tagcache.cli.api import NOT_AUTHORISED, Failed, IServer, pass_server
 from tagcache.cli.output import json_option, print_json, print_rows
@@ -39,6 +40,7 @@ CONFIG_OPTION = click.option(
     help="The configuration file; default: ./tagcache.conf, the user's, or built-in defaults.",
 )
 
+TAG_RULES = "tag_rules"
 # Knobs whose values are separated by commas.
 _LISTS = frozenset({("security", "allowed_ips"), ("server", "allowed_hosts")})
 
@@ -48,7 +50,8 @@ def config() -> None:
     """Show, check and change the configuration file."""
 
 
-def _load(file: Path | None) -> Configuration:
+def load_or_exit(file: Path | None) -> Configuration:
+    """Return the configuration of a file, or of the usual one; print what is wrong, and exit."""
     try:
         return load(file or find(os.environ), os.environ)
     except ConfigurationError as error:
@@ -61,8 +64,9 @@ def _shown(value: Any) -> Any:
 
 
 def _split(knob: str) -> tuple[str, str]:
+    """Return section and key. A tag rule may have any name."""
     section, _, key = knob.partition(".")
-    if key not in configspec().get(section, {}):
+    if key not in configspec().get(section, {}) and not (section == TAG_RULES and key):
         raise click.UsageError(f"there is no knob {knob}; see: tagcache config show")
     return section, key
 
@@ -79,10 +83,10 @@ def _complete_knob(
 @CONFIG_OPTION
 @json_option
 def show(file: Path | None, as_json: bool) -> None:
-    """Print every knob, its value, and where the value is from; secrets are masked."""
+    """Print every knob and tag rule, its value, and where that is from; secrets are masked."""
     rows = [
         (f"{section}.{key}", _shown(value), origin.value)
-        for section, key, value, origin in _load(file).knobs()
+        for section, key, value, origin in load_or_exit(file).knobs()
     ]
     if as_json:
         print_json([{"knob": k, "value": v, "origin": o} for k, v, o in rows])
@@ -95,14 +99,19 @@ def show(file: Path | None, as_json: bool) -> None:
 @CONFIG_OPTION
 @json_option
 def get_knob(knob: str, file: Path | None, as_json: bool) -> None:
-    """Print the value of KNOB, for instance server.tcp_port; a secret is masked."""
+    """Print the value of KNOB, for instance server.tcp_port; a secret is masked.
+
+    KNOB may be a tag rule, such as tag_rules.posts.
+    """
     name = _split(knob)
-    for section, key, value, origin in _load(file).knobs():
+    for section, key, value, origin in load_or_exit(file).knobs():
         if (section, key) == name:
             if as_json:
                 print_json({"knob": knob, "value": _shown(value), "origin": origin.value})
             else:
                 click.echo(_shown(value))
+            return
+    raise click.UsageError(f"there is no tag rule {name[1]}; see: tagcache config show")
 
 
 @config.command("set")
@@ -113,11 +122,30 @@ def get_knob(knob: str, file: Path | None, as_json: bool) -> None:
 def set_knob(server: IServer, knob: str, value: str, file: Path | None) -> None:
     """Set KNOB to VALUE in the file; an invalid value changes nothing.
 
+    KNOB may be a tag rule, such as tag_rules.posts; VALUE is then its pattern and its tags, written
+    as in the file.
+
     Without --config, the file is the one that the running server uses.
     """
     name = _split(knob)
-    content = [each.strip() for each in value.split(",")] if name in _LISTS else value
+    content: str | list[str] = value
+    if name[0] == TAG_RULES:
+        content = _as_in_file(value)
+    elif name in _LISTS:
+        content = [each.strip() for each in value.split(",")]
     _change(file, {name: content}, server)
+
+
+def _as_in_file(value: str) -> str | list[str]:
+    """Return a value, or a list of values with commas between them, some of them in quotes."""
+    try:
+        read = ConfigObj([f"value = {value}"], interpolation=False)
+    except ConfigObjError:
+        raise click.UsageError(f"{value} cannot be read as a value in a file") from None
+    if read.inline_comments["value"]:
+        raise click.UsageError("a # in a value must be in quotes")
+    content: str | list[str] = read["value"]
+    return content
 
 
 @config.command()
@@ -126,7 +154,10 @@ def set_knob(server: IServer, knob: str, value: str, file: Path | None) -> None:
 @CONFIG_OPTION
 @pass_server
 def reset(server: IServer, knob: str | None, yes: bool, file: Path | None) -> None:
-    """Reset KNOB to its default by removing it from the file; without KNOB, reset every knob."""
+    """Reset KNOB to its default by removing it from the file; without KNOB, reset every knob.
+
+    KNOB may be a tag rule. Without KNOB, tag rules stay.
+    """
     if knob is not None:
         _change(file, {_split(knob): None}, server)
         return
@@ -155,24 +186,29 @@ def path(as_json: bool) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @json_option
 def check(file: Path | None, as_json: bool) -> None:
-    """Print everything that is wrong with FILE, without starting the server.
+    """Print everything that is wrong with FILE, or its tag rules, without starting the server.
 
     Environment variables apply as they do at a start. Exit code 1 if FILE cannot be used.
     """
     used = file or find(os.environ)
     try:
-        notices = Preflight().check(load(used, os.environ))
+        configuration = load(used, os.environ)
+        notices = Preflight().check(configuration)
     except ConfigurationError as error:
         if as_json:
             print_json({"fine": False, "faults": list(error.faults), "notices": []})
         else:
             click.echo(str(error), err=True)
         raise SystemExit(1) from None
+    rules = configuration.settings.tag_rules.rules
     if as_json:
-        print_json({"fine": True, "faults": [], "notices": notices})
+        by_name = {each.name: {"pattern": each.pattern, "tags": each.tags} for each in rules}
+        print_json({"fine": True, "faults": [], "notices": notices, "tag_rules": by_name})
         return
     for notice in notices:
         click.echo(f"notice: {notice}", err=True)
+    for each in rules:
+        click.echo(f"tag rule {each.name}: {each.pattern} -> {', '.join(each.tags)}")
     click.echo(f"{used or 'built-in defaults and environment'}: fine")
 
 

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 import tagcache
-from tagcache.cli import bench, configuration, credentials, entries, line, state
+from tagcache.cli import bench, configuration, credentials, entries, line, state, tags
 from tagcache.cli.api import Credentials, HttpServer, IServer
 from tagcache.client.options import split_url
 from tagcache.config.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
@@ -160,7 +160,7 @@ for command in (
     state.clients,
     state.info,
     state.slowlog,
-    state.tags,
+    tags.tags,
     credentials.change_password,
     credentials.reset_credentials,
     configuration.config,

@@ -148,25 +148,6 @@ def _flat(told: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @click.command()
-@click.argument("prefix", default="")
-@click.option(
-    "--sort", type=click.Choice(["keys", "bytes", "hits"]), default="keys", show_default=True
-)
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True)
-@json_option
-@pass_server
-def tags(server: IServer, prefix: str, sort: str, limit: int, as_json: bool) -> None:
-    """List the tags that begin with PREFIX, the largest first."""
-    found = server.call("GET", "/tags", query={"prefix": prefix, "sort": sort, "limit": limit})
-    if as_json:
-        print_json(found["tags"])
-        return
-    names = ("name", "keys", "bytes", "hits", "invalidations")
-    rows = [[each[name] for name in names] for each in found["tags"]]
-    print_rows(("tag", *names[1:]), rows, "no tags")
-
-
-@click.command()
 @click.option("--limit", type=click.IntRange(0, 256), default=20, show_default=True)
 @json_option
 @pass_server
