@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tagcache.config.environment import VARIABLES, overrides
 from tagcache.config.limits import limits_of, near_limits
 from tagcache.config.loading import Configuration, Origin, find, load
 from tagcache.errors import ConfigurationError
+from tagcache.model.tag_rules import TagRule
 
 
 def read(tmp_path: Path, text: str, **environ: str) -> Configuration:
@@ -431,3 +433,30 @@ def test_every_fault_of_tag_rules_names_the_rule(tmp_path: Path) -> None:
     assert fault == "line 1: tag_rules: is a section; write it as [tag_rules]"
     (fault,) = faults(tmp_path, '[tag_rules]\nx = ["a", "b"]')
     assert fault.startswith("line 2: ")
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "tag-rules.md"
+
+
+def test_what_the_document_says_of_patterns() -> None:
+    table = DOCUMENT.read_text(encoding="utf-8").split("| pattern | key | `{id}` |")[1]
+    rows = [line for line in table.partition("\n\n")[0].splitlines()[2:] if line]
+    for row in rows:
+        pattern, key, expected = (cell.strip().strip("`") for cell in row.strip("|").split("|"))
+        matched = [tag.decode() for tag in TagRule("", pattern, ("{id}",)).made_of(key.encode())]
+        assert matched == ([] if expected == "no match" else [expected]), row
+    assert len(rows) == 8
+
+
+def test_the_rules_of_the_document(tmp_path: Path) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    first, site = (
+        read(tmp_path, block).settings.tag_rules
+        for block in re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
+    )
+    explained = text.split("$ tagcache tags explain ")[1].partition("```")[0]
+    key, *lines = explained.splitlines()
+    made = [f"{tag.decode()}\t{rule.name}\t-" for rule, tag in first.made_of(key.encode())]
+    assert made == lines
+    sample = DOCUMENT.parent / "examples" / "django_rules.conf"
+    assert load(sample, {}).settings.tag_rules == site
