@@ -51,7 +51,7 @@ _MOST_BYTES = 64 * 2**20
 _KEYS_TOGETHER = 200
 _STORED_FOREVER = b'{"ok":true,"ttl_ms":null}'
 
-_TAGS = Field("tags", TEXTS, "the tags of the entry")
+_TAGS = Field("tags", TEXTS, "the tags of the entry; without any, tag rules may give some")
 _TTL_MS = Field("ttl_ms", UNSIGNED, "time to live in milliseconds; 0 or absent: none")
 _TTL_SECONDS = Field("ttl_seconds", UNSIGNED, "time to live in seconds, if ttl_ms is absent")
 _VALUE = Field("value", TEXT, "the value", required=True)
