@@ -276,7 +276,7 @@ class MemoryCache:
                 expires_ms = None if entry.ttl == NEVER else epoch_ms + _whole_ms(entry.expires)
                 stored[key] = Stored(entry.value, entry.tags, expires_ms)
         now_ms = epoch_ms + _whole_ms(self._monotonic())
-        return Draft(stored, now_ms, self._limits.default_ttl_ms)
+        return Draft(stored, now_ms, self._limits)
 
     def carry_out(self, draft: Draft) -> None:
         now = self._monotonic()
@@ -293,7 +293,9 @@ class MemoryCache:
             if new is None:
                 self.delete(key)
         for key, value, options in stores:
-            self.put_with(key, value, options, now)
+            puts = self._puts + 1
+            self._put(key, value, options.tags, options.ttl, now)
+            self._puts = puts
 
     def version(self, key: bytes) -> object:
         entry = self.peek(key)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tagcache.model.limits import Limits
+
 
 class Stored(NamedTuple):
     """An entry that is stored, or is about to be.
@@ -26,15 +28,13 @@ class Draft:
         changes: by key, each entry to store; None for each entry to remove.
     """
 
-    __slots__ = ("_default_ttl_ms", "_stored", "changes", "now_ms")
+    __slots__ = ("_limits", "_stored", "changes", "now_ms")
 
-    def __init__(
-        self, stored: Mapping[bytes, Stored | None], now_ms: int, default_ttl_ms: int
-    ) -> None:
+    def __init__(self, stored: Mapping[bytes, Stored | None], now_ms: int, limits: Limits) -> None:
         self.now_ms = now_ms
         self.changes: dict[bytes, Stored | None] = {}
         self._stored = stored
-        self._default_ttl_ms = default_ttl_ms
+        self._limits = limits
 
     def get(self, key: bytes) -> Stored | None:
         """Return the entry, with the changes so far. Raises KeyError for a key not asked for."""
@@ -44,13 +44,17 @@ class Draft:
         self,
         key: bytes,
         value: bytes,
-        tags: tuple[bytes, ...] = (),
+        tags: tuple[bytes, ...] | None = None,
         expires_ms: int | None = None,
     ) -> None:
-        """Store an entry; one that would expire at once is removed instead."""
+        """Store an entry; one that would expire at once is removed instead.
+
+        Without ``tags`` (None) it gets those of the tag rules.
+        """
         if expires_ms is not None and expires_ms <= self.now_ms:
             self.delete(key)
         else:
+            tags = self._limits.tags_of(key) if tags is None else tags
             self.changes[key] = Stored(value, tags, expires_ms)
 
     def delete(self, key: bytes) -> bool:
@@ -62,4 +66,5 @@ class Draft:
 
     def default_expiry(self) -> int | None:
         """Return when an entry expires that is stored now without a time to live."""
-        return self.now_ms + self._default_ttl_ms if self._default_ttl_ms else None
+        ttl_ms = self._limits.default_ttl_ms
+        return self.now_ms + ttl_ms if ttl_ms else None

@@ -70,10 +70,10 @@ class State(NamedTuple):
         found = self.found[key]
         return found and found.record
 
-    def draft(self, default_ttl_ms: int) -> Draft:
+    def draft(self, limits: Limits) -> Draft:
         """Return a draft of the entries."""
         stored = {key: found and found.entry for key, found in self.found.items()}
-        return Draft(stored, self.now_ms, default_ttl_ms)
+        return Draft(stored, self.now_ms, limits)
 
 
 class Drafts:
@@ -160,7 +160,7 @@ class Drafts:
     def _decide(self, state: State, decide: Callable[[Draft, State], T]) -> tuple[Draft, T]:
         """Return a draft that ``decide`` has changed, and its result. Raises what it raises."""
         limits = self._tally.limits
-        draft = state.draft(limits.default_ttl_ms)
+        draft = state.draft(limits)
         result = decide(draft, state)
         check_changes(draft, limits)
         if not draft.changes.keys() <= state.found.keys():

@@ -50,7 +50,8 @@ class DraftSession:
     ) -> int | None:
         check_lengths(self._limits, key, value)
         ttl_ms = ttl_ms or self._limits.default_ttl_ms or None
-        self._draft.put(key, value, check_tags(self._limits, tags), self._expiry(ttl_ms))
+        checked = check_tags(self._limits, tags) or None
+        self._draft.put(key, value, checked, self._expiry(ttl_ms))
         return ttl_ms
 
     def put_with(self, key: bytes, value: bytes, options: StoreOptions) -> int | None:

@@ -59,7 +59,7 @@ class _Call:
     def set(self, value: bytes, ttl_ms: int | None, key: bytes | None = None) -> None:
         """Store under the first key."""
         deadline = self.draft.default_expiry() if ttl_ms is None else self.draft.now_ms + ttl_ms
-        self.draft.put(self.keys[0] if key is None else key, value, (), deadline)
+        self.draft.put(self.keys[0] if key is None else key, value, None, deadline)
 
 
 def _milliseconds(text: bytes, unit_ms: int = 1) -> int:

@@ -125,7 +125,8 @@ def set_(caller: Caller, arguments: list[bytes]) -> Reply:
 class StoreIf:
     """A change that stores if NX or XX of ``options`` allows it.
 
-    It returns whether it stored, and the old value. ``tags`` are those of the new entry.
+    It returns whether it stored, and the old value. ``tags`` are those of the new entry; None:
+    those of the tag rules.
     """
 
     def __init__(
@@ -134,13 +135,13 @@ class StoreIf:
         value: bytes,
         expiry: Expiry | None,
         options: Options,
-        tags: Sequence[bytes] = (),
+        tags: tuple[bytes, ...] | None = None,
     ) -> None:
         self._key = key
         self._value = value
         self._expiry = expiry
         self._options = options
-        self._tags = tuple(tags)
+        self._tags = tags
 
     def __call__(self, draft: Draft) -> tuple[bool, bytes | None]:
         old = draft.get(self._key)
@@ -208,7 +209,7 @@ def _set_all(caller: Caller, arguments: list[bytes], only_new: bool) -> bool | D
         if only_new and any(draft.get(key) is not None for key in pairs):
             return False
         for key, value in pairs.items():
-            draft.put(key, value, (), draft.default_expiry())
+            draft.put(key, value, None, draft.default_expiry())
         return True
 
     return caller.session.update(pairs, change)
@@ -248,7 +249,7 @@ def _lengthen(caller: Caller, key: bytes, new: Callable[[bytes], bytes]) -> Repl
 def _replace(draft: Draft, key: bytes, old: Stored | None, value: bytes) -> None:
     """Store another value with the tags and the deadline of the old one, if there is one."""
     if old is None:
-        draft.put(key, value, (), draft.default_expiry())
+        draft.put(key, value, None, draft.default_expiry())
     else:
         draft.put(key, value, old.tags, old.expires_ms)
 

@@ -39,8 +39,8 @@ def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
             return resp.OK
         return stored.addCallback(lambda _: resp.OK)
     # Refused whether or not the entry is stored.
-    tags = check_tags(caller.engine.limits, tags)
-    changed = caller.session.update((key,), StoreIf(key, value, expiry, options, tags))
+    checked = check_tags(caller.engine.limits, tags) or None
+    changed = caller.session.update((key,), StoreIf(key, value, expiry, options, checked))
     return then(changed, lambda outcome: resp.OK if outcome[0] else resp.null(caller.resp))
 
 
@@ -149,7 +149,7 @@ def tag_top(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 TAG_COMMANDS = (
-    RespCommand(b"TAG.SET", -6, tag_set, ONE_KEY, True, summary="store a value with tags"),
+    RespCommand(b"TAG.SET", -5, tag_set, ONE_KEY, True, summary="store a value with tags"),
     RespCommand(b"TAG.INVALIDATE", -3, tag_invalidate, writes=True, summary="delete by tags"),
     RespCommand(b"TAG.KEYS", -2, tag_keys, summary="the keys of a tag"),
     RespCommand(b"TAG.OF", 2, tag_of, Keys(1, 1, 1), summary="the tags of a key"),

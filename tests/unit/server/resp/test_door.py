@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
+from tagcache.model.tag_rules import TagRule, TagRules
 from tagcache.server.cache_port.framing import IFraming
 from tagcache.wire import resp
 from tests.helpers import settings_with
@@ -302,3 +304,28 @@ def test_a_large_answer_is_made_in_slices() -> None:
 def test_scripts_of_strangers_are_refused(client: Client, verb: str) -> None:
     start: dict[str, Any] = {"EVAL": b"-ERR this server runs no scripts", "EVALSHA": b"-NOSCRIPT "}
     assert client(verb, "return 1", 1, "k").startswith(start[verb])
+
+
+def test_tag_rules_apply_to_what_is_stored_without_tags() -> None:
+    server = Server(settings_with())
+    rules = TagRules((TagRule("posts", "post:{id}", ("post:{id}", "posts")),))
+    server.engine.limits = replace(server.engine.limits, tag_rules=rules)
+    client = Client(server)
+    given = resp.values([b"post:7", b"posts"], 2)
+    for store in (
+        ("SET", "post:7", "1"),
+        ("SET", "post:7", "1", "KEEPTTL"),
+        ("MSET", "post:7", "1", "other", "2"),
+        ("INCR", "post:7"),
+        ("APPEND", "post:7", "x"),
+        ("TAG.SET", "post:7", "x", "TAGS", "0"),
+    ):
+        client("DEL", "post:7")
+        client(*store)
+        assert client("TAG.OF", "post:7") == given
+    assert client("TAG.OF", "other") == b"*0\r\n"
+    client("TAG.SET", "post:7", "x", "TAGS", "1", "own")
+    assert client("TAG.OF", "post:7") == resp.values([b"own"], 2)
+    client("APPEND", "post:7", "x")
+    assert client("TAG.OF", "post:7") == resp.values([b"own"], 2)
+    assert client("TAG.INVALIDATE", "1", "posts") == b":0\r\n"
