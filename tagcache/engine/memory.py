@@ -299,7 +299,8 @@ class MemoryCache:
 
     def version(self, key: bytes) -> object:
         entry = self.peek(key)
-        return entry and (entry.value, entry.tags, entry.stored, entry.ttl)
+        # Not the value itself, which would take memory as long as the version is kept.
+        return entry and (entry.stored, entry.ttl, entry.tags, id(entry.value))
 
     def invalidate_tag(self, tag: bytes) -> Generator[None, None, int]:
         return self._invalidation.any_of((tag,))

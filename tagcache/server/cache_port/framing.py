@@ -19,6 +19,7 @@ class IFraming(Interface):
     max_length: int = Attribute("The longest request that is accepted, in bytes.")
     too_long: bytes = Attribute("The closing reply to a request that is too long.")
     partial_bytes: int = Attribute("The memory of the request that is not complete yet, in bytes.")
+    held_bytes: int = Attribute("``partial_bytes``, and the memory of queued requests, in bytes.")
 
     def feed(data: bytes) -> list[Any]:
         """Return the requests that ``data`` completes; empty ones are ignored.

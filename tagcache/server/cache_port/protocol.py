@@ -105,7 +105,7 @@ class CacheProtocol(ServedProtocol):
     def held_bytes(self) -> int:
         requests = len(self._waiting)
         waiting = self._waiting_bytes + requests * OBJECT_BYTES if requests else 0
-        return super().held_bytes() + self.framing.partial_bytes + waiting
+        return super().held_bytes() + self.framing.held_bytes + waiting
 
     def _most_waiting(self) -> int:
         return super()._most_waiting() if self.admitted else _MOST_BEFORE_AUTH

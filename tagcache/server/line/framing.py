@@ -47,6 +47,11 @@ class LineFraming:
         """The length of the line that is not complete yet."""
         return len(self._lines.partial)
 
+    @property
+    def held_bytes(self) -> int:
+        """The same: no complete request is kept."""
+        return len(self._lines.partial)
+
     def use_verbs(self, verbs: Verbs) -> None:
         """Accept these verbs from the next request on."""
         self._understood = verbs

@@ -71,6 +71,12 @@ class RespFraming:
         """The memory of the request that is not complete yet."""
         return self._requests.partial
 
+    @property
+    def held_bytes(self) -> int:
+        """The memory of the incomplete request, and of the commands of a transaction."""
+        transaction = self._caller.transaction
+        return self._requests.partial + (0 if transaction is None else transaction.held_bytes)
+
     def admission_changed(self) -> None:
         table = self._table
         self._commands = table.everything if self._protocol.admitted else table.before_login
@@ -87,7 +93,8 @@ class RespFraming:
     def take_fast(self, data: bytes) -> bool:
         protocol = self._protocol
         store = protocol.store
-        if store is not None and self._caller.transaction is None:
+        queues = self._caller.transaction is not None
+        if store is not None and not queues:
             keys = only_gets(data)
             if keys is not None:
                 if len(keys) == 1:
@@ -100,7 +107,7 @@ class RespFraming:
         except MalformedRequest as error:
             protocol.take_broken(_broken(error), len(data))
             return True
-        if len(requests) == 1 and not self._requests.partial:
+        if len(requests) == 1 and not queues and not self._requests.partial:
             protocol.execute_one(requests[0])
         else:
             protocol.take_requests(requests, len(data))

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from twisted.internet.defer import Deferred
 
-from tagcache.errors import IntegerOverflow
+from tagcache.errors import AnswerTooLarge, IntegerOverflow
 from tagcache.model.admission import check_integer, value_too_large
 from tagcache.model.drafts import Draft, Stored
 from tagcache.model.store_options import StoreOptions
@@ -26,6 +26,7 @@ from tagcache.server.commands.resp.arguments import (
 )
 from tagcache.server.commands.resp.table import (
     ALL_KEYS,
+    MOST_ANSWER_BYTES,
     ONE_KEY,
     Caller,
     Keys,
@@ -54,6 +55,10 @@ def get(caller: Caller, arguments: list[bytes]) -> Reply:
 
 def mget(caller: Caller, arguments: list[bytes]) -> Reply:
     def write(values: Sequence[bytes | None]) -> Reply:
+        if sum(len(each) for each in values if each is not None) > MOST_ANSWER_BYTES:
+            raise AnswerTooLarge(
+                f"the values have more than {MOST_ANSWER_BYTES} bytes; ask for fewer at once"
+            )
         return caller.run_work(resp.array_in_slices(values, caller.resp))
 
     return then(caller.session.get_many(arguments[1:]), write)

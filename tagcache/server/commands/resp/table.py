@@ -27,6 +27,8 @@ class RedisError(CommandError):
         self.code = code
 
 
+# The longest list of values; a longer one would hold up other clients while it is written.
+MOST_ANSWER_BYTES = 64 * 2**20
 SYNTAX_ERROR = "ERR syntax error"
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from tagcache.errors import CommandError
+from tagcache.errors import AnswerTooLarge, CommandError
 from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.work import run_to_end
-from tagcache.server.commands.resp.table import ALL_KEYS, RedisError, RespCommand
+from tagcache.server.commands.resp.table import (
+    ALL_KEYS,
+    MOST_ANSWER_BYTES,
+    RedisError,
+    RespCommand,
+)
 from tagcache.server.commands.table import Reply
+from tagcache.server.net.inbox import OBJECT_BYTES
 from tagcache.server.then import then
 from tagcache.wire import resp
 
@@ -20,6 +26,9 @@ T = TypeVar("T")
 
 # A transaction holds up all other clients until it is done.
 MOST_QUEUED = 10_000
+MOST_WATCHED = 10_000
+_TOO_LARGE = f"the answers of a transaction have more than {MOST_ANSWER_BYTES} bytes"
+_SHORT = 1024
 
 
 class Transaction:
@@ -27,13 +36,15 @@ class Transaction:
 
     Attributes:
         queued: the commands, each with its arguments.
+        held_bytes: the approximate memory of ``queued``.
         refused: whether a command could not be queued: then EXEC executes nothing.
     """
 
-    __slots__ = ("queued", "refused")
+    __slots__ = ("held_bytes", "queued", "refused")
 
     def __init__(self) -> None:
         self.queued: list[tuple[RespCommand, list[bytes]]] = []
+        self.held_bytes = 0
         self.refused = False
 
     def queue(self, command: RespCommand, arguments: list[bytes]) -> bytes:
@@ -43,6 +54,7 @@ class Transaction:
         if len(self.queued) >= MOST_QUEUED:
             raise RedisError(f"ERR a transaction has {MOST_QUEUED} commands at most")
         self.queued.append((command, arguments))
+        self.held_bytes += sum(map(len, arguments)) + (len(arguments) + 2) * OBJECT_BYTES
         return resp.QUEUED
 
     def keys(self) -> set[bytes]:
@@ -59,6 +71,7 @@ class _Executor:
         self.resp = caller.resp
         self.now_ms = caller.now_ms
         self._caller = caller
+        self._size = 0
 
     def run_work(self, work: Generator[None, None, T]) -> T:
         return run_to_end(work)
@@ -69,9 +82,13 @@ class _Executor:
     def execute(self, command: RespCommand, arguments: list[bytes]) -> bytes:
         """Return the reply to a command; an error does not end the transaction."""
         try:
-            return cast(bytes, command.run(self, arguments))
+            reply = cast(bytes, command.run(self, arguments))
+            if len(reply) > _SHORT and self._size + len(reply) > MOST_ANSWER_BYTES:
+                raise AnswerTooLarge(_TOO_LARGE)
         except CommandError as error:
             return self._caller.error(error)
+        self._size += len(reply)
+        return reply
 
 
 def multi(caller: RespCaller, arguments: list[bytes]) -> Reply:
@@ -110,6 +127,8 @@ def watch(caller: RespCaller, arguments: list[bytes]) -> Reply:
     if caller.transaction is not None:
         raise RedisError("ERR WATCH inside MULTI is not allowed")
     new = [key for key in arguments[1:] if key not in caller.watched]
+    if len(caller.watched) + len(new) > MOST_WATCHED:
+        raise RedisError(f"ERR a client watches {MOST_WATCHED} keys at most")
 
     def note(versions: Versions) -> bytes:
         caller.watched = {**caller.watched, **versions}

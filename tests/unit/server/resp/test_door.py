@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tagcache.model.tag_rules import TagRule, TagRules
 from tagcache.server.cache_port.framing import IFraming
+from tagcache.server.commands.resp import strings, transactions
 from tagcache.wire import resp
 from tests.helpers import settings_with
 from tests.unit.server.line.test_protocol import Server, lose
@@ -329,3 +330,44 @@ def test_tag_rules_apply_to_what_is_stored_without_tags() -> None:
     client("APPEND", "post:7", "x")
     assert client("TAG.OF", "post:7") == resp.values([b"own"], 2)
     assert client("TAG.INVALIDATE", "1", "posts") == b":0\r\n"
+
+
+def test_the_memory_of_a_transaction_is_the_clients(client: Client) -> None:
+    client("MULTI")
+    for _ in range(3):
+        client("SET", "k", "v" * 10_000)
+    assert 30_000 < client.protocol.connection.held_bytes < 32_000
+    client("EXEC")
+    assert client.protocol.connection.held_bytes == 0
+
+
+def test_answers_are_not_longer_than_can_be_written_at_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (strings, transactions):
+        monkeypatch.setattr(module, "MOST_ANSWER_BYTES", 5000)
+    client("SET", "k", "v" * 2000)
+    assert client("MGET", "k", "k").startswith(b"*2\r\n")
+    assert client("MGET", "k", "k", "k").startswith(b"-ERR the values have more than 5000 bytes")
+    client("MULTI")
+    for request in (("GET", "k"), ("GET", "k"), ("GET", "k"), ("INCR", "n")):
+        client(*request)
+    said = client("EXEC")
+    assert said.count(b"$2000\r\n") == 2
+    assert b"-ERR the answers of a transaction have more than" in said
+    assert said.endswith(b":1\r\n")
+
+
+def test_a_client_cannot_queue_or_watch_without_end(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "MOST_WATCHED", 2)
+    monkeypatch.setattr(transactions, "MOST_QUEUED", 2)
+    assert client("WATCH", "a", "b") == OK
+    assert client("WATCH", "a") == OK
+    assert client("WATCH", "c") == b"-ERR a client watches 2 keys at most\r\n"
+    client("MULTI")
+    client("GET", "a")
+    client("GET", "a")
+    assert client("GET", "a") == b"-ERR a transaction has 2 commands at most\r\n"
+    assert client("EXEC").startswith(b"-EXECABORT")
