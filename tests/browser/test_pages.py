@@ -16,7 +16,7 @@ from tests.integration.running import RunningServer, eventually
 
 Start = Callable[..., RunningServer]
 Look = Callable[..., Watched]
-pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(180), pytest.mark.slow]
 
 ODD = "a b/c?d#e%f&g=h+i%2Fü'\"<b>:\u202e"
 

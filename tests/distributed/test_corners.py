@@ -23,7 +23,7 @@ from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import healthy
 from tests.integration.running import TIMEOUT, RunningServer, eventually
 
-pytestmark = pytest.mark.needs("redis-server", "redis-cli")
+pytestmark = [pytest.mark.needs("redis-server", "redis-cli"), pytest.mark.slow]
 ROOT = "tagcache:{all}:"
 
 

@@ -13,7 +13,7 @@ from tests.distributed.redis_server import RedisCluster, RedisServer, has_tls
 from tests.distributed.test_servers import UNAVAILABLE, healthy, http
 from tests.integration.running import RunningServer, eventually
 
-pytestmark = pytest.mark.needs("redis-server", "redis-cli")
+pytestmark = [pytest.mark.needs("redis-server", "redis-cli"), pytest.mark.slow]
 
 Redis = Callable[..., RedisServer]
 Front = Callable[..., RunningServer]

@@ -19,6 +19,9 @@ from tagcache.config.loading import load
 from tagcache.config.passwords import matches
 from tests.integration.running import RunningServer, eventually
 
+# Each starts a server, and the command several times.
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., RunningServer]
 TAGCACHE = Path(sys.executable).with_name("tagcache")
 
