@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tagcache.engine import headroom
 from tagcache.engine.store import Store
 from tagcache.model.admission import check_tags
 from tagcache.model.limits import Limits
@@ -13,6 +14,8 @@ from tagcache.model.store_options import NEVER, StoreOptions
 _SHARED_TAGS = 8192
 _SHARED_TAG_BYTES = 512
 _SHARED_TTLS = 4096
+# How many tag sets are remembered between two checks that there is memory for them.
+_CHECKED_AFTER = 256
 
 
 class Admission:
@@ -49,10 +52,19 @@ class Admission:
             return shared
         checked = tuple(map(self._store.tags.name, check_tags(self._limits, given)))
         if sum(map(len, given)) <= _SHARED_TAG_BYTES:
+            if not len(self) % _CHECKED_AFTER:
+                self._give_way()
             if len(self) >= _SHARED_TAGS + self._store.items // 8:
                 self._shared_tags.clear()
             self._shared_tags[given] = checked
         return checked
+
+    def _give_way(self) -> None:
+        """Forget the tag sets, even those of stores that were refused, if memory ends."""
+        try:
+            headroom.check()
+        except MemoryError:
+            self._shared_tags.clear()
 
     def ttl(self, seconds: float) -> float:
         """Return the time to live, as one object for all that are equal."""

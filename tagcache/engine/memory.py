@@ -8,7 +8,7 @@ from random import Random
 
 from zope.interface import implementer
 
-from tagcache.engine import consistency, scans
+from tagcache.engine import consistency, headroom, scans
 from tagcache.engine.admission import Admission
 from tagcache.engine.budget import Budget, Policy
 from tagcache.engine.entry import Entry
@@ -77,6 +77,8 @@ class MemoryCache:
         self._next_sample = 1
         self._misses = 0
         self._puts = 0
+        # There is enough memory for so many puts, if none of them is large.
+        self._enough_for = 0
         self._limits = limits or Limits()
         self._admission = Admission(self.store, self._limits)
         self.limits = self._limits
@@ -89,6 +91,7 @@ class MemoryCache:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._limits = limits
+        self._short_value = min(limits.max_value_length, headroom.UNIT_BYTES)
         self._admission.renew(limits)
         self._budget.max_memory = limits.max_memory
         self._put = self._budget.put if limits.max_memory else self.store.put
@@ -192,14 +195,19 @@ class MemoryCache:
         self, key: bytes, value: bytes, options: StoreOptions, now: float | None = None
     ) -> int | None:
         limits = self._limits
-        if len(key) > limits.max_key_length or len(value) > limits.max_value_length:
+        if len(key) > limits.max_key_length or len(value) > self._short_value:
             check_lengths(limits, key, value)
+            self._enough_for -= len(value) // headroom.UNIT_BYTES
         if options.checked is not limits:
             self._admission.check(options)
+            self._enough_for -= len(options.tags)
         tags = options.tags
         if not tags and limits.tag_rules is not None and limits.tag_rules.fitting(key):
             tags = self._admission.tags(limits.tags_of(key))
+            self._enough_for -= len(tags)
         puts = self._puts + 1
+        if puts > self._enough_for:
+            self._enough_for = puts + headroom.check()
         self._put(key, value, tags, options.ttl, self._monotonic() if now is None else now)
         self._puts = puts
         return options.ttl_ms
@@ -220,6 +228,7 @@ class MemoryCache:
         check_lengths(self._limits, key, value)
         options = StoreOptions(tags, ttl_ms)
         self._admission.check(options)
+        self._enough_for -= len(options.tags) + len(value) // headroom.UNIT_BYTES
         return options
 
     def increment(
@@ -289,6 +298,9 @@ class MemoryCache:
                     deadline = (new.expires_ms - round(self._epoch * 1000)) / 1000
                     options.ttl = self._admission.ttl(deadline - now)
                 stores.append((key, new.value, options))
+        puts = self._puts + len(stores)
+        if puts > self._enough_for:
+            self._enough_for = puts + headroom.check()
         for key, new in draft.changes.items():
             if new is None:
                 self.delete(key)

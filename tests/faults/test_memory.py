@@ -83,7 +83,7 @@ class Reconnecting:
         return json.loads(self.ask(request).split(b"\t", 1)[1])
 
 
-@pytest.mark.parametrize("size", [pytest.param(100, marks=pytest.mark.soak), 20_000])
+@pytest.mark.parametrize("size", [pytest.param(100, marks=pytest.mark.slow), 20_000])
 def test_the_limit_of_the_address_space(tmp_path: Path, size: int, measured: Measured) -> None:
     # Not the fixture's server: this one may log the traceback of a MemoryError.
     with RunningServer(tmp_path) as server, Reconnecting(server) as client:
