@@ -128,6 +128,15 @@ class InvalidArgument(CommandError):
         super().__init__(code)
 
 
+class InvalidDatabase(CommandError):
+    """No database has this number: the client's fault, or ``cache.databases`` is too small."""
+
+    code = "invalid_db"
+
+    def __init__(self, number: int, count: int) -> None:
+        super().__init__(f"there is no database {number}: cache.databases is {count}")
+
+
 class BrokenSnapshot(TagCacheError):
     """A snapshot is damaged or another kind of file: the fault of the disk or the operator.
 

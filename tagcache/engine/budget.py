@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Collection, Iterator
+from itertools import chain, islice
+from operator import attrgetter
 from typing import Literal, TypeAlias
 
 from tagcache.engine.entry import Entry
@@ -26,12 +27,18 @@ Policy: TypeAlias = Literal["sieve", "lru", "noeviction"]
 class Budget:
     """Keeps the entries below ``max_memory`` bytes; 0 is no limit.
 
-    ``evictions`` is how many entries had to make room.
+    Several caches may have one limit for all of them together. The cache that takes the most memory
+    then makes room, so that a small one can grow beside a large one.
+
+    Attributes:
+        others: the budgets that share the limit with this one.
+        evictions: how many entries of this cache had to make room.
     """
 
     def __init__(self, store: Store, backlog: Backlog, policy: Policy) -> None:
         self.max_memory = 0
         self.evictions = 0
+        self.others: tuple[Budget, ...] = ()
         self._store = store
         self._backlog = backlog
         self._evicts = policy != "noeviction"
@@ -54,6 +61,12 @@ class Budget:
         """``stored``, and what was flushed and still takes memory."""
         return self.stored + self._backlog.flushed_memory
 
+    @property
+    def total(self) -> int:
+        """The ``memory`` of all caches that share the limit."""
+        memory = self.memory
+        return memory + sum(each.memory for each in self.others) if self.others else memory
+
     def put(
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
     ) -> None:
@@ -65,7 +78,7 @@ class Budget:
             self._check_room(key, cost, tags)
         entry = self._store.put(key, value, tags, ttl, now)
         try:
-            if self.memory > self.max_memory:
+            if self.memory > self.max_memory or (self.others and self.total > self.max_memory):
                 self._make_room(entry)
         except MemoryError:
             # The entry is stored; what is too much is evicted later.
@@ -81,23 +94,31 @@ class Budget:
         old = store.find(key)
         if old is not None:
             more -= len(key) + len(old.value) + _ENTRY_BYTES + len(old.tags) * _REFERENCE_BYTES
-        if more <= 0 or self.memory + more <= self.max_memory or len(self._backlog):
+        if more <= 0 or self.total + more <= self.max_memory or self._all_backlog():
             # The backlog is about to make room.
             return
-        for _ in islice(store.sweep(), _MOST_RECLAIMED):
-            pass
-        if self.memory + more > self.max_memory:
+        self._sweep_some()
+        if self.total + more > self.max_memory:
             raise OutOfMemory(f"the limit is {self.max_memory} bytes")
+
+    def _all_backlog(self) -> int:
+        """Return how many removed entries still use memory that counts towards the limit."""
+        return sum(len(each._backlog) for each in (self, *self.others))
+
+    def _sweep_some(self) -> None:
+        stores = (each._store for each in (self, *self.others))
+        for _ in islice(chain.from_iterable(store.sweep() for store in stores), _MOST_RECLAIMED):
+            pass
 
     def _make_room(self, stored: Entry) -> None:
         """Get below the limit, as far as that is quickly done."""
-        for _ in islice(self._backlog.reclaim(), _MOST_RECLAIMED):
+        backlogs = (each._backlog for each in (self, *self.others))
+        for _ in islice(chain.from_iterable(each.reclaim() for each in backlogs), _MOST_RECLAIMED):
             pass
-        if not len(self._backlog):
-            for _ in islice(self._store.sweep(), _MOST_RECLAIMED):
-                pass
+        if not self._all_backlog():
+            self._sweep_some()
             for _ in range(_MOST_EVICTIONS):
-                if self.memory <= self.max_memory:
+                if self.total <= self.max_memory:
                     return
                 if not self._evicts or not self._evict(stored):
                     break
@@ -107,15 +128,24 @@ class Budget:
         """Reclaim the backlog, then evict down to the limit, yielding after each entry."""
         yield from self._backlog.reclaim()
         while (
-            0 < self.max_memory < self.memory
+            0 < self.max_memory < self.total
             and self._evicts
-            and not len(self._backlog)
+            and not self._all_backlog()
             and self._evict(None)
         ):
             yield
 
     def _evict(self, kept: Entry | None) -> bool:
-        """Remove one entry, other than ``kept``; say whether there was one."""
+        """Remove one entry, other than ``kept``, where most memory is used.
+
+        Returns whether there was one.
+        """
+        if not self.others:
+            return self._evict_here(kept)
+        largest_first = sorted((self, *self.others), key=_memory, reverse=True)
+        return any(each._evict_here(kept) for each in largest_first)
+
+    def _evict_here(self, kept: Entry | None) -> bool:
         store = self._store
         entry = (store.sieve if store.lru is None else store.lru).victim(kept)
         if entry is None:
@@ -127,3 +157,12 @@ class Budget:
         else:
             store.remove_gone(entry)
         return True
+
+
+def share(budgets: Collection[Budget]) -> None:
+    """Make the limit of these budgets one for all of them together."""
+    for budget in budgets:
+        budget.others = tuple(each for each in budgets if each is not budget)
+
+
+_memory = attrgetter("memory")

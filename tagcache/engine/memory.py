@@ -45,7 +45,7 @@ class MemoryCache:
     evict entries, ``noeviction`` refuses to store.
 
     This is a facade: ``store`` holds the entries (for checks; not to be changed), and each other
-    part works on it.
+    part works on it. ``budget`` keeps the memory below the limit, which other caches may share.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class MemoryCache:
         self._backlog = Backlog(self.store)
         self._invalidation = Invalidation(self.store, self._backlog, self._activity)
         self._key_scan = KeyScan(self.store, self._random)
-        self._budget = Budget(self.store, self._backlog, policy)
+        self.budget = Budget(self.store, self._backlog, policy)
         # What every look-up needs, one attribute nearer; these stay the same objects.
         self._shards = self.store.shards
         self._dead = self.store.dead
@@ -93,9 +93,9 @@ class MemoryCache:
         self._limits = limits
         self._short_value = min(limits.max_value_length, headroom.UNIT_BYTES)
         self._admission.renew(limits)
-        self._budget.max_memory = limits.max_memory
-        self._put = self._budget.put if limits.max_memory else self.store.put
-        if limits.max_memory and self.memory > limits.max_memory:
+        self.budget.max_memory = limits.max_memory
+        self._put = self.budget.put if limits.max_memory else self.store.put
+        if limits.max_memory and self.budget.total > limits.max_memory:
             self._backlog.on_garbage()
 
     @property
@@ -123,7 +123,7 @@ class MemoryCache:
     @property
     def memory(self) -> int:
         """How many bytes the entries take with all that belongs to them, about."""
-        return self._budget.memory
+        return self.budget.memory
 
     def get(self, key: bytes, now: float | None = None) -> bytes | None:
         entry = self._shards[hash(key) & SHARD_MASK].get(key)
@@ -330,7 +330,7 @@ class MemoryCache:
         yield from self.store.sweep()
         self.store.settle()
         self._admission.renew(self._limits)
-        return self._invalidation.flush(self._budget.stored)
+        return self._invalidation.flush(self.budget.stored)
 
     def keys_by_tag(self, tag: bytes) -> Generator[None, None, list[bytes]]:
         return self._invalidation.keys_by_tag(tag)
@@ -359,7 +359,7 @@ class MemoryCache:
         return self.store.sweep()
 
     def reclaim(self) -> Iterator[None]:
-        return self._budget.reclaim()
+        return self.budget.reclaim()
 
     def saved(self) -> Iterator[Saved]:
         return scans.saved(self.store)
@@ -381,7 +381,7 @@ class MemoryCache:
             puts=self._puts,
             invalidations=self._invalidation.count,
             expirations=self.store.expirations,
-            evictions=self._budget.evictions,
+            evictions=self.budget.evictions,
         )
 
     def totals(self) -> Totals:

@@ -10,9 +10,11 @@ In a file, with all numbers little-endian, are:
   its time to live (f64, seconds; infinite for none), the key and the value. If the number of the
   tag set was not used before, the number of its tags follows (u32), and for each tag its length
   (u32) and the tag;
+- between them, blocks of 4 bytes, which is less than any record has: the number of the database
+  (u32) of the records that follow. It is 0 at the beginning, and always before version 3;
 - a length of 0, and the exact number of entries (u64).
 
-Entries are in the order of storing, the oldest first.
+The entries of a database are together, in the order of storing, the oldest first.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from tagcache.errors import BrokenSnapshot
 from tagcache.model.views import Saved
 
 MAGIC = b"TagCache snapshot\n"
-VERSION = 2
+VERSION = 3
 _HEADER = struct.Struct("<QdB")
 _HEADER_1 = struct.Struct("<Qd")
 _BLOCK = struct.Struct("<II")
@@ -59,8 +61,15 @@ def write(file: BinaryIO, header: Header, entries: Iterable[Saved]) -> int:
     file.write(MAGIC + head + _U32.pack(zlib.crc32(head)))
     numbers: dict[tuple[bytes, ...], int] = {}
     block: list[bytes] = []
-    count = size = 0
-    for key, value, tags, age, ttl in entries:
+    count = size = of = 0
+    for key, value, tags, age, ttl, database in entries:
+        if database != of:
+            if block:
+                _write_block(file, block)
+            _write_block(file, [_U32.pack(database)])
+            of = database
+            block.clear()
+            size = 0
         number = numbers.get(tags)
         known = number is not None
         if number is None:
@@ -99,7 +108,7 @@ def read_header(file: BinaryIO) -> Header:
     layout = _HEADER_1 if version == 1 else _HEADER
     head += _exactly(file, layout.size)
     (checksum,) = _U32.unpack(_exactly(file, _U32.size))
-    if version not in (1, VERSION):
+    if not 1 <= version <= VERSION:
         raise BrokenSnapshot(f"it is of version {version}, this server reads up to {VERSION}")
     if zlib.crc32(head) != checksum:
         raise BrokenSnapshot("its beginning is damaged")
@@ -110,7 +119,7 @@ def read_header(file: BinaryIO) -> Header:
 def read_entries(file: BinaryIO) -> Iterator[Saved]:
     """Yield the entries, whole blocks only. Raises BrokenSnapshot, OSError."""
     sets: list[tuple[bytes, ...]] = []
-    count = 0
+    count = database = 0
     while True:
         (length,) = _U32.unpack(_exactly(file, _U32.size))
         if not length:
@@ -119,8 +128,11 @@ def read_entries(file: BinaryIO) -> Iterator[Saved]:
         payload = _exactly(file, length)
         if zlib.crc32(payload) != checksum:
             raise BrokenSnapshot(f"it is damaged after {count} entries")
+        if length == _U32.size:
+            (database,) = _U32.unpack(payload)
+            continue
         try:
-            for entry in _records(payload, sets):
+            for entry in _records(payload, database, sets):
                 count += 1
                 yield entry
         except (struct.error, IndexError):
@@ -132,7 +144,7 @@ def read_entries(file: BinaryIO) -> Iterator[Saved]:
         raise BrokenSnapshot("something follows its end")
 
 
-def _records(payload: bytes, sets: list[tuple[bytes, ...]]) -> Iterator[Saved]:
+def _records(payload: bytes, database: int, sets: list[tuple[bytes, ...]]) -> Iterator[Saved]:
     """Yield the records of a block; tag sets that are new are added to ``sets``."""
     unpack, size = _RECORD.unpack_from, _RECORD.size
     at = 0
@@ -155,7 +167,7 @@ def _records(payload: bytes, sets: list[tuple[bytes, ...]]) -> Iterator[Saved]:
             sets.append(tuple(tags))
         if at > len(payload):
             raise IndexError
-        yield Saved(key, value, sets[number], age, ttl)
+        yield Saved(key, value, sets[number], age, ttl, database)
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

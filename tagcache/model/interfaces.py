@@ -40,7 +40,41 @@ class IMeasured(Interface):
         """Return the totals, which include expired entries that are not removed yet."""
 
 
-class ICache(IMeasured):
+class IMaintained(IMeasured):
+    """What a server does with the entries in this process as a whole: of one cache or of several.
+
+    Work is a generator that yields often; see ICache.
+    """
+
+    limits: Limits = Attribute("The limits of an entry; may be replaced while running.")
+    on_garbage: Callable[[], None] = Attribute("Called when there is something to reclaim.")
+
+    def __len__() -> int:
+        """Return how many entries use memory: live ones, expired ones, and the backlog."""
+
+    def flush() -> Generator[None, None, int]:
+        """Work that removes every entry, and returns how many."""
+
+    def reclaim() -> Iterator[None]:
+        """Free the memory of removed entries, yielding after each."""
+
+    def sweep() -> Iterator[None]:
+        """Remove expired entries, yielding after each."""
+
+    def saved() -> Iterator[Saved]:
+        """Yield every entry for a snapshot, oldest first; nothing may change in the meantime.
+
+        The entries of one database come after those of another.
+        """
+
+    def restore(entry: Saved, downtime: float) -> bool:
+        """Store an entry of a snapshot that is ``downtime`` seconds old; False if it expired.
+
+        Raises like ``put``, and InvalidDatabase.
+        """
+
+
+class ICache(IMaintained):
     """A tag-aware cache of byte strings.
 
     Keys, values and tags are ``bytes``. ``ttl_ms`` is milliseconds; None and 0 both mean the
@@ -52,12 +86,6 @@ class ICache(IMeasured):
     matching entries disappear at one moment, whatever their number; the memory of many is freed
     later, by ``reclaim``.
     """
-
-    limits: Limits = Attribute("The limits of an entry; may be replaced while running.")
-    on_garbage: Callable[[], None] = Attribute("Called when there is something to reclaim.")
-
-    def __len__() -> int:
-        """Return how many entries use memory: live ones, expired ones, and the backlog."""
 
     def get(key: bytes, now: float | None = None) -> bytes | None:
         """Return the value, or None; counts a hit or a miss.
@@ -162,24 +190,6 @@ class ICache(IMeasured):
 
         ``bytes`` is the length of its entries' keys and values. Yields None in between, as
         ``scan`` does.
-        """
-
-    def flush() -> Generator[None, None, int]:
-        """Work that removes every entry, and returns how many."""
-
-    def reclaim() -> Iterator[None]:
-        """Free the memory of removed entries, yielding after each."""
-
-    def sweep() -> Iterator[None]:
-        """Remove expired entries, yielding after each."""
-
-    def saved() -> Iterator[Saved]:
-        """Yield every entry for a snapshot, oldest first; nothing may change in the meantime."""
-
-    def restore(entry: Saved, downtime: float) -> bool:
-        """Store an entry of a snapshot that is ``downtime`` seconds old; False if it expired.
-
-        Raises like ``put``.
         """
 
     def totals() -> Totals:
@@ -370,6 +380,26 @@ class IEngine(IMeasured):
 
     def describe() -> dict[str, Any]:
         """Return the part of INFO about the engine, as a JSON object."""
+
+
+class IDatabases(IMeasured):
+    """The numbered databases of an engine: each is an IEngine with its own entries and counts.
+
+    A database is made when it is first used, except 0, which is always there. What IMeasured
+    declares is about all of them.
+    """
+
+    count: int = Attribute("How many databases there may be; their numbers begin with 0.")
+    limits: Limits = Attribute("The limits of an entry; may be replaced while running.")
+
+    def __getitem__(number: int) -> IEngine:
+        """Return the database with this number. Raises InvalidDatabase."""
+
+    def __iter__() -> Iterator[tuple[int, IEngine]]:
+        """Yield number and engine of the databases in use, in the order of their numbers."""
+
+    def flush_all() -> int | Deferred[int]:
+        """Remove every entry of every database; return how many."""
 
 
 class ISerde(Interface):

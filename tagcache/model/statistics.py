@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ class Counters:
     expirations: int
     evictions: int
 
+    @classmethod
+    def sum(cls, each: Iterable[Counters]) -> Counters:
+        """Return the sums of several counts."""
+        return cls(*map(sum, zip(*map(astuple, each), strict=True)))
+
     @property
     def hit_ratio(self) -> float:
         """Hits as a share of look-ups, 0.0 before the first."""
@@ -43,6 +49,11 @@ class Totals:
     items: int
     tags: int
     bytes: int
+
+    @classmethod
+    def sum(cls, each: Iterable[Totals]) -> Totals:
+        """Return the sums of several totals."""
+        return cls(*map(sum, zip(*map(astuple, each), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,13 +50,17 @@ class TagSize(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """An entry in a snapshot; ``age`` (when the snapshot was taken) and ``ttl`` are in seconds."""
+    """An entry in a snapshot; ``age`` (when the snapshot was taken) and ``ttl`` are in seconds.
+
+    ``database`` is the number of its database.
+    """
 
     key: bytes
     value: bytes
     tags: tuple[bytes, ...]
     age: float
     ttl: float
+    database: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
-from tagcache.model.interfaces import ICache
+from tagcache.model.interfaces import IMaintained
 
 CHECK_SECONDS = 60.0
 # A full collection over so many entries takes a few milliseconds.
@@ -24,7 +24,7 @@ class Collector(Service):
     request. Entries and connections form no cycles, so they are freed without it.
     """
 
-    def __init__(self, cache: ICache, reactor: Any) -> None:
+    def __init__(self, cache: IMaintained, reactor: Any) -> None:
         self._cache = cache
         self._reactor = reactor
         self._begin: IDelayedCall | None = None

@@ -22,8 +22,8 @@ from twisted.python.failure import Failure
 
 from tagcache.config.settings import Settings
 from tagcache.engine import snapshot
-from tagcache.errors import BrokenSnapshot, CommandError
-from tagcache.model.interfaces import ICache
+from tagcache.errors import BrokenSnapshot, CommandError, InvalidDatabase
+from tagcache.model.interfaces import IMaintained
 from tagcache.server.upkeep.snapshot_file import SnapshotFile
 
 _PROGRESS_SECONDS = 2.0
@@ -44,7 +44,7 @@ class Persistence(Service):
 
     def __init__(
         self,
-        cache: ICache,
+        cache: IMaintained,
         settings: Settings,
         reactor: Any,
         wall: Callable[[], float] = time.time,
@@ -131,10 +131,12 @@ class Persistence(Service):
     def _load_entries(self, opened: BinaryIO, header: snapshot.Header) -> None:
         started = told = time.monotonic()
         downtime = max(self._wall() - header.taken, 0.0)
-        loaded = left_out = total = 0
+        loaded = left_out = homeless = total = 0
         for total, entry in enumerate(snapshot.read_entries(opened), 1):
             try:
                 loaded += self._cache.restore(entry, downtime)
+            except InvalidDatabase:
+                homeless += 1
             except CommandError:
                 left_out += 1
             if not total % 1000 and time.monotonic() - told > _PROGRESS_SECONDS:
@@ -154,9 +156,16 @@ class Persistence(Service):
             loaded=loaded,
             path=opened.name,
             seconds=seconds,
-            expired=total - loaded - left_out,
+            expired=total - loaded - left_out - homeless,
             left_out=f", {left_out} are beyond today's limits" if left_out else "",
         )
+        if homeless:
+            log.warn(
+                "{homeless} entries of {path} were not loaded: the numbers of their databases are "
+                "not below cache.databases. The next snapshot will not contain them",
+                homeless=homeless,
+                path=opened.name,
+            )
 
     def _log_crash(self, path: Path) -> None:
         self._state["after_crash"] = "load" if self._loads_any else "empty"

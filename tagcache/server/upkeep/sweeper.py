@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.config.settings import Settings
-from tagcache.model.interfaces import ICache
+from tagcache.model.interfaces import IMaintained
 from tagcache.server.upkeep.slices import Slices
 
 # This many entries free some ten megabytes.
@@ -34,7 +34,7 @@ class Sweeper(Service):
 
     def __init__(
         self,
-        cache: ICache,
+        cache: IMaintained,
         slices: Slices,
         settings: Settings,
         reactor: Any,

@@ -34,7 +34,9 @@ SAVED = st.builds(
     st.lists(st.binary(max_size=5), max_size=3, unique=True).map(tuple),
     st.floats(0, 1e9),
     st.floats(0.001, 1e9) | st.just(NEVER),
+    st.sampled_from([0, 0, 1, 7]),
 )
+CORPUS = Path(__file__).resolve().parents[2] / "corpus" / "snapshot"
 ENTRIES = [
     Saved(b"key %d" % number, b"\0\n" * number, (b"all", b"%d" % (number % 7)), 1.5, NEVER)
     for number in range(300)
@@ -95,7 +97,7 @@ def test_another_kind_of_file_is_noticed(alien: bytes) -> None:
 def test_another_version_is_named() -> None:
     head = struct.pack("<IQd", 7, 0, 0.0)
     data = snapshot.MAGIC + head + bytes(100)
-    with pytest.raises(BrokenSnapshot, match="version 7.*up to 2"):
+    with pytest.raises(BrokenSnapshot, match="version 7.*up to 3"):
         snapshot.read_header(io.BytesIO(data))
 
 
@@ -110,6 +112,13 @@ def test_the_version_before_can_be_read_and_is_not_final() -> None:
     file = io.BytesIO(first_version(ENTRIES))
     assert snapshot.read_header(file) == Header(len(ENTRIES), 1234.5, False)
     assert list(snapshot.read_entries(file)) == ENTRIES
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_older_servers_wrote_is_of_database_0(version: int) -> None:
+    with (CORPUS / f"version-{version}").open("rb") as file:
+        assert snapshot.read_header(file) == Header(30, 1234.5, version == 2)
+        assert list(snapshot.read_entries(file)) == ENTRIES[:30]
 
 
 def test_an_entry_keeps_everything_and_the_time_that_passed_counts() -> None:
