@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import maybeDeferred
 
 from tagcache.config.loading import Configuration, Origin, load
 from tagcache.config.settings import Settings
 from tagcache.engine.memory import MemoryCache
+from tagcache.model.numbered import Numbered
 from tagcache.model.work import run_to_end as done  # noqa: F401 - for tests to import from here
 from tagcache.server.auth.credentials import Credentials
+
+T = TypeVar("T")
 
 
 @cache
@@ -42,6 +45,13 @@ def credentials_of(
     origins = {**defaults().origins, ("authentication", "password"): origin}
     configuration = replace(defaults(), settings=settings, path=path, origins=origins)
     return Credentials(configuration, Path("/nowhere"), monotonic, maybeDeferred)
+
+
+def only(part: T) -> Numbered[T]:
+    """The part of the only database."""
+    parts = Numbered(1, lambda _: part)
+    assert parts[0] is part
+    return parts
 
 
 def newest(cache: MemoryCache, offset: int = 0, limit: int = 1000) -> list[bytes]:

@@ -34,6 +34,7 @@ NEEDS_RESTART = frozenset(
         ("server", "tcp_port"),
         ("server", "http_port"),
         ("server", "num_shards"),
+        ("cache", "databases"),
         ("cache", "eviction_policy"),
         ("engine", "backend"),
         ("engine", "url"),

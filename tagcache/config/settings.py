@@ -49,6 +49,7 @@ class AuthenticationSettings:
 class CacheSettings:
     """``[cache]``: lengths and sizes are in bytes; a ``max_memory`` of 0 is no limit."""
 
+    databases: int
     default_ttl_seconds: float
     max_tags_per_entry: int
     max_key_length: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import chain, islice
+from itertools import islice
 from operator import attrgetter
 from typing import Literal, TypeAlias
 
@@ -17,7 +17,8 @@ from tagcache.errors import OutOfMemory
 _ENTRY_BYTES = 285
 _REFERENCE_BYTES = 44
 _TAG_BYTES = 130
-# How many entries one store may evict, or reclaim, at most: what is left is done by ``reclaim``.
+# How many entries one store may evict, or reclaim in one cache, at most: what is left is done by
+# ``reclaim``.
 _MOST_EVICTIONS = 64
 _MOST_RECLAIMED = 128
 
@@ -65,7 +66,9 @@ class Budget:
     def total(self) -> int:
         """The ``memory`` of all caches that share the limit."""
         memory = self.memory
-        return memory + sum(each.memory for each in self.others) if self.others else memory
+        for each in self.others:
+            memory += each.memory
+        return memory
 
     def put(
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
@@ -94,28 +97,28 @@ class Budget:
         old = store.find(key)
         if old is not None:
             more -= len(key) + len(old.value) + _ENTRY_BYTES + len(old.tags) * _REFERENCE_BYTES
-        if more <= 0 or self.total + more <= self.max_memory or self._all_backlog():
+        if more <= 0 or self.total + more <= self.max_memory or self._has_backlog():
             # The backlog is about to make room.
             return
         self._sweep_some()
         if self.total + more > self.max_memory:
             raise OutOfMemory(f"the limit is {self.max_memory} bytes")
 
-    def _all_backlog(self) -> int:
-        """Return how many removed entries still use memory that counts towards the limit."""
-        return sum(len(each._backlog) for each in (self, *self.others))
+    def _has_backlog(self) -> bool:
+        """Say whether removed entries still use memory that counts towards the limit."""
+        return len(self._backlog) > 0 or any(len(each._backlog) for each in self.others)
 
     def _sweep_some(self) -> None:
-        stores = (each._store for each in (self, *self.others))
-        for _ in islice(chain.from_iterable(store.sweep() for store in stores), _MOST_RECLAIMED):
-            pass
+        for each in (self, *self.others):
+            for _ in islice(each._store.sweep(), _MOST_RECLAIMED):
+                pass
 
     def _make_room(self, stored: Entry) -> None:
         """Get below the limit, as far as that is quickly done."""
-        backlogs = (each._backlog for each in (self, *self.others))
-        for _ in islice(chain.from_iterable(each.reclaim() for each in backlogs), _MOST_RECLAIMED):
-            pass
-        if not self._all_backlog():
+        for each in (self, *self.others):
+            for _ in islice(each._backlog.reclaim(), _MOST_RECLAIMED):
+                pass
+        if not self._has_backlog():
             self._sweep_some()
             for _ in range(_MOST_EVICTIONS):
                 if self.total <= self.max_memory:
@@ -130,7 +133,7 @@ class Budget:
         while (
             0 < self.max_memory < self.total
             and self._evicts
-            and not self._all_backlog()
+            and not self._has_backlog()
             and self._evict(None)
         ):
             yield
@@ -140,10 +143,10 @@ class Budget:
 
         Returns whether there was one.
         """
-        if not self.others:
-            return self._evict_here(kept)
-        largest_first = sorted((self, *self.others), key=_memory, reverse=True)
-        return any(each._evict_here(kept) for each in largest_first)
+        if self.others:
+            largest_first = sorted((self, *self.others), key=_memory, reverse=True)
+            return any(each._evict_here(kept) for each in largest_first)
+        return self._evict_here(kept)
 
     def _evict_here(self, kept: Entry | None) -> bool:
         store = self._store

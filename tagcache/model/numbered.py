@@ -30,6 +30,10 @@ class Numbered(Generic[T]):
             part = self._made[number] = self._make(number)
         return part
 
+    def used(self, number: int) -> T | None:
+        """Return the part with this number if it was used before, else None."""
+        return self._made.get(number)
+
     def __iter__(self) -> Iterator[tuple[int, T]]:
         """Yield the number and the part for those in use, in the order of their numbers."""
         for number in sorted(self._made):

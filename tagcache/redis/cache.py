@@ -44,6 +44,8 @@ class RedisCache:
     Arguments are those of ISession and IEngine, results are Deferreds. Calls with the same number
     ``pipeline`` are carried out in their order; without one, calls for the same key are. A call
     that fails with BackendUnavailable may have been carried out.
+
+    ``seen`` is what it held when the upkeep last looked.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class RedisCache:
         # The hits, misses and puts that were sent to Redis.
         self._sent = (0, 0, 0)
         self._tags_seen = 0
+        self.seen = EngineTotals(0, 0, 0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
 
     def get_near(self, key: bytes) -> bytes | None:
         """Return a value from the near cache and count a hit; None if there is none."""

@@ -68,7 +68,7 @@ class RedisEngine:
     @property
     def backlog(self) -> int:
         """The number of dead and flushed entries that still use memory."""
-        return self.upkeep.seen.backlog
+        return self._cache.seen.backlog
 
     def open_session(self) -> RedisSession:
         return RedisSession(self._cache, next(self._pipelines))
@@ -76,7 +76,7 @@ class RedisEngine:
     def counters(self) -> Counters:
         cache = self._cache
         return replace(
-            self.upkeep.seen.counters,
+            self._cache.seen.counters,
             hits=cache.hits,
             misses=cache.misses,
             puts=cache.puts,
@@ -84,7 +84,7 @@ class RedisEngine:
         )
 
     def held(self) -> Totals:
-        seen = self.upkeep.seen
+        seen = self._cache.seen
         return Totals(seen.items, seen.tags, seen.bytes)
 
     @as_deferred

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from tagcache.config.limits import limits_of, near_limits
 from tagcache.config.settings import Settings
 from tagcache.model.activity import Activity
 from tagcache.model.interfaces import ICache
+from tagcache.model.limits import Limits
+from tagcache.model.numbered import Numbered
 from tagcache.redis.availability import Availability
 from tagcache.redis.cache import RedisCache
+from tagcache.redis.caches import RedisCaches
 from tagcache.redis.connection import connect, is_cluster, without_password
-from tagcache.redis.engine import RedisEngine
+from tagcache.redis.databases import RedisDatabases
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
 from tagcache.redis.pipeline import ScriptPipeline
@@ -27,8 +30,17 @@ _PARTITIONS = 64
 _FEW_TOGETHER = 2
 
 
-def open_engine(settings: Settings, near_store: ICache, reactor: Any) -> RedisEngine:
-    """Return the engine of section ``[engine]``; ``near_store`` is the store of its near cache."""
+class NearCaches(Protocol):
+    """A cache in this process for each database, all with the same limits."""
+
+    limits: Limits
+
+    def __getitem__(self, number: int) -> ICache:
+        """Return the cache for a database."""
+
+
+def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) -> RedisDatabases:
+    """Return the databases of section ``[engine]``; ``near_caches`` holds what is near."""
     engine = settings.engine
     timeout = engine.timeout_ms / 1000
     policies = PolicyCheck(engine.allow_evicting_policies)
@@ -36,14 +48,13 @@ def open_engine(settings: Settings, near_store: ICache, reactor: Any) -> RedisEn
     loop = reactor._asyncioEventloop
     availability = Availability(without_password(engine.url))
     note = availability.note
+    count = settings.cache.databases
 
-    near = tracking = None
+    nears = tracking = None
     if engine.near_cache_mb:
-        near_store.limits = near_limits(settings)
-        near = Near(near_store, time.monotonic)
-        tracking = Tracking(
-            client, engine.key_prefix, near, loop, time.monotonic, availability.note
-        )
+        near_caches.limits = near_limits(settings)
+        nears = Numbered(count, lambda number: Near(near_caches[number], time.monotonic))
+        tracking = Tracking(client, engine.key_prefix, nears, loop, time.monotonic, note)
 
     def moved() -> None:
         if tracking is not None:
@@ -53,15 +64,22 @@ def open_engine(settings: Settings, near_store: ICache, reactor: Any) -> RedisEn
         ScriptPipeline(client, loop, timeout, note, moved) for _ in range(engine.connections)
     ]
     background = ScriptPipeline(client, loop, timeout, note, moved, _FEW_TOGETHER)
-    partitions = _PARTITIONS if is_cluster(engine.url) else 1
-    cache = RedisCache(
-        Partitions(pipelines, engine.key_prefix, partitions, background),
-        limits_of(settings),
-        Activity(Random()),  # noqa: S311 - it only picks samples
-        time.monotonic,
-        near,
-    )
+    number = _PARTITIONS if is_cluster(engine.url) else 1
+
+    def partitions_of(database: int) -> Partitions:
+        return Partitions(pipelines, engine.key_prefix, number, background, database)
+
+    def make(database: int) -> RedisCache:
+        return RedisCache(
+            partitions_of(database),
+            limits_of(settings),
+            Activity(Random()),  # noqa: S311 - it only picks samples
+            time.monotonic,
+            None if nears is None else nears[database],
+        )
+
+    caches = RedisCaches(count, make, partitions_of)
     every = [*pipelines, background]
-    upkeep = Upkeep(cache, every, client, availability, reactor, policies, near, tracking)
+    upkeep = Upkeep(caches, every, client, availability, reactor, policies, nears, tracking)
     upkeep.configure(settings)
-    return RedisEngine(cache, upkeep)
+    return RedisDatabases(caches, upkeep)

@@ -18,8 +18,24 @@ from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.scripts import Script
 
 
+def roots_of(prefix: str, number: int, database: int) -> list[str]:
+    """Return the roots of the partitions of a database, ``number`` of them.
+
+    A root ends in a hash tag. For a database other than 0 the hash tag begins with its number.
+    """
+    names = ["all"] if number == 1 else [str(each) for each in range(number)]
+    of = f"{database}." if database else ""
+    return [f"{prefix}{{{of}{name}}}:" for name in names]
+
+
+def database_of(tag: bytes) -> int:
+    """Return the number of the database that a hash tag belongs to."""
+    number, dot, _ = tag.partition(b".")
+    return int(number) if dot else 0
+
+
 class Partitions:
-    """The partitions: one on a single server, many in a cluster.
+    """The partitions of a database: one on a single server, many in a cluster.
 
     All Redis keys begin with ``prefix``, and those of a partition with its root, one of ``roots``.
     Calls that no client waits for go through the pipeline ``background``, so that they do not delay
@@ -38,10 +54,9 @@ class Partitions:
         prefix: str,
         number: int,
         background: ScriptPipeline | None = None,
+        database: int = 0,
     ) -> None:
-        self.roots = [f"{prefix}{{{each}}}:" for each in range(number)]
-        if number == 1:
-            self.roots = [f"{prefix}{{all}}:"]
+        self.roots = roots_of(prefix, number, database)
         self._pipelines = pipelines
         self._background = background or pipelines[0]
         self._turns = count()

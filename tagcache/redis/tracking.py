@@ -1,4 +1,4 @@
-"""Tracks changes in Redis for the near cache, by its client-side caching in broadcast mode."""
+"""Tracks changes in Redis for the near caches, by its client-side caching in broadcast mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from tagcache.model.numbered import Numbered
 from tagcache.redis.near import STALENESS_SECONDS, Near
+from tagcache.redis.partitions import database_of
 from tagcache.redis.pipeline import Client
 
 # When a PING is answered, every change before it has been reported.
@@ -23,9 +25,10 @@ _LONGEST_PAUSE = 5.0
 
 
 class Tracking:
-    """Follows every server, primaries and replicas, and reports each change to ``near``.
+    """Follows every server, primaries and replicas, and reports each change to ``nears``.
 
-    If the connection to one of them is lost, the near cache is emptied and all are followed anew.
+    They are the near caches by the number of the database. If the connection to a server is lost,
+    they are emptied and all servers are followed anew.
     Replicas report every change as well, so that none is missed when one becomes the primary.
     ``trouble`` is called with the reason of each loss.
     """
@@ -34,14 +37,14 @@ class Tracking:
         self,
         client: Client,
         prefix: str,
-        near: Near,
+        nears: Numbered[Near],
         loop: asyncio.AbstractEventLoop,
         monotonic: Callable[[], float],
         trouble: Callable[[str], None],
     ) -> None:
         self._client = client
         self._prefixes = [f"{prefix}{kind}:".encode() for kind in "vnf"]
-        self._near = near
+        self._nears = nears
         self._loop = loop
         self._monotonic = monotonic
         self._trouble = trouble
@@ -55,14 +58,14 @@ class Tracking:
         self._task = self._loop.create_task(self._run())
 
     def begin_anew(self) -> None:
-        """Empty the near cache and follow anew: the nodes of the cluster may have changed."""
-        self._near.lose()
+        """Empty the near caches and follow anew: the nodes of the cluster may have changed."""
+        self._lose()
         if self._listening is not None:
             self._listening.cancel()
 
     async def close(self) -> None:
         """Stop following."""
-        self._near.lose()
+        self._lose()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -76,7 +79,7 @@ class Tracking:
                 await asyncio.wait([self._listening])
             finally:
                 self._listening.cancel()
-                self._near.lose()
+                self._lose()
             if not self._listening.cancelled():
                 error = self._listening.exception()
                 if error is not None:
@@ -127,7 +130,8 @@ class Tracking:
                     self._confirmed[connection] = sent.popleft()
                     oldest = min(self._confirmed.values())
                     if oldest:
-                        self._near.fresh_until = oldest + STALENESS_SECONDS
+                        for _, near in self._nears:
+                            near.fresh_until = oldest + STALENESS_SECONDS
         finally:
             beating.cancel()
 
@@ -138,23 +142,32 @@ class Tracking:
                 await connection.send_command("PING")
                 await asyncio.sleep(_BEAT_SECONDS)
 
+    def _lose(self) -> None:
+        for _, near in self._nears:
+            near.lose()
+
     async def _heard(self, message: list[Any]) -> list[Any]:
         names = message[1]
         if names is None:  # everything was flushed
-            self._near.clear()
+            for _, near in self._nears:
+                near.clear()
             return message
         values, tags, flushes = self._prefixes
-        changed = []
+        changed: dict[int, list[bytes]] = {}
         for name in names:
-            _, _, rest = name.partition(b"}:")
+            root, _, rest = name.partition(b"}:")
+            number = database_of(root.rpartition(b"{")[2])
+            used = self._nears.used(number)
+            if used is None:
+                continue
             if name.startswith(values):
-                self._near.changed(rest.partition(b":")[2])
+                used.changed(rest.partition(b":")[2])
             elif name.startswith(tags):
-                changed.append(rest)
+                changed.setdefault(number, []).append(rest)
             elif name.startswith(flushes):
-                self._near.clear()
-        if changed:
-            self._near.tags_changed(changed)
+                used.clear()
+        for number, some in changed.items():
+            self._nears[number].tags_changed(some)
         return message
 
 

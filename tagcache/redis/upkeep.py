@@ -16,9 +16,10 @@ from twisted.python.failure import Failure
 
 from tagcache.config.settings import Settings
 from tagcache.errors import BackendUnavailable, CommandError
-from tagcache.model.statistics import Counters, EngineTotals
+from tagcache.model.numbered import Numbered
+from tagcache.model.statistics import EngineTotals
 from tagcache.redis.availability import Availability
-from tagcache.redis.cache import RedisCache
+from tagcache.redis.caches import RedisCaches
 from tagcache.redis.deferreds import as_deferred
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.pipeline import Client, ScriptPipeline
@@ -43,33 +44,34 @@ class Upkeep(Service):
     """Removes dead entries, frees memory and sends counts, in rounds.
 
     A round begins every ``server.cleanup_interval_seconds``, and shows whether Redis can be
-    reached. ``seen`` is what the engine held in the last round. ``memory`` and ``max_memory`` are
-    those of the Redis servers, with everything else that they hold.
+    reached. It sets ``seen`` of each of the ``caches``. ``memory`` and ``max_memory`` are those of
+    the Redis servers, with everything else that they hold. ``nears`` are the near caches by number.
     """
 
     def __init__(
         self,
-        cache: RedisCache,
+        caches: RedisCaches,
         pipelines: list[ScriptPipeline],
         client: Client,
         availability: Availability,
         reactor: Any,
         policies: PolicyCheck,
-        near: Near | None = None,
+        nears: Numbered[Near] | None = None,
         tracking: Tracking | None = None,
     ) -> None:
-        self.seen = EngineTotals(0, 0, 0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
         self._servers: list[ServerState] = []
         self._warned: set[str] = set()
         # When the tags may next be listed only to count them.
         self._tags_due = 0.0
-        self._cache = cache
+        # When to look next for databases that other servers use.
+        self._others_due = 0.0
+        self._caches = caches
         self._pipelines = pipelines
         self._client = client
         self.availability = availability
         self._reactor = reactor
         self._policies = policies
-        self._near = near
+        self._nears = nears
         self._tracking = tracking
         self._interval = 1.0
         self._round: Deferred[Any] | None = None
@@ -97,7 +99,7 @@ class Upkeep(Service):
             "status": "degraded" if self.availability.trouble else "ok",
             "detail": self.availability.trouble or None,
             "servers": [each.describe() for each in self._servers],
-            "near_cache": None if self._near is None else _described(self._near),
+            "near_cache": None if self._nears is None else _described(self._nears),
         }
 
     def configure(self, settings: Settings) -> None:
@@ -119,8 +121,9 @@ class Upkeep(Service):
     @as_deferred
     async def stopService(self) -> None:
         super().stopService()
-        with suppress(CommandError):
-            await self._cache.send_counts()
+        for _, cache in self._caches:
+            with suppress(CommandError):
+                await cache.send_counts()
         if self._round is not None:
             self._round.addErrback(Failure.trap, CancelledError)
             self._round.cancel()
@@ -139,9 +142,7 @@ class Upkeep(Service):
         place, pause = self.availability.place, _FIRST_PAUSE
         while self.running:
             try:
-                await self._cache.settle()
-                await self._cache.send_counts()
-                await self._cache.reclaim()
+                await self._clean_up()
                 await self._look()
             except BackendUnavailable as error:
                 self.availability.timed_out(str(error))
@@ -170,11 +171,22 @@ class Upkeep(Service):
             if self.running:
                 await deferLater(self._reactor, wait)
 
+    async def _clean_up(self) -> None:
+        start = self._reactor.seconds()
+        if start >= self._others_due:
+            await self._caches.find_used()
+            self._others_due = start + _LOOK_AGAIN_SECONDS
+        for _, cache in self._caches:
+            await cache.settle()
+            await cache.send_counts()
+            await cache.reclaim()
+
     async def _look(self) -> None:
         """Read the totals and the state of the servers, for calls that cannot wait for them."""
         start = self._reactor.seconds()
         due = start >= self._tags_due
-        self.seen = self.measured(await self._cache.held(due))
+        for _, cache in self._caches:
+            cache.seen = self.measured(await cache.held(due))
         now = self._reactor.seconds()
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)
@@ -214,15 +226,17 @@ class Upkeep(Service):
             self._warned.add(each.address)
 
 
-def _described(near: Near) -> dict[str, Any]:
-    held = near.cache.held()
+def _described(nears: Numbered[Near]) -> dict[str, Any]:
+    every = [near for _, near in nears]
+    first = every[0]
     return {
-        "fresh": near.is_fresh,
+        "fresh": first.is_fresh,
         "staleness_bound_ms": round(STALENESS_SECONDS * 1000),
-        "items": held.items,
-        "memory_used_bytes": near.cache.memory,
-        "max_memory_bytes": near.cache.max_memory,
-        "hits": near.hits,
-        "evictions": near.cache.counters().evictions,
-        "cleared": near.cleared,
+        "items": sum(near.cache.held().items for near in every),
+        "memory_used_bytes": sum(near.cache.memory for near in every),
+        # One limit for all of them.
+        "max_memory_bytes": first.cache.max_memory,
+        "hits": sum(near.hits for near in every),
+        "evictions": sum(near.cache.counters().evictions for near in every),
+        "cleared": sum(near.cleared for near in every),
     }

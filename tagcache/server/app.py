@@ -15,9 +15,10 @@ from twisted.internet.interfaces import IProtocolFactory
 from tagcache.config.limits import limits_of, near_limits
 from tagcache.config.loading import Configuration, user_file
 from tagcache.config.settings import Settings
+from tagcache.engine.caches import MemoryCaches
+from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache
-from tagcache.engine.session import MemoryEngine
-from tagcache.model.interfaces import IEngine
+from tagcache.model.interfaces import IDatabases
 from tagcache.server.auth.credentials import Credentials
 from tagcache.server.auth.rates import Rates
 from tagcache.server.cache_port.factory import CacheFactory
@@ -66,12 +67,12 @@ Follower = Callable[[Settings], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineParts:
-    """The engine, and the services that maintain it.
+    """The databases, and the services that maintain them.
 
     ``services`` run with the server; ``followers`` are called with the settings of a reload.
     """
 
-    engine: IEngine
+    databases: IDatabases
     persistence: Persistence
     services: tuple[IService, ...]
     followers: tuple[Follower, ...]
@@ -116,53 +117,54 @@ def build_engine(settings: Settings, slices: Slices, reactor: Any) -> EnginePart
     local = settings.engine.backend == "memory"
     # A near cache must always make room.
     policy = settings.cache.eviction_policy if local else "sieve"
-    store = MemoryCache(limits_of(settings), policy=policy)
+    limits = limits_of(settings)
+    caches = MemoryCaches(lambda: MemoryCache(limits, policy=policy), settings.cache.databases)
     sweeper = Sweeper(
-        store,
+        caches,
         slices,
         settings,
         reactor,
         lambda: threads.deferToThread(allocator.trim),
         allocator.resident_bytes,
     )
-    parts = (_memory_engine if local else _redis_engine)(settings, store, slices, reactor)
+    parts = (_memory_engine if local else _redis_engine)(settings, caches, slices, reactor)
     return replace(
         parts,
-        services=(sweeper, *parts.services, Collector(store, reactor)),
+        services=(sweeper, *parts.services, Collector(caches, reactor)),
         followers=(*parts.followers, sweeper.configure),
     )
 
 
 def _memory_engine(
-    settings: Settings, store: MemoryCache, slices: Slices, reactor: Any
+    settings: Settings, caches: MemoryCaches, slices: Slices, reactor: Any
 ) -> EngineParts:
-    engine = MemoryEngine(store, time.monotonic, slices.finish)
-    persistence = Persistence(store, settings, reactor)
+    databases = MemoryDatabases(caches, time.monotonic, slices.finish)
+    persistence = Persistence(caches, settings, reactor)
 
     def follow_limits(settings: Settings) -> None:
-        engine.limits = limits_of(settings)
+        databases.limits = limits_of(settings)
 
     followers = (follow_limits, persistence.configure)
-    return EngineParts(engine, persistence, (persistence,), followers)
+    return EngineParts(databases, persistence, (persistence,), followers)
 
 
 def _redis_engine(
-    settings: Settings, store: MemoryCache, slices: Slices, reactor: Any
+    settings: Settings, caches: MemoryCaches, slices: Slices, reactor: Any
 ) -> EngineParts:
     # It needs an extra, which is not required with the memory engine.
-    from tagcache.redis.opening import open_engine
+    from tagcache.redis.opening import open_databases
 
-    engine = open_engine(settings, store, reactor)
+    databases = open_databases(settings, caches, reactor)
     # There is no snapshot: the entries outlive this process.
     without = replace(settings, persistence=replace(settings.persistence, snapshot_file=""))
-    persistence = Persistence(store, without, reactor)
+    persistence = Persistence(caches, without, reactor)
 
     def follow_limits(settings: Settings) -> None:
-        store.limits = near_limits(settings)
-        engine.limits = limits_of(settings)
+        caches.limits = near_limits(settings)
+        databases.limits = limits_of(settings)
 
-    followers = (follow_limits, engine.upkeep.configure)
-    return EngineParts(engine, persistence, (engine.upkeep,), followers)
+    followers = (follow_limits, databases.upkeep.configure)
+    return EngineParts(databases, persistence, (databases.upkeep,), followers)
 
 
 def build_cache_port(
@@ -307,7 +309,7 @@ def build_service(
     parts = build_engine(settings, shared.slices, reactor)
     service = TagCacheService(
         configuration,
-        parts.engine,
+        parts.databases,
         parts.persistence,
         shared.connections,
         check,

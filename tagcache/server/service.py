@@ -22,7 +22,7 @@ import twisted
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import BackendUnavailable, ConfigurationError, ListenError, PersistenceError
-from tagcache.model.interfaces import IEngine
+from tagcache.model.interfaces import IDatabases, IEngine
 from tagcache.model.statistics import EngineTotals
 from tagcache.server import systemd
 from tagcache.server.net.connections import Connections
@@ -39,14 +39,14 @@ log = Logger(namespace="tagcache.service")
 class TagCacheService(MultiService):
     """The whole server: its parts, and how it starts, reloads and stops.
 
-    ``engine`` keeps the entries. ``reread`` returns the new configuration at a reload, or raises
+    ``databases`` keep the entries. ``reread`` returns the new configuration at a reload, or raises
     ConfigurationError.
     """
 
     def __init__(
         self,
         configuration: Configuration,
-        engine: IEngine,
+        databases: IDatabases,
         persistence: Persistence,
         connections: Connections,
         check: Preflight,
@@ -58,7 +58,7 @@ class TagCacheService(MultiService):
         super().__init__()
         self.setName("tagcache")
         self.configuration = configuration
-        self.engine = engine
+        self.databases = databases
         self.persistence = persistence
         self.connections = connections
         self.pending_restart: tuple[str, ...] = ()
@@ -81,6 +81,11 @@ class TagCacheService(MultiService):
     def serve(self, *factories: ServingFactory) -> None:
         """Drain the connections of these factories at a stop."""
         self._factories += factories
+
+    @property
+    def engine(self) -> IEngine:
+        """Database 0, where clients are that do not choose another."""
+        return self.databases[0]
 
     @property
     def uptime(self) -> float:

@@ -11,14 +11,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tagcache.engine.caches import MemoryCaches
+from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache
-from tagcache.engine.session import MemoryEngine
 from tagcache.model.activity import Activity
 from tagcache.model.limits import Limits
+from tagcache.model.numbered import Numbered
 from tagcache.redis.availability import Availability
 from tagcache.redis.cache import RedisCache
+from tagcache.redis.caches import RedisCaches
 from tagcache.redis.connection import connect, is_cluster
-from tagcache.redis.engine import RedisEngine
+from tagcache.redis.databases import RedisDatabases
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
 from tagcache.redis.pipeline import ScriptPipeline
@@ -72,13 +75,25 @@ class Driven:
         return counted.hits, counted.misses, counted.puts, counted.invalidations
 
 
+class Database(Driven):
+    """One database of another engine."""
+
+    def __init__(self, whole: Any, number: int) -> None:
+        self.engine = whole.databases[number]
+        self.cache = whole.caches[number]
+        self.wait_for = whole.wait_for
+
+
 class Memory(Driven):
     """The engine in memory."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.cache = MemoryCache(monotonic=self.clock.seconds, wall=self.clock.seconds)
-        self.engine = MemoryEngine(self.cache, self.clock.seconds)
+        seconds = self.clock.seconds
+        self.caches = MemoryCaches(lambda: MemoryCache(monotonic=seconds, wall=seconds), 16)
+        self.databases = MemoryDatabases(self.caches, seconds)
+        self.cache = self.caches[0]
+        self.engine = self.databases[0]
 
     def wait_for(self, result: Any) -> Any:
         return done(result) if hasattr(result, "send") else result
@@ -106,13 +121,14 @@ class Remote(Driven):
         self._owns_loop = loop is None
         self.client = connect(url, timeout, 4, PolicyCheck(False))
         self.troubles: list[str] = []
-        self.near = self.tracking = None
+        self.near = self.tracking = nears = None
         if near:
-            self.near = Near(MemoryCache(), time.monotonic)
+            nears = Numbered(16, lambda _: Near(MemoryCache(), time.monotonic))
+            self.near = nears[0]
             self.tracking = Tracking(
                 self.client,
                 "tagcache:",
-                self.near,
+                nears,
                 self.loop,
                 time.monotonic,
                 self.troubles.append,
@@ -122,25 +138,40 @@ class Remote(Driven):
         self.pipelines = [
             ScriptPipeline(self.client, self.loop, timeout, self.troubles.append) for _ in range(4)
         ]
-        self.partitions = Partitions(
-            self.pipelines, "tagcache:", partitions or (64 if is_cluster(url) else 1)
-        )
-        self.cache = RedisCache(
-            self.partitions,
-            Limits(),
-            Activity(Random(1)),
-            time.monotonic,
-            self.near,
-        )
-        availability = Availability(url)
+
+        def partitions_of(number: int) -> Partitions:
+            count = partitions or (64 if is_cluster(url) else 1)
+            return Partitions(self.pipelines, "tagcache:", count, database=number)
+
+        def make(number: int) -> RedisCache:
+            return RedisCache(
+                partitions_of(number),
+                Limits(),
+                Activity(Random(1)),
+                time.monotonic,
+                None if nears is None else nears[number],
+            )
+
+        self.caches = RedisCaches(16, make, partitions_of)
         self.upkeep = Upkeep(
-            self.cache, self.pipelines, self.client, availability, Clock(), PolicyCheck(False)
+            self.caches,
+            self.pipelines,
+            self.client,
+            Availability(url),
+            Clock(),
+            PolicyCheck(False),
         )
-        self.engine = RedisEngine(self.cache, self.upkeep)
+        self.databases = RedisDatabases(self.caches, self.upkeep)
+        self.cache = self.caches[0]
+        self.engine = self.databases[0]
+        self.partitions = self.cache._partitions
+
+    async def _until_fresh(self, near: Near) -> None:
+        await self._until(lambda: near.is_fresh)
 
     @staticmethod
-    async def _until_fresh(near: Near) -> None:
-        while not near.is_fresh:
+    async def _until(condition: Callable[[], bool]) -> None:
+        while not condition():
             await asyncio.sleep(0.01)
 
     def run(self, work: Deferred[Any]) -> Any:

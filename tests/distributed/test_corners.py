@@ -22,6 +22,7 @@ from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import healthy
 from tests.integration.running import TIMEOUT, RunningServer, eventually
+from tests.unit.redis.test_cache import caches_of
 
 pytestmark = [pytest.mark.needs("redis-server", "redis-cli"), pytest.mark.slow]
 ROOT = "tagcache:{all}:"
@@ -316,7 +317,7 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
     monkeypatch.setattr(upkeep, "look_at", never)
     monkeypatch.setattr(upkeep, "_LOOK_SECONDS", 0.05)
     looking = upkeep.Upkeep(
-        engine.cache,
+        caches_of(engine.cache),
         engine.pipelines,
         engine.client,
         Availability("here"),

@@ -30,6 +30,7 @@ from tagcache.redis.scripts import Script
 from tagcache.redis.upkeep import Upkeep
 from tests.distributed.engines import Memory, Remote
 from tests.distributed.redis_server import RedisServer
+from tests.unit.redis.test_cache import caches_of
 
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
@@ -503,8 +504,11 @@ def test_all_engines_keep_the_contract(engine: Any) -> None:
 
 def test_an_engine_that_was_never_reached_says_so() -> None:
     nothing: Any = None
-    upkeep = Upkeep(nothing, [], nothing, Availability("redis://h"), Clock(), PolicyCheck(False))
-    engine = RedisEngine(RedisCache(nothing, Limits(), nothing, nothing), upkeep)
+    cache = RedisCache(nothing, Limits(), nothing, nothing)
+    upkeep = Upkeep(
+        caches_of(cache), [], nothing, Availability("redis://h"), Clock(), PolicyCheck(False)
+    )
+    engine = RedisEngine(cache, upkeep)
     assert (engine.memory, engine.max_memory, engine.held().items) == (0, 0, 0)
     assert engine.describe()["status"] == "degraded"
     assert engine.trouble == "not reached yet"

@@ -24,6 +24,7 @@ from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters
 from tagcache.redis import scripts
 from tagcache.redis.cache import Miss, RedisCache
+from tagcache.redis.caches import RedisCaches
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.partitions import Partitions
 from tests.unit.redis.scripted import ScriptedPipeline, outcome
@@ -68,6 +69,11 @@ class World:
     def counted(self) -> tuple[int, int, int, int]:
         cache = self.cache
         return cache.hits, cache.misses, cache.puts, cache.invalidations
+
+
+def caches_of(cache: RedisCache) -> RedisCaches:
+    """The caches of an engine with one database."""
+    return RedisCaches(1, lambda _: cache, Partitions)  # type: ignore[arg-type]
 
 
 def test_a_look_up_is_a_hit_or_a_miss_with_a_lease() -> None:

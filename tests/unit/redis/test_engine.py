@@ -20,14 +20,14 @@ from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.session import RedisSession
 from tagcache.redis.upkeep import Upkeep
 from tests.unit.redis.scripted import outcome
-from tests.unit.redis.test_cache import GONE, World
+from tests.unit.redis.test_cache import GONE, World, caches_of
 
 
 def make() -> tuple[World, RedisEngine]:
     world = World()
     nobody: Any = None
     upkeep = Upkeep(
-        world.cache,
+        caches_of(world.cache),
         [world.pipeline],  # type: ignore[list-item]
         nobody,
         Availability("here"),

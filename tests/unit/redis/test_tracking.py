@@ -14,6 +14,7 @@ from tagcache.redis.connection import connect
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.tracking import Tracking
+from tests.helpers import only
 from tests.unit.redis.scripted import (
     HANG,
     Error,
@@ -41,7 +42,7 @@ class Followed:
         self.troubles: list[str] = []
         self.near = Near(MemoryCache(monotonic=loop.time, wall=loop.time), loop.time)
         self.tracking = Tracking(
-            self.client, "p:", self.near, loop, loop.time, self.troubles.append
+            self.client, "p:", only(self.near), loop, loop.time, self.troubles.append
         )
         self.tracking.start()
 

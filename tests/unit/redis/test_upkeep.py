@@ -13,15 +13,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
+from tagcache.engine.caches import MemoryCaches
 from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.redis import scripts
 from tagcache.redis.availability import Availability
 from tagcache.redis.connection import connect
 from tagcache.redis.engine import RedisEngine
-from tagcache.redis.opening import open_engine
+from tagcache.redis.opening import open_databases
 from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.upkeep import Upkeep
-from tests.helpers import settings_with
+from tests.helpers import only, settings_with
 from tests.unit.redis.scripted import (
     CLOSE,
     HANG,
@@ -32,7 +33,7 @@ from tests.unit.redis.scripted import (
     slots,
     until,
 )
-from tests.unit.redis.test_cache import World
+from tests.unit.redis.test_cache import World, caches_of
 
 INFO = (
     b"redis_version:7.0.15\r\nused_memory:1000\r\nmaxmemory:5000\r\nmaxmemory_policy:noeviction\r\n"
@@ -74,13 +75,13 @@ class Kept:
         self.availability = Availability("here")
         self.client: Any = connect(server.url, 5.0, 2, PolicyCheck(True))
         self.upkeep = Upkeep(
-            self.world.cache,
+            caches_of(self.world.cache),
             [self.world.pipeline],  # type: ignore[list-item]
             self.client,
             self.availability,
             self.clock,
             PolicyCheck(evicting),
-            self.world.near,
+            only(self.world.near) if near else None,
         )
 
     async def round(self) -> float:
@@ -110,7 +111,7 @@ async def test_a_round_sees_how_the_engine_stands(logged: list[str]) -> None:
     async with kept(near=True) as it:
         assert await it.round() == 1.0
         assert it.availability.trouble == ""
-        seen = it.upkeep.seen
+        seen = it.world.cache.seen
         assert (seen.items, seen.tags, seen.bytes, seen.backlog) == (3, 2, 30, 1)
         assert (seen.memory, seen.max_memory) == (0, 0)
         assert (it.upkeep.memory, it.upkeep.max_memory) == (1000, 5000)
@@ -263,7 +264,7 @@ async def test_tags_of_a_cluster_are_listed_seldom() -> None:
         server.replies[b"CLUSTER SLOTS"] = slots((0, 16383, server))
         client: Any = connect(f"redis+cluster://127.0.0.1:{server.port}", 5.0, 2, PolicyCheck(True))
         it.upkeep = Upkeep(
-            it.world.cache,
+            caches_of(it.world.cache),
             [it.world.pipeline],  # type: ignore[list-item]
             client,
             it.availability,
@@ -275,7 +276,7 @@ async def test_tags_of_a_cluster_are_listed_seldom() -> None:
         for _ in range(2):
             it.world.answer(scripts.TAGS, [b"0", [[b"t", 1, 1]]])
         await it.round()
-        assert it.upkeep.seen.tags == 1
+        assert it.world.cache.seen.tags == 1
         # It took 1/64 s: for a hundred times that they are not listed again.
         assert await it.next_round() == 1.0
         it.clock.advance(1.0)
@@ -292,7 +293,7 @@ async def test_an_engine_is_assembled_from_the_settings() -> None:
         clock._asyncioEventloop = asyncio.get_running_loop()
         settings = settings_with(engine={"url": server.url, "near_cache_mb": 1, "connections": 1})
         world = World(near=True)
-        engine = open_engine(settings, world.near.cache, clock)
+        engine = open_databases(settings, MemoryCaches(lambda: world.near.cache), clock)[0]
         server.expect(b"EVALSHA", scripts.GET.digest, 1, "tagcache:{all}:", b"k", answer=[b"v"])
         assert await result(engine.session.get(b"k")) == b"v"  # type: ignore[arg-type]
         server.expect(b"EVALSHA", scripts.COUNTS.digest, 1, "tagcache:{all}:", 1, 0, 0, answer=[])

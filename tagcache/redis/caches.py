@@ -1,0 +1,74 @@
+"""The caches of all databases in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tagcache.model.limits import Limits
+from tagcache.model.numbered import Numbered
+from tagcache.redis import scripts
+from tagcache.redis.cache import RedisCache
+from tagcache.redis.deferreds import as_deferred, together
+from tagcache.redis.partitions import Partitions
+
+
+class RedisCaches:
+    """A RedisCache for each database, made by ``make`` when any server uses it.
+
+    ``partitions_of`` returns the partitions of a database.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        make: Callable[[int], RedisCache],
+        partitions_of: Callable[[int], Partitions],
+    ) -> None:
+        self._make = make
+        self._partitions_of = partitions_of
+        self._caches = Numbered(count, self._begin)
+        self._first = self._caches[0]
+
+    def _begin(self, number: int) -> RedisCache:
+        cache = self._make(number)
+        if number:
+            cache.limits = self.limits
+        return cache
+
+    @property
+    def count(self) -> int:
+        """How many databases there may be."""
+        return self._caches.count
+
+    @property
+    def limits(self) -> Limits:
+        """The largest sizes of an entry."""
+        return self._first.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        for _, cache in self:
+            cache.limits = limits
+
+    def __getitem__(self, number: int) -> RedisCache:
+        """Return the cache of a database. Raises InvalidDatabase."""
+        return self._caches[number]
+
+    def __iter__(self) -> Iterator[tuple[int, RedisCache]]:
+        """Yield the number and the cache of each database in use."""
+        return iter(self._caches)
+
+    @as_deferred
+    async def find_used(self) -> None:
+        """Look for databases that were used by other servers, or before this one started."""
+        unknown = [number for number in range(self.count) if self._caches.used(number) is None]
+        for number in unknown:
+            if await self._is_used(self._partitions_of(number)):
+                self._caches[number]
+
+    @staticmethod
+    async def _is_used(partitions: Partitions) -> bool:
+        asked = [partitions.call_later(root, scripts.TOTALS) for root in partitions.roots]
+        return any(
+            items or backlog or counts for items, _, _, backlog, counts, _ in await together(asked)
+        )
