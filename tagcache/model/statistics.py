@@ -85,3 +85,17 @@ class EngineTotals:
             max_memory=measured.max_memory,
             counters=measured.counters(),
         )
+
+    @classmethod
+    def sum(cls, each: Iterable[EngineTotals], whole: IMeasured) -> EngineTotals:
+        """Return the totals of ``whole``, whose databases have these."""
+        every = list(each)
+        return cls(
+            items=sum(totals.items for totals in every),
+            tags=sum(totals.tags for totals in every),
+            bytes=sum(totals.bytes for totals in every),
+            backlog=sum(totals.backlog for totals in every),
+            memory=whole.memory,
+            max_memory=whole.max_memory,
+            counters=Counters.sum(totals.counters for totals in every),
+        )

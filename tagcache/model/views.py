@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -77,3 +77,19 @@ class Consistency:
     tags: int
     faults: tuple[str, ...]
     fault_count: int
+
+    @classmethod
+    def of_all(cls, found: Mapping[int, Consistency]) -> Consistency:
+        """Return the findings of several databases, by their numbers, as one."""
+        faults = [
+            f"database {number}: {fault}" if number else fault
+            for number, each in found.items()
+            for fault in each.faults
+        ]
+        every = found.values()
+        return cls(
+            entries=sum(each.entries for each in every),
+            tags=sum(each.tags for each in every),
+            faults=tuple(faults[:MOST_FAULTS]),
+            fault_count=sum(each.fault_count for each in every),
+        )

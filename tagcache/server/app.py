@@ -184,7 +184,7 @@ def build_cache_port(
         listener,
         CommandTable((*CACHE_COMMANDS, *admin.rows())),
         RespTable((*connection_commands.rows(), *server_commands.rows())),
-        service.engine,
+        service.databases[0],
         shared.slices,
         shared.events,
         shared.traffic,
@@ -203,7 +203,7 @@ def build_http_port(
     """Return the factory of the HTTP API and the dashboard, and its listener."""
     settings = service.settings
     listener = Listener("http", settings, shared.connections)
-    streams = Streams(shared.events, service.engine.describe)
+    streams = Streams(shared.events, service.databases[0].describe)
     browsers = BrowserRules((socket.gethostname(), socket.getfqdn()), settings)
     application = HttpApplication(
         build_routes(service, shared, check, streams),
@@ -224,13 +224,13 @@ def build_routes(
     service: TagCacheService, shared: SharedParts, check: Preflight, streams: Streams
 ) -> Routes:
     """Return the routes of all endpoints."""
-    engine, slices = service.engine, shared.slices
+    databases, slices = service.databases, shared.slices
     return Documents(
-        Entries(engine, slices),
-        Invalidation(engine, shared.events),
-        Listing(engine, slices, time.monotonic),
+        Entries(databases, slices),
+        Invalidation(databases, shared.events),
+        Listing(databases, slices, time.monotonic),
         Status(
-            engine,
+            databases,
             HostStats(),
             lambda: service.configuration,
             service.persistence.describe,
@@ -251,10 +251,10 @@ def build_observation(
     service: TagCacheService, shared: SharedParts, streams: Streams
 ) -> Observation:
     """Return the endpoints that show what was measured; add the sampler to ``service``."""
-    engine = service.engine
+    databases = service.databases
     history = History()
     sampler = Sampler(
-        engine,
+        databases,
         shared.connections,
         shared.traffic,
         history,
@@ -267,7 +267,7 @@ def build_observation(
     )
     sampler.setServiceParent(service)
     metrics = Metrics(
-        engine,
+        databases,
         shared.connections,
         shared.traffic,
         shared.rates,
@@ -275,7 +275,7 @@ def build_observation(
         lambda: sampler.lag,
         lambda: len(streams),
         lambda: service.uptime,
-        engine.describe,
+        databases[0].describe,
     )
     return Observation(shared.traffic, history, shared.events, streams, metrics)
 

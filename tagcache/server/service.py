@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
@@ -24,14 +24,17 @@ from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import BackendUnavailable, ConfigurationError, ListenError, PersistenceError
 from tagcache.model.interfaces import IDatabases, IEngine
 from tagcache.model.statistics import EngineTotals
+from tagcache.model.views import Consistency
 from tagcache.server import systemd
 from tagcache.server.net.connections import Connections
 from tagcache.server.net.factory import ServingFactory
 from tagcache.server.net.listening import ListenerService
 from tagcache.server.observe.logs import LogWriter
 from tagcache.server.preflight import Preflight, raise_descriptor_limit
-from tagcache.server.then import then
+from tagcache.server.then import then, together
 from tagcache.server.upkeep.persistence import Persistence
+
+T = TypeVar("T")
 
 log = Logger(namespace="tagcache.service")
 
@@ -81,11 +84,6 @@ class TagCacheService(MultiService):
     def serve(self, *factories: ServingFactory) -> None:
         """Drain the connections of these factories at a stop."""
         self._factories += factories
-
-    @property
-    def engine(self) -> IEngine:
-        """Database 0, where clients are that do not choose another."""
-        return self.databases[0]
 
     @property
     def uptime(self) -> float:
@@ -236,29 +234,43 @@ class TagCacheService(MultiService):
 
         While the engine is unreachable, its figures are the last known ones.
         """
-        totals = self.engine.totals()
+        return then(self._of_each(self._totals_of), self._describe)
+
+    def check(self) -> Consistency | Deferred[Consistency]:
+        """Check whether entries, indexes and totals agree in every database."""
+        return then(self._of_each(lambda engine: engine.check()), Consistency.of_all)
+
+    def _of_each(
+        self, ask: Callable[[IEngine], T | Deferred[T]]
+    ) -> dict[int, T] | Deferred[dict[int, T]]:
+        """Return the answers of the databases in use, by their numbers."""
+        numbers, engines = zip(*self.databases, strict=True)
+        answers = together([ask(engine) for engine in engines])
+        return then(answers, lambda each: dict(zip(numbers, each, strict=True)))
+
+    @staticmethod
+    def _totals_of(engine: IEngine) -> EngineTotals | Deferred[EngineTotals]:
+        def last_seen(failure: Failure) -> EngineTotals:
+            failure.trap(BackendUnavailable)
+            return EngineTotals.of(engine)
+
+        totals = engine.totals()
         if isinstance(totals, Deferred):
-            totals.addErrback(self._totals_seen)
-        return then(totals, self._describe)
+            totals.addErrback(last_seen)
+        return totals
 
-    def _totals_seen(self, failure: Failure) -> EngineTotals:
-        failure.trap(BackendUnavailable)
-        return EngineTotals.of(self.engine)
-
-    def _figures(self, totals: EngineTotals) -> dict[str, Any]:
-        counters = totals.counters
+    def _figures(self, each: Iterable[EngineTotals]) -> dict[str, Any]:
+        totals = EngineTotals.sum(each, self.databases)
         return {
-            **{each.name: getattr(counters, each.name) for each in fields(counters)},
-            "hit_ratio": counters.hit_ratio,
-            **{name: getattr(totals, name) for name in ("items", "tags", "bytes")},
+            **described(totals),
             "shard_count": 1,
             "memory_used_bytes": totals.memory,
             "max_memory_bytes": totals.max_memory,
-            "eviction_policy": self.engine.eviction_policy,
+            "eviction_policy": self.databases[0].eviction_policy,
             "reclaim_backlog": totals.backlog,
         }
 
-    def _describe(self, totals: EngineTotals) -> dict[str, Any]:
+    def _describe(self, databases: dict[int, EngineTotals]) -> dict[str, Any]:
         settings = self.settings
         return {
             "server": {
@@ -291,10 +303,31 @@ class TagCacheService(MultiService):
                 "held_bytes": self.connections.held_bytes,
                 "max_client_memory": settings.performance.max_client_memory,
             },
-            "cache": self._figures(totals),
-            "engine": self.engine.describe(),
+            "cache": self._figures(databases.values()),
+            "databases": [
+                {
+                    "db": number,
+                    **described(totals),
+                    # Redis does not tell it for each.
+                    "memory_used_bytes": (
+                        totals.memory if self.databases[number].store is not None else None
+                    ),
+                }
+                for number, totals in databases.items()
+            ],
+            "engine": self.databases[0].describe(),
             "persistence": self.persistence.describe(),
         }
+
+
+def described(totals: EngineTotals) -> dict[str, Any]:
+    """Return totals and counts as a JSON object."""
+    counters = totals.counters
+    return {
+        **{each.name: getattr(counters, each.name) for each in fields(counters)},
+        "hit_ratio": counters.hit_ratio,
+        **{name: getattr(totals, name) for name in ("items", "tags", "bytes")},
+    }
 
 
 def event_loop(reactor: Any) -> str:

@@ -123,8 +123,8 @@ def test_numbers_grow_with_what_is_done(server: RunningServer) -> None:
         for _ in range(4):
             client.line()
         assert value('tagcache_commands_total{cmd="get"}') == 2
-        assert value("tagcache_keyspace_hits_total") == 1
-        assert value("tagcache_invalidated_keys_total") == 1
+        assert value('tagcache_keyspace_hits_total{db="0"}') == 1
+        assert value('tagcache_invalidated_keys_total{db="0"}') == 1
         assert value("tagcache_connected_clients") == 2
         client.send(b"GET\ta\n" * 1000)
         for _ in range(1000):

@@ -19,6 +19,7 @@ from tagcache.errors import (
     CommandError,
     ConfigurationError,
     CredentialsFixed,
+    InvalidDatabase,
     OutOfMemory,
     TagCacheError,
     ValueTooLarge,
@@ -232,7 +233,7 @@ class HttpApplication:
 
     def _call(self, route: Route, raw_key: bytes, request: HttpRequest) -> EventualResponse:
         try:
-            if route.query or b"%" in raw_key:
+            if request.query or route.needs_query or b"%" in raw_key:
                 key, query = self._path_and_query(route, raw_key, request)
             else:
                 key, query = raw_key.decode(), _NOTHING
@@ -302,6 +303,8 @@ def _response_to(error: BaseException | None) -> Response | None:
         return failure(507, error.code, str(error))
     if isinstance(error, BackendUnavailable):
         return failure(503, error.code, str(error))
+    if isinstance(error, InvalidDatabase):
+        return failure(400, error.code, str(error))
     if isinstance(error, CommandError):
         return failure(413 if isinstance(error, _TOO_LARGE) else 422, error.code, str(error))
     if isinstance(error, CredentialsFixed):

@@ -36,6 +36,7 @@ class Route:
         lookup: takes a key, returns the body of a 200 at once and raises nothing; None if the
             endpoint needs more than a key, or more time.
         label: the name under which its requests are counted.
+        needs_query: whether a request without a query is refused.
     """
 
     method: str
@@ -50,8 +51,11 @@ class Route:
     statuses: Sequence[int] = ()
     lookup: Callable[[bytes], bytes] | None = None
     label: str = field(init=False)
+    needs_query: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        needs_query = any(parameter.required for parameter in self.query)
+        object.__setattr__(self, "needs_query", needs_query)
         object.__setattr__(self, "label", f"{self.method} {self.path}")
 
     @property

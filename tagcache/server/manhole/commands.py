@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 
 from tagcache.config.settings import Settings
 from tagcache.model.interfaces import IEngine
+from tagcache.model.statistics import EngineTotals
 from tagcache.model.views import Consistency, TagSize
-from tagcache.server.service import TagCacheService
+from tagcache.server.service import TagCacheService, described
 from tagcache.server.then import then
 from tagcache.sockopts import SocketOptions, socket_of
 from tagcache.tables import Report, table
@@ -24,10 +25,11 @@ _CONNECTION = (
 
 def namespace(service: TagCacheService) -> dict[str, Any]:
     """Return the names of a session."""
-    commands, engine = Commands(service), service.engine
+    commands, engine = Commands(service), service.databases[0]
     return {
         # An empty store is falsy.
         "cache": _Shared(engine) if engine.store is None else engine.store,
+        "databases": service.databases,
         "config": _Config(service),
         "service": service,
         **{each.__name__: each for each in commands.all()},
@@ -39,7 +41,7 @@ class Commands:
 
     def __init__(self, service: TagCacheService) -> None:
         self._service = service
-        self._engine = service.engine
+        self._databases = service.databases
 
     def all(self) -> tuple[Callable[..., Any], ...]:
         """Return every command, in the order of ``help``."""
@@ -47,6 +49,7 @@ class Commands:
             self.connections,
             self.sockopts,
             self.stats,
+            self.in_use,
             self.top_tags,
             self.invalidate,
             self.check,
@@ -94,26 +97,41 @@ class Commands:
             "no options",
         )
 
-    def stats(self) -> Report | Deferred[Report]:
-        """counters and totals of the cache, and the state of its snapshots"""
+    def stats(self, db: int | None = None) -> Report | Deferred[Report]:
+        """counters and totals of all databases, and the state of snapshots; or those of DB alone"""
 
         def show(info: dict[str, Any]) -> Report:
             rows = [*info["cache"].items(), *info["persistence"].items()]
             return table(("what", "value"), rows, "nothing")
 
-        return then(self._service.info(), show)
+        def show_one(totals: EngineTotals) -> Report:
+            return table(("what", "value"), list(described(totals).items()), "nothing")
 
-    def top_tags(self, count: int = 20) -> Report | Deferred[Report]:
+        if db is None:
+            return then(self._service.info(), show)
+        return then(self._databases[db].totals(), show_one)
+
+    def in_use(self) -> Report:
+        """the databases in use: what they hold, counting what has expired and is still there"""
+        rows = []
+        for number, engine in self._databases:
+            held, counters = engine.held(), engine.counters()
+            hits = (counters.hits, counters.misses)
+            rows.append((number, held.items, held.tags, held.bytes, *hits))
+        return table(("db", "items", "tags", "bytes", "hits", "misses"), rows, "nothing")
+
+    def top_tags(self, count: int = 20, db: int = 0) -> Report | Deferred[Report]:
         """the tags with the most keys, and what happened to them"""
+        engine = self._databases[db]
 
         def show(found: list[TagSize]) -> Report:
             names = ("tag", "keys", "hits", "misses after", "invalidated", "last")
-            return table(names, [self._tag_row(tag) for tag in found], "no tags")
+            return table(names, [self._tag_row(engine, tag) for tag in found], "no tags")
 
-        return then(self._engine.largest_tags(b"", count), show)
+        return then(engine.largest_tags(b"", count), show)
 
-    def _tag_row(self, tag: TagSize) -> tuple[object, ...]:
-        activity = self._engine.activity(tag.name)
+    def _tag_row(self, engine: IEngine, tag: TagSize) -> tuple[object, ...]:
+        activity = engine.activity(tag.name)
         last = activity.last_invalidated
         now = self._service.connections.monotonic()
         return (
@@ -125,12 +143,13 @@ class Commands:
             "never" if last is None else f"{now - last:.0f} s ago",
         )
 
-    def invalidate(self, tag: str | bytes) -> int | Deferred[int]:
+    def invalidate(self, tag: str | bytes, db: int = 0) -> int | Deferred[int]:
         """remove every entry that carries TAG; returns how many"""
-        return self._engine.session.invalidate_tag(tag.encode() if isinstance(tag, str) else tag)
+        name = tag.encode() if isinstance(tag, str) else tag
+        return self._databases[db].session.invalidate_tag(name)
 
-    def check(self) -> Report | Deferred[Report]:
-        """whether entries, indexes and totals agree"""
+    def check(self, db: int | None = None) -> Report | Deferred[Report]:
+        """whether entries, indexes and totals agree: of all databases, or of DB alone"""
 
         def show(found: Consistency) -> Report:
             checked = f"{found.entries} entries and {found.tags} tags"
@@ -139,7 +158,7 @@ class Commands:
             faults = "\n".join(found.faults)
             return Report(f"{checked}: {found.fault_count} faults\n{faults}")
 
-        return then(self._engine.check(), show)
+        return then(self._service.check() if db is None else self._databases[db].check(), show)
 
     def kill(self, id: int) -> Report:
         """close connection ID"""
@@ -153,7 +172,8 @@ class Commands:
         """this list"""
         rows = [
             ("config", "every knob, its value and where it came from; config.settings"),
-            ("cache", "the live cache: cache.peek(b'key'), cache.totals(), ..."),
+            ("cache", "the live cache, database 0: cache.peek(b'key'), cache.totals(), ..."),
+            ("databases", "all of them: databases[3].session.get(b'key'), ..."),
             ("service", "the whole server: service.reload(), service.info(), ..."),
         ]
         for each in self.all():

@@ -44,8 +44,13 @@ class EventLog:
         self.last = 0
         self._kept: dict[str, deque[_Kept]] = {kind: deque(maxlen=MOST_OF_A_KIND) for kind in KINDS}
 
-    def invalidated(self, peer: str, what: str, names: Sequence[bytes], count: int) -> None:
-        """Record that ``what`` (a command) with these tags or keys removed ``count`` entries."""
+    def invalidated(
+        self, peer: str, what: str, names: Sequence[bytes], count: int, database: int = 0
+    ) -> None:
+        """Record that ``what`` (a command) with these tags or keys removed ``count`` entries.
+
+        A ``database`` other than 0 is shown as ``db``.
+        """
         some = [name[:_MOST_NAME_BYTES] for name in names[:_MOST_NAMES]]
         more = len(names) - len(some)
 
@@ -56,6 +61,7 @@ class EventLog:
                 "names": [name.decode("utf-8", "replace") for name in some],
                 "more_names": more,
                 "count": count,
+                **({"db": database} if database else {}),
             }
 
         self._keep(INVALIDATION, self._wall(), describe)

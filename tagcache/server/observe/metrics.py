@@ -14,17 +14,33 @@ from prometheus_client.core import (
 )
 
 import tagcache
-from tagcache.model.interfaces import IMeasured
+from tagcache.model.interfaces import IDatabases
 from tagcache.server.auth.rates import Rates
 from tagcache.server.net.connections import Connections
 from tagcache.server.observe.traffic import BUCKETS, Traffic
 
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
+# Their names, what they are, and the names of the fields of Counters and of Totals.
+_COUNTERS = (
+    ("keyspace_hits", "Look-ups that found their key.", "hits"),
+    ("keyspace_misses", "Look-ups that did not find their key.", "misses"),
+    ("stored_keys", "Entries stored, overwriting included.", "puts"),
+    ("invalidated_keys", "Entries removed on request.", "invalidations"),
+    ("expired_keys", "Expired entries reclaimed.", "expirations"),
+    ("evicted_keys", "Entries evicted to make room.", "evictions"),
+)
+_HELD = (
+    ("keys", "Entries, including expired ones that are not reclaimed yet.", "items"),
+    ("tags", "Tags that entries carry.", "tags"),
+    ("data_bytes", "Total length of all values.", "bytes"),
+)
 _BOUNDS = [*(repr(bound) for bound in BUCKETS), "+Inf"]
 
 
 class Metrics:
     """A prometheus_client collector that reads running totals; it counts nothing itself.
+
+    What belongs to one of the ``databases`` has its number as the label ``db``.
 
     ``lag`` and ``uptime`` return seconds; ``streams`` returns the number of open streams;
     ``persistence`` and ``engine`` return these parts of INFO.
@@ -32,7 +48,7 @@ class Metrics:
 
     def __init__(
         self,
-        cache: IMeasured,
+        databases: IDatabases,
         connections: Connections,
         traffic: Traffic,
         rates: Rates,
@@ -42,7 +58,7 @@ class Metrics:
         uptime: Callable[[], float],
         engine: Callable[[], dict[str, Any]],
     ) -> None:
-        self._cache = cache
+        self._databases = databases
         self._connections = connections
         self._traffic = traffic
         self._rates = rates
@@ -66,29 +82,41 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metric families."""
-        yield from self._of_cache()
+        yield from self._of_databases()
         yield from self._of_engine()
         yield from self._of_connections()
         yield from self._of_traffic()
         yield from self._of_server()
 
-    def _of_cache(self) -> Iterator[Metric]:
-        cache = self._cache
-        counters, held = cache.counters(), cache.held()
-        yield _counter("keyspace_hits", "Look-ups that found their key.", counters.hits)
-        yield _counter("keyspace_misses", "Look-ups that did not find their key.", counters.misses)
-        yield _counter("stored_keys", "Entries stored, overwriting included.", counters.puts)
-        yield _counter("invalidated_keys", "Entries removed on request.", counters.invalidations)
-        yield _counter("expired_keys", "Expired entries reclaimed.", counters.expirations)
-        yield _counter("evicted_keys", "Entries evicted to make room.", counters.evictions)
-        yield _gauge(
-            "keys", "Entries, including expired ones that are not reclaimed yet.", held.items
+    def _of_databases(self) -> Iterator[Metric]:
+        databases = [(str(number), engine) for number, engine in self._databases]
+        for name, about, counted in _COUNTERS:
+            counts = CounterMetricFamily(f"tagcache_{name}", about, labels=["db"])
+            for number, engine in databases:
+                counts.add_metric([number], getattr(engine.counters(), counted))
+            yield counts
+        for name, about, held in _HELD:
+            sizes = GaugeMetricFamily(f"tagcache_{name}", about, labels=["db"])
+            for number, engine in databases:
+                sizes.add_metric([number], getattr(engine.held(), held))
+            yield sizes
+        backlog = GaugeMetricFamily(
+            "tagcache_reaper_backlog", "Removed entries that still hold memory.", labels=["db"]
         )
-        yield _gauge("tags", "Tags that entries carry.", held.tags)
-        yield _gauge("data_bytes", "Total length of all values.", held.bytes)
-        yield _gauge("memory_used_bytes", "Estimated memory of all entries.", cache.memory)
-        yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", cache.max_memory)
-        yield _gauge("reaper_backlog", "Removed entries that still hold memory.", cache.backlog)
+        memory = GaugeMetricFamily(
+            "tagcache_database_memory_bytes",
+            "Estimated memory of the entries of a database; not known with Redis.",
+            labels=["db"],
+        )
+        for number, engine in databases:
+            backlog.add_metric([number], engine.backlog)
+            if engine.store is not None:
+                memory.add_metric([number], engine.memory)
+        yield backlog
+        yield memory
+        whole = self._databases
+        yield _gauge("memory_used_bytes", "Estimated memory of all entries.", whole.memory)
+        yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", whole.max_memory)
 
     def _of_engine(self) -> Iterator[Metric]:
         engine = self._engine()

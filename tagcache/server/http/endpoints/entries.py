@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
-from tagcache.model.interfaces import IEngine
+from tagcache.model.interfaces import IDatabases, IEngine, ISession
 from tagcache.model.views import EntryView
+from tagcache.server.http.databases import DB, engine_of
 from tagcache.server.http.entry_json import item_of, stored_as, tags_of, ttl_of, value_body
 from tagcache.server.http.fields import (
     ANYTHING,
@@ -77,21 +78,26 @@ _FOUND = either(obj(value=STRING), obj(value_base64=STRING), TOO_LARGE, NOT_FOUN
 class Entries:
     """Endpoints for single entries."""
 
-    def __init__(self, engine: IEngine, slices: Slices) -> None:
-        self._engine = engine
-        self._session = engine.session
+    def __init__(self, databases: IDatabases, slices: Slices) -> None:
+        self._databases = databases
         self._slices = slices
-        # None if a look-up takes time.
+        # In database 0; None if a look-up takes time.
         self.look_up: Callable[[bytes], bytes] | None = None
-        store = engine.store
+        store = databases[0].store
         if store is not None:
             self.look_up = lambda key: self._value_body(store.get(key))
 
-    @route("POST", "/put", _STORED, body=_STORE, statuses=(413, 507))
+    def _engine(self, call: Call) -> IEngine:
+        return engine_of(self._databases, call)
+
+    def _session(self, call: Call) -> ISession:
+        return engine_of(self._databases, call).session
+
+    @route("POST", "/put", _STORED, body=_STORE, query=(DB,), statuses=(413, 507))
     def put(self, call: Call) -> EventualResponse:
         """Store a value."""
         body = call.body
-        stored = self._session.put(
+        stored = self._session(call).put(
             body["key"].encode(), stored_as(body["value"]), tags_of(body), ttl_of(body)
         )
         return then(stored, _stored)
@@ -101,52 +107,54 @@ class Entries:
         "/add",
         obj(ok=BOOLEAN, added=BOOLEAN, ttl_ms=TTL),
         body=_STORE,
+        query=(DB,),
         statuses=(413, 507),
     )
     def add(self, call: Call) -> EventualResponse:
         """Store a value if the key is absent."""
         body = call.body
         ttl_ms = ttl_of(body)
-        added = self._session.add(
+        added = self._session(call).add(
             body["key"].encode(), stored_as(body["value"]), tags_of(body), ttl_ms
         )
-        ttl_ms = ttl_ms or self._engine.limits.default_ttl_ms or None
+        ttl_ms = ttl_ms or self._databases.limits.default_ttl_ms or None
         return then(
             added, lambda done: json_response({"ok": True, "added": done, "ttl_ms": ttl_ms})
         )
 
-    @route("POST", "/incr", _COUNTED, body=_COUNT, statuses=(507,))
+    @route("POST", "/incr", _COUNTED, body=_COUNT, query=(DB,), statuses=(507,))
     def incr(self, call: Call) -> EventualResponse:
         """Increment an integer."""
-        return _count(call, self._session.increment)
+        return _count(call, self._session(call).increment)
 
-    @route("POST", "/decr", _COUNTED, body=_COUNT, statuses=(507,))
+    @route("POST", "/decr", _COUNTED, body=_COUNT, query=(DB,), statuses=(507,))
     def decr(self, call: Call) -> EventualResponse:
         """Decrement an integer."""
-        return _count(call, self._session.decrement)
+        return _count(call, self._session(call).decrement)
 
     @route(
         "POST",
         "/touch",
         obj(ok=BOOLEAN, touched=BOOLEAN),
         body=(KEY_FIELD, _TTL_MS, _TTL_SECONDS),
+        query=(DB,),
         statuses=(507,),
     )
     def touch(self, call: Call) -> EventualResponse:
         """Start a new time to live for an entry."""
-        touched = self._session.touch(call.body["key"].encode(), ttl_of(call.body))
+        touched = self._session(call).touch(call.body["key"].encode(), ttl_of(call.body))
         return then(touched, lambda there: json_response({"ok": True, "touched": there}))
 
-    @route("GET", "/get/{key}", _FOUND, lookup="look_up")
+    @route("GET", "/get/{key}", _FOUND, query=(DB,), lookup="look_up")
     def get(self, call: Call) -> EventualResponse:
         """Look up a value; counts a hit or a miss."""
-        found = self._session.get(call.key.encode())
+        found = self._session(call).get(call.key.encode())
         return then(found, lambda value: Response(200, self._value_body(value)))
 
     def _value_body(self, value: bytes | None) -> bytes:
-        return value_body(value, self._engine.limits.max_value_length)
+        return value_body(value, self._databases.limits.max_value_length)
 
-    @route("GET", "/keys/{key}", either(_ITEM, NOT_FOUND))
+    @route("GET", "/keys/{key}", either(_ITEM, NOT_FOUND), query=(DB,))
     def key(self, call: Call) -> EventualResponse:
         """One entry, with its value parsed if it is JSON."""
 
@@ -155,27 +163,28 @@ class Entries:
                 return json_response({"error": "not_found"})
             return then(self._slices.finish(self._item(entry)), json_response)
 
-        return then(self._engine.peek(call.key.encode()), show)
+        return then(self._engine(call).peek(call.key.encode()), show)
 
     @route(
         "PUT",
         "/keys/{key}",
         _STORED,
         body=(Field("value", ANYTHING, "the value", required=True), _TTL_MS, _TAGS),
+        query=(DB,),
         statuses=(413, 507),
     )
     def put_key(self, call: Call) -> EventualResponse:
         """Store any JSON value; a string is stored as it is."""
         body = call.body
-        stored = self._session.put(
+        stored = self._session(call).put(
             call.key.encode(), stored_as(body["value"]), tags_of(body), body.get("ttl_ms")
         )
         return then(stored, _stored)
 
-    @route("DELETE", "/keys/{key}", obj(deleted=INTEGER, ok=BOOLEAN))
+    @route("DELETE", "/keys/{key}", obj(deleted=INTEGER, ok=BOOLEAN), query=(DB,))
     def delete_key(self, call: Call) -> EventualResponse:
         """Remove one entry."""
-        deleted = self._session.delete(call.key.encode())
+        deleted = self._session(call).delete(call.key.encode())
         return then(deleted, lambda there: json_response({"deleted": int(there), "ok": there}))
 
     @route(
@@ -183,13 +192,14 @@ class Entries:
         "/keys/bulk/get",
         obj(items=array(_ITEM)),
         body=(KEYS_FIELD,),
-        query=(Field("raw", one_of("true", "false"), "true: values as text, never parsed"),),
+        query=(DB, Field("raw", one_of("true", "false"), "true: values as text, never parsed")),
     )
     @inlineCallbacks
     def bulk_get(self, call: Call) -> Generator[Any, Any, Response]:
         """Several entries, in the order of the keys; missing ones are left out."""
         keys = [key.encode() for key in call.body["keys"]]
         raw = call.query.get("raw") == "true"
+        engine = self._engine(call)
         items: list[bytes] = []
         size = 0
 
@@ -205,12 +215,12 @@ class Entries:
 
         # A few at a time, because all values together may be too large for a response.
         for start in range(0, len(keys), _KEYS_TOGETHER):
-            found = yield self._engine.peek_many(keys[start : start + _KEYS_TOGETHER])
+            found = yield engine.peek_many(keys[start : start + _KEYS_TOGETHER])
             yield self._slices.run(dump(found))
         return json_list(b"items", items)
 
     def _item(self, entry: EntryView, raw: bool = False) -> Generator[None, None, dict[str, Any]]:
-        return item_of(entry, self._engine.limits.max_value_length, raw)
+        return item_of(entry, self._databases.limits.max_value_length, raw)
 
 
 def _count(call: Call, operation: Callable[..., int | Deferred[int]]) -> EventualResponse:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 
-from tagcache.model.interfaces import IEngine
+from tagcache.model.interfaces import IDatabases, IEngine, ISession
+from tagcache.server.http.databases import DB, engine_of
 from tagcache.server.http.entry_json import tags_of
 from tagcache.server.http.fields import KEY_FIELD, KEYS_FIELD, TEXT, TEXTS, Field, one_of
 from tagcache.server.http.messages import Call, EventualResponse, Response, json_response
@@ -18,8 +19,9 @@ from tagcache.server.then import then
 _TAG = Field("tag", TEXT, "the tag", required=True)
 _TAGS = Field("tags", TEXTS, "the tags", required=True)
 _MODE = Field("mode", one_of("any", "all"), "absent: any")
-_DRY_RUN = (
+_QUERY = (
     Field("dry_run", one_of("true", "false"), "true: only count the entries; absent: false"),
+    DB,
 )
 _INVALIDATED = obj(("dry_run",), success=BOOLEAN, count=INTEGER, dry_run=BOOLEAN)
 _KEY_INVALIDATED = obj(("dry_run",), success=BOOLEAN, count={"type": "null"}, dry_run=BOOLEAN)
@@ -28,55 +30,62 @@ _KEY_INVALIDATED = obj(("dry_run",), success=BOOLEAN, count={"type": "null"}, dr
 class Invalidation:
     """Endpoints that remove entries. With ``dry_run`` they only count them."""
 
-    def __init__(self, engine: IEngine, events: EventLog) -> None:
-        self._engine = engine
-        self._session = engine.session
+    def __init__(self, databases: IDatabases, events: EventLog) -> None:
+        self._databases = databases
         self._events = events
 
-    @route("POST", "/invalidate-key", _KEY_INVALIDATED, body=(KEY_FIELD,), query=_DRY_RUN)
+    def _engine(self, call: Call) -> IEngine:
+        return engine_of(self._databases, call)
+
+    def _session(self, call: Call) -> ISession:
+        return engine_of(self._databases, call).session
+
+    @route("POST", "/invalidate-key", _KEY_INVALIDATED, body=(KEY_FIELD,), query=_QUERY)
     def key(self, call: Call) -> EventualResponse:
         """Remove one entry."""
         key = call.body["key"].encode()
         if _is_dry(call):
-            return then(self._engine.peek(key), lambda entry: _would_go(None, entry is not None))
-        deleted = self._session.delete(key)
+            return then(
+                self._engine(call).peek(key), lambda entry: _would_go(None, entry is not None)
+            )
+        deleted = self._session(call).delete(key)
         return then(deleted, lambda there: json_response({"success": there, "count": None}))
 
-    @route("POST", "/invalidate-tag", _INVALIDATED, body=(_TAG,), query=_DRY_RUN)
+    @route("POST", "/invalidate-tag", _INVALIDATED, body=(_TAG,), query=_QUERY)
     def tag(self, call: Call) -> EventualResponse:
         """Remove all entries that carry a tag."""
         tag = call.body["tag"].encode()
         if _is_dry(call):
-            return then(self._engine.count([tag]), lambda count: _would_go(count, count > 0))
-        removed = self._session.invalidate_tag(tag)
+            return then(self._engine(call).count([tag]), lambda count: _would_go(count, count > 0))
+        removed = self._session(call).invalidate_tag(tag)
         return then(removed, lambda count: self._gone(call, [tag], count, count > 0))
 
-    @route("POST", "/invalidate/tags", _INVALIDATED, body=(_TAGS, _MODE), query=_DRY_RUN)
+    @route("POST", "/invalidate/tags", _INVALIDATED, body=(_TAGS, _MODE), query=_QUERY)
     def tags(self, call: Call) -> EventualResponse:
         """Remove all entries that carry any, or all, of several tags."""
         every = call.body.get("mode") == "all"
         tags = tags_of(call.body)
         if _is_dry(call):
-            return then(self._engine.count(tags, every), _would_go)
-        session = self._session
+            return then(self._engine(call).count(tags, every), _would_go)
+        session = self._session(call)
         removed = session.invalidate_all(tags) if every else session.invalidate_any(tags)
         return self._removed(call, tags, removed)
 
-    @route("POST", "/invalidate/keys", _INVALIDATED, body=(KEYS_FIELD,), query=_DRY_RUN)
-    @route("POST", "/keys/bulk/delete", _INVALIDATED, body=(KEYS_FIELD,), query=_DRY_RUN)
+    @route("POST", "/invalidate/keys", _INVALIDATED, body=(KEYS_FIELD,), query=_QUERY)
+    @route("POST", "/keys/bulk/delete", _INVALIDATED, body=(KEYS_FIELD,), query=_QUERY)
     def keys(self, call: Call) -> EventualResponse:
         """Remove several entries."""
         keys = [key.encode() for key in call.body["keys"]]
         if _is_dry(call):
-            return then(self._engine.count_keys(keys), _would_go)
-        return self._removed(call, keys, self._session.invalidate_keys(keys))
+            return then(self._engine(call).count_keys(keys), _would_go)
+        return self._removed(call, keys, self._session(call).invalidate_keys(keys))
 
-    @route("POST", "/flush", _INVALIDATED, query=_DRY_RUN)
+    @route("POST", "/flush", _INVALIDATED, query=_QUERY)
     def flush(self, call: Call) -> EventualResponse:
-        """Remove everything."""
+        """Remove everything in the database."""
         if _is_dry(call):
-            return then(self._engine.totals(), lambda totals: _would_go(totals.items))
-        return self._removed(call, (), self._session.flush())
+            return then(self._engine(call).totals(), lambda totals: _would_go(totals.items))
+        return self._removed(call, (), self._session(call).flush())
 
     def _removed(
         self, call: Call, names: Sequence[bytes], removed: int | Deferred[int]
@@ -86,8 +95,9 @@ class Invalidation:
     def _gone(
         self, call: Call, names: Sequence[bytes], count: int, success: bool = True
     ) -> Response:
+        command = f"POST {call.request.path.decode()}"
         self._events.invalidated(
-            call.request.peer, f"POST {call.request.path.decode()}", names, count
+            call.request.peer, command, names, count, call.query.get(DB.name, 0)
         )
         return json_response({"success": success, "count": count})
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
-from tagcache.model.interfaces import IEngine
+from tagcache.model.interfaces import IDatabases, IEngine
 from tagcache.model.views import EntryView, TagSize
+from tagcache.server.http.databases import DB, engine_of
 from tagcache.server.http.entry_json import text_of
 from tagcache.server.http.fields import TEXT, TEXTS, UNSIGNED, Field, one_of
 from tagcache.server.http.messages import Call, EventualResponse, json_list, json_response
@@ -46,8 +47,10 @@ _TAGS = obj(
 class Listing:
     """Endpoints for lists of entries and tags."""
 
-    def __init__(self, engine: IEngine, slices: Slices, monotonic: Callable[[], float]) -> None:
-        self._engine = engine
+    def __init__(
+        self, databases: IDatabases, slices: Slices, monotonic: Callable[[], float]
+    ) -> None:
+        self._databases = databases
         self._slices = slices
         self._monotonic = monotonic
 
@@ -55,12 +58,13 @@ class Listing:
         "GET",
         "/keys-by-tag",
         obj(keys=array(STRING)),
-        query=(Field("tag", TEXT, "the tag", required=True), _LIMIT),
+        query=(Field("tag", TEXT, "the tag", required=True), _LIMIT, DB),
     )
     def keys_by_tag(self, call: Call) -> EventualResponse:
         """The keys that carry a tag."""
         limit = min(call.query.get("limit", _MOST), _MOST)
-        found = self._engine.search([call.query["tag"].encode("utf-8", "replace")], limit=limit)
+        engine = engine_of(self._databases, call)
+        found = engine.search([call.query["tag"].encode("utf-8", "replace")], limit=limit)
         return then(
             found,
             lambda entries: json_list(
@@ -68,11 +72,12 @@ class Listing:
             ),
         )
 
-    @route("GET", "/keys", _LISTED, query=(_LIMIT, _OFFSET))
+    @route("GET", "/keys", _LISTED, query=(_LIMIT, _OFFSET, DB))
     def keys(self, call: Call) -> EventualResponse:
         """The entries, newest first."""
         limit = min(call.query.get("limit", _MOST), _MOST)
-        found = self._engine.newest(b"", call.query.get("offset", 0), limit)
+        engine = engine_of(self._databases, call)
+        found = engine.newest(b"", call.query.get("offset", 0), limit)
         return then(found, lambda entries: self._rows(entries, _listed))
 
     @route(
@@ -86,18 +91,19 @@ class Listing:
             _LIMIT_100,
             _OFFSET,
         ),
+        query=(DB,),
     )
     def search(self, call: Call) -> EventualResponse:
         """Entries by all tags, or else by any tag, or else by prefix, or else the newest."""
-        body = call.body
+        body, engine = call.body, engine_of(self._databases, call)
         limit = min(body.get("limit", 100), _MOST)
         offset = min(body.get("offset", 0), sys.maxsize - _MOST)
         if body.get("tag_all") or body.get("tag_any"):
             every = bool(body.get("tag_all"))
             tags = [tag.encode() for tag in body["tag_all" if every else "tag_any"]]
-            found = self._engine.search(tags, every, offset, limit)
+            found = engine.search(tags, every, offset, limit)
         else:
-            found = self._engine.newest((body.get("q") or "").encode(), offset, limit)
+            found = engine.newest((body.get("q") or "").encode(), offset, limit)
         return then(found, lambda entries: self._rows(entries, _found))
 
     def _rows(
@@ -120,19 +126,22 @@ class Listing:
             Field("prefix", TEXT, "a prefix of the tag"),
             Field("sort", one_of("keys", "bytes", "hits"), "absent: keys"),
             _LIMIT_100,
+            DB,
         ),
     )
     def tags(self, call: Call) -> EventualResponse:
         """The tags with the most keys (or bytes, or hits), largest first."""
         limit = min(call.query.get("limit", 100), _MOST)
         prefix = call.query.get("prefix", "").encode()
-        found = self._engine.largest_tags(prefix, limit, call.query.get("sort", "keys"))
+        engine = engine_of(self._databases, call)
+        found = engine.largest_tags(prefix, limit, call.query.get("sort", "keys"))
         return then(
-            found, lambda tags: json_response({"tags": [self._tag_row(each) for each in tags]})
+            found,
+            lambda tags: json_response({"tags": [self._tag_row(engine, each) for each in tags]}),
         )
 
-    def _tag_row(self, tag: TagSize) -> dict[str, Any]:
-        activity = self._engine.activity(tag.name)
+    def _tag_row(self, engine: IEngine, tag: TagSize) -> dict[str, Any]:
+        activity = engine.activity(tag.name)
         last = activity.last_invalidated
         return {
             "name": text_of(tag.name),

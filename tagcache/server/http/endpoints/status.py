@@ -10,9 +10,10 @@ from twisted.internet.defer import Deferred
 
 from tagcache.config.descriptions import description
 from tagcache.config.loading import NEEDS_RESTART, Configuration
-from tagcache.model.interfaces import IEngine
+from tagcache.model.interfaces import IDatabases
 from tagcache.model.statistics import EngineTotals
 from tagcache.server.http.application import is_loopback
+from tagcache.server.http.databases import DB, engine_of
 from tagcache.server.http.messages import Call, EventualResponse, Response, json_response
 from tagcache.server.http.routes import Access, route
 from tagcache.server.http.schema import ANY, BOOLEAN, INTEGER, NUMBER, STRING, array, nullable, obj
@@ -66,22 +67,22 @@ class Status:
 
     def __init__(
         self,
-        engine: IEngine,
+        databases: IDatabases,
         machine: HostStats,
         configuration: Callable[[], Configuration],
         snapshots: Callable[[], dict[str, Any]],
         info: Callable[[], dict[str, Any] | Deferred[dict[str, Any]]],
     ) -> None:
-        self._engine = engine
+        self._databases = databases
         self._machine = machine
         self._configuration = configuration
         self._snapshots = snapshots
         self._info = info
 
-    @route("GET", "/stats", _STATS)
+    @route("GET", "/stats", _STATS, query=(DB,))
     def stats(self, call: Call) -> EventualResponse:
-        """Counters, and current totals."""
-        return then(self._engine.totals(), self._stats)
+        """Counters, and current totals, of a database."""
+        return then(engine_of(self._databases, call).totals(), self._stats)
 
     def _stats(self, totals: EngineTotals) -> Response:
         snapshots = self._snapshots()
@@ -136,7 +137,7 @@ class Status:
     @route("GET", "/health", _HEALTH, access=Access.OPEN)
     def health(self, call: Call) -> EventualResponse:
         """Whether the server answers."""
-        trouble = self._engine.trouble
+        trouble = self._databases[0].trouble
         if not trouble:
             return json_response({"status": "ok", "time": _now()})
         # It contains addresses, which strangers must not see.

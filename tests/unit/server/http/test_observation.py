@@ -329,11 +329,11 @@ def test_metrics_tell_running_totals(door: Door) -> None:
     door.traffic.tick()
     door.traffic.took(0.003, "get", 1, None, "peer")
     found = metrics_of(door)
-    assert found["tagcache_keyspace_hits_total", ""] == 1
-    assert found["tagcache_keyspace_misses_total", ""] == 1
-    assert found["tagcache_keys", ""] == 2
-    assert found["tagcache_tags", ""] == 2
-    assert found["tagcache_invalidated_keys_total", ""] == 1
+    assert found["tagcache_keyspace_hits_total", "db=0"] == 1
+    assert found["tagcache_keyspace_misses_total", "db=0"] == 1
+    assert found["tagcache_keys", "db=0"] == 2
+    assert found["tagcache_tags", "db=0"] == 2
+    assert found["tagcache_invalidated_keys_total", "db=0"] == 1
     assert found["tagcache_memory_used_bytes", ""] == door.cache.memory
     assert found["tagcache_commands_total", "cmd=get"] == 5
     assert found["tagcache_http_requests_total", "route=POST /invalidate/keys"] == 1
@@ -343,15 +343,29 @@ def test_metrics_tell_running_totals(door: Door) -> None:
     assert found["tagcache_command_duration_seconds_bucket", "cmd=get,le=+Inf"] == 1
     assert found["tagcache_command_duration_seconds_sum", "cmd=get"] == pytest.approx(0.003)
     assert found["tagcache_reactor_lag_seconds", ""] == 0
-    assert found["tagcache_reaper_backlog", ""] == 0
+    assert found["tagcache_reaper_backlog", "db=0"] == 0
     assert found["tagcache_connected_clients", ""] == 1
     assert found["process_resident_memory_bytes", ""] > 0
+
+
+def test_metrics_of_each_database_have_its_number(door: Door) -> None:
+    put(door, 1, "t")
+    door.caches[3].put(b"k", b"12345", [])
+    door.caches[3].get(b"k")
+    found = metrics_of(door)
+    assert [labels for name, labels in found if name == "tagcache_keys"] == ["db=0", "db=3"]
+    assert found["tagcache_data_bytes", "db=3"] == 5
+    assert found["tagcache_keyspace_hits_total", "db=0"] == 0
+    assert found["tagcache_keyspace_hits_total", "db=3"] == 1
+    each = [found["tagcache_database_memory_bytes", f"db={number}"] for number in (0, 3)]
+    assert each == [door.caches[0].memory, door.caches[3].memory]
+    assert found["tagcache_memory_used_bytes", ""] == sum(each)
 
 
 def test_collecting_reclaims_and_walks_nothing(door: Door) -> None:
     door.cache.put(b"k", b"v", ttl_ms=1)
     door.clock.advance(1)
-    assert metrics_of(door)["tagcache_keys", ""] == 1
+    assert metrics_of(door)["tagcache_keys", "db=0"] == 1
     assert door.cache.counters().expirations == 0
 
 

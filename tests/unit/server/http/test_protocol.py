@@ -22,8 +22,9 @@ from twisted.python.failure import Failure
 
 from tagcache.config.limits import limits_of
 from tagcache.config.settings import Settings
+from tagcache.engine.caches import MemoryCaches
+from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache
-from tagcache.engine.session import MemoryEngine
 from tagcache.server.auth.rates import Rates
 from tagcache.server.http.application import HttpApplication, is_loopback
 from tagcache.server.http.browsers import BrowserRules
@@ -61,9 +62,12 @@ class Door:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or settings_with()
         self.clock = Clock()
-        self.cache = MemoryCache(
-            limits_of(self.settings), monotonic=self.clock.seconds, wall=self.clock.seconds
+        limits, seconds = limits_of(self.settings), self.clock.seconds
+        self.caches = MemoryCaches(
+            lambda: MemoryCache(limits, monotonic=seconds, wall=seconds),
+            self.settings.cache.databases,
         )
+        self.cache = self.caches[0]
         self.connections = Connections(self.clock.seconds)
         self.credentials = credentials_of(self.settings, self.clock.seconds)
         self.exposed = False
@@ -76,8 +80,9 @@ class Door:
         rates = Rates(self.settings, self.clock.seconds)
         persistence = Persistence(self.cache, self.settings, self.clock)
         self.slices = Slices(self.clock, self.clock.seconds)
+        self.databases = MemoryDatabases(self.caches, seconds, self.slices.finish)
         self.metrics = Metrics(
-            self.cache,
+            self.databases,
             self.connections,
             self.traffic,
             rates,
@@ -87,18 +92,18 @@ class Door:
             self.clock.seconds,
             lambda: {"backend": "memory"},
         )
-        self.engine: Any = MemoryEngine(self.cache, self.clock.seconds, self.slices.finish)
+        self.engine: Any = self.databases[0]
         self.status = Status(
-            self.engine,
+            self.databases,
             HostStats(),
             lambda: configuration,
             persistence.describe,
             lambda: succeed({"some": "info"}),
         )
         self.routes = Documents(
-            Entries(self.engine, self.slices),
-            Invalidation(self.engine, self.events),
-            Listing(self.engine, self.slices, self.clock.seconds),
+            Entries(self.databases, self.slices),
+            Invalidation(self.databases, self.events),
+            Listing(self.databases, self.slices, self.clock.seconds),
             self.status,
             Observation(self.traffic, self.history, self.events, self.streams, self.metrics),
             ConnectionList(self.connections, self.slices),
@@ -1177,7 +1182,7 @@ def test_a_value_with_very_many_brackets_is_read_in_slices(door: Door) -> None:
 
     clock = Turns()
     slices = Slices(clock, lambda: next(readings) * SLICE_SECONDS / 10)
-    entries = Entries(door.engine, slices)
+    entries = Entries(door.databases, slices)
     call = Call(HttpRequest(b"GET", b"", b"", {}, ""), "deep", {}, {"keys": ["deep"]})
     for endpoint in (entries.key, entries.bulk_get):
         before = next(turns)

@@ -10,6 +10,7 @@ from twisted.internet.error import ProcessDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from tests.helpers import only
 from tests.unit.server.http.test_protocol import Door
 
 
@@ -50,7 +51,7 @@ def test_an_empty_cache_is_found_by_name(here: bool) -> None:
     engine = Door().engine
     calls = {name: getattr(engine, name) for name in ("session", "peek", "totals")}
     elsewhere = SimpleNamespace(store=None, **calls)
-    service: Any = SimpleNamespace(engine=engine if here else elsewhere)
+    service: Any = SimpleNamespace(databases=only(engine if here else elsewhere))
     cache = namespace(service)["cache"]
     assert cache.get(b"k") is None
     assert cache.totals().items == 0
