@@ -6,7 +6,7 @@ import { h, put, segmented, state, text } from "./dom.js";
 import { bytes, moment, plural, ttl, visible } from "./format.js";
 import { chips, lines } from "./lists.js";
 import { on } from "./live.js";
-import { address } from "./route.js";
+import { address, inDatabase, titled } from "./route.js";
 
 const MOST_SHOWN = 256 * 1024;
 
@@ -133,7 +133,7 @@ export function mountEntry(container, signal, key) {
   async function load() {
     try {
       // As text, because JavaScript would lose digits of large numbers.
-      [item] = (await post("/keys/bulk/get?raw=true", { keys: [key] }, signal)).items;
+      [item] = (await post(inDatabase("/keys/bulk/get?raw=true"), { keys: [key] }, signal)).items;
       draw();
     } catch (error) {
       if (signal.aborted) return;
@@ -204,7 +204,7 @@ export function mountEntry(container, signal, key) {
 function confirmDelete(key, done) {
   const act = button("Delete entry", async () => {
     try {
-      const { count: removed } = await post("/keys/bulk/delete", { keys: [key] });
+      const { count: removed } = await post(inDatabase("/keys/bulk/delete"), { keys: [key] });
       note(removed ? "The entry is deleted." : "The entry no longer existed.");
       dialog.close();
       done();
@@ -212,7 +212,7 @@ function confirmDelete(key, done) {
       note(`Not deleted: ${error.message}`, "bad");
     }
   }, "danger");
-  const dialog = open("Delete this entry?", {
+  const dialog = open(titled("Delete this entry?"), {
     body: [h("p", {}, "The entry ", h("code", {}, visible(key)), " is removed immediately, for every client.")],
     actions: [h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), act],
   });
@@ -276,7 +276,12 @@ export function editEntry(item, changed) {
     if (!form.reportValidity()) return;
     const ms = seconds.value === "" ? null : Math.round(Number(seconds.value) * 1000);
     try {
-      await post("/put", { key: key.value, value: value.value, tags: lines(tags.value), ttl_ms: ms || null });
+      await post(inDatabase("/put"), {
+        key: key.value,
+        value: value.value,
+        tags: lines(tags.value),
+        ttl_ms: ms || null,
+      });
       note(item ? "The entry is saved." : "The entry is stored.");
       dialog.close();
       changed();
@@ -288,7 +293,7 @@ export function editEntry(item, changed) {
     event.preventDefault();
     save.click();
   });
-  const dialog = open(item ? "Edit entry" : "New entry", {
+  const dialog = open(titled(item ? "Edit entry" : "New entry"), {
     wide: true,
     body: [form],
     actions: [h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), save],

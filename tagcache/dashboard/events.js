@@ -23,6 +23,7 @@ function told(event) {
       event.names.length ? " of " : "",
       names,
       event.more_names ? ` and ${plural(event.more_names, "more", "more")}` : "",
+      event.db ? ` in database ${event.db}` : "",
     ];
   }
   if (event.kind === "slow") {

@@ -8,7 +8,7 @@ import { editEntry, mountEntry } from "./entry.js";
 import { count, entries, visible } from "./format.js";
 import { deleteFound, entryPages, lines, MOST } from "./lists.js";
 import { on } from "./live.js";
-import { address, visit } from "./route.js";
+import { address, inDatabase, visit } from "./route.js";
 
 const MODES = [["prefix", "Prefix"], ["tag_any", "Any tag"], ["tag_all", "All tags"]];
 const HINTS = { prefix: "Key begins with", tag_any: "Tags, separated by commas", tag_all: "Tags, separated by commas" };
@@ -190,7 +190,7 @@ function keyGroups(signal, where) {
   async function load(prefix, separator) {
     const mine = (asked += 1);
     try {
-      const found = (await post("/search", { q: prefix, limit: MOST }, signal)).keys;
+      const found = (await post(inDatabase("/search"), { q: prefix, limit: MOST }, signal)).keys;
       if (mine === asked) draw(found.map((row) => row.key), prefix, separator);
     } catch (error) {
       if (!signal.aborted && mine === asked) {

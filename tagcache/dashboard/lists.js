@@ -4,7 +4,7 @@ import { post } from "./api.js";
 import { button, note, open } from "./dialog.js";
 import { h, label, put, segmented, state, text } from "./dom.js";
 import { ago, count, entries, moment, ttl, visible } from "./format.js";
-import { address, visit } from "./route.js";
+import { address, inDatabase, titled, visit } from "./route.js";
 
 export const PAGE = 50;
 // The most that the server lists at once.
@@ -75,7 +75,7 @@ export function entryPages(signal, { empty, emptyDetail, where }) {
     if (!table.isConnected) put(holder, state("loading", "Searching…"));
     try {
       // One more than a page, to know whether there is a next page.
-      const found = (await post("/search", { ...query, limit: PAGE + 1, offset }, signal)).keys;
+      const found = (await post(inDatabase("/search"), { ...query, limit: PAGE + 1, offset }, signal)).keys;
       if (mine === asked) draw(found);
     } catch (error) {
       if (signal.aborted || mine !== asked) return;
@@ -151,7 +151,7 @@ async function deleteKeys(keys, { dry = false, going = () => true }) {
   let removed = 0;
   for (const batch of batches(keys)) {
     if (!going()) break;
-    removed += (await post(`/keys/bulk/delete?dry_run=${dry}`, { keys: batch })).count;
+    removed += (await post(inDatabase(`/keys/bulk/delete?dry_run=${dry}`), { keys: batch })).count;
   }
   return removed;
 }
@@ -189,7 +189,7 @@ export function deleteFound(search, what, shown, done) {
     try {
       const found = which === "page"
         ? shown
-        : (await post("/search", { ...search, limit: MOST, offset: 0 })).keys.map((row) => row.key);
+        : (await post(inDatabase("/search"), { ...search, limit: MOST, offset: 0 })).keys.map((row) => row.key);
       // Keys that are not text are shown with replacement characters, which do not name the entry.
       const named = found.filter((key) => !key.includes("\ufffd"));
       const number = await deleteKeys(named, { dry: true });
@@ -211,7 +211,7 @@ export function deleteFound(search, what, shown, done) {
     }
   }
 
-  const dialog = open("Delete entries", {
+  const dialog = open(titled("Delete entries"), {
     body: [
       h("p", {}, what),
       choice,

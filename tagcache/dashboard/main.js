@@ -11,7 +11,7 @@ import * as keys from "./keys.js";
 import { live, on } from "./live.js";
 import { loginForm } from "./login.js";
 import * as overview from "./overview.js";
-import { address, parse } from "./route.js";
+import { address, database, parse } from "./route.js";
 import * as tags from "./tags.js";
 
 const app = document.getElementById("app");
@@ -23,6 +23,9 @@ const TABS = [
   ["config", "Configuration", config],
   ["events", "Events", events],
 ];
+
+// Views of entries, which are in a database.
+const IN_DATABASE = ["overview", "tags", "keys"];
 
 function brand() {
   return h("span", { class: "brand" }, icon("tag"), "TagCache");
@@ -50,6 +53,13 @@ function showApp() {
   const pill = h("span", { class: "pill", role: "status" });
   const banner = h("div", { class: "banner", role: "alert", hidden: true });
   const notice = h("div", { class: "banner caution", hidden: true });
+  const choice = h("select", {
+    "aria-label": "Database",
+    hidden: true,
+    onchange: () => {
+      location.hash = address(parse(location.hash).name, undefined, { db: choice.value });
+    },
+  });
   const nav = h("nav", { "aria-label": "Views" }, TABS.map(([name, label]) => h("a", { href: address(name) }, label)));
   put(
     app,
@@ -67,6 +77,7 @@ function showApp() {
       brand(),
       nav,
       h("span", { class: "spring" }),
+      choice,
       pill,
       session.open ? null : h("button", {
         type: "button",
@@ -88,6 +99,7 @@ function showApp() {
     view = new AbortController();
     closeAll();
     [...nav.children].forEach((link, index) => {
+      link.href = address(TABS[index][0]);
       if (TABS[index] === tab) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     });
@@ -96,6 +108,22 @@ function showApp() {
     put(main, content);
     tab[2].mount(content, view.signal, parameter, query);
     scrollTo(0, 0);
+    choose(tab[0], live.info?.databases ?? []);
+    if (live.status === "live") {
+      // Clients may have begun to use others.
+      get("/info", view.signal).then(({ databases }) => choose(tab[0], databases)).catch(() => {});
+    }
+  }
+
+  /** Offer the databases in use, if there are several. */
+  function choose(name, databases) {
+    const numbers = new Set([...databases.map(({ db }) => String(db)), database()]);
+    choice.hidden = !IN_DATABASE.includes(name) || (numbers.size < 2 && database() === "0");
+    put(
+      choice,
+      [...numbers].sort((a, b) => a - b).map((db) => h("option", { value: db }, `Database ${db}`)),
+    );
+    choice.value = database();
   }
 
   function move() {
@@ -131,6 +159,7 @@ function showApp() {
   on(["status"], status, signal);
   on(["history"], () => {
     live.started = live.last?.time ?? Date.now() / 1000;
+    choose(parse(location.hash).name || TABS[0][0], live.info.databases);
   }, signal);
   get("/auth/setup_required", signal).then(({ setup_required: isDefault }) => {
     notice.hidden = !isDefault;

@@ -14,9 +14,28 @@ export function parse(hash) {
   return { name, parameter: parameter ? decoded(parameter) : undefined, query: new URLSearchParams(query) };
 }
 
-/** The address of a view, or of one key or tag in it. Empty options are omitted. */
+/** The number of the database in the address of the page, as text. */
+export function database() {
+  return parse(location.hash).query.get("db") || "0";
+}
+
+/** The path of a request about entries, with the database of the page. */
+export function inDatabase(path) {
+  const db = database();
+  return db === "0" ? path : `${path}${path.includes("?") ? "&" : "?"}db=${encodeURIComponent(db)}`;
+}
+
+/** The title of a dialog about entries, with the database of the page. */
+export function titled(title) {
+  const db = database();
+  return db === "0" ? title : `${title} · database ${db}`;
+}
+
+/** The address of a view, or of one key or tag in it, in the same database. Empty options are omitted. */
 export function address(name, parameter, options = {}) {
-  const given = Object.entries(options).filter(([, value]) => value !== "" && value !== undefined && value !== 0);
+  const db = options.db ?? database();
+  const every = { ...options, db: db === "0" ? "" : db };
+  const given = Object.entries(every).filter(([, value]) => value !== "" && value !== undefined && value !== 0);
   const query = new URLSearchParams(given).toString();
   return `#/${name}${parameter === undefined ? "" : `/${encodeURIComponent(parameter)}`}${query ? `?${query}` : ""}`;
 }

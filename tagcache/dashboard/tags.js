@@ -7,7 +7,7 @@ import { h, icon, label, put, segmented, state, text } from "./dom.js";
 import { ago, bytes, compact, count, entries, plural, visible } from "./format.js";
 import { entryPages, lines } from "./lists.js";
 import { on } from "./live.js";
-import { address } from "./route.js";
+import { address, inDatabase, titled } from "./route.js";
 
 const MOST = 100;
 export const SORTS = [["keys", "Keys"], ["bytes", "Size"], ["hits", "Hits"]];
@@ -105,7 +105,8 @@ function list(container, signal) {
     holder.setAttribute("aria-busy", "true");
     try {
       const found =
-        (await get(`/tags?limit=${MOST}&sort=${sort}&prefix=${encodeURIComponent(prefix.value)}`, signal)).tags;
+        (await get(inDatabase(`/tags?limit=${MOST}&sort=${sort}&prefix=${encodeURIComponent(prefix.value)}`), signal))
+          .tags;
       if (mine !== asked) return;
       tags = found;
       draw();
@@ -218,8 +219,8 @@ function one(container, signal, tag, from) {
   async function look() {
     try {
       const [{ count: keys }, { tags }] = await Promise.all([
-        post("/invalidate/tags?dry_run=true", { tags: [tag] }, signal),
-        get(`/tags?limit=${MOST}&prefix=${encodeURIComponent(tag)}`, signal),
+        post(inDatabase("/invalidate/tags?dry_run=true"), { tags: [tag] }, signal),
+        get(inDatabase(`/tags?limit=${MOST}&prefix=${encodeURIComponent(tag)}`), signal),
       ]);
       // If very many tags have this prefix, the tag may not be in the list.
       const seen = tags.find((each) => each.name === tag);
@@ -261,7 +262,7 @@ function invalidateTags(tags, done) {
   const outcome = h("p", { class: "preview", role: "status", "aria-live": "polite" });
   const act = button("Invalidate", async () => {
     try {
-      const { count: removed } = await post("/invalidate/tags", { tags: lines(field.value), mode });
+      const { count: removed } = await post(inDatabase("/invalidate/tags"), { tags: lines(field.value), mode });
       note(`${entries(removed)} removed.`);
       dialog.close();
       done();
@@ -282,7 +283,7 @@ function invalidateTags(tags, done) {
     }
     put(outcome, "Counting…");
     try {
-      const { count: number } = await post("/invalidate/tags?dry_run=true", { tags: wanted, mode });
+      const { count: number } = await post(inDatabase("/invalidate/tags?dry_run=true"), { tags: wanted, mode });
       if (mine !== asked) return;
       put(outcome, h("strong", {}, entries(number)), " will be removed.");
       text(act, number ? `Invalidate ${entries(number)}` : "Nothing to invalidate");
@@ -292,7 +293,7 @@ function invalidateTags(tags, done) {
     }
   }
 
-  const dialog = open(tags.length === 1 ? "Invalidate a tag" : "Invalidate tags", {
+  const dialog = open(titled(tags.length === 1 ? "Invalidate a tag" : "Invalidate tags"), {
     body: [
       h("label", { class: "form" }, h("span", {}, "Tags ", h("span", { class: "about" }, "one per line")), field),
       modes,

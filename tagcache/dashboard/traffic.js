@@ -6,7 +6,7 @@ import { h, label, put, segmented, state, text } from "./dom.js";
 import { isAway } from "./engine.js";
 import { bytes, compact, count, MISSING, plural, rate, visible } from "./format.js";
 import { live, on } from "./live.js";
-import { address } from "./route.js";
+import { address, inDatabase, titled } from "./route.js";
 import { SORTS } from "./tags.js";
 
 const MOST_ROWS = 8;
@@ -148,7 +148,7 @@ export function topTags(signal) {
     sort = chosen;
     ask();
   });
-  const tags = panel("Top tags", "", ["Tag", "Keys", "Size", "Hits"], choice);
+  const tags = panel(titled("Top tags"), "", ["Tag", "Keys", "Size", "Hits"], choice);
   let mine = 0;
   let away = false;
 
@@ -157,7 +157,7 @@ export function topTags(signal) {
     if (!live.info || away) return;
     const number = (mine += 1);
     try {
-      const found = (await get(`/tags?limit=${MOST_TAGS}&sort=${sort}`, signal)).tags;
+      const found = (await get(inDatabase(`/tags?limit=${MOST_TAGS}&sort=${sort}`), signal)).tags;
       if (number !== mine) return;
       tags.show(
         found.map((tag) => ({
