@@ -174,7 +174,12 @@ def build_cache_port(
     settings = service.settings
     listener = Listener("cache", settings, shared.connections)
     admin = AdminCommands(
-        shared.connections, shared.credentials, service.info, shared.traffic, shared.slices
+        shared.connections,
+        shared.credentials,
+        service.info,
+        service.check,
+        shared.traffic,
+        shared.slices,
     )
     connection_commands = ConnectionCommands(shared.connections, shared.credentials)
     server_commands = ServerCommands(
@@ -184,7 +189,7 @@ def build_cache_port(
         listener,
         CommandTable((*CACHE_COMMANDS, *admin.rows())),
         RespTable((*connection_commands.rows(), *server_commands.rows())),
-        service.databases[0],
+        service.databases,
         shared.slices,
         shared.events,
         shared.traffic,

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from tagcache.config.limits import limits_of
 from tagcache.config.settings import Settings
-from tagcache.model.interfaces import IEngine
+from tagcache.model.interfaces import IDatabases
 from tagcache.server.auth.rates import Rates
 from tagcache.server.cache_port.protocol import CacheProtocol
 from tagcache.server.commands.table import CommandTable
@@ -42,7 +42,7 @@ class CacheFactory(ServingFactory):
         listener: Listener,
         table: CommandTable,
         resp_table: RespTable,
-        engine: IEngine,
+        databases: IDatabases,
         slices: Slices,
         events: EventLog,
         traffic: Traffic,
@@ -53,7 +53,7 @@ class CacheFactory(ServingFactory):
     ) -> None:
         self.table = table
         self._resp_table = resp_table
-        self.engine = engine
+        self.databases = databases
         self.slices = slices
         self.events = events
         self._traffic = traffic

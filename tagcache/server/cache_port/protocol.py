@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.errors import CommandError, InternalError, OutOfMemory, RateLimited
-from tagcache.model.interfaces import ICache
+from tagcache.model.interfaces import ICache, IEngine
 from tagcache.server.auth.rates import Rates
 from tagcache.server.cache_port.framing import BrokenFraming, IFraming
 from tagcache.server.commands.table import Disconnect, Reply
@@ -55,11 +55,8 @@ class CacheProtocol(ServedProtocol):
         self, factory: CacheFactory, admitted: bool, rates: Rates, traffic: Traffic
     ) -> None:
         super().__init__(factory, traffic, len)
-        self.engine = factory.engine
-        self.session = self.engine.open_session()
         self.admitted = admitted
-        # The cache that answers plain look-ups at once, if any.
-        self.store: ICache | None = self.engine.store if admitted else None
+        self._use_database(factory.databases[0])
         self._rates = rates
         # The approximate length in bytes of the requests that wait.
         self._waiting_bytes = 0
@@ -76,7 +73,10 @@ class CacheProtocol(ServedProtocol):
 
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
         """Record that a command removed ``count`` entries by these keys or tags."""
-        self.factory.events.invalidated(self.connection.peer, verb.decode(), names, count)
+        connection = self.connection
+        self.factory.events.invalidated(
+            connection.peer, verb.decode(), names, count, connection.database
+        )
 
     def left_out(self, count: int) -> None:
         """Log that a list left out ``count`` keys that a line cannot contain."""
@@ -91,6 +91,17 @@ class CacheProtocol(ServedProtocol):
         """Admit the client only as far as a new one."""
         self.connection.logged_in = False
         self._use_admission(not self.factory.requires_login)
+
+    def select(self, database: int) -> None:
+        """Use another database from the next request on. Raises InvalidDatabase."""
+        self._use_database(self.factory.databases[database])
+        self.connection.database = database
+
+    def _use_database(self, engine: IEngine) -> None:
+        self.engine = engine
+        self.session = engine.open_session()
+        # The cache that answers plain look-ups at once, if any.
+        self.store: ICache | None = engine.store if self.admitted else None
 
     def _use_admission(self, admitted: bool) -> None:
         self.admitted = admitted

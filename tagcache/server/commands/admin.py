@@ -23,7 +23,7 @@ from tagcache.wire import line as wire
 class AdminCommands:
     """The commands, bound to their collaborators. A caller is a LineProtocol.
 
-    ``info`` returns the reply to INFO, as a JSON object.
+    ``info`` returns the reply to INFO, as a JSON object; ``check`` checks all databases.
     """
 
     def __init__(
@@ -31,12 +31,14 @@ class AdminCommands:
         connections: Connections,
         credentials: Credentials,
         info: Callable[[], Any],
+        check: Callable[[], Consistency | Deferred[Consistency]],
         traffic: Traffic,
         slices: Slices,
     ) -> None:
         self._connections = connections
         self._credentials = credentials
         self._info = info
+        self._check = check
         self._traffic = traffic
         self._slices = slices
 
@@ -97,9 +99,7 @@ class AdminCommands:
 
     def info(self, caller: Any, fields: list[bytes]) -> Reply:
         if second_of(fields).lower() == b"check":
-            return then(
-                caller.engine.check(), lambda found: wire.json_object(b"INFO", _described(found))
-            )
+            return then(self._check(), lambda found: wire.json_object(b"INFO", _described(found)))
         return then(self._info(), lambda told: wire.json_object(b"INFO", told))
 
     def slowlog(self, caller: Any, fields: list[bytes]) -> bytes:

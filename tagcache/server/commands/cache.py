@@ -20,6 +20,8 @@ from tagcache.wire import line as wire
 
 _REMEMBERED_OPTIONS = 4096
 _REMEMBERED_LENGTH = 256
+# Of the number of a database.
+_MOST_DIGITS = 9
 
 
 def get(caller: Caller, fields: list[bytes]) -> Reply:
@@ -140,6 +142,14 @@ def stats(caller: Caller, fields: list[bytes]) -> Reply:
     return then(caller.engine.all_counters(), conclude)
 
 
+def select(caller: Caller, fields: list[bytes]) -> bytes:
+    text = second_of(fields)
+    if not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise InvalidArgument("invalid_db")
+    caller.select(int(text))
+    return wire.OK
+
+
 def ping(caller: Caller, fields: list[bytes]) -> bytes:
     return wire.PONG
 
@@ -189,5 +199,6 @@ CACHE_COMMANDS = (
     Command(b"KEYS_BY_TAG", keys_by_tag),
     Command(b"KEYS", keys_by_tag),
     Command(b"STATS", stats),
+    Command(b"SELECT", select),
     Command(b"PING", ping),
 )

@@ -30,6 +30,9 @@ class Caller(Protocol):
     def engine(self) -> IEngine:
         """The engine that keeps the entries."""
 
+    def select(self, database: int) -> None:
+        """Use another database from the next request on. Raises InvalidDatabase."""
+
     def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
         """Run work over many entries to its end; return the result, or a Deferred of it."""
 

@@ -26,7 +26,8 @@ class Connection:
     ``logged_in`` whether credentials admitted the connection as a whole; ``dashboard`` whether the
     last HTTP request came from the dashboard; ``abort`` closes it at once; ``held_bytes`` is its
     memory use when last measured, and ``measure`` returns the current one; ``name`` is what a Redis
-    client calls itself, and ``library`` the name and version of its library.
+    client calls itself, and ``library`` the name and version of its library; ``database`` is the
+    number of the one that it has selected.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Connection:
         "commands",
         "counted",
         "dashboard",
+        "database",
         "held_bytes",
         "host",
         "id",
@@ -77,6 +79,7 @@ class Connection:
         self.last_verb = b""
         self.name = b""
         self.library = (b"", b"")
+        self.database = 0
         self.dashboard = False
         self.logged_in = False
         self.abort: Callable[[], None] = transport.abortConnection

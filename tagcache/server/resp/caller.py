@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from twisted.internet.defer import Deferred
 
 from tagcache.errors import CommandError
-from tagcache.model.interfaces import IEngine, ISession, Versions
+from tagcache.model.interfaces import IDatabases, IEngine, ISession, Versions
 from tagcache.server.commands.resp.table import RespCommand
 from tagcache.server.commands.resp.transactions import Transaction
 from tagcache.server.net.connections import Connection
@@ -68,6 +68,15 @@ class RespCaller:
         """Allow all commands from the next request on."""
         self._protocol.admit()
 
+    def select(self, database: int) -> None:
+        """Use another database from the next request on. Raises InvalidDatabase."""
+        self._protocol.select(database)
+
+    @property
+    def databases(self) -> IDatabases:
+        """All databases."""
+        return self._protocol.factory.databases
+
     def error(self, error: CommandError) -> bytes:
         """Return the reply for a command of a transaction that failed."""
         return self._error(error)
@@ -86,4 +95,5 @@ class RespCaller:
         self.transaction = None
         self.watched = {}
         self.connection.name = b""
+        self._protocol.select(0)
         self._protocol.revoke()

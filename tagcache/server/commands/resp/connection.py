@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, succeed
 
 import tagcache
+from tagcache.errors import InvalidDatabase
 from tagcache.server.auth.credentials import Credentials
 from tagcache.server.commands.resp.arguments import integer
 from tagcache.server.commands.resp.table import SYNTAX_ERROR, RedisError, RespCommand, RespFunction
@@ -137,8 +138,14 @@ class ConnectionCommands:
         return resp.simple("RESET")
 
     def select(self, caller: RespCaller, arguments: list[bytes]) -> bytes:
-        if integer(arguments[1], "ERR invalid DB index") != 0:
-            raise RedisError("ERR DB index is out of range")
+        number = integer(arguments[1], "ERR invalid DB index")
+        if caller.watched:
+            # The states of entries are those of one database.
+            raise RedisError("ERR SELECT after WATCH is not supported; send UNWATCH before it")
+        try:
+            caller.select(number)
+        except InvalidDatabase as error:
+            raise RedisError("ERR DB index is out of range", error.code) from None
         return resp.OK
 
     def client(self, caller: RespCaller, arguments: list[bytes]) -> Reply:
@@ -201,9 +208,9 @@ class ConnectionCommands:
             f"id={connection.id} addr={connection.peer} "
             f"name={connection.name.decode('utf-8', 'replace')} "
             f"age={int(now - connection.opened)} idle={int(now - connection.last_active)} "
-            f"flags=N db=0 sub=0 psub=0 multi=-1 tot-mem={connection.held_bytes} "
-            f"cmd={verb or 'NULL'} user=default listener={connection.listener} "
-            f"lib-name={library} lib-ver={version}"
+            f"flags=N db={connection.database} sub=0 psub=0 multi=-1 "
+            f"tot-mem={connection.held_bytes} cmd={verb or 'NULL'} user=default "
+            f"listener={connection.listener} lib-name={library} lib-ver={version}"
         )
 
     def _kill(self, caller: RespCaller, arguments: list[bytes]) -> bytes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from twisted.internet.defer import Deferred
 
 from tagcache.model.drafts import Draft
@@ -21,6 +24,9 @@ from tagcache.server.commands.resp.table import (
 from tagcache.server.commands.table import Reply
 from tagcache.server.then import then
 from tagcache.wire import resp
+
+if TYPE_CHECKING:
+    from tagcache.server.resp.caller import RespCaller
 
 _TWO_KEYS = Keys(1, 2, 1)
 _COUNT = 10
@@ -131,7 +137,18 @@ def dbsize(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 def flush(caller: Caller, arguments: list[bytes]) -> Reply:
-    """Reply to FLUSHDB and FLUSHALL; both forms return when no entry is left."""
+    """Reply to FLUSHDB; both forms return when no entry is left."""
+    return _flushed(caller, arguments, caller.session.flush)
+
+
+def flush_all(caller: RespCaller, arguments: list[bytes]) -> Reply:
+    """Reply to FLUSHALL, which is about all databases."""
+    return _flushed(caller, arguments, caller.databases.flush_all)
+
+
+def _flushed(
+    caller: Caller, arguments: list[bytes], flush: Callable[[], int | Deferred[int]]
+) -> Reply:
     options = Options(arguments[1:], frozenset((b"ASYNC", b"SYNC")), frozenset())
     options.at_most_one(b"ASYNC", b"SYNC")
 
@@ -139,7 +156,7 @@ def flush(caller: Caller, arguments: list[bytes]) -> Reply:
         caller.invalidated(arguments[0].upper(), (), count)
         return resp.OK
 
-    return then(caller.session.flush(), conclude)
+    return then(flush(), conclude)
 
 
 def object_(caller: Caller, arguments: list[bytes]) -> Reply:
@@ -213,7 +230,14 @@ KEY_COMMANDS = (
     RespCommand(b"SCAN", -2, scan, summary="some of the keys, and a cursor for the next"),
     RespCommand(b"DBSIZE", 1, dbsize, summary="the number of entries"),
     RespCommand(b"FLUSHDB", -1, flush, writes=True, summary="delete all entries"),
-    RespCommand(b"FLUSHALL", -1, flush, writes=True, summary="delete all entries"),
+    RespCommand(
+        b"FLUSHALL",
+        -1,
+        flush_all,
+        writes=True,
+        transaction=False,
+        summary="delete all entries of all databases",
+    ),
     RespCommand(b"OBJECT", -2, object_, Keys(2, 2, 1), summary="encoding, age of an entry"),
     RespCommand(b"MEMORY", -2, memory, Keys(2, 2, 1), summary="the bytes of an entry"),
 )

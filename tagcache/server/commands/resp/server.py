@@ -123,9 +123,11 @@ class ServerCommands:
                 "evicted_keys": cache["evictions"],
             },
             "replication": {"role": "master", "connected_slaves": 0},
-            "keyspace": (
-                {"db0": f"keys={cache['items']},expires=0,avg_ttl=0"} if cache["items"] else {}
-            ),
+            "keyspace": {
+                f"db{each['db']}": f"keys={each['items']},expires=0,avg_ttl=0"
+                for each in described["databases"]
+                if each["items"]
+            },
         }
 
     def config(self, caller: Caller, arguments: list[bytes]) -> Reply:
@@ -152,7 +154,7 @@ class ServerCommands:
             "maxmemory-policy": _POLICIES[caller.engine.eviction_policy],
             "save": "",
             "appendonly": "no",
-            "databases": "1",
+            "databases": str(self._settings().cache.databases),
             "timeout": str(int(self._settings().performance.idle_timeout_seconds)),
         }
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from tagcache.server.cache_port.protocol import CacheProtocol
 from tagcache.server.commands.table import Reply, Verbs
 from tagcache.server.net.reply_queue import MOST_AT_ONCE
-from tests.helpers import settings_with
+from tests.helpers import only, settings_with
 from tests.unit.server.line.test_protocol import Server, lose
 
 
@@ -22,7 +22,7 @@ class Client:
         settings = settings_with()
         self.server = Server(settings)
         elsewhere: Any = SimpleNamespace(store=None, open_session=lambda: None)
-        self.server.factory = self.server.factory_of(elsewhere, settings)
+        self.server.factory = self.server.factory_of(only(elsewhere), settings)
         self.protocol, self.transport = self.server.connect()
         self.waiting: dict[bytes, Deferred[bytes]] = {}
         commands = {b"GET": self._get, b"PING": self._ping}

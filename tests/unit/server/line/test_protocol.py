@@ -24,8 +24,9 @@ from zope.interface.verify import verifyObject
 
 from tagcache.config.limits import limits_of
 from tagcache.config.settings import Settings
+from tagcache.engine.caches import MemoryCaches
+from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache
-from tagcache.engine.session import MemoryEngine
 from tagcache.server.auth.rates import Rates
 from tagcache.server.cache_port.factory import CacheFactory
 from tagcache.server.cache_port.protocol import CacheProtocol
@@ -41,7 +42,7 @@ from tagcache.server.observe.events import EventLog
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.resp.commands import RespTable
 from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
-from tests.helpers import credentials_of, settings_with
+from tests.helpers import credentials_of, only, settings_with
 
 
 class Transport(StringTransport):
@@ -81,6 +82,7 @@ INFO = {
         "max_memory_bytes": 0,
         "eviction_policy": "sieve",
     },
+    "databases": [{"db": 0, "items": 3}, {"db": 1, "items": 0}, {"db": 7, "items": 9}],
 }
 
 
@@ -89,9 +91,11 @@ class Server:
 
     def __init__(self, settings: Settings, slice_clock: Callable[[], float] | None = None) -> None:
         self.clock = Clock()
-        self.cache = MemoryCache(
-            limits_of(settings), monotonic=self.clock.seconds, wall=self.clock.seconds
+        limits, seconds = limits_of(settings), self.clock.seconds
+        caches = MemoryCaches(
+            lambda: MemoryCache(limits, monotonic=seconds, wall=seconds), settings.cache.databases
         )
+        self.cache = caches[0]
         self.connections = Connections(self.clock.seconds)
         self.listener = Listener("cache", settings, self.connections)
         self.slices = Slices(self.clock, slice_clock or self.clock.seconds)
@@ -101,6 +105,7 @@ class Server:
             self.connections,
             credentials_of(settings, self.clock.seconds),
             lambda: {"some": "info"},
+            lambda: self.engine.check(),
             self.traffic,
             self.slices,
         )
@@ -111,16 +116,17 @@ class Server:
             lambda: INFO, lambda: settings, self.traffic, self.clock.seconds
         )
         self.resp_table = RespTable((*connection_commands.rows(), *server_commands.rows()))
-        self.engine: Any = MemoryEngine(self.cache, self.clock.seconds, self.slices.finish)
+        self.databases = MemoryDatabases(caches, seconds, self.slices.finish)
+        self.engine: Any = self.databases[0]
         self.rates = Rates(settings, self.clock.seconds)
-        self.factory = self.factory_of(self.engine, settings)
+        self.factory = self.factory_of(self.databases, settings)
 
-    def factory_of(self, engine: Any, settings: Settings) -> CacheFactory:
+    def factory_of(self, databases: Any, settings: Settings) -> CacheFactory:
         return CacheFactory(
             self.listener,
             CommandTable((*CACHE_COMMANDS, *self.admin.rows())),
             self.resp_table,
-            engine,
+            databases,
             self.slices,
             self.events,
             self.traffic,
@@ -559,7 +565,7 @@ def served(request: pytest.FixtureRequest) -> Server:
     server = Server(settings_with())
     if request.param == "elsewhere":
         elsewhere: Any = SimpleNamespace(store=None, open_session=server.engine.open_session)
-        server.factory = server.factory_of(elsewhere, settings_with())
+        server.factory = server.factory_of(only(elsewhere), settings_with())
     return server
 
 
@@ -1179,3 +1185,38 @@ def test_no_memory_once_the_reply_has_come_costs_the_connection(
         later.callback(b"OK\n")
     assert transport.aborted
     assert len(events) == 1
+
+
+# Databases
+
+
+def test_a_connection_chooses_its_database() -> None:
+    server = Server(settings_with(cache={"databases": 4}))
+    client, said = server.connect()
+    client.dataReceived(b"PUT\tk\t-\tt\tzero\nSELECT\t3\nGET\tk\nPUT\tk\t-\tt\tthree\nGET\tk\n")
+    assert said.value() == b"OK\nOK\nNF\nOK\nVALUE\tthree\n"
+    # On the fast paths.
+    for request, reply in ((b"GET\tk\n", b"VALUE\tthree\n"), (b"KEYS\tt\n", b"KEYS\tk\n")):
+        said.clear()
+        client.dataReceived(request)
+        assert said.value() == reply
+    assert server.ask(b"GET\tk\n") == b"VALUE\tzero\n"
+    said.clear()
+    client.dataReceived(b"STATS\nFLUSH\nselect\t0\nGET\tk\nSTATS\n")
+    assert said.value() == (
+        b"STATS\t2\t1\t1\t0\t0.666667\nFLUSH\t1\nOK\nVALUE\tzero\nSTATS\t2\t0\t1\t0\t1.000000\n"
+    )
+    (event,) = server.events.after(0, 9)
+    assert (event["command"], event["db"]) == ("FLUSH", 3)
+
+
+@pytest.mark.parametrize(
+    "number", [b"", b"\t4", b"\t-1", b"\t+1", b"\tx", b"\t1\xb2", b"\t" + b"9" * 999]
+)
+def test_a_bad_number_of_a_database_leaves_the_connection_where_it_was(number: bytes) -> None:
+    server = Server(settings_with(cache={"databases": 4}))
+    assert (
+        server.ask(b"SELECT\t2\nPUT\tk\t-\t-\tv\nSELECT%b\nGET\tk\n" % number)
+        == b"OK\nOK\nERR invalid_db\nVALUE\tv\n"
+    )
+    assert [each for each, _ in server.databases] == [0, 2]

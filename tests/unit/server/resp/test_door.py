@@ -259,17 +259,61 @@ def test_clients_are_listed_and_killed(client: Client) -> None:
     assert client("CLIENT", "TRACKING", "ON").startswith(b"-ERR CLIENT TRACKING is not supported")
 
 
+def test_each_database_has_its_own_entries(client: Client) -> None:
+    client("SET", "k", "zero")
+    assert client("SELECT", 3) == OK
+    assert client("GET", "k") == NIL
+    client("MSET", "k", "three", "other", "three")
+    assert client("DBSIZE") == b":2\r\n"
+    for wrong, error in (
+        ("16", b"DB index is out of range"),
+        ("-1", b"DB index is out of range"),
+        ("x", b"invalid DB index"),
+    ):
+        assert client("SELECT", wrong) == b"-ERR %b\r\n" % error
+        assert client("GET", "k") == bulk("three")
+    assert b" db=3 " in client("CLIENT", "INFO")
+    assert client("FLUSHDB") == OK
+    assert client("SELECT", 0) == OK
+    assert client("GET", "k") == bulk("zero")
+    client("SELECT", 5)
+    client("SET", "k", "five")
+    assert client("RESET") == b"+RESET\r\n"
+    assert client("GET", "k") == bulk("zero")
+    assert client("FLUSHALL") == OK
+    assert len(client.server.databases[5].store) == client.server.databases[5].backlog
+    assert client("GET", "k") == NIL
+    assert client("CONFIG", "GET", "databases") == b"*2\r\n" + bulk("databases") + bulk("16")
+
+
+def test_a_transaction_is_in_one_database(client: Client) -> None:
+    client("SELECT", 2)
+    client("WATCH", "k")
+    assert client("SELECT", 0).startswith(b"-ERR SELECT after WATCH is not supported")
+    client("UNWATCH")
+    client("MULTI")
+    client("SET", "k", "v")
+    assert client("EXEC") == b"*1\r\n" + OK
+    client("MULTI")
+    for verb in (("SELECT", 0), ("FLUSHALL",)):
+        assert client(*verb) == b"-ERR Command not allowed inside a transaction\r\n"
+    assert client("EXEC").startswith(b"-EXECABORT")
+    assert client("GET", "k") == bulk("v")
+
+
 def test_what_the_server_tells_of_itself(client: Client) -> None:
     info = client("INFO")
     for line in (
         b"redis_version:7.4.0",
         b"role:master",
         b"db0:keys=3,expires=0,avg_ttl=0",
+        b"db7:keys=9,expires=0,avg_ttl=0",
         b"used_memory_human:2.00K",
         b"loading:0",
         b"uptime_in_days:1",
     ):
         assert b"\r\n%b\r\n" % line in info
+    assert b"db1" not in info
     assert b"redis_version" not in client("INFO", "memory")
     assert client("ROLE") == b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
     assert client("CONFIG", "GET", "max*y") == b"*4\r\n" + b"".join(
