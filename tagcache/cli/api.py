@@ -51,6 +51,7 @@ class IServer(Interface):
     url: str = Attribute("The URL of the server, without a password, for messages.")
     host: str = Attribute("The host as given: a name or an address.")
     credentials: Credentials = Attribute("The credentials to send.")
+    db: int | None = Attribute("The number of the database; None: no number is sent.")
 
     def call(
         method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None
@@ -72,11 +73,13 @@ class Credentials:
 class HttpServer:
     """A server that is asked over HTTP; ``url`` is like ``http://127.0.0.1:8080``.
 
-    The port must be valid. Raises click.UsageError for a URL or token that cannot be used.
+    Calls concern database ``db``; None: no number is sent, which means 0. The port must be valid.
+    Raises click.UsageError for a URL or token that cannot be used.
     """
 
     url: str
     credentials: Credentials
+    db: int | None = None
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
@@ -99,7 +102,8 @@ class HttpServer:
         query: Mapping[str, Any] | None = None,
     ) -> Any:
         parts = urlsplit(self.url)
-        given = {name: value for name, value in (query or {}).items() if value is not None}
+        every = {**(query or {}), "db": self.db}
+        given = {name: value for name, value in every.items() if value is not None}
         target = parts.path.rstrip("/") + path + (f"?{urlencode(given)}" if given else "")
         headers = {"Authorization": self._authorization(), "Accept": "application/json"}
         content = None
@@ -159,8 +163,25 @@ def pass_server(command: Command) -> Command:
 
     @click.pass_obj
     @wraps(command)
-    def with_server(connect: Callable[[], IServer], *args: Any, **more: Any) -> Any:
-        return command(connect(), *args, **more)
+    def with_server(connect: Callable[[None], IServer], *args: Any, **more: Any) -> Any:
+        return command(connect(None), *args, **more)
+
+    return with_server  # type: ignore[return-value]  # click passes arguments by name
+
+
+def pass_database(command: Command) -> Command:
+    """Add ``--db`` to a command, and pass it, as its first argument, the server with that database.
+
+    The calls of the command then concern that database.
+    """
+
+    @click.option(
+        "--db", type=click.IntRange(min=0), help="The database; default: that of the URL, or 0."
+    )
+    @click.pass_obj
+    @wraps(command)
+    def with_server(connect: Callable[[int | None], IServer], *args: Any, **more: Any) -> Any:
+        return command(connect(more.pop("db")), *args, **more)
 
     return with_server  # type: ignore[return-value]  # click passes arguments by name
 

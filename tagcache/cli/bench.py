@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tagcache.cli.api import NOT_AUTHORISED, REFUSED, UNAVAILABLE, Failed, IServer, pass_server
+from tagcache.cli.api import NOT_AUTHORISED, REFUSED, UNAVAILABLE, Failed, IServer, pass_database
 from tagcache.cli.line import LineServer
 from tagcache.cli.output import json_option, print_json, print_rows
 from tagcache.client.options import DEFAULT_PORT
@@ -19,6 +19,7 @@ from tagcache.client.options import DEFAULT_PORT
 _VALUE = b"x" * 100
 _CONNECT_SECONDS = 5.0
 _WRONG_REPLIES = 1
+_WELCOME = (b"PONG\n", b"OK\n")
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class _Result:
 @click.option("--tcp-host", help="The host of the line protocol; default: the server's.")
 @click.option("--tcp-port", type=click.IntRange(1, 65535), help="Default: the URL's, or 1984.")
 @json_option
-@pass_server
+@pass_database
 def bench(
     server: IServer,
     mode: str,
@@ -66,9 +67,8 @@ def bench(
     credentials = (given.token,) if given.token else (given.username, given.password)
     host = tcp_host or server.host
     port = tcp_port or (server.port if isinstance(server, LineServer) else DEFAULT_PORT)
-    result = asyncio.run(
-        _run(_Load(mode, keys, pipeline, host, port, credentials), conns, duration)
-    )
+    load = _Load(mode, keys, pipeline, host, port, credentials, server.db or 0)
+    result = asyncio.run(_run(load, conns, duration))
     _print(result, duration, pipeline, as_json)
     if result.errors:
         raise Failed(
@@ -84,6 +84,7 @@ class _Load:
     host: str
     port: int
     credentials: tuple[str, ...]
+    db: int
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
@@ -94,13 +95,16 @@ class _Load:
                 if answer == b"ERR auth_required\n":
                     writer.write(("\t".join(("AUTH", *self.credentials)) + "\n").encode())
                     answer = await reader.readline()
+                if self.db and answer in _WELCOME:
+                    writer.write(b"SELECT\t%d\n" % self.db)
+                    answer = await reader.readline()
         except (OSError, TimeoutError) as error:
             why = getattr(error, "strerror", None) or "it does not answer"
             where = f"{self.host}:{self.port}"
             raise Failed(f"{where} cannot be reached: {why}", UNAVAILABLE) from None
         if answer == b"ERR auth_failed\n":
             raise Failed("the server says: ERR auth_failed", NOT_AUTHORISED)
-        if answer not in (b"PONG\n", b"OK\n"):
+        if answer not in _WELCOME:
             said = answer.decode("latin-1").strip() or "nothing"
             raise Failed(f"the server says: {said}", REFUSED)
         return reader, writer

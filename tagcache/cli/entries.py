@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tagcache.cli.api import NOT_FOUND, REFUSED, Failed, IServer, pass_server, segment
+from tagcache.cli.api import NOT_FOUND, REFUSED, Failed, IServer, pass_database, segment
 from tagcache.cli.durations import Duration
 from tagcache.cli.output import json_option, print_json, print_rows
 
@@ -61,7 +61,7 @@ def _body(tags: str, ttl_ms: int | None, **fields: Any) -> dict[str, Any]:
 @_TAGS
 @_ttl
 @json_option
-@pass_server
+@pass_database
 def put(
     server: IServer, key: str, value: str, tags: str, ttl_ms: int | None, as_json: bool
 ) -> None:
@@ -77,7 +77,7 @@ def put(
 @_TAGS
 @_ttl
 @json_option
-@pass_server
+@pass_database
 def add(
     server: IServer, key: str, value: str, tags: str, ttl_ms: int | None, as_json: bool
 ) -> None:
@@ -96,7 +96,7 @@ def _counting(name: str, path: str, about: str) -> click.Command:
     @_TAGS
     @_ttl
     @json_option
-    @pass_server
+    @pass_database
     def count(
         server: IServer, key: str, by: int, tags: str, ttl_ms: int | None, as_json: bool
     ) -> None:
@@ -123,7 +123,7 @@ def get() -> None:
 @get.command("key")
 @click.argument("key")
 @json_option
-@pass_server
+@pass_database
 def get_key(server: IServer, key: str, as_json: bool) -> None:
     """Print the value of KEY, and nothing else; exit code 1 if there is none."""
     if as_json:
@@ -148,7 +148,7 @@ def get_key(server: IServer, key: str, as_json: bool) -> None:
 @get.command("tag")
 @click.argument("tags", nargs=-1, required=True)
 @json_option
-@pass_server
+@pass_database
 def get_tag(server: IServer, tags: tuple[str, ...], as_json: bool) -> None:
     """Print the keys with any of TAGS, one per line; exit code 1 if there are none.
 
@@ -178,7 +178,7 @@ def _required(texts: Iterable[str]) -> list[str]:
 @click.argument("key")
 @_ttl
 @json_option
-@pass_server
+@pass_database
 def touch(server: IServer, key: str, ttl_ms: int | None, as_json: bool) -> None:
     """Set a new time to live for KEY, from now; exit code 1 if there is no entry.
 
@@ -207,7 +207,7 @@ def _removed(count: int, as_json: bool) -> None:
 @flush.command("key")
 @click.argument("keys", nargs=-1, required=True)
 @json_option
-@pass_server
+@pass_database
 def flush_key(server: IServer, keys: tuple[str, ...], as_json: bool) -> None:
     """Remove the entries of KEYS, and print how many there were; exit code 1 if none."""
     count = server.call("POST", "/invalidate/keys", {"keys": list(keys)})["count"]
@@ -220,7 +220,7 @@ def flush_key(server: IServer, keys: tuple[str, ...], as_json: bool) -> None:
 @click.argument("tags", nargs=-1, required=True)
 @_MODE
 @json_option
-@pass_server
+@pass_database
 def flush_tag(server: IServer, tags: tuple[str, ...], any_tag: bool, as_json: bool) -> None:
     """Remove all entries with any (or all) of TAGS; print their number; exit code 1 if none.
 
@@ -236,11 +236,11 @@ def flush_tag(server: IServer, tags: tuple[str, ...], any_tag: bool, as_json: bo
 @flush.command("all")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-@pass_server
+@pass_database
 def flush_all(server: IServer, yes: bool, as_json: bool) -> None:
-    """Remove everything, and print how many entries there were."""
+    """Remove everything in the database, and print how many entries there were."""
     if not yes:
-        click.confirm("Remove every entry?", abort=True, err=True)
+        click.confirm("Remove every entry of the database?", abort=True, err=True)
     _removed(server.call("POST", "/flush")["count"], as_json)
 
 
@@ -253,7 +253,7 @@ def flush_all(server: IServer, yes: bool, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True)
 @click.option("--offset", type=click.IntRange(min=0), default=0)
 @json_option
-@pass_server
+@pass_database
 def search(
     server: IServer,
     prefix: str,

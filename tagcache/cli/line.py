@@ -14,7 +14,7 @@ from tagcache.cli.api import REFUSED, UNAVAILABLE, Credentials, Failed, IServer,
 from tagcache.client.connection import Connection
 from tagcache.client.making import requests_for
 from tagcache.client.options import Options
-from tagcache.client.requests import PING, Batch, Request, auth
+from tagcache.client.requests import PING, Batch, Request, auth, select
 from tagcache.errors import (
     AuthenticationFailed,
     BadArgument,
@@ -38,19 +38,21 @@ class LineServer:
     """A server that is asked over the line protocol, on one connection.
 
     ``url`` is one for the Python clients, without username and password; its ``key_prefix`` goes
-    before every key. Commands that the protocol lacks fail with a hint at HTTP. Raises
-    click.UsageError for a URL that cannot be used.
+    before every key, and its number of a database counts unless ``db`` is given. Commands that the
+    protocol lacks fail with a hint at HTTP. Raises click.UsageError for a URL that cannot be used.
     """
 
-    def __init__(self, url: str, credentials: Credentials) -> None:
+    def __init__(self, url: str, credentials: Credentials, db: int | None = None) -> None:
+        given = {} if db is None else {"db": db}
         try:
-            self._options = Options.from_url(url, serde="bytes", timeout=_TIMEOUT)
+            self._options = Options.from_url(url, serde="bytes", timeout=_TIMEOUT, **given)
         except BadArgument as error:
             raise click.UsageError(str(error)) from None
         self.url = url
         self.host = self._options.host
         self.port = self._options.port
         self.credentials = credentials
+        self.db: int | None = self._options.db
         self._requests = requests_for(self._options)
         self._connection: Connection | None = None
         self._answers: dict[str, Callable[[Fields], Any]] = {
@@ -63,7 +65,7 @@ class LineServer:
             "POST /invalidate/tags": self._invalidate_tags,
             "POST /flush": lambda _: {"count": self._ask(self._requests.flush())},
             "GET /keys-by-tag": self._keys_by_tag,
-            "GET /stats": lambda _: self._ask(self._requests.info())["cache"],
+            "GET /stats": self._stats,
             "GET /info": lambda _: self._ask(self._requests.info()),
             "GET /connections": lambda _: {"connections": self._ask(self._requests.clients())},
             "GET /slowlog": self._slow_log,
@@ -94,7 +96,8 @@ class LineServer:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            connection = Connection(self._options)
+            # The database is selected after a log-in.
+            connection = Connection(self._options.changed({"db": 0}))
             connection.open()
             if connection.exchange(PING.payload, 1) == [_AUTH_REQUIRED]:
                 given = self.credentials
@@ -103,6 +106,9 @@ class LineServer:
                     if given.token
                     else auth(given.username, given.password)
                 )
+                request.read(connection.exchange(request.payload, 1)[0])
+            if self._options.db:
+                request = select(self._options.db)
                 request.read(connection.exchange(request.payload, 1)[0])
             self._connection = connection
         return self._connection
@@ -117,6 +123,11 @@ class LineServer:
         return batch.conclude(
             [each.read(reply) for each, reply in zip(requests, replies, strict=True)]
         )
+
+    def _stats(self, _: Fields) -> Any:
+        told = self._ask(self._requests.info())
+        (mine,) = (each for each in told["databases"] if each["db"] == self._options.db)
+        return {**told["cache"], **mine}
 
     def _get(self, key: str) -> Any:
         value = self._ask(self._requests.get(key))

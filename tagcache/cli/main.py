@@ -57,13 +57,16 @@ def main(
         token = None
     given = Credentials(username, password, token)
     in_url = not _is_typed(context, "username", "password", "token")
-    context.obj = lambda: _server_at(url, given, in_url)
+    context.obj = lambda db=None: _server_at(url, given, in_url, db)
     if context.invoked_subcommand is None:
         context.invoke(server)
 
 
-def _server_at(url: str, given: Credentials, in_url: bool) -> IServer:
-    """Return the server; ``in_url``: credentials in the URL override those given."""
+def _server_at(url: str, given: Credentials, in_url: bool, db: int | None = None) -> IServer:
+    """Return the server; ``in_url``: credentials in the URL override those given.
+
+    ``db`` is the number of the database; None: that of the URL.
+    """
     try:
         parts = split_url(url)
     except BadArgument as error:
@@ -75,9 +78,9 @@ def _server_at(url: str, given: Credentials, in_url: bool) -> IServer:
             username, _, password = before.partition(":")
             given = Credentials(unquote(username), unquote(password), None)
     if parts.scheme in ("http", "https"):
-        return HttpServer(url, given)
+        return HttpServer(url, given, db)
     if parts.scheme in line.SCHEMES:
-        return line.LineServer(url, given)
+        return line.LineServer(url, given, db)
     known = ", ".join(f"{each}://" for each in ("http", "https", *line.SCHEMES))
     raise click.UsageError(f"{url} is not the URL of a server; use one of {known}")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tagcache.cli.api import IServer, pass_server
+from tagcache.cli.api import IServer, pass_database, pass_server
 from tagcache.cli.output import json_option, print_json, print_rows, redraw, table_text
 
 # Totals that only grow, and so have a rate.
@@ -30,9 +30,9 @@ _COUNTERS = ("hits", "misses", "puts", "invalidations", "expirations", "eviction
 )
 @click.option("--count", type=click.IntRange(min=1), help="With --watch: how many times.")
 @json_option
-@pass_server
+@pass_database
 def stats(server: IServer, watch: float | None, count: int | None, as_json: bool) -> None:
-    """Print the counters and totals of the cache."""
+    """Print the counters and totals of a database."""
     if watch is None:
         _show(server.call("GET", "/stats"), {}, as_json)
         return
@@ -81,7 +81,7 @@ def _totals(stats: dict[str, Any]) -> list[tuple[str, Any]]:
 
 @click.command()
 @json_option
-@pass_server
+@pass_database
 def status(server: IServer, as_json: bool) -> None:
     """Print whether the server answers, and a summary of its state."""
     health_answer = server.call("GET", "/health")

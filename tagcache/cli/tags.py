@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from tagcache.cli.api import NOT_FOUND, IServer, pass_server
+from tagcache.cli.api import NOT_FOUND, IServer, pass_database
 from tagcache.cli.configuration import CONFIG_OPTION, load_or_exit
 from tagcache.cli.output import json_option, print_json, print_rows
 from tagcache.config.limits import limits_of
@@ -46,7 +46,7 @@ def tags() -> None:
 )
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True)
 @json_option
-@pass_server
+@pass_database
 def list_tags(server: IServer, prefix: str, sort: str, limit: int, as_json: bool) -> None:
     """List the tags that begin with PREFIX, the largest first."""
     found = server.call("GET", "/tags", query={"prefix": prefix, "sort": sort, "limit": limit})

@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 
 from tagcache.client.breaker import Breaker
 from tagcache.client.options import Options
-from tagcache.client.requests import PING, auth
+from tagcache.client.requests import PING, auth, select
 from tagcache.errors import (
     ClientError,
     ConnectionFailed,
@@ -211,7 +211,7 @@ class AwaitedPool:
         """Return a connection for one caller, and whether it has been used before.
 
         ``new`` asks for one that has not. ``began`` is when the command started. Raises
-        Unavailable, AuthenticationFailed.
+        Unavailable, AuthenticationFailed, Refused.
         """
         connection = None if self._turns else self._claim()
         if connection is None:
@@ -247,6 +247,9 @@ class AwaitedPool:
         await self._network.connect(connection)
         if options.username is not None and options.password is not None:
             request = auth(options.username, options.password)
+            request.read((await connection.exchange(request.payload, 1))[0])
+        if options.db:
+            request = select(options.db)
             request.read((await connection.exchange(request.payload, 1))[0])
 
     async def _is_usable(self, connection: AwaitedConnection) -> bool:

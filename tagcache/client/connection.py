@@ -7,7 +7,7 @@ import socket
 import time
 
 from tagcache.client.options import Options, address_for_people
-from tagcache.client.requests import PING, auth
+from tagcache.client.requests import PING, auth, select
 from tagcache.client.unread import watch
 from tagcache.errors import ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption
@@ -17,7 +17,7 @@ _CHUNK = 1 << 16
 
 
 class Connection:
-    """A connection, closed at first; ``open`` authenticates and sets the socket options.
+    """A connection, closed at first; ``open`` logs in and sets the socket options.
 
     ``socket_options`` are the requested values and those in effect right after connecting. After
     any exception of ``open`` or ``exchange`` the state is unknown: close it before opening again.
@@ -49,7 +49,10 @@ class Connection:
         return self._sock is not None
 
     def open(self) -> None:
-        """Connect and authenticate. Raises ConnectionFailed, TimedOut, AuthenticationFailed."""
+        """Connect, authenticate, and select the database.
+
+        Raises ConnectionFailed, TimedOut, AuthenticationFailed, Refused.
+        """
         options = self._options
         sock, self.socket_options = _connected(options)
         try:
@@ -74,6 +77,9 @@ class Connection:
         self.last_used = time.monotonic()
         if options.username is not None and options.password is not None:
             request = auth(options.username, options.password)
+            request.read(self.exchange(request.payload, 1)[0])
+        if options.db:
+            request = select(options.db)
             request.read(self.exchange(request.payload, 1)[0])
 
     def exchange(self, payload: bytes, count: int) -> list[bytes]:

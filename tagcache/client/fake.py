@@ -12,9 +12,10 @@ from tagcache.client.breaker import State
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import read_all
-from tagcache.client.requests import Request
+from tagcache.client.requests import Request, select
+from tagcache.engine.caches import MemoryCaches
+from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache
-from tagcache.engine.session import MemoryEngine
 from tagcache.errors import CommandError
 from tagcache.model.work import run_to_end
 from tagcache.server.commands.cache import CACHE_COMMANDS
@@ -22,12 +23,14 @@ from tagcache.wire import line as wire
 
 T = TypeVar("T")
 
+_DATABASES = 16
+
 
 class FakeClient(BlockingClient):
     """A Client whose cache is in this process: the server's own, but for the sockets.
 
     Two of them share nothing. ``monotonic`` is the clock that times to live go by. Raises
-    BadArgument.
+    BadArgument, and Refused for a ``db`` that a server with the default configuration lacks.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class FakeClient(BlockingClient):
         self._requests = requests_for(self._options)
         self._server = _Server(monotonic)
         self._lock = RLock()
+        if self._options.db:
+            self._perform(select(self._options.db))
 
     @property
     def state(self) -> State:
@@ -75,8 +80,9 @@ class _Server:
     """The commands on a cache, without a connection: what a Caller is on a server."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        self.engine = MemoryEngine(MemoryCache(monotonic=monotonic), monotonic)
-        self.session = self.engine.open_session()
+        caches = MemoryCaches(lambda: MemoryCache(monotonic=monotonic), _DATABASES)
+        self._databases = MemoryDatabases(caches, monotonic)
+        self.select(0)
         self._commands = {row.verb: row.run for row in CACHE_COMMANDS}
 
     def answer(self, fields: list[bytes]) -> bytes:
@@ -89,6 +95,10 @@ class _Server:
                 return wire.json_list(b"CLIENTS", [])
         reply = self._commands[fields[0]](self, fields)
         return cast(bytes, reply)  # no command takes long here
+
+    def select(self, database: int) -> None:
+        self.engine = self._databases[database]
+        self.session = self.engine.open_session()
 
     def run_work(self, work: Generator[None, None, T]) -> T:
         return run_to_end(work)

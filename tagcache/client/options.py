@@ -19,6 +19,8 @@ DEFAULT_PORT = 1984
 _SCHEMES = ("tagcache", "tagcaches", "unix")
 # A month.
 LONGEST_SECONDS = 2_678_400
+# Servers may allow fewer.
+_LARGEST_DB = 255
 # The options that a URL has before the ?.
 _IN_FRONT = ("host", "port", "path", "tls", "username", "password")
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
@@ -37,6 +39,7 @@ class OptionFields(TypedDict, total=False):
     tls_server_name: str | None
     username: str | None
     password: str | None
+    db: int
     timeout: float | None
     connect_timeout: float | None
     pool_size: int
@@ -62,7 +65,8 @@ class OptionFields(TypedDict, total=False):
 class Options:
     """Where the server is, and how to talk to it. Raises BadArgument.
 
-    ``path`` is the path of a UNIX socket, which replaces ``host`` and ``port``.
+    ``path`` is the path of a UNIX socket, which replaces ``host`` and ``port``. ``db`` is the
+    number of the database, which every connection selects.
 
     ``timeout`` is how long, in seconds, a command may take from sending to the whole reply, and
     ``connect_timeout`` how long each address that is tried may take; None: no limit. Of several
@@ -92,6 +96,7 @@ class Options:
     tls_server_name: str | None = None
     username: str | None = None
     password: str | None = None
+    db: int = 0
     timeout: float | None = 1.0
     connect_timeout: float | None = 1.0
     pool_size: int = 8
@@ -134,6 +139,8 @@ class Options:
             raise BadArgument(f"max_value_bytes must be at least 1: {self.max_value_bytes}")
         if self.pool_size < 1:
             raise BadArgument(f"pool_size must be at least 1: {self.pool_size}")
+        if not 0 <= self.db <= _LARGEST_DB:
+            raise BadArgument(f"db must be from 0 to {_LARGEST_DB}: {self.db}")
         if not 0 < self.port < 65536:
             raise BadArgument(f"port must be from 1 to 65535: {self.port}")
         if self.tls and self.path is not None:
@@ -185,10 +192,10 @@ class Options:
 
     @classmethod
     def from_url(cls, url: str, **changes: Any) -> Options:
-        """Read ``tagcache://user:password@host:port?timeout=0.5&pool_size=8``.
+        """Read ``tagcache://user:password@host:port/db?timeout=0.5&pool_size=8``.
 
-        ``tagcaches://`` is the same over TLS, ``unix:///path`` over a UNIX socket. Fields of this
-        class follow the ``?``. Raises BadArgument.
+        ``tagcaches://`` is the same over TLS, ``unix:///path`` over a UNIX socket; with that, the
+        database is ``?db=2``. Fields of this class follow the ``?``. Raises BadArgument.
         """
         parts = split_url(url)
         if parts.scheme not in _SCHEMES:
@@ -202,7 +209,7 @@ class Options:
                 raise BadArgument("the URL of a UNIX socket has three slashes: unix:///path")
         else:
             if parts.path not in ("", "/"):
-                raise BadArgument("the URL must not have a path")
+                found["db"] = _database(parts)
             found["tls"] = parts.scheme == "tagcaches"
             if parts.hostname:
                 found["host"] = unquote(parts.hostname)
@@ -264,6 +271,16 @@ def split_url(url: str) -> SplitResult:
             " must be written as %2F %3F %23 %5B %5D"
         ) from None
     return parts
+
+
+def _database(parts: SplitResult) -> int:
+    """Return the number of the database in the path of a URL. Raises BadArgument."""
+    number = parts.path[1:]
+    if not (number.isascii() and number.isdigit() and len(number) <= len(str(_LARGEST_DB))):
+        raise BadArgument("the path of the URL must be the number of a database, such as /2")
+    if "db" in dict(parse_qsl(parts.query)):
+        raise BadArgument("the URL names its database twice")
+    return int(number)
 
 
 def address_for_people(address: Any) -> str:

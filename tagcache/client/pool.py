@@ -66,7 +66,7 @@ class Pool:
         """Return a connection for one caller, and whether it has been used before.
 
         ``new`` asks for one that has not. ``began`` is when the command started. Raises
-        Unavailable, AuthenticationFailed.
+        Unavailable, AuthenticationFailed, Refused.
         """
         connection = None if self._turns else self._claim(None)
         if connection is None:

@@ -292,6 +292,11 @@ def auth(username: str, password: str) -> Request[bool]:
     return Request(b"AUTH\t%b\t%b\n" % fields, lambda reply: wire.read_word(reply, wire.OK), False)
 
 
+def select(db: int) -> Request[bool]:
+    """Return the request that chooses the database of a connection."""
+    return Request(b"SELECT\t%d\n" % db, lambda reply: wire.read_word(reply, wire.OK), False)
+
+
 PING: Request[bool] = Request(
     b"PING\n", lambda reply: wire.read_word(reply, wire.PONG), False, True
 )

@@ -294,3 +294,21 @@ def test_errors_have_common_base_classes(client: Any) -> None:
         client.get("")
     with pytest.raises(ValueError, match="key"):
         client.get("")
+
+
+def test_a_client_is_in_its_database(make: Make) -> None:
+    three, zero = make(db=3), make()
+    three.flush()
+    three.put("key", "three", tags=["t"])
+    assert three.get("key") == "three"
+    assert zero.get("key") is None
+    zero.put("key", "zero", tags=["t"])
+    assert three.invalidate_tag("t") == 1
+    assert zero.get("key") == "zero"
+    assert three.keys_by_tag("t") == []
+
+
+def test_a_database_that_the_server_does_not_have_is_refused(make: Make) -> None:
+    with pytest.raises(Refused) as raised:
+        make(db=200).get("key")
+    assert raised.value.code == "invalid_db"

@@ -296,6 +296,21 @@ class TestValues:
         cache.set("n", 1)
         assert cache.incr("n") == 2
 
+    def test_the_database_of_the_url_and_of_the_options(
+        self, make: Make, tagcache_server: Server
+    ) -> None:
+        caches = [
+            make(tagcache_server.url),
+            make(f"{tagcache_server.url}/2"),
+            make(OPTIONS={"db": 3}),
+        ]
+        for number, cache in enumerate(caches):
+            cache.set("k", number)
+        assert [cache.get("k") for cache in caches] == [0, 1, 2]
+        caches[1].clear()
+        assert [cache.get("k") for cache in caches] == [0, None, 2]
+        caches[2].clear()
+
     @pytest.mark.parametrize("serializer", [json, JsonSerializer, f"{__name__}.JsonSerializer"])
     def test_a_serializer_of_a_project(
         self, make: Make, call: Call, tagcache_client: Client, serializer: Any

@@ -194,6 +194,51 @@ def test_the_line_protocol_does_as_well(start: Start) -> None:
     assert command("stats", TAGCACHE_URL="redis://127.0.0.1").returncode == 2
 
 
+@pytest.mark.parametrize("scheme", ["http", "tagcache"])
+def test_every_command_on_entries_takes_a_database(command: Command, scheme: str) -> None:
+    server = command.server
+    port = server.http_port if scheme == "http" else server.port
+    url = f"{scheme}://127.0.0.1:{port}"
+
+    def run(*arguments: object, **environ: str) -> tuple[int, bytes]:
+        done = command(*arguments, **{"TAGCACHE_URL": url, **environ})
+        assert done.stderr == b""
+        return done.returncode, done.stdout
+
+    assert run("put", "k", "three", "-t", "t", "--db", 3) == (0, b"")
+    assert run("put", "k", "zero", "-t", "t") == (0, b"")
+    assert run("get", "key", "k", "--db", 3) == (0, b"three")
+    assert run("get", "key", "k") == (0, b"zero")
+    assert run("add", "k", "v", "--db", 3)[0] == 1
+    assert run("add", "n", "1", "--db", 3)[0] == 0
+    assert run("increment", "n", "--db", 3) == (0, b"2\n")
+    assert run("decrement", "n", "--db", 3) == (0, b"1\n")
+    assert run("touch", "n", "--db", 3)[0] == 0
+    assert run("touch", "n")[0] == 1
+    assert run("get", "tag", "t", "--db", 3) == (0, b"k\n")
+    assert b"items\t2\n" in run("stats", "--db", 3)[1]
+    assert b"items\t1\n" in run("stats")[1]
+    assert run("flush", "tag", "t", "--db", 3) == (0, b"1\n")
+    assert run("flush", "key", "n", "--db", 4) == (1, b"0\n")
+    assert run("flush", "all", "--yes", "--db", 3) == (0, b"1\n")
+    assert run("get", "key", "k") == (0, b"zero")
+    if scheme == "http":
+        assert b"items\t0\n" in run("status", "--db", 3)[1]
+        assert run("search", "--db", 3) == (0, b"")
+        assert run("tags", "--db", 3) == (0, b"")
+        assert run("search") == (0, b"k\t-\tt\n")
+    else:
+        assert run("get", "key", "k", TAGCACHE_URL=f"{url}/3")[0] == 1
+        load = ("--duration", "0.1", "--keys", 10, "--conns", 1)
+        assert run("bench", "--db", 5, *load)[0] == 0
+        assert len(run("get", "tag", "bench", "--db", 5)[1].splitlines()) == 10
+        assert run("get", "tag", "bench")[0] == 1
+        assert run("get", "key", "k", "--db", 0, TAGCACHE_URL=f"{url}/3") == (0, b"zero")
+    refused = command("get", "key", "k", "--db", 99, TAGCACHE_URL=url)
+    assert (refused.returncode, refused.stdout) == (5, b"")
+    assert b"invalid db" in refused.stderr
+
+
 def test_flushing(command: Command) -> None:
     for key in "123":
         command("put", key, "v")

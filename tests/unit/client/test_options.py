@@ -48,6 +48,22 @@ def test_a_unix_socket() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "db"),
+    [
+        ("tagcache://host", 0),
+        ("tagcache://host/", 0),
+        ("tagcache://host/0", 0),
+        ("tagcaches://u:p@host:99/12?timeout=2", 12),
+        ("tagcache://host?db=3", 3),
+        ("unix:///run/7?db=5", 5),
+    ],
+)
+def test_the_path_is_the_number_of_the_database(url: str, db: int) -> None:
+    assert Options.from_url(url).db == db
+    assert Options.from_url(url, db=8).db == 8
+
+
+@pytest.mark.parametrize(
     "password", ["hun/ter2", "1/hunter2", "hun#ter2", "1#hunter2", "hun\u2100ter2"]
 )
 def test_an_error_does_not_reveal_an_unescaped_password(password: str) -> None:
@@ -63,6 +79,14 @@ def test_an_error_does_not_reveal_an_unescaped_password(password: str) -> None:
         ("tagcache://host:x", "cannot be read"),
         ("tagcache://host:99999", "cannot be read"),
         ("tagcache://host/path", "path"),
+        ("tagcache://host/-1", "path"),
+        ("tagcache://host/1/", "path"),
+        ("tagcache://host/\N{SUPERSCRIPT TWO}", "path"),
+        ("tagcache://host/1234", "path"),
+        ("tagcache://host/256", "db must be from 0 to 255: 256"),
+        ("tagcache://host?db=-1", "db must be from 0 to 255: -1"),
+        ("tagcache://host?db=x", "db='x', which cannot be read"),
+        ("tagcache://host/1?db=1", "names its database twice"),
         ("unix://host/path", "three slashes"),
         ("unix://", "three slashes"),
         ("tagcache://host?timout=1", "timout, which is not an option"),
