@@ -8,6 +8,7 @@ import json
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ class Door:
         self.clock = Clock()
         limits, seconds = limits_of(self.settings), self.clock.seconds
         self.caches = MemoryCaches(
-            lambda: MemoryCache(limits, monotonic=seconds, wall=seconds),
+            lambda: MemoryCache(limits, monotonic=seconds, wall=seconds, random=Random(1)),
             self.settings.cache.databases,
         )
         self.cache = self.caches[0]
