@@ -65,6 +65,28 @@ def test_everything_is_back_after_a_stop(restart: Restart) -> None:
     assert text.index("loaded 1002 entries") < text.index("listening on")
 
 
+def test_all_databases_are_back_but_those_that_are_gone(tmp_path: Path) -> None:
+    def start(databases: int) -> RunningServer:
+        persistence = {"snapshot_file": tmp_path / "snapshot"}
+        sections = {"persistence": persistence, "cache": {"databases": databases}}
+        return RunningServer(tmp_path, sections)
+
+    def stored(number: int) -> bytes:
+        return b"SELECT\t%d\nPUT\tk\t-\tt\tof %d" % (number, number)
+
+    with start(16) as server, server.connect() as client:
+        for number in (0, 3, 15):
+            assert say(client, *stored(number).split(b"\n")) == b"OK\nOK\n"
+        server.stop()
+    with start(4) as server, server.connect() as client:
+        assert say(client, b"GET\tk", b"SELECT\t3", b"GET\tk", b"INV_TAG\tt") == (
+            b"VALUE\tof 0\nOK\nVALUE\tof 3\nINV_TAG\t1\n"
+        )
+        assert [each["db"] for each in client.json(b"INFO")["databases"]] == [0, 3]
+        assert say(client, b"SELECT\t15") == b"ERR invalid_db\n"
+    assert "the numbers of their databases are not below cache.databases" in server.text()
+
+
 def test_the_time_that_the_server_was_down_counts(restart: Restart) -> None:
     with restart() as server, server.connect() as client:
         say(client, b"PUT\tshort\t4000\t-\tx", b"PUT\tlong\t60000\t-\ty")
