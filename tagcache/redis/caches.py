@@ -59,16 +59,20 @@ class RedisCaches:
         return iter(self._caches)
 
     @as_deferred
-    async def find_used(self) -> None:
-        """Look for databases that were used by other servers, or before this one started."""
+    async def find_used(self, everywhere: bool = False) -> None:
+        """Look for databases that were used by other servers, or before this one started.
+
+        The first partition has the counts of all servers, as of their last rounds of upkeep. With
+        ``everywhere``, all partitions are asked whether they have entries.
+        """
         unknown = [number for number in range(self.count) if self._caches.used(number) is None]
         for number in unknown:
-            if await self._is_used(self._partitions_of(number)):
+            partitions = self._partitions_of(number)
+            roots = partitions.roots if everywhere else partitions.roots[:1]
+            if await self._is_used(partitions, roots):
                 self._caches[number]
 
     @staticmethod
-    async def _is_used(partitions: Partitions) -> bool:
-        asked = [partitions.call_later(root, scripts.TOTALS) for root in partitions.roots]
-        return any(
-            items or backlog or counts for items, _, _, backlog, counts, _ in await together(asked)
-        )
+    async def _is_used(partitions: Partitions, roots: list[str]) -> bool:
+        each = await together([partitions.call_later(root, scripts.TOTALS) for root in roots])
+        return any(items or backlog or counts for items, _, _, backlog, counts, _ in each)

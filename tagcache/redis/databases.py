@@ -70,5 +70,5 @@ class RedisDatabases:
     @as_deferred
     async def flush_all(self) -> int:
         """Remove every entry of every database, also of those that only other servers use."""
-        await self._caches.find_used()
+        await self._caches.find_used(everywhere=True)
         return sum(await together(engine.session.flush() for _, engine in self))
