@@ -34,7 +34,7 @@ log = Logger(namespace="tagcache.credentials")
 
 
 class Credentials:
-    """The credentials behind HTTP, the line protocol's AUTH and the command line.
+    """The credentials behind HTTP, AUTH and the command line.
 
     ``new_file`` is where changed credentials are written if no file was read. ``in_thread`` runs a
     slow function and returns a Deferred of its result. ``choose`` picks an item of a sequence at

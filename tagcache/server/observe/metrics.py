@@ -154,7 +154,7 @@ class Metrics:
     def _of_traffic(self) -> Iterator[Metric]:
         traffic = self._traffic
         commands = CounterMetricFamily(
-            "tagcache_commands", "Commands of the line protocol.", labels=["cmd"]
+            "tagcache_commands", "Commands on the cache port.", labels=["cmd"]
         )
         for verb, count in sorted(traffic.commands().items()):
             commands.add_metric([verb], count)

@@ -101,7 +101,7 @@ class Traffic:
     """Counts of all commands, a sample of their durations, and all slow ones.
 
     Attributes:
-        verbs: the number of commands of the line protocol, by verb as the client spelled it.
+        verbs: the number of commands on the cache port, by verb as the client spelled it.
         routes: the number of HTTP requests, by method and path of the route.
         errors: the number of refused commands, by error word.
         failed_requests: the number of HTTP requests with a status of 400 or higher, by status.
