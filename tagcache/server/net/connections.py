@@ -24,10 +24,11 @@ class Connection:
     value in effect right after; ``last_verb`` is spelled as the client sent it; ``host`` is the
     peer without its port; ``counted`` says whether it counts towards ``max_connections``;
     ``logged_in`` whether credentials admitted the connection as a whole; ``dashboard`` whether the
-    last HTTP request came from the dashboard; ``abort`` closes it at once; ``held_bytes`` is its
-    memory use when last measured, and ``measure`` returns the current one; ``name`` is what a Redis
-    client calls itself, and ``library`` the name and version of its library; ``database`` is the
-    number of the one that it has selected.
+    last HTTP request came from the dashboard; ``abort`` closes it at once, and ``hang_up`` does so
+    without a reset if the peer reads its replies; ``held_bytes`` is its memory use when last
+    measured, and ``measure`` returns the current one; ``name`` is what a Redis client calls itself,
+    and ``library`` the name and version of its library; ``database`` is the number of the one that
+    it has selected.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Connection:
         "counted",
         "dashboard",
         "database",
+        "hang_up",
         "held_bytes",
         "host",
         "id",
@@ -83,6 +85,7 @@ class Connection:
         self.dashboard = False
         self.logged_in = False
         self.abort: Callable[[], None] = transport.abortConnection
+        self.hang_up: Callable[[], None] = transport.abortConnection
         self.measure: Callable[[], int] = _nothing_held
 
     def describe(self, now: float) -> dict[str, Any]:
@@ -202,12 +205,12 @@ class Connections:
             self._bytes_out += connection.bytes_out
             # They refer to each other, and the garbage collector rarely looks at old objects.
             connection.transport = None
-            connection.abort = _nothing
+            connection.abort = connection.hang_up = _nothing
             connection.measure = _nothing_held
 
 
 def _nothing() -> None:
-    """Replace ``abort`` of a closed connection."""
+    """Replace ``abort`` and ``hang_up`` of a closed connection."""
 
 
 def _nothing_held() -> int:

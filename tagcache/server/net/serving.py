@@ -92,6 +92,7 @@ class ServedProtocol(Protocol):
         self.connection = self.factory.listener.opened(self.transport)
         self._meter.connection = self.connection
         self.connection.abort = self.abort
+        self.connection.hang_up = self.hang_up
         self.connection.measure = self.held_bytes
         self._replies = WriteBuffer(self.transport, self._on_pause, self._on_drain)
         self.factory.made(self)
@@ -278,6 +279,16 @@ class ServedProtocol(Protocol):
         """Close at once; no received request is executed any more, not even in a later turn."""
         self._enter(FINISHED)
         self.transport.abortConnection()
+
+    def hang_up(self) -> None:
+        """Execute no more requests, and close; reset only a peer that does not read its replies.
+
+        Some clients connect again where a stream ends, but fail where it is reset.
+        """
+        if self._replies.paused:
+            self.connection.abort()
+        else:
+            self.finish()
 
     def fail(self, error: Exception) -> None:
         """Drop the client because of the exception that is being handled, and log it."""

@@ -215,7 +215,7 @@ class ConnectionCommands:
 
     def _kill(self, caller: RespCaller, arguments: list[bytes]) -> bytes:
         if len(arguments) == 1:
-            if not self._abort(caller, b"ADDR", arguments[0], skip_me=False):
+            if not self._kill_one(caller, b"ADDR", arguments[0], skip_me=False):
                 raise RedisError("ERR No such client")
             return resp.OK
         if len(arguments) % 2:
@@ -226,9 +226,9 @@ class ConnectionCommands:
         if len(filters) != 1 or not filters.keys() <= {b"ID", b"ADDR"}:
             raise RedisError(_CLIENT_ERROR)
         [(what, value)] = filters.items()
-        return resp.integer(self._abort(caller, what, value, skip_me))
+        return resp.integer(self._kill_one(caller, what, value, skip_me))
 
-    def _abort(self, caller: RespCaller, what: bytes, value: bytes, skip_me: bool) -> int:
+    def _kill_one(self, caller: RespCaller, what: bytes, value: bytes, skip_me: bool) -> int:
         """Close the connection with this ID or ADDR; return how many there were, 0 or 1.
 
         Raises Disconnect if it is the caller's own.
@@ -243,7 +243,7 @@ class ConnectionCommands:
             return 0
         if connection is caller.connection:
             raise Disconnect(resp.ONE)
-        connection.abort()
+        connection.hang_up()
         return 1
 
 

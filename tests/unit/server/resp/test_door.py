@@ -254,7 +254,10 @@ def test_clients_are_listed_and_killed(client: Client) -> None:
     assert b" lib-name=lib " in listed
     assert client("CLIENT", "SETNAME", "a b").startswith(b"-ERR ")
     assert client("CLIENT", "KILL", "ID", number) == b":1\r\n"
-    assert other.transport.aborted
+    # It waits for a reply or is idle: it is told that the stream ends, and not by a reset.
+    assert other.transport.half_closed
+    assert not other.transport.aborted
+    assert other("GET", "k") == b""
     assert client("CLIENT", "KILL", "1.2.3.4:5") == b"-ERR No such client\r\n"
     assert client("CLIENT", "TRACKING", "ON").startswith(b"-ERR CLIENT TRACKING is not supported")
 
@@ -299,6 +302,14 @@ def test_a_transaction_is_in_one_database(client: Client) -> None:
         assert client(*verb) == b"-ERR Command not allowed inside a transaction\r\n"
     assert client("EXEC").startswith(b"-EXECABORT")
     assert client("GET", "k") == bulk("v")
+
+
+def test_a_killed_connection_that_does_not_read_is_reset(client: Client) -> None:
+    other = Client(client.server)
+    number = int(other("CLIENT", "ID")[1:])
+    other.transport.producer.pauseProducing()
+    assert client("CLIENT", "KILL", "ID", number) == b":1\r\n"
+    assert other.transport.aborted
 
 
 def test_what_the_server_tells_of_itself(client: Client) -> None:
