@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 import os
 import platform
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import tagcache
@@ -18,6 +19,7 @@ from tagcache.config.settings import Settings
 from tagcache.server.commands.resp.arguments import integer
 from tagcache.server.commands.resp.connection import REDIS_VERSION
 from tagcache.server.commands.resp.glob import matcher
+from tagcache.server.commands.resp.syntax import arguments_of, encode
 from tagcache.server.commands.resp.table import NO_KEYS, Caller, RedisError, RespCommand
 from tagcache.server.commands.table import Reply
 from tagcache.server.observe.traffic import Slow, Traffic
@@ -172,12 +174,11 @@ class ServerCommands:
                 named = [rows.get(name) for name in asked or rows]
                 return resp.dump([row and _described(row) for row in named], caller.resp)
             case b"DOCS":
-                docs = {
-                    name.lower(): {"summary": rows[name].summary, "group": "generic"}
-                    for name in asked or rows
-                    if name in rows
-                }
-                return resp.dump(docs, caller.resp)
+                docs: list[bytes] = []
+                for name in asked or rows:
+                    if name in rows:
+                        docs += _documented(name, rows[name].summary, caller.resp)
+                return resp.mapping(docs, caller.resp)
         raise RedisError("ERR there are COMMAND COUNT, COMMAND INFO, COMMAND DOCS, COMMAND LIST")
 
     def slowlog(self, caller: Caller, arguments: list[bytes]) -> Reply:
@@ -212,6 +213,14 @@ def _slow(slow: Slow) -> list[Any]:
         slow.peer,
         "",
     ]
+
+
+@cache
+def _documented(verb: bytes, summary: str, protocol: int) -> tuple[bytes, bytes]:
+    """Return what COMMAND DOCS tells of a command: its name, and the rest."""
+    docs = [resp.bulk(word) for word in (b"summary", summary.encode(), b"group", b"generic")]
+    docs += resp.bulk(b"arguments"), encode(arguments_of(verb), protocol)
+    return resp.bulk(verb.lower()), resp.mapping(docs, protocol)
 
 
 def _described(row: RespCommand) -> list[Any]:
