@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 REDIS_VERSION = "7.4.0"
 _WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."  # noqa: S105
 _DEFAULT_USER = b"default"
+# All clients here are normal ones.
+_CLIENT_TYPES = frozenset((b"normal", b"master", b"replica", b"slave", b"pubsub"))
 _CLIENT_ERROR = "ERR syntax error; use CLIENT KILL ID id, or CLIENT KILL ADDR ip:port"
 
 
@@ -164,10 +166,12 @@ class ConnectionCommands:
             case b"INFO", 2:
                 return resp.verbatim(self._described(caller, connection) + "\n", caller.resp)
             case b"LIST", _:
-                return self._list(caller)
+                return self._list(caller, self._listed(arguments[2:]))
             case b"KILL", _:
                 return self._kill(caller, arguments[2:])
             case ((b"NO-EVICT" | b"NO-TOUCH"), 3):
+                if arguments[2].lower() not in (b"on", b"off"):
+                    raise RedisError(SYNTAX_ERROR)
                 return resp.OK
             case b"TRACKING", _:
                 raise RedisError(
@@ -189,11 +193,24 @@ class ConnectionCommands:
             raise RedisError("ERR Unrecognized option")
         return resp.OK
 
-    def _list(self, caller: RespCaller) -> Reply:
+    def _listed(self, arguments: list[bytes]) -> list[Connection]:
+        """Return the connections for ``CLIENT LIST [TYPE type|ID id [id ...]]``."""
+        option = arguments[0].upper() if arguments else b""
+        if option == b"ID" and len(arguments) > 1:
+            ids = {integer(each, "ERR Invalid client ID") for each in arguments[1:]}
+            return [found for id in ids if (found := self._connections.get(id)) is not None]
+        if option and (option != b"TYPE" or len(arguments) != 2):
+            raise RedisError(SYNTAX_ERROR)
+        kind = arguments[1].lower() if option else b"normal"
+        if kind not in _CLIENT_TYPES:
+            raise RedisError("ERR Unknown client type")
+        return list(self._connections) if kind == b"normal" else []
+
+    def _list(self, caller: RespCaller, connections: list[Connection]) -> Reply:
         lines: list[str] = []
 
         def work() -> Generator[None, None, bytes]:
-            for connection in list(self._connections):
+            for connection in connections:
                 lines.append(self._described(caller, connection) + "\n")
                 yield
             return resp.verbatim("".join(lines), caller.resp)

@@ -25,8 +25,8 @@ _EXPIRE_IF = b"[NX|XX|GT|LT]"
 _SYNTAX = {
     b"APPEND": b"key value",
     b"AUTH": b"[username] password",
-    b"CLIENT": b"ID|GETNAME|SETNAME name|SETINFO attribute value|INFO|LIST|KILL filter value"
-    b"|NO-EVICT switch|NO-TOUCH switch",
+    b"CLIENT": b"ID|GETNAME|SETNAME name|SETINFO attribute value|INFO|LIST [filter...]"
+    b"|KILL filter value|NO-EVICT switch|NO-TOUCH switch",
     b"COMMAND": b"[COUNT|LIST|INFO [command...]|DOCS [command...]]",
     b"CONFIG": b"GET pattern...",
     b"COPY": b"source destination [REPLACE]",

@@ -252,6 +252,15 @@ def test_clients_are_listed_and_killed(client: Client) -> None:
     assert b"id=%b " % number in listed
     assert b" name=worker " in listed
     assert b" lib-name=lib " in listed
+    assert client("CLIENT", "LIST", "TYPE", "normal") == client("CLIENT", "LIST")
+    assert client("CLIENT", "LIST", "TYPE", "PubSub") == resp.EMPTY_BULK
+    one = client("CLIENT", "LIST", "ID", number, 99)
+    assert b"id=%b " % number in one
+    assert one.count(b"id=") == 1
+    for wrong in (("FOO",), ("TYPE",), ("TYPE", "foo"), ("ID",), ("ID", "x")):
+        assert client("CLIENT", "LIST", *wrong).startswith(b"-ERR ")
+    assert client("CLIENT", "NO-EVICT", "on") == OK
+    assert client("CLIENT", "NO-EVICT", "x") == b"-ERR syntax error\r\n"
     assert client("CLIENT", "SETNAME", "a b").startswith(b"-ERR ")
     assert client("CLIENT", "KILL", "ID", number) == b":1\r\n"
     # It waits for a reply or is idle: it is told that the stream ends, and not by a reset.
