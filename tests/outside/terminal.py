@@ -26,6 +26,8 @@ class Terminal:
     def __init__(self, *command: str, cwd: Path, environ: dict[str, str]) -> None:
         self.shown = b""
         self._leader, follower = pty.openpty()
+        # Without a size, some programs ask the terminal for it, and wait for the answer.
+        termios.tcsetwinsize(follower, (24, 100))
         self.process = subprocess.Popen(
             command,
             stdin=follower,
