@@ -25,7 +25,7 @@ WORKERS := -n auto
 # Arguments of benchmarks.report, for example: make bench BENCH="--quick latency"
 BENCH ?=
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
-JAVASCRIPT := tagcache/dashboard/*.js
+JAVASCRIPT := tagcache/dashboard/*.js tests/outside/other_redis_clients/node/*.mjs
 
 .PHONY: serve test test-all test-redis lint format unasync soak bench clean
 
