@@ -51,6 +51,8 @@ MOST_WORTH_IT: dict[str, tuple[str, ...]] = {
         "counting_what_ends_with_a_line_feed",
         "what_would_be_too_large_is_not_decompressed",
     ),
+    "outside/other_redis_clients/test_node.py": (),
+    "outside/other_redis_clients/test_redis_cli.py": (),
     "browser/test_dashboard.py": (
         "numbers_move_under_load",
         "tags_are_invalidated_after_a_preview",
