@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tagcache.server.commands.resp.expiry import EXPIRY_COMMANDS
 from tagcache.server.commands.resp.keys import KEY_COMMANDS
 from tagcache.server.commands.resp.refused import REFUSED_COMMANDS
-from tagcache.server.commands.resp.scripts import SCRIPT_COMMANDS
+from tagcache.server.commands.resp.scripts import Scripts
 from tagcache.server.commands.resp.strings import STRING_COMMANDS
 from tagcache.server.commands.resp.table import RespCommand
 from tagcache.server.commands.resp.tags import TAG_COMMANDS
@@ -22,7 +22,6 @@ ENTRY_COMMANDS = (
     *KEY_COMMANDS,
     *TAG_COMMANDS,
     *TRANSACTION_COMMANDS,
-    *SCRIPT_COMMANDS,
 )
 
 
@@ -33,7 +32,7 @@ class RespTable:
     """
 
     def __init__(self, rows: Iterable[RespCommand]) -> None:
-        self.supported = (*ENTRY_COMMANDS, *rows)
+        self.supported = (*ENTRY_COMMANDS, *Scripts().rows(), *rows)
         self.everything = {row.verb: row for row in (*REFUSED_COMMANDS, *self.supported)}
         self.before_login = {
             verb: row for verb, row in self.everything.items() if verb in _BEFORE_LOGIN

@@ -15,7 +15,7 @@ import pytest
 from tagcache.server.commands.cache import CACHE_COMMANDS
 from tagcache.server.http.databases import DB
 from tagcache.server.http.routes import Route
-from tagcache.server.resp.commands import ENTRY_COMMANDS
+from tagcache.server.resp.commands import RespTable
 from tagcache.wire import resp
 from tests.helpers import settings_with
 from tests.unit.server.http.test_protocol import Door as HttpServer
@@ -160,7 +160,7 @@ class Lines(OnTheCachePort):
 
 class Resp(OnTheCachePort):
     # FLUSHALL is not about one database.
-    known = {row.verb.decode() for row in ENTRY_COMMANDS} - {"FLUSHALL"}
+    known = {row.verb.decode() for row in RespTable(()).supported} - {"FLUSHALL"}
     texts = templates(REDIS)
     ok = resp.OK
 

@@ -5,6 +5,8 @@ No script is run. What these do is done by functions here; ``docs/redis-clients.
 
 from __future__ import annotations
 
+import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha1
@@ -21,7 +23,9 @@ _RUNS_NONE = (
     "ERR this server runs no scripts but those of well-known clients; use SET with NX, XX, GET and "
     "KEEPTTL, or WATCH, MULTI and EXEC"
 )
-_MAX_SCRIPT_BYTES = 64 * 1024
+_MAX_SCRIPT_BYTES = 8 * 1024
+# Digests of scripts that are remembered.
+_MOST_KNOWN = 1000
 
 
 class _Call:
@@ -188,51 +192,112 @@ class _Script:
     many_keys: bool = False
 
 
-_UNLOCK = _Script(_delete_if_equal, 1)
-_SCRIPTS = {
+# By the digest of the text in its normal form: programs write the same few scripts with other
+# blanks, quotes and line breaks.
+_BY_NORMAL_FORM = {
+    # Delete if equal, the release of a lock: cashews, aiocache, phpredis, Laravel, and many more.
+    "8373738e6785bdc635ee2866b4e8418c07d6f4a6": _Script(_delete_if_equal, 1),
     # redis-py, Lock: release, extend, reacquire.
-    "c3f8721cbb97f72bc19e972846bd7aaf91901658": _UNLOCK,
-    "a4e8783852e6b949f9ef3a97212805108459a890": _Script(_extend, 3),
-    "1cac51482acf5858da00f6d685d68f886cd6b6b2": _Script(_expire_if_equal, 2),
+    "b83c83e5b00537b34fef106f87819487c9229098": _Script(_delete_if_equal, 1),
+    "be395f27dfca49691fd43fcb7e47bc7699ce5e60": _Script(_extend, 3),
+    "25507b46078f5568a7f79242a312ba0ba536e620": _Script(_expire_if_equal, 2),
     # django-redis: incr of an entry that must be there; of any.
-    "f4a7da3e5d8ea3b46642af08427151cae0190400": _Script(_add_if_there, 1),
-    "4d15273b16b10c15e1d9202cbe93c959ab7d250b": _Script(_add, 1),
-    # cashews: unlock; counting with a time to live.
-    "b948f76fda6b97319d3426a2fb42b0d4f02c7146": _UNLOCK,
-    "0f8a745c1b5efe281bd1299ea0d1b2994c6ae601": _Script(_add_and_expire_first, 2),
-    # aiocache: RedLock, OptimisticLock.
-    "ae3671744a5dbb24ea37ef607b8b10ac7856d43e": _UNLOCK,
-    "782e993d12091daacc7a3164ddf5c4624fe56042": _Script(_replace_if_equal, 2),
-    # phpredis: sessions.
-    "b70c2384248f88e6b75b9f89241a180f856ad852": _UNLOCK,
-    # Laravel: locks, Cache::add, release of a funnel.
-    "647c65a442733a1aa440f99908d249d13b4d6c4a": _UNLOCK,
-    "a08c9c69b7c07ae2485190873b90d128a23e502d": _Script(_add_for_seconds, 2),
-    "a50243715157b186c5162c69e02eff3bf0c7994a": _UNLOCK,
+    "67856fe508131eb5758554831ac85987d14dceab": _Script(_add_if_there, 1),
+    "1b8b2df7b4398e3d12f06f4aa415254bc8d7096b": _Script(_add, 1),
+    # cashews: counting with a time to live.
+    "d4b0e7328f0a439a1289e0535f49855a19f678be": _Script(_add_and_expire_first, 2),
+    # aiocache, OptimisticLock.
+    "90735140b0dd91b6b47b6728c4ddc243cb75fe59": _Script(_replace_if_equal, 2),
+    # Laravel, Cache::add.
+    "c72f1d88934e709d573e15551de8fea025f1ce03": _Script(_add_for_seconds, 2),
     # rate-limit-redis: increment, get.
-    "895b92e1712734e1b464999be23953485475357b": _Script(_count_in_window, 1),
-    "6aeb97ed6086dcdeafdc6fda3999a0d0e38ec96a": _Script(_count_and_left, 0),
+    "684751c09f7b86602769fd9291b8d4fe7ca6261d": _Script(_count_in_window, 1),
+    "b3c228490f1641d2fac9cf8e9bf73938b2e9f032": _Script(_count_and_left, 0),
     # rate-limiter-flexible.
-    "a1de965f42e177aa339706bd580f049065eca79a": _Script(_consume, 2),
+    "b6f6418ea47781bb81974ac03006c77676c04aff": _Script(_consume, 2),
     # redlock for Node: lock, unlock, extend.
-    "e5a322e2634ef59a516e8ea150cb085afafee684": _Script(_lock_all, 2, many_keys=True),
-    "0f0f23b9048b36752b5be114f357ba083449f908": _Script(_unlock_all, 1, many_keys=True),
-    "ce46f80993d5dac20dd066eb301a4e37994bdbed": _Script(_extend_all, 2, many_keys=True),
+    "29a1d40f0c8be602b941b441abf3f45d9a3fee84": _Script(_lock_all, 2, many_keys=True),
+    "9580e0bd5ad4d35ed4fbbe108b5145c9271fe0d0": _Script(_unlock_all, 1, many_keys=True),
+    "b8610e20bb77f68a1f89a95d0aefd43d74e59052": _Script(_extend_all, 2, many_keys=True),
+}
+# Digests that clients use without a text before: they know that of their own script.
+_WELL_KNOWN = {
+    "c3f8721cbb97f72bc19e972846bd7aaf91901658": "b83c83e5b00537b34fef106f87819487c9229098",
+    "a4e8783852e6b949f9ef3a97212805108459a890": "be395f27dfca49691fd43fcb7e47bc7699ce5e60",
+    "1cac51482acf5858da00f6d685d68f886cd6b6b2": "25507b46078f5568a7f79242a312ba0ba536e620",
+    "b948f76fda6b97319d3426a2fb42b0d4f02c7146": "8373738e6785bdc635ee2866b4e8418c07d6f4a6",
+    "b70c2384248f88e6b75b9f89241a180f856ad852": "8373738e6785bdc635ee2866b4e8418c07d6f4a6",
+    "0f8a745c1b5efe281bd1299ea0d1b2994c6ae601": "d4b0e7328f0a439a1289e0535f49855a19f678be",
 }
 
 
-def evalsha(caller: Caller, arguments: list[bytes]) -> Reply:
-    script = _SCRIPTS.get(arguments[1].decode("latin-1").lower())
-    if script is None:
-        raise RedisError(_NO_SCRIPT, "no_script")
-    return _run(caller, script, arguments)
+class Scripts:
+    """The scripts that are known by their digests: those above, and what clients have sent since.
+
+    Of a script that is not one of them, nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, _Script] = OrderedDict(
+            (digest, _BY_NORMAL_FORM[normal]) for digest, normal in _WELL_KNOWN.items()
+        )
+
+    def rows(self) -> tuple[RespCommand, ...]:
+        """Return the commands for the table."""
+        return (
+            RespCommand(b"EVALSHA", -3, self.evalsha, writes=True, summary="a well-known script"),
+            RespCommand(b"EVAL", -3, self.eval, writes=True, summary="a well-known script"),
+            RespCommand(b"SCRIPT", -2, self.script, summary="which scripts are known"),
+        )
+
+    def evalsha(self, caller: Caller, arguments: list[bytes]) -> Reply:
+        script = self._known.get(arguments[1].decode("latin-1").lower())
+        if script is None:
+            raise RedisError(_NO_SCRIPT, "no_script")
+        return _run(caller, script, arguments)
+
+    def eval(self, caller: Caller, arguments: list[bytes]) -> Reply:
+        digest = self._learn(arguments[1])
+        return _run(caller, self._known[digest], arguments)
+
+    def script(self, caller: Caller, arguments: list[bytes]) -> Reply:
+        match arguments[1].upper(), len(arguments):
+            case b"LOAD", 3:
+                return resp.bulk(self._learn(arguments[2]).encode("ascii"))
+            case b"EXISTS", count if count > 2:
+                digests = [each.decode("latin-1").lower() for each in arguments[2:]]
+                return resp.array(
+                    [resp.ONE if each in self._known else resp.ZERO for each in digests]
+                )
+            case b"FLUSH", _:
+                return resp.OK
+        raise RedisError("ERR only SCRIPT LOAD, SCRIPT EXISTS and SCRIPT FLUSH are supported")
+
+    def _learn(self, text: bytes) -> str:
+        """Return the digest of a script, which is known from now on. Raises RedisError."""
+        if len(text) > _MAX_SCRIPT_BYTES:
+            raise RedisError(_RUNS_NONE)
+        digest = _sha1(text)
+        if digest not in self._known:
+            script = _BY_NORMAL_FORM.get(_sha1(normal_form(text)))
+            if script is None:
+                raise RedisError(_RUNS_NONE)
+            self._known[digest] = script
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        return digest
 
 
-def eval_(caller: Caller, arguments: list[bytes]) -> Reply:
-    script = _SCRIPTS.get(_digest(arguments[1]))
-    if script is None:
-        raise RedisError(_RUNS_NONE)
-    return _run(caller, script, arguments)
+def normal_form(text: bytes) -> bytes:
+    """Return a script without what makes no difference between two of the known ones."""
+    text = re.sub(rb"--[^\n]*", b"", text).replace(b'"', b"'").lower()
+    # Blanks separate words only.
+    return re.sub(rb" ?([^\w' ]+) ?", rb"\1", re.sub(rb"\s+", b" ", text)).strip()
+
+
+def _sha1(text: bytes) -> str:
+    # Redis identifies scripts by SHA-1; nothing depends on its strength.
+    return sha1(text, usedforsecurity=False).hexdigest()
 
 
 def _run(caller: Caller, script: _Script, arguments: list[bytes]) -> Reply:
@@ -244,32 +309,3 @@ def _run(caller: Caller, script: _Script, arguments: list[bytes]) -> Reply:
         raise RedisError("ERR this script takes other numbers of keys and arguments")
     version = caller.resp
     return caller.session.update(keys, lambda draft: script.run(_Call(draft, keys, given, version)))
-
-
-def script(caller: Caller, arguments: list[bytes]) -> Reply:
-    match arguments[1].upper(), len(arguments):
-        case b"LOAD", 3:
-            digest = _digest(arguments[2])
-            if digest not in _SCRIPTS:
-                raise RedisError(_RUNS_NONE)
-            return resp.bulk(digest.encode("ascii"))
-        case b"EXISTS", count if count > 2:
-            known = [digest.decode("latin-1").lower() in _SCRIPTS for digest in arguments[2:]]
-            return resp.array([resp.ONE if each else resp.ZERO for each in known])
-        case b"FLUSH", _:
-            return resp.OK
-    raise RedisError("ERR only SCRIPT LOAD, SCRIPT EXISTS and SCRIPT FLUSH are supported")
-
-
-def _digest(text: bytes) -> str:
-    if len(text) > _MAX_SCRIPT_BYTES:
-        raise RedisError(_RUNS_NONE)
-    # Redis identifies scripts by SHA-1; nothing depends on its strength.
-    return sha1(text, usedforsecurity=False).hexdigest()
-
-
-SCRIPT_COMMANDS = (
-    RespCommand(b"EVALSHA", -3, evalsha, writes=True, summary="a script of a well-known client"),
-    RespCommand(b"EVAL", -3, eval_, writes=True, summary="a script of a well-known client"),
-    RespCommand(b"SCRIPT", -2, script, summary="which scripts are known"),
-)
