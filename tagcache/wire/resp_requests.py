@@ -145,7 +145,7 @@ class RequestBuffer:
                 # An empty line between requests; redis-cli --pipe sends one.
                 at += 2
                 continue
-            if data[at:] == b"\r":
+            if at == len(data) - 1 and data.endswith(b"\r"):
                 return _Incomplete([], 0, 0, bytearray(b"\r"), 0)
             if data[at] != _ASTERISK:
                 raise MalformedRequest(f"expected '*', got {_shown(data, at)}")
