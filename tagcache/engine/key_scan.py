@@ -20,6 +20,9 @@ _END = SHARDS << _HASH_BITS
 _MOST_SORTED = 16
 _PART_BITS = 6
 _KEYS_AT_ONCE = 256
+# A test of a key may take a time that grows with its length.
+_TESTED_AT_ONCE = 32
+_TESTED_BYTES = 512
 # Attempts to find a live key at random, and keys that are looked at after that.
 _ATTEMPTS = 64
 _MOST_LOOKED_AT = 1000
@@ -65,15 +68,30 @@ class KeyScan:
             # Keys with the same place are returned together.
             while 0 < end < len(shard.keys) and shard.places[end] == shard.places[end - 1]:
                 end += 1
-            for some in _chunks(shard.keys[start:end]):
-                found += [key for key in some if self._is_live(key) and (not wanted or wanted(key))]
-                yield
+            found += yield from self._wanted(shard.keys[start:end], wanted)
             if left is not None:
                 left = max(left - (end - start), 0)
             if end < len(shard.keys):
                 return shard.places[end], found
             place = (number + 1) << _HASH_BITS
         return (0 if place >= _END else place), found
+
+    def _wanted(
+        self, keys: list[bytes], wanted: Callable[[bytes], bool] | None
+    ) -> Generator[None, None, list[bytes]]:
+        """Work that returns those of the keys that are live and for which ``wanted`` is true."""
+        found: list[bytes] = []
+        for some in _chunks(keys, _KEYS_AT_ONCE if wanted is None else _TESTED_AT_ONCE):
+            size = 0
+            for key in some:
+                if self._is_live(key) and (wanted is None or wanted(key)):
+                    found.append(key)
+                size += len(key)
+                if size > _TESTED_BYTES and wanted is not None:
+                    yield
+                    size = 0
+            yield
+        return found
 
     def random_key(self) -> bytes | None:
         """Return a key at random, each with about the same probability.
@@ -122,9 +140,9 @@ class KeyScan:
         return found
 
 
-def _chunks(keys: list[bytes]) -> Iterator[list[bytes]]:
-    for first in range(0, len(keys), _KEYS_AT_ONCE):
-        yield keys[first : first + _KEYS_AT_ONCE]
+def _chunks(keys: list[bytes], size: int = _KEYS_AT_ONCE) -> Iterator[list[bytes]]:
+    for first in range(0, len(keys), size):
+        yield keys[first : first + size]
 
 
 def _place(key: bytes) -> int:

@@ -8,7 +8,8 @@ from typing import Final
 
 from tagcache.server.commands.resp.table import RedisError
 
-_MAX_PATTERN_BYTES: Final = 1024
+# The bounds of what a pattern costs: to compile it, and to match it.
+_MAX_PATTERN_BYTES: Final = 256
 
 
 def matcher(pattern: bytes) -> Callable[[bytes], bool] | None:
@@ -59,20 +60,21 @@ def _set(pattern: bytes, at: int) -> tuple[bytes, int]:
     """Return the expression for a set that begins at ``at``, and where it ends."""
     inverted = pattern[at : at + 1] == b"^"
     at += inverted
-    chars: set[int] = set()
+    pieces: list[bytes] = []
     while at < len(pattern) and pattern[at : at + 1] != b"]":
         if pattern[at : at + 1] == b"\\" and at + 1 < len(pattern):
-            chars.add(pattern[at + 1])
+            pieces.append(_range(pattern[at + 1], pattern[at + 1]))
             at += 2
         elif pattern[at + 1 : at + 2] == b"-" and at + 2 < len(pattern):
-            low, high = sorted((pattern[at], pattern[at + 2]))
-            chars.update(range(low, high + 1))
+            pieces.append(_range(*sorted((pattern[at], pattern[at + 2]))))
             at += 3
         else:
-            chars.add(pattern[at])
+            pieces.append(_range(pattern[at], pattern[at]))
             at += 1
-    if inverted:
-        chars = set(range(256)) - chars
-    if not chars:
-        return b"(?!)", at + 1
-    return b"[%b]" % b"".join(b"\\x%02x" % char for char in sorted(chars)), at + 1
+    if not pieces:
+        return b"." if inverted else b"(?!)", at + 1
+    return b"[%b%b]" % (b"^" * inverted, b"".join(pieces)), at + 1
+
+
+def _range(low: int, high: int) -> bytes:
+    return b"\\x%02x-\\x%02x" % (low, high)
