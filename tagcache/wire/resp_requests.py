@@ -52,24 +52,34 @@ class RequestBuffer:
     __slots__ = (
         "_common_up_to",
         "_incomplete",
+        "_max_argument_bytes",
         "_max_arguments",
         "_max_bytes",
         "_short_up_to",
         "partial",
     )
 
-    def __init__(self, max_request_bytes: int, max_arguments: int) -> None:
+    def __init__(
+        self, max_request_bytes: int, max_arguments: int, max_argument_bytes: int | None = None
+    ) -> None:
         self.partial = 0
         self._incomplete: _Incomplete | None = None
-        self.use_limits(max_request_bytes, max_arguments)
+        self.use_limits(max_request_bytes, max_arguments, max_argument_bytes)
 
-    def use_limits(self, max_request_bytes: int, max_arguments: int) -> None:
+    def use_limits(
+        self, max_request_bytes: int, max_arguments: int, max_argument_bytes: int | None = None
+    ) -> None:
         """Accept requests of this many arguments and of this many bytes in all their arguments.
+
+        One argument has at most ``max_argument_bytes``; None: as many as the request.
 
         The limits apply to what is read from now on.
         """
         self._max_bytes = max_request_bytes
         self._max_arguments = max_arguments
+        self._max_argument_bytes = (
+            max_request_bytes if max_argument_bytes is None else max_argument_bytes
+        )
         # No chunk up to this length can exceed the limits where the fast path takes it.
         self._common_up_to = max_request_bytes if max_arguments >= _FEWEST_ARGUMENTS else 0
         self._short_up_to = min(self._common_up_to, _SHORT)
@@ -179,7 +189,7 @@ class RequestBuffer:
                 length = _announced(data, at, line_end)
                 if length < 0:
                     break
-            if length > left:
+            if length > left or length > self._max_argument_bytes:
                 raise MalformedRequest("invalid bulk length")
             begin = line_end + 2
             stop = begin + length

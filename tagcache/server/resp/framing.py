@@ -16,7 +16,7 @@ from tagcache.errors import (
     OutOfMemory,
 )
 from tagcache.server.cache_port.framing import BrokenFraming, IFraming
-from tagcache.server.commands.resp.table import ONE_KEY, RedisError
+from tagcache.server.commands.resp.table import MAX_ARGUMENTS, ONE_KEY, RedisError, shown
 from tagcache.server.commands.resp.transactions import IMMEDIATE
 from tagcache.server.commands.table import Reply
 from tagcache.server.resp.caller import RespCaller
@@ -27,9 +27,10 @@ from tagcache.wire.resp_requests import RequestBuffer, only_gets
 if TYPE_CHECKING:
     from tagcache.server.cache_port.protocol import CacheProtocol
 
-MAX_ARGUMENTS = 1024 * 1024
-# The longest request with several values; one with a single value may be as long as in a line.
+# The longest request with several values, and the longest argument. A request with a single value
+# may be as long as in a line. Longer arguments would hold up other clients while they are copied.
 _MAX_BYTES = 128 * 2**20
+_MAX_ARGUMENT_BYTES = 16 * 2**20
 # Their arguments may be secrets.
 _SECRET = frozenset((b"AUTH", b"HELLO"))
 _ERRORS: dict[type[CommandError], str] = {
@@ -53,7 +54,7 @@ class RespFraming:
         self._table = table
         self._caller = RespCaller(protocol, table.supported, self.error, lambda: int(wall() * 1000))
         self.admission_changed()
-        self._requests = RequestBuffer(max(max_length, _MAX_BYTES), MAX_ARGUMENTS)
+        self._requests = RequestBuffer(*_limits(max_length))
         self._max_length = max_length
 
     @property
@@ -64,7 +65,7 @@ class RespFraming:
     @max_length.setter
     def max_length(self, length: int) -> None:
         self._max_length = length
-        self._requests.use_limits(max(length, _MAX_BYTES), MAX_ARGUMENTS)
+        self._requests.use_limits(*_limits(length))
 
     @property
     def partial_bytes(self) -> int:
@@ -126,7 +127,9 @@ class RespFraming:
         command = self._commands.get(verb)
         caller = self._caller
         count = len(arguments)
-        if command is None or (command.arity != count and not 0 < -command.arity <= count):
+        if command is None or (
+            command.arity != count and not 0 < -command.arity <= count <= command.most
+        ):
             self._protocol.count(verb if command is not None else b"unknown")
             if caller.transaction is not None:
                 caller.transaction.refused = True
@@ -143,10 +146,10 @@ class RespFraming:
     def _refusal(self, verb: bytes, known: bool) -> CommandError:
         if not self._protocol.admitted and verb in self._table.everything:
             return AuthenticationRequired()
-        shown = verb.decode("utf-8", "replace")[:128].lower()
+        name = shown(verb).lower()
         if known:
-            return RedisError(f"ERR wrong number of arguments for '{shown}' command")
-        return RedisError(f"ERR unknown command '{shown}'", "unknown_command")
+            return RedisError(f"ERR wrong number of arguments for '{name}' command")
+        return RedisError(f"ERR unknown command '{name}'", "unknown_command")
 
     def concerns_one_key(self, arguments: list[bytes]) -> bool:
         command = self._commands.get(arguments[0].upper())
@@ -164,6 +167,11 @@ class RespFraming:
             return b"unknown", None
         shown = None if verb in _SECRET or len(arguments) < 2 else arguments[1]
         return verb, shown
+
+
+def _limits(max_length: int) -> tuple[int, int, int]:
+    """Return the limits of a RequestBuffer."""
+    return max(max_length, _MAX_BYTES), MAX_ARGUMENTS, max(max_length, _MAX_ARGUMENT_BYTES)
 
 
 def _broken(error: MalformedRequest) -> BrokenFraming:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 
 from tagcache.model import int64
 from tagcache.model.drafts import Draft
@@ -35,7 +35,7 @@ def decimal(text: bytes, error: str = "ERR value is not a valid float") -> Decim
     """Read a decimal number. Raises RedisError with ``error``."""
     try:
         number = Decimal(text.decode("ascii")) if len(text) <= _MOST_FLOAT_BYTES else None
-    except (UnicodeDecodeError, InvalidOperation):
+    except (UnicodeDecodeError, DecimalException):
         number = None
     if number is None or number.is_nan() or text.strip() != text or b"_" in text:
         raise RedisError(error)

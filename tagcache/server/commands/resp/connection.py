@@ -11,7 +11,13 @@ import tagcache
 from tagcache.errors import InvalidDatabase
 from tagcache.server.auth.credentials import Credentials
 from tagcache.server.commands.resp.arguments import integer
-from tagcache.server.commands.resp.table import SYNTAX_ERROR, RedisError, RespCommand, RespFunction
+from tagcache.server.commands.resp.table import (
+    SYNTAX_ERROR,
+    RedisError,
+    RespCommand,
+    RespFunction,
+    shown,
+)
 from tagcache.server.commands.table import Disconnect, Reply
 from tagcache.server.net.connections import Connection, Connections
 from tagcache.wire import resp
@@ -177,10 +183,10 @@ class ConnectionCommands:
                 raise RedisError(
                     "ERR CLIENT TRACKING is not supported; let entries expire, or look them up"
                 )
-        shown = arguments[1].decode("utf-8", "replace")[:64]
         raise RedisError(
-            f"ERR unknown subcommand or wrong number of arguments for '{shown}'. There are "
-            "CLIENT ID, GETNAME, SETNAME, SETINFO, INFO, LIST, KILL, NO-EVICT and NO-TOUCH."
+            f"ERR unknown subcommand or wrong number of arguments for '{shown(arguments[1])}'. "
+            "There are CLIENT ID, GETNAME, SETNAME, SETINFO, INFO, LIST, KILL, NO-EVICT and "
+            "NO-TOUCH."
         )
 
     @staticmethod
@@ -254,7 +260,7 @@ class ConnectionCommands:
             number = integer(value, "ERR client-id should be greater than 0")
             connection = self._connections.get(number)
         else:
-            address = value.decode("utf-8", "replace")
+            address = shown(value)
             connection = next((each for each in self._connections if each.peer == address), None)
         if connection is None or (skip_me and connection is caller.connection):
             return 0
@@ -265,10 +271,10 @@ class ConnectionCommands:
 
 
 def _checked_name(name: bytes) -> bytes:
-    if not all(0x21 <= char <= 0x7E for char in name):
-        raise RedisError("ERR Client names cannot contain spaces, newlines or special characters.")
     if len(name) > 128:
         raise RedisError("ERR the name of a client has 128 bytes at most")
+    if not all(0x21 <= char <= 0x7E for char in name):
+        raise RedisError("ERR Client names cannot contain spaces, newlines or special characters.")
     return name
 
 

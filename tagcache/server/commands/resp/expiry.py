@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tagcache.model.drafts import Draft, Stored
 from tagcache.server.commands.resp.arguments import Expiry
-from tagcache.server.commands.resp.table import ONE_KEY, Caller, RedisError, RespCommand
+from tagcache.server.commands.resp.table import ONE_KEY, Caller, RedisError, RespCommand, shown
 from tagcache.server.commands.table import Reply
 from tagcache.wire import resp
 
@@ -54,8 +54,7 @@ def _conditions(words: list[bytes]) -> set[bytes]:
     given = {word.upper() for word in words}
     for word in words:
         if word.upper() not in (b"NX", b"XX", b"GT", b"LT"):
-            shown = word.decode("utf-8", "replace")[:64]
-            raise RedisError(f"ERR Unsupported option {shown}")
+            raise RedisError(f"ERR Unsupported option {shown(word)}")
     if b"NX" in given and len(given) > 1:
         raise RedisError("ERR NX and XX, GT or LT options at the same time are not compatible")
     if {b"GT", b"LT"} <= given:

@@ -13,6 +13,7 @@ from tagcache.server.commands.resp.arguments import Options, integer, natural
 from tagcache.server.commands.resp.glob import matcher
 from tagcache.server.commands.resp.table import (
     ALL_KEYS,
+    MAX_ARGUMENTS,
     ONE_KEY,
     SYNTAX_ERROR,
     Caller,
@@ -217,10 +218,19 @@ def _one_or_zero(truth: bool) -> bytes:
 
 
 KEY_COMMANDS = (
-    RespCommand(b"DEL", -2, delete, ALL_KEYS, True, summary="delete"),
-    RespCommand(b"UNLINK", -2, delete, ALL_KEYS, True, summary="delete"),
-    RespCommand(b"EXISTS", -2, exists, ALL_KEYS, summary="how many of the keys are there"),
-    RespCommand(b"TOUCH", -2, exists, ALL_KEYS, summary="how many of the keys are there"),
+    RespCommand(b"DEL", -2, delete, ALL_KEYS, True, summary="delete", most=MAX_ARGUMENTS),
+    RespCommand(b"UNLINK", -2, delete, ALL_KEYS, True, summary="delete", most=MAX_ARGUMENTS),
+    RespCommand(
+        b"EXISTS",
+        -2,
+        exists,
+        ALL_KEYS,
+        summary="how many of the keys are there",
+        most=MAX_ARGUMENTS,
+    ),
+    RespCommand(
+        b"TOUCH", -2, exists, ALL_KEYS, summary="how many of the keys are there", most=MAX_ARGUMENTS
+    ),
     RespCommand(b"TYPE", 2, type_, ONE_KEY, summary="string, or none"),
     RespCommand(b"RENAME", 3, rename, _TWO_KEYS, True, summary="give it another key"),
     RespCommand(b"RENAMENX", 3, renamenx, _TWO_KEYS, True, summary="if the other is absent"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from tagcache.server.commands.resp.table import RedisError, RespCommand
+from tagcache.server.commands.resp.table import MAX_ARGUMENTS, RedisError, RespCommand
 
 _VALUES = (
     "a cache of plain values has no {}: store a serialised value with SET, and use TAG.SET to find "
@@ -93,7 +93,7 @@ def _refuse(verb: str, advice: str) -> RespCommand:
     def run(caller: Any, arguments: list[bytes]) -> NoReturn:
         raise RedisError(f"ERR {verb} is not supported: {advice}", "not_supported")
 
-    return RespCommand(verb.encode("ascii"), -1, run, transaction=False)
+    return RespCommand(verb.encode("ascii"), -1, run, transaction=False, most=MAX_ARGUMENTS)
 
 
 REFUSED_COMMANDS = tuple(_refuse(verb, advice) for verb, advice in _advice().items())

@@ -14,7 +14,7 @@ from hashlib import sha1
 from tagcache.model.drafts import Draft
 from tagcache.server.commands.resp.arguments import Expiry, integer, natural
 from tagcache.server.commands.resp.strings import add_to
-from tagcache.server.commands.resp.table import Caller, RedisError, RespCommand
+from tagcache.server.commands.resp.table import Caller, RedisError, RespCommand, RespFunction
 from tagcache.server.commands.table import Reply
 from tagcache.wire import resp
 
@@ -26,6 +26,8 @@ _RUNS_NONE = (
 _MAX_SCRIPT_BYTES = 8 * 1024
 # Digests of scripts that are remembered.
 _MOST_KNOWN = 1000
+# A script holds up all other clients until it is done.
+_MOST_ARGUMENTS = 256
 
 
 class _Call:
@@ -245,8 +247,8 @@ class Scripts:
     def rows(self) -> tuple[RespCommand, ...]:
         """Return the commands for the table."""
         return (
-            RespCommand(b"EVALSHA", -3, self.evalsha, writes=True, summary="a well-known script"),
-            RespCommand(b"EVAL", -3, self.eval, writes=True, summary="a well-known script"),
+            _row(b"EVALSHA", self.evalsha),
+            _row(b"EVAL", self.eval),
             RespCommand(b"SCRIPT", -2, self.script, summary="which scripts are known"),
         )
 
@@ -286,6 +288,11 @@ class Scripts:
             if len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
         return digest
+
+
+def _row(verb: bytes, run: RespFunction) -> RespCommand:
+    summary = "a well-known script"
+    return RespCommand(verb, -3, run, writes=True, summary=summary, most=_MOST_ARGUMENTS)
 
 
 def normal_form(text: bytes) -> bytes:

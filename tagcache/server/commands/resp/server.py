@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import cache
 from typing import Any
 
@@ -20,13 +20,15 @@ from tagcache.server.commands.resp.arguments import integer
 from tagcache.server.commands.resp.connection import REDIS_VERSION
 from tagcache.server.commands.resp.glob import matcher
 from tagcache.server.commands.resp.syntax import arguments_of, encode
-from tagcache.server.commands.resp.table import NO_KEYS, Caller, RedisError, RespCommand
+from tagcache.server.commands.resp.table import NO_KEYS, Caller, RedisError, RespCommand, shown
 from tagcache.server.commands.table import Reply
 from tagcache.server.observe.traffic import Slow, Traffic
 from tagcache.server.then import then
 from tagcache.wire import resp
 
 _SLOW_SHOWN = 10
+# The most arguments of COMMAND INFO and COMMAND DOCS.
+_MOST_NAMES = 128
 # The policy of Redis that comes closest.
 _POLICIES = {
     "sieve": "allkeys-lru",
@@ -62,7 +64,12 @@ class ServerCommands:
             RespCommand(b"INFO", -1, self.info, transaction=False, summary="figures"),
             RespCommand(b"CONFIG", -2, self.config, transaction=False, summary="a few settings"),
             RespCommand(
-                b"COMMAND", -1, self.command, transaction=False, summary="what commands there are"
+                b"COMMAND",
+                -1,
+                self.command,
+                transaction=False,
+                summary="what commands there are",
+                most=_MOST_NAMES,
             ),
             RespCommand(b"SLOWLOG", -2, self.slowlog, summary="commands that took long"),
             RespCommand(b"TIME", 1, self.time, summary="seconds since 1970, and microseconds"),
@@ -70,7 +77,7 @@ class ServerCommands:
         )
 
     def info(self, caller: Caller, arguments: list[bytes]) -> Reply:
-        asked = {each.decode("utf-8", "replace").lower() for each in arguments[1:]}
+        asked = {shown(each).lower() for each in arguments[1:]}
         everything = not asked or not asked.isdisjoint({"all", "default", "everything"})
 
         def write(described: dict[str, Any]) -> bytes:
@@ -136,13 +143,17 @@ class ServerCommands:
         what = arguments[1].upper()
         if what == b"GET" and len(arguments) > 2:
             values = self._values(caller)
-            tests = [matcher(pattern.lower()) for pattern in arguments[2:]]
-            found = {
-                name: value
-                for name, value in values.items()
-                if any(test is None or test(name.encode()) for test in tests)
-            }
-            return resp.dump(found, caller.resp)
+
+            def work() -> Generator[None, None, bytes]:
+                found: set[str] = set()
+                for pattern in arguments[2:]:
+                    test = matcher(pattern.lower())
+                    found.update(name for name in values if test is None or test(name.encode()))
+                    yield
+                named = {name: value for name, value in values.items() if name in found}
+                return resp.dump(named, caller.resp)
+
+            return caller.run_work(work())
         if what == b"RESETSTAT":
             raise RedisError("ERR counts start at the start of the server, and are not reset")
         raise RedisError(

@@ -8,7 +8,7 @@ to live, and what changes a part of a value keeps both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal, localcontext
+from decimal import Decimal, DecimalException, localcontext
 from functools import lru_cache
 
 from twisted.internet.defer import Deferred
@@ -26,6 +26,7 @@ from tagcache.server.commands.resp.arguments import (
 )
 from tagcache.server.commands.resp.table import (
     ALL_KEYS,
+    MAX_ARGUMENTS,
     MOST_ANSWER_BYTES,
     ONE_KEY,
     Caller,
@@ -37,6 +38,7 @@ from tagcache.server.commands.table import Reply
 from tagcache.server.then import then
 from tagcache.wire import resp
 
+_NO_NUMBER = "ERR increment would produce NaN or Infinity"
 _OVERFLOW = "ERR increment or decrement would overflow"
 _SET_WORDS = frozenset((b"NX", b"XX", b"GET", b"KEEPTTL"))
 _GETEX_WORDS = frozenset((b"PERSIST",))
@@ -306,7 +308,11 @@ def incrbyfloat(caller: Caller, arguments: list[bytes]) -> Reply:
 
     def change(draft: Draft) -> bytes:
         old = draft.get(key)
-        text = _decimal_text(by + (Decimal(0) if old is None else decimal(old.value)))
+        try:
+            total = by + (Decimal(0) if old is None else decimal(old.value))
+        except DecimalException:
+            raise RedisError(_NO_NUMBER) from None
+        text = _decimal_text(total)
         _replace(draft, key, old, text)
         return resp.bulk(text)
 
@@ -317,7 +323,7 @@ def incrbyfloat(caller: Caller, arguments: list[bytes]) -> Reply:
 def _decimal_text(number: Decimal) -> bytes:
     """Return a number without an exponent and without zeros at the end. Raises RedisError."""
     if not number.is_finite() or number.adjusted() >= _DECIMAL_DIGITS - _DECIMAL_PLACES:
-        raise RedisError("ERR increment would produce NaN or Infinity")
+        raise RedisError(_NO_NUMBER)
     text = f"{number:.{_DECIMAL_PLACES}f}".rstrip("0").rstrip(".")
     return b"0" if text == "-0" else text.encode("ascii")
 
@@ -328,7 +334,9 @@ def _value(caller: Caller, value: bytes | Deferred[bytes | None] | None) -> Repl
 
 STRING_COMMANDS = (
     RespCommand(b"GET", 2, get, ONE_KEY, summary="the value"),
-    RespCommand(b"MGET", -2, mget, ALL_KEYS, summary="the values of several keys"),
+    RespCommand(
+        b"MGET", -2, mget, ALL_KEYS, summary="the values of several keys", most=MAX_ARGUMENTS
+    ),
     RespCommand(b"GETDEL", 2, getdel, ONE_KEY, True, summary="the value, which is deleted"),
     RespCommand(b"GETEX", -2, getex, ONE_KEY, True, summary="the value; another time to live"),
     RespCommand(b"STRLEN", 2, strlen, ONE_KEY, summary="the length of the value"),
@@ -339,9 +347,17 @@ STRING_COMMANDS = (
     RespCommand(b"PSETEX", 4, setex, ONE_KEY, True, summary="store for some milliseconds"),
     RespCommand(b"SETNX", 3, setnx, ONE_KEY, True, summary="store if the key is absent"),
     RespCommand(b"GETSET", 3, getset, ONE_KEY, True, summary="store, and return the old value"),
-    RespCommand(b"MSET", -3, mset, Keys(1, -1, 2), True, summary="store several values"),
     RespCommand(
-        b"MSETNX", -3, msetnx, Keys(1, -1, 2), True, summary="store several if all are absent"
+        b"MSET", -3, mset, Keys(1, -1, 2), True, summary="store several values", most=MAX_ARGUMENTS
+    ),
+    RespCommand(
+        b"MSETNX",
+        -3,
+        msetnx,
+        Keys(1, -1, 2),
+        True,
+        summary="store several if all are absent",
+        most=MAX_ARGUMENTS,
     ),
     RespCommand(b"APPEND", 3, append, ONE_KEY, True, summary="add to the end of the value"),
     RespCommand(b"SETRANGE", 4, setrange, ONE_KEY, True, summary="overwrite a part of the value"),

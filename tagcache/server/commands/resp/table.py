@@ -29,8 +29,17 @@ class RedisError(CommandError):
 
 # The longest list of values; a longer one would hold up other clients while it is written.
 MOST_ANSWER_BYTES = 64 * 2**20
+# The most arguments of a request, and of one without a list of keys, values or tags.
+MAX_ARGUMENTS = 128 * 1024
+_FEW_ARGUMENTS = 64
+_MOST_SHOWN_BYTES = 128
 SYNTAX_ERROR = "ERR syntax error"
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
+
+
+def shown(text: bytes) -> str:
+    """Return the beginning of an argument for an error message."""
+    return text[:_MOST_SHOWN_BYTES].decode("utf-8", "replace")
 
 
 class Caller(Protocol):
@@ -97,6 +106,7 @@ class RespCommand:
         writes: whether it may change entries.
         transaction: whether it may be queued by MULTI.
         summary: what it does, for COMMAND DOCS.
+        most: the largest number of arguments, the verb included.
     """
 
     verb: bytes
@@ -106,6 +116,7 @@ class RespCommand:
     writes: bool = False
     transaction: bool = True
     summary: str = ""
+    most: int = _FEW_ARGUMENTS
 
 
 def for_each(

@@ -12,6 +12,7 @@ from tagcache.model.views import EntryView, TagSize
 from tagcache.server.commands.resp.arguments import EXPIRY_OPTIONS, Expiry, Options, natural
 from tagcache.server.commands.resp.strings import StoreIf
 from tagcache.server.commands.resp.table import (
+    MAX_ARGUMENTS,
     ONE_KEY,
     SYNTAX_ERROR,
     Caller,
@@ -149,8 +150,23 @@ def tag_top(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 TAG_COMMANDS = (
-    RespCommand(b"TAG.SET", -5, tag_set, ONE_KEY, True, summary="store a value with tags"),
-    RespCommand(b"TAG.INVALIDATE", -3, tag_invalidate, writes=True, summary="delete by tags"),
+    RespCommand(
+        b"TAG.SET",
+        -5,
+        tag_set,
+        ONE_KEY,
+        True,
+        summary="store a value with tags",
+        most=MAX_ARGUMENTS,
+    ),
+    RespCommand(
+        b"TAG.INVALIDATE",
+        -3,
+        tag_invalidate,
+        writes=True,
+        summary="delete by tags",
+        most=MAX_ARGUMENTS,
+    ),
     RespCommand(b"TAG.KEYS", -2, tag_keys, summary="the keys of a tag"),
     RespCommand(b"TAG.OF", 2, tag_of, Keys(1, 1, 1), summary="the tags of a key"),
     RespCommand(b"TAG.COUNT", 2, tag_count, summary="the number of entries of a tag"),

@@ -10,6 +10,7 @@ from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.work import run_to_end
 from tagcache.server.commands.resp.table import (
     ALL_KEYS,
+    MAX_ARGUMENTS,
     MOST_ANSWER_BYTES,
     RedisError,
     RespCommand,
@@ -150,7 +151,13 @@ TRANSACTION_COMMANDS = (
     RespCommand(b"EXEC", 1, execute, transaction=False, summary="execute what is queued"),
     RespCommand(b"DISCARD", 1, discard, transaction=False, summary="forget what is queued"),
     RespCommand(
-        b"WATCH", -2, watch, ALL_KEYS, transaction=False, summary="let EXEC fail on a change"
+        b"WATCH",
+        -2,
+        watch,
+        ALL_KEYS,
+        transaction=False,
+        summary="let EXEC fail on a change",
+        most=MAX_ARGUMENTS,
     ),
     RespCommand(b"UNWATCH", 1, unwatch, summary="watch no key"),
 )
