@@ -293,26 +293,47 @@ class MemoryCache:
         for key, new in draft.changes.items():
             if new is not None:
                 options = self._checked(key, new.value, new.tags, None)
-                options.ttl = NEVER
-                if new.expires_ms is not None:
-                    deadline = (new.expires_ms - round(self._epoch * 1000)) / 1000
-                    options.ttl = self._admission.ttl(deadline - now)
+                options.ttl = self._ttl(new, now)
                 stores.append((key, new.value, options))
         puts = self._puts + len(stores)
         if puts > self._enough_for:
             self._enough_for = puts + headroom.check()
-        for key, new in draft.changes.items():
-            if new is None:
-                self.delete(key)
-        for key, value, options in stores:
-            puts = self._puts + 1
-            self._put(key, value, options.tags, options.ttl, now)
-            self._puts = puts
+        done: list[bytes] = []
+        try:
+            for key, new in draft.changes.items():
+                if new is None:
+                    done.append(key)
+                    self.delete(key)
+            for key, value, options in stores:
+                puts = self._puts + 1
+                self._put(key, value, options.tags, options.ttl, now)
+                self._puts = puts
+                done.append(key)
+        except Exception:
+            self._take_back(draft, done, now)
+            raise
+
+    def _take_back(self, draft: Draft, changed: list[bytes], now: float) -> None:
+        """Restore entries that a draft changed before there was no room; it was enough for them."""
+        for key in reversed(changed):
+            old = draft.original(key)
+            entry = self.store.find(key)
+            if old is not None:
+                self._put(key, old.value, old.tags, self._ttl(old, now), now)
+            elif entry is not None:
+                self.store.remove(entry)
+
+    def _ttl(self, entry: Stored, now: float) -> float:
+        """Return how many seconds from ``now`` an entry of a draft lives."""
+        if entry.expires_ms is None:
+            return NEVER
+        deadline = (entry.expires_ms - round(self._epoch * 1000)) / 1000
+        return self._admission.ttl(deadline - now)
 
     def version(self, key: bytes) -> object:
         entry = self.peek(key)
-        # Not the value itself, which would take memory as long as the version is kept.
-        return entry and (entry.stored, entry.ttl, entry.tags, id(entry.value))
+        # Not the value and the tags, which would take memory as long as the version is kept.
+        return entry and (entry.stored, entry.ttl, hash(entry.tags), id(entry.value))
 
     def invalidate_tag(self, tag: bytes) -> Generator[None, None, int]:
         return self._invalidation.any_of((tag,))

@@ -40,6 +40,10 @@ class Draft:
         """Return the entry, with the changes so far. Raises KeyError for a key not asked for."""
         return self.changes[key] if key in self.changes else self._stored[key]
 
+    def original(self, key: bytes) -> Stored | None:
+        """Return the entry without the changes. Raises KeyError for a key not asked for."""
+        return self._stored[key]
+
     def put(
         self,
         key: bytes,

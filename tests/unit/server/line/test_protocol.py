@@ -92,8 +92,10 @@ class Server:
     def __init__(self, settings: Settings, slice_clock: Callable[[], float] | None = None) -> None:
         self.clock = Clock()
         limits, seconds = limits_of(settings), self.clock.seconds
+        policy = settings.cache.eviction_policy
         caches = MemoryCaches(
-            lambda: MemoryCache(limits, monotonic=seconds, wall=seconds), settings.cache.databases
+            lambda: MemoryCache(limits, monotonic=seconds, wall=seconds, policy=policy),
+            settings.cache.databases,
         )
         self.cache = caches[0]
         self.connections = Connections(self.clock.seconds)
