@@ -75,6 +75,17 @@ class Invalidation:
                 yield
         return largest
 
+    def _smallest(self, tags: set[bytes]) -> Generator[None, None, bytes]:
+        smallest, fewest = b"", -1
+        for number, tag in enumerate(tags):
+            if fewest < 0 or self._store.tags.count(tag) < fewest:
+                smallest, fewest = tag, self._store.tags.count(tag)
+            if not fewest:
+                break
+            if number % _NAMES_AT_ONCE == _NAMES_AT_ONCE - 1:
+                yield
+        return smallest
+
     def _any_of_many(self, tags: list[bytes], largest: bytes) -> Generator[None, None, int]:
         """Take the largest set as it is, and from the others what that does not hold."""
         store = self._store
@@ -109,7 +120,7 @@ class Invalidation:
         meant = set(tags)
         if len(meant) == 1:
             return (yield from self.any_of(meant))
-        smallest = min(meant, key=store.tags.count)
+        smallest = yield from self._smallest(meant)
         selection = Selection(
             lambda entries: [entry for entry in entries if meant.issubset(entry.tags)],
             store.find_valid,

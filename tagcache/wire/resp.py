@@ -133,7 +133,10 @@ def array_in_slices(
     parts = [b"*%d\r\n" % len(contents)]
     for start in range(0, len(contents), _ITEMS_AT_ONCE):
         some = contents[start : start + _ITEMS_AT_ONCE]
-        parts += [nothing if each is None else _BULK % (len(each), each) for each in some]
+        # Joined in slices, too: the last step only copies a few long parts.
+        parts.append(
+            b"".join([nothing if each is None else _BULK % (len(each), each) for each in some])
+        )
         yield
     return b"".join(parts)
 

@@ -27,6 +27,7 @@ class RespCaller:
         resp: the version of the protocol, 2 or 3.
         transaction: what was queued since MULTI; None without MULTI.
         watched: the states of the entries that WATCH named.
+        watched_bytes: the approximate memory of ``watched``.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class RespCaller:
         self.now_ms = now_ms
         self.resp = 2
         self.transaction: Transaction | None = None
-        self.watched: Versions = {}
+        self.forget_watched()
 
     @property
     def session(self) -> ISession:
@@ -89,11 +90,16 @@ class RespCaller:
         """Record that a command removed ``count`` entries by these keys or tags."""
         self._protocol.invalidated(verb, names, count)
 
+    def forget_watched(self) -> None:
+        """Watch no entry any more."""
+        self.watched: Versions = {}
+        self.watched_bytes = 0
+
     def reset(self) -> None:
         """Return to the state of a new connection."""
         self.resp = 2
         self.transaction = None
-        self.watched = {}
+        self.forget_watched()
         self.connection.name = b""
         self._protocol.select(0)
         self._protocol.revoke()

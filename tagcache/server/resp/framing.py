@@ -74,9 +74,10 @@ class RespFraming:
 
     @property
     def held_bytes(self) -> int:
-        """The memory of the incomplete request, and of the commands of a transaction."""
-        transaction = self._caller.transaction
-        return self._requests.partial + (0 if transaction is None else transaction.held_bytes)
+        """The memory of the incomplete request, and of what MULTI and WATCH keep."""
+        caller = self._caller
+        transaction = 0 if caller.transaction is None else caller.transaction.held_bytes
+        return self._requests.partial + caller.watched_bytes + transaction
 
     def admission_changed(self) -> None:
         table = self._table
@@ -94,7 +95,8 @@ class RespFraming:
     def take_fast(self, data: bytes) -> bool:
         protocol = self._protocol
         store = protocol.store
-        queues = self._caller.transaction is not None
+        caller = self._caller
+        queues = caller.transaction is not None
         if store is not None and not queues:
             keys = only_gets(data)
             if keys is not None:
@@ -108,8 +110,12 @@ class RespFraming:
         except MalformedRequest as error:
             protocol.take_broken(_broken(error), len(data))
             return True
-        if len(requests) == 1 and not queues and not self._requests.partial:
+        keeps = queues or caller.watched_bytes
+        if len(requests) == 1 and not keeps and not self._requests.partial:
             protocol.execute_one(requests[0])
+            if caller.watched_bytes:
+                # This records the memory.
+                protocol.run()
         else:
             protocol.take_requests(requests, len(data))
         return True

@@ -236,8 +236,10 @@ KEY_COMMANDS = (
     RespCommand(b"RENAMENX", 3, renamenx, _TWO_KEYS, True, summary="if the other is absent"),
     RespCommand(b"COPY", -3, copy, _TWO_KEYS, True, summary="store it under another key, too"),
     RespCommand(b"RANDOMKEY", 1, randomkey, summary="any key"),
-    RespCommand(b"KEYS", 2, keys, summary="the keys that match a pattern"),
-    RespCommand(b"SCAN", -2, scan, summary="some of the keys, and a cursor for the next"),
+    RespCommand(b"KEYS", 2, keys, transaction=False, summary="the keys that match a pattern"),
+    RespCommand(
+        b"SCAN", -2, scan, transaction=False, summary="some of the keys, and a cursor for the next"
+    ),
     RespCommand(b"DBSIZE", 1, dbsize, summary="the number of entries"),
     RespCommand(b"FLUSHDB", -1, flush, writes=True, summary="delete all entries"),
     RespCommand(

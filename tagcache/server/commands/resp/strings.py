@@ -7,14 +7,14 @@ to live, and what changes a part of a value keeps both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from decimal import Decimal, DecimalException, localcontext
 from functools import lru_cache
 
 from twisted.internet.defer import Deferred
 
 from tagcache.errors import AnswerTooLarge, IntegerOverflow
-from tagcache.model.admission import check_integer, value_too_large
+from tagcache.model.admission import check_integer, check_lengths, value_too_large
 from tagcache.model.drafts import Draft, Stored
 from tagcache.model.store_options import StoreOptions
 from tagcache.server.commands.resp.arguments import (
@@ -39,6 +39,8 @@ from tagcache.server.then import then
 from tagcache.wire import resp
 
 _NO_NUMBER = "ERR increment would produce NaN or Infinity"
+# Entries that are stored at one moment, which takes a few milliseconds.
+_PAIRS_AT_ONCE = 500
 _OVERFLOW = "ERR increment or decrement would overflow"
 _SET_WORDS = frozenset((b"NX", b"XX", b"GET", b"KEEPTTL"))
 _GETEX_WORDS = frozenset((b"PERSIST",))
@@ -195,23 +197,43 @@ def getset(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 def mset(caller: Caller, arguments: list[bytes]) -> Reply:
-    return then(_set_all(caller, arguments, only_new=False), lambda _: resp.OK)
+    pairs = _pairs(arguments)
+    # In a transaction, and on an engine elsewhere, all are stored at one moment.
+    if len(pairs) > _PAIRS_AT_ONCE and caller.engine.store is not None:
+        return then(caller.run_work(_set_in_slices(caller, pairs)), lambda _: resp.OK)
+    return then(_set_all(caller, pairs, only_new=False), lambda _: resp.OK)
 
 
 def msetnx(caller: Caller, arguments: list[bytes]) -> Reply:
+    pairs = _pairs(arguments)
+    if len(pairs) > _PAIRS_AT_ONCE:
+        raise RedisError(f"ERR MSETNX stores {_PAIRS_AT_ONCE} entries at most")
     return then(
-        _set_all(caller, arguments, only_new=True),
+        _set_all(caller, pairs, only_new=True),
         lambda stored: resp.ONE if stored else resp.ZERO,
     )
 
 
-def _set_all(caller: Caller, arguments: list[bytes], only_new: bool) -> bool | Deferred[bool]:
+def _pairs(arguments: list[bytes]) -> dict[bytes, bytes]:
+    """Return the values by their keys; of several for the same key, the last one."""
     if len(arguments) % 2 == 0:
         verb = arguments[0].decode("ascii").lower()
         raise RedisError(f"ERR wrong number of arguments for '{verb}' command")
-    # Of the values for the same key, the last one counts.
-    pairs = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    return dict(zip(arguments[1::2], arguments[2::2], strict=True))
 
+
+def _set_in_slices(caller: Caller, pairs: dict[bytes, bytes]) -> Generator[None, None, None]:
+    """Work that stores many entries, not at one moment; none if one exceeds a limit of lengths."""
+    limits = caller.engine.limits
+    for key, value in pairs.items():
+        check_lengths(limits, key, value)
+        yield
+    for key, value in pairs.items():
+        caller.session.put_with(key, value, _options(None))
+        yield
+
+
+def _set_all(caller: Caller, pairs: dict[bytes, bytes], only_new: bool) -> bool | Deferred[bool]:
     def change(draft: Draft) -> bool:
         if only_new and any(draft.get(key) is not None for key in pairs):
             return False

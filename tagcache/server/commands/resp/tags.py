@@ -167,8 +167,12 @@ TAG_COMMANDS = (
         summary="delete by tags",
         most=MAX_ARGUMENTS,
     ),
-    RespCommand(b"TAG.KEYS", -2, tag_keys, summary="the keys of a tag"),
+    RespCommand(b"TAG.KEYS", -2, tag_keys, transaction=False, summary="the keys of a tag"),
     RespCommand(b"TAG.OF", 2, tag_of, Keys(1, 1, 1), summary="the tags of a key"),
-    RespCommand(b"TAG.COUNT", 2, tag_count, summary="the number of entries of a tag"),
-    RespCommand(b"TAG.TOP", 2, tag_top, summary="the tags with the most entries"),
+    RespCommand(
+        b"TAG.COUNT", 2, tag_count, transaction=False, summary="the number of entries of a tag"
+    ),
+    RespCommand(
+        b"TAG.TOP", 2, tag_top, transaction=False, summary="the tags with the most entries"
+    ),
 )

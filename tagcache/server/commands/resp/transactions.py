@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from tagcache.errors import AnswerTooLarge, CommandError
+from tagcache.model.admission import check_lengths
 from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.work import run_to_end
 from tagcache.server.commands.resp.table import (
@@ -27,9 +28,12 @@ T = TypeVar("T")
 
 # A transaction holds up all other clients until it is done.
 MOST_QUEUED = 10_000
-MOST_WATCHED = 10_000
+MOST_QUEUED_ARGUMENTS = 100_000
+MOST_WATCHED = 1000
 _TOO_LARGE = f"the answers of a transaction have more than {MOST_ANSWER_BYTES} bytes"
 _SHORT = 1024
+# The approximate memory of a key that is watched, beside the key.
+_VERSION_BYTES = 300
 
 
 class Transaction:
@@ -37,14 +41,16 @@ class Transaction:
 
     Attributes:
         queued: the commands, each with its arguments.
+        count: the number of all their arguments.
         held_bytes: the approximate memory of ``queued``.
         refused: whether a command could not be queued: then EXEC executes nothing.
     """
 
-    __slots__ = ("held_bytes", "queued", "refused")
+    __slots__ = ("count", "held_bytes", "queued", "refused")
 
     def __init__(self) -> None:
         self.queued: list[tuple[RespCommand, list[bytes]]] = []
+        self.count = 0
         self.held_bytes = 0
         self.refused = False
 
@@ -54,6 +60,9 @@ class Transaction:
             raise RedisError("ERR Command not allowed inside a transaction")
         if len(self.queued) >= MOST_QUEUED:
             raise RedisError(f"ERR a transaction has {MOST_QUEUED} commands at most")
+        if self.count + len(arguments) > MOST_QUEUED_ARGUMENTS:
+            raise RedisError(f"ERR a transaction has {MOST_QUEUED_ARGUMENTS} arguments at most")
+        self.count += len(arguments)
         self.queued.append((command, arguments))
         self.held_bytes += sum(map(len, arguments)) + (len(arguments) + 2) * OBJECT_BYTES
         return resp.QUEUED
@@ -103,7 +112,8 @@ def execute(caller: RespCaller, arguments: list[bytes]) -> Reply:
     transaction, watched = caller.transaction, caller.watched
     if transaction is None:
         raise RedisError("ERR EXEC without MULTI")
-    caller.transaction, caller.watched = None, {}
+    caller.transaction = None
+    caller.forget_watched()
     if transaction.refused:
         raise RedisError(
             "EXECABORT Transaction discarded because of previous errors.", "exec_abort"
@@ -120,26 +130,31 @@ def execute(caller: RespCaller, arguments: list[bytes]) -> Reply:
 def discard(caller: RespCaller, arguments: list[bytes]) -> Reply:
     if caller.transaction is None:
         raise RedisError("ERR DISCARD without MULTI")
-    caller.transaction, caller.watched = None, {}
+    caller.transaction = None
+    caller.forget_watched()
     return resp.OK
 
 
 def watch(caller: RespCaller, arguments: list[bytes]) -> Reply:
     if caller.transaction is not None:
         raise RedisError("ERR WATCH inside MULTI is not allowed")
-    new = [key for key in arguments[1:] if key not in caller.watched]
+    new = {key for key in arguments[1:] if key not in caller.watched}
     if len(caller.watched) + len(new) > MOST_WATCHED:
         raise RedisError(f"ERR a client watches {MOST_WATCHED} keys at most")
 
+    for key in new:
+        check_lengths(caller.engine.limits, key, b"")
+
     def note(versions: Versions) -> bytes:
         caller.watched = {**caller.watched, **versions}
+        caller.watched_bytes += sum(map(len, versions)) + len(versions) * _VERSION_BYTES
         return resp.OK
 
     return then(caller.session.versions(new), note)
 
 
 def unwatch(caller: RespCaller, arguments: list[bytes]) -> Reply:
-    caller.watched = {}
+    caller.forget_watched()
     return resp.OK
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 
 import pytest
 
-from tagcache.server.commands.resp import glob
+from tagcache.model.work import run_to_end
+from tagcache.server.commands.resp import glob, transactions
 from tagcache.server.commands.resp.glob import matcher
 from tagcache.server.commands.resp.table import RedisError
 from tagcache.wire import resp
+from tests.helpers import settings_with
+from tests.unit.server.line.test_protocol import Server
 from tests.unit.server.resp.test_door import OK, Client
 
 
@@ -134,3 +138,119 @@ def test_the_reply_of_a_request_is_not_mixed_up_by_errors(client: Client) -> Non
         b"+OK\r\n-ERR unknown command 'nonsense  +ok'\r\n$1\r\n1\r\n"
         b"-ERR Unsupported option   \r\n$1\r\n1\r\n"
     )
+
+
+def test_many_entries_are_stored_in_slices(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def finish(work: Generator[None, None, object]) -> object:
+        while True:
+            try:
+                next(work)
+            except StopIteration as done:
+                return done.value
+            seen.append(len(client.server.cache))
+
+    monkeypatch.setattr(client.server.slices, "finish", finish)
+    pairs = [each for number in range(2000) for each in (b"k%d" % number, b"v")]
+    assert client("MSET", *pairs) == OK
+    assert seen == [0] * 2000 + list(range(1, 2001))
+    assert client("MSET", *pairs[:1000]) == OK
+    assert len(seen) == 4000
+
+
+def test_many_entries_are_stored_only_if_all_have_the_right_length(client: Client) -> None:
+    pairs = [each for number in range(2000) for each in (b"k%d" % number, b"v")]
+    said = client("MSET", *pairs, "last", "v" * 2**21)
+    assert said == b"-ERR the value has 2097152 bytes, the limit is 1048576\r\n"
+    assert client("DBSIZE") == b":0\r\n"
+    assert client("MSETNX", *pairs) == b"-ERR MSETNX stores 500 entries at most\r\n"
+    client("MULTI")
+    client("MSET", *pairs)
+    assert client("EXEC") == b"*1\r\n+OK\r\n"
+    assert client("DBSIZE") == b":2000\r\n"
+
+
+def test_what_is_watched_counts_as_the_clients_memory(client: Client) -> None:
+    held = client.protocol.connection
+    client("WATCH", *(f"{number:0>1000}" for number in range(100)))
+    assert 100_000 < held.held_bytes < 200_000
+    client("WATCH", "a")
+    client("UNWATCH")
+    assert held.held_bytes == 0
+    assert client("WATCH", "k" * 2000).startswith(b"-ERR the key has 2000 bytes")
+    for end in ("EXEC", "DISCARD"):
+        client("WATCH", "a", "b")
+        client("MULTI")
+        assert held.held_bytes > 0
+        client(end)
+        assert held.held_bytes == 0
+
+
+def test_a_version_keeps_no_tags() -> None:
+    client = Client()
+    client("TAG.SET", "k", "v", "TAGS", "1", "t" * 1000)
+    assert "ttt" not in repr(client.server.engine.session.versions([b"k"]))
+
+
+def test_a_transaction_has_a_bounded_number_of_arguments(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "MOST_QUEUED_ARGUMENTS", 10)
+    client("MULTI")
+    assert client("DEL", "a", "b", "c", "d", "e", "f") == b"+QUEUED\r\n"
+    assert client("DEL", "a", "b", "c") == b"-ERR a transaction has 10 arguments at most\r\n"
+    assert client("EXEC").startswith(b"-EXECABORT")
+
+
+@pytest.mark.parametrize(
+    "command", [("KEYS", "*"), ("SCAN", "0"), ("TAG.KEYS", "t"), ("TAG.COUNT", "t"), ("TAG.TOP", 9)]
+)
+def test_a_transaction_does_not_go_through_all_entries(
+    client: Client, command: tuple[str, ...]
+) -> None:
+    client("MULTI")
+    assert client(*command) == b"-ERR Command not allowed inside a transaction\r\n"
+    assert client("EXEC").startswith(b"-EXECABORT")
+
+
+def test_the_smallest_of_very_many_tags_is_found_in_slices() -> None:
+    client = Client()
+    tags = [b"t%d" % number for number in range(1000)]
+    for tag in tags:
+        client("TAG.SET", tag, "v", "TAGS", "2", tag, "all")
+    work = client.server.cache.invalidate_all([b"all", *tags])
+    assert sum(1 for _ in work) >= 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "command"),
+    [
+        ("new0 new1", ("MSET", "new0", "v" * 150, "new1", "v" * 400)),
+        ("new0 new1", ("MSETNX", "new0", "v" * 150, "new1", "v" * 400)),
+        ("k0 k1", ("MSET", "k0", "v", "k1", "v" * 900)),
+        ("k0 new0", ("RENAME", "k0", "new0" * 200)),
+        ("k0 k1", ("RENAME", "k0", "k1" * 400)),
+        ("k0", ("APPEND", "k0", "v" * 900)),
+    ],
+)
+def test_what_finds_no_room_changes_nothing(keys: str, command: tuple[str, ...]) -> None:
+    settings = settings_with(cache={"max_memory": 5000, "eviction_policy": "noeviction"})
+    client = Client(Server(settings))
+    stored = [
+        client("TAG.SET", f"k{number}", "v" * 100, "EX", 9, "TAGS", 1, "t") for number in range(50)
+    ]
+    assert OK in stored
+    assert stored[-1].startswith(b"-OOM")
+    client("DEL", "k2")
+
+    def state() -> list[bytes]:
+        asked = [(verb, key) for key in keys.split() for verb in ("GET", "PTTL", "TAG.OF")]
+        return [client(*each) for each in (*asked, ("DBSIZE",), ("TAG.COUNT", "t"))]
+
+    before = state()
+    assert client(*command).startswith(b"-OOM")
+    assert state() == before
+    assert run_to_end(client.server.cache.check()).faults == ()
+    assert client("RENAME", "k0", "moved") == OK
+    assert client("TAG.COUNT", "t") == before[-1]
