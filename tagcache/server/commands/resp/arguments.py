@@ -13,6 +13,8 @@ from tagcache.server.commands.resp.table import NOT_AN_INTEGER, SYNTAX_ERROR, Re
 # Redis accepts an integer in its shortest form only.
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _MOST_FLOAT_BYTES = 40
+# The longest time to live; the deadline is a 64-bit integer, too, for more than a hundred years.
+_MOST_MS = int64.MAX - 2**42
 
 
 def integer(text: bytes, error: str = NOT_AN_INTEGER) -> int:
@@ -53,7 +55,7 @@ class Expiry:
     def __init__(self, text: bytes, unit_ms: int, absolute: bool, verb: str) -> None:
         """Read a number of units. Raises RedisError."""
         number = integer(text) * unit_ms
-        if not int64.MIN <= number <= int64.MAX:
+        if not int64.MIN <= number <= (int64.MAX if absolute else _MOST_MS):
             raise RedisError(f"ERR invalid expire time in '{verb}' command")
         self.at_ms = number if absolute else None
         self.in_ms = None if absolute else number

@@ -254,3 +254,22 @@ def test_what_finds_no_room_changes_nothing(keys: str, command: tuple[str, ...])
     assert run_to_end(client.server.cache.check()).faults == ()
     assert client("RENAME", "k0", "moved") == OK
     assert client("TAG.COUNT", "t") == before[-1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("SET", "k", "v", "PX", 2**63 - 1),
+        ("PSETEX", "k", 2**63 - 1, "v"),
+        ("GETEX", "k", "PX", 2**63 - 1),
+        ("PEXPIRE", "k", 2**63 - 1),
+    ],
+)
+def test_a_deadline_is_a_64_bit_integer(client: Client, command: tuple[str | int, ...]) -> None:
+    client("SET", "k", "v")
+    client.server.clock.advance(10)
+    verb = str(command[0]).lower()
+    assert client(*command) == f"-ERR invalid expire time in '{verb}' command\r\n".encode()
+    assert client("TTL", "k") == b":-1\r\n"
+    assert client("PEXPIRE", "k", 2**63 - 1 - 2**42) == b":1\r\n"
+    assert client("PEXPIRETIME", "k") <= b":%d\r\n" % (2**63 - 1)
