@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from operator import attrgetter
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tagcache.engine.entry import Entry
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.store import Store
 from tagcache.errors import OutOfMemory
+
+if TYPE_CHECKING:
+    from tagcache.engine.shared_limit import SharedLimit
 
 # What an entry takes besides its key and its value, what each of its tags adds, and what a tag
 # takes that few entries carry; in bytes, measured on CPython 3.11.
@@ -28,18 +30,17 @@ Policy: TypeAlias = Literal["sieve", "lru", "noeviction"]
 class Budget:
     """Keeps the entries below ``max_memory`` bytes; 0 is no limit.
 
-    Several caches may have one limit for all of them together. The cache that takes the most memory
-    then makes room, so that a small one can grow beside a large one.
-
     Attributes:
-        others: the budgets that share the limit with this one.
-        evictions: how many entries of this cache had to make room.
+        evictions: how many entries had to make room.
+        shared: the limit that this cache has together with others, if there are others.
+        counted: the memory that counts towards it.
     """
 
     def __init__(self, store: Store, backlog: Backlog, policy: Policy) -> None:
         self.max_memory = 0
         self.evictions = 0
-        self.others: tuple[Budget, ...] = ()
+        self.counted = 0
+        self.shared: SharedLimit | None = None
         self._store = store
         self._backlog = backlog
         self._evicts = policy != "noeviction"
@@ -64,11 +65,13 @@ class Budget:
 
     @property
     def total(self) -> int:
-        """The ``memory`` of all caches that share the limit."""
-        memory = self.memory
-        for each in self.others:
-            memory += each.memory
-        return memory
+        """The ``memory`` of all caches that have the limit together."""
+        return self.memory if self.shared is None else self.shared.count_all()
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether removed entries of this cache still use memory."""
+        return len(self._backlog) > 0
 
     def put(
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
@@ -80,8 +83,9 @@ class Budget:
         if not self._evicts:
             self._check_room(key, cost, tags)
         entry = self._store.put(key, value, tags, ttl, now)
+        shared = self.shared
         try:
-            if self.memory > self.max_memory or (self.others and self.total > self.max_memory):
+            if (self.memory if shared is None else shared.count(self)) > self.max_memory:
                 self._make_room(entry)
         except MemoryError:
             # The entry is stored; what is too much is evicted later.
@@ -97,58 +101,60 @@ class Budget:
         old = store.find(key)
         if old is not None:
             more -= len(key) + len(old.value) + _ENTRY_BYTES + len(old.tags) * _REFERENCE_BYTES
-        if more <= 0 or self.total + more <= self.max_memory or self._has_backlog():
-            # The backlog is about to make room.
+        shared = self.shared
+        used = self.memory if shared is None else shared.count(self)
+        if more <= 0 or used + more <= self.max_memory:
             return
-        self._sweep_some()
+        if self._waits():
+            return
+        if shared is None:
+            self.tidy()
+        else:
+            shared.tidy()
         if self.total + more > self.max_memory:
             raise OutOfMemory(f"the limit is {self.max_memory} bytes")
 
-    def _has_backlog(self) -> bool:
-        """Say whether removed entries still use memory that counts towards the limit."""
-        return len(self._backlog) > 0 or any(len(each._backlog) for each in self.others)
+    def tidy(self) -> bool:
+        """Remove what is gone already, as far as that is quickly done.
 
-    def _sweep_some(self) -> None:
-        for each in (self, *self.others):
-            for _ in islice(each._store.sweep(), _MOST_RECLAIMED):
-                pass
+        Returns whether no invalidated entry is left.
+        """
+        for _ in islice(self._backlog.reclaim(), _MOST_RECLAIMED):
+            pass
+        if len(self._backlog):
+            return False
+        for _ in islice(self._store.sweep(), _MOST_RECLAIMED):
+            pass
+        return True
 
     def _make_room(self, stored: Entry) -> None:
         """Get below the limit, as far as that is quickly done."""
-        for each in (self, *self.others):
-            for _ in islice(each._backlog.reclaim(), _MOST_RECLAIMED):
-                pass
-        if not self._has_backlog():
-            self._sweep_some()
+        if self.shared is not None:
+            if self.shared.make_room(stored, self.max_memory, _MOST_EVICTIONS):
+                return
+        elif self.tidy():
             for _ in range(_MOST_EVICTIONS):
-                if self.total <= self.max_memory:
+                if self.memory <= self.max_memory:
                     return
-                if not self._evicts or not self._evict(stored):
+                if not self.evict(stored):
                     break
         self._backlog.on_garbage()
 
     def reclaim(self) -> Iterator[None]:
         """Reclaim the backlog, then evict down to the limit, yielding after each entry."""
         yield from self._backlog.reclaim()
-        while (
-            0 < self.max_memory < self.total
-            and self._evicts
-            and not self._has_backlog()
-            and self._evict(None)
-        ):
+        limit = self if self.shared is None else self.shared
+        while 0 < self.max_memory < self.total and not self._waits() and limit.evict(None):
             yield
 
-    def _evict(self, kept: Entry | None) -> bool:
-        """Remove one entry, other than ``kept``, where most memory is used.
+    def _waits(self) -> bool:
+        """Say whether removed entries are about to make room."""
+        return self.has_backlog if self.shared is None else self.shared.has_backlog()
 
-        Returns whether there was one.
-        """
-        if self.others:
-            largest_first = sorted((self, *self.others), key=_memory, reverse=True)
-            return any(each._evict_here(kept) for each in largest_first)
-        return self._evict_here(kept)
-
-    def _evict_here(self, kept: Entry | None) -> bool:
+    def evict(self, kept: Entry | None) -> bool:
+        """Remove one entry, other than ``kept``, if the policy allows that; say whether it did."""
+        if not self._evicts:
+            return False
         store = self._store
         entry = (store.sieve if store.lru is None else store.lru).victim(kept)
         if entry is None:
@@ -160,12 +166,3 @@ class Budget:
         else:
             store.remove_gone(entry)
         return True
-
-
-def share(budgets: Collection[Budget]) -> None:
-    """Make the limit of these budgets one for all of them together."""
-    for budget in budgets:
-        budget.others = tuple(each for each in budgets if each is not budget)
-
-
-_memory = attrgetter("memory")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Iterator
 
 from zope.interface import implementer
 
-from tagcache.engine.budget import share
 from tagcache.engine.memory import MemoryCache
+from tagcache.engine.shared_limit import SharedLimit
 from tagcache.model.interfaces import IMaintained
 from tagcache.model.limits import Limits
 from tagcache.model.numbered import Numbered
@@ -25,6 +25,7 @@ class MemoryCaches:
 
     def __init__(self, make: Callable[[], MemoryCache], count: int = 1) -> None:
         self._make = make
+        self._limit = SharedLimit()
         self._caches = Numbered(count, self._begin)
         self._on_garbage: Callable[[], None] | None = None
         self._first = self._caches[0]
@@ -33,10 +34,16 @@ class MemoryCaches:
         cache = self._make()
         if number:
             cache.limits = self.limits
+            self._share(cache)
         if self._on_garbage is not None:
             cache.on_garbage = self._on_garbage
-        share([cache.budget, *(each.budget for _, each in self)])
         return cache
+
+    def _share(self, cache: MemoryCache) -> None:
+        # The only one has a limit of its own, which takes less time to check.
+        if self._first.budget.shared is None:
+            self._limit.join(self._first.budget)
+        self._limit.join(cache.budget)
 
     @property
     def count(self) -> int:

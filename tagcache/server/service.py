@@ -270,6 +270,12 @@ class TagCacheService(MultiService):
             "reclaim_backlog": totals.backlog,
         }
 
+    def _database(self, number: int, totals: EngineTotals) -> dict[str, Any]:
+        # Redis does not tell the memory of each.
+        here = self.databases[number].store is not None
+        memory = totals.memory if here else None
+        return {"db": number, **described(totals), "memory_used_bytes": memory}
+
     def _describe(self, databases: dict[int, EngineTotals]) -> dict[str, Any]:
         settings = self.settings
         return {
@@ -304,17 +310,7 @@ class TagCacheService(MultiService):
                 "max_client_memory": settings.performance.max_client_memory,
             },
             "cache": self._figures(databases.values()),
-            "databases": [
-                {
-                    "db": number,
-                    **described(totals),
-                    # Redis does not tell it for each.
-                    "memory_used_bytes": (
-                        totals.memory if self.databases[number].store is not None else None
-                    ),
-                }
-                for number, totals in databases.items()
-            ],
+            "databases": [self._database(*each) for each in databases.items()],
             "engine": self.databases[0].describe(),
             "persistence": self.persistence.describe(),
         }

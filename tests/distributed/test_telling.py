@@ -35,7 +35,7 @@ def test_info_answers_while_the_engine_does_not(
     database = redis()
     server = front(database.url, {"timeout_ms": 2000})
     assert server.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
-    eventually(lambda: b"tagcache_keys 1.0\n" in get(server, "/metrics"))
+    eventually(lambda: b'tagcache_keys{db="0"} 1.0\n' in get(server, "/metrics"))
     eventually(lambda: json.loads(get(server, "/info"))["engine"]["servers"])
     if failure == "gone":
         database.stop()
@@ -88,7 +88,7 @@ def test_a_full_engine_can_be_looked_at(redis: Callable[..., RedisServer], front
         told = client.json(b"INFO")
         assert (told["cache"]["items"], told["engine"]["status"]) == (stored, "ok")
     assert json.loads(get(server, "/stats"))["items"] == stored
-    eventually(lambda: b"tagcache_keys %d.0\n" % stored in get(server, "/metrics"))
+    eventually(lambda: b'tagcache_keys{db="0"} %d.0\n' % stored in get(server, "/metrics"))
     assert "upkeep is postponed" not in server.text()
 
 

@@ -147,7 +147,7 @@ class ConnectionCommands:
 
     def select(self, caller: RespCaller, arguments: list[bytes]) -> bytes:
         number = integer(arguments[1], "ERR invalid DB index")
-        if caller.watched:
+        if caller.watched and number != caller.connection.database:
             # The states of entries are those of one database.
             raise RedisError("ERR SELECT after WATCH is not supported; send UNWATCH before it")
         try:

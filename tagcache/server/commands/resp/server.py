@@ -132,11 +132,7 @@ class ServerCommands:
                 "evicted_keys": cache["evictions"],
             },
             "replication": {"role": "master", "connected_slaves": 0},
-            "keyspace": {
-                f"db{each['db']}": f"keys={each['items']},expires=0,avg_ttl=0"
-                for each in described["databases"]
-                if each["items"]
-            },
+            "keyspace": _keyspace(described["databases"]),
         }
 
     def config(self, caller: Caller, arguments: list[bytes]) -> Reply:
@@ -208,6 +204,14 @@ class ServerCommands:
     def time(self, caller: Caller, arguments: list[bytes]) -> Reply:
         seconds, rest = divmod(int(self._wall() * 1_000_000), 1_000_000)
         return resp.dump([b"%d" % seconds, b"%d" % rest], caller.resp)
+
+
+def _keyspace(databases: list[dict[str, Any]]) -> dict[str, str]:
+    return {
+        f"db{each['db']}": f"keys={each['items']},expires=0,avg_ttl=0"
+        for each in databases
+        if each["items"]
+    }
 
 
 def role(caller: Caller, arguments: list[bytes]) -> Reply:
