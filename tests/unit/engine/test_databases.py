@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from tagcache.engine.budget import Budget
 from tagcache.engine.caches import MemoryCaches
 from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache, Policy
@@ -206,6 +207,41 @@ def test_a_lower_limit_is_reached_by_reclaiming() -> None:
         pass
     assert caches.memory <= 200_000
     assert len(newest(caches[0])) > 100
+
+
+def test_a_store_does_not_look_at_all_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = make(100, max_memory=300_000)
+    for number in range(100):
+        caches[number].put(b"k", b"v", [])
+    looks = 0
+    memory = Budget.memory.fget
+    assert memory is not None
+
+    def look(budget: Budget) -> int:
+        nonlocal looks
+        looks += 1
+        return memory(budget)
+
+    monkeypatch.setattr(Budget, "memory", property(look))
+    fill(caches[0], b"a", 100)
+    assert looks == 100
+    fill(caches[0], b"b", 3000)
+    assert caches[0].counters().evictions > 2000
+    # One for the entry, one or two for evictions, and one or two for its share of all the others.
+    assert looks < 6 * 3100
+
+
+def test_memory_that_another_database_gave_back_can_be_used() -> None:
+    caches = make(max_memory=400_000)
+    fill(caches[1], b"large", 3000)
+    fill(caches[0], b"a", 100)
+    assert done(caches[1].flush()) > 500
+    for _ in caches.reclaim():
+        pass
+    fill(caches[0], b"b", 600)
+    # Noticing it takes as many stores as there are databases.
+    assert caches[0].counters().evictions <= 2
+    assert len(newest(caches[0])) >= 698
 
 
 def test_the_limit_holds_whatever_happens() -> None:
