@@ -60,11 +60,23 @@ def requests(several: Iterable[Sequence[bytes]]) -> bytes:
 def _bulks(items: Sequence[bytes]) -> bytes:
     """Return an array of bulk strings."""
     count = len(items)
-    template = _ARRAYS[count] if count < len(_ARRAYS) else b"*%d\r\n" % count + _BULK * count
+    if count >= len(_ARRAYS):
+        return b"\r\n".join((b"*%d" % count, *_lines(items), b""))
     fields: list[int | bytes] = []
     for item in items:
         fields += (len(item), item)
-    return template % tuple(fields)
+    return _ARRAYS[count] % tuple(fields)
+
+
+def _lines(items: Sequence[bytes]) -> list[bytes]:
+    """Return two lines for each bulk string: its length, and its content."""
+    lines = [b""] * (2 * len(items))
+    try:
+        lines[::2] = [BULK_LINES[len(each)] for each in items]
+    except IndexError:
+        lines[::2] = [b"$%d" % len(each) for each in items]
+    lines[1::2] = items
+    return lines
 
 
 # Replies
@@ -129,16 +141,21 @@ def array_in_slices(
     contents: Sequence[bytes | None], protocol: int
 ) -> Generator[None, None, bytes]:
     """Build an array of bulk strings and absent ones in slices; return it."""
-    nothing = _NULLS[protocol]
-    parts = [b"*%d\r\n" % len(contents)]
+    nothing = _NULLS[protocol][:-2]
+    parts = [b"*%d" % len(contents)]
     for start in range(0, len(contents), _ITEMS_AT_ONCE):
         some = contents[start : start + _ITEMS_AT_ONCE]
+        lines: list[bytes] = []
+        if None not in some:
+            lines += _lines(some)  # type: ignore[arg-type]
+        else:
+            for each in some:
+                lines += (nothing,) if each is None else (b"$%d" % len(each), each)
         # Joined in slices, too: the last step only copies a few long parts.
-        parts.append(
-            b"".join([nothing if each is None else _BULK % (len(each), each) for each in some])
-        )
+        parts.append(b"\r\n".join(lines))
         yield
-    return b"".join(parts)
+    parts.append(b"")
+    return b"\r\n".join(parts)
 
 
 def array(items: Sequence[bytes]) -> bytes:

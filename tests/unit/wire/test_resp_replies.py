@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import tracemalloc
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagcache.errors import UnexpectedReply
-from tagcache.wire import resp
-from tagcache.wire.resp_replies import MAX_DEPTH, ErrorReply, Push, ReplyReader
+from tagcache.wire import resp, resp_replies
+from tagcache.wire.resp_replies import MAX_DEPTH, ErrorReply, Push, ReplyReader, only_string
 
 PLACES = st.lists(st.integers(0, 100_000), max_size=10)
 # What looks like a line with a length is likely in them.
@@ -96,6 +96,33 @@ def test_the_result_is_that_of_hiredis_in_any_chunks(sent: list[bytes], places: 
     assert len(expected) == len(sent)
     for chunks in ([data], cut(data, places), one_by_one(data)):
         assert types(read_all(ReplyReader(), chunks)) == types(expected)
+    with without_hiredis():
+        assert types(ReplyReader().feed(data)) == types(expected)
+
+
+@contextmanager
+def without_hiredis() -> Iterator[None]:
+    """Read replies as if hiredis were not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resp_replies, "_hiredis", None)
+        yield
+
+
+@pytest.mark.parametrize("value", [b"v" * 100, b"\r\n*1000000000\r\n", b"\n>", b"", None])
+def test_many_strings_are_the_same_with_and_without_hiredis(value: bytes | None) -> None:
+    strings = [b"a" * 10, value, None, b"\r\n"] * 50
+    data = resp.values(strings, 2)
+    assert ReplyReader().feed(data) == [strings]
+    assert ReplyReader().feed(data + resp.ONE) == [strings, 1]
+    with without_hiredis():
+        assert ReplyReader().feed(data) == [strings]
+
+
+@pytest.mark.parametrize("data", [b"$3\r\nabc\r\n", b"$0\r\n\r\n", b"$4\r\n\r\n\r\n\r\n"])
+def test_a_single_string_is_recognised(data: bytes) -> None:
+    assert [only_string(data)] == by_hiredis_alone(data)
+    for other in (data[:-1], data + b"x", b"+" + data[1:], data[1:], b"", b"$-1\r\n", b"$-2\r\n"):
+        assert only_string(other) is None
 
 
 @pytest.mark.parametrize(
