@@ -24,6 +24,7 @@ from tagcache.server.auth.rates import Rates
 from tagcache.server.cache_port.factory import CacheFactory
 from tagcache.server.commands.admin import AdminCommands
 from tagcache.server.commands.cache import CACHE_COMMANDS
+from tagcache.server.commands.resp.admin import StateCommands
 from tagcache.server.commands.resp.connection import ConnectionCommands
 from tagcache.server.commands.resp.server import ServerCommands
 from tagcache.server.commands.table import CommandTable
@@ -185,10 +186,11 @@ def build_cache_port(
     server_commands = ServerCommands(
         service.info, lambda: service.settings, shared.traffic, time.time
     )
+    state_commands = StateCommands(shared.connections, service.info, shared.traffic)
     factory = CacheFactory(
         listener,
         CommandTable((*CACHE_COMMANDS, *admin.rows())),
-        RespTable((*connection_commands.rows(), *server_commands.rows())),
+        RespTable((*connection_commands.rows(), *server_commands.rows(), *state_commands.rows())),
         service.databases,
         shared.slices,
         shared.events,

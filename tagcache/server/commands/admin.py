@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -70,13 +70,9 @@ class AdminCommands:
 
     def clients(self, caller: Any, fields: list[bytes]) -> Deferred[bytes]:
         described: list[str] = []
-        connections = list(self._connections)
-        now = self._connections.monotonic()
 
         def describe_each() -> Iterator[None]:
-            for connection in connections:
-                described.append(_dump(connection.describe(now)))
-                yield
+            described.extend((yield from described_clients(self._connections)))
 
         done = self._slices.run(describe_each())
         return done.addCallback(lambda _: wire.json_list(b"CLIENTS", described))
@@ -106,11 +102,26 @@ class AdminCommands:
         text = second_of(fields)
         if text and not (text.isdigit() and len(text) < 10):
             raise InvalidArgument("invalid_count")
-        slow = self._traffic.slow(int(text) if text else MOST_SLOW)
-        return wire.json_list(b"SLOWLOG", [_dump(each.describe()) for each in slow])
+        most = int(text) if text else MOST_SLOW
+        return wire.json_list(b"SLOWLOG", described_slow(self._traffic, most))
 
     def quit(self, caller: Any, fields: list[bytes]) -> bytes:
         raise Disconnect(wire.OK)
+
+
+def described_clients(connections: Connections) -> Generator[None, None, list[str]]:
+    """Work that returns every connection as a JSON text."""
+    described: list[str] = []
+    now = connections.monotonic()
+    for connection in list(connections):
+        described.append(_dump(connection.describe(now)))
+        yield
+    return described
+
+
+def described_slow(traffic: Traffic, most: int) -> list[str]:
+    """Return the last slow commands as JSON texts, the newest first."""
+    return [_dump(each.describe()) for each in traffic.slow(most)]
 
 
 def _dump(described: dict[str, Any]) -> str:

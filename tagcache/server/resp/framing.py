@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
-from tagcache.errors import (
-    AuthenticationRequired,
-    CommandError,
-    IntegerOverflow,
-    MalformedRequest,
-    NotAnInteger,
-    OutOfMemory,
-)
+from tagcache.errors import AuthenticationRequired, CommandError, MalformedRequest
 from tagcache.server.cache_port.framing import BrokenFraming, IFraming
-from tagcache.server.commands.resp.table import MAX_ARGUMENTS, ONE_KEY, RedisError, shown
+from tagcache.server.commands.resp.table import (
+    MAX_ARGUMENTS,
+    ONE_KEY,
+    RedisError,
+    error_reply,
+    shown,
+)
 from tagcache.server.commands.resp.transactions import IMMEDIATE
 from tagcache.server.commands.table import Reply
 from tagcache.server.resp.caller import RespCaller
@@ -33,12 +32,6 @@ _MAX_BYTES = 128 * 2**20
 _MAX_ARGUMENT_BYTES = 16 * 2**20
 # Their arguments may be secrets.
 _SECRET = frozenset((b"AUTH", b"HELLO"))
-_ERRORS: dict[type[CommandError], str] = {
-    NotAnInteger: "ERR value is not an integer or out of range",
-    IntegerOverflow: "ERR increment or decrement would overflow",
-    OutOfMemory: "OOM command not allowed when used memory > 'maxmemory'.",
-    AuthenticationRequired: "NOAUTH Authentication required.",
-}
 
 
 @implementer(IFraming)
@@ -162,10 +155,7 @@ class RespFraming:
         return command is not None and command.keys is ONE_KEY and self._caller.transaction is None
 
     def error(self, error: CommandError) -> bytes:
-        if isinstance(error, RedisError):
-            return resp.error(str(error))
-        text = _ERRORS.get(type(error))
-        return resp.error(text if text is not None else f"ERR {error}")
+        return error_reply(error)
 
     def summary(self, arguments: list[bytes]) -> tuple[bytes, bytes | None]:
         verb = arguments[0].upper()

@@ -41,7 +41,13 @@ def delete(caller: Caller, arguments: list[bytes]) -> Reply:
     if len(arguments) == 2:
         deleted = caller.session.delete(arguments[1])
         return then(deleted, lambda there: resp.ONE if there else resp.ZERO)
-    return then(caller.session.invalidate_keys(arguments[1:]), resp.integer)
+    keys = arguments[1:]
+
+    def conclude(count: int) -> bytes:
+        caller.invalidated(b"INV_KEYS", keys, count)
+        return resp.integer(count)
+
+    return then(caller.session.invalidate_keys(keys), conclude)
 
 
 def exists(caller: Caller, arguments: list[bytes]) -> Reply:

@@ -18,6 +18,7 @@ _INTEGERS = frozenset(
 )
 _EXPIRY = b"EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds"
 _STORE_EXPIRY = b"[" + _EXPIRY + b"|KEEPTTL]"
+_TAG_OPTIONS = b"[EX seconds|PX milliseconds] [TAGS number tag...]"
 _EXPIRE_IF = b"[NX|XX|GT|LT]"
 
 # A name in lower case stands for an argument, one in upper case for itself. [...] may be left out,
@@ -85,12 +86,20 @@ _SYNTAX = {
     b"SLOWLOG": b"GET [count]|LEN|RESET",
     b"STRLEN": b"key",
     b"SUBSTR": b"key start end",
+    b"TAG.CLIENTS": b"",
     b"TAG.COUNT": b"tag",
+    b"TAG.DECR": b"key decrement " + _TAG_OPTIONS,
+    b"TAG.FLUSH": b"",
+    b"TAG.INCR": b"key increment " + _TAG_OPTIONS,
+    b"TAG.INFO": b"",
     b"TAG.INVALIDATE": b"[ANY|ALL] number tag...",
     b"TAG.KEYS": b"tag [LIMIT limit]",
     b"TAG.OF": b"key",
     b"TAG.SET": b"key value [NX|XX] [" + _EXPIRY + b"] TAGS number [tag...]",
+    b"TAG.SLOWLOG": b"[count]",
+    b"TAG.STATS": b"",
     b"TAG.TOP": b"most",
+    b"TAG.TOUCH": b"key [EX seconds|PX milliseconds]",
     b"TIME": b"",
     b"TOUCH": b"key...",
     b"TTL": b"key",

@@ -8,10 +8,17 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
-from tagcache.errors import CommandError
+from tagcache.errors import (
+    AuthenticationRequired,
+    CommandError,
+    IntegerOverflow,
+    NotAnInteger,
+    OutOfMemory,
+)
 from tagcache.model.interfaces import IEngine, ISession
 from tagcache.server.commands.table import Reply
 from tagcache.server.then import then
+from tagcache.wire import resp
 
 T = TypeVar("T")
 
@@ -35,6 +42,28 @@ _FEW_ARGUMENTS = 64
 _MOST_SHOWN_BYTES = 128
 SYNTAX_ERROR = "ERR syntax error"
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
+# Errors that Redis has as well, in its words.
+_IN_REDIS: dict[type[CommandError], str] = {
+    NotAnInteger: NOT_AN_INTEGER,
+    IntegerOverflow: "ERR increment or decrement would overflow",
+    OutOfMemory: "OOM command not allowed when used memory > 'maxmemory'.",
+    AuthenticationRequired: "NOAUTH Authentication required.",
+}
+
+
+def error_reply(error: CommandError) -> bytes:
+    """Return the reply to a request that failed.
+
+    It is in the words of Redis or, for what Redis does not know, ``ERR``, the code of the error,
+    and the detail.
+    """
+    if isinstance(error, RedisError):
+        return resp.error(str(error))
+    text = _IN_REDIS.get(type(error))
+    if text is None:
+        detail = str(error)
+        text = f"ERR {error.code}" + (f": {detail}" if detail != error.code else "")
+    return resp.error(text)
 
 
 def shown(text: bytes) -> str:

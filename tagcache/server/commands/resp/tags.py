@@ -7,9 +7,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tagcache.model.admission import check_tags
+from tagcache.model.statistics import Counters
 from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import EntryView, TagSize
-from tagcache.server.commands.resp.arguments import EXPIRY_OPTIONS, Expiry, Options, natural
+from tagcache.server.commands.resp.arguments import (
+    EXPIRY_OPTIONS,
+    Expiry,
+    Options,
+    integer,
+    natural,
+)
 from tagcache.server.commands.resp.strings import StoreIf
 from tagcache.server.commands.resp.table import (
     MAX_ARGUMENTS,
@@ -34,6 +41,9 @@ def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
     # Most clients repeat the same few options.
     read = _remembered if sum(map(len, rest)) <= _REMEMBERED_LENGTH else _read_options
     tags, options, expiry, plain = read(tuple(rest))
+    if plain is not None and b"NX" in options:
+        added = caller.session.add(key, value, tags, plain.asked_ms)
+        return then(added, lambda stored: resp.OK if stored else resp.null(caller.resp))
     if plain is not None:
         stored = caller.session.put_with(key, value, plain)
         if stored is None or isinstance(stored, int):
@@ -46,7 +56,7 @@ def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 class _TagSet(NamedTuple):
-    """What follows the value in TAG.SET; ``plain`` if a store needs no more than that."""
+    """What follows the value in TAG.SET; ``plain`` if ``put`` or ``add`` needs no more."""
 
     tags: tuple[bytes, ...]
     options: Options
@@ -59,18 +69,43 @@ def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
     options = Options(words, frozenset((b"NX", b"XX")), frozenset(EXPIRY_OPTIONS))
     options.at_most_one(b"NX", b"XX")
     expiry = options.expiry("tag.set")
+    in_ms = None if expiry is None else expiry.in_ms
     plain = None
-    if not words:
-        plain = StoreOptions(tags)
-    elif len(options.given) == 1 and expiry is not None and expiry.in_ms:
-        plain = StoreOptions(tags, expiry.in_ms)
+    if b"XX" not in options and (expiry is None or in_ms is not None):
+        plain = StoreOptions(tags, in_ms)
     return _TagSet(tags, options, expiry, plain)
 
 
 _remembered = lru_cache(4096)(_read_options)
 
 
-def _split_tags(arguments: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+def tag_incr(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.INCR key by [EX s|PX ms] [TAGS n tag [tag ...]]``, and to ``TAG.DECR``.
+
+    Unlike that of INCRBY, the time to live starts again.
+    """
+    session = caller.session
+    count = session.increment if arguments[0].upper() == b"TAG.INCR" else session.decrement
+    words, tags = _split_tags(tuple(arguments[3:]), required=False)
+    counted = count(arguments[1], integer(arguments[2]), tags, _ttl_ms(words, "tag.incr"))
+    return then(counted, resp.integer)
+
+
+def tag_touch(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.TOUCH key [EX s|PX ms]``: 1, or 0 if there is no entry."""
+    touched = caller.session.touch(arguments[1], _ttl_ms(arguments[2:], "tag.touch"))
+    return then(touched, lambda there: resp.ONE if there else resp.ZERO)
+
+
+def _ttl_ms(words: Sequence[bytes], verb: str) -> int | None:
+    """Return the time to live that EX or PX gives."""
+    expiry = Options(words, frozenset(), frozenset((b"EX", b"PX"))).expiry(verb)
+    return None if expiry is None else expiry.in_ms
+
+
+def _split_tags(
+    arguments: tuple[bytes, ...], required: bool = True
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """Return what comes before ``TAGS n``, and the n tags after it, which end the request."""
     for number, word in enumerate(arguments[:-1]):
         if word.upper() == b"TAGS":
@@ -79,7 +114,9 @@ def _split_tags(arguments: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[
                 raise RedisError("ERR the number after TAGS is not the number of tags")
             _check_names(tags)
             return arguments[:number], tags
-    raise RedisError(SYNTAX_ERROR)
+    if required:
+        raise RedisError(SYNTAX_ERROR)
+    return arguments, ()
 
 
 def _check_names(tags: Sequence[bytes]) -> None:
@@ -149,6 +186,26 @@ def tag_top(caller: Caller, arguments: list[bytes]) -> Reply:
     return then(caller.engine.largest_tags(b"", most), write)
 
 
+def tag_flush(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.FLUSH``: FLUSHDB that returns the number of entries."""
+
+    def conclude(count: int) -> bytes:
+        caller.invalidated(b"FLUSH", (), count)
+        return resp.integer(count)
+
+    return then(caller.session.flush(), conclude)
+
+
+def tag_stats(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.STATS`` with the numbers of hits, misses, puts and invalidations."""
+
+    def write(counted: Counters) -> bytes:
+        numbers = (counted.hits, counted.misses, counted.puts, counted.invalidations)
+        return resp.dump(numbers, caller.resp)
+
+    return then(caller.engine.all_counters(), write)
+
+
 TAG_COMMANDS = (
     RespCommand(
         b"TAG.SET",
@@ -158,6 +215,21 @@ TAG_COMMANDS = (
         True,
         summary="store a value with tags",
         most=MAX_ARGUMENTS,
+    ),
+    RespCommand(
+        b"TAG.INCR", -3, tag_incr, ONE_KEY, True, summary="add, with tags", most=MAX_ARGUMENTS
+    ),
+    RespCommand(
+        b"TAG.DECR", -3, tag_incr, ONE_KEY, True, summary="subtract, with tags", most=MAX_ARGUMENTS
+    ),
+    RespCommand(b"TAG.TOUCH", -2, tag_touch, ONE_KEY, True, summary="another time to live"),
+    RespCommand(b"TAG.FLUSH", 1, tag_flush, writes=True, summary="delete all, and count them"),
+    RespCommand(
+        b"TAG.STATS",
+        1,
+        tag_stats,
+        transaction=False,
+        summary="hits, misses, puts and invalidations",
     ),
     RespCommand(
         b"TAG.INVALIDATE",

@@ -32,6 +32,7 @@ from tagcache.server.cache_port.factory import CacheFactory
 from tagcache.server.cache_port.protocol import CacheProtocol
 from tagcache.server.commands.admin import AdminCommands
 from tagcache.server.commands.cache import CACHE_COMMANDS
+from tagcache.server.commands.resp.admin import StateCommands
 from tagcache.server.commands.resp.connection import ConnectionCommands
 from tagcache.server.commands.resp.server import ServerCommands
 from tagcache.server.commands.table import CommandTable, Verbs
@@ -117,7 +118,10 @@ class Server:
         server_commands = ServerCommands(
             lambda: INFO, lambda: settings, self.traffic, self.clock.seconds
         )
-        self.resp_table = RespTable((*connection_commands.rows(), *server_commands.rows()))
+        state_commands = StateCommands(self.connections, lambda: INFO, self.traffic)
+        self.resp_table = RespTable(
+            (*connection_commands.rows(), *server_commands.rows(), *state_commands.rows())
+        )
         self.databases = MemoryDatabases(caches, seconds, self.slices.finish)
         self.engine: Any = self.databases[0]
         self.rates = Rates(settings, self.clock.seconds)

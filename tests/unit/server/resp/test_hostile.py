@@ -50,7 +50,7 @@ def test_lists_of_keys_are_long(client: Client) -> None:
 
 def test_there_is_a_limit_to_the_length_of_an_argument_and_to_their_number(client: Client) -> None:
     said = client(b"SET", b"k", b"v" * 2**24)
-    assert said == b"-ERR the value has 16777216 bytes, the limit is 1048576\r\n"
+    assert said == b"-ERR value_too_large: the value has 16777216 bytes, the limit is 1048576\r\n"
     said = client.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$16777217\r\n")
     assert said == b"-ERR Protocol error: invalid bulk length\r\n"
     said = Client().send(b"*131073\r\n")
@@ -162,7 +162,7 @@ def test_many_entries_are_stored_in_slices(client: Client, monkeypatch: pytest.M
 def test_many_entries_are_stored_only_if_all_have_the_right_length(client: Client) -> None:
     pairs = [each for number in range(2000) for each in (b"k%d" % number, b"v")]
     said = client("MSET", *pairs, "last", "v" * 2**21)
-    assert said == b"-ERR the value has 2097152 bytes, the limit is 1048576\r\n"
+    assert said == b"-ERR value_too_large: the value has 2097152 bytes, the limit is 1048576\r\n"
     assert client("DBSIZE") == b":0\r\n"
     assert client("MSETNX", *pairs) == b"-ERR MSETNX stores 500 entries at most\r\n"
     client("MULTI")
@@ -178,7 +178,7 @@ def test_what_is_watched_counts_as_the_clients_memory(client: Client) -> None:
     client("WATCH", "a")
     client("UNWATCH")
     assert held.held_bytes == 0
-    assert client("WATCH", "k" * 2000).startswith(b"-ERR the key has 2000 bytes")
+    assert client("WATCH", "k" * 2000).startswith(b"-ERR key_too_long: the key has 2000 bytes")
     for end in ("EXEC", "DISCARD"):
         client("WATCH", "a", "b")
         client("MULTI")
