@@ -231,12 +231,13 @@ class AuthenticationFailed(ClientError):
 class Refused(ClientError):
     """The server refused the request and changed nothing: the request's fault, or a limit's.
 
-    ``code`` (str) is an error word of docs/protocol.md, for instance ``value_too_large``.
+    ``code`` (str) is an error word of docs/protocol.md, for instance ``value_too_large``;
+    ``str(error)`` has the detail as well, if the server told any.
     """
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, detail: str = "") -> None:
         self.code = code
-        super().__init__(f"the server said: {code}")
+        super().__init__(f"the server said: {code}" + (f": {detail}" if detail else ""))
 
 
 class BadArgument(ClientError, ValueError):

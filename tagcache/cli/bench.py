@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tagcache.cli.api import NOT_AUTHORISED, REFUSED, UNAVAILABLE, Failed, IServer, pass_database
-from tagcache.cli.line import LineServer
+from tagcache.cli.cache_port import CachePortServer
 from tagcache.cli.output import json_option, print_json, print_rows
 from tagcache.client.options import DEFAULT_PORT
 
@@ -66,7 +66,7 @@ def bench(
     given = server.credentials
     credentials = (given.token,) if given.token else (given.username, given.password)
     host = tcp_host or server.host
-    port = tcp_port or (server.port if isinstance(server, LineServer) else DEFAULT_PORT)
+    port = tcp_port or (server.port if isinstance(server, CachePortServer) else DEFAULT_PORT)
     load = _Load(mode, keys, pipeline, host, port, credentials, server.db or 0)
     result = asyncio.run(_run(load, conns, duration))
     _print(result, duration, pipeline, as_json)

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 import tagcache
-from tagcache.cli import bench, configuration, credentials, entries, line, state, tags
+from tagcache.cli import bench, cache_port, configuration, credentials, entries, state, tags
 from tagcache.cli.api import Credentials, HttpServer, IServer
 from tagcache.client.options import split_url
 from tagcache.config.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
@@ -79,9 +79,9 @@ def _server_at(url: str, given: Credentials, in_url: bool, db: int | None = None
             given = Credentials(unquote(username), unquote(password), None)
     if parts.scheme in ("http", "https"):
         return HttpServer(url, given, db)
-    if parts.scheme in line.SCHEMES:
-        return line.LineServer(url, given, db)
-    known = ", ".join(f"{each}://" for each in ("http", "https", *line.SCHEMES))
+    if parts.scheme in cache_port.SCHEMES:
+        return cache_port.CachePortServer(url, given, db)
+    known = ", ".join(f"{each}://" for each in ("http", "https", *cache_port.SCHEMES))
     raise click.UsageError(f"{url} is not the URL of a server; use one of {known}")
 
 

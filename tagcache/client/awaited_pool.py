@@ -13,8 +13,10 @@ from typing import Any
 from zope.interface import Attribute, Interface
 
 from tagcache.client.breaker import Breaker
+from tagcache.client.making import greeting
 from tagcache.client.options import Options
-from tagcache.client.requests import PING, auth, select
+from tagcache.client.replies import Replies
+from tagcache.client.requests import PING
 from tagcache.errors import (
     ClientError,
     ConnectionFailed,
@@ -23,7 +25,6 @@ from tagcache.errors import (
     UnexpectedReply,
 )
 from tagcache.sockopts import AppliedOption
-from tagcache.wire import line as wire
 
 # Seconds that a busy event loop gets to read what has already arrived.
 _GRACE = 0.01
@@ -74,14 +75,14 @@ class INetwork(Interface):
 
 
 class AwaitedConnection:
-    """One connection: requests out, reply lines in, one exchange at a time."""
+    """One connection: requests out, replies in, one exchange at a time."""
 
     def __init__(self, network: INetwork, options: Options) -> None:
         self._network = network
         self._options = options
         self._carrier: ICarrier | None = None
         self._promise: IPromise | None = None
-        self._replies = wire.Replies(0)
+        self._replies = Replies()
         self._timeout = options.timeout
         self._due = 0.0
         self.last_used = network.monotonic()
@@ -107,16 +108,16 @@ class AwaitedConnection:
         if self._promise is None:
             self.close()
             return
-        before = self._replies.received
+        before = self._replies.progress
         try:
-            lines = self._replies.feed(chunk)
+            replies = self._replies.feed(chunk)
         except UnexpectedReply as error:
             self._end(error)
             return
-        if lines is not None:
+        if replies is not None:
             promise, self._promise = self._promise, None
-            promise.resolve(lines)
-        elif self._timeout is not None and self._replies.received > before:
+            promise.resolve(replies)
+        elif self._timeout is not None and self._replies.progress > before:
             # Each reply may take the whole timeout, from the one before it.
             self._due = self._network.monotonic() + self._timeout
 
@@ -124,27 +125,27 @@ class AwaitedConnection:
         """Called by the network when the connection is gone."""
         self._end(ConnectionFailed(f"{self._options.address}: {reason}"))
 
-    async def exchange(self, payload: bytes, count: int) -> list[bytes]:
-        """Send ``payload`` and return the ``count`` reply lines, without their ends.
+    async def exchange(self, payload: bytes, count: int) -> list[Any]:
+        """Send ``payload`` and return the ``count`` replies.
 
         After any exception the state of the connection is unknown, and it must be closed.
         """
         if self._carrier is None:
             raise ConnectionFailed(f"{self._options.address} closed the connection")
         promise = self._network.promise()
-        self._replies = wire.Replies(count)
+        self._replies.expect(count)
         self._promise = promise
         self._carrier.write(payload)
         if self._timeout is None:
-            lines: list[bytes] = await promise.awaited
-            return lines
+            replies: list[Any] = await promise.awaited
+            return replies
         self._due = self._network.monotonic() + self._timeout
         self._schedule_check(self._timeout)
         try:
-            lines = await promise.awaited
+            replies = await promise.awaited
         finally:
             self._cancel_check()
-        return lines
+        return replies
 
     def _schedule_check(self, seconds: float, last: bool = False) -> None:
         self._cancel_check = self._network.call_later(seconds, lambda: self._check_time(last))
@@ -243,13 +244,8 @@ class AwaitedPool:
         return None
 
     async def _connect(self, connection: AwaitedConnection) -> None:
-        options = self._options
         await self._network.connect(connection)
-        if options.username is not None and options.password is not None:
-            request = auth(options.username, options.password)
-            request.read((await connection.exchange(request.payload, 1))[0])
-        if options.db:
-            request = select(options.db)
+        for request in greeting(self._options):
             request.read((await connection.exchange(request.payload, 1))[0])
 
     async def _is_usable(self, connection: AwaitedConnection) -> bool:

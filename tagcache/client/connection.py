@@ -1,17 +1,20 @@
-"""One blocking connection: it sends requests and receives reply lines."""
+"""One blocking connection: it sends requests and receives replies."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
+from typing import Any, NoReturn
 
+from tagcache.client.making import greeting
 from tagcache.client.options import Options, address_for_people
-from tagcache.client.requests import PING, auth, select
+from tagcache.client.replies import Replies
+from tagcache.client.requests import PING
 from tagcache.client.unread import watch
 from tagcache.errors import ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption
-from tagcache.wire import line as wire
+from tagcache.wire.resp_replies import only_string
 
 _CHUNK = 1 << 16
 
@@ -27,6 +30,7 @@ class Connection:
         "__weakref__",
         "_options",
         "_receive",
+        "_replies",
         "_send",
         "_sock",
         "_timeout",
@@ -39,6 +43,7 @@ class Connection:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._sock = None
+        self._replies = Replies()
         self._timeout = options.timeout
         self.socket_options: tuple[AppliedOption, ...] = ()
         self.last_used = 0.0
@@ -74,16 +79,13 @@ class Connection:
         self._receive = sock.recv
         self._unread = watch(sock.fileno())
         self._sock = sock
+        self._replies = Replies()
         self.last_used = time.monotonic()
-        if options.username is not None and options.password is not None:
-            request = auth(options.username, options.password)
-            request.read(self.exchange(request.payload, 1)[0])
-        if options.db:
-            request = select(options.db)
+        for request in greeting(options):
             request.read(self.exchange(request.payload, 1)[0])
 
-    def exchange(self, payload: bytes, count: int) -> list[bytes]:
-        """Send ``payload`` and return the ``count`` reply lines, without their ends.
+    def exchange(self, payload: bytes, count: int) -> list[Any]:
+        """Send ``payload`` and return the ``count`` replies.
 
         Raises ConnectionFailed, TimedOut, UnexpectedReply.
         """
@@ -94,9 +96,9 @@ class Connection:
                 # Sending may have taken a while, so that the timeout of recv is no longer right.
                 return self._collect(b"", count, began)
             chunk = self._receive(_CHUNK)
-            if count == 1 and chunk.find(b"\n") == len(chunk) - 1 and chunk:
-                return [chunk[:-1]]
-            return self._collect(chunk, count, began)
+            if count == 1 and (string := only_string(chunk)) is not None:
+                return [string]
+            return self._collect(chunk or self._ended(), count, began)
         except TimeoutError:
             raise TimedOut(
                 f"{self._options.address} did not answer within {self._timeout} s"
@@ -104,7 +106,7 @@ class Connection:
         except OSError as error:
             raise ConnectionFailed(f"{self._options.address}: {error}") from error
 
-    def _collect(self, chunk: bytes, count: int, began: float) -> list[bytes]:
+    def _collect(self, chunk: bytes, count: int, began: float) -> list[Any]:
         """Receive until all replies have arrived; ``chunk`` was received before (b"": nothing).
 
         Each reply may take the whole timeout, from the one before it, in any number of chunks.
@@ -112,27 +114,30 @@ class Connection:
         sock = self._sock
         if sock is None:
             raise ConnectionFailed(f"{self._options.address}: the connection is closed")
-        replies = wire.Replies(count)
+        replies = self._replies
+        replies.expect(count)
         timeout = self._timeout
+        seen = 0
         try:
             while True:
-                before = replies.received
-                lines = replies.feed(chunk) if chunk else None
-                if lines is not None:
-                    return lines
+                found = replies.feed(chunk) if chunk else None
+                if found is not None:
+                    return found
                 if timeout is not None:
-                    if replies.received > before:
+                    if replies.progress > seen:
+                        seen = replies.progress
                         began = time.monotonic()
                     left = began + timeout - time.monotonic()
                     if left <= 0:
                         raise TimeoutError
                     sock.settimeout(left)
-                chunk = self._receive(_CHUNK)
-                if not chunk:
-                    raise ConnectionFailed(f"{self._options.address} closed the connection")
+                chunk = self._receive(_CHUNK) or self._ended()
         finally:
             if timeout is not None:
                 sock.settimeout(timeout)
+
+    def _ended(self) -> NoReturn:
+        raise ConnectionFailed(f"{self._options.address} closed the connection")
 
     def is_usable(self) -> bool:
         """Return whether an idle connection still works, and there is nothing to read on it."""

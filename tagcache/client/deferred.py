@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tagcache.client._async.client import AwaitedPipeline, PooledClient
+from tagcache.client.arguments import Key, Tag, Ttl
 from tagcache.client.awaited_pool import (
     AwaitedConnection,
     AwaitedPool,
@@ -25,7 +26,6 @@ from tagcache.client.awaited_pool import (
 from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.options import LONGEST_SECONDS, OptionFields, Options
 from tagcache.client.queued import QueuedCommands
-from tagcache.client.requests import Key, Tag, Ttl
 from tagcache.client.unread import watch
 from tagcache.errors import BadArgument, ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions, socket_of

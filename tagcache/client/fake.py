@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from threading import RLock
@@ -18,8 +19,11 @@ from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import CommandError
 from tagcache.model.work import run_to_end
-from tagcache.server.commands.cache import CACHE_COMMANDS
-from tagcache.wire import line as wire
+from tagcache.server.commands.resp.table import error_reply
+from tagcache.server.resp.commands import ENTRY_COMMANDS
+from tagcache.wire import resp
+from tagcache.wire.resp_replies import ReplyReader
+from tagcache.wire.resp_requests import RequestBuffer
 
 T = TypeVar("T")
 
@@ -67,33 +71,46 @@ class FakeClient(BlockingClient):
     def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
         return read_all(requests, [self._reply(request.payload) for request in requests])
 
-    def _reply(self, payload: bytes) -> bytes:
-        fields = wire.split(payload[:-1])
+    def _reply(self, payload: bytes) -> Any:
         with self._lock:
-            try:
-                return self._server.answer(fields)[:-1]
-            except CommandError as error:
-                return wire.error(error.code)[:-1]
+            return self._server.reply(payload)
 
 
 class _Server:
     """The commands on a cache, without a connection: what a Caller is on a server."""
 
+    resp = 2
+
     def __init__(self, monotonic: Callable[[], float]) -> None:
         caches = MemoryCaches(lambda: MemoryCache(monotonic=monotonic), _DATABASES)
         self._databases = MemoryDatabases(caches, monotonic)
         self.select(0)
-        self._commands = {row.verb: row.run for row in CACHE_COMMANDS}
+        self._commands = {row.verb: row.run for row in ENTRY_COMMANDS}
+        self._requests = RequestBuffer(sys.maxsize, sys.maxsize)
+        self._replies = ReplyReader()
 
-    def answer(self, fields: list[bytes]) -> bytes:
-        """Return the reply to a command. Raises CommandError."""
-        match fields[0]:
-            case b"INFO":
+    def reply(self, payload: bytes) -> Any:
+        """Return the reply to a request as a client reads it."""
+        (arguments,) = self._requests.feed(payload)
+        try:
+            reply = self._execute(arguments)
+        except CommandError as error:
+            reply = error_reply(error)
+        return self._replies.feed(reply)[0]
+
+    def _execute(self, arguments: list[bytes]) -> bytes:
+        match arguments[0]:
+            case b"PING":
+                return resp.PONG
+            case b"SELECT":
+                self.select(int(arguments[1]))
+                return resp.OK
+            case b"TAG.INFO":
                 items = self.engine.store.totals().items
-                return wire.json_object(b"INFO", {"cache": {"items": items}})
-            case b"CLIENTS":
-                return wire.json_list(b"CLIENTS", [])
-        reply = self._commands[fields[0]](self, fields)
+                return resp.bulk(b'{"cache":{"items":%d}}' % items)
+            case b"TAG.CLIENTS":
+                return resp.bulk(b"[]")
+        reply = self._commands[arguments[0]](self, arguments)
         return cast(bytes, reply)  # no command takes long here
 
     def select(self, database: int) -> None:
@@ -105,6 +122,3 @@ class _Server:
 
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
         """Nobody looks at the events."""
-
-    def left_out(self, count: int) -> None:
-        """Nobody looks at the log."""

@@ -9,10 +9,11 @@ from typing import Any, Generic, TypeVar, Unpack
 
 from tagcache.client._async.client import AsyncClient
 from tagcache.client._sync.client import Client
+from tagcache.client.arguments import Key
 from tagcache.client.breaker import Breaker, State
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
-from tagcache.client.requests import Request
+from tagcache.client.requests import Groups, Request
 from tagcache.errors import (
     BadArgument,
     CircuitOpen,
@@ -87,6 +88,15 @@ class Ring(Generic[C]):
         """Return the node that a key belongs to."""
         return max(self.nodes, key=lambda node: node.score(key))
 
+    def group(self, keys: list[Key], names: list[bytes]) -> Groups:
+        """Return the keys of each node, and their full names."""
+        groups: dict[Node[C], tuple[list[Key], list[bytes]]] = {}
+        for key, name in zip(keys, names, strict=True):
+            of_node = groups.setdefault(self.node_of(name), ([], []))
+            of_node[0].append(key)
+            of_node[1].append(name)
+        return groups.values()
+
     def spread(self, requests: list[Request[Any]]) -> dict[Node[C], list[int]]:
         """Return the requests that go to each node, by their index."""
         places: dict[Node[C], list[int]] = {}
@@ -147,13 +157,13 @@ class OverNodes(Generic[C]):
                 if getattr(options, name) != getattr(common, name):
                     raise BadArgument(f"{name} is given for all nodes, not for {options.address}")
         self._options = common
-        self._requests = requests_for(self._options)
         self._flush_on_return = flush_on_return
         # Errors of a node must reach this client, which has a circuit breaker for each node.
         alone: OptionFields = {"ignore_exc": False, "on_error": None, "breaker_seconds": 0}
         self._ring = Ring(
             [Node(type(self)._client_of(options.changed(alone)), monotonic) for options in each]
         )
+        self._requests = requests_for(self._options, self._ring.group)
 
     @property
     def nodes(self) -> dict[str, C]:

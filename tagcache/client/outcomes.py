@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from tagcache.client.options import Options
 from tagcache.client.requests import Request
-from tagcache.errors import CannotDecode, ClientError, Refused, Unavailable
+from tagcache.errors import AnswerTooLarge, CannotDecode, ClientError, Refused, Unavailable
 
 T = TypeVar("T")
 
@@ -31,15 +31,20 @@ def windows(requests: list[Request[Any]]) -> Iterator[tuple[bytes, int]]:
         yield b"".join(payloads), len(payloads)
 
 
-def read_all(requests: list[Request[Any]], lines: list[bytes]) -> list[Any]:
+def read_all(requests: list[Request[Any]], replies: list[Any]) -> list[Any]:
     """Return the result of each request, or the ClientError that replaces it."""
     outcomes: list[Any] = []
-    for request, line in zip(requests, lines, strict=True):
+    for request, reply in zip(requests, replies, strict=True):
         try:
-            outcomes.append(request.read(line))
+            outcomes.append(request.read(reply))
         except ClientError as error:
             outcomes.append(error)
     return outcomes
+
+
+def is_too_large(outcome: Any) -> bool:
+    """Return whether the server refused to return that much for one request."""
+    return isinstance(outcome, Refused) and outcome.code == AnswerTooLarge.code
 
 
 def ignored_result(options: Options, request: Request[Any], error: ClientError) -> Any:
@@ -47,10 +52,7 @@ def ignored_result(options: Options, request: Request[Any], error: ClientError) 
 
     Raises ``error`` without that option, and where the caller is at fault.
     """
-    unreadable = isinstance(error, CannotDecode) or (
-        isinstance(error, Refused) and error.code == "value_not_representable"
-    )
-    if not options.ignore_exc or not (unreadable or isinstance(error, Unavailable)):
+    if not options.ignore_exc or not isinstance(error, (CannotDecode, Unavailable)):
         raise error
     options.ignored(error)
     return request.absent

@@ -5,30 +5,33 @@ The clients differ only in how they perform a request, see tagcache.client._asyn
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import chain
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
+from tagcache.client import replies
+from tagcache.client.arguments import (
+    Key,
+    Mode,
+    Tag,
+    Ttl,
+    checked_key,
+    checked_mode,
+    checked_tag,
+    expiry,
+    some,
+    tag_list,
+    to_bytes,
+)
 from tagcache.client.values import Values
-from tagcache.errors import BadArgument
+from tagcache.errors import BadArgument, CannotDecode, UnexpectedReply
 from tagcache.model import int64
-from tagcache.wire import line as wire
+from tagcache.wire.resp import request
 
 T = TypeVar("T")
-Key: TypeAlias = "str | bytes"
-Tag: TypeAlias = "str | bytes"
-# Seconds, or a timedelta.
-Ttl: TypeAlias = "float | timedelta"
-Mode: TypeAlias = Literal["any", "all"]
-
-# The largest time to live on the wire, in milliseconds.
-_MAX_TTL_MS = 2**64 - 1
-_ILLEGAL_IN_KEY = re.compile(rb"[\t\n\r]")
-_ILLEGAL_IN_TAG = re.compile(rb"[\t\n\r,]")
+# Few enough that the server hardly ever has to refuse to return so many values at once.
+_KEYS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +52,23 @@ class Stats:
 class Request(Generic[T]):
     """One request and its reply.
 
-    ``payload`` (bytes) is sent, ``read`` converts the reply line to the result; ``absent`` is the
-    result if an unavailable cache is ignored. ``safe`` says that it may be sent twice. ``key``
-    (bytes) decides to which of several servers it goes; if None, it goes to every server, and
-    ``merge`` combines their results.
+    ``payload`` (bytes) is sent, ``read`` converts the reply to the result; ``absent`` is the result
+    if an unavailable cache is ignored. ``safe`` says that it may be sent twice. ``key`` (bytes)
+    decides to which of several servers it goes; if None, it goes to every server, and ``merge``
+    combines their results. ``singly`` returns requests for less that have the same result together.
     """
 
-    __slots__ = ("absent", "key", "merge", "payload", "read", "safe")
+    __slots__ = ("absent", "key", "merge", "payload", "read", "safe", "singly")
 
     def __init__(
         self,
         payload: bytes,
-        read: Callable[[bytes], T],
+        read: Callable[[Any], T],
         absent: T,
         safe: bool = False,
         key: bytes | None = None,
         merge: Callable[[list[T]], T] | None = None,
+        singly: Callable[[], Batch[T]] | None = None,
     ) -> None:
         self.payload = payload
         self.read = read
@@ -72,6 +76,7 @@ class Request(Generic[T]):
         self.safe = safe
         self.key = key
         self.merge = merge
+        self.singly = singly
 
 
 class Batch(Generic[T]):
@@ -84,17 +89,37 @@ class Batch(Generic[T]):
         self.conclude = conclude
 
 
+Groups: TypeAlias = "Iterable[tuple[list[Key], list[bytes]]]"
+
+
+def together(keys: list[Key], names: list[bytes]) -> Groups:
+    """Return all keys as one group."""
+    return [(keys, names)] if keys else []
+
+
 class Requests:
-    """Makes requests, with one key prefix and one serde."""
+    """Makes requests, with one key prefix and one serde.
 
-    __slots__ = ("_dump", "_prefix", "load")
+    ``unreadable`` is called with the error of each value of several that cannot be read, which is
+    then a miss; if None, the error is raised. ``group`` divides keys, and their full names, into
+    those that one server can look up together.
+    """
 
-    def __init__(self, values: Values, key_prefix: str | bytes = b"") -> None:
+    __slots__ = ("_dump", "_group", "_load_all", "_prefix", "_unreadable", "load")
+
+    def __init__(
+        self,
+        values: Values,
+        key_prefix: str | bytes = b"",
+        unreadable: Callable[[CannotDecode], object] | None = None,
+        group: Callable[[list[Key], list[bytes]], Groups] = together,
+    ) -> None:
         self._dump = values.dump
         self.load = values.load
-        self._prefix = _bytes(key_prefix, "key_prefix")
-        if _ILLEGAL_IN_KEY.search(self._prefix):
-            raise BadArgument(f"key_prefix must not contain TAB, LF or CR: {key_prefix!r}")
+        self._load_all = values.load_all
+        self._prefix = to_bytes(key_prefix, "key_prefix")
+        self._unreadable = unreadable
+        self._group = group
 
     def get(self, key: Key, default: Any = None) -> Request[Any]:
         """Return the value of ``key``, or ``default`` if there is none.
@@ -104,15 +129,16 @@ class Requests:
         name = self._key(key)
         load = self.load
 
-        def read(reply: bytes) -> Any:
-            content = wire.read_value(reply)
+        def read(reply: Any) -> Any:
+            content = replies.read_value(reply)
             return default if content is None else load(content)
 
-        return Request(b"GET\t%b\n" % name, read, default, True, name)
+        return Request(request(b"GET", name), read, default, True, name)
 
     def look_up(self, key: Key) -> bytes:
         """Return the payload of ``get``. Raises BadArgument."""
-        return b"GET\t%b\n" % (self._prefix + _checked_key(key))
+        name = self._prefix + checked_key(key)
+        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
 
     def put(
         self, key: Key, value: Any, *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
@@ -121,55 +147,88 @@ class Requests:
 
         Return True; False only if an unavailable cache is ignored.
         """
-        return self._put(key, value, _store_options(tags, ttl))
+        return self._put(key, value, expiry(ttl), tag_list(tags))
 
-    def _put(self, key: Key, value: Any, options: bytes) -> Request[bool]:
+    def _put(
+        self, key: Key, value: Any, lives: tuple[bytes, ...], tagged: tuple[bytes, ...]
+    ) -> Request[bool]:
         name = self._key(key)
-        return Request(
-            b"PUT\t%b\t%b\t%b\n" % (name, options, self._dump(value)), _stored, False, True, name
-        )
+        verb = b"TAG.SET" if tagged else b"SET"
+        payload = request(verb, name, self._dump(value), *lives, *tagged)
+        return Request(payload, _is_ok, False, True, name)
 
     def add(
         self, key: Key, value: Any, *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
     ) -> Request[bool]:
         """Store ``value`` if the key has none; return whether it was stored."""
         name = self._key(key)
-        payload = b"ADD\t%b\t%b\t%b\n" % (name, _store_options(tags, ttl), self._dump(value))
-        return Request(payload, _added, False, False, name)
+        options = (*expiry(ttl), b"NX", *(tag_list(tags) or (b"TAGS", b"0")))
+        payload = request(b"TAG.SET", name, self._dump(value), *options)
+        return Request(payload, _is_added, False, False, name)
 
     def get_many(self, keys: Iterable[Key]) -> Batch[dict[Any, Any]]:
         """Return the values of those keys that have one, as a dict by the given keys."""
         asked = list(keys)
-        prefix = self._prefix
+        requests = [
+            self._look_up_all(
+                some[start : start + _KEYS_AT_ONCE], names[start : start + _KEYS_AT_ONCE]
+            )
+            for some, names in self._group(asked, self._names(asked))
+            for start in range(0, len(some), _KEYS_AT_ONCE)
+        ]
+
+        def conclude(found: list[dict[Any, Any]]) -> dict[Any, Any]:
+            if len(found) == 1:
+                return found[0]
+            together = dict(chain.from_iterable(each.items() for each in found))
+            return {key: together[key] for key in asked if key in together}
+
+        return Batch(requests, conclude)
+
+    def _look_up_all(self, keys: list[Key], names: list[bytes]) -> Request[dict[Any, Any]]:
+        load, load_all, unreadable = self.load, self._load_all, self._unreadable
+
+        def read(reply: Any) -> dict[Any, Any]:
+            contents = replies.read_list(reply)
+            if len(contents) != len(keys):
+                raise UnexpectedReply("the server did not return one value for each key")
+            try:
+                return load_all(keys, contents)
+            except CannotDecode:
+                if unreadable is None:
+                    raise
+            found = {}
+            for key, content in zip(keys, contents, strict=True):
+                try:
+                    if content is not None:
+                        found[key] = load(content)
+                except CannotDecode as error:
+                    unreadable(error)
+            return found
+
+        payload = request(b"MGET", *names)
+        return Request(payload, read, {}, True, names[0], None, lambda: self._one_by_one(keys))
+
+    def _one_by_one(self, keys: list[Key]) -> Batch[dict[Any, Any]]:
         missing = object()
-        requests: list[Request[Any]] = []
-        load = self.load
 
-        def read(reply: bytes) -> Any:
-            content = wire.read_value(reply)
-            return missing if content is None else load(content)
+        def conclude(values: list[Any]) -> dict[Any, Any]:
+            pairs = zip(keys, values, strict=True)
+            return {key: value for key, value in pairs if value is not missing}
 
-        for key in asked:
-            name = prefix + _checked_key(key)
-            requests.append(Request(b"GET\t%b\n" % name, read, missing, True, name))
-        return Batch(
-            requests,
-            lambda values: {
-                key: value for key, value in zip(asked, values, strict=True) if value is not missing
-            },
-        )
+        return Batch([self.get(key, missing) for key in keys], conclude)
 
     def put_many(
         self, values: Mapping[Any, Any], *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
     ) -> Batch[int]:
         """Store every value under its key, with the same tags and ttl; return their number."""
-        options = _store_options(tags, ttl)
-        return Batch([self._put(key, value, options) for key, value in values.items()], sum)
+        lives, tagged = expiry(ttl), tag_list(tags)
+        return Batch([self._put(key, value, lives, tagged) for key, value in values.items()], sum)
 
     def delete(self, key: Key) -> Request[bool]:
         """Remove an entry; return whether there was one."""
         name = self._key(key)
-        return Request(b"DEL\t%b\n" % name, _deleted, False, False, name)
+        return Request(request(b"DEL", name), _is_one, False, False, name)
 
     def delete_many(self, keys: Iterable[Key]) -> Batch[int]:
         """Remove entries one after the other; return how many there were."""
@@ -183,13 +242,13 @@ class Requests:
         Tags and ``ttl``, if given, replace the old ones. Raises Refused if the value is not an
         integer, or the sum does not fit 64 bits.
         """
-        return self._count(b"INCR", key, by, tags, ttl, by)
+        return self._count(b"TAG.INCR", key, by, tags, ttl, by)
 
     def decrement(
         self, key: Key, by: int = 1, *, tags: Iterable[Tag] = (), ttl: Ttl | None = None
     ) -> Request[int]:
         """Subtract from an integer; see ``increment``."""
-        return self._count(b"DECR", key, by, tags, ttl, -by)
+        return self._count(b"TAG.DECR", key, by, tags, ttl, -by)
 
     def _count(
         self, verb: bytes, key: Key, by: int, tags: Iterable[Tag], ttl: Ttl | None, absent: int
@@ -199,50 +258,42 @@ class Requests:
             raise BadArgument(f"by must be an integer, not {type(by).__name__}")
         if not int64.MIN <= by <= int64.MAX:
             raise BadArgument(f"by={by} does not fit 64 bits")
-        payload = b"%b\t%b\t%d\t%b\n" % (verb, name, by, _store_options(tags, ttl))
-        return Request(payload, wire.read_number, absent, False, name)
+        payload = request(verb, name, b"%d" % by, *expiry(ttl), *tag_list(tags))
+        return Request(payload, replies.read_integer, absent, False, name)
 
     def touch(self, key: Key, ttl: Ttl | None = None) -> Request[bool]:
         """Set a new time to live, from now; return whether there is an entry."""
         name = self._key(key)
-        payload = b"TOUCH\t%b\t%b\n" % (name, _ttl(ttl))
-        return Request(payload, _touched, False, True, name)
+        payload = request(b"TAG.TOUCH", name, *expiry(ttl))
+        return Request(payload, _is_one, False, True, name)
 
     def invalidate_tag(self, tag: Tag) -> Request[int]:
         """Remove all entries with ``tag``, atomically; return their number."""
-        return _removal(b"INV_TAG", _tag(tag))
+        return _removal(b"TAG.INVALIDATE", b"1", checked_tag(tag))
 
     def invalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> Request[int]:
         """Remove all entries with any of ``tags``, or ``all`` of them; return their number."""
-        verb = b"INV_TAGS_" + _mode(mode)
-        return _removal(verb, _some(b",".join(map(_tag, tags)), "tags"))
+        names = some(map(checked_tag, tags), "tags")
+        return _removal(b"TAG.INVALIDATE", checked_mode(mode), b"%d" % len(names), *names)
 
     def invalidate_keys(self, keys: Iterable[Key]) -> Request[int]:
-        """Remove entries, atomically; return how many there were.
-
-        Keys with a comma, or with blanks at either end, cannot be in a list: see delete_many.
-        """
-        names = list(map(self._key, keys))
-        for name in names:
-            if b"," in name or name != name.strip():
-                raise BadArgument(
-                    f"a key in a list must not have a comma, or blanks at either end: {name!r}"
-                )
-        return _removal(b"INV_KEYS", _some(b",".join(names), "keys"))
+        """Remove entries, atomically; return how many there were."""
+        return _removal(b"DEL", *some(map(self._key, keys), "keys"))
 
     def keys_by_tag(self, tag: Tag) -> Request[list[str]]:
         """Return the keys of all entries with ``tag``, in no particular order.
 
-        Keys without this client's prefix, and keys with a comma, are left out.
+        Keys without this client's prefix are left out.
         """
-        return Request(b"KEYS\t%b\n" % _tag(tag), self._read_keys, [], True, None, _joined)
+        payload = request(b"TAG.KEYS", checked_tag(tag))
+        return Request(payload, self._read_keys, [], True, None, _joined)
 
     def search(self, tags: Iterable[Tag], mode: Mode = "any") -> Batch[list[str]]:
         """Return the keys of all entries with any of ``tags``, or ``all`` of them.
 
         The tags are looked up one after the other, not atomically; see ``keys_by_tag``.
         """
-        union = _mode(mode) == b"ANY"
+        union = checked_mode(mode) == b"ANY"
         requests = [self.keys_by_tag(tag) for tag in dict.fromkeys(tags)]
 
         def conclude(found: list[list[str]]) -> list[str]:
@@ -254,154 +305,71 @@ class Requests:
 
     def flush(self) -> Request[int]:
         """Remove all entries from the server, of any key prefix; return their number."""
-        return _removal(b"FLUSH", None)
+        return _removal(b"TAG.FLUSH")
 
     def stats(self) -> Request[Stats]:
         """Return the server's counters."""
-        return Request(b"STATS\n", _read_stats, Stats(0, 0, 0, 0), True, None, _sum_of_stats)
+        nothing = Stats(0, 0, 0, 0)
+        return Request(request(b"TAG.STATS"), _read_stats, nothing, True, None, _sum_of_stats)
 
     def info(self) -> Request[dict[str, Any]]:
         """Return the state of the server; see INFO in docs/protocol.md."""
-        return Request(b"INFO\n", _read_info, {}, True)
+        return Request(request(b"TAG.INFO"), replies.read_json, {}, True)
 
     def ping(self) -> Request[bool]:
         """Return True if the server answers; False only if an unavailable cache is ignored."""
-        return Request(b"PING\n", _pong, False, True, None, all)
+        return Request(PING.payload, PING.read, False, True, None, all)
 
     def clients(self) -> Request[list[dict[str, Any]]]:
         """Return the connections of the server; see CLIENTS in docs/protocol.md."""
-        return Request(b"CLIENTS\n", _read_clients, [], True, None, _joined)
+        return Request(request(b"TAG.CLIENTS"), replies.read_json, [], True, None, _joined)
 
     def _key(self, key: Key) -> bytes:
-        return self._prefix + _checked_key(key)
+        return self._prefix + checked_key(key)
 
-    def _read_keys(self, reply: bytes) -> list[str]:
+    def _names(self, keys: list[Key]) -> list[bytes]:
+        if set(map(type, keys)) != {str} or "" in keys:
+            return list(map(self._key, keys))
+        try:
+            names = [key.encode() for key in keys]  # type: ignore[union-attr]
+        except UnicodeEncodeError:
+            return list(map(self._key, keys))
+        return [self._prefix + name for name in names] if self._prefix else names
+
+    def _read_keys(self, reply: Any) -> list[str]:
         prefix = self._prefix
         return [
             key[len(prefix) :].decode("utf-8", "surrogateescape")
-            for key in wire.read_keys(reply)
+            for key in replies.read_list(reply)
             if key.startswith(prefix)
         ]
 
 
-def auth(username: str, password: str) -> Request[bool]:
-    """Return the request that authenticates a connection. Raises BadArgument."""
-    fields = username.encode(), password.encode()
-    if any(map(_ILLEGAL_IN_KEY.search, fields)):
-        raise BadArgument("username and password must not contain TAB, LF or CR")
-    return Request(b"AUTH\t%b\t%b\n" % fields, lambda reply: wire.read_word(reply, wire.OK), False)
+def log_in(*secrets: str) -> Request[bool]:
+    """Return the request that authenticates a connection: with user and password, or a token."""
+    return Request(request(b"AUTH", *(each.encode() for each in secrets)), _is_ok, False)
 
 
 def select(db: int) -> Request[bool]:
     """Return the request that chooses the database of a connection."""
-    return Request(b"SELECT\t%d\n" % db, lambda reply: wire.read_word(reply, wire.OK), False)
+    return Request(request(b"SELECT", b"%d" % db), _is_ok, False)
 
 
-PING: Request[bool] = Request(
-    b"PING\n", lambda reply: wire.read_word(reply, wire.PONG), False, True
-)
+def _removal(*arguments: bytes) -> Request[int]:
+    return Request(request(*arguments), replies.read_integer, 0, False, None, sum)
 
 
-def ttl_ms(ttl: Ttl | None) -> int | None:
-    """Return a time to live in milliseconds, at least 1. Raises BadArgument."""
-    if ttl is None:
-        return None
-    if isinstance(ttl, timedelta):
-        ttl = ttl.total_seconds()
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-        raise BadArgument(f"ttl must be seconds or a timedelta, not {type(ttl).__name__}")
-    if not 0 < ttl < math.inf or (milliseconds := round(ttl * 1000)) > _MAX_TTL_MS:
-        raise BadArgument(f"ttl must be more than 0 seconds, and finite: {ttl}")
-    return milliseconds or 1
+_is_ok = replies.is_word(b"OK")
+_is_added = replies.is_word(b"OK", absent=True)
+PING: Request[bool] = Request(request(b"PING"), replies.is_word(b"PONG"), False, True)
 
 
-def _ttl(ttl: Ttl | None) -> bytes:
-    milliseconds = ttl_ms(ttl)
-    return b"-" if milliseconds is None else b"%d" % milliseconds
+def _is_one(reply: Any) -> bool:
+    return replies.read_integer(reply) == 1
 
 
-def collected(tags: Iterable[Tag]) -> tuple[Tag, ...]:
-    """Return tags as a tuple. Raises BadArgument for a single str or bytes."""
-    if isinstance(tags, (str, bytes)):
-        raise BadArgument(f"tags must be a collection, not a single {type(tags).__name__}")
-    return tuple(tags)
-
-
-def _store_options(tags: Iterable[Tag], ttl: Ttl | None) -> bytes:
-    """Return the fields for the time to live and the tags."""
-    joined = b",".join(map(_tag, collected(tags)))
-    if joined == b"-":
-        raise BadArgument('"-" cannot be the only tag: it means no tags')
-    return b"%b\t%b" % (_ttl(ttl), joined or b"-")
-
-
-def _bytes(text: str | bytes, name: str) -> bytes:
-    if isinstance(text, str):
-        try:
-            return text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:
-            raise BadArgument(f"{name} cannot be written as UTF-8: {error}") from None
-    if isinstance(text, bytes):
-        return text
-    raise BadArgument(f"{name} must be str or bytes, not {type(text).__name__}")
-
-
-def _checked_key(key: Key) -> bytes:
-    name = key.encode() if type(key) is str and key.isascii() else _bytes(key, "the key")
-    if not name or _ILLEGAL_IN_KEY.search(name):
-        raise BadArgument(f"a key must not be empty, or contain TAB, LF or CR: {key!r}")
-    return name
-
-
-def _tag(tag: Tag) -> bytes:
-    name = _bytes(tag, "a tag")
-    if not name or _ILLEGAL_IN_TAG.search(name) or name != name.strip():
-        raise BadArgument(
-            "a tag must not be empty, have blanks at either end, or contain TAB, LF, CR or a"
-            f" comma: {tag!r}"
-        )
-    return name
-
-
-def _some(joined: bytes, name: str) -> bytes:
-    if not joined:
-        raise BadArgument(f"{name} must not be empty")
-    return joined
-
-
-def _mode(mode: Mode) -> bytes:
-    if mode not in ("any", "all"):
-        raise BadArgument(f'mode must be "any" or "all", not {mode!r}')
-    return mode.upper().encode()
-
-
-def _removal(verb: bytes, what: bytes | None) -> Request[int]:
-    payload = verb + b"\n" if what is None else b"%b\t%b\n" % (verb, what)
-    return Request(payload, lambda reply: wire.read_number(reply, verb), 0, False, None, sum)
-
-
-def _stored(reply: bytes) -> bool:
-    return True if reply == b"OK" else wire.read_word(reply, wire.OK)
-
-
-def _added(reply: bytes) -> bool:
-    return wire.read_word(reply, wire.ADDED, wire.EXISTS)
-
-
-def _deleted(reply: bytes) -> bool:
-    return wire.read_word(reply, wire.DELETED, wire.NOT_DELETED)
-
-
-def _touched(reply: bytes) -> bool:
-    return wire.read_word(reply, wire.TOUCHED, wire.NOT_FOUND)
-
-
-def _pong(reply: bytes) -> bool:
-    return wire.read_word(reply, wire.PONG)
-
-
-def _read_stats(reply: bytes) -> Stats:
-    return Stats(*wire.read_stats(reply))
+def _read_stats(reply: Any) -> Stats:
+    return Stats(*replies.read_list(reply))
 
 
 def _sum_of_stats(all_stats: list[Stats]) -> Stats:
@@ -414,16 +382,6 @@ def _sum_of_stats(all_stats: list[Stats]) -> Stats:
             )
         )
     )
-
-
-def _read_info(reply: bytes) -> dict[str, Any]:
-    info: dict[str, Any] = wire.read_json(reply, b"INFO")
-    return info
-
-
-def _read_clients(reply: bytes) -> list[dict[str, Any]]:
-    clients: list[dict[str, Any]] = wire.read_json(reply, b"CLIENTS")
-    return clients
 
 
 def _joined(lists: list[list[T]]) -> list[T]:

@@ -1,50 +1,75 @@
-"""Objects to stored bytes and back: by a serde, and with a mark where a line needs one."""
+"""Objects to stored bytes and back: by a serde, and compressed where that is worth it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from tagcache.errors import BadArgument, CannotDecode, ValueTooLarge
 from tagcache.model.interfaces import ISerde
-from tagcache.wire import marks
+from tagcache.wire import values as wire
+
+K = TypeVar("K")
+_first_byte = itemgetter(0)
 
 # The default maximum size of a decompressed value.
 MAX_BYTES = 64 * 1024 * 1024
 
 
 class Values:
-    """Objects to the bytes that a line can hold, and back.
+    """Objects to the bytes that are stored, and back.
 
     Values of more than ``compress_over`` bytes are compressed if that makes them smaller; None:
     never. Values of more than ``max_bytes`` are neither compressed nor decompressed.
     """
 
-    __slots__ = ("_compress_over", "_max_bytes", "_serde")
+    __slots__ = ("_compress_over", "_load", "_max_bytes", "_serde")
 
     def __init__(
         self, serde: ISerde, compress_over: int | None = None, max_bytes: int = MAX_BYTES
     ) -> None:
         self._serde = serde
+        self._load = serde.load
         self._compress_over = compress_over
         self._max_bytes = max_bytes
 
     def dump(self, value: Any) -> bytes:
-        """Return the object as bytes that a line can hold. Raises BadArgument."""
+        """Return the object as bytes to store. Raises BadArgument."""
         try:
             data = self._serde.dump(value)
         except (TypeError, ValueError, OverflowError) as error:
             raise BadArgument(f"serde={self._serde.name} cannot hold this: {error}") from error
         over = self._compress_over
         if over is not None and over < len(data) <= self._max_bytes:
-            compressed = marks.compressed(data)
+            compressed = wire.compressed(data)
             if len(compressed) < len(data):
                 return compressed
-        return marks.to_line(data)
+        return wire.stored(data)
+
+    def load_all(self, keys: Sequence[K], contents: Sequence[bytes | None]) -> dict[K, Any]:
+        """Return the objects of stored bytes by their keys, without those that are None.
+
+        Raises CannotDecode for the first that cannot be read.
+        """
+        if None in contents:
+            there = [pair for pair in zip(keys, contents, strict=True) if pair[1] is not None]
+            keys, contents = zip(*there, strict=True) if there else ((), ())
+        try:
+            # An empty value has no first byte.
+            if wire.FIRST_BYTES.isdisjoint(map(_first_byte, contents)):
+                return dict(zip(keys, map(self._load, contents), strict=True))
+        except (IndexError, ValueError):
+            pass
+        # The error of ``load`` names the value.
+        return {key: self.load(content) for key, content in zip(keys, contents, strict=True)}
 
     def load(self, content: bytes) -> Any:
         """Return the object of stored bytes. Raises CannotDecode."""
         try:
-            return self._serde.load(marks.from_line(content, self._max_bytes))
+            if content.startswith(wire.HEADERS):
+                content = wire.original(content, self._max_bytes)
+            return self._load(content)
         except ValueTooLarge:
             raise CannotDecode(
                 f"the decompressed value has more than max_value_bytes={self._max_bytes} bytes"

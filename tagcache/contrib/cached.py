@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from tagcache.client import AsyncClient, AsyncShardedClient
 from tagcache.client._sync.client import BlockingClient
-from tagcache.client.requests import Tag, Ttl
+from tagcache.client.arguments import Tag, Ttl
 from tagcache.contrib._async.cached import CachedCoroutine
 from tagcache.contrib._sync.cached import CachedFunction
 from tagcache.errors import BadArgument

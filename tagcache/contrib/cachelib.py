@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
         "tagcache.contrib.cachelib needs: pip install 'tagcache-server[cachelib]'"
     ) from error
 
-from tagcache.client.requests import Mode, Tag
+from tagcache.client.arguments import Mode, Tag
 from tagcache.contrib._sync import best_effort
 from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.errors import CannotDecode

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 try:
     from django.core.cache.backends.base import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
-    from django.core.cache.backends.base import (
-        BaseCache,
-        InvalidCacheBackendError,
-        InvalidCacheKey,
-    )
+    from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
     from django.utils.module_loading import import_string
 except ModuleNotFoundError as error:
     raise ImportError(
@@ -29,7 +24,6 @@ from tagcache.contrib.connecting import (
 )
 from tagcache.errors import BadArgument, IntegerOverflow, NotAnInteger, Refused
 
-_ILLEGAL_IN_KEY = re.compile(r"[\t\n\r]")
 # The prefix of keys of django.contrib.sessions.backends.cache.
 _SESSION = "django.contrib.sessions.cache"
 # The time to live for a timeout that is not positive.
@@ -108,12 +102,6 @@ class TagCacheBase(BaseCache):
     async def async_client(self) -> AnyAsyncClient:
         """Return the client of the running event loop."""
         return await _clients.of(self._connecting)[1].here()
-
-    def validate_key(self, key: str) -> None:
-        """Warn about keys that memcached would reject, as Django does. Raises InvalidCacheKey."""
-        if _ILLEGAL_IN_KEY.search(key):
-            raise InvalidCacheKey(f"a key must not contain TAB, LF or CR: {key!r}")
-        super().validate_key(key)
 
     async def aclose(self, **kwargs: Any) -> None:
         """Close the connections of the running event loop; it connects again when needed."""

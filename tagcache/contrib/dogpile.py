@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
         "tagcache.contrib.dogpile needs: pip install 'tagcache-server[dogpile]'"
     ) from error
 
-from tagcache.client.requests import Mode, Tag, Ttl, collected, ttl_ms
+from tagcache.client.arguments import Mode, Tag, Ttl, collected, ttl_ms
 from tagcache.client.serde import named
 from tagcache.contrib._sync import best_effort
 from tagcache.contrib.connecting import AnyClient, Connecting

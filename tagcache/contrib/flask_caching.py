@@ -30,7 +30,7 @@ except ModuleNotFoundError as error:
         "tagcache.contrib.flask_caching needs: pip install 'tagcache-server[flask]'"
     ) from error
 
-from tagcache.client.requests import Mode, Tag, collected
+from tagcache.client.arguments import Mode, Tag, collected
 from tagcache.contrib import cachelib
 from tagcache.errors import BadArgument
 

@@ -1,20 +1,28 @@
 """The length and the number of a stored value.
 
-A value that a line of the line protocol cannot hold is stored with a mark in front, and escaped:
-see ``wire/marks.py``. Limits and counters apply to the value itself.
+A value is stored as it is, but after a header if it is compressed, or begins like a header itself:
+see ``wire/values.py``. Earlier versions wrote marks, and escaped what follows. Limits and counters
+apply to the value itself.
 """
 
 from __future__ import annotations
 
+# It begins no UTF-8 text, no pickle, no JSON and no MessagePack.
+HEADER_BYTE = b"\xc1"
+RAW = b"\xc1r"
+COMPRESSED = b"\xc1z"
+# The marks of earlier versions.
 ESCAPED = b"\\:"
-COMPRESSED = b"\\z:"
+ESCAPED_COMPRESSED = b"\\z:"
 
 
 def length(content: bytes) -> int:
-    """Return the length of the value in bytes, without its mark and escapes."""
-    if not content.startswith((ESCAPED, COMPRESSED)):
+    """Return the length of the value in bytes, without its header, or its mark and escapes."""
+    if content.startswith((RAW, COMPRESSED)):
+        return len(content) - len(RAW)
+    if not content.startswith((ESCAPED, ESCAPED_COMPRESSED)):
         return len(content)
-    mark = ESCAPED if content.startswith(ESCAPED) else COMPRESSED
+    mark = ESCAPED if content.startswith(ESCAPED) else ESCAPED_COMPRESSED
     return (
         len(content)
         - len(mark)

@@ -169,7 +169,7 @@ def test_the_timeout_is_for_the_whole_reply(connect: Connect) -> None:
     def trickle(sock: socket.socket) -> None:
         sock.recv(65536)
         try:
-            for byte in b"VALUE\t" + b"1" * 100 + b"\n":
+            for byte in b"$100\r\n" + b"1" * 100 + b"\r\n":
                 sock.sendall(bytes([byte]))
                 time.sleep(0.03)
         except OSError:
@@ -243,11 +243,11 @@ def test_a_late_reply_is_dropped(connect: Connect) -> None:
         sock.recv(65536)
         timed_out.wait(60)
         try:
-            sock.sendall(b"VALUE\t1\n")
+            sock.sendall(b"$1\r\n1\r\n")
         except OSError:
             return
 
-    with ScriptedServer(late, answering(b"VALUE\t2\n")) as server:
+    with ScriptedServer(late, answering(b"$1\r\n2\r\n")) as server:
         client = connect(port=server.port, timeout=1, breaker_seconds=0)
         with pytest.raises(TimedOut):
             client.get("one")
@@ -258,7 +258,7 @@ def test_a_late_reply_is_dropped(connect: Connect) -> None:
 
 
 def test_a_stale_connection_is_replaced(connect: Connect) -> None:
-    with ScriptedServer(answering(b"VALUE\t1\n")) as server:
+    with ScriptedServer(answering(b"$1\r\n1\r\n")) as server:
         client = connect(port=server.port)
         # The server closes each connection after its reply.
         assert [client.get("key") for _ in range(3)] == [1, 1, 1]
@@ -272,14 +272,14 @@ def closing_on(second: bytes) -> Callable[[socket.socket], None]:
 
     def script(sock: socket.socket) -> None:
         sock.recv(65536)
-        sock.sendall(b"PONG\n")
+        sock.sendall(b"+PONG\r\n")
         assert sock.recv(65536) == second
 
     return script
 
 
 def test_an_unsafe_command_is_not_sent_twice(connect: Connect) -> None:
-    with ScriptedServer(closing_on(b"INCR\tn\t1\t-\t-\n")) as server:
+    with ScriptedServer(closing_on(b"*3\r\n$8\r\nTAG.INCR\r\n$1\r\nn\r\n$1\r\n1\r\n")) as server:
         client = connect(port=server.port)
         client.ping()
         with pytest.raises(ConnectionFailed):
@@ -288,7 +288,9 @@ def test_an_unsafe_command_is_not_sent_twice(connect: Connect) -> None:
 
 
 def test_a_safe_command_is_sent_twice(connect: Connect) -> None:
-    with ScriptedServer(closing_on(b"GET\tn\n"), answering(b"VALUE\t5\n")) as server:
+    with ScriptedServer(
+        closing_on(b"*2\r\n$3\r\nGET\r\n$1\r\nn\r\n"), answering(b"$1\r\n5\r\n")
+    ) as server:
         client = connect(port=server.port)
         client.ping()
         assert client.get("n") == 5
@@ -299,7 +301,7 @@ def test_it_is_not_sent_three_times(connect: Connect) -> None:
     def closes(sock: socket.socket) -> None:
         sock.recv(65536)
 
-    with ScriptedServer(closing_on(b"GET\tn\n"), closes) as server:
+    with ScriptedServer(closing_on(b"*2\r\n$3\r\nGET\r\n$1\r\nn\r\n"), closes) as server:
         client = connect(port=server.port)
         client.ping()
         with pytest.raises(ConnectionFailed):
@@ -308,12 +310,49 @@ def test_it_is_not_sent_three_times(connect: Connect) -> None:
 
 
 def test_more_replies_than_requests(connect: Connect) -> None:
-    with ScriptedServer(answering(b"VALUE\t1\nVALUE\t2\n"), answering(b"NF\n")) as server:
+    with ScriptedServer(answering(b"$1\r\n1\r\n$1\r\n2\r\n"), answering(b"$-1\r\n")) as server:
         client = connect(port=server.port)
         with pytest.raises(UnexpectedReply):
             client.get("key")
         assert client.get("key") is None
         assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (b"-ERR Protocol error: invalid bulk length\r\n", Refused),
+        # A server that is full says so before it has read anything, on a line.
+        (b"ERR max_connections\n", ConnectionFailed),
+    ],
+)
+def test_a_connection_that_the_server_closes_is_not_used_again(
+    connect: Connect, reply: bytes, error: type[ClientError]
+) -> None:
+    def closing(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(reply)
+        # The client must not find out by itself.
+        silent(sock)
+
+    with ScriptedServer(closing, answering(b":1\r\n")) as server:
+        client = connect(port=server.port)
+        with pytest.raises(error):
+            client.increment("n")
+        assert client.increment("n") == 1
+        assert server.connections == 2
+
+
+def test_the_line_of_a_full_server_may_come_in_pieces(connect: Connect) -> None:
+    def trickle(sock: socket.socket) -> None:
+        sock.recv(65536)
+        for byte in b"ERR max_connections\n":
+            sock.sendall(bytes([byte]))
+            time.sleep(0.001)
+        silent(sock)
+
+    with ScriptedServer(trickle) as server, pytest.raises(ConnectionFailed, match="max_conn"):
+        connect(port=server.port).get_many(["a", "b"])
 
 
 def test_another_kind_of_server(connect: Connect) -> None:
@@ -328,9 +367,9 @@ def unasked(later: threading.Event, sent: threading.Event) -> Callable[[socket.s
 
     def script(sock: socket.socket) -> None:
         sock.recv(65536)
-        sock.sendall(b"VALUE\t1\n")
+        sock.sendall(b"$1\r\n1\r\n")
         later.wait()
-        sock.sendall(b"VALUE\t666\n")
+        sock.sendall(b"$3\r\n666\r\n")
         sent.set()
         silent(sock)
 
@@ -339,7 +378,7 @@ def unasked(later: threading.Event, sent: threading.Event) -> Callable[[socket.s
 
 def test_an_unexpected_reply_is_dropped(connect: Connect) -> None:
     later, sent = threading.Event(), threading.Event()
-    with ScriptedServer(unasked(later, sent), answering(b"VALUE\t2\n")) as server:
+    with ScriptedServer(unasked(later, sent), answering(b"$1\r\n2\r\n")) as server:
         client = connect(port=server.port, timeout=20)
         assert client.get("one") == 1
         # The client's own thread, if it has one, is busy until the reply has arrived.
@@ -400,7 +439,7 @@ def test_an_unresponsive_server_gives_misses_at_once(connect: Connect) -> None:
 
 
 def test_a_server_that_is_back_is_used_again(connect: Connect) -> None:
-    with ScriptedServer(lambda sock: None, answering(b"VALUE\t1\n", b"VALUE\t2\n")) as server:
+    with ScriptedServer(lambda sock: None, answering(b"$1\r\n1\r\n", b"$1\r\n2\r\n")) as server:
         client = connect(port=server.port, breaker_seconds=0.01)
         with pytest.raises(ConnectionFailed):
             client.get("key")
@@ -416,10 +455,10 @@ def test_a_failed_health_check_drops_all_idle_connections(connect: Connect) -> N
     def dead(sock: socket.socket) -> None:
         sock.recv(65536)
         first.wait()
-        sock.sendall(b"VALUE\t1\n")
+        sock.sendall(b"$1\r\n1\r\n")
         silent(sock)
 
-    with ScriptedServer(*[dead] * 3, answering(b"VALUE\t2\n")) as server:
+    with ScriptedServer(*[dead] * 3, answering(b"$1\r\n2\r\n")) as server:
         client = connect(port=server.port, timeout=20, connect_timeout=1, health_check_seconds=0)
         at_once(client, first, server, 3)
         # The health check of one idle connection fails, and the others are closed with it.
@@ -427,7 +466,7 @@ def test_a_failed_health_check_drops_all_idle_connections(connect: Connect) -> N
         assert server.connections == 4
 
 
-UNREADABLE = [b"ERR value_not_representable\n", b"VALUE\tno JSON\n", b"VALUE\t\\:a\\b\n"]
+UNREADABLE = [b"$7\r\nno JSON\r\n", b"$5\r\n\xc1zabc\r\n", b"$5\r\n\\:a\\b\r\n"]
 
 
 @pytest.mark.parametrize("reply", UNREADABLE)
@@ -435,7 +474,7 @@ def test_an_unreadable_value_is_a_miss_if_errors_are_ignored(
     connect: Connect, reply: bytes
 ) -> None:
     told: list[ClientError] = []
-    replies = [reply, b"VALUE\t1\n" + reply + b"VALUE\t3\n", reply]
+    replies = [reply, b"*3\r\n$1\r\n1\r\n" + reply + b"$1\r\n3\r\n", reply]
     with ScriptedServer(answering(*replies)) as server:
         client = connect(port=server.port, ignore_exc=True, on_error=told.append)
         assert client.get("key", "default") == "default"
@@ -444,18 +483,18 @@ def test_an_unreadable_value_is_a_miss_if_errors_are_ignored(
         pipe.get("key", 7)
         assert pipe.execute() == [7]
         assert server.connections == 1
-    assert all(isinstance(error, (CannotDecode, Refused)) for error in told)
+    assert all(isinstance(error, CannotDecode) for error in told)
     assert len(told) == 3
 
 
 @pytest.mark.parametrize("reply", UNREADABLE)
 def test_an_unreadable_value_is_an_error(connect: Connect, reply: bytes) -> None:
-    replies = [reply, b"VALUE\t1\n" + reply, b"VALUE\t5\n"]
+    replies = [reply, b"*2\r\n$1\r\n1\r\n" + reply, b"$1\r\n5\r\n"]
     with ScriptedServer(answering(*replies)) as server:
         client = connect(port=server.port)
-        with pytest.raises((CannotDecode, Refused)):
+        with pytest.raises(CannotDecode):
             client.get("key")
-        with pytest.raises((CannotDecode, Refused)):
+        with pytest.raises(CannotDecode):
             client.get_many(["a", "b"])
         assert client.get("key") == 5
         assert server.connections == 1
@@ -657,11 +696,11 @@ def test_an_address_that_does_not_accept_is_skipped(
 def test_old_idle_connections_are_tested_first(connect: Connect) -> None:
     def dead(sock: socket.socket) -> None:
         sock.recv(65536)
-        sock.sendall(b"VALUE\t1\n")
+        sock.sendall(b"$1\r\n1\r\n")
         # Further requests get no reply.
         silent(sock)
 
-    with ScriptedServer(dead, answering(b"VALUE\t2\n")) as server:
+    with ScriptedServer(dead, answering(b"$1\r\n2\r\n")) as server:
         client = connect(port=server.port, timeout=20, health_check_seconds=0.05)
         assert client.get("key") == 1
         time.sleep(0.1)

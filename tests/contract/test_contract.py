@@ -177,7 +177,7 @@ def test_a_refusal_in_a_pipeline_does_not_hide_the_rest(client: Any) -> None:
     assert last.result() == 1
 
 
-@pytest.mark.parametrize("key", ["", "\ud800", "a\tb", "a\nb", "a\r", b"\n", 5, None])
+@pytest.mark.parametrize("key", ["", b"", "\ud800", 5, None])
 def test_invalid_keys(client: Any, key: Any) -> None:
     for call in (
         lambda: client.get(key),
@@ -191,7 +191,7 @@ def test_invalid_keys(client: Any, key: Any) -> None:
             call()
 
 
-@pytest.mark.parametrize("tag", ["", "\udfff\ud800", "a,b", " a", "a ", "a\tb", "a\nb", 5])
+@pytest.mark.parametrize("tag", ["", b"", "\udfff\ud800", 5, None])
 def test_invalid_tags(client: Any, tag: Any) -> None:
     for call in (
         lambda: client.put("key", 1, tags=[tag]),
@@ -204,19 +204,33 @@ def test_invalid_tags(client: Any, tag: Any) -> None:
             call()
 
 
+ANY_BYTES = ["a\tb", "a\nb", "a\r", " a,b ", "-", b"\0\xff\r\n"]
+
+
+def test_keys_and_tags_are_any_bytes(client: Any) -> None:
+    for number, name in enumerate(ANY_BYTES):
+        assert client.put(name, number, tags=[name, "all"]) is True
+        assert client.get(name) == number
+        assert client.increment(name) == number + 1
+    assert client.get_many(ANY_BYTES) == {name: n + 1 for n, name in enumerate(ANY_BYTES)}
+    found = [key.encode("utf-8", "surrogateescape") for key in client.keys_by_tag("all")]
+    given = [each if isinstance(each, bytes) else each.encode() for each in ANY_BYTES]
+    assert sorted(found) == sorted(given)
+    assert client.invalidate_keys(ANY_BYTES[:2]) == 2
+    assert client.invalidate_tag(ANY_BYTES[2]) == 1
+    assert client.invalidate_tags([ANY_BYTES[3], "all"], mode="all") == 1
+    assert client.invalidate_tags(ANY_BYTES[4:]) == 2
+
+
 def test_invalid_arguments(client: Any) -> None:
     with pytest.raises(BadArgument, match="must be a collection"):
         client.put("key", 1, tags="ab")
-    with pytest.raises(BadArgument, match="no tags"):
-        client.put("key", 1, tags=["-"])
     with pytest.raises(BadArgument, match="mode"):
         client.invalidate_tags(["a"], mode="some")
     with pytest.raises(BadArgument, match="tags must not be empty"):
         client.invalidate_tags([])
     with pytest.raises(BadArgument, match="keys must not be empty"):
         client.invalidate_keys([])
-    with pytest.raises(BadArgument, match="comma"):
-        client.invalidate_keys(["a,b"])
     with pytest.raises(BadArgument, match="by must be an integer, not float"):
         client.increment("n", 1.5)
     with pytest.raises(BadArgument, match="64 bits"):
@@ -232,9 +246,8 @@ def test_the_server_refuses(client: Any) -> None:
     assert caught.value.code == "key_too_long"
     with pytest.raises(Refused, match="value_too_large"):
         client.put("key", "x" * 1_100_000)
-    if not isinstance(client, FakeClient):
-        with pytest.raises(Refused, match="line_too_long"):
-            client.put("key", "x" * 3_000_000)
+    with pytest.raises(Refused, match="value_too_large"):
+        client.put("key", "x" * 30_000_000)
     assert client.ping() is True
 
 

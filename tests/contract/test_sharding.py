@@ -195,11 +195,11 @@ def test_a_node_that_cannot_be_flushed_is_not_used(
     connect: Callable[..., Any], clock: Time
 ) -> None:
     def stale(sock: socket.socket) -> None:
-        # Answers everything but FLUSH.
+        # Answers everything but TAG.FLUSH.
         while data := sock.recv(65536):
-            if data.startswith(b"FLUSH"):
+            if b"TAG.FLUSH" in data:
                 return
-            sock.sendall(b'VALUE\t"stale"\n')
+            sock.sendall(b'$7\r\n"stale"\r\n')
 
     told: list[Unavailable] = []
     with ScriptedServer(lambda sock: None, stale) as server:

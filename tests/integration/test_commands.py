@@ -327,7 +327,7 @@ def test_the_wrong_port_is_told_with_the_right_kind_of_url(command: Command) -> 
     assert b"tagcache://" in done.stderr
     done = command("--url", f"tagcache://127.0.0.1:{command.server.http_port}", "health")
     assert done.returncode == 4
-    assert b"does not speak the line protocol" in done.stderr
+    assert b"does not answer as a cache port" in done.stderr
     assert b"http://" in done.stderr
 
 

@@ -7,11 +7,13 @@ import base64
 import json
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from playwright.sync_api import expect
 
 from tagcache.client import AsyncClient, Client
@@ -151,6 +153,28 @@ def get_by_deferred(server: RunningServer, keys: Values) -> Values:
     return {key: base64.b64decode(each) for key, each in found.items()}
 
 
+def by_redis_py(server: RunningServer) -> Any:
+    return redis.Redis(port=server.port, socket_timeout=TIMEOUT)
+
+
+def put_by_redis_py(server: RunningServer, values: Values) -> None:
+    by_redis_py(server).mset(values)
+
+
+def get_by_redis_py(server: RunningServer, keys: Values) -> Values:
+    with by_redis_py(server) as client:
+        return dict(zip(keys, client.mget(keys), strict=True))
+
+
+def get_by_redis_cli(server: RunningServer, keys: Values) -> Values:
+    command = ("redis-cli", "-p", server.port, "--raw", "-D", "", "GET")
+    return {key: output_of(*command, key) for key in keys}
+
+
+# A client of ours compresses this one, and puts a header before those.
+NOT_PLAIN = ("large", "escape-mark", "compression-mark")
+
+
 @pytest.mark.parametrize(
     "put",
     [
@@ -162,14 +186,17 @@ def get_by_deferred(server: RunningServer, keys: Values) -> Values:
         put_by_client,
         put_by_asyncio,
         put_by_deferred,
+        put_by_redis_py,
     ],
 )
 def test_what_one_stores_each_other_reads(
     server: RunningServer, put: Callable[[RunningServer, Values], None]
 ) -> None:
     """Over HTTP only text can be stored."""
-    by_client = put in (put_by_client, put_by_asyncio, put_by_deferred)
+    by_client = put in (put_by_client, put_by_asyncio, put_by_deferred, put_by_redis_py)
     values = TEXTS | BINARY if by_client else TEXTS
+    if put is put_by_redis_py:
+        values = {key: value for key, value in values.items() if key not in NOT_PLAIN}
     put(server, values)
     readers = [get_by_curl, get_slowly_by_curl, bulk_get_by_curl]
     readers += [get_by_client, get_by_asyncio, get_by_deferred]
@@ -178,16 +205,47 @@ def test_what_one_stores_each_other_reads(
         readers.append(get_by_cli)
     for get in readers:
         assert get(server, values) == values, get.__name__
+    plain = {key: value for key, value in values.items() if key not in NOT_PLAIN}
+    for get in (get_by_redis_py, get_by_redis_cli):
+        assert get(server, plain) == plain, get.__name__
 
 
-def test_a_plain_client_of_the_line_protocol_sees_the_marks(server: RunningServer) -> None:
-    """With PHP's client or nc, values that fit in a line are unchanged. Others never break it."""
+def test_a_plain_client_of_the_line_protocol_sees_what_fits_in_a_line(
+    server: RunningServer,
+) -> None:
+    """With PHP's client or nc, values are unchanged. What is no line never breaks one."""
     put_by_curl(server, TEXTS)
     with server.connect() as client:
         assert client.ask(b"GET\tbackslashes") == b"VALUE\tC:\\new\\readme\n"
         assert client.ask(b"GET\tempty") == b"VALUE\t\n"
-        assert client.ask(b"GET\tcrlf") == b"VALUE\t\\:first\\r\\nsecond\\r\\n\n"
-        assert client.ask(b"GET\tescape-mark") == b"VALUE\t\\:\\\\:not escaped \\\\n\n"
+        assert client.ask(b"GET\ttrailing-cr") == b"VALUE\t100 %\r\n"
+        assert client.ask(b"GET\tcrlf") == b"ERR value_not_representable\n"
+        assert client.ask(b"GET\tescape-mark") == b"VALUE\t\xc1r\\:not escaped \\n\n"
+
+
+# What the last version stored, which escaped what a line cannot hold.
+OLD = {
+    "crlf": b"\\:first\\r\\nsecond\\r\\n",
+    "escape-mark": b"\\:\\\\:not escaped \\\\n",
+    "compression-mark": b"\\:\\\\z:not compressed",
+    "backslashes": b"C:\\new\\readme",
+    "large": b"\\z:"
+    + zlib.compress(TEXTS["large"])
+    .replace(b"\\", b"\\\\")
+    .replace(b"\n", b"\\n")
+    .replace(b"\r", b"\\r"),
+}
+
+
+def test_values_of_the_last_version_are_read(server: RunningServer) -> None:
+    with server.connect() as client:
+        for key, content in OLD.items():
+            assert client.ask(b"PUT\t%b\t-\t-\t%b" % (key.encode(), content)) == b"OK\n"
+    values = {key: TEXTS[key] for key in OLD}
+    readers = [get_by_curl, get_slowly_by_curl, bulk_get_by_curl, get_by_cli]
+    readers += [get_by_client, get_by_asyncio, get_by_deferred]
+    for get in readers:
+        assert get(server, values) == values, get.__name__
 
 
 def test_counting_what_ends_with_a_line_feed(server: RunningServer) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
 from tagcache.client._async.commands import AwaitedCommands
+from tagcache.client.arguments import Key, Tag, Ttl
 from tagcache.client.asyncio_network import PoolPerLoop
 from tagcache.client.awaited_pool import AwaitedPool
 from tagcache.client.breaker import Breaker, State, breaker_for
@@ -15,14 +16,15 @@ from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import (
     ignore_errors,
     ignored_result,
+    is_too_large,
     raise_first,
     read_all,
     windows,
 )
 from tagcache.client.queued import Pending, QueuedCommands
-from tagcache.client.requests import Batch, Key, Request, Requests, Tag, Ttl
+from tagcache.client.replies import closes, read_value
+from tagcache.client.requests import Batch, Request, Requests
 from tagcache.errors import ClientError, ConnectionFailed, Unavailable
-from tagcache.wire import line as wire
 
 T = TypeVar("T")
 _ABSENT = object()
@@ -36,12 +38,19 @@ class AwaitedClient(AwaitedCommands):
 
     async def _run(self, work: Request[T] | Batch[T]) -> T:
         if isinstance(work, Batch):
-            return work.conclude(raise_first(await self._outcomes(work.requests)))
+            return await self._run_batch(work)
         try:
             return await self._perform(work)
         except ClientError as error:
             result: T = ignored_result(self._options, work, error)
             return result
+
+    async def _run_batch(self, batch: Batch[T]) -> T:
+        outcomes = await self._outcomes(batch.requests)
+        for place, request in enumerate(batch.requests):
+            if request.singly is not None and is_too_large(outcomes[place]):
+                outcomes[place] = await self._run_batch(request.singly())
+        return batch.conclude(raise_first(outcomes))
 
     async def _outcomes(self, requests: list[Request[Any]]) -> list[Any]:
         """Perform requests; return a result for each, or the exception that replaces it."""
@@ -141,7 +150,7 @@ class PooledClient(AwaitedClient):
         payload = self._requests.look_up(key)
         try:
             replies = await self._exchange(payload, 1, True)
-            content = wire.read_value(replies[0])
+            content = read_value(replies[0])
             return default if content is None else self._requests.load(content)
         except ClientError as error:
             return ignored_result(self._options, self._requests.get(key, default), error)
@@ -153,13 +162,13 @@ class PooledClient(AwaitedClient):
         return request.read(replies[0])
 
     async def _perform_all(self, requests: list[Request[Any]]) -> list[Any]:
-        replies: list[bytes] = []
+        replies: list[Any] = []
         safe = all(request.safe for request in requests)
         for payload, count in windows(requests):
             replies += await self._exchange(payload, count, safe)
         return read_all(requests, replies)
 
-    async def _exchange(self, payload: bytes, count: int, safe: bool) -> list[bytes]:
+    async def _exchange(self, payload: bytes, count: int, safe: bool) -> list[Any]:
         """Send requests and return their replies, unless the circuit breaker is open."""
         began = self._breaker.begin()
         pool = self._pool_here()
@@ -185,7 +194,7 @@ class PooledClient(AwaitedClient):
             else:
                 break
         self._breaker.answered()
-        if replies[-1] in wire.CLOSING_REPLIES:
+        if closes(replies[-1]):
             pool.discard(connection)
         else:
             pool.give_back(connection)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from tagcache.client._async.client import AwaitedClient
-from tagcache.client.requests import Tag, Ttl, collected, ttl_ms
+from tagcache.client.arguments import Tag, Ttl, collected, ttl_ms
 from tagcache.contrib._async.best_effort import log_if_no_room
 from tagcache.contrib.keys import KeyMaker
 from tagcache.contrib.single_flight import AsyncSingleFlight, Call

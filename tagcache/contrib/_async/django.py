@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tagcache.client.requests import Mode, Tag
+from tagcache.client.arguments import Mode, Tag
 from tagcache.contrib._async import best_effort
 from tagcache.contrib.django_base import (
     DEFAULT_TIMEOUT,

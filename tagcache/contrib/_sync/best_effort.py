@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tagcache.client.requests import Tag, Ttl
+from tagcache.client.arguments import Tag, Ttl
 from tagcache.contrib.connecting import AnyClient
 from tagcache.errors import Refused
 

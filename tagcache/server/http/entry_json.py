@@ -11,7 +11,7 @@ import orjson
 from tagcache.errors import ValueTooLarge
 from tagcache.model.views import EntryView
 from tagcache.server.http import jsontext
-from tagcache.wire import marks
+from tagcache.wire import values
 
 
 def tags_of(body: Mapping[str, Any]) -> list[bytes]:
@@ -28,8 +28,8 @@ def ttl_of(body: Mapping[str, Any]) -> int | None:
 
 
 def stored_as(value: Any) -> bytes:
-    """Return the stored form of any JSON value; a string is escaped where a line requires it."""
-    return marks.to_line(value.encode()) if isinstance(value, str) else jsontext.canonical(value)
+    """Return the stored form of any JSON value: a string as it is, anything else as JSON."""
+    return values.stored(value.encode()) if isinstance(value, str) else jsontext.canonical(value)
 
 
 def item_of(
@@ -47,7 +47,7 @@ def item_of(
         "ttl_ms": entry.left_ms,
     }
     try:
-        value = marks.plain(entry.value or b"", max_length)
+        value = values.plain(entry.value or b"", max_length)
     except ValueTooLarge as error:
         return {**item, "error": error.code}
     try:
@@ -69,9 +69,9 @@ def value_body(value: bytes | None, max_length: int) -> bytes:
     """
     if value is None:
         return b'{"error":"not_found"}'
-    if value[:1] == b"\\":
+    if value.startswith(values.HEADERS):
         try:
-            value = marks.plain(value, max_length)
+            value = values.plain(value, max_length)
         except ValueTooLarge as error:
             return orjson.dumps({"error": error.code})
     try:

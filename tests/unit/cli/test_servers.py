@@ -7,7 +7,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from tagcache.cli.api import Credentials, HttpServer, IServer
-from tagcache.cli.line import LineServer
+from tagcache.cli.cache_port import CachePortServer
 from tagcache.cli.main import _server_at
 
 GIVEN = Credentials("admin", "hunter2", None)
@@ -15,7 +15,7 @@ GIVEN = Credentials("admin", "hunter2", None)
 
 def test_both_kinds_provide_the_interface() -> None:
     over_http = HttpServer("http://[::1]:8080", GIVEN)
-    over_lines = LineServer("tagcache://[::1]:1985", GIVEN)
+    over_lines = CachePortServer("tagcache://[::1]:1985", GIVEN)
     assert verifyObject(IServer, over_http)
     assert verifyObject(IServer, over_lines)
     assert over_http.host == over_lines.host == "::1"
@@ -34,7 +34,7 @@ def test_invalid_http_urls(url: str) -> None:
 @pytest.mark.parametrize("url", ["tagcache://h:abc", "unix://path", "tagcache://h?nope=1"])
 def test_invalid_urls_of_the_line_protocol(url: str) -> None:
     with pytest.raises(click.UsageError):
-        LineServer(url, GIVEN)
+        CachePortServer(url, GIVEN)
 
 
 @pytest.mark.parametrize("scheme", ["http", "tagcache"])
@@ -46,6 +46,6 @@ def test_an_error_does_not_reveal_an_unescaped_password(scheme: str, rest: str) 
 
 
 def test_commands_that_only_http_supports_fail_with_a_hint() -> None:
-    server = LineServer("tagcache://127.0.0.1", GIVEN)
+    server = CachePortServer("tagcache://127.0.0.1", GIVEN)
     with pytest.raises(click.UsageError, match="--url http://HOST:8080"):
         server.call("GET", "/tags")

@@ -14,6 +14,10 @@ from tagcache.client.awaited_pool import AwaitedConnection
 from tagcache.client.connection import Connection
 from tagcache.client.deferred import TwistedNetwork
 from tagcache.errors import TimedOut
+from tagcache.wire.resp import request
+
+ONE_REQUEST = request(b"GET", b"a")
+TWO_REQUESTS = request(b"GET", b"a") + request(b"GET", b"b")
 
 
 class Socket:
@@ -36,7 +40,7 @@ class Socket:
         return chunk
 
 
-def blocking(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> list[bytes]:
+def blocking(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> list[Any]:
     sock: Any = Socket(*chunks)
     monkeypatch.setattr(time, "monotonic", lambda: sock.now)
     connection = Connection(Options(timeout=1))
@@ -44,7 +48,7 @@ def blocking(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> l
     connection._sock = sock
     connection._send = lambda data: None
     connection._receive = sock.recv
-    return connection.exchange(b"GET\ta\nGET\tb\n", 2)
+    return connection.exchange(TWO_REQUESTS, 2)
 
 
 class Carrier:
@@ -62,14 +66,14 @@ class Carrier:
         return self.waits
 
 
-def awaited(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> list[bytes]:
+def awaited(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> list[Any]:
     clock, options = Clock(), Options(timeout=1)
     endpoint: Any = None
     connection = AwaitedConnection(TwistedNetwork(clock, endpoint, options), options)
     carrier: Any = Carrier()
     connection.connected(carrier)
     outcome: list[Any] = []
-    running = Deferred.fromCoroutine(connection.exchange(b"GET\ta\nGET\tb\n", 2))
+    running = Deferred.fromCoroutine(connection.exchange(TWO_REQUESTS, 2))
     running.addBoth(outcome.append)
     assert carrier.sent
     for seconds, chunk in chunks:
@@ -87,7 +91,7 @@ def awaited(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> li
 def test_each_reply_may_take_the_whole_timeout(
     monkeypatch: pytest.MonkeyPatch, exchange: Any
 ) -> None:
-    assert exchange(monkeypatch, (0.9, b"NF\n"), (0.9, b"NF\n")) == [b"NF", b"NF"]
+    assert exchange(monkeypatch, (0.9, b"$-1\r\n"), (0.9, b"$-1\r\n")) == [None, None]
 
 
 @pytest.mark.parametrize("exchange", [blocking, awaited])
@@ -95,9 +99,9 @@ def test_parts_of_a_reply_do_not_extend_the_timeout(
     monkeypatch: pytest.MonkeyPatch, exchange: Any
 ) -> None:
     with pytest.raises(TimedOut, match="within 1"):
-        exchange(monkeypatch, (0.9, b"N"), (0.2, b"F\nNF\n"))
+        exchange(monkeypatch, (0.9, b"$-"), (0.2, b"1\r\n$-1\r\n"))
     with pytest.raises(TimedOut, match="within 1"):
-        exchange(monkeypatch, (0.9, b"NF\n"), (0.9, b"N"), (0.2, b"F\n"))
+        exchange(monkeypatch, (0.9, b"$-1\r\n"), (0.9, b"$-"), (0.2, b"1\r\n"))
 
 
 @pytest.mark.parametrize("comes", [True, False])
@@ -108,14 +112,14 @@ def test_a_late_loop_reads_what_has_arrived(comes: bool) -> None:
     carrier: Any = Carrier()
     connection.connected(carrier)
     outcome: list[Any] = []
-    running = Deferred.fromCoroutine(connection.exchange(b"GET\ta\n", 1))
+    running = Deferred.fromCoroutine(connection.exchange(ONE_REQUEST, 1))
     running.addBoth(outcome.append)
     carrier.waits = True
     clock.advance(5)
     assert not outcome
     if comes:
-        connection.received(b"NF\n")
-        assert outcome == [[b"NF"]]
+        connection.received(b"$-1\r\n")
+        assert outcome == [[None]]
         assert not clock.getDelayedCalls()
     else:
         clock.advance(1)

@@ -1,4 +1,4 @@
-"""The server that the commands ask, over the line protocol: for ``tagcache://`` URLs."""
+"""The server that the commands ask, over its cache port: for ``tagcache://`` URLs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tagcache.cli.api import REFUSED, UNAVAILABLE, Credentials, Failed, IServer,
 from tagcache.client.connection import Connection
 from tagcache.client.making import requests_for
 from tagcache.client.options import Options
-from tagcache.client.requests import PING, Batch, Request, auth, select
+from tagcache.client.replies import read_json
+from tagcache.client.requests import PING, Batch, Request, log_in, select
 from tagcache.errors import (
     AuthenticationFailed,
     BadArgument,
@@ -23,23 +24,22 @@ from tagcache.errors import (
     Unavailable,
     UnexpectedReply,
 )
-from tagcache.wire import line as wire
+from tagcache.wire.resp import request as write
 
 SCHEMES = ("tagcache", "tagcaches", "unix")
 _TIMEOUT = 30.0
-_AUTH_REQUIRED = b"ERR auth_required"
 
 T = TypeVar("T")
 Fields = Mapping[str, Any]
 
 
 @implementer(IServer)
-class LineServer:
-    """A server that is asked over the line protocol, on one connection.
+class CachePortServer:
+    """A server that is asked over its cache port, on one connection.
 
     ``url`` is one for the Python clients, without username and password; its ``key_prefix`` goes
     before every key, and its number of a database counts unless ``db`` is given. Commands that the
-    protocol lacks fail with a hint at HTTP. Raises click.UsageError for a URL that cannot be used.
+    port lacks fail with a hint at HTTP. Raises click.UsageError for a URL that cannot be used.
     """
 
     def __init__(self, url: str, credentials: Credentials, db: int | None = None) -> None:
@@ -90,7 +90,7 @@ class LineServer:
         except UnicodeError:
             raise click.UsageError("keys, tags and values must be UTF-8 text") from None
         raise click.UsageError(
-            f"the line protocol of {self.url} does not support this command; "
+            f"the cache port of {self.url} does not support this command; "
             "use the server's HTTP port: --url http://HOST:8080"
         )
 
@@ -99,13 +99,12 @@ class LineServer:
             # The database is selected after a log-in.
             connection = Connection(self._options.changed({"db": 0}))
             connection.open()
-            if connection.exchange(PING.payload, 1) == [_AUTH_REQUIRED]:
-                given = self.credentials
-                request = (
-                    Request(b"AUTH\t%b\n" % given.token.encode(), _authenticated, False)
-                    if given.token
-                    else auth(given.username, given.password)
-                )
+            given = self.credentials
+            secrets = (given.token,) if given.token else (given.username, given.password)
+            try:
+                PING.read(connection.exchange(PING.payload, 1)[0])
+            except AuthenticationFailed:
+                request = log_in(*secrets)
                 request.read(connection.exchange(request.payload, 1)[0])
             if self._options.db:
                 request = select(self._options.db)
@@ -180,14 +179,9 @@ class LineServer:
         return {"keys": self._ask(self._requests.keys_by_tag(query["tag"]))}
 
     def _slow_log(self, query: Fields) -> Any:
-        request: Request[Any] = Request(
-            b"SLOWLOG\t%d\n" % query["limit"], lambda reply: wire.read_json(reply, b"SLOWLOG"), None
-        )
+        payload = write(b"TAG.SLOWLOG", b"%d" % query["limit"])
+        request: Request[Any] = Request(payload, read_json, None)
         return {"slow": self._ask(request)}
-
-
-def _authenticated(reply: bytes) -> bool:
-    return wire.read_word(reply, wire.OK)
 
 
 def _seconds(body: Fields) -> float | None:
@@ -203,7 +197,7 @@ def _failed(url: str, error: ClientError) -> click.ClickException:
         return unauthorised()
     if isinstance(error, UnexpectedReply):
         return Failed(
-            f"{url} does not speak the line protocol ({error}); for an HTTP port use http://",
+            f"{url} does not answer as a cache port ({error}); for an HTTP port use http://",
             UNAVAILABLE,
         )
     if isinstance(error, Unavailable):
