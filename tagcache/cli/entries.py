@@ -240,7 +240,8 @@ def flush_tag(server: IServer, tags: tuple[str, ...], any_tag: bool, as_json: bo
 def flush_all(server: IServer, yes: bool, as_json: bool) -> None:
     """Remove everything in the database, and print how many entries there were."""
     if not yes:
-        click.confirm("Remove every entry of the database?", abort=True, err=True)
+        where = f" of database {server.db}" if server.db else ""
+        click.confirm(f"Remove every entry{where}?", abort=True, err=True)
     _removed(server.call("POST", "/flush")["count"], as_json)
 
 

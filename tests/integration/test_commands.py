@@ -247,6 +247,7 @@ def test_flushing(command: Command) -> None:
     done = command("flush", "all", stdin=b"n\n")
     assert done.returncode == 1
     assert b"Remove every entry?" in done.stderr
+    assert b"Remove every entry of database 3?" in command("flush", "all", "--db", 3).stderr
     assert command("get", "key", "2").returncode == 0
     assert command("flush", "all", stdin=b"y\n").stdout == b"2\n"
     assert command.json("flush", "all", "--yes") == {"count": 0}
