@@ -9,6 +9,9 @@ from zope.interface import Attribute, Interface
 from tagcache.errors import CommandError
 from tagcache.server.commands.table import Reply
 
+# At most this many bytes are split into requests at once.
+PIECE = 64 * 1024
+
 
 class IFraming(Interface):
     """Requests and replies of one protocol, for one connection.

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from tagcache.errors import CommandError, InternalError, OutOfMemory, RateLimited
 from tagcache.model.interfaces import ICache, IEngine
 from tagcache.server.auth.rates import Rates
-from tagcache.server.cache_port.framing import BrokenFraming, IFraming
+from tagcache.server.cache_port.framing import PIECE, BrokenFraming, IFraming
 from tagcache.server.commands.table import Disconnect, Reply
 from tagcache.server.net.inbox import OBJECT_BYTES
 from tagcache.server.net.reply_queue import MOST_AT_ONCE
@@ -31,8 +31,6 @@ T = TypeVar("T")
 
 # Values may be large, so few are looked up before the server checks whether the client reads.
 _GETS_AT_ONCE = 16
-# At most this many bytes are split into requests at once.
-_PIECE = 64 * 1024
 # How many bytes a client may send before it is admitted.
 _MOST_BEFORE_AUTH = 64 * 1024
 
@@ -174,11 +172,19 @@ class CacheProtocol(ServedProtocol):
     def run(self) -> None:
         if self._queue.slots:
             self._send_ready()
+        end = self.now + SLICE_SECONDS
         while self.flow is READY and self.phase is not FINISHED:
             if self._waiting:
                 self._execute()
+            elif (
+                self.phase is SERVING
+                and (self.inbox or self.framing.partial_bytes)
+                and self._monotonic() >= end
+            ):
+                # To read requests takes time, too, and uvloop goes on while more data arrives.
+                self._end_turn()
             elif self.inbox:
-                self._open(self.inbox.take(_PIECE))
+                self._open(self.inbox.take(PIECE))
             else:
                 if not self.admitted and self.framing.partial_bytes > _MOST_BEFORE_AUTH:
                     self.end(self.framing.too_long)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from tagcache.errors import AuthenticationRequired, CommandError, MalformedRequest
-from tagcache.server.cache_port.framing import BrokenFraming, IFraming
+from tagcache.server.cache_port.framing import PIECE, BrokenFraming, IFraming
 from tagcache.server.commands.resp.table import (
     MAX_ARGUMENTS,
     ONE_KEY,
@@ -98,6 +98,8 @@ class RespFraming:
                 else:
                     protocol.get_many(store, keys, self._values, _get)
                 return True
+        if len(data) > PIECE:
+            return False
         try:
             requests = self._requests.feed(data)
         except MalformedRequest as error:

@@ -273,3 +273,23 @@ def test_a_deadline_is_a_64_bit_integer(client: Client, command: tuple[str | int
     assert client("TTL", "k") == b":-1\r\n"
     assert client("PEXPIRE", "k", 2**63 - 1 - 2**42) == b":1\r\n"
     assert client("PEXPIRETIME", "k") <= b":%d\r\n" % (2**63 - 1)
+
+
+@pytest.mark.parametrize("sent", [b"*0\r\n", b"$0\r\n\r\n"])
+def test_reading_requests_takes_turns(
+    client: Client, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    client("PING")
+    client.send(b"*100000\r\n" if sent[:1] == b"$" else b"")
+    read: list[int] = []
+    framing = client.protocol.framing
+    feed = framing.feed
+    monkeypatch.setattr(framing, "feed", lambda data: (read.append(len(data)), feed(data))[1])
+    monkeypatch.setattr(client.protocol, "_monotonic", lambda: len(read) * 0.002)
+    client.protocol.dataReceived(sent * 40_000)
+    assert read == [64 * 1024]
+    assert client.transport.producerState == "paused"
+    client.server.clock.pump([0] * 3)
+    assert sum(read) == len(sent) * 40_000
+    assert max(read) == 64 * 1024
+    assert client.transport.producerState == "producing"
