@@ -1,4 +1,4 @@
-"""Requests that are refused for their size; what else is sent on their connection is answered."""
+"""Requests that are refused for their size, and what is sent after them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def test_the_rest_of_a_pipeline(client_of: Callable[[], Client]) -> None:
             with pytest.raises(Refused, match="value_too_large"):
                 refused.result()
         assert client.increment("a") == 3
+
+
+def test_a_connection_that_the_server_closes_is_not_used_again(
+    client_of: Callable[[], Client],
+) -> None:
+    with client_of() as client:
+        client.put("n", 1)
+        for number in range(3):
+            with pytest.raises(Refused, match="Protocol error: invalid bulk length"):
+                client.put("k", "x" * 17_000_000)
+            # The client does not repeat it if the connection is closed.
+            assert client.increment("n") == number + 2
 
 
 def test_in_asyncio(server: RunningServer) -> None:
