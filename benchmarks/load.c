@@ -12,9 +12,13 @@
  *   load --port 1984 --connections 32 --pipeline 1 --seconds 5 --mode get --keys 10000
  *
  * --mode      get, put, mix (90 % get, 10 % put), or fill (puts every key once, then ends)
- * --protocol  line, redis (plain GET and SET), or memcached; tags and --ttl are for line only
+ * --protocol  line, resp, or memcached; tags and --ttl are not for memcached
  * --tags      patterns separated by commas: t:100 is the tag t:N, where N is the number of the
  *             key modulo 100; a name alone is the same tag for all entries
+ * --tagging   how tags are stored by RESP: command (TAG.SET, as TagCache has it), sets (SET, and
+ *             SADD of the key to a set for each tag, sent together), or a script's SHA-1, which is
+ *             sent as EVALSHA with one key, and value, time to live and tags as arguments
+ * --retag     1: the N of a tag is a random number, so that an entry gets other tags every time
  * --ttl       the times to live in milliseconds, evenly spread: FROM:TO
  * --prefix    the prefix of the keys; a number follows
  * --warmup    seconds before the measurement begins
@@ -50,7 +54,8 @@
 #define PATIENCE (10 * SECOND)
 
 enum mode { GET, PUT, MIX, FILL };
-enum protocol { LINE, REDIS, MEMCACHED };
+enum protocol { LINE, RESP, MEMCACHED };
+enum tagging { COMMAND, SETS, SCRIPT };
 
 struct tag {
     char name[64];
@@ -58,11 +63,13 @@ struct tag {
 };
 
 static struct {
-    const char *host, *prefix, *samples;
+    const char *host, *prefix, *samples, *script;
     int port, connections, pipeline;
     double seconds, warmup, rate;
     enum mode mode;
     enum protocol protocol;
+    enum tagging tagging;
+    bool retag;
     uint64_t keys, seed, ttl_from, ttl_to;
     size_t value_size;
     pid_t pid;
@@ -76,6 +83,8 @@ static struct {
 struct request {
     int64_t start;
     bool is_put;
+    /* The replies that it gets. */
+    int replies;
 };
 
 struct connection {
@@ -241,45 +250,132 @@ static void append_format(struct connection *connection, const char *format, ...
     connection->output_used += (size_t)length;
 }
 
+static uint64_t random_ttl(void)
+{
+    return options.ttl_from + random_number() % (options.ttl_to - options.ttl_from + 1);
+}
+
+/* Writes the name of a tag of an entry; returns its length. */
+static int tag_name(char *name, size_t size, const struct tag *tag, uint64_t key)
+{
+    if (tag->count == 0)
+        return snprintf(name, size, "%s", tag->name);
+    return snprintf(name, size, "%s:%" PRIu64, tag->name,
+                    (options.retag ? random_number() : key) % tag->count);
+}
+
 static void append_line_put(struct connection *connection, uint64_t key)
 {
+    char name[128];
     append_format(connection, "PUT\t%s%" PRIu64 "\t", options.prefix, key);
     if (options.ttl_to == 0)
         append(connection, "-", 1);
     else
-        append_format(connection, "%" PRIu64,
-                      options.ttl_from
-                          + random_number() % (options.ttl_to - options.ttl_from + 1));
+        append_format(connection, "%" PRIu64, random_ttl());
     append(connection, "\t", 1);
     for (int place = 0; place < options.tag_count; place++) {
-        const struct tag *tag = &options.tags[place];
-        const char *comma = place > 0 ? "," : "";
-        if (tag->count == 0)
-            append_format(connection, "%s%s", comma, tag->name);
-        else
-            append_format(connection, "%s%s:%" PRIu64, comma, tag->name, key % tag->count);
+        tag_name(name, sizeof name, &options.tags[place], key);
+        append_format(connection, "%s%s", place > 0 ? "," : "", name);
     }
     append(connection, options.tag_count ? "\t" : "-\t", options.tag_count ? 1 : 2);
     append(connection, value, options.value_size);
     append(connection, "\n", 1);
 }
 
-static void append_put(struct connection *connection, uint64_t key)
+static void append_bulk(struct connection *connection, const char *data, size_t length)
+{
+    append_format(connection, "$%zu\r\n", length);
+    append(connection, data, length);
+    append(connection, "\r\n", 2);
+}
+
+static void append_word(struct connection *connection, const char *word)
+{
+    append_bulk(connection, word, strlen(word));
+}
+
+static void append_resp_tags(struct connection *connection, uint64_t key)
+{
+    char name[128];
+    for (int place = 0; place < options.tag_count; place++) {
+        tag_name(name, sizeof name, &options.tags[place], key);
+        append_word(connection, name);
+    }
+}
+
+/* EVALSHA sha1 1 key value ttl tag ...; no time to live is 0. */
+static void append_script_put(struct connection *connection, const char *name, uint64_t key)
+{
+    char ttl[32];
+    snprintf(ttl, sizeof ttl, "%" PRIu64, options.ttl_to ? random_ttl() : 0);
+    append_format(connection, "*%d\r\n", 6 + options.tag_count);
+    append_word(connection, "EVALSHA");
+    append_word(connection, options.script);
+    append_word(connection, "1");
+    append_word(connection, name);
+    append_bulk(connection, value, options.value_size);
+    append_word(connection, ttl);
+    append_resp_tags(connection, key);
+}
+
+/* SET key value [PX ttl], or TAG.SET key value [PX ttl] TAGS count tag ... */
+static void append_set(struct connection *connection, const char *name, uint64_t key)
+{
+    bool tags = options.tag_count > 0 && options.tagging == COMMAND;
+    char number[32];
+    append_format(connection, "*%d\r\n",
+                  3 + (options.ttl_to ? 2 : 0) + (tags ? 2 + options.tag_count : 0));
+    append_word(connection, tags ? "TAG.SET" : "SET");
+    append_word(connection, name);
+    append_bulk(connection, value, options.value_size);
+    if (options.ttl_to) {
+        append_word(connection, "PX");
+        snprintf(number, sizeof number, "%" PRIu64, random_ttl());
+        append_word(connection, number);
+    }
+    if (tags) {
+        append_word(connection, "TAGS");
+        snprintf(number, sizeof number, "%d", options.tag_count);
+        append_word(connection, number);
+        append_resp_tags(connection, key);
+    }
+}
+
+static void append_sadds(struct connection *connection, const char *name, uint64_t key)
+{
+    char tag[128];
+    for (int place = 0; place < options.tag_count; place++) {
+        tag_name(tag, sizeof tag, &options.tags[place], key);
+        append_format(connection, "*3\r\n$4\r\nSADD\r\n");
+        append_word(connection, tag);
+        append_word(connection, name);
+    }
+}
+
+/* Returns the number of replies. */
+static int append_put(struct connection *connection, uint64_t key)
 {
     char name[256];
-    int length;
     if (options.protocol == LINE) {
         append_line_put(connection, key);
-        return;
+        return 1;
     }
-    length = snprintf(name, sizeof name, "%s%" PRIu64, options.prefix, key);
-    if (options.protocol == REDIS)
-        append_format(connection, "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%zu\r\n", length, name,
-                      options.value_size);
-    else
+    snprintf(name, sizeof name, "%s%" PRIu64, options.prefix, key);
+    if (options.protocol == MEMCACHED) {
         append_format(connection, "set %s 0 0 %zu\r\n", name, options.value_size);
-    append(connection, value, options.value_size);
-    append(connection, "\r\n", 2);
+        append(connection, value, options.value_size);
+        append(connection, "\r\n", 2);
+        return 1;
+    }
+    if (options.tagging == SCRIPT) {
+        append_script_put(connection, name, key);
+        return 1;
+    }
+    append_set(connection, name, key);
+    if (options.tagging == COMMAND)
+        return 1;
+    append_sadds(connection, name, key);
+    return 1 + options.tag_count;
 }
 
 static void append_get(struct connection *connection, uint64_t key)
@@ -288,13 +384,13 @@ static void append_get(struct connection *connection, uint64_t key)
     int length = snprintf(name, sizeof name, "%s%" PRIu64, options.prefix, key);
     if (options.protocol == LINE)
         append_format(connection, "GET\t%s\n", name);
-    else if (options.protocol == REDIS)
+    else if (options.protocol == RESP)
         append_format(connection, "*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", length, name);
     else
         append_format(connection, "get %s\r\n", name);
 }
 
-static void expect_reply(struct connection *connection, int64_t start, bool is_put)
+static void expect_reply(struct connection *connection, int64_t start, bool is_put, int replies)
 {
     size_t place;
     if (connection->requests_count == connection->requests_size) {
@@ -309,7 +405,8 @@ static void expect_reply(struct connection *connection, int64_t start, bool is_p
         connection->requests_first = 0;
     }
     place = (connection->requests_first + connection->requests_count) % connection->requests_size;
-    connection->requests[place] = (struct request){.start = start, .is_put = is_put};
+    connection->requests[place] = (struct request){.start = start, .is_put = is_put,
+                                                   .replies = replies};
     connection->requests_count++;
     measured.outstanding++;
 }
@@ -319,11 +416,12 @@ static void add_request(struct connection *connection, int64_t start)
     uint64_t key = options.mode == FILL ? next_key++ : random_number() % options.keys;
     bool is_put = options.mode == PUT || options.mode == FILL
         || (options.mode == MIX && random_number() % 10 == 0);
+    int replies = 1;
     if (is_put)
-        append_put(connection, key);
+        replies = append_put(connection, key);
     else
         append_get(connection, key);
-    expect_reply(connection, start, is_put);
+    expect_reply(connection, start, is_put, replies);
 }
 
 static void watch(struct connection *connection, int operation, bool for_writing)
@@ -372,6 +470,10 @@ static void end_of_reply(struct connection *connection, bool good, bool miss)
     struct request request;
     if (connection->requests_count == 0)
         fail("a reply that nobody asked for");
+    if (--connection->requests[connection->requests_first].replies > 0) {
+        measured.errors += !good;
+        return;
+    }
     request = connection->requests[connection->requests_first];
     connection->requests_first = (connection->requests_first + 1) % connection->requests_size;
     connection->requests_count--;
@@ -399,7 +501,7 @@ static void line_reply(struct connection *connection, bool is_put)
         end_of_reply(connection, strcmp(head, "NF\n") == 0, strcmp(head, "NF\n") == 0);
 }
 
-static void redis_reply(struct connection *connection, bool is_put)
+static void resp_reply(struct connection *connection, bool is_put)
 {
     const char *head = connection->head;
     if (head[0] == '$' && head[1] != '-') {
@@ -407,7 +509,7 @@ static void redis_reply(struct connection *connection, bool is_put)
         connection->wrong_length = is_put || length != options.value_size;
         connection->skip = length + 2;
     } else if (is_put) {
-        end_of_reply(connection, head[0] == '+', false);
+        end_of_reply(connection, head[0] == '+' || head[0] == ':', false);
     } else {
         end_of_reply(connection, head[0] == '$', head[0] == '$');
     }
@@ -419,7 +521,7 @@ static void memcached_reply(struct connection *connection, bool is_put)
     if (!is_put && strncmp(head, "VALUE ", 6) == 0) {
         size_t length = 0;
         if (sscanf(head, "VALUE %*s %*s %zu", &length) != 1)
-            fail("can not read: %s", head);
+            fail("cannot read: %s", head);
         connection->found = true;
         connection->wrong_length = length != options.value_size;
         connection->skip = length + 2;
@@ -441,8 +543,8 @@ static void end_of_line(struct connection *connection)
     connection->head[connection->head_length] = '\0';
     if (options.protocol == LINE)
         line_reply(connection, is_put);
-    else if (options.protocol == REDIS)
-        redis_reply(connection, is_put);
+    else if (options.protocol == RESP)
+        resp_reply(connection, is_put);
     else
         memcached_reply(connection, is_put);
     connection->head_length = connection->line_length = 0;
@@ -460,7 +562,7 @@ static void take(struct connection *connection, const char *data, size_t length)
             data += piece;
             length -= piece;
             connection->skip -= piece;
-            if (connection->skip == 0 && options.protocol == REDIS)
+            if (connection->skip == 0 && options.protocol == RESP)
                 end_of_reply(connection, !connection->wrong_length, false);
             continue;
         }
@@ -506,7 +608,7 @@ static struct connection *connect_all(void)
             fail("connect: %s", strerror(errno));
         if (setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0
             || fcntl(sock, F_SETFL, O_NONBLOCK) != 0)
-            fail("can not set an option of a socket: %s", strerror(errno));
+            fail("cannot set an option of a socket: %s", strerror(errno));
         connections[place].socket = sock;
         watch(&connections[place], EPOLL_CTL_ADD, false);
     }
@@ -659,10 +761,18 @@ static void read_tags(char *text)
     }
 }
 
+static void read_tagging(const char *text)
+{
+    options.tagging = strcmp(text, "command") == 0 ? COMMAND
+        : strcmp(text, "sets") == 0                ? SETS
+                                                   : SCRIPT;
+    options.script = text;
+}
+
 static void read_options(int count, char **arguments)
 {
     static const char *const modes[] = {"get", "put", "mix", "fill", NULL};
-    static const char *const protocols[] = {"line", "redis", "memcached", NULL};
+    static const char *const protocols[] = {"line", "resp", "memcached", NULL};
     static const struct option known[] = {
         {"host", required_argument, NULL, 'h'},      {"port", required_argument, NULL, 'p'},
         {"connections", required_argument, NULL, 'c'}, {"pipeline", required_argument, NULL, 'd'},
@@ -672,7 +782,8 @@ static void read_options(int count, char **arguments)
         {"value-size", required_argument, NULL, 'v'}, {"tags", required_argument, NULL, 't'},
         {"ttl", required_argument, NULL, 'l'},       {"prefix", required_argument, NULL, 'x'},
         {"pid", required_argument, NULL, 'i'},       {"samples", required_argument, NULL, 'f'},
-        {"seed", required_argument, NULL, 'e'},      {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 'e'},      {"tagging", required_argument, NULL, 'g'},
+        {"retag", required_argument, NULL, 'a'},     {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(count, arguments, "", known, NULL)) != -1) {
@@ -698,13 +809,15 @@ static void read_options(int count, char **arguments)
         case 'i': options.pid = atoi(optarg); break;
         case 'f': options.samples = optarg; break;
         case 'e': options.seed = strtoull(optarg, NULL, 10); break;
+        case 'g': read_tagging(optarg); break;
+        case 'a': options.retag = atoi(optarg) != 0; break;
         default: exit(2);
         }
     }
     if (optind < count || options.port == 0 || options.connections < 1 || options.pipeline < 1
         || options.keys == 0 || options.seconds <= 0 || options.rate < 0 || options.warmup < 0
         || strlen(options.prefix) > 200)
-        fail("an option is missing or can not be used; see the head of load.c");
+        fail("an option is missing or cannot be used; see the head of load.c");
     if (options.rate > 0 && options.mode == FILL)
         fail("--rate and --mode fill exclude each other");
 }

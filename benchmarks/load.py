@@ -31,6 +31,8 @@ class Load:
     prefix: str = "key:"
     tags: str = ""
     ttl: str = ""
+    tagging: str = "command"
+    retag: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def generator() -> Path:
 def start(server: Server, load: Load, options: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start the generator. ``result`` returns its result."""
     told = asdict(load)
-    if server.protocol != "line":
+    if not server.has_tags and load.tagging == "command":
         told["tags"] = told["ttl"] = ""
     command = [*on_client_core(), str(generator()), "--host", HOST, "--port", str(server.port)]
     command += ["--protocol", server.protocol, "--pid", str(server.pid)]

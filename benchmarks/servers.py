@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,9 +36,14 @@ class Server:
     pid: int
     port: int
     http_port: int = 0
+    has_tags: bool = False
+
+    def over_resp(self) -> Server:
+        """Return the same running TagCache as clients of RESP see it."""
+        return replace(self, name=f"{self.name}, RESP", protocol="resp")
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all its threads so far, in ns.
+        """Return the CPU time of all its threads so far, in s, exact to ns.
 
         It is the CPU clock of the process (clock_getcpuclockid): the sum that /proc/PID/stat has
         in ticks.
@@ -92,7 +97,7 @@ def tagcache(
         program = Path(sys.executable).with_name("tagcache")
         command = [str(program), "server", f"--reactor={reactor}", f"--config={configuration}"]
         pid = _start(stack, directory, command, [port, http_port])
-        yield Server(f"TagCache ({reactor})", "line", pid, port, http_port)
+        yield Server(f"TagCache ({reactor})", "line", pid, port, http_port, has_tags=True)
 
 
 @contextmanager
@@ -114,7 +119,7 @@ def redis(more: Mapping[str, str] | None = None) -> Iterator[Server]:
         command = ["redis-server"]
         for name, value in options.items():
             command += [f"--{name}", value]
-        yield Server("Redis", "redis", _start(stack, directory, command, [port]), port)
+        yield Server("Redis", "resp", _start(stack, directory, command, [port]), port)
 
 
 @contextmanager

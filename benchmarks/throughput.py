@@ -144,6 +144,8 @@ def _cells(
         for server in these:
             load.fill(server, sweep.load(point))
             yield server, point
+            if server.has_tags:
+                yield server.over_resp(), point
 
 
 def _rounds(found: Mapping[str, Any], server: str, what: str) -> list[list[float]]:
@@ -159,9 +161,9 @@ def section(found: Any, plots: Path) -> str:
         (
             "GETs of 100-byte values among 10,000 keys over 32 connections, each of which waits "
             "for a reply before its next request, but for what the sweep varies; the CPU time is "
-            "that of all threads of the server. Redis is sent plain `GET` "
-            "and `SET`, memcached (one worker thread) its text protocol. Medians of rounds, "
-            "server after server.\n"
+            "that of all threads of the server. TagCache is sent lines and RESP in turns, "
+            "Redis plain `GET` and `SET`, memcached (one worker thread) its text protocol. "
+            "Medians of rounds, server after server.\n"
         )
     ]
     for sweep in SWEEPS:
@@ -205,8 +207,9 @@ def _sweep_section(sweep: Sweep, found: Any, plots: Path) -> str:
         )
     if sweep.name == "tags":
         text.append(
-            "PUT instead of GET, over and over the same keys, without a TTL; each tag is one of "
-            "a hundred, so that every PUT takes an entry out of all its tags and back in.\n"
+            "PUT (RESP: `SET` and `TAG.SET`) instead of GET, over and over the same keys, "
+            "without a TTL; each tag is one of a hundred, so that every PUT takes an entry out of "
+            "all its tags and back in.\n"
         )
     text += [table(head, rows), f"![{sweep.title}](performance/{sweep.name}.svg)\n"]
     return "\n".join(text)
