@@ -5,18 +5,17 @@ python -m benchmarks.clients [--quick] [--rounds N]
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks import servers
-from benchmarks.machine import client_core
+from benchmarks.machine import bound_to_client_core
 from benchmarks.servers import HOST
 from benchmarks.suite import Benchmark, Options, main, median, progress
 from benchmarks.tables import number, table
@@ -38,7 +37,7 @@ def measure(options: Options) -> dict[str, Any] | None:
         running = list(_clients(stack))
         if len(running) < 2:
             return None
-        stack.enter_context(_on_core(client_core()))
+        stack.enter_context(bound_to_client_core())
         for turn in range(rounds):
             for name, calls in running:
                 for what, call in calls.items():
@@ -84,18 +83,6 @@ def _has(library: str) -> bool:
         print(f"{library} is not installed: skipped", flush=True)
         return False
     return True
-
-
-@contextmanager
-def _on_core(core: int | None) -> Iterator[None]:
-    """Bind this process to one core, if there are several."""
-    before = os.sched_getaffinity(0)
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _time(call: Callable[[], object], times: int) -> dict[str, float]:

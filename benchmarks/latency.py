@@ -72,11 +72,13 @@ def _paced(rate: int, seconds: float) -> list[str]:
     return ["--rate", str(rate), "--seconds", str(seconds), "--warmup", str(WARMUP_SECONDS)]
 
 
-def read_steadily(server: Server, seconds: float) -> Samples:
+def read_steadily(
+    server: Server, seconds: float, read: Load = READ, rate: int = READS_PER_SECOND
+) -> Samples:
     """Read at a steady rate; return all latencies in the order of the replies."""
     with tempfile.NamedTemporaryFile(prefix="tagcache-samples-") as file:
-        pace = _paced(READS_PER_SECOND, seconds)
-        measured = load.result(load.start(server, READ, [*pace, "--samples", file.name]))
+        pace = _paced(rate, seconds)
+        measured = load.result(load.start(server, read, [*pace, "--samples", file.name]))
         if measured.misses:
             raise RuntimeError(f"{measured.misses} misses of keys that were stored")
         numbers = array("q", Path(file.name).read_bytes())
@@ -119,13 +121,17 @@ def _invalidate(server: Server, write: Load, seconds: float) -> dict[str, float]
     }
 
 
+def in_flight(samples: Samples, begin: float, end: float) -> list[float]:
+    """Return the latencies of the requests in flight within a time span, in µs, in order."""
+    return sorted(long / 1000 for due, long in samples if due <= end and due + long >= begin)
+
+
 def _longest(samples: Samples, begin: float, end: float) -> float:
-    """Return the longest latency of the requests in flight within a time span, in µs."""
-    under_way = [long for due, long in samples if due <= end and due + long >= begin]
-    return max(under_way, default=0) / 1000
+    return max(in_flight(samples, begin, end), default=0)
 
 
-def _at(ordered: list[float], share: float) -> float:
+def at(ordered: list[float], share: float) -> float:
+    """Return the value below which a share of the others is."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
@@ -136,11 +142,11 @@ def _summary(samples: Samples) -> dict[str, Any]:
     shares = [share for share in shares if 1 - share >= 1 / len(ordered)]
     return {
         "requests": len(ordered),
-        "p50": _at(ordered, 0.5),
-        "p99": _at(ordered, 0.99),
-        "p999": _at(ordered, 0.999),
+        "p50": at(ordered, 0.5),
+        "p99": at(ordered, 0.99),
+        "p999": at(ordered, 0.999),
         "max": ordered[-1],
-        "curve": [(share, _at(ordered, share)) for share in shares],
+        "curve": [(share, at(ordered, share)) for share in shares],
     }
 
 

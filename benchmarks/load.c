@@ -255,13 +255,14 @@ static uint64_t random_ttl(void)
     return options.ttl_from + random_number() % (options.ttl_to - options.ttl_from + 1);
 }
 
-/* Writes the name of a tag of an entry; returns its length. */
-static int tag_name(char *name, size_t size, const struct tag *tag, uint64_t key)
+/* Writes the name of a tag of an entry. */
+static void tag_name(char *name, size_t size, const struct tag *tag, uint64_t key)
 {
     if (tag->count == 0)
-        return snprintf(name, size, "%s", tag->name);
-    return snprintf(name, size, "%s:%" PRIu64, tag->name,
-                    (options.retag ? random_number() : key) % tag->count);
+        snprintf(name, size, "%s", tag->name);
+    else
+        snprintf(name, size, "%s:%" PRIu64, tag->name,
+                 (options.retag ? random_number() : key) % tag->count);
 }
 
 static void append_line_put(struct connection *connection, uint64_t key)
@@ -303,11 +304,11 @@ static void append_resp_tags(struct connection *connection, uint64_t key)
     }
 }
 
-/* EVALSHA sha1 1 key value ttl tag ...; no time to live is 0. */
+/* EVALSHA sha1 1 key value ttl tag ...; the ttl is 0 without --ttl. */
 static void append_script_put(struct connection *connection, const char *name, uint64_t key)
 {
     char ttl[32];
-    snprintf(ttl, sizeof ttl, "%" PRIu64, options.ttl_to ? random_ttl() : 0);
+    snprintf(ttl, sizeof ttl, "%" PRIu64, random_ttl());
     append_format(connection, "*%d\r\n", 6 + options.tag_count);
     append_word(connection, "EVALSHA");
     append_word(connection, options.script);

@@ -7,6 +7,8 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -29,6 +31,9 @@ def describe() -> dict[str, str]:
         "Python": platform.python_version(),
         "Twisted": _package("twisted"),
         "uvloop": _package("uvloop"),
+        "redis-py": _package("redis"),
+        "django-redis": _package("django-redis"),
+        "cashews": _package("cashews"),
     }
     return found | {name: _program(command) for name, command in VERSIONS.items()}
 
@@ -43,9 +48,17 @@ def on_client_core() -> list[str]:
     return _on_core(1)
 
 
-def client_core() -> int | None:
-    """Return the second core; None if there is only one."""
-    return _core(1)
+@contextmanager
+def bound_to_client_core() -> Iterator[None]:
+    """Bind this process to the second core, if there are several."""
+    before = os.sched_getaffinity(0)
+    core = _core(1)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _core(place: int) -> int | None:

@@ -22,6 +22,7 @@ from benchmarks import (
     memory,
     parsers,
     shifting,
+    tagged,
     throughput,
 )
 from benchmarks.machine import NOT_INSTALLED
@@ -30,6 +31,7 @@ from benchmarks.suite import Options, kept, measure, options_of, parser
 SECTIONS = [
     module.BENCHMARK
     for module in (
+        tagged,
         compare,
         throughput,
         latency,
@@ -47,10 +49,11 @@ BY_HAND = "<!-- written by hand from here on -->"
 INTRODUCTION = """# Performance
 
 Measured by `make bench`, which writes this page. The scripts are in [benchmarks/](../benchmarks).
-The results of every round are written to `benchmarks/results/`, which is not kept in the
-repository; a section without results there stays as it is. Servers and load generator run on the
-same machine, over the loopback, each bound to a core of its own where there are two. The load
-generator is [our own](../benchmarks/load.c), one thread, and checks every reply.
+`make bench BENCH="tagged compare"` repeats some sections: each is named like its script. The
+results of every round are written to `benchmarks/results/`, which is not kept in the repository; a
+section without results there stays as it is. Servers and load generator run on the same machine,
+over the loopback, each bound to a core of its own where there are two. The load generator is
+[our own](../benchmarks/load.c), one thread, and checks every reply.
 """
 
 
