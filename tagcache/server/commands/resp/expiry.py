@@ -34,8 +34,8 @@ def expire(caller: Caller, arguments: list[bytes]) -> Reply:
     """Reply to EXPIRE, PEXPIRE, EXPIREAT and PEXPIREAT."""
     key, verb = arguments[1], arguments[0].decode("ascii").lower()
     unit_ms = 1 if verb.startswith("p") else 1000
-    expiry = Expiry(arguments[2], unit_ms, verb.endswith("at"), verb)
     conditions = _conditions(arguments[3:])
+    expiry = Expiry(arguments[2], unit_ms, verb.endswith("at"), verb)
 
     def change(draft: Draft) -> bytes:
         entry = draft.get(key)

@@ -123,13 +123,14 @@ def keys(caller: Caller, arguments: list[bytes]) -> Reply:
 def scan(caller: Caller, arguments: list[bytes]) -> Reply:
     cursor = natural(arguments[1], "ERR invalid cursor")
     options = Options(arguments[2:], frozenset(), frozenset((b"MATCH", b"COUNT", b"TYPE")))
-    count = integer(options.value(b"COUNT") or b"%d" % _COUNT)
+    pattern, text, kind = map(options.value, (b"MATCH", b"COUNT", b"TYPE"))
+    count = _COUNT if text is None else integer(text)
     if count < 1:
         raise RedisError(SYNTAX_ERROR)
-    if (options.value(b"TYPE") or b"string").lower() != b"string":
+    if kind is not None and kind.lower() != b"string":
         # There are entries of no other type.
         return resp.array([resp.bulk(b"0"), resp.EMPTY_ARRAY])
-    wanted = matcher(options.value(b"MATCH") or b"*")
+    wanted = None if pattern is None else matcher(pattern)
 
     def write(found: tuple[int, list[bytes]]) -> Reply:
         following = resp.bulk(b"%d" % found[0])

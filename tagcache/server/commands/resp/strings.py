@@ -82,7 +82,7 @@ def getdel(caller: Caller, arguments: list[bytes]) -> Reply:
 def getex(caller: Caller, arguments: list[bytes]) -> Reply:
     key = arguments[1]
     options = Options(arguments[2:], _GETEX_WORDS, _EXPIRY_WORDS)
-    expiry = options.expiry("getex")
+    options.at_most_one(*EXPIRY_OPTIONS, b"PERSIST")
     if not options.given:
         return get(caller, arguments)
 
@@ -90,6 +90,7 @@ def getex(caller: Caller, arguments: list[bytes]) -> Reply:
         old = draft.get(key)
         if old is None:
             return None
+        expiry = options.expiry("getex")
         draft.put(key, old.value, old.tags, None if expiry is None else expiry.on(draft))
         return old.value
 
