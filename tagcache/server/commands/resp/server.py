@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Callable, Generator, Mapping
 from functools import cache
+from struct import calcsize
 from typing import Any
 
 import tagcache
@@ -37,7 +38,10 @@ _POLICIES = {
     None: "noeviction",
 }
 _UNITS = "KMGT"
-_SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "keyspace")
+_SECTIONS = (
+    *("server", "clients", "memory", "persistence", "stats", "replication", "cluster"),
+    "keyspace",
+)
 
 
 class ServerCommands:
@@ -103,6 +107,7 @@ class ServerCommands:
                 "redis_mode": "standalone",
                 "tagcache_version": tagcache.__version__,
                 "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+                "arch_bits": calcsize("P") * 8,
                 "multiplexing_api": server["event_loop"],
                 "process_id": os.getpid(),
                 "tcp_port": settings.server.tcp_port,
@@ -132,6 +137,7 @@ class ServerCommands:
                 "evicted_keys": cache["evictions"],
             },
             "replication": {"role": "master", "connected_slaves": 0},
+            "cluster": {"cluster_enabled": 0},
             "keyspace": _keyspace(described["databases"]),
         }
 

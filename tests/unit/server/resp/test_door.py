@@ -326,6 +326,8 @@ def test_what_the_server_tells_of_itself(client: Client) -> None:
     for line in (
         b"redis_version:7.4.0",
         b"role:master",
+        b"arch_bits:64",
+        b"cluster_enabled:0",
         b"db0:keys=3,expires=0,avg_ttl=0",
         b"db7:keys=9,expires=0,avg_ttl=0",
         b"used_memory_human:2.00K",
