@@ -14,7 +14,13 @@ from hashlib import sha1
 from tagcache.model.drafts import Draft
 from tagcache.server.commands.resp.arguments import Expiry, integer, natural
 from tagcache.server.commands.resp.strings import add_to
-from tagcache.server.commands.resp.table import Caller, RedisError, RespCommand, RespFunction
+from tagcache.server.commands.resp.table import (
+    Caller,
+    RedisError,
+    RespCommand,
+    RespFunction,
+    ScriptKeys,
+)
 from tagcache.server.commands.table import Reply
 from tagcache.wire import resp
 
@@ -292,7 +298,8 @@ class Scripts:
 
 def _row(verb: bytes, run: RespFunction) -> RespCommand:
     summary = "a well-known script"
-    return RespCommand(verb, -3, run, writes=True, summary=summary, most=_MOST_ARGUMENTS)
+    keys = ScriptKeys(0, 0, 0)
+    return RespCommand(verb, -3, run, keys, True, summary=summary, most=_MOST_ARGUMENTS)
 
 
 def normal_form(text: bytes) -> bytes:

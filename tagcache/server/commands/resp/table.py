@@ -114,6 +114,16 @@ class Keys(NamedTuple):
         return arguments[self.first : end : self.step]
 
 
+class ScriptKeys(Keys):
+    """The keys of EVAL and EVALSHA, whose number is the argument before them."""
+
+    __slots__ = ()
+
+    def of(self, arguments: Sequence[bytes]) -> Sequence[bytes]:
+        number = arguments[2]
+        return arguments[3 : 3 + int(number)] if number.isdigit() and len(number) < 10 else ()
+
+
 NO_KEYS = Keys(0, 0, 0)
 ONE_KEY = Keys(1, 1, 1)
 ALL_KEYS = Keys(1, -1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tagcache.server.commands.resp.scripts import Scripts
 from tests.unit.server.resp.test_door import NIL, OK, Client, bulk, client
 
 __all__ = ["client"]
@@ -45,3 +46,10 @@ def test_a_scan_for_nothing(client: Client) -> None:
 def test_what_a_client_can_switch(client: Client) -> None:
     assert client("CLIENT", "NO-EVICT", "on") == OK
     assert client("CLIENT", "NO-TOUCH", "x") == b"-ERR syntax error\r\n"
+
+
+def test_the_keys_of_a_script_belong_to_its_transaction() -> None:
+    (keys,) = {row.keys for row in Scripts().rows() if row.verb.startswith(b"EVAL")}
+    assert keys.of([b"EVAL", b"", b"2", b"a", b"b", b"value"]) == [b"a", b"b"]
+    for wrong in (b"", b"x", b"-1", b"9" * 5000):
+        assert keys.of([b"EVAL", b"", wrong, b"a"]) == ()
