@@ -138,6 +138,8 @@ class RespFraming:
         self._protocol.count(verb)
         if caller.transaction is not None and verb not in IMMEDIATE:
             try:
+                if command.refused:
+                    return command.run(caller, arguments)
                 return caller.transaction.queue(command, arguments)
             except RedisError:
                 caller.transaction.refused = True

@@ -93,7 +93,9 @@ def _refuse(verb: str, advice: str) -> RespCommand:
     def run(caller: Any, arguments: list[bytes]) -> NoReturn:
         raise RedisError(f"ERR {verb} is not supported: {advice}", "not_supported")
 
-    return RespCommand(verb.encode("ascii"), -1, run, transaction=False, most=MAX_ARGUMENTS)
+    return RespCommand(
+        verb.encode("ascii"), -1, run, transaction=False, refused=True, most=MAX_ARGUMENTS
+    )
 
 
 REFUSED_COMMANDS = tuple(_refuse(verb, advice) for verb, advice in _advice().items())

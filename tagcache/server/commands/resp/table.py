@@ -144,6 +144,7 @@ class RespCommand:
         keys: where its keys are.
         writes: whether it may change entries.
         transaction: whether it may be queued by MULTI.
+        refused: whether ``run`` only says what to use instead.
         summary: what it does, for COMMAND DOCS.
         most: the largest number of arguments, the verb included.
     """
@@ -154,6 +155,7 @@ class RespCommand:
     keys: Keys = NO_KEYS
     writes: bool = False
     transaction: bool = True
+    refused: bool = False
     summary: str = ""
     most: int = _FEW_ARGUMENTS
 

@@ -53,3 +53,9 @@ def test_the_keys_of_a_script_belong_to_its_transaction() -> None:
     assert keys.of([b"EVAL", b"", b"2", b"a", b"b", b"value"]) == [b"a", b"b"]
     for wrong in (b"", b"x", b"-1", b"9" * 5000):
         assert keys.of([b"EVAL", b"", wrong, b"a"]) == ()
+
+
+def test_what_is_refused_in_a_transaction_says_what_to_use_instead(client: Client) -> None:
+    client("MULTI")
+    assert b"use TAG.SET" in client("SADD", "k", "v")
+    assert client("EXEC").startswith(b"-EXECABORT")
