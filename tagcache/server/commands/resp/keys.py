@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from tagcache.model.drafts import Draft
 from tagcache.model.views import EntryView
-from tagcache.server.commands.resp.arguments import Options, integer, natural
+from tagcache.server.commands.resp.arguments import Options, integer
 from tagcache.server.commands.resp.glob import matcher
 from tagcache.server.commands.resp.table import (
     ALL_KEYS,
@@ -35,6 +35,7 @@ _STRING = resp.simple("string")
 _NONE = resp.simple("none")
 _NO_SUCH_KEY = "ERR no such key"
 _EMBEDDED_BYTES = 44
+_INVALID_CURSOR = "ERR invalid cursor"
 
 
 def delete(caller: Caller, arguments: list[bytes]) -> Reply:
@@ -121,7 +122,9 @@ def keys(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 def scan(caller: Caller, arguments: list[bytes]) -> Reply:
-    cursor = natural(arguments[1], "ERR invalid cursor")
+    cursor = integer(arguments[1], _INVALID_CURSOR)
+    if cursor < 0:
+        raise RedisError(_INVALID_CURSOR)
     options = Options(arguments[2:], frozenset(), frozenset((b"MATCH", b"COUNT", b"TYPE")))
     pattern, text, kind = map(options.value, (b"MATCH", b"COUNT", b"TYPE"))
     count = _COUNT if text is None else integer(text)

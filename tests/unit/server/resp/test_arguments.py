@@ -41,6 +41,8 @@ def test_a_scan_for_nothing(client: Client) -> None:
     assert client("SCAN", "0", "MATCH", "") == nothing
     assert client("SCAN", "0", "TYPE", "") == nothing
     assert client("SCAN", "0", "COUNT", "") == NOT_AN_INTEGER
+    for cursor in ("x", "-1", 2**64):
+        assert client("SCAN", cursor) == b"-ERR invalid cursor\r\n"
 
 
 def test_what_a_client_can_switch(client: Client) -> None:
