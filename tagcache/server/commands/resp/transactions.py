@@ -89,6 +89,9 @@ class _Executor:
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
         self._caller.invalidated(verb, names, count)
 
+    def forget_watched(self) -> None:
+        """Do nothing: EXEC has done it."""
+
     def execute(self, command: RespCommand, arguments: list[bytes]) -> bytes:
         """Return the reply to a command; an error does not end the transaction."""
         try:

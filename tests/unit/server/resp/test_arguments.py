@@ -61,3 +61,10 @@ def test_what_is_refused_in_a_transaction_says_what_to_use_instead(client: Clien
     client("MULTI")
     assert b"use TAG.SET" in client("SADD", "k", "v")
     assert client("EXEC").startswith(b"-EXECABORT")
+
+
+def test_unwatch_in_a_transaction(client: Client) -> None:
+    client("WATCH", "k")
+    client("MULTI")
+    assert client("UNWATCH") == b"+QUEUED\r\n"
+    assert client("EXEC") == b"*1\r\n+OK\r\n"
