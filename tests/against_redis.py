@@ -53,6 +53,20 @@ MOST_WORTH_IT: dict[str, tuple[str, ...]] = {
     ),
     "outside/other_redis_clients/test_node.py": (),
     "outside/other_redis_clients/test_redis_cli.py": (),
+    "outside/redis_clients/test_same_as_redis.py": (
+        "entries",
+        "transactions",
+        "scripts_of_clients",
+    ),
+    "outside/redis_clients/test_redis_py.py": (
+        "strings",
+        "times_to_live",
+        "keys",
+        "a_transaction",
+        "a_watched_key_that_changes",
+        "a_lock",
+    ),
+    "outside/redis_clients/test_python_caches.py": (),
     "browser/test_dashboard.py": (
         "numbers_move_under_load",
         "tags_are_invalidated_after_a_preview",

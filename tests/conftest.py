@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tagcache.config.environment import VARIABLES
-from tests.left_out import LeftOut
+from tests.left_out import LeftOut, skip
 from tests.reliability import (  # noqa: F401 - hooks and a fixture, found by their names
     measured,
     pytest_addoption,
     pytest_runtest_logreport,
     pytest_sessionfinish,
 )
+from tests.sources import sources  # noqa: F401 - a fixture
 
 settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -57,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "memory_engine(what): what it tests is not there where the entries are in Redis"
     )
+    config.addinivalue_line("markers", "tagcache_only(what): what it tests is not there in Redis")
     config.addinivalue_line("markers", "slow: takes many seconds; left out by `make test`")
     config.addinivalue_line("markers", "soak: takes minutes; only run by `make soak`")
     # A mark of dogpile's own suites, see tests/contrib/test_dogpile.py.
@@ -89,10 +91,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"{mark.args[0]}: only of the engine in memory")
     if item.get_closest_marker("root") is not None and os.geteuid() != 0:
         skip("it takes root to do this")
-
-
-def skip(why: str) -> None:
-    """Skip a test, but fail it in CI, where everything is installed: a skip would hide a gap."""
-    if os.environ.get("CI"):
-        pytest.fail(why)
-    pytest.skip(why)

@@ -1,8 +1,9 @@
 """Run Django's own tests of caches against ours; print the outcome of each as JSON.
 
-    python -m tests.contrib.django_suite FOLDER URL sync|async
+    python -m tests.contrib.django_suite FOLDER URL sync|async|redis
 
-FOLDER holds the source of the installed Django, whose tests are not part of the package.
+FOLDER holds the source of the installed Django, whose tests are not part of the package. ``redis``
+is Django's own backend for Redis.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from django.conf import settings
 
 from tagcache.contrib.django import TagCache
 
-BACKENDS = {"sync": "TagCache", "async": "ThroughAsync"}
+BACKENDS = {
+    "sync": "tagcache.contrib.django.TagCache",
+    "async": f"{__spec__.name}.ThroughAsync",
+    "redis": "django.core.cache.backends.redis.RedisCache",
+}
 
 
 def _through(name: str) -> Any:
@@ -54,8 +59,7 @@ class Result(unittest.TextTestResult):
 
 def configure(kind: str, url: str) -> dict[str, Any]:
     """Configure Django; return the settings of one cache."""
-    where = "tagcache.contrib.django" if kind == "sync" else __spec__.name
-    base = {"BACKEND": f"{where}.{BACKENDS[kind]}", "LOCATION": url}
+    base = {"BACKEND": BACKENDS[kind], "LOCATION": url}
     settings.configure(
         INSTALLED_APPS=["cache"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
@@ -73,7 +77,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(folder) / "tests"))
     base = configure(kind, url)
 
-    from cache.tests import BaseCacheTests, CacheHEADTest, CacheMiddlewareTest
+    from cache.tests import BaseCacheTests, CacheHEADTest, CacheMiddlewareTest, RedisCacheTests
     from cache.tests import caches_setting_for_tests as caches
     from django.test import TestCase, override_settings
     from django.test.runner import DiscoverRunner
@@ -85,8 +89,9 @@ def main() -> None:
     class TagCacheTests(BaseCacheTests, TestCase):
         pass
 
-    classes: list[type[unittest.TestCase]] = [TagCacheTests]
-    if kind == "sync":
+    classes: list[type[unittest.TestCase]]
+    classes = [RedisCacheTests if kind == "redis" else TagCacheTests]
+    if kind != "async":
         two = {"default": base, "other": {**base, "KEY_PREFIX": "other", "TIMEOUT": 1}}
         for each in (CacheHEADTest, CacheMiddlewareTest):
             changed = {"default": base} if each is CacheHEADTest else two

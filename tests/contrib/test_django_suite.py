@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import django
 import pytest
 
 from tagcache.contrib.pytest_plugin import Server
@@ -35,35 +33,9 @@ LEFT_OUT["async"] = {
 
 
 @pytest.fixture(scope="session")
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(sources: Callable[[str], Path]) -> Path:
     """The folder with the source of the installed Django."""
-    # There is none with ``-p no:cacheprovider``.
-    cache = getattr(request.config, "cache", None)
-    folder = cache.mkdir("django-source") if cache else tmp_path_factory.mktemp("django-source")
-    version = django.get_version()
-    found = folder / f"django-{version}"
-    if not found.is_dir():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--disable-pip-version-check", "--no-binary", ":all:", f"django=={version}"]
-        try:
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=240, check=False
-            )
-            why = done.stderr[-2000:]
-        except subprocess.TimeoutExpired:
-            why = "pip download took more than 240 s"
-        archives = list(folder.glob(f"[dD]jango-{version}.tar.gz"))
-        if not archives:
-            why = f"the source of Django is not available: {why}"
-            if os.environ.get("CI"):
-                pytest.fail(why)
-            pytest.skip(why)
-        with tarfile.open(archives[0]) as archive:
-            top = archive.getnames()[0].partition("/")[0]
-            archive.extractall(folder / "new", filter="data")
-        (folder / "new" / top).rename(found)
-        archives[0].unlink()
-    return found
+    return sources("django")
 
 
 @pytest.mark.slow
@@ -71,9 +43,16 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_tests_of_django(
     source: Path, tagcache_server: Server, kind: str, at_least: int
 ) -> None:
+    run_django_tests(source, tagcache_server.url, kind, at_least, LEFT_OUT[kind])
+
+
+def run_django_tests(
+    source: Path, url: str, kind: str, at_least: int, left_out: dict[str, str]
+) -> None:
+    """Run them as ``django_suite`` does; all pass but those that are left out."""
     command = [sys.executable, "-W", "error", "-m", "tests.contrib.django_suite"]
     done = subprocess.run(
-        [*command, str(source), tagcache_server.url, kind],
+        [*command, str(source), url, kind],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -83,7 +62,6 @@ def test_the_tests_of_django(
     assert done.returncode == 0, done.stderr
     assert "ResourceWarning" not in done.stderr, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    left_out = LEFT_OUT[kind]
     failed = {name: text for name, text in found["failed"] if _short(name) not in left_out}
     assert not failed, "\n\n".join(f"{name}\n{text}" for name, text in failed.items())
     # Each excluded test exists in this Django, and was skipped or failed.
