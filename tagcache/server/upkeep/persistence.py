@@ -243,6 +243,8 @@ class Persistence(Service):
         if file is None or self._child is not None:
             return succeed(None)
         started = time.monotonic()
+        # The entries are those of this moment; the child may begin much later.
+        taken = self._wall()
         parent = os.getpid()
         ends: tuple[int, ...] = ()
         try:
@@ -257,7 +259,7 @@ class Persistence(Service):
             self._failed(error)
             return succeed(None)
         if not child:
-            self._in_child(file, parent, child_end)
+            self._in_child(file, parent, child_end, taken)
         os.close(child_end)
         self._child = child
         return self._supervise(child, result_end, started)
@@ -297,7 +299,9 @@ class Persistence(Service):
                 yield deferLater(self._reactor, _CHECK_SECONDS)
         return self._status
 
-    def _in_child(self, file: SnapshotFile, parent: int, child_end: int) -> NoReturn:
+    def _in_child(
+        self, file: SnapshotFile, parent: int, child_end: int, taken: float
+    ) -> NoReturn:
         """Write, report and exit; no other code of the server may run in this process."""
         outcome = 1
         try:
@@ -312,7 +316,7 @@ class Persistence(Service):
             os.nice(10)
             try:
                 # A child that outlives its server must not replace a file of the next server.
-                said = self._write(file, False, lambda: os.getppid() == parent)
+                said = self._write(file, False, taken, lambda: os.getppid() == parent)
             except OSError as error:
                 said = {"error": error.strerror or str(error)}
             os.write(child_end, json.dumps(said).encode())
@@ -323,17 +327,16 @@ class Persistence(Service):
     def _save_here(self, file: SnapshotFile) -> None:
         started = time.monotonic()
         try:
-            result = self._write(file, True, lambda: True)
+            result = self._write(file, True, self._wall(), lambda: True)
         except OSError as error:
             self._failed(error)
         else:
             self._succeeded(result, time.monotonic() - started)
 
     def _write(
-        self, file: SnapshotFile, final: bool, may_replace: Callable[[], bool]
+        self, file: SnapshotFile, final: bool, taken: float, may_replace: Callable[[], bool]
     ) -> dict[str, Any]:
         """Write the snapshot. Raises OSError; the previous one remains."""
-        taken = self._wall()
         total = 0
 
         def write(opened: BinaryIO) -> None:

@@ -436,3 +436,20 @@ def test_out_of_descriptors_once_is_told_and_over(
     clock.advance(10)
     assert tried == [10, 20]
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_snapshot_is_from_before_the_writing_process(tmp_path: Path) -> None:
+    parent = os.getpid()
+    clock = Clock()
+    cache = MemoryCache(monotonic=clock.seconds, wall=clock.seconds)
+    settings = settings_with(persistence={"snapshot_file": str(tmp_path / "snapshot")})
+    # The writing process begins late.
+    persistence = Persistence(
+        cache, settings, clock, lambda: 1000.0 if os.getpid() == parent else 2000.0
+    )
+    persistence.startService()
+    saved = persistence.save()
+    while not saved.called:
+        clock.advance(1)
+    assert persistence.describe()["snapshot_taken"] == 1000.0
+    persistence.stopService()
