@@ -299,9 +299,7 @@ class Persistence(Service):
                 yield deferLater(self._reactor, _CHECK_SECONDS)
         return self._status
 
-    def _in_child(
-        self, file: SnapshotFile, parent: int, child_end: int, taken: float
-    ) -> NoReturn:
+    def _in_child(self, file: SnapshotFile, parent: int, child_end: int, taken: float) -> NoReturn:
         """Write, report and exit; no other code of the server may run in this process."""
         outcome = 1
         try:

@@ -22,8 +22,9 @@ NO_LISTS = "lists are refused"
 SLIDING = "a sliding window takes a sorted set: use a fixed one"
 NO_BITS = "bitmaps are refused"
 
-# Settings of django-redis that take other servers or packages, or are like another.
-NOT_HERE = ("sentinel", "usock", "lz4", "zstd", "gzip", "zlib", "msgpack")
+# Settings of django-redis that take other servers or packages, or are like another; and a test
+# that takes one to run before it.
+NOT_HERE = ("sentinel", "usock", "lz4", "zstd", "gzip", "zlib", "msgpack", "uninitialized")
 # What the tests of django-redis for other types have in their names.
 HASHES_AND_SETS = (
     *("hset", "hdel", "hlen", "hkeys", "hexists", "hash_"),
@@ -108,7 +109,7 @@ SUITES = {
     ),
     "django-redis": Suite(
         "django-redis",
-        ("test_backend.py", "test_client.py", "test_session.py", "test_cache_options.py"),
+        ("test_backend.py", "test_client.py", "test_session.py"),
         at_least=400,
         replaced={":6379": ":{port}", ":56379": ":1"},
         # A process for each of four settings, because Django is configured once.
@@ -116,9 +117,6 @@ SUITES = {
             *("-n", "5"),
             *("-k", f"not ({' or '.join(NOT_HERE)} or {' or '.join(HASHES_AND_SETS)})"),
         ),
-        elsewhere={
-            "test_delete_pattern_with_settings_default_scan_count": "breaks with this asgiref",
-        },
     ),
     "cashews": Suite(
         "cashews",
