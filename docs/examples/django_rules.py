@@ -1,6 +1,6 @@
 """A Django site in one file that stores without tags: the server's tag rules make them of its keys.
 
-    pip install '.[django]'    # in a clone of TagCache
+    pip install '.[django]' redis    # in a clone of TagCache
     tagcache server --config docs/examples/django_rules.conf &
     python docs/examples/django_rules.py 8000
 
@@ -8,8 +8,9 @@
     curl http://127.0.0.1:8000/posts/
     curl -d text='Good morning' http://127.0.0.1:8000/posts/1
 
-Only the signal at the end knows of tags. CACHE_BACKEND names another backend of Django, CACHE_URL
-its LOCATION, and TAGCACHE_URL another server than tagcache://127.0.0.1:1984 for invalidations.
+The cache is Django's own RedisCache. Only the signal at the end knows of tags. CACHE_URL is the
+LOCATION of another server, CACHE_BACKEND names another backend of Django, and TAGCACHE_URL another
+server than tagcache://127.0.0.1:1984 for invalidations.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from django.conf import settings
 
 from tagcache import Client
 
+REDIS_CACHE = "django.core.cache.backends.redis.RedisCache"
 TAGCACHE_URL = os.environ.get("TAGCACHE_URL", "tagcache://127.0.0.1:1984")
 
 settings.configure(
@@ -41,8 +43,8 @@ settings.configure(
     },
     CACHES={
         "default": {
-            "BACKEND": os.environ.get("CACHE_BACKEND", "tagcache.contrib.django.TagCache"),
-            "LOCATION": os.environ.get("CACHE_URL", TAGCACHE_URL),
+            "BACKEND": os.environ.get("CACHE_BACKEND", REDIS_CACHE),
+            "LOCATION": os.environ.get("CACHE_URL", "redis://127.0.0.1:1984/0"),
         }
     },
     TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],

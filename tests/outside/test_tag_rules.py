@@ -16,6 +16,7 @@ from tests.integration.running import RunningServer
 
 pytestmark = pytest.mark.needs("curl")
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+OURS = "tagcache.contrib.django.TagCache"
 Start = Callable[..., RunningServer]
 
 
@@ -49,11 +50,12 @@ def test_what_curl_stores_without_tags_is_invalidated_by_tag(server: RunningServ
 
 
 @contextmanager
-def site(server: RunningServer, directory: Path) -> Iterator[str]:
+def site(server: RunningServer, directory: Path, **environ: str) -> Iterator[str]:
     """The URL of the example's posts. It may have logged no traceback."""
     log = directory / "site.log"
-    environ = {
+    settings = {
         **os.environ,
+        **environ,
         "TAGCACHE_URL": f"tagcache://127.0.0.1:{server.port}",
         "TMPDIR": str(directory),
     }
@@ -64,7 +66,7 @@ def site(server: RunningServer, directory: Path) -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=environ,
+            env=settings,
         ) as process,
     ):
         assert process.stdout is not None
@@ -77,8 +79,13 @@ def site(server: RunningServer, directory: Path) -> Iterator[str]:
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
-def test_a_django_site_that_stores_without_tags(server: RunningServer, tmp_path: Path) -> None:
-    with site(server, tmp_path) as posts:
+@pytest.mark.parametrize("backend", ["django.core.cache.backends.redis.RedisCache", OURS])
+def test_a_django_site_that_stores_without_tags(
+    server: RunningServer, tmp_path: Path, backend: str
+) -> None:
+    scheme = "tagcache" if backend == OURS else "redis"
+    url = f"{scheme}://127.0.0.1:{server.port}/0"
+    with site(server, tmp_path, CACHE_BACKEND=backend, CACHE_URL=url) as posts:
         first, second, both = (curl(f"{posts}{name}") for name in ("1", "2", ""))
         assert (curl(f"{posts}1"), curl(f"{posts}2"), curl(posts)) == (first, second, both)
         cached = ":1:views.decorators.cache.cache_page"
