@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.outside.redis_clients.server import AGAINST, Server
 
@@ -58,3 +59,10 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     for server in started:
         server.stop()
         assert "Traceback" not in server.log(), server.log()
+
+
+@pytest.fixture
+def plain(redis_url: str) -> Iterator[redis.Redis]:
+    """A client as most programs make it."""
+    with redis.Redis.from_url(redis_url) as made:
+        yield made
