@@ -324,7 +324,8 @@ def section(found: Any, plots: Path) -> str:
             (
                 f"Is it correct? {CHECKED:,} entries with two tags. *Left by overwriting*: the "
                 f"records of tags that no entry has, after each was stored {OVERWRITTEN} times "
-                "more with other tags. *Left by expiry*: those of expired entries, while another "
+                "more with other tags (django-redis: whole entries, under their former keys). "
+                "*Left by expiry*: those of expired entries, while another "
                 "entry has the tags. *Removed wrongly*: entries that went when a tag was "
                 "invalidated that they no longer had. *Missed*: entries that stayed when their tag "
                 "was invalidated, after one with a shorter TTL was stored with it.\n"
@@ -350,10 +351,11 @@ def _verdict(found: Found) -> str:
         return f"{median([ours / theirs for ours, theirs in pairs]):.2f}"
 
     return (
-        f"Without tags, a store takes {ratio(PLAIN, PLAIN_REDIS)} times the CPU time of `SET` in "
-        f"Redis. With two tags it takes {ratio(Commands.name, Sets.name)} times that of the sets "
-        f"by hand and {ratio(Commands.name, Script.name)} times that of the script (RESP), and "
-        f"{ratio(Lines.name, Sets.name)} and {ratio(Lines.name, Script.name)} times (lines).\n"
+        f"Without tags, a store takes {ratio(PLAIN, PLAIN_REDIS)} times the CPU time of `SET` "
+        f"with `PX` in Redis. With two tags it takes {ratio(Commands.name, Sets.name)} times that "
+        f"of the sets by hand and {ratio(Commands.name, Script.name)} times that of the script "
+        f"(RESP), and {ratio(Lines.name, Sets.name)} and {ratio(Lines.name, Script.name)} times "
+        "(lines).\n"
     )
 
 
