@@ -23,6 +23,7 @@ from tagcache.server.commands.resp.arguments import (
     Options,
     decimal,
     integer,
+    time_to_live,
 )
 from tagcache.server.commands.resp.table import (
     ALL_KEYS,
@@ -120,6 +121,10 @@ def set_(caller: Caller, arguments: list[bytes]) -> Reply:
     key, value = arguments[1], arguments[2]
     if len(arguments) == 3:
         return _stored(caller, key, value, None)
+    if len(arguments) == 5:
+        ttl_ms = time_to_live(arguments[3], arguments[4], "set")
+        if ttl_ms is not None:
+            return _stored(caller, key, value, ttl_ms)
     options = Options(arguments[3:], _SET_WORDS, _EXPIRY_WORDS)
     options.at_most_one(b"NX", b"XX")
     expiry = options.expiry("set")

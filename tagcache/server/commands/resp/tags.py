@@ -16,6 +16,7 @@ from tagcache.server.commands.resp.arguments import (
     Options,
     integer,
     natural,
+    time_to_live,
 )
 from tagcache.server.commands.resp.strings import StoreIf
 from tagcache.server.commands.resp.table import (
@@ -33,6 +34,7 @@ from tagcache.wire import resp
 
 _MOST_TOP = 1000
 _REMEMBERED_LENGTH = 256
+_NO_OPTIONS = Options((), frozenset(), frozenset())
 
 
 def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
@@ -66,6 +68,10 @@ class _TagSet(NamedTuple):
 
 def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
     words, tags = _split_tags(rest)
+    if len(words) == 2:
+        ttl_ms = time_to_live(words[0], words[1], "tag.set")
+        if ttl_ms is not None:
+            return _TagSet(tags, _NO_OPTIONS, None, StoreOptions(tags, ttl_ms))
     options = Options(words, frozenset((b"NX", b"XX")), frozenset(EXPIRY_OPTIONS))
     options.at_most_one(b"NX", b"XX")
     expiry = options.expiry("tag.set")
