@@ -149,16 +149,18 @@ class CacheProtocol(ServedProtocol):
         except Exception as error:
             self.fail(error)
 
-    def take_requests(self, requests: Sequence[Any], size: int) -> None:
-        """Execute requests of ``size`` bytes together, in turns if they take long."""
+    def take_requests(
+        self, requests: Sequence[Any], size: int, broken: BrokenFraming | None = None
+    ) -> None:
+        """Execute requests of ``size`` bytes together, in turns if they take long.
+
+        ``broken``: the boundaries of requests were lost after them, and the connection ends.
+        """
+        if broken is not None:
+            self._take_no_more(broken.reply)
         self._waiting.extend(requests)
         self._waiting_bytes = size
         self.run()
-
-    def take_broken(self, broken: BrokenFraming, size: int) -> None:
-        """Execute what came before the boundaries of requests were lost, and close."""
-        self._take_no_more(broken.reply)
-        self.take_requests(broken.requests, size)
 
     def _take_any(self, data: bytes) -> None:
         if self.phase is not SERVING:
@@ -224,7 +226,7 @@ class CacheProtocol(ServedProtocol):
         except Disconnect:
             raise
         except Exception as error:
-            return self.error(error)
+            return self._error(error)
 
     def execute_one(self, request: Any) -> None:
         """Do the same as ``_execute`` for one request, but faster in the usual case."""
@@ -241,7 +243,7 @@ class CacheProtocol(ServedProtocol):
         self.send(reply)
         took = self._monotonic() - self.now
         if took >= self._meter.traffic.above:
-            self.note_request(request, took)
+            self._note_request(request, took)
 
     def _execute(self) -> None:
         """Execute requests that wait, until the turn is over."""
@@ -279,7 +281,7 @@ class CacheProtocol(ServedProtocol):
                 queue.put(request, reply)
             if size > MOST_AT_ONCE or (replies and queue.slots):
                 # Small requests can have large replies, and a client may not read them.
-                self.send_all(replies)
+                self._send_all(replies)
                 replies.clear()
                 size = 0
             if requests and self.flow is READY and self._monotonic() >= end:
@@ -288,12 +290,12 @@ class CacheProtocol(ServedProtocol):
 
     def _conclude(self, commands: int, common: bytes, last: Any, replies: Sequence[bytes]) -> None:
         """Send the replies, and record how long the commands of this run took."""
-        self.send_all(replies)
+        self._send_all(replies)
         took = self._monotonic() - self.now
         if took < self._meter.traffic.above or self._queue.slots:
             return
         if commands == 1:
-            self.note_request(last, took)
+            self._note_request(last, took)
         elif commands:
             self._meter.note_together(took, common.decode().lower(), commands)
 
@@ -315,11 +317,11 @@ class CacheProtocol(ServedProtocol):
             value = cache.get(key, self.now)
             reply = missing if value is None else found(value)
         except Exception as error:
-            reply = self.error(error)
+            reply = self._error(error)
         self.send(reply)
         took = self._monotonic() - self.now
         if took >= meter.traffic.above:
-            self.note_request(request, took)
+            self._note_request(request, took)
 
     def get_many(
         self,
@@ -342,10 +344,10 @@ class CacheProtocol(ServedProtocol):
             try:
                 replies.append(write(cache.get_many(some, self.now)))
             except Exception as error:
-                replies.append(self.error(error) * len(some))
+                replies.append(self._error(error) * len(some))
             size += len(replies[-1])
             if size > MOST_AT_ONCE:
-                self.send_all(replies)
+                self._send_all(replies)
                 replies.clear()
                 size = 0
             if self.flow is not READY or self._monotonic() >= end:
@@ -357,7 +359,7 @@ class CacheProtocol(ServedProtocol):
                 self._end_turn()
         self._meter.verbs[b"GET"] += done
         self.connection.commands += done
-        self.send_all(replies)
+        self._send_all(replies)
         self._meter.note_together(self._monotonic() - self.now, "get", done)
         if self.flow is not READY:
             self._look_around()
@@ -371,7 +373,7 @@ class CacheProtocol(ServedProtocol):
 
     # Replies
 
-    def send_all(self, replies: Sequence[bytes]) -> None:
+    def _send_all(self, replies: Sequence[bytes]) -> None:
         """Send several replies together."""
         if replies:
             self.send(b"".join(replies))
@@ -379,9 +381,9 @@ class CacheProtocol(ServedProtocol):
     def _send_ready(self) -> None:
         """Send the replies whose turn it is, while the client reads them."""
         while not self._replies.paused and (slots := self._queue.take()):
-            self.send_all([slot.reply for slot in slots])
+            self._send_all([slot.reply for slot in slots])
 
-    def error(self, error: BaseException | None, failure: Failure | None = None) -> bytes:
+    def _error(self, error: BaseException | None, failure: Failure | None = None) -> bytes:
         """Return the reply to the last command, which raised ``error``; count it."""
         errors = self._meter.traffic.errors
         if isinstance(error, CommandError):
@@ -402,13 +404,13 @@ class CacheProtocol(ServedProtocol):
         return self.framing.error(_INTERNAL_ERROR)
 
     def _failed(self, failure: Failure) -> bytes:
-        return self.error(failure.value, failure)
+        return self._error(failure.value, failure)
 
     def _note_awaited(self, request: Any, took: float) -> None:
         if took >= self._meter.traffic.above:
-            self.note_request(request, took)
+            self._note_request(request, took)
 
-    def note_request(self, request: Any, took: float) -> None:
+    def _note_request(self, request: Any, took: float) -> None:
         """Record how many seconds a request took."""
         verb, argument = self.framing.summary(request)
         self._meter.note(took, verb.decode().lower(), argument)

@@ -123,11 +123,6 @@ class ServedProtocol(Protocol):
 
     # Replies
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will be sent."""
-        return self.phase is FINISHED
-
     def send(self, data: bytes) -> None:
         """Send ``data``, and count it."""
         self.connection.bytes_out += len(data)

@@ -103,7 +103,7 @@ class RespFraming:
         try:
             requests = self._requests.feed(data)
         except MalformedRequest as error:
-            protocol.take_broken(_broken(error), len(data))
+            protocol.take_requests(error.requests, len(data), _broken(error))
             return True
         keeps = queues or caller.watched_bytes
         if len(requests) == 1 and not keeps and not self._requests.partial:

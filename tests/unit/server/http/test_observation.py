@@ -12,6 +12,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from tagcache.server.http.sse import MOST_STREAMS
+from tagcache.server.net.states import FINISHED
 from tagcache.server.observe.history import COLUMNS
 from tests.helpers import settings_with
 from tests.unit.server.http.test_protocol import BASIC, Door, request
@@ -465,7 +466,7 @@ def test_a_stream_ends_with_its_token(door: Door) -> None:
     door.streams.publish(b"[2]")
     assert listener.heard()[-1] == ("bye", {"reason": "unauthorized"})
     assert len(door.streams) == 0
-    assert listener.protocol.finished
+    assert listener.protocol.phase is FINISHED
 
 
 def test_a_stream_ends_when_the_password_changes(door: Door) -> None:
@@ -478,7 +479,7 @@ def test_a_stream_ends_when_the_password_changes(door: Door) -> None:
 def test_a_stream_ends_at_a_stop(door: Door) -> None:
     listener = Listener(door)
     stopped = door.factory.drain(10)
-    assert listener.protocol.finished
+    assert listener.protocol.phase is FINISHED
     assert len(door.streams) == 0
     listener.leave()
     assert stopped.called
@@ -490,7 +491,7 @@ def test_neither_silence_nor_idleness_ends_a_stream() -> None:
     listener = Listener(door)
     for _ in range(1000):
         door.clock.advance(1)
-    assert not listener.protocol.finished
+    assert listener.protocol.phase is not FINISHED
     assert not listener.transport.aborted
     listener.leave()
 
@@ -499,7 +500,7 @@ def test_the_head_of_a_stream_alone(door: Door) -> None:
     listener = Listener(door, method="HEAD")
     assert listener.status == 200
     assert listener.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert listener.protocol.finished
+    assert listener.protocol.phase is FINISHED
     assert len(door.streams) == 0
     listener.leave()
 
