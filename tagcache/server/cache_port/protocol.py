@@ -175,17 +175,20 @@ class CacheProtocol(ServedProtocol):
         if self._queue.slots:
             self._send_ready()
         end = self.now + SLICE_SECONDS
+        has_read = False
         while self.flow is READY and self.phase is not FINISHED:
             if self._waiting:
                 self._execute()
             elif (
-                self.phase is SERVING
+                has_read
+                and self.phase is SERVING
                 and (self.inbox or self.framing.partial_bytes)
                 and self._monotonic() >= end
             ):
                 # To read requests takes time, too, and uvloop goes on while more data arrives.
                 self._end_turn()
             elif self.inbox:
+                has_read = True
                 self._open(self.inbox.take(PIECE))
             else:
                 if not self.admitted and self.framing.partial_bytes > _MOST_BEFORE_AUTH:

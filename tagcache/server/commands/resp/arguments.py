@@ -103,13 +103,14 @@ class Options:
     def __init__(
         self, arguments: Sequence[bytes], words: frozenset[bytes], with_value: frozenset[bytes]
     ) -> None:
-        """Read them. Raises RedisError for another word, a missing value, or a repetition."""
+        """Read them; of a word that is repeated, the last value counts.
+
+        Raises RedisError for another word or a missing value.
+        """
         self.given: dict[bytes, bytes | bool] = {}
         at = 0
         while at < len(arguments):
             word = arguments[at].upper()
-            if word in self.given:
-                raise RedisError(SYNTAX_ERROR)
             if word in words:
                 self.given[word] = True
             elif word in with_value and at + 1 < len(arguments):

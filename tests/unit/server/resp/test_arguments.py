@@ -68,3 +68,11 @@ def test_unwatch_in_a_transaction(client: Client) -> None:
     client("MULTI")
     assert client("UNWATCH") == b"+QUEUED\r\n"
     assert client("EXEC") == b"*1\r\n+OK\r\n"
+
+
+def test_of_an_option_that_is_repeated_the_last_value_counts() -> None:
+    client = Client()
+    client("SET", "k", "v", "EX", "5", "EX", "9")
+    assert client("TTL", "k") == b":9\r\n"
+    assert client("GETEX", "none", "EX", "PERSIST", "EX", "100") == b"$-1\r\n"
+    assert client("SET", "k", "v", "EX", "5", "PX", "9") == b"-ERR syntax error\r\n"
