@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
+from tagcache.server.net.states import FINISHED
 from tests.helpers import settings_with
 from tests.unit.server.http.test_protocol import Door
 from tests.unit.server.line.test_protocol import Server, Transport
@@ -86,7 +87,7 @@ def _run(server: Any, chunks: Sequence[bytes]) -> Outcome:
 
 
 def _is_over(protocol: Any, transport: Transport) -> bool:
-    return bool(protocol.finished or transport.disconnecting or transport.aborted)
+    return bool(protocol.phase is FINISHED or transport.disconnecting or transport.aborted)
 
 
 def _settle(server: Any, transport: Transport) -> None:
