@@ -186,10 +186,15 @@ def double(number: float, protocol: int) -> bytes:
     return bulk(text) if protocol == 2 else b",%b\r\n" % text
 
 
+def one_or_zero(truth: bool) -> bytes:
+    """Return 1 or 0, by which most commands say whether they did something."""
+    return ONE if truth else ZERO
+
+
 def boolean(truth: bool, protocol: int) -> bytes:
     """Return a truth value; in RESP2 it is 1 or 0."""
     if protocol == 2:
-        return ONE if truth else ZERO
+        return one_or_zero(truth)
     return b"#t\r\n" if truth else b"#f\r\n"
 
 

@@ -21,14 +21,13 @@ from tagcache.server.net.states import FINISHED, READY, SERVING
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.upkeep.slices import SLICE_SECONDS
 
-# The first byte of every request in RESP, and of no request in lines.
-_ARRAY = b"*"
-
 if TYPE_CHECKING:
     from tagcache.server.cache_port.factory import CacheFactory
 
 T = TypeVar("T")
 
+# The first byte of every request in RESP, and of no request in lines.
+_ARRAY = b"*"
 # Values may be large, so few are looked up before the server checks whether the client reads.
 _GETS_AT_ONCE = 16
 # How many bytes a client may send before it is admitted.
@@ -308,9 +307,8 @@ class CacheProtocol(ServedProtocol):
         key: bytes,
         found: Callable[[bytes], bytes],
         missing: bytes,
-        request: Any,
     ) -> None:
-        """Answer the look-up ``request`` of this key with ``found(value)``, or ``missing``."""
+        """Answer the look-up of this key with ``found(value)``, or ``missing``."""
         meter = self._meter
         connection = self.connection
         connection.last_verb = b"GET"
@@ -324,7 +322,7 @@ class CacheProtocol(ServedProtocol):
         self.send(reply)
         took = self._monotonic() - self.now
         if took >= meter.traffic.above:
-            self._note_request(request, took)
+            meter.note(took, "get", key or None)
 
     def get_many(
         self,

@@ -100,7 +100,7 @@ class LineFraming:
             keys = wire.only_gets(data)
             if keys is not None:
                 if len(keys) == 1:
-                    protocol.get_one(store, keys[0], wire.value, wire.NOT_FOUND, data[:-1])
+                    protocol.get_one(store, keys[0], wire.value, wire.NOT_FOUND)
                 else:
                     protocol.get_many(store, keys, wire.values, _get)
                 return True

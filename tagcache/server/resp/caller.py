@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from tagcache.errors import CommandError
 from tagcache.model.interfaces import IDatabases, IEngine, ISession, Versions
 from tagcache.server.commands.resp.table import RespCommand
 from tagcache.server.commands.resp.transactions import Transaction
@@ -34,12 +33,10 @@ class RespCaller:
         self,
         protocol: CacheProtocol,
         commands: Sequence[RespCommand],
-        error: Callable[[CommandError], bytes],
         now_ms: Callable[[], int],
     ) -> None:
         self.commands = commands
         self._protocol = protocol
-        self._error = error
         self.now_ms = now_ms
         self.resp = 2
         self.transaction: Transaction | None = None
@@ -77,10 +74,6 @@ class RespCaller:
     def databases(self) -> IDatabases:
         """All databases."""
         return self._protocol.factory.databases
-
-    def error(self, error: CommandError) -> bytes:
-        """Return the reply for a command of a transaction that failed."""
-        return self._error(error)
 
     def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
         """Run work over many entries or connections in slices."""

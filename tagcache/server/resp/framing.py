@@ -45,7 +45,7 @@ class RespFraming:
     ) -> None:
         self._protocol = protocol
         self._table = table
-        self._caller = RespCaller(protocol, table.supported, self.error, lambda: int(wall() * 1000))
+        self._caller = RespCaller(protocol, table.supported, lambda: int(wall() * 1000))
         self.admission_changed()
         self._requests = RequestBuffer(*_limits(max_length))
         self._max_length = max_length
@@ -94,7 +94,7 @@ class RespFraming:
             keys = only_gets(data)
             if keys is not None:
                 if len(keys) == 1:
-                    protocol.get_one(store, keys[0], resp.bulk, self._missing, [b"GET", *keys])
+                    protocol.get_one(store, keys[0], resp.bulk, self._missing)
                 else:
                     protocol.get_many(store, keys, self._values, _get)
                 return True
@@ -156,7 +156,9 @@ class RespFraming:
 
     def concerns_one_key(self, arguments: list[bytes]) -> bool:
         command = self._commands.get(arguments[0].upper())
-        return command is not None and command.keys is ONE_KEY and self._caller.transaction is None
+        if command is None or self._caller.transaction is not None:
+            return False
+        return command.keys == ONE_KEY and not command.alone
 
     def error(self, error: CommandError) -> bytes:
         return error_reply(error)

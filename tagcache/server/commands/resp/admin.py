@@ -8,7 +8,7 @@ from typing import Any
 
 from tagcache.server.commands.admin import described_clients, described_slow
 from tagcache.server.commands.resp.arguments import natural
-from tagcache.server.commands.resp.table import Caller, RespCommand, RespFunction
+from tagcache.server.commands.resp.table import Caller, RespCommand, outside_transactions
 from tagcache.server.commands.table import Reply
 from tagcache.server.net.connections import Connections
 from tagcache.server.observe.traffic import MOST_SLOW, Traffic
@@ -29,10 +29,7 @@ class StateCommands:
 
     def rows(self) -> tuple[RespCommand, ...]:
         """Return these commands for the table."""
-
-        def row(verb: bytes, arity: int, run: RespFunction, summary: str) -> RespCommand:
-            return RespCommand(verb, arity, run, transaction=False, summary=summary)
-
+        row = outside_transactions
         return (
             row(b"TAG.INFO", 1, self.info, "the state of the server as JSON"),
             row(b"TAG.CLIENTS", 1, self.clients, "the connections as JSON"),

@@ -15,7 +15,7 @@ from tagcache.server.commands.resp.table import (
     SYNTAX_ERROR,
     RedisError,
     RespCommand,
-    RespFunction,
+    outside_transactions,
     shown,
 )
 from tagcache.server.commands.table import Disconnect, Reply
@@ -43,10 +43,7 @@ class ConnectionCommands:
 
     def rows(self) -> tuple[RespCommand, ...]:
         """Return these commands for the table."""
-
-        def row(verb: bytes, arity: int, run: RespFunction, summary: str) -> RespCommand:
-            return RespCommand(verb, arity, run, transaction=False, summary=summary)
-
+        row = outside_transactions
         return (
             row(b"HELLO", -1, self.hello, "choose the version of the protocol"),
             row(b"AUTH", -2, self.auth, "log in"),

@@ -40,8 +40,7 @@ _INVALID_CURSOR = "ERR invalid cursor"
 
 def delete(caller: Caller, arguments: list[bytes]) -> Reply:
     if len(arguments) == 2:
-        deleted = caller.session.delete(arguments[1])
-        return then(deleted, lambda there: resp.ONE if there else resp.ZERO)
+        return then(caller.session.delete(arguments[1]), resp.one_or_zero)
     keys = arguments[1:]
 
     def conclude(count: int) -> bytes:
@@ -73,7 +72,7 @@ def rename(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 def renamenx(caller: Caller, arguments: list[bytes]) -> Reply:
-    return then(_move(caller, arguments, only_new=True), _one_or_zero)
+    return then(_move(caller, arguments, only_new=True), resp.one_or_zero)
 
 
 def _move(caller: Caller, arguments: list[bytes], only_new: bool) -> bool | Deferred[bool]:
@@ -221,10 +220,6 @@ def memory(caller: Caller, arguments: list[bytes]) -> Reply:
         return resp.integer(entry.size + sum(map(len, entry.tags)))
 
     return then(caller.engine.peek(arguments[2]), measure)
-
-
-def _one_or_zero(truth: bool) -> bytes:
-    return resp.ONE if truth else resp.ZERO
 
 
 KEY_COMMANDS = (

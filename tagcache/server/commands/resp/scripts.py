@@ -274,9 +274,7 @@ class Scripts:
                 return resp.bulk(self._learn(arguments[2]).encode("ascii"))
             case b"EXISTS", count if count > 2:
                 digests = [each.decode("latin-1").lower() for each in arguments[2:]]
-                return resp.array(
-                    [resp.ONE if each in self._known else resp.ZERO for each in digests]
-                )
+                return resp.array([resp.one_or_zero(each in self._known) for each in digests])
             case b"FLUSH", _:
                 return resp.OK
         raise RedisError("ERR only SCRIPT LOAD, SCRIPT EXISTS and SCRIPT FLUSH are supported")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tagcache.server.resp.caller import RespCaller
-
-
 import os
 import platform
 from collections.abc import Callable, Generator, Mapping
 from functools import cache
 from struct import calcsize
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tagcache
 from tagcache.config.settings import Settings
@@ -26,6 +20,9 @@ from tagcache.server.commands.table import Reply
 from tagcache.server.observe.traffic import Slow, Traffic
 from tagcache.server.then import then
 from tagcache.wire import resp
+
+if TYPE_CHECKING:
+    from tagcache.server.resp.caller import RespCaller
 
 _SLOW_SHOWN = 10
 # The most arguments of COMMAND INFO and COMMAND DOCS.

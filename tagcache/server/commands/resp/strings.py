@@ -195,7 +195,7 @@ def setex(caller: Caller, arguments: list[bytes]) -> Reply:
 
 def setnx(caller: Caller, arguments: list[bytes]) -> Reply:
     added = caller.session.add(arguments[1], arguments[2])
-    return then(added, lambda stored: resp.ONE if stored else resp.ZERO)
+    return then(added, resp.one_or_zero)
 
 
 def getset(caller: Caller, arguments: list[bytes]) -> Reply:
@@ -214,10 +214,7 @@ def msetnx(caller: Caller, arguments: list[bytes]) -> Reply:
     pairs = _pairs(arguments)
     if len(pairs) > _PAIRS_AT_ONCE:
         raise RedisError(f"ERR MSETNX stores {_PAIRS_AT_ONCE} entries at most")
-    return then(
-        _set_all(caller, pairs, only_new=True),
-        lambda stored: resp.ONE if stored else resp.ZERO,
-    )
+    return then(_set_all(caller, pairs, only_new=True), resp.one_or_zero)
 
 
 def _pairs(arguments: list[bytes]) -> dict[bytes, bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred
 
 from tagcache.errors import (
     AuthenticationRequired,
@@ -17,7 +17,7 @@ from tagcache.errors import (
 )
 from tagcache.model.interfaces import IEngine, ISession
 from tagcache.server.commands.table import Reply
-from tagcache.server.then import then
+from tagcache.server.then import then, together
 from tagcache.wire import resp
 
 T = TypeVar("T")
@@ -146,6 +146,8 @@ class RespCommand:
         transaction: whether it may be queued by MULTI.
         refused: whether ``run`` only says what to use instead.
         summary: what it does, for COMMAND DOCS.
+        alone: whether it waits for earlier commands of the client even if it has one key, as it
+            does not go through the session, which keeps their order.
         most: the largest number of arguments, the verb included.
     """
 
@@ -157,7 +159,13 @@ class RespCommand:
     transaction: bool = True
     refused: bool = False
     summary: str = ""
+    alone: bool = False
     most: int = _FEW_ARGUMENTS
+
+
+def outside_transactions(verb: bytes, arity: int, run: RespFunction, summary: str) -> RespCommand:
+    """Return the row of a command without keys that MULTI does not queue."""
+    return RespCommand(verb, arity, run, transaction=False, summary=summary)
 
 
 def for_each(
@@ -165,19 +173,11 @@ def for_each(
 ) -> list[T] | Deferred[list[T]]:
     """Return the results of ``call`` for each of the items, which may be many."""
 
-    def work() -> Generator[None, None, list[Any]]:
-        results = []
+    def work() -> Generator[None, None, list[T | Deferred[T]]]:
+        results: list[T | Deferred[T]] = []
         for item in items:
             results.append(call(item))
             yield
         return results
 
-    def gather(results: list[Any]) -> Any:
-        if any(isinstance(each, Deferred) for each in results):
-            return gatherResults(
-                [each if isinstance(each, Deferred) else succeed(each) for each in results],
-                consumeErrors=True,
-            )
-        return results
-
-    return then(caller.run_work(work()), gather)
+    return then(caller.run_work(work()), together)

@@ -24,7 +24,6 @@ from tagcache.server.commands.resp.table import (
     ONE_KEY,
     SYNTAX_ERROR,
     Caller,
-    Keys,
     RedisError,
     RespCommand,
 )
@@ -100,7 +99,7 @@ def tag_incr(caller: Caller, arguments: list[bytes]) -> Reply:
 def tag_touch(caller: Caller, arguments: list[bytes]) -> Reply:
     """Reply to ``TAG.TOUCH key [EX s|PX ms]``: 1, or 0 if there is no entry."""
     touched = caller.session.touch(arguments[1], _ttl_ms(arguments[2:], "tag.touch"))
-    return then(touched, lambda there: resp.ONE if there else resp.ZERO)
+    return then(touched, resp.one_or_zero)
 
 
 def _ttl_ms(words: Sequence[bytes], verb: str) -> int | None:
@@ -246,7 +245,7 @@ TAG_COMMANDS = (
         most=MAX_ARGUMENTS,
     ),
     RespCommand(b"TAG.KEYS", -2, tag_keys, transaction=False, summary="the keys of a tag"),
-    RespCommand(b"TAG.OF", 2, tag_of, Keys(1, 1, 1), summary="the tags of a key"),
+    RespCommand(b"TAG.OF", 2, tag_of, ONE_KEY, summary="the tags of a key", alone=True),
     RespCommand(
         b"TAG.COUNT", 2, tag_count, transaction=False, summary="the number of entries of a tag"
     ),

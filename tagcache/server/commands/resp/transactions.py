@@ -15,6 +15,7 @@ from tagcache.server.commands.resp.table import (
     MOST_ANSWER_BYTES,
     RedisError,
     RespCommand,
+    error_reply,
 )
 from tagcache.server.commands.table import Reply
 from tagcache.server.net.inbox import OBJECT_BYTES
@@ -99,7 +100,7 @@ class _Executor:
             if len(reply) > _SHORT and self._size + len(reply) > MOST_ANSWER_BYTES:
                 raise AnswerTooLarge(_TOO_LARGE)
         except CommandError as error:
-            return self._caller.error(error)
+            return error_reply(error)
         self._size += len(reply)
         return reply
 

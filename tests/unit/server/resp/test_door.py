@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail
 from zope.interface.verify import verifyObject
 
+from tagcache.errors import BackendUnavailable
 from tagcache.model.tag_rules import TagRule, TagRules
 from tagcache.server.cache_port.framing import IFraming
 from tagcache.server.commands.resp import strings, transactions
@@ -438,3 +441,14 @@ def test_a_client_cannot_queue_or_watch_without_end(
     client("GET", "a")
     assert client("GET", "a") == b"-ERR a transaction has 2 commands at most\r\n"
     assert client("EXEC").startswith(b"-EXECABORT")
+
+
+def test_one_failure_of_several_is_the_reply(client: Client) -> None:
+    client("PING")
+
+    def update(*_: object) -> Deferred[bool]:
+        return fail(BackendUnavailable("it is away"))
+
+    client.protocol.session = SimpleNamespace(update=update)
+    said = client("EXISTS", "a", "b")
+    assert said == b"-ERR backend_unavailable: it is away\r\n"
