@@ -90,15 +90,17 @@ class Metrics:
 
     def _of_databases(self) -> Iterator[Metric]:
         databases = [(str(number), engine) for number, engine in self._databases]
+        counters = [(number, engine.counters()) for number, engine in databases]
+        totals = [(number, engine.held()) for number, engine in databases]
         for name, about, counted in _COUNTERS:
             counts = CounterMetricFamily(f"tagcache_{name}", about, labels=["db"])
-            for number, engine in databases:
-                counts.add_metric([number], getattr(engine.counters(), counted))
+            for number, each in counters:
+                counts.add_metric([number], getattr(each, counted))
             yield counts
         for name, about, held in _HELD:
             sizes = GaugeMetricFamily(f"tagcache_{name}", about, labels=["db"])
-            for number, engine in databases:
-                sizes.add_metric([number], getattr(engine.held(), held))
+            for number, total in totals:
+                sizes.add_metric([number], getattr(total, held))
             yield sizes
         backlog = GaugeMetricFamily(
             "tagcache_reaper_backlog", "Removed entries that still hold memory.", labels=["db"]
