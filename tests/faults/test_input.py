@@ -116,8 +116,8 @@ def test_lines_cut_anywhere(measured: Measured) -> None:
         assert through_codec(pieces(data, cuts)) == whole
         assert through_codec([data[at : at + 1] for at in range(len(data))]) == whole
         if whole.closed:
-            # It closes only for a reason: QUIT, a line that is too long, or, in a stream that begins
-            # as RESP does, what is no request of RESP.
+            # It closes only for a reason: QUIT, a line that is too long, or, in a stream that
+            # begins as RESP does, what is no request of RESP.
             asked = re.search(rb"(^|\n)quit(\t|\r*\n)", data, re.IGNORECASE)
             killed = re.search(rb"(^|\n)client_kill\t", data, re.IGNORECASE)
             malformed = data.startswith(b"*") and b"-ERR Protocol error: " in whole.replies
