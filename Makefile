@@ -2,7 +2,7 @@
 # make test        run all tests except the slow ones
 # make test-all    run all tests except those of make soak
 # make test-redis  run those tests again that depend on the engine, with the entries in a Redis server
-# make lint        run ruff, mypy, import-linter, and deno for the JavaScript; check generated modules
+# make lint        run ruff, mypy, import-linter, deno for the JavaScript, cppcheck for the C; check generated modules
 # make unasync     generate the blocking half of the clients from the asynchronous half
 # make format      format the sources with ruff and deno
 # make soak        run the fault tests and the long tests (20 minutes), and write docs/reliability.md
@@ -25,6 +25,9 @@ WORKERS := -n auto
 # Arguments of benchmarks.report, for example: make bench BENCH="--quick latency"
 BENCH ?=
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
+CPPCHECK := cppcheck --quiet --error-exitcode=1 --library=python --inline-suppr \
+	--enable=warning,performance,portability,style --suppress=missingIncludeSystem --suppress=constParameter
+NATIVE := $(wildcard tagcache/native/*.[ch])
 JAVASCRIPT := tagcache/dashboard/*.js tests/outside/other_redis_clients/node/*.mjs
 
 .PHONY: serve test test-all test-redis lint format unasync soak bench clean
@@ -54,6 +57,8 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(DENO) fmt --check --line-width=120 $(JAVASCRIPT)
 	$(DENO) lint $(JAVASCRIPT)
+	@if command -v cppcheck >/dev/null; then set -x; $(CPPCHECK) $(filter %.c,$(NATIVE)); \
+	else echo "the C sources were not checked: cppcheck is not installed"; test -z "$$CI"; fi
 
 unasync: $(STAMP)
 	$(BIN)/python tools/unasync.py
@@ -72,7 +77,7 @@ bench: $(BENCH_STAMP)
 	@echo "== measuring; do not use the machine meanwhile"
 	$(BIN)/python -m benchmarks.report $(BENCH)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "tagcache needs Python 3.11 or later; choose one with: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "== creating $(VENV) with $$($(PYTHON) --version)"

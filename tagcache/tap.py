@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 import tagcache
+from tagcache import native
 from tagcache.config.loading import Configuration, find, load
 from tagcache.config.settings import Settings
 from tagcache.errors import ConfigurationError, TagCacheError
@@ -52,6 +53,7 @@ def makeService(options: Options) -> TagCacheService:
         return load(path, os.environ)
 
     try:
+        native.check_wanted(os.environ.get(native.VARIABLE, ""))
         configuration = read()
         check = Preflight()
         notices = check.check(configuration)

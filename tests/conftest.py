@@ -32,7 +32,7 @@ INSTEAD = {
 
 
 # Prefixes of the environment variables that configure the tests themselves.
-OURS = ("TAGCACHE_TEST_", "TAGCACHE_SOAK_", "TAGCACHE_FUZZ_")
+OURS = ("TAGCACHE_TEST_", "TAGCACHE_SOAK_", "TAGCACHE_FUZZ_", "TAGCACHE_NATIVE")
 
 
 def forget_the_shell() -> None:

@@ -87,6 +87,7 @@ def status(server: IServer, as_json: bool) -> None:
     health_answer = server.call("GET", "/health")
     totals = server.call("GET", "/stats")
     connections = server.call("GET", "/connections")["connections"]
+    process = server.call("GET", "/info")["server"]
     answer = {
         "url": server.url,
         "status": health_answer["status"],
@@ -95,6 +96,8 @@ def status(server: IServer, as_json: bool) -> None:
         "bytes": totals["bytes"],
         "hit_ratio": totals["hit_ratio"],
         "connections": len(connections),
+        "event_loop": process["event_loop"],
+        "native_core": process["native_core"],
     }
     if as_json:
         print_json(answer)

@@ -176,7 +176,7 @@ export function mount(container, signal) {
         server,
         `TagCache ${live.info.server.version} · process ${live.info.server.pid} · up ${
           duration(live.info.server.uptime_seconds + (last ? Math.max(0, last.time - live.started) : 0))
-        }`,
+        } · ${live.info.server.event_loop} · native core ${live.info.server.native_core}`,
       );
     }
     if (!last) return;

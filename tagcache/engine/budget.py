@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from tagcache.engine.entry import Entry
+from tagcache.engine.entry import ENTRY_BYTES, REFERENCE_BYTES, TAG_BYTES, Entry
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.store import Store
 from tagcache.errors import OutOfMemory
@@ -14,11 +14,6 @@ from tagcache.errors import OutOfMemory
 if TYPE_CHECKING:
     from tagcache.engine.shared_limit import SharedLimit
 
-# What an entry takes besides its key and its value, what each of its tags adds, and what a tag
-# takes that few entries carry; in bytes, measured on CPython 3.11.
-_ENTRY_BYTES = 285
-_REFERENCE_BYTES = 44
-_TAG_BYTES = 130
 # How many entries one store may evict, or reclaim in one cache, at most: what is left is done by
 # ``reclaim``.
 _MOST_EVICTIONS = 64
@@ -52,9 +47,9 @@ class Budget:
         tags = store.tags
         return (
             store.size
-            + store.items * _ENTRY_BYTES
-            + tags.references * _REFERENCE_BYTES
-            + tags.count_all * _TAG_BYTES
+            + store.items * ENTRY_BYTES
+            + tags.references * REFERENCE_BYTES
+            + tags.count_all * TAG_BYTES
             + tags.name_bytes
         )
 
@@ -77,7 +72,7 @@ class Budget:
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
     ) -> None:
         """Do as Store.put, within the limit. Raises OutOfMemory."""
-        cost = len(key) + len(value) + _ENTRY_BYTES + len(tags) * _REFERENCE_BYTES
+        cost = len(key) + len(value) + ENTRY_BYTES + len(tags) * REFERENCE_BYTES
         if cost > self.max_memory:
             raise OutOfMemory(f"the entry takes {cost} bytes, the limit is {self.max_memory}")
         if not self._evicts:
@@ -97,10 +92,10 @@ class Budget:
         more = cost
         for tag in tags:
             if not store.tags.count(tag):
-                more += _TAG_BYTES + len(tag)
+                more += TAG_BYTES + len(tag)
         old = store.find(key)
         if old is not None:
-            more -= len(key) + len(old.value) + _ENTRY_BYTES + len(old.tags) * _REFERENCE_BYTES
+            more -= len(key) + len(old.value) + ENTRY_BYTES + len(old.tags) * REFERENCE_BYTES
         shared = self.shared
         used = self.memory if shared is None else shared.count(self)
         if more <= 0 or used + more <= self.max_memory:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol
 
-from tagcache.engine.entry import Entry
-from tagcache.engine.eviction import UsedEntry
+from tagcache.engine.entry import Entries, Entry, UsedEntry
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.store import SHARD_MASK, Store
 from tagcache.engine.tags import ManyEntries, TagIndex, parts
@@ -27,7 +26,7 @@ class View(Protocol):
     """What a check reads of the store, see there; it changes nothing."""
 
     @property
-    def shards(self) -> Sequence[Mapping[bytes, Entry]]: ...
+    def shards(self) -> Sequence[Entries]: ...
     @property
     def tags(self) -> TagIndex: ...
     @property
@@ -83,7 +82,7 @@ class Recount:
         """Add up the entries of a shard."""
         self._follow()
         shard = self._store.shards[number]
-        entries = shard.values()
+        entries = list(shard.values())
         keys = sum(map(len, shard))
         size = keys + sum(len(entry.value) for entry in entries)
         self._add((len(shard), size, keys, sum(len(entry.tags) for entry in entries)))
@@ -213,7 +212,7 @@ def _check_carriers(
     store: View,
     index: TagIndex,
     tag: bytes,
-    carriers: dict[bytes, Entry] | ManyEntries,
+    carriers: Entries | ManyEntries,
     found: _Faults,
 ) -> Iterator[None]:
     for number, part in enumerate(parts(carriers)):

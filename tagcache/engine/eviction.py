@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tagcache.engine.entry import Entry, Links
+from tagcache.engine.entry import Entry, Links, UsedEntry
 
 # Entries that are looked at for one that was not visited; after that the last of them goes.
 _LONGEST_SEARCH = 2000
@@ -43,15 +43,6 @@ class Sieve:
         return last
 
 
-class UsedEntry(Entry):
-    """An entry with its neighbours in the order of use."""
-
-    __slots__ = ("colder", "hotter")
-
-    colder: UsedEntry
-    hotter: UsedEntry
-
-
 class Lru:
     """Evicts the least recently used entry; each use moves an entry to the hot end."""
 
@@ -62,28 +53,21 @@ class Lru:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all entries; they keep their links."""
-        self._end.colder = self._end.hotter = self._end
+        """Forget all entries; they keep their links. This needs no memory."""
+        self._end.start_use()
 
     def add(self, entry: Any) -> None:
         """Note a new entry."""
-        end = self._end
-        hottest = end.colder
-        entry.colder = hottest
-        entry.hotter = end
-        hottest.hotter = end.colder = entry
+        entry.use_before(self._end)
 
     def remove(self, entry: Any) -> None:
         """Forget an entry."""
-        colder, hotter = entry.colder, entry.hotter
-        colder.hotter = hotter
-        hotter.colder = colder
-        del entry.colder, entry.hotter
+        entry.leave_use()
 
     def touch(self, entry: Any) -> None:
         """Note that an entry was used."""
-        self.remove(entry)
-        self.add(entry)
+        entry.leave_use()
+        entry.use_before(self._end)
 
     def victim(self, kept: Entry | None) -> Entry | None:
         """Return the entry to evict, other than ``kept``; None if there is no other."""

@@ -42,7 +42,7 @@ class ExpiryIndex:
         bucket = self._buckets.get(tick)
         if bucket is None:
             bucket = Links()
-            bucket.sooner = bucket.later = bucket
+            bucket.start_rings()
             self._buckets[tick] = bucket
             try:
                 heappush(self._ticks, tick)
@@ -50,22 +50,6 @@ class ExpiryIndex:
                 del self._buckets[tick]
                 raise
         return bucket
-
-    @staticmethod
-    def wait(entry: Entry, bucket: Links) -> None:
-        """Put ``entry``, which is in no bucket yet, into this one; needs no memory."""
-        last = bucket.sooner
-        entry.sooner = last
-        entry.later = bucket
-        last.later = bucket.sooner = entry
-
-    @staticmethod
-    def take_back(entry: Entry) -> None:
-        """Take ``entry`` out of its bucket; needs no memory."""
-        sooner, later = entry.sooner, entry.later
-        sooner.later = later
-        later.sooner = sooner
-        del entry.sooner, entry.later
 
     def past(self, now: float) -> Iterator[Entry]:
         """Yield the entries of all ticks that are over, the earliest tick first.
@@ -82,7 +66,8 @@ class ExpiryIndex:
                 yield entry
             else:
                 # An empty ring refers to itself, so its links are deleted.
-                del self._buckets[heappop(ticks)], bucket.sooner, bucket.later
+                del self._buckets[heappop(ticks)]
+                bucket.break_links()
 
     def present(self, now: float) -> list[Entry]:
         """Return the entries of the current tick: some have expired, others are about to."""
@@ -102,6 +87,6 @@ class ExpiryIndex:
     def dismantle(self) -> None:
         """Drop the buckets, whose entries are all removed together."""
         for bucket in self._buckets.values():
-            del bucket.sooner, bucket.later
+            bucket.break_links()
         self._buckets.clear()
         self._ticks.clear()

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from tagcache.engine.entry import Entry
-from tagcache.engine.eviction import UsedEntry
+from tagcache.engine.entry import Entries
 from tagcache.engine.store import Store, Tables
 from tagcache.engine.tags import ManyEntries, parts
-from tagcache.model.store_options import NEVER
 
 
 class Backlog:
@@ -64,33 +62,26 @@ class Backlog:
             if self._flushes and self._flushes[0] is flush:
                 self._flushes.popleft()
 
-    def _remove_all(self, dead: dict[bytes, Entry]) -> Iterator[None]:
+    def _remove_all(self, dead: Entries) -> Iterator[None]:
         """Remove these dead entries: each is in the set until it is removed, or it would live."""
         store = self._store
         while dead:
-            key = next(reversed(dead))
-            entry = dead[key]
-            if store.find(key) is entry:
+            entry = dead.last()
+            if store.find(entry.key) is entry:
                 store.remove_dead(entry)
-            # Not "del", which would leave holes at the end for ``reversed`` to step over.
-            dead.popitem()
+            dead.pop_last()
             yield
 
     def _dismantle(self, flushed: Tables, memory: int) -> Iterator[None]:
         yield from _clear(flushed.dead)
         yield from flushed.tags.dismantle()
         flushed.expiry.dismantle()
-        # Entries that are neighbours in a ring hold each other.
-        del flushed.end.older, flushed.end.newer
+        # Entries that are neighbours in a ring may hold each other.
+        flushed.end.break_links()
         each = memory // flushed.items
         for shard in flushed.shards:
             while shard:
-                _, entry = shard.popitem()
-                del entry.older, entry.newer
-                if entry.ttl != NEVER:
-                    del entry.sooner, entry.later
-                if isinstance(entry, UsedEntry):
-                    del entry.colder, entry.hotter
+                shard.pop_last().break_links()
                 self.flushed -= 1
                 self.flushed_memory -= each
                 memory -= each
@@ -98,7 +89,7 @@ class Backlog:
         self.flushed_memory -= memory
 
 
-def _clear(sets: list[dict[bytes, Entry] | ManyEntries]) -> Iterator[None]:
+def _clear(sets: list[Entries | ManyEntries]) -> Iterator[None]:
     for each in sets:
         for part in parts(each):
             part.clear()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from tagcache.engine.entry import Entry, Links, link, unlink
+from tagcache.engine.entry import Entry, Links
 from tagcache.engine.store import Store
 from tagcache.model.views import Saved
 
@@ -50,13 +50,13 @@ def by_prefix(store: Store, prefix: bytes) -> Iterator[tuple[bytes, Entry] | Non
     """
     end = store.end
     mark = Links()
-    link(mark, end.older, end)
+    mark.link_before(end)
     try:
         # Another end means that there was a flush: this ring is being taken apart.
         while store.end is end and (place := mark.older) is not end:
             store.sieve.leave(mark)
-            unlink(mark)
-            link(mark, place.older, place)
+            mark.unlink()
+            mark.link_before(place)
             if (
                 isinstance(place, Entry)
                 and place.key.startswith(prefix)
@@ -68,7 +68,7 @@ def by_prefix(store: Store, prefix: bytes) -> Iterator[tuple[bytes, Entry] | Non
     finally:
         if store.end is end:
             store.sieve.leave(mark)
-            unlink(mark)
+            mark.unlink()
 
 
 def tags_by_prefix(store: Store, prefix: bytes) -> Iterator[tuple[bytes, int, int] | None]:

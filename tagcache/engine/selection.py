@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from tagcache.engine.entry import Entry
+from tagcache.engine.entry import Entries, Entry
 from tagcache.engine.tags import ManyEntries, parts
 
 # Keys that are looked at in one go.
@@ -13,7 +13,7 @@ _SOME = 2048
 # Keys that may be left for the last step, which is done in one go.
 _FEW = 256
 
-Carriers: TypeAlias = dict[bytes, Entry] | ManyEntries
+Carriers: TypeAlias = Entries | ManyEntries
 
 
 class Selection:
@@ -155,13 +155,17 @@ def _in_both(one: Carriers, other: Carriers) -> Iterator[list[bytes]]:
             ]
 
 
-def _only(keys: list[bytes], entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
+def _only(keys: list[bytes], entries: Entries) -> Entries:
     """Return those of ``entries`` that have one of ``keys``, and maybe some that came since."""
     if len(keys) < len(entries) // 2:
-        return {key: entry for key in keys if (entry := entries.get(key)) is not None}
-    # To copy a whole dictionary is much faster than to fill one.
+        some = Entries()
+        for key in keys:
+            if (entry := entries.get(key)) is not None:
+                some[key] = entry
+        return some
+    # To copy a whole table is much faster than to fill one.
     rest = entries.copy()
     if len(keys) < len(entries):
-        for key in entries.keys() - set(keys):
+        for key in set(entries).difference(keys):
             del rest[key]
     return rest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from tagcache.engine.entry import Entry, Links, unlink
-from tagcache.engine.eviction import Lru, Sieve, UsedEntry
+from tagcache.engine.entry import Entries, Entry, Links, UsedEntry
+from tagcache.engine.eviction import Lru, Sieve
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.tags import ManyEntries, TagIndex, shrink
 from tagcache.model.activity import Activity
@@ -36,11 +36,11 @@ class Tables(NamedTuple):
     """What holds the entries, for a flush."""
 
     items: int
-    shards: list[dict[bytes, Entry]]
+    shards: list[Entries]
     end: Links
     tags: TagIndex
     expiry: ExpiryIndex
-    dead: list[dict[bytes, Entry] | ManyEntries]
+    dead: list[Entries | ManyEntries]
 
 
 class Store:
@@ -72,8 +72,8 @@ class Store:
 
     def __init__(self, monotonic: Callable[[], float], activity: Activity, lru: bool) -> None:
         self.monotonic = monotonic
-        self.shards: list[dict[bytes, Entry]] = [{} for _ in range(SHARDS)]
-        self.dead: list[dict[bytes, Entry] | ManyEntries] = []
+        self.shards: list[Entries] = [Entries() for _ in range(SHARDS)]
+        self.dead: list[Entries | ManyEntries] = []
         self.dead_left = 0
         self.expirations = 0
         self.watchers: list[Watcher] = []
@@ -153,14 +153,10 @@ class Store:
                 raise
         # From here on nothing needs memory.
         if bucket is not None:
-            self.expiry.wait(entry, bucket)
+            entry.wait_in(bucket)
         if lru is not None:
             lru.add(entry)
-        end = self.end
-        newest = end.older
-        entry.older = newest
-        entry.newer = end
-        newest.newer = end.older = entry
+        entry.link_before(self.end)
         self.items = items
         self.size = size
         self.key_size = key_size
@@ -180,9 +176,9 @@ class Store:
         # From here on nothing needs memory.
         if moves:
             if entry.ttl != NEVER:
-                self.expiry.take_back(entry)
+                entry.take_back()
             if bucket is not None:
-                self.expiry.wait(entry, bucket)
+                entry.wait_in(bucket)
         entry.ttl = ttl
         entry.stored = now
         entry.value = value
@@ -191,13 +187,8 @@ class Store:
             self.lru.touch(entry)
         elif self.sieve.hand is entry:
             self.sieve.leave(entry)
-        older, newer, end = entry.older, entry.newer, self.end
-        older.newer = newer
-        newer.older = older
-        newest = end.older
-        entry.older = newest
-        entry.newer = end
-        newest.newer = end.older = entry
+        entry.unlink()
+        entry.link_before(self.end)
 
     def remove(self, entry: Entry) -> None:
         """Remove a stored entry: the one way out, whatever the reason."""
@@ -214,12 +205,12 @@ class Store:
         # From here on nothing needs memory.
         del shard[key]
         if entry.ttl != NEVER:
-            self.expiry.take_back(entry)
+            entry.take_back()
         if self.lru is not None:
             self.lru.remove(entry)
         else:
             self.sieve.leave(entry)
-        unlink(entry)
+        entry.unlink()
         self.items = items
         self.size = size
         self.key_size = key_size
@@ -250,7 +241,7 @@ class Store:
         some_found = len(found) > 0
         left = self.dead_left + count
         # Empty sets keep the places: once the tag is taken out, nothing may need memory.
-        self.dead[:0] = [{}] * (some_found + (tag is not None))
+        self.dead[:0] = [Entries()] * (some_found + (tag is not None))
         if tag is not None:
             self.dead[0] = self.tags.take_out(tag)
         if some_found:
@@ -266,8 +257,8 @@ class Store:
                 self.remove_gone(entry)
             else:
                 bucket = expiry.bucket(entry.expires, now)
-                expiry.take_back(entry)
-                expiry.wait(entry, bucket)
+                entry.take_back()
+                entry.wait_in(bucket)
             yield
             if self.expiry is not expiry:
                 return
@@ -289,7 +280,7 @@ class Store:
 
     def flush(self) -> None:
         """Begin again without entries."""
-        shards: list[dict[bytes, Entry]] = [{} for _ in range(SHARDS)]
+        shards = [Entries() for _ in range(SHARDS)]
         end, tags, expiry = _ring(), TagIndex(), ExpiryIndex()
         watchers = iter(self.watchers)
         self.shards[:] = shards
@@ -312,5 +303,5 @@ class Store:
 def _ring() -> Links:
     """Return the end of a ring without entries."""
     end = Links()
-    end.older = end.newer = end
+    end.start_rings()
     return end

@@ -7,7 +7,7 @@ from itertools import chain
 from sys import getsizeof
 from typing import Any, TypeAlias
 
-from tagcache.engine.entry import Entry
+from tagcache.engine.entry import Entries, Entry
 
 # A dictionary that grows is copied as a whole, which takes 30 ms for a million entries. Split into
 # parts by hash, only one part is copied at a time. A tag that few entries carry is not worth
@@ -31,7 +31,7 @@ class ManyEntries:
     __slots__ = ("parts",)
 
     def __init__(self) -> None:
-        self.parts: list[dict[bytes, Entry]] = [{} for _ in range(_PARTS)]
+        self.parts: list[Entries] = [Entries() for _ in range(_PARTS)]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -63,18 +63,18 @@ def shrink(tables: Any, place: Any) -> None:
     try:
         table = tables[place]
         if not len(table) % _CHECK_EVERY and getsizeof(table) > _SMALL + _SPARSE * len(table):
-            tables[place] = dict(table)
+            tables[place] = table.copy()
     except MemoryError:
         pass
 
 
-def parts(entries: dict[bytes, Entry] | ManyEntries) -> list[dict[bytes, Entry]]:
-    """Return the dictionaries that hold these entries."""
+def parts(entries: Entries | ManyEntries) -> list[Entries]:
+    """Return the tables that hold these entries."""
     return entries.parts if isinstance(entries, ManyEntries) else [entries]
 
 
-# Most tags have few entries, and many have only one: it needs no dictionary.
-Carriers: TypeAlias = "Entry | dict[bytes, Entry] | ManyEntries"
+# Most tags have few entries, and many have only one: it needs no table.
+Carriers: TypeAlias = Entry | Entries | ManyEntries
 
 
 class TagIndex:
@@ -104,7 +104,7 @@ class TagIndex:
             for tag in tags:
                 shard = shards[hash(tag) & _MASK]
                 carriers = shard.get(tag)
-                if type(carriers) is dict:
+                if isinstance(carriers, Entries):
                     carriers[key] = entry
                     if len(carriers) > _SPLIT_AT:
                         shard[tag] = _split(carriers)
@@ -113,7 +113,10 @@ class TagIndex:
                     new += 1
                     new_bytes += len(tag)
                 elif isinstance(carriers, Entry):
-                    shard[tag] = {carriers.key: carriers, key: entry}
+                    both = Entries()
+                    both[carriers.key] = carriers
+                    both[key] = entry
+                    shard[tag] = both
                 elif isinstance(carriers, ManyEntries):
                     carriers.add(key, entry)
             references = self.references + len(tags)
@@ -136,7 +139,7 @@ class TagIndex:
             if carriers is entry:
                 del shard[tag]
             elif carriers is not None and not isinstance(carriers, Entry):
-                # Other entries carry the tag too, or there would be no dictionary.
+                # Other entries carry the tag too, or there would be no table.
                 for part in parts(carriers):
                     if part.get(entry.key) is entry:
                         del part[entry.key]
@@ -150,13 +153,13 @@ class TagIndex:
         part = hash(key) & _MASK
         shards = self._shards
         names = name_size = 0
-        # A dictionary and the name to delete from it; and where that dictionary is found.
-        deletions: list[tuple[dict[bytes, Any], bytes, Any, Any]] = []
+        # A table and the name to delete from it; and where that table is found.
+        deletions: list[tuple[Any, bytes, Any, Any]] = []
         for tag in tags:
             number = hash(tag) & _MASK
             shard = shards[number]
             carriers = shard.get(tag)
-            if type(carriers) is dict:
+            if isinstance(carriers, Entries):
                 if carriers.get(key) is not entry:
                     continue
                 if len(carriers) > 1:
@@ -179,7 +182,7 @@ class TagIndex:
 
     def _delete(
         self,
-        deletions: list[tuple[dict[bytes, Any], bytes, Any, Any]],
+        deletions: list[tuple[Any, bytes, Any, Any]],
         references: int,
         names: int,
         name_size: int,
@@ -209,7 +212,7 @@ class TagIndex:
             raise
         entry.tags = tags
 
-    def take_out(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
+    def take_out(self, tag: bytes) -> Entries | ManyEntries:
         """Forget ``tag`` and return its entries by key; a MemoryError changes nothing."""
         carriers = self.by_key(tag)
         if carriers:
@@ -236,8 +239,7 @@ class TagIndex:
             return tag
         if not isinstance(carriers, Entry):
             part = next(filter(None, parts(carriers)))
-            # The newest: where the oldest were, a dictionary has holes to step over.
-            carriers = next(reversed(part.values()))
+            carriers = part.last()
         tags = carriers.tags
         return tags[tags.index(tag)] if tag in tags else tag
 
@@ -245,12 +247,15 @@ class TagIndex:
         """Return the number of entries that carry ``tag``."""
         return _count(self._shards[hash(tag) & _MASK].get(tag))
 
-    def by_key(self, tag: bytes) -> dict[bytes, Entry] | ManyEntries:
+    def by_key(self, tag: bytes) -> Entries | ManyEntries:
         """Return the entries that carry ``tag``, by key; not to be changed."""
         carriers = self.carriers(tag)
-        if carriers is None:
-            return {}
-        return {carriers.key: carriers} if isinstance(carriers, Entry) else carriers
+        if carriers is not None and not isinstance(carriers, Entry):
+            return carriers
+        entries = Entries()
+        if carriers is not None:
+            entries[carriers.key] = carriers
+        return entries
 
     def many_entries(self, tags: Iterable[bytes]) -> list[ManyEntries] | None:
         """Return the entries of these tags, the fewest first; None unless all of them are split."""
@@ -290,7 +295,7 @@ class TagIndex:
                 yield
 
 
-def _split(entries: dict[bytes, Entry]) -> ManyEntries:
+def _split(entries: Entries) -> ManyEntries:
     many = ManyEntries()
     many.add_all(entries.values())
     return many

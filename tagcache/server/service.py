@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 import tagcache
 import twisted
+from tagcache import native
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import BackendUnavailable, ConfigurationError, ListenError, PersistenceError
@@ -132,7 +133,7 @@ class TagCacheService(MultiService):
         path = self.configuration.path
         return (
             f"TagCache {tagcache.__version__} runs on {event_loop(self._reactor)} "
-            f"({type(self._reactor).__name__}); "
+            f"({type(self._reactor).__name__}); native core: {native.state.value}; "
             f"configuration: {path or 'built-in defaults (no file)'}"
         )
 
@@ -287,6 +288,7 @@ class TagCacheService(MultiService):
                 "twisted": twisted.__version__,
                 "reactor": type(self._reactor).__name__,
                 "event_loop": event_loop(self._reactor),
+                "native_core": native.state.value,
                 "config_file": str(self.configuration.path) if self.configuration.path else None,
                 "pending_restart": list(self.pending_restart),
             },

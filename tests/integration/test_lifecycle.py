@@ -71,7 +71,9 @@ def test_the_start_is_told_in_a_few_short_lines(start: Start) -> None:
     assert all(len(line) < 180 for line in lines[:2])
     assert "cache: listening on 127.0.0.1:" in lines[0]
     assert lines[1].endswith("; socket options: as asked")
-    assert re.search(r"TagCache \S+ runs on \w+ \(\w+Reactor\); configuration: /", lines[2])
+    assert re.search(
+        r"TagCache \S+ runs on \w+ \(\w+Reactor\); native core: [a-z ]+; configuration: /", lines[2]
+    )
     assert 'log in as admin with the default password, "password"' in lines[3]
     own = {"authentication": {"username": "me", "password": "secret"}}
     text = start(own).wait_for_log("dashboard: ")

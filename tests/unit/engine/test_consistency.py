@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tagcache.engine.entry import Entry
+from tagcache.engine.entry import Entries
 from tagcache.engine.memory import MemoryCache
 from tagcache.model.views import MOST_FAULTS
 from tests.helpers import done
@@ -24,7 +24,7 @@ def filled(policy: str = "sieve") -> MemoryCache:
     return cache
 
 
-def shard_of(cache: MemoryCache, key: bytes) -> dict[bytes, Entry]:
+def shard_of(cache: MemoryCache, key: bytes) -> Entries:
     return next(shard for shard in cache.store.shards if key in shard)
 
 
@@ -60,12 +60,11 @@ def store_under_another_name(cache: MemoryCache) -> None:
 
 
 def lose_an_expiry(cache: MemoryCache) -> None:
-    cache.store.expiry.take_back(cache.peek(b"k1"))  # type: ignore[arg-type]
+    cache.peek(b"k1").take_back()  # type: ignore[union-attr]
 
 
 def lose_a_neighbour(cache: MemoryCache) -> None:
-    entry = cache.peek(b"k50")
-    entry.older.newer = entry.newer  # type: ignore[union-attr]
+    cache.peek(b"k50").unlink()  # type: ignore[union-attr]
 
 
 def lose_a_bucket(cache: MemoryCache) -> None:
@@ -100,6 +99,11 @@ BROKEN: list[tuple[Breaking, str]] = [
 ]
 
 
+if not issubclass(Entries, dict):
+    # The native tables refuse a wrong key.
+    BROKEN = [each for each in BROKEN if not each[0].__name__.endswith("under_another_name")]
+
+
 @pytest.mark.parametrize(("breaking", "told"), BROKEN)
 def test_what_is_broken_is_found(breaking: Breaking, told: str) -> None:
     cache = filled()
@@ -113,7 +117,7 @@ def test_what_is_broken_is_found(breaking: Breaking, told: str) -> None:
 def test_the_order_of_use_is_looked_at_too() -> None:
     cache = filled("lru")
     assert done(cache.check()).faults == ()
-    cache.peek(b"k3").colder.hotter = cache.peek(b"k5")  # type: ignore[union-attr]
+    cache.peek(b"k3").leave_use()  # type: ignore[union-attr]
     assert any("in the order of use" in fault for fault in done(cache.check()).faults)
 
 

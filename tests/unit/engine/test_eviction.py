@@ -83,11 +83,12 @@ def test_lru_evicts_what_was_used_least_recently() -> None:
 def test_what_is_being_stored_is_not_evicted_for_itself(policy: Policy) -> None:
     cache = cache_of(10, policy)
     store(cache, *range(10))
-    cache.put(b"large", b"x" * 3000)
+    size = cache.limits.max_memory * 3 // 4
+    cache.put(b"large", b"x" * size)
     assert cache.get(b"large") is not None
     assert cache.memory <= cache.limits.max_memory
-    cache.put(b"large", b"y" * 3100)
-    assert cache.get(b"large") == b"y" * 3100
+    cache.put(b"large", b"y" * (size + 100))
+    assert cache.get(b"large") == b"y" * (size + 100)
 
 
 @pytest.mark.parametrize("policy", ["sieve", "lru", "noeviction"])

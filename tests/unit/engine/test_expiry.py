@@ -12,7 +12,7 @@ TICK = 1 / TICKS_PER_SECOND
 
 
 def schedule(index: ExpiryIndex, waiting: Entry, deadline: float, now: float) -> None:
-    index.wait(waiting, index.bucket(deadline, now))
+    waiting.wait_in(index.bucket(deadline, now))
 
 
 def entry(key: bytes = b"k") -> Entry:
@@ -22,7 +22,7 @@ def entry(key: bytes = b"k") -> Entry:
 def drain(index: ExpiryIndex, deadlines: dict[Entry, float], now: float) -> set[Entry]:
     expired = set()
     for seen in index.past(now):
-        index.take_back(seen)
+        seen.take_back()
         if deadlines[seen] <= now:
             expired.add(seen)
         else:
@@ -73,7 +73,7 @@ def test_a_month_is_looked_at_few_times() -> None:
         if next(index.past(now), None) is None:
             continue
         looks += 1
-        index.take_back(waiting)
+        waiting.take_back()
         if month <= now:
             break
         schedule(index, waiting, month, now)
@@ -85,7 +85,7 @@ def test_taken_back_entries_leave_nothing_behind() -> None:
     waiting = entry()
     for number in range(1000):
         schedule(index, waiting, 1000 + number, 1000)
-        index.take_back(waiting)
+        waiting.take_back()
     assert list(index.past(10_000)) == []
     assert index._buckets == {}
     assert index._ticks == []

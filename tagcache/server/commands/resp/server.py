@@ -106,6 +106,7 @@ class ServerCommands:
                 "os": f"{platform.system()} {platform.release()} {platform.machine()}",
                 "arch_bits": calcsize("P") * 8,
                 "multiplexing_api": server["event_loop"],
+                "native_core": server["native_core"],
                 "process_id": os.getpid(),
                 "tcp_port": settings.server.tcp_port,
                 "uptime_in_seconds": int(server["uptime_seconds"]),

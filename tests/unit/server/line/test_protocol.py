@@ -72,7 +72,7 @@ class Transport(StringTransport):
 
 
 INFO = {
-    "server": {"event_loop": "epoll", "uptime_seconds": 90_000.5},
+    "server": {"event_loop": "epoll", "native_core": "in use", "uptime_seconds": 90_000.5},
     "connections": {"clients": 1, "max_connections": 10, "total": 2, "refused": 0},
     "cache": {
         "items": 3,

@@ -1,0 +1,36 @@
+/* The module tagcache.native._core. */
+
+#include "core.h"
+
+/* See python_entry.py; measured here, too. */
+#define ENTRY_BYTES 155
+#define REFERENCE_BYTES 12
+#define TAG_BYTES 130
+
+static struct PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "tagcache.native._core",
+    .m_doc = "Entries and the tables that hold them; see tagcache/engine/python_entry.py.",
+    .m_size = -1,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    if (PyType_Ready(&EntriesIteratorType) < 0) {
+        return NULL;
+    }
+    PyObject *module = PyModule_Create(&core_module);
+    if (module == NULL) {
+        return NULL;
+    }
+    if (PyModule_AddIntConstant(module, "ENTRY_BYTES", ENTRY_BYTES) < 0 ||
+        PyModule_AddIntConstant(module, "REFERENCE_BYTES", REFERENCE_BYTES) < 0 ||
+        PyModule_AddIntConstant(module, "TAG_BYTES", TAG_BYTES) < 0 ||
+        PyModule_AddType(module, &LinksType) < 0 || PyModule_AddType(module, &EntryType) < 0 ||
+        PyModule_AddType(module, &UsedEntryType) < 0 || PyModule_AddType(module, &EntriesType) < 0) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}
