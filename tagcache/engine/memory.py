@@ -16,6 +16,7 @@ from tagcache.engine.invalidation import Invalidation
 from tagcache.engine.key_scan import KeyScan
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.store import SHARD_MASK, Store
+from tagcache.engine.versions import EntryVersions
 from tagcache.errors import NotAnInteger
 from tagcache.model import int64, stored_values
 from tagcache.model.activity import Activity, TagActivity
@@ -66,6 +67,7 @@ class MemoryCache:
         self._backlog = Backlog(self.store)
         self._invalidation = Invalidation(self.store, self._backlog, self._activity)
         self._key_scan = KeyScan(self.store, self._random)
+        self._versions = EntryVersions(self.store)
         self.budget = Budget(self.store, self._backlog, policy)
         # What every look-up needs, one attribute nearer; these stay the same objects.
         self._shards = self.store.shards
@@ -303,6 +305,8 @@ class MemoryCache:
             for key, new in draft.changes.items():
                 if new is None:
                     done.append(key)
+                    # It may be an absent entry that was stored with a deadline in the past.
+                    self._versions.changing(key)
                     self.delete(key)
             for key, value, options in stores:
                 puts = self._puts + 1
@@ -331,9 +335,7 @@ class MemoryCache:
         return self._admission.ttl(deadline - now)
 
     def version(self, key: bytes) -> object:
-        entry = self.peek(key)
-        # Not the value and the tags, which would take memory as long as the version is kept.
-        return entry and (entry.stored, entry.ttl, hash(entry.tags), id(entry.value))
+        return self._versions.of(key)
 
     def invalidate_tag(self, tag: bytes) -> Generator[None, None, int]:
         return self._invalidation.any_of((tag,))

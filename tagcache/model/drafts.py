@@ -25,7 +25,8 @@ class Draft:
 
     Attributes:
         now_ms: that moment, in milliseconds since 1970 by the clock of the engine.
-        changes: by key, each entry to store; None for each entry to remove.
+        changes: by key, each entry to store; None for each entry to remove, and for each one that
+            is absent because it would expire at once.
     """
 
     __slots__ = ("_limits", "_stored", "changes", "now_ms")
@@ -56,7 +57,7 @@ class Draft:
         Without ``tags`` (None) it gets those of the tag rules.
         """
         if expires_ms is not None and expires_ms <= self.now_ms:
-            self.delete(key)
+            self.changes[key] = None
         else:
             tags = self._limits.tags_of(key) if tags is None else tags
             self.changes[key] = Stored(value, tags, expires_ms)

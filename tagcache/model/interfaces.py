@@ -147,7 +147,10 @@ class ICache(IMaintained):
         """
 
     def version(key: bytes) -> object:
-        """Return something that differs after every change of the entry; None if there is none."""
+        """Return something that differs after every change of the entry, which may be absent.
+
+        It must be kept for as long as it is compared.
+        """
 
     def invalidate_tag(tag: bytes) -> Generator[None, None, int]:
         """Work that removes every entry that carries the tag, and returns how many."""

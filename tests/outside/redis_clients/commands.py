@@ -173,6 +173,19 @@ EXPIRE_OPTIONS = st.one_of(
     maybe(b"NX", b"XX", b"GT", b"LT"), maybe((b"NX", b"XX"), (b"GT", b"LT"), (b"XX", b"GT"), b"ZZ")
 )
 
+
+def from_now(time: st.SearchStrategy[bytes], short: bytes) -> st.SearchStrategy[Any]:
+    """Draw a time from now and the options of EXPIRE.
+
+    Whether the same time is greater than before depends on whether a millisecond has passed, so
+    with GT it is one that is shorter than all others.
+    """
+    options = maybe(b"NX", b"XX", b"LT", (b"NX", b"XX"), (b"GT", b"LT"), (b"XX", b"LT"), b"ZZ")
+    return st.one_of(
+        part((time, options)), part((time, options)), part((short, maybe(b"XX"), b"GT"))
+    )
+
+
 READS: dict[str, Commands] = {
     "GET": words(b"GET", KEY),
     "MGET": words(b"MGET", many(KEY)),
@@ -225,8 +238,8 @@ WRITES: dict[str, Commands] = {
     "GET of a float": words(b"GET", st.just(b"float")),
     "DEL": words(b"DEL", many(KEY)),
     "UNLINK": words(b"UNLINK", many(KEY)),
-    "EXPIRE": words(b"EXPIRE", KEY, TIME, EXPIRE_OPTIONS),
-    "PEXPIRE": words(b"PEXPIRE", KEY, MILLISECONDS, EXPIRE_OPTIONS),
+    "EXPIRE": words(b"EXPIRE", KEY, from_now(TIME, b"50")),
+    "PEXPIRE": words(b"PEXPIRE", KEY, from_now(MILLISECONDS, b"50000")),
     "EXPIREAT": words(b"EXPIREAT", KEY, UNIX, EXPIRE_OPTIONS),
     "PEXPIREAT": words(b"PEXPIREAT", KEY, UNIX_MILLISECONDS, EXPIRE_OPTIONS),
     "PERSIST": words(b"PERSIST", KEY),
@@ -260,10 +273,10 @@ SCRIPTS: dict[bytes, tuple[Any, ...]] = {
     Lock.LUA_RELEASE_SCRIPT.encode(): (VALUE,),
     Lock.LUA_EXTEND_SCRIPT.encode(): (
         VALUE,
-        st.sampled_from([b"1000", b"100000"]),
+        st.sampled_from([b"50000", b"100000"]),
         st.sampled_from([b"0", b"1"]),
     ),
-    Lock.LUA_REACQUIRE_SCRIPT.encode(): (VALUE, st.sampled_from([b"1000", b"100000"])),
+    Lock.LUA_REACQUIRE_SCRIPT.encode(): (VALUE, st.sampled_from([b"50000", b"100000"])),
     cashews._UNLOCK.replace("\n", " ").encode(): (VALUE,),
     cashews._INCR_EXPIRE.replace("\n", " ").encode(): (NUMBER, st.sampled_from([b"100000"])),
     RedisBackend.RELEASE_SCRIPT.encode(): (VALUE,),
@@ -288,7 +301,8 @@ RUNS: dict[str, Commands] = {
 }
 
 ENTRIES = {**READS, **WRITES}
-BROKEN_WORDS = st.sampled_from([b"", b"x", b"EX", b"1", ALL_BYTES])
+# The number is no short time, in milliseconds either.
+BROKEN_WORDS = st.sampled_from([b"", b"x", b"EX", b"200000", ALL_BYTES])
 
 
 @st.composite

@@ -160,8 +160,8 @@ def test_connections_and_databases(compare: Compare, protocol: int, drawn: list[
     compare(protocol, drawn)
 
 
-# It still finds a difference now and then: EXEC after WATCH.
-@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.memory_engine("to notice that an absent entry was stored and deleted again")
 @thousands
 @given(
     protocol=PROTOCOL,

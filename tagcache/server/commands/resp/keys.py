@@ -84,8 +84,9 @@ def _move(caller: Caller, arguments: list[bytes], only_new: bool) -> bool | Defe
             raise RedisError(_NO_SUCH_KEY)
         if only_new and draft.get(target) is not None:
             return False
-        draft.delete(source)
-        draft.put(target, *entry)
+        if source != target:
+            draft.delete(source)
+            draft.put(target, *entry)
         return True
 
     return caller.session.update((source, target), change)

@@ -92,7 +92,9 @@ def getex(caller: Caller, arguments: list[bytes]) -> Reply:
         if old is None:
             return None
         expiry = options.expiry("getex")
-        draft.put(key, old.value, old.tags, None if expiry is None else expiry.on(draft))
+        deadline = None if expiry is None else expiry.on(draft)
+        if deadline is not None or old.expires_ms is not None:
+            draft.put(key, old.value, old.tags, deadline)
         return old.value
 
     return _value(caller, caller.session.update((key,), change, counts=True))

@@ -185,6 +185,41 @@ def test_what_is_watched_and_changes_prevents_the_transaction(client: Client) ->
     assert client("EXEC") == b"*1\r\n+OK\r\n"
 
 
+def test_what_is_absent_and_watched_may_not_be_stored_meanwhile(client: Client) -> None:
+    other = Client(client.server)
+    client.server.clock.advance(1)
+    for changes in (
+        [("SET", "k", "v"), ("DEL", "k")],
+        [("SET", "k", "v"), ("FLUSHDB",)],
+        [("SET", "k", "v", "PXAT", "1")],
+        [("MULTI",), ("SET", "k", "v"), ("GETDEL", "k"), ("EXEC",)],
+    ):
+        client("WATCH", "k")
+        for change in changes:
+            other(*change)
+        assert client("GET", "k") == NIL
+        client("MULTI")
+        assert client("EXEC") == b"*-1\r\n"
+
+
+def test_what_is_watched_may_be_the_object_of_commands_that_change_nothing(client: Client) -> None:
+    client("SET", "k", "v")
+    client("WATCH", "k", "none")
+    for no_change in (
+        ("RENAME", "k", "k"),
+        ("GETEX", "k", "PERSIST"),
+        ("PERSIST", "k"),
+        ("SETNX", "k", "w"),
+        ("COPY", "none", "k"),
+        ("DEL", "none"),
+        ("EXPIRE", "none", "9"),
+        ("SETRANGE", "none", "5", ""),
+    ):
+        client(*no_change)
+    client("MULTI")
+    assert client("EXEC") == b"*0\r\n"
+
+
 def test_version_3_of_the_protocol(client: Client) -> None:
     assert client("GET", "none") == NIL
     hello = client("HELLO", "3")
