@@ -129,11 +129,7 @@ def values(contents: Sequence[bytes | None], protocol: int) -> bytes:
 def replies(contents: Sequence[bytes | None], protocol: int) -> bytes:
     """Return the replies to many GETs."""
     if None not in contents:
-        lengths = set(map(len, contents))  # type: ignore[arg-type]
-        if len(lengths) == 1:
-            # Values of one kind often have the same length.
-            head = b"$%d\r\n" % lengths.pop()
-            return head + (b"\r\n" + head).join(contents) + b"\r\n"  # type: ignore[arg-type]
+        return b"\r\n".join([*_lines(contents), b""])  # type: ignore[arg-type]
     return b"".join([value(each, protocol) for each in contents])
 
 

@@ -13,6 +13,8 @@ _ASTERISK = ord("*")
 # The overhead of an argument: an object, and its place in a list.
 _OBJECT_BYTES = sys.getsizeof(b"") + 8
 _LENGTHS = {line: length for length, line in enumerate(BULK_LINES)}
+_COUNTS = {b"*%d" % count: count for count in range(1, 129)}
+_GET = b"*2\r\n$3\r\nGET\r\n"
 # A longer chunk consists of short requests if it begins with so many lines in so many bytes. To
 # search large values for line ends costs more than to parse the requests around them.
 _SHORT = 1024
@@ -256,7 +258,9 @@ def _take_common(chunk: bytes, requests: list[list[bytes]], max_arguments: int) 
 def _common_arguments(lines: list[bytes], at: int, max_arguments: int) -> list[bytes] | None:
     """Return the arguments of the request that begins at a line, if it is a common one."""
     first = lines[at]
-    count = read_integer(first[1:]) if first[:1] == b"*" else None
+    count = _COUNTS.get(first)
+    if count is None and first[:1] == b"*":
+        count = read_integer(first[1:])
     if count is None or not 0 < count <= max_arguments:
         return None
     stop = at + 1 + 2 * count
@@ -285,22 +289,21 @@ def _shown(data: bytes, at: int) -> str:
     return repr(data[at : at + 1])[1:]
 
 
-_GET = b"*2\r\n$3\r\nGET\r\n"
-
-
 def only_gets(chunk: bytes) -> list[bytes] | None:
     """Return the keys if ``chunk`` consists of complete GETs of short keys only; else None.
 
-    Clients send mostly these, and this takes half the time of splitting requests.
+    Clients send mostly these, and this takes a fraction of the time of splitting requests.
     """
     if chunk[:13] != _GET or chunk[-2:] != b"\r\n":
         return None
-    length, _, key = chunk[13:-2].partition(b"\r\n")
+    content = chunk[13:-2]
+    length, _, key = content.partition(b"\r\n")
     if _LENGTHS.get(length) == len(key):
         return [key]
-    lengths_and_keys = chunk[13:-2].split(b"\r\n" + _GET)
-    lines = b"\r\n".join(lengths_and_keys).split(b"\r\n")
-    keys = lines[1::2]
-    # With a line break in a key, there are more lines, or a length is not that of its line.
-    whole = len(lines) == 2 * len(lengths_and_keys)
-    return keys if whole and list(map(_LENGTHS.get, lines[::2])) == list(map(len, keys)) else None
+    keys = []
+    for part in content.split(b"\r\n" + _GET):
+        length, _, key = part.partition(b"\r\n")
+        if _LENGTHS.get(length) != len(key):
+            return None
+        keys.append(key)
+    return keys

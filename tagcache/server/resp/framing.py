@@ -89,12 +89,11 @@ class RespFraming:
         protocol = self._protocol
         store = protocol.store
         caller = self._caller
-        queues = caller.transaction is not None
-        if store is not None and not queues:
+        if store is not None and caller.transaction is None:
             keys = only_gets(data)
             if keys is not None:
                 if len(keys) == 1:
-                    protocol.get_one(store, keys[0], resp.bulk, self._missing)
+                    protocol.get_one(store, keys[0], resp.bulk, resp.null(caller.resp))
                 else:
                     protocol.get_many(store, keys, self._values, _get)
                 return True
@@ -105,7 +104,7 @@ class RespFraming:
         except MalformedRequest as error:
             protocol.take_requests(error.requests, len(data), _broken(error))
             return True
-        keeps = queues or caller.watched_bytes
+        keeps = caller.transaction is not None or caller.watched_bytes
         if len(requests) == 1 and not keeps and not self._requests.partial:
             protocol.execute_one(requests[0])
             if caller.watched_bytes:
@@ -114,10 +113,6 @@ class RespFraming:
         else:
             protocol.take_requests(requests, len(data))
         return True
-
-    @property
-    def _missing(self) -> bytes:
-        return resp.null(self._caller.resp)
 
     def _values(self, values: list[bytes | None]) -> bytes:
         """Return the replies to several look-ups."""

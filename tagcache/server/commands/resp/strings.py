@@ -19,6 +19,7 @@ from tagcache.model.drafts import Draft, Stored
 from tagcache.model.store_options import StoreOptions
 from tagcache.server.commands.resp.arguments import (
     EXPIRY_OPTIONS,
+    RELATIVE,
     Expiry,
     Options,
     decimal,
@@ -123,10 +124,8 @@ def set_(caller: Caller, arguments: list[bytes]) -> Reply:
     key, value = arguments[1], arguments[2]
     if len(arguments) == 3:
         return _stored(caller, key, value, None)
-    if len(arguments) == 5:
-        ttl_ms = time_to_live(arguments[3], arguments[4], "set")
-        if ttl_ms is not None:
-            return _stored(caller, key, value, ttl_ms)
+    if len(arguments) == 5 and arguments[3] in RELATIVE:
+        return _stored(caller, key, value, time_to_live(arguments[3], arguments[4], "set"))
     options = Options(arguments[3:], _SET_WORDS, _EXPIRY_WORDS)
     options.at_most_one(b"NX", b"XX")
     expiry = options.expiry("set")

@@ -12,6 +12,7 @@ from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import EntryView, TagSize
 from tagcache.server.commands.resp.arguments import (
     EXPIRY_OPTIONS,
+    RELATIVE,
     Expiry,
     Options,
     integer,
@@ -38,22 +39,23 @@ _NO_OPTIONS = Options((), frozenset(), frozenset())
 
 def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
     """Reply to ``TAG.SET key value [EX s|PX ms|EXAT s|PXAT ms] [NX|XX] TAGS n tag [tag ...]``."""
-    key, value, *rest = arguments[1:]
+    key, value = arguments[1], arguments[2]
+    rest = tuple(arguments[3:])
     # Most clients repeat the same few options.
     read = _remembered if sum(map(len, rest)) <= _REMEMBERED_LENGTH else _read_options
-    tags, options, expiry, plain = read(tuple(rest))
-    if plain is not None and b"NX" in options:
+    tags, options, expiry, plain, only_new = read(rest)
+    if plain is None:
+        # Refused whether or not the entry is stored.
+        checked = check_tags(caller.engine.limits, tags) or None
+        changed = caller.session.update((key,), StoreIf(key, value, expiry, options, checked))
+        return then(changed, lambda outcome: resp.OK if outcome[0] else resp.null(caller.resp))
+    if only_new:
         added = caller.session.add(key, value, tags, plain.asked_ms)
         return then(added, lambda stored: resp.OK if stored else resp.null(caller.resp))
-    if plain is not None:
-        stored = caller.session.put_with(key, value, plain)
-        if stored is None or isinstance(stored, int):
-            return resp.OK
-        return stored.addCallback(lambda _: resp.OK)
-    # Refused whether or not the entry is stored.
-    checked = check_tags(caller.engine.limits, tags) or None
-    changed = caller.session.update((key,), StoreIf(key, value, expiry, options, checked))
-    return then(changed, lambda outcome: resp.OK if outcome[0] else resp.null(caller.resp))
+    stored = caller.session.put_with(key, value, plain)
+    if stored is None or isinstance(stored, int):
+        return resp.OK
+    return stored.addCallback(lambda _: resp.OK)
 
 
 class _TagSet(NamedTuple):
@@ -63,14 +65,14 @@ class _TagSet(NamedTuple):
     options: Options
     expiry: Expiry | None
     plain: StoreOptions | None
+    only_new: bool
 
 
 def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
     words, tags = _split_tags(rest)
-    if len(words) == 2:
+    if len(words) == 2 and words[0] in RELATIVE:
         ttl_ms = time_to_live(words[0], words[1], "tag.set")
-        if ttl_ms is not None:
-            return _TagSet(tags, _NO_OPTIONS, None, StoreOptions(tags, ttl_ms))
+        return _TagSet(tags, _NO_OPTIONS, None, StoreOptions(tags, ttl_ms), False)
     options = Options(words, frozenset((b"NX", b"XX")), frozenset(EXPIRY_OPTIONS))
     options.at_most_one(b"NX", b"XX")
     expiry = options.expiry("tag.set")
@@ -78,7 +80,7 @@ def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
     plain = None
     if b"XX" not in options and (expiry is None or in_ms is not None):
         plain = StoreOptions(tags, in_ms)
-    return _TagSet(tags, options, expiry, plain)
+    return _TagSet(tags, options, expiry, plain, b"NX" in options)
 
 
 _remembered = lru_cache(4096)(_read_options)
