@@ -116,13 +116,12 @@ class Connection:
             raise ConnectionFailed(f"{self._options.address}: the connection is closed")
         replies = self._replies
         replies.expect(count)
+        if chunk and (found := replies.feed(chunk)) is not None:
+            return found
         timeout = self._timeout
         seen = 0
         try:
             while True:
-                found = replies.feed(chunk) if chunk else None
-                if found is not None:
-                    return found
                 if timeout is not None:
                     if replies.progress > seen:
                         seen = replies.progress
@@ -131,7 +130,9 @@ class Connection:
                     if left <= 0:
                         raise TimeoutError
                     sock.settimeout(left)
-                chunk = self._receive(_CHUNK) or self._ended()
+                found = replies.feed(self._receive(_CHUNK) or self._ended())
+                if found is not None:
+                    return found
         finally:
             if timeout is not None:
                 sock.settimeout(timeout)

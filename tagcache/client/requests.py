@@ -328,12 +328,12 @@ class Requests:
         return self._prefix + checked_key(key)
 
     def _names(self, keys: list[Key]) -> list[bytes]:
-        if set(map(type, keys)) != {str} or "" in keys:
-            return list(map(self._key, keys))
         try:
-            names = [key.encode() for key in keys]  # type: ignore[union-attr]
-        except UnicodeEncodeError:
+            names = list(map(str.encode, keys))  # type: ignore[arg-type]
+        except (TypeError, UnicodeEncodeError):
             return list(map(self._key, keys))
+        if b"" in names:
+            raise BadArgument("a key must not be empty")
         return [self._prefix + name for name in names] if self._prefix else names
 
     def _read_keys(self, reply: Any) -> list[str]:

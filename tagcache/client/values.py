@@ -52,17 +52,19 @@ class Values:
 
         Raises CannotDecode for the first that cannot be read.
         """
-        if None in contents:
-            there = [pair for pair in zip(keys, contents, strict=True) if pair[1] is not None]
-            keys, contents = zip(*there, strict=True) if there else ((), ())
         try:
-            # An empty value has no first byte.
-            if wire.FIRST_BYTES.isdisjoint(map(_first_byte, contents)):
-                return dict(zip(keys, map(self._load, contents), strict=True))
-        except (IndexError, ValueError):
+            # None and an empty value have no first byte.
+            if wire.FIRST_BYTES.isdisjoint(map(_first_byte, contents)):  # type: ignore[arg-type]
+                loaded = map(self._load, contents)  # type: ignore[arg-type]
+                return dict(zip(keys, loaded, strict=True))
+        except (IndexError, TypeError, ValueError):
             pass
+        pairs = zip(keys, contents, strict=True)
+        there = {key: content for key, content in pairs if content is not None}
+        if 0 < len(there) < len(keys):
+            return self.load_all(list(there), list(there.values()))
         # The error of ``load`` names the value.
-        return {key: self.load(content) for key, content in zip(keys, contents, strict=True)}
+        return {key: self.load(content) for key, content in there.items()}
 
     def load(self, content: bytes) -> Any:
         """Return the object of stored bytes. Raises CannotDecode."""

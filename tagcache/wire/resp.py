@@ -138,18 +138,19 @@ def array_in_slices(
 ) -> Generator[None, None, bytes]:
     """Build an array of bulk strings and absent ones in slices; return it."""
     nothing = _NULLS[protocol][:-2]
-    parts = [b"*%d\r\n" % len(contents)]
-    for start in range(0, len(contents), _ITEMS_AT_ONCE):
+    lines = [b"*%d" % len(contents)]
+    parts: list[bytes] = []
+    for start in range(0, max(len(contents), 1), _ITEMS_AT_ONCE):
         some = contents[start : start + _ITEMS_AT_ONCE]
-        lines: list[bytes] = []
         if None not in some:
-            lines = _lines(some)  # type: ignore[arg-type]
+            lines += _lines(some)  # type: ignore[arg-type]
         else:
             for each in some:
                 lines += (nothing,) if each is None else (b"$%d" % len(each), each)
         lines.append(b"")
         # Joined in slices, too: the last step only copies a few long parts.
         parts.append(b"\r\n".join(lines))
+        lines = []
         yield
     return b"".join(parts)
 

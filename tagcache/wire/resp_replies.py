@@ -30,7 +30,8 @@ _hiredis: Any = import_module("hiredis") if find_spec("hiredis") else None
 _MANY_BYTES = 256
 _MAX_NUMBER_LINE = 16
 # How items begin that contain others. A string may match too.
-_PERHAPS_NESTED = re.compile(rb"\n[*%~>|]")
+_NESTED = b"*%~>|"
+_PERHAPS_NESTED = re.compile(rb"\n[%b]" % _NESTED)
 _STRING_TYPES = frozenset((bytes, type(None)))
 # The fast path is for arrays of at least so many items, in lines of so many bytes on average.
 _MANY_ITEMS = 16
@@ -137,7 +138,7 @@ class ReplyReader:
             or not head.isdigit()
             or int(head) > min(len(chunk), self._max_items)
             or len(chunk) > self._max_string_bytes
-            or _PERHAPS_NESTED.search(chunk) is not None
+            or _perhaps_nested(chunk)
         ):
             return None
         reader = _hiredis.Reader()
@@ -266,6 +267,15 @@ class ReplyReader:
             used += 2
         aggregate.missing -= len(items) - before
         return at + sum(map(len, lines[:used])) + 2 * used
+
+
+def _perhaps_nested(chunk: bytes) -> bool:
+    """Return whether an item in an array may contain others."""
+    # To look for single bytes takes a fraction of the time, and most chunks have none.
+    return (
+        any(chunk.find(kind, 1) >= 0 for kind in _NESTED)
+        and _PERHAPS_NESTED.search(chunk) is not None
+    )
 
 
 def only_string(chunk: bytes) -> bytes | None:

@@ -56,6 +56,14 @@ def test_json_makes_the_round_trip(value: object, compress_over: int | None) -> 
     assert values.load(values.dump(value)) == value
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.binary(max_size=3)), max_size=5))
+def test_several_values_are_read_as_each_one_is(stored: list[tuple[str, bytes | None]]) -> None:
+    values = Values(serde.named("bytes"))
+    contents = [data and values.dump(data) for _, data in stored]
+    found = values.load_all([key for key, _ in stored], contents)
+    assert found == {key: data for key, data in stored if data is not None}
+
+
 @given(st.binary(max_size=300), st.sampled_from([None, 0, 50]))
 def test_compressed_bytes_make_the_round_trip(data: bytes, compress_over: int | None) -> None:
     values = Values(serde.named("bytes"), compress_over)

@@ -61,7 +61,7 @@ def get(caller: Caller, arguments: list[bytes]) -> Reply:
 
 def mget(caller: Caller, arguments: list[bytes]) -> Reply:
     def write(values: Sequence[bytes | None]) -> Reply:
-        if sum(len(each) for each in values if each is not None) > MOST_ANSWER_BYTES:
+        if sum(map(len, filter(None, values))) > MOST_ANSWER_BYTES:
             raise AnswerTooLarge(
                 f"the values have more than {MOST_ANSWER_BYTES} bytes; ask for fewer at once"
             )
