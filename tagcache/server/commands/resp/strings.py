@@ -123,14 +123,14 @@ def getrange(caller: Caller, arguments: list[bytes]) -> Reply:
 def set_(caller: Caller, arguments: list[bytes]) -> Reply:
     key, value = arguments[1], arguments[2]
     if len(arguments) == 3:
-        return _stored(caller, key, value, None)
+        return _stored(caller, key, value, _options(None))
     if len(arguments) == 5 and arguments[3] in RELATIVE:
-        return _stored(caller, key, value, time_to_live(arguments[3], arguments[4], "set"))
+        return _stored(caller, key, value, _expiring(arguments[3], arguments[4]))
     options = Options(arguments[3:], _SET_WORDS, _EXPIRY_WORDS)
     options.at_most_one(b"NX", b"XX")
     expiry = options.expiry("set")
     if len(options.given) == 1 and expiry is not None and expiry.in_ms:
-        return _stored(caller, key, value, expiry.in_ms)
+        return _stored(caller, key, value, _options(expiry.in_ms))
     change = StoreIf(key, value, expiry, options)
     stored = caller.session.update((key,), change, counts=b"GET" in options)
     if b"GET" in options:
@@ -174,14 +174,19 @@ class StoreIf:
         return draft.default_expiry()
 
 
+# Most clients repeat the same few times to live.
 @lru_cache(4096)
 def _options(ttl_ms: int | None) -> StoreOptions:
-    # Most clients repeat the same few times to live.
     return StoreOptions((), ttl_ms)
 
 
-def _stored(caller: Caller, key: bytes, value: bytes, ttl_ms: int | None) -> Reply:
-    stored = caller.session.put_with(key, value, _options(ttl_ms))
+@lru_cache(4096)
+def _expiring(word: bytes, text: bytes) -> StoreOptions:
+    return StoreOptions((), time_to_live(word, text, "set"))
+
+
+def _stored(caller: Caller, key: bytes, value: bytes, options: StoreOptions) -> Reply:
+    stored = caller.session.put_with(key, value, options)
     if stored is None or isinstance(stored, int):
         return resp.OK
     return stored.addCallback(lambda _: resp.OK)
@@ -191,7 +196,7 @@ def setex(caller: Caller, arguments: list[bytes]) -> Reply:
     verb = arguments[0].decode("ascii").lower()
     unit_ms = 1000 if verb == "setex" else 1
     expiry = Expiry(arguments[2], unit_ms, False, verb).check_positive(verb)
-    return _stored(caller, arguments[1], arguments[3], expiry.in_ms)
+    return _stored(caller, arguments[1], arguments[3], _options(expiry.in_ms))
 
 
 def setnx(caller: Caller, arguments: list[bytes]) -> Reply:

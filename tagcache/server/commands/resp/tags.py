@@ -117,7 +117,8 @@ def _split_tags(
     for number, word in enumerate(arguments[:-1]):
         if word.upper() == b"TAGS":
             tags = arguments[number + 2 :]
-            if natural(arguments[number + 1]) != len(tags):
+            count = arguments[number + 1]
+            if count != b"%d" % len(tags) and natural(count) != len(tags):
                 raise RedisError("ERR the number after TAGS is not the number of tags")
             _check_names(tags)
             return arguments[:number], tags
