@@ -68,7 +68,11 @@ class Pool:
         ``new`` asks for one that has not. ``began`` is when the command started. Raises
         Unavailable, AuthenticationFailed, Refused.
         """
-        connection = None if self._turns else self._claim(None)
+        try:
+            # The usual case, without a lock. A closed pool has no idle connections.
+            connection = None if self._turns else self._idle.pop()
+        except IndexError:
+            connection = self._claim(None)
         if connection is None:
             connection = self._wait()
         try:
