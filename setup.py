@@ -1,6 +1,7 @@
 """The native core, which is left out where it cannot be built; the rest is in pyproject.toml."""
 
 import os
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -11,11 +12,8 @@ setup(
     ext_modules=[
         Extension(
             "tagcache.native._core",
-            [
-                f"tagcache/native/{name}.c"
-                for name in ("entries", "entry", "iteration", "links", "module")
-            ],
-            depends=["tagcache/native/core.h"],
+            sorted(map(str, Path("tagcache/native").glob("*.c"))),
+            depends=sorted(map(str, Path("tagcache/native").glob("*.h"))),
             optional=not STRICT,
             extra_compile_args=["-Wall", "-Wextra", "-Werror"] if STRICT else [],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,11 +13,13 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 import tagcache
+from tagcache import native
 from tagcache.cli import bench, cache_port, configuration, credentials, entries, state, tags
 from tagcache.cli.api import Credentials, HttpServer, IServer
 from tagcache.client.options import split_url
+from tagcache.config.loading import find, load
 from tagcache.config.settings import DEFAULT_PASSWORD, DEFAULT_USERNAME
-from tagcache.errors import BadArgument
+from tagcache.errors import BadArgument, ConfigurationError
 
 
 @click.group(
@@ -97,16 +100,14 @@ def _is_typed(context: click.Context, *names: str) -> bool:
 @configuration.CONFIG_OPTION
 @click.option(
     "--reactor",
-    help="The Twisted reactor; default: uvloop if it is installed, else asyncio.",
+    help="The Twisted reactor; default: the fastest one that can be used.",
 )
 def server(file: Path | None = None, reactor: str | None = None) -> None:
     """Run the server in the foreground, as `twistd --nodaemon tagcache` does."""
     from twisted.application.reactors import NoSuchReactor, getReactorTypes, installReactor
     from twisted.scripts import twistd
 
-    if reactor is None:
-        # The Redis engine needs an asyncio reactor, and uvloop's is the fastest.
-        reactor = "uvloop" if find_spec("uvloop") is not None else "asyncio"
+    reactor = reactor or _fastest_reactor(file)
     # Installed here, because twistd prints its own usage if this fails.
     try:
         installReactor(reactor)
@@ -120,6 +121,19 @@ def server(file: Path | None = None, reactor: str | None = None) -> None:
         arguments.append(f"--config={file}")
     sys.argv = ["twistd", *arguments]
     twistd.run()
+
+
+def _fastest_reactor(file: Path | None) -> str:
+    """Return the name of the fastest reactor that can be used with this configuration."""
+    try:
+        backend = load(file or find(os.environ), os.environ).settings.engine.backend
+    except ConfigurationError:
+        # It is reported later, when the server reads it.
+        backend = "memory"
+    if backend == "memory" and native.core is not None:
+        return "tagcache"
+    # The Redis engine needs an asyncio reactor.
+    return "uvloop" if find_spec("uvloop") is not None else "asyncio"
 
 
 @main.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from random import Random
+from typing import Any
 
 from zope.interface import implementer
 
@@ -27,6 +28,7 @@ from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, Totals
 from tagcache.model.store_options import NEVER, StoreOptions
 from tagcache.model.views import Consistency, Saved
+from tagcache.native import core
 
 __all__ = ["MemoryCache", "Policy"]
 
@@ -84,6 +86,13 @@ class MemoryCache:
         self._limits = limits or Limits()
         self._admission = Admission(self.store, self._limits)
         self.limits = self._limits
+        # Answers plain requests natively where that is possible.
+        self.plain: Any = None
+        if core is not None and self._lru is None:
+            removed = self._activity.removed
+            self.plain = core.PlainRequests(
+                self._shards, self._dead, removed, self._sampled, self.put_with
+            )
 
     @property
     def limits(self) -> Limits:
@@ -144,6 +153,20 @@ class MemoryCache:
         self._misses += 1
         self._activity.missed(key)
         return None
+
+    def _take_counts(self) -> None:
+        """Add the look-ups that were answered natively."""
+        plain = self.plain
+        if plain is not None:
+            self._hits += plain.hits
+            self._misses += plain.misses
+            plain.hits = plain.misses = 0
+
+    def _sampled(self, entry: Entry) -> int:
+        """Record a native hit; return after how many more hits the next one is recorded."""
+        self._take_counts()
+        self._next_sample = self._activity.sample(self._hits, entry.tags)
+        return self._next_sample - self._hits
 
     def get_many(self, keys: Collection[bytes], now: float | None = None) -> list[bytes | None]:
         if now is None:
@@ -398,6 +421,7 @@ class MemoryCache:
         return True
 
     def counters(self) -> Counters:
+        self._take_counts()
         return Counters(
             hits=self._hits,
             misses=self._misses,

@@ -87,6 +87,8 @@ class ICache(IMaintained):
     later, by ``reclaim``.
     """
 
+    plain: Any = Attribute("What answers plain requests natively, a PlainRequests; None without.")
+
     def get(key: bytes, now: float | None = None) -> bytes | None:
         """Return the value, or None; counts a hit or a miss.
 

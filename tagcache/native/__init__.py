@@ -7,12 +7,15 @@ TAGCACHE_NATIVE chooses: ``0`` does without it, and ``require`` lets no server s
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from importlib import import_module
 from types import ModuleType
+from typing import NamedTuple
 
 from tagcache.errors import ConfigurationError
+from tagcache.model.store_options import StoreOptions
 
 VARIABLE = "TAGCACHE_NATIVE"
 
@@ -23,6 +26,29 @@ class NativeState(Enum):
     IN_USE = "in use"
     TURNED_OFF = "turned off"
     NOT_BUILT = "not built"
+
+
+class Dialect(Enum):
+    """How the native core reads requests, and writes the replies."""
+
+    LINE = 0
+    RESP2 = 1
+    RESP3 = 2
+
+
+class NativeAnswers(NamedTuple):
+    """What the native core may answer on a connection: look-ups and stores in one dialect.
+
+    ``verbs`` are the names of a look-up, a store, and in RESP a store with tags. The readers are
+    called with the bytes of a store that say how: in a line the fields of TTL and tags with the tab
+    between them, in RESP the bulk strings after the value. They return StoreOptions; None, or an
+    exception, leaves the request to Python.
+    """
+
+    dialect: Dialect
+    verbs: tuple[bytes, ...]
+    read_options: Callable[[bytes], StoreOptions | None]
+    read_tag_options: Callable[[bytes], StoreOptions | None]
 
 
 core: ModuleType | None = None

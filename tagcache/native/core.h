@@ -7,6 +7,7 @@
 #include <Python.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 /* A place in two rings; see tagcache/engine/python_entry.py for what they are.
  *
@@ -76,7 +77,61 @@ void links_dealloc(Links *self);
 
 PyObject *iterate(Entries *table, enum yielded yielded);
 
+/* The entry with this key, borrowed, or NULL. */
+Entry *find_entry(const Entries *table, PyObject *key, Py_hash_t hash);
+
 /* The key of an entry as bytes; a new reference, or NULL with MemoryError. */
 PyObject *entry_key(const Entry *entry);
+
+/* How requests are read and replies written; the values are those of tagcache.native.Dialect. */
+enum dialect { LINE, RESP2, RESP3 };
+
+/* What is asked for: GET; PUT or SET; TAG.SET. */
+enum verb { LOOK_UP, STORE, TAG_STORE, VERBS };
+
+/* What a connection answers natively. The readers are called with the bytes of a request that follow
+ * the key in a line, and the value in RESP; they return the options to store with, or None if these are
+ * not plain, or raise. */
+typedef struct {
+    enum dialect dialect;
+    PyObject *read_options;
+    PyObject *read_tag_options;
+} Answers;
+
+/* Answers plain requests for one cache; see plain.c. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *shards;  /* list of Entries, by the lowest bits of the hash of the key */
+    PyObject *dead;    /* list; while it has items, Python answers */
+    PyObject *removed; /* dict; look-ups of its keys are for Python */
+    PyObject *on_sample;
+    PyObject *put; /* called with key, value and options */
+    long long hits, misses, until_sample;
+} PlainRequests;
+
+/* Replies that wait to be sent together. */
+typedef struct {
+    char *bytes;
+    size_t length, capacity;
+} Output;
+
+/* Answer requests from the beginning of `input` as long as they are plain, and there is room for their
+ * replies. Return how many bytes were answered, and add to the counts of each verb. -1 with an
+ * exception. */
+Py_ssize_t plain_answer(PlainRequests *self, const Answers *answers, const char *input,
+                        size_t length, double now, Output *output, long long counts[VERBS]);
+
+/* Seconds of the monotonic clock, which is Python's time.monotonic(). */
+static inline double
+seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+extern PyTypeObject PlainType;
+extern PyTypeObject PumpType;
+extern PyTypeObject ChannelType;
 
 #endif

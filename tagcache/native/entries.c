@@ -144,6 +144,13 @@ look_up(const Entries *table, PyObject *key)
     return find(table, key, PyObject_Hash(key));
 }
 
+Entry *
+find_entry(const Entries *table, PyObject *key, Py_hash_t hash)
+{
+    uint32_t at = find(table, key, hash);
+    return at == table->size ? NULL : entry_in(table->slots[at]);
+}
+
 /* The mapping */
 
 static PyObject *

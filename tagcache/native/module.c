@@ -1,6 +1,6 @@
 /* The module tagcache.native._core. */
 
-#include "core.h"
+#include "channel.h"
 
 /* See python_entry.py; measured here, too. */
 #define ENTRY_BYTES 155
@@ -17,7 +17,7 @@ static struct PyModuleDef core_module = {
 PyMODINIT_FUNC
 PyInit__core(void)
 {
-    if (PyType_Ready(&EntriesIteratorType) < 0) {
+    if (PyType_Ready(&EntriesIteratorType) < 0 || PyType_Ready(&ChannelType) < 0) {
         return NULL;
     }
     PyObject *module = PyModule_Create(&core_module);
@@ -28,7 +28,9 @@ PyInit__core(void)
         PyModule_AddIntConstant(module, "REFERENCE_BYTES", REFERENCE_BYTES) < 0 ||
         PyModule_AddIntConstant(module, "TAG_BYTES", TAG_BYTES) < 0 ||
         PyModule_AddType(module, &LinksType) < 0 || PyModule_AddType(module, &EntryType) < 0 ||
-        PyModule_AddType(module, &UsedEntryType) < 0 || PyModule_AddType(module, &EntriesType) < 0) {
+        PyModule_AddType(module, &UsedEntryType) < 0 ||
+        PyModule_AddType(module, &EntriesType) < 0 || PyModule_AddType(module, &PlainType) < 0 ||
+        PyModule_AddType(module, &PumpType) < 0) {
         Py_DECREF(module);
         return NULL;
     }

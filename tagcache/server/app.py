@@ -108,7 +108,12 @@ def build_shared(
         rates=Rates(settings, time.monotonic),
         slices=Slices(reactor),
         events=events,
-        traffic=Traffic(settings, on_slow=events.slow),
+        traffic=Traffic(
+            settings,
+            on_slow=events.slow,
+            catch_up=connections.catch_up,
+            pump=getattr(reactor, "pump", None),
+        ),
         reactor=reactor,
     )
 

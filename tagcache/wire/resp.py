@@ -102,6 +102,17 @@ def bulk(content: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(content), content)
 
 
+def split_bulks(bulks: bytes) -> list[bytes]:
+    """Return the contents of bulk strings that follow each other; they are well formed."""
+    contents = []
+    while bulks:
+        length, _, rest = bulks[1:].partition(b"\r\n")
+        end = int(length)
+        contents.append(rest[:end])
+        bulks = rest[end + 2 :]
+    return contents
+
+
 def null(protocol: int) -> bytes:
     """Return the absence of a bulk string."""
     return _NULLS[protocol]

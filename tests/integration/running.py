@@ -19,6 +19,11 @@ TWISTD = Path(sys.executable).with_name("twistd")
 STARTED = re.compile(r"(\w+): listening on (\S+);")
 # The longest wait. A wait ends as soon as its condition holds, so only a hang takes all of it.
 TIMEOUT = 60.0
+# The variables that a server inherits; the last ones are for sanitizers.
+INHERITED = {
+    *("PATH", "HOME", "LANG", "TAGCACHE_NATIVE"),
+    *("ASAN_OPTIONS", "LD_PRELOAD", "PYTHONMALLOC", "PYTHONPATH"),
+}
 # The Redis URL for the entries of the servers, if they are not kept in memory.
 ENGINE_URL = os.environ.get("TAGCACHE_TEST_ENGINE_URL")
 
@@ -121,7 +126,7 @@ class RunningServer:
         arguments += [f"--reactor={reactor}"] if reactor else []
         arguments += ["tagcache"]
         arguments += [f"--config={self.config}"] if config is not None else []
-        clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        clean = {name: value for name, value in os.environ.items() if name in INHERITED}
         self.environ = {**clean, **(environ or {})}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The plugin that adds the ``tagcache`` command and the ``uvloop`` reactor to ``twistd``.
+"""The plugin that adds the ``tagcache`` command and two reactors to ``twistd``.
 
 twistd imports it whenever it lists its commands, so it imports nothing of ours. The module that it
 names is imported when the command is used.
@@ -15,3 +15,5 @@ tagcache = ServiceMaker(
 )
 
 uvloop = Reactor("uvloop", "tagcache.uvloopreactor", "The asyncio reactor on uvloop's event loop.")
+
+native = Reactor("tagcache", "tagcache.nativereactor", "The epoll reactor with a native pump.")

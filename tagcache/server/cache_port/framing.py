@@ -7,6 +7,7 @@ from typing import Any
 from zope.interface import Attribute, Interface
 
 from tagcache.errors import CommandError
+from tagcache.native import NativeAnswers
 from tagcache.server.commands.table import Reply
 
 # At most this many bytes are split into requests at once.
@@ -23,6 +24,8 @@ class IFraming(Interface):
     too_long: bytes = Attribute("The closing reply to a request that is too long.")
     partial_bytes: int = Attribute("The memory of the request that is not complete yet, in bytes.")
     held_bytes: int = Attribute("``partial_bytes``, and the memory of queued requests, in bytes.")
+
+    native: NativeAnswers | None = Attribute("What may be answered natively now; None: nothing.")
 
     def feed(data: bytes) -> list[Any]:
         """Return the requests that ``data`` completes; empty ones are ignored.

@@ -15,6 +15,7 @@ from tagcache.server.auth.rates import Rates
 from tagcache.server.cache_port.framing import PIECE, BrokenFraming, IFraming
 from tagcache.server.commands.table import Disconnect, Reply
 from tagcache.server.net.inbox import OBJECT_BYTES
+from tagcache.server.net.pump_transport import PumpTransport
 from tagcache.server.net.reply_queue import MOST_AT_ONCE
 from tagcache.server.net.serving import ServedProtocol
 from tagcache.server.net.states import FINISHED, READY, SERVING
@@ -53,6 +54,8 @@ class CacheProtocol(ServedProtocol):
     ) -> None:
         super().__init__(factory, traffic, len)
         self.admitted = admitted
+        # What answers plain requests natively; None if the transport cannot.
+        self._plain: Any = None
         self._use_database(factory.databases[0])
         self._rates = rates
         # The approximate length in bytes of the requests that wait.
@@ -63,6 +66,12 @@ class CacheProtocol(ServedProtocol):
         # Silent clients are told in lines why their connection ends.
         self.framing: IFraming = factory.line_framing(self)
         self._begun = False
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        if isinstance(self.transport, PumpTransport):
+            self.connection.catch_up = self._catch_up
+            self._use_store()
 
     def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
         """Run work over many entries or connections in slices."""
@@ -97,12 +106,21 @@ class CacheProtocol(ServedProtocol):
     def _use_database(self, engine: IEngine) -> None:
         self.engine = engine
         self.session = engine.open_session()
+        self._use_store()
+
+    def _use_store(self) -> None:
         # The cache that answers plain look-ups at once, if any.
-        self.store: ICache | None = engine.store if self.admitted else None
+        store = self.engine.store if self.admitted else None
+        self.store: ICache | None = store
+        self._plain = None
+        if isinstance(self.transport, PumpTransport):
+            # Until this is offered, too.
+            self.transport.answer_nothing()
+            self._plain = None if store is None else store.plain
 
     def _use_admission(self, admitted: bool) -> None:
         self.admitted = admitted
-        self.store = self.engine.store if admitted else None
+        self._use_store()
         self.framing.admission_changed()
 
     def use_limit(self, max_length: int) -> None:
@@ -120,6 +138,8 @@ class CacheProtocol(ServedProtocol):
 
     def _not_ordinary(self) -> None:
         self._fast_up_to = 0
+        if self._plain is not None:
+            self.transport.answer_nothing()
 
     def _look_around(self) -> None:
         """Find out whether a fast path may take the next chunk."""
@@ -132,6 +152,35 @@ class CacheProtocol(ServedProtocol):
             and self.connection.commands > 0
         )
         self._fast_up_to = self.framing.max_length if ordinary else 0
+        if self._plain is not None:
+            self._offer_plain()
+
+    def _offer_plain(self) -> None:
+        """Let the transport answer plain requests from now on, if nothing is unusual."""
+        answers = self.framing.native
+        if self._fast_up_to and answers is not None and self._unread is None:
+            self.transport.answer(self._plain, answers)
+        else:
+            self.transport.answer_nothing()
+
+    def _catch_up(self) -> None:
+        """Count what the transport has answered."""
+        answered = self.transport.take_answered()
+        connection = self.connection
+        for verb, count in answered.requests.items():
+            if count:
+                connection.commands += count
+                self._meter.verbs[verb] += count
+        connection.bytes_in += answered.bytes_in
+        connection.bytes_out += answered.bytes_out
+        if answered.last_active >= connection.last_active:
+            connection.last_active = answered.last_active
+            connection.last_verb = answered.last_verb
+
+    def note_slow_answers(self, seconds: float, requests: int, verb: bytes) -> None:
+        """Record that the transport took so long to answer requests that came together."""
+        name = verb.decode().lower() if requests == 1 else ""
+        self._meter.note_together(seconds, name, requests)
 
     # Receiving commands
 
@@ -145,6 +194,8 @@ class CacheProtocol(ServedProtocol):
                 self._take_any(data)
             if self._unread is not None:
                 self._count_drained(len(data))
+            if self._plain is not None and self.transport.answers is not self.framing.native:
+                self._offer_plain()
         except Exception as error:
             self.fail(error)
 

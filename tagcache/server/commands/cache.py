@@ -59,6 +59,16 @@ def _read_options(ttl: bytes, tags: bytes) -> StoreOptions:
 _options = lru_cache(_REMEMBERED_OPTIONS)(_read_options)
 
 
+@lru_cache(_REMEMBERED_OPTIONS)
+def plain_options(fields: bytes) -> StoreOptions:
+    """Return the options of a PUT from its fields of TTL and tags, with the tab between them.
+
+    Raises InvalidArgument.
+    """
+    ttl, _, tags = fields.partition(b"\t")
+    return _options(ttl, tags)
+
+
 def add(caller: Caller, fields: list[bytes]) -> Reply:
     key, ttl, tags, value = _entry_of(fields)
     added = caller.session.add(key, value, wire.parse_tags(tags), wire.parse_ttl(ttl))

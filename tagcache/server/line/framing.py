@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from tagcache.errors import CommandError, LineTooLong
+from tagcache.native import Dialect, NativeAnswers
 from tagcache.server.cache_port.framing import BrokenFraming, IFraming
+from tagcache.server.commands.cache import plain_options
 from tagcache.server.commands.table import CommandTable, Function, Reply, Verbs
 from tagcache.server.net.listener import Rejection
 from tagcache.server.observe.traffic import UNKNOWN
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 # How much of an incomplete first line is enough to recognise an HTTP method.
 _METHOD_BYTES = 8
+_NATIVE = NativeAnswers(Dialect.LINE, (b"GET", b"PUT"), plain_options, plain_options)
 
 
 @implementer(IFraming)
@@ -25,6 +28,7 @@ class LineFraming:
     """An IFraming whose requests are lines, without their ends."""
 
     too_long = wire.error("line_too_long")
+    native = _NATIVE
 
     def __init__(self, protocol: CacheProtocol, table: CommandTable, max_length: int) -> None:
         self._protocol = protocol

@@ -26,15 +26,17 @@ class Connection:
     ``logged_in`` whether credentials admitted the connection as a whole; ``dashboard`` whether the
     last HTTP request came from the dashboard; ``abort`` closes it at once, and ``hang_up`` does so
     without a reset if the peer reads its replies; ``held_bytes`` is its memory use when last
-    measured, and ``measure`` returns the current one; ``name`` is what a Redis client calls itself,
-    and ``library`` the name and version of its library; ``database`` is the number of the one that
-    it has selected.
+    measured, and ``measure`` returns the current one; ``catch_up`` adds what was answered
+    natively since the last call to the counts and times here; ``name`` is what a Redis client calls
+    itself, and ``library`` the name and version of its library; ``database`` is the number of the
+    one that it has selected.
     """
 
     __slots__ = (
         "abort",
         "bytes_in",
         "bytes_out",
+        "catch_up",
         "commands",
         "counted",
         "dashboard",
@@ -87,6 +89,7 @@ class Connection:
         self.abort: Callable[[], None] = transport.abortConnection
         self.hang_up: Callable[[], None] = transport.abortConnection
         self.measure: Callable[[], int] = _nothing_held
+        self.catch_up: Callable[[], None] = _nothing
 
     def describe(self, now: float) -> dict[str, Any]:
         """Return it as a JSON object; ``now`` is a time of the same clock."""
@@ -136,10 +139,17 @@ class Connections:
         return len(self._open)
 
     def __iter__(self) -> Iterator[Connection]:
+        self.catch_up()
         return iter(list(self._open.values()))
+
+    def catch_up(self) -> None:
+        """Let the counts and times of all connections be those of now."""
+        for connection in self._open.values():
+            connection.catch_up()
 
     def transferred(self) -> tuple[int, int]:
         """Return how many bytes were received and sent since the start."""
+        self.catch_up()
         bytes_in, bytes_out = self._bytes_in, self._bytes_out
         for connection in self._open.values():
             bytes_in += connection.bytes_in
@@ -198,6 +208,7 @@ class Connections:
     def close(self, connection: Connection) -> None:
         """Forget a closed connection."""
         if self._open.pop(connection.id, None) is not None:
+            connection.catch_up()
             self.held_bytes -= connection.held_bytes
             connection.held_bytes = 0
             self.clients -= connection.counted
@@ -205,12 +216,12 @@ class Connections:
             self._bytes_out += connection.bytes_out
             # They refer to each other, and the garbage collector rarely looks at old objects.
             connection.transport = None
-            connection.abort = connection.hang_up = _nothing
+            connection.abort = connection.hang_up = connection.catch_up = _nothing
             connection.measure = _nothing_held
 
 
 def _nothing() -> None:
-    """Replace ``abort`` and ``hang_up`` of a closed connection."""
+    """Replace ``abort``, ``hang_up`` and ``catch_up`` of a closed connection."""
 
 
 def _nothing_held() -> int:

@@ -146,6 +146,7 @@ class ServingFactory(ServerFactory):
     def _end_idle(self) -> None:
         now = self.listener.connections.monotonic()
         for protocol in list(self.protocols):
+            protocol.connection.catch_up()
             if now - protocol.connection.last_active >= self._idle_timeout:
                 protocol.end_idle()
 

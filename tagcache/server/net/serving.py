@@ -325,6 +325,7 @@ class ServedProtocol(Protocol):
         if self._unread and ISSLTransport.providedBy(self.transport):
             # The encrypted data is longer than what it decrypts to.
             self._unread = 1
+        self._not_ordinary()
         if not self._unread:
             self.end()
 
@@ -351,6 +352,7 @@ class ServedProtocol(Protocol):
         self._replies.finish()
         self._give_up_at = self._monotonic() + CLOSING_SECONDS
         self._patience = self.factory.reactor.callLater(CLOSING_SECONDS, self.connection.abort)
+        self.connection.catch_up()
         idle = self._monotonic() - self.connection.last_active > LINGER_SECONDS
         if self._read_ended or idle or ISSLTransport.providedBy(self.transport):
             self.transport.loseConnection()

@@ -18,19 +18,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Callable
 from errno import EAGAIN, EWOULDBLOCK
 from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from tagcache.server.net.pump_transport import PumpTransport
+from tagcache.server.net.socket_transport import SocketTransport
 
 # How much is read if there is hardly any memory.
 _LITTLE = 4096
@@ -41,6 +42,9 @@ def server_transport(
     sock: socket.socket, protocol: Any, client: Any, port: Any, session: int, reactor: Any
 ) -> Any:
     """Return the transport for an accepted socket; used as ``tcp.Port.transport``."""
+    pump = getattr(reactor, "pump", None)
+    if pump is not None:
+        return PumpTransport(sock, protocol, client, reactor, pump)
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -97,7 +101,7 @@ def unsent_bytes(transport: Any) -> int:
     """
     # For TLS: the encrypted bytes.
     transport = getattr(transport, "transport", transport)
-    if isinstance(transport, UvloopTransport):
+    if isinstance(transport, UvloopTransport | PumpTransport):
         return transport.unsent_bytes()
     if isinstance(transport, FileDescriptor):
         return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
@@ -105,7 +109,7 @@ def unsent_bytes(transport: Any) -> int:
 
 
 @implementer(ITCPTransport)
-class UvloopTransport:
+class UvloopTransport(SocketTransport):
     """An ITCPTransport for a connected socket that uvloop reads and writes.
 
     It exists at once, and is connected to uvloop one turn of the loop later; calls in between
@@ -115,12 +119,11 @@ class UvloopTransport:
     def __init__(
         self, sock: socket.socket, protocol: Any, client: Any, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self.socket = sock
+        super().__init__(sock, client)
         self.protocol = protocol
         self.disconnecting = False
         self.connected = True
         self._loop = loop
-        self._client = client
         self._transport: Any = None
         self._early: list[bytes] = []
         self._unread: list[bytes] = []
@@ -209,9 +212,8 @@ class UvloopTransport:
 
     def abortConnection(self) -> None:
         self.disconnecting = self._aborting = True
-        if self.connected and self.socket.fileno() >= 0:
-            # Nothing more is sent, and the peer learns that it was cut off.
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if self.connected:
+            self.reset_at_close()
         if self._transport is not None:
             self._transport.abort()
 
@@ -238,12 +240,6 @@ class UvloopTransport:
         closeable = IHalfCloseableProtocol(self.protocol, None)
         if closeable is not None:
             closeable.writeConnectionLost()
-
-    def getPeer(self) -> IPv4Address | IPv6Address:
-        return _address(self._client)
-
-    def getHost(self) -> IPv4Address | IPv6Address:
-        return _address(self.socket.getsockname())
 
     # Flow of data
 
@@ -307,26 +303,6 @@ class UvloopTransport:
         else:
             self._pull()
 
-    # ITCPTransport
-
-    def getHandle(self) -> socket.socket:
-        return self.socket
-
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
-    def getTcpNoDelay(self) -> bool:
-        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
-
-    def getTcpKeepAlive(self) -> bool:
-        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
-
 
 class _Bridge:
     """An asyncio protocol for uvloop; most calls go straight to the Twisted one."""
@@ -348,10 +324,3 @@ class _Bridge:
 
 def _ignore(data: bytes) -> None:
     """Ignore data for a peer that no longer reads."""
-
-
-def _address(address: tuple[Any, ...]) -> IPv4Address | IPv6Address:
-    if len(address) == 4:
-        host = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
-        return IPv6Address("TCP", host, *address[1:])
-    return IPv4Address("TCP", *address)

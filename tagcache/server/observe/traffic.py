@@ -108,6 +108,9 @@ class Traffic:
         above: callers record only durations of at least this many seconds; for nearly all
             requests, this comparison is the only cost.
         histograms: sampled durations by command.
+
+    ``catch_up`` is called before counts are read. ``pump`` is that of the native core, which times
+    what it answers itself; None if there is none.
     """
 
     def __init__(
@@ -115,6 +118,8 @@ class Traffic:
         settings: Settings,
         wall: Callable[[], float] = time.time,
         on_slow: Callable[[Slow], object] = lambda slow: None,
+        catch_up: Callable[[], None] = lambda: None,
+        pump: Any = None,
     ) -> None:
         self._wall = wall
         self.verbs: defaultdict[bytes, int] = defaultdict(int, {b"unknown": 0})
@@ -124,6 +129,8 @@ class Traffic:
         self.histograms: dict[str, Histogram] = {}
         self.slow_total = 0
         self._on_slow = on_slow
+        self._catch_up = catch_up
+        self._pump = pump
         self._slow: deque[Slow] = deque(maxlen=MOST_SLOW)
         self._log_throttle = LogThrottle(1.0)
         self._left = 0
@@ -133,6 +140,8 @@ class Traffic:
         """Take a new threshold."""
         self.slow_ms = settings.logging.slow_command_ms
         self._slow_seconds = self.slow_ms / 1000 if self.slow_ms else float("inf")
+        if self._pump is not None:
+            self._pump.slow_seconds = self._slow_seconds
         self.above = 0.0 if self._left else self._slow_seconds
 
     def know_verbs(self, verbs: Iterable[bytes]) -> None:
@@ -149,9 +158,13 @@ class Traffic:
         """Start the next sample; called a few times a second."""
         self._left = TIMED_A_TICK
         self.above = 0.0
+        if self._pump is not None:
+            for seconds in self._pump.take_durations(TIMED_A_TICK):
+                self.took(seconds, "get", 1, None, "")
 
     def commands(self) -> dict[str, int]:
         """Return the number of commands by verb, in lower case."""
+        self._catch_up()
         counts: dict[str, int] = {}
         for verb, count in self.verbs.items():
             name = verb.decode().lower()

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from tagcache.errors import AuthenticationRequired, CommandError, MalformedRequest
+from tagcache.native import Dialect, NativeAnswers
 from tagcache.server.cache_port.framing import PIECE, BrokenFraming, IFraming
+from tagcache.server.commands.resp.strings import plain_options
 from tagcache.server.commands.resp.table import (
     MAX_ARGUMENTS,
     ONE_KEY,
@@ -16,6 +18,7 @@ from tagcache.server.commands.resp.table import (
     error_reply,
     shown,
 )
+from tagcache.server.commands.resp.tags import plain_tag_options
 from tagcache.server.commands.resp.transactions import IMMEDIATE
 from tagcache.server.commands.table import Reply
 from tagcache.server.resp.caller import RespCaller
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 # may be as long as in a line. Longer arguments would hold up other clients while they are copied.
 _MAX_BYTES = 128 * 2**20
 _MAX_ARGUMENT_BYTES = 16 * 2**20
+_VERBS = (b"GET", b"SET", b"TAG.SET")
+_NATIVE_2 = NativeAnswers(Dialect.RESP2, _VERBS, plain_options, plain_tag_options)
+_NATIVE_3 = NativeAnswers(Dialect.RESP3, _VERBS, plain_options, plain_tag_options)
 # Their arguments may be secrets.
 _SECRET = frozenset((b"AUTH", b"HELLO"))
 
@@ -113,6 +119,14 @@ class RespFraming:
         else:
             protocol.take_requests(requests, len(data))
         return True
+
+    @property
+    def native(self) -> NativeAnswers | None:
+        """What may be answered natively now; nothing while MULTI queues requests."""
+        caller = self._caller
+        if caller.transaction is not None:
+            return None
+        return _NATIVE_2 if caller.resp == 2 else _NATIVE_3
 
     def _values(self, values: list[bytes | None]) -> bytes:
         """Return the replies to several look-ups."""

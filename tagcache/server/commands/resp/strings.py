@@ -185,6 +185,20 @@ def _expiring(word: bytes, text: bytes) -> StoreOptions:
     return StoreOptions((), time_to_live(word, text, "set"))
 
 
+@lru_cache(4096)
+def plain_options(bulks: bytes) -> StoreOptions | None:
+    """Return the options of a SET from what follows its value; None if it is more than a store.
+
+    Raises RedisError.
+    """
+    words = resp.split_bulks(bulks)
+    if not words:
+        return _options(None)
+    if len(words) == 2 and words[0] in RELATIVE:
+        return _expiring(words[0], words[1])
+    return None
+
+
 def _stored(caller: Caller, key: bytes, value: bytes, options: StoreOptions) -> Reply:
     stored = caller.session.put_with(key, value, options)
     if stored is None or isinstance(stored, int):

@@ -86,6 +86,16 @@ def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
 _remembered = lru_cache(4096)(_read_options)
 
 
+@lru_cache(4096)
+def plain_tag_options(bulks: bytes) -> StoreOptions | None:
+    """Return the options of a TAG.SET from what follows its value; None if it is more than that.
+
+    Raises RedisError.
+    """
+    read = _remembered(tuple(resp.split_bulks(bulks)))
+    return None if read.only_new else read.plain
+
+
 def tag_incr(caller: Caller, arguments: list[bytes]) -> Reply:
     """Reply to ``TAG.INCR key by [EX s|PX ms] [TAGS n tag [tag ...]]``, and to ``TAG.DECR``.
 

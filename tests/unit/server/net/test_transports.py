@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from tagcache import native
+from tagcache.server.net.pump_transport import PumpTransport
 from tagcache.server.net.transports import UvloopTransport, server_transport, unsent_bytes
 
 
@@ -60,25 +63,49 @@ class Producer:
         self.calls.append("stop")
 
 
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = uvloop.new_event_loop()
+class PumpLoop(asyncio.SelectorEventLoop):
+    """An event loop beside a pump; also what a transport needs of a reactor that has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        assert native.core is not None
+        self._others = select.epoll()
+        self.pump = native.core.Pump(self._others.fileno())
+
+    def callLater(self, delay: float, call: Any, *arguments: Any) -> None:
+        self.call_later(delay, call, *arguments)
+
+    async def pumping(self) -> None:
+        while True:
+            assert not self.pump.run(0.0)
+            await asyncio.sleep(0.001)
+
+    def close(self) -> None:
+        super().close()
+        self._others.close()
+
+
+@pytest.fixture(params=["uvloop", "pump"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    if request.param == "pump" and native.core is None:
+        pytest.skip("the native core is not in use")
+    loop = uvloop.new_event_loop() if request.param == "uvloop" else PumpLoop()
     yield loop
     loop.close()
 
 
 class Pair:
-    """A transport on a running uvloop loop, and the other end as a plain socket."""
+    """A transport on a running loop, and the other end as a plain socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.peer = socket.create_connection(listening.getsockname())
             sock, address = listening.accept()
-        sock.setblocking(False)
+        assert sock.getblocking()
         self.peer.settimeout(60)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         self.protocol = Recorder()
-        self.transport = server_transport(sock, self.protocol, address, None, 0, None)
+        self.transport = server_transport(sock, self.protocol, address, None, 0, loop)
         self.protocol.makeConnection(self.transport)
 
     async def read(self, count: int) -> bytes:
@@ -98,8 +125,10 @@ class Pair:
 
 def run(loop: asyncio.AbstractEventLoop, work: Any) -> None:
     async def with_pair() -> None:
-        pair = Pair()
-        assert isinstance(pair.transport, UvloopTransport)
+        pair = Pair(loop)
+        expected = PumpTransport if isinstance(loop, PumpLoop) else UvloopTransport
+        assert isinstance(pair.transport, expected)
+        pumping = asyncio.create_task(loop.pumping()) if isinstance(loop, PumpLoop) else None
         try:
             await work(pair)
         finally:
@@ -107,6 +136,8 @@ def run(loop: asyncio.AbstractEventLoop, work: Any) -> None:
             if pair.transport.connected:
                 pair.transport.abortConnection()
             await pair.until(lambda: not pair.transport.connected)
+            if pumping is not None:
+                pumping.cancel()
 
     loop.run_until_complete(with_pair())
 

@@ -1,0 +1,65 @@
+/* What a channel answers itself, how that is counted, and how long it takes. */
+
+#include "channel.h"
+
+#include <errno.h>
+
+/* Count requests that were answered, and record how long they took. */
+static void
+note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
+{
+    long long requests = 0;
+    for (int verb = 0; verb < VERBS; verb++) {
+        self->counts[verb] += counts[verb];
+        requests += counts[verb];
+        if (counts[verb] > 0) {
+            /* One of those that came together. */
+            self->last_verb = (enum verb)verb;
+        }
+    }
+    bool stored = requests > counts[LOOK_UP];
+    bool is_timed = requests == counts[LOOK_UP] && pump->timed < pump->most_timed;
+    if (requests == 0 || !(stored || is_timed)) {
+        return;
+    }
+    double took = seconds() - started;
+    if (is_timed) {
+        pump->durations[pump->timed++] = took;
+    }
+    if (stored) {
+        pump->has_stored = true;
+    }
+    if (took >= pump->slow_seconds && self->owner != NULL) {
+        PyObject *result = PyObject_CallMethod(self->owner, "slow", "dLi", took, requests,
+                                               (int)self->last_verb);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(self->owner);
+        }
+        Py_XDECREF(result);
+    }
+}
+
+/* Answer what is plain at the beginning of the input; return how many bytes were. */
+size_t
+channel_answer_plain(Channel *self, const char *input, size_t length, double now)
+{
+    /* It may be closed meanwhile: the owner is told if much is unsent. */
+    Pump *pump = self->pump;
+    Output *output = &pump->output;
+    PlainRequests *plain = (PlainRequests *)Py_NewRef((PyObject *)self->plain);
+    long long counts[VERBS] = {0};
+    double started = seconds();
+    output->length = 0;
+    Py_ssize_t done = plain_answer(plain, &self->answers, input, length, now, output, counts);
+    Py_DECREF(plain);
+    if (done < 0 || channel_send(self, output->bytes, output->length) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+        channel_fail(self, EIO);
+        return length;
+    }
+    self->bytes_in += done;
+    self->bytes_out += (long long)output->length;
+    self->last_active = now;
+    note(self, pump, counts, started);
+    return (size_t)done;
+}

@@ -1,0 +1,68 @@
+/* What a pump and its channels know of each other. */
+
+#ifndef TAGCACHE_CHANNEL_H
+#define TAGCACHE_CHANNEL_H
+
+#include "core.h"
+
+/* At most so many bytes are read at once, from one client. */
+#define INPUT_BYTES (64 * 1024)
+/* Replies to one chunk that are sent together. */
+#define OUTPUT_BYTES (256 * 1024)
+/* With more unsent bytes, the owner is told not to write. */
+#define HIGH_WATER (64 * 1024)
+#define MOST_TIMED 64
+
+typedef struct {
+    PyObject_HEAD
+    int epoll;
+    PyObject *channels; /* set: what is open */
+    char *input;
+    Output output;
+    bool python_ran; /* it may have scheduled something, so `run` returns */
+    bool has_stored; /* the same, but `run` returns only if nothing else waits, or soon */
+    double durations[MOST_TIMED]; /* of chunks that were answered natively */
+    int timed, most_timed;
+    double slow_seconds; /* the owner is told of chunks that took at least so long */
+} Pump;
+
+/* One socket. The owner has these methods, which are never called from within another method of the
+ * channel, but for `full`: full(), drained(), read_ended(), lost(errno),
+ * slow(seconds, requests, verb). */
+typedef struct {
+    PyObject_HEAD
+    Pump *pump; /* NULL once it is closed */
+    PyObject *owner;
+    PyObject *received; /* called with the bytes that were read */
+    PlainRequests *plain; /* NULL: Python answers everything */
+    Answers answers;
+    int socket;
+    uint32_t watched;   /* the events that epoll waits for */
+    bool is_registered; /* with epoll */
+    bool reads;
+    bool tells_drained; /* call drained() once nothing is unsent */
+    int error;          /* of a send; the owner is told later */
+    char *unsent;
+    size_t unsent_start, unsent_end, unsent_capacity;
+    /* What was answered here since counts were last taken. */
+    long long bytes_in, bytes_out, counts[VERBS];
+    enum verb last_verb;
+    double last_active;
+} Channel;
+
+/* Tell epoll what to wait for. */
+void channel_watch(Channel *self);
+
+/* Note that the connection has failed; the owner is told later. */
+void channel_fail(Channel *self, int error);
+
+/* Send at once what the kernel takes, and keep the rest. -1 with an exception. */
+int channel_send(Channel *self, const char *bytes, size_t length);
+
+/* Answer what is plain at the beginning of the input; return how many bytes were. */
+size_t channel_answer_plain(Channel *self, const char *input, size_t length, double now);
+
+/* Handle events of epoll. An exception is never set afterwards. */
+void channel_handle(Channel *self, uint32_t events, double now);
+
+#endif

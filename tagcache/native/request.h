@@ -1,0 +1,28 @@
+/* Plain requests, as bytes. */
+
+#ifndef TAGCACHE_REQUEST_H
+#define TAGCACHE_REQUEST_H
+
+#include "core.h"
+
+/* Longer keys are for Python. Twice the usual limit of a key. */
+#define LONGEST_KEY 2048
+
+/* Some bytes of the input. */
+typedef struct {
+    const char *start;
+    size_t length;
+} Part;
+
+typedef struct {
+    size_t length; /* of the whole request; 0: it is not plain, or not complete */
+    enum verb verb;
+    Part key, value;
+    Part options; /* what says how to store: see `server/commands` */
+} Request;
+
+/* Read the request at the beginning of the input. */
+Request read_line(const char *input, size_t length);
+Request read_resp(const char *input, size_t length);
+
+#endif

@@ -1,0 +1,56 @@
+"""The part of a transport that is about its socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+
+
+class SocketTransport:
+    """What an ITCPTransport says of its socket, and sets there.
+
+    ``client`` is the address of the peer, as ``socket.accept`` returns it.
+    """
+
+    def __init__(self, sock: socket.socket, client: Any) -> None:
+        self.socket = sock
+        self._client = client
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        return _address(self._client)
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        return _address(self.socket.getsockname())
+
+    def getHandle(self) -> socket.socket:
+        return self.socket
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def getTcpNoDelay(self) -> bool:
+        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
+
+    def getTcpKeepAlive(self) -> bool:
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
+
+    def reset_at_close(self) -> None:
+        """Send nothing more once the socket is closed, and let the peer know that it was."""
+        if self.socket.fileno() >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _address(address: tuple[Any, ...]) -> IPv4Address | IPv6Address:
+    if len(address) == 4:
+        host = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+        return IPv6Address("TCP", host, *address[1:])
+    return IPv4Address("TCP", *address)
