@@ -63,6 +63,16 @@ class Links:
         newer.older = older
         del self.older, self.newer
 
+    def move_before(self, newer: Links) -> None:
+        """Do the same as ``unlink`` and ``link_before``, in half the time."""
+        following, older = self.newer, self.older
+        older.newer = following
+        following.older = older
+        older = newer.older
+        self.older = older
+        self.newer = newer
+        older.newer = newer.older = self
+
     def wait_in(self, bucket: Links) -> None:
         """Join a bucket of the expiry index; needs no memory."""
         last = bucket.sooner

@@ -187,8 +187,7 @@ class Store:
             self.lru.touch(entry)
         elif self.sieve.hand is entry:
             self.sieve.leave(entry)
-        entry.unlink()
-        entry.link_before(self.end)
+        entry.move_before(self.end)
 
     def remove(self, entry: Entry) -> None:
         """Remove a stored entry: the one way out, whatever the reason."""

@@ -140,6 +140,15 @@ links_link_before(Links *self, PyObject *newer)
 }
 
 static PyObject *
+links_move_before(Links *self, PyObject *newer)
+{
+    if (is_links(newer)) {
+        leave_storing(self);
+    }
+    return links_link_before(self, newer);
+}
+
+static PyObject *
 links_unlink(Links *self, PyObject *Py_UNUSED(none))
 {
     leave_storing(self);
@@ -170,6 +179,7 @@ static PyMethodDef links_methods[] = {
     {"start_rings", (PyCFunction)links_start_rings, METH_NOARGS, NULL},
     {"break_links", (PyCFunction)links_break_links, METH_NOARGS, NULL},
     {"link_before", (PyCFunction)links_link_before, METH_O, NULL},
+    {"move_before", (PyCFunction)links_move_before, METH_O, NULL},
     {"unlink", (PyCFunction)links_unlink, METH_NOARGS, NULL},
     {"wait_in", (PyCFunction)links_wait_in, METH_O, NULL},
     {"take_back", (PyCFunction)links_take_back, METH_NOARGS, NULL},

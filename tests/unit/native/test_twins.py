@@ -79,8 +79,7 @@ class Twins(RuleBasedStateMachine):
                 entry.tags = (value,)
                 entry.stored += 1
                 entry.visited = True
-                entry.unlink()
-                entry.link_before(end)
+                entry.move_before(end)
                 entry.leave_use()
                 entry.use_before(end)
                 if entry.ttl != float("inf"):
