@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import on_server_core
+from tagcache import native
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "admin", "password"
@@ -66,16 +67,20 @@ def installed(program: str) -> bool:
 
 def default_reactor() -> str:
     """Return the reactor that ``tagcache server`` uses on this machine."""
-    return "uvloop" if find_spec("uvloop") is not None else "epoll"
+    return reactors()[0]
 
 
 @functools.cache
 def reactors() -> list[str]:
-    """Return the reactors to measure. Print a line, once, if uvloop is not installed."""
-    if find_spec("uvloop") is None:
-        print("uvloop is not installed: skipped", flush=True)
-        return ["epoll"]
-    return ["uvloop", "epoll"]
+    """Return the reactors to measure, the fastest first. Print a line, once, for others."""
+    usable = {
+        "tagcache": native.core is not None,
+        "uvloop": find_spec("uvloop") is not None,
+        "epoll": True,
+    }
+    for name in [name for name, is_usable in usable.items() if not is_usable]:
+        print(f"the reactor {name} cannot be used: skipped", flush=True)
+    return [name for name, is_usable in usable.items() if is_usable]
 
 
 @contextmanager
@@ -97,7 +102,8 @@ def tagcache(
         program = Path(sys.executable).with_name("tagcache")
         command = [str(program), "server", f"--reactor={reactor}", f"--config={configuration}"]
         pid = _start(stack, directory, command, [port, http_port])
-        yield Server(f"TagCache ({reactor})", "line", pid, port, http_port, has_tags=True)
+        name = "native" if reactor == "tagcache" else reactor
+        yield Server(f"TagCache ({name})", "line", pid, port, http_port, has_tags=True)
 
 
 @contextmanager
