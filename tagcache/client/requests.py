@@ -331,9 +331,10 @@ class Requests:
         try:
             names = list(map(str.encode, keys))  # type: ignore[arg-type]
         except (TypeError, UnicodeEncodeError):
-            return list(map(self._key, keys))
+            names = [b""]
         if b"" in names:
-            raise BadArgument("a key must not be empty")
+            # Bytes are keys, too; for another one, this raises an error that names it.
+            return list(map(self._key, keys))
         return [self._prefix + name for name in names] if self._prefix else names
 
     def _read_keys(self, reply: Any) -> list[str]:
