@@ -17,9 +17,9 @@ note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
             self->last_verb = (enum verb)verb;
         }
     }
-    bool stored = requests > counts[LOOK_UP];
+    bool stored = counts[STORE] + counts[TAG_STORE] > 0;
     bool is_timed = requests == counts[LOOK_UP] && pump->timed < pump->most_timed;
-    if (requests == 0 || !(stored || is_timed)) {
+    if (requests == 0 || !(stored || is_timed || counts[LOOK_UP_MANY] > 0)) {
         return;
     }
     double took = seconds() - started;

@@ -86,8 +86,8 @@ PyObject *entry_key(const Entry *entry);
 /* How requests are read and replies written; the values are those of tagcache.native.Dialect. */
 enum dialect { LINE, RESP2, RESP3 };
 
-/* What is asked for: GET; PUT or SET; TAG.SET. */
-enum verb { LOOK_UP, STORE, TAG_STORE, VERBS };
+/* What is asked for: GET; PUT or SET; TAG.SET; MGET. */
+enum verb { LOOK_UP, STORE, TAG_STORE, LOOK_UP_MANY, VERBS };
 
 /* What a connection answers natively. The readers are called with the bytes of a request that follow
  * the key in a line, and the value in RESP; they return the options to store with, or None if these are

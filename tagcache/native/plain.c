@@ -76,15 +76,22 @@ write_value(Output *output, enum dialect dialect, const char *value, size_t leng
 
 enum found { ANSWERED, FOR_PYTHON, FAILED };
 
+/* What look-ups have found; it is counted once all keys of a request are answered. */
+typedef struct {
+    long long hits, misses;
+    Entry *last_hit;
+} Tally;
+
 static enum found
-note_hit(PlainRequests *self, Entry *entry)
+count_look_ups(PlainRequests *self, const Tally *tally)
 {
-    entry->visited = 1;
-    self->hits++;
-    if (--self->until_sample > 0) {
+    self->hits += tally->hits;
+    self->misses += tally->misses;
+    self->until_sample -= tally->hits;
+    if (self->until_sample > 0 || tally->last_hit == NULL) {
         return ANSWERED;
     }
-    PyObject *next = PyObject_CallOneArg(self->on_sample, (PyObject *)entry);
+    PyObject *next = PyObject_CallOneArg(self->on_sample, (PyObject *)tally->last_hit);
     if (next == NULL) {
         return FAILED;
     }
@@ -93,13 +100,15 @@ note_hit(PlainRequests *self, Entry *entry)
     return PyErr_Occurred() ? FAILED : ANSWERED;
 }
 
+/* Look a key up, without a count. It borrows entries, which nothing removes meanwhile. */
 static enum found
-look_up(PlainRequests *self, enum dialect dialect, PyObject *key, double now, Output *output)
+find_value(PlainRequests *self, enum dialect dialect, PyObject *key, double now, Output *output,
+           Tally *tally)
 {
     Py_hash_t hash = PyObject_Hash(key);
     Py_ssize_t shard = hash & (PyList_GET_SIZE(self->shards) - 1);
     Entries *table = (Entries *)PyList_GET_ITEM(self->shards, shard);
-    if (Py_TYPE(table) != &EntriesType) {
+    if (Py_TYPE(table) != &EntriesType || output->capacity - output->length < FRAME_BYTES) {
         return FOR_PYTHON;
     }
     Entry *entry = find_entry(table, key, hash);
@@ -110,11 +119,8 @@ look_up(PlainRequests *self, enum dialect dialect, PyObject *key, double now, Ou
         if (PyErr_Occurred()) {
             return FAILED;
         }
-        if (output->capacity - output->length < FRAME_BYTES) {
-            return FOR_PYTHON;
-        }
         write_missing(output, dialect);
-        self->misses++;
+        tally->misses++;
         return ANSWERED;
     }
     if (entry->stored + entry->ttl <= now ||
@@ -122,25 +128,79 @@ look_up(PlainRequests *self, enum dialect dialect, PyObject *key, double now, Ou
                      (size_t)PyBytes_GET_SIZE(entry->value))) {
         return FOR_PYTHON;
     }
-    return note_hit(self, entry);
+    entry->visited = 1;
+    tally->hits++;
+    tally->last_hit = entry;
+    return ANSWERED;
+}
+
+static enum found
+find_part(PlainRequests *self, enum dialect dialect, Part part, double now, Output *output,
+          Tally *tally)
+{
+    if (part.length > LONGEST_KEY) {
+        return FOR_PYTHON;
+    }
+    PyObject *key = PyBytes_FromStringAndSize(part.start, (Py_ssize_t)part.length);
+    if (key == NULL) {
+        return FAILED;
+    }
+    enum found found = find_value(self, dialect, key, now, output, tally);
+    Py_DECREF(key);
+    return found;
+}
+
+static enum found
+look_up(PlainRequests *self, enum dialect dialect, const Request *request, double now,
+        Output *output)
+{
+    Tally tally = {0};
+    enum found found = find_part(self, dialect, request->key, now, output, &tally);
+    return found == ANSWERED ? count_look_ups(self, &tally) : found;
+}
+
+/* Either all keys are answered, or the whole request is for Python. */
+static enum found
+look_up_many(PlainRequests *self, enum dialect dialect, const Request *request, double now,
+             Output *output)
+{
+    Tally tally = {0};
+    size_t start = output->length, at = 0;
+    Part key;
+    if (output->capacity - output->length < FRAME_BYTES) {
+        return FOR_PYTHON;
+    }
+    append(output, "*", 1);
+    append_number(output, request->key_count);
+    append(output, "\r\n", 2);
+    while (take_bulk(request->keys.start, request->keys.length, &at, &key)) {
+        enum found found = find_part(self, dialect, key, now, output, &tally);
+        if (found != ANSWERED) {
+            output->length = start;
+            return found;
+        }
+    }
+    return count_look_ups(self, &tally);
 }
 
 /* Call the cache. If it raises, it has changed nothing, and Python finds the same again. */
 static enum found
-store(PlainRequests *self, const Answers *answers, const Request *request, PyObject *key,
-      Output *output)
+store(PlainRequests *self, const Answers *answers, const Request *request, Output *output)
 {
-    if (request->options.length > LONGEST_OPTIONS || output->capacity - output->length < FRAME_BYTES) {
+    if (request->key.length > LONGEST_KEY || request->options.length > LONGEST_OPTIONS ||
+        output->capacity - output->length < FRAME_BYTES) {
         return FOR_PYTHON;
     }
     PyObject *result = NULL;
+    PyObject *key = PyBytes_FromStringAndSize(request->key.start,
+                                              (Py_ssize_t)request->key.length);
     PyObject *options = PyBytes_FromStringAndSize(request->options.start,
                                                   (Py_ssize_t)request->options.length);
     PyObject *value = PyBytes_FromStringAndSize(request->value.start,
                                                 (Py_ssize_t)request->value.length);
     PyObject *reader = request->verb == STORE ? answers->read_options : answers->read_tag_options;
     PyObject *how = options == NULL ? NULL : PyObject_CallOneArg(reader, options);
-    bool is_plain = how != NULL && how != Py_None && value != NULL;
+    bool is_plain = how != NULL && how != Py_None && key != NULL && value != NULL;
     if (is_plain) {
         PyObject *arguments[] = {key, value, how};
         result = PyObject_Vectorcall(self->put, arguments, 3, NULL);
@@ -148,6 +208,7 @@ store(PlainRequests *self, const Answers *answers, const Request *request, PyObj
     PyErr_Clear();
     Py_XDECREF(how);
     Py_XDECREF(options);
+    Py_XDECREF(key);
     Py_XDECREF(value);
     if (result == NULL) {
         return FOR_PYTHON;
@@ -165,14 +226,14 @@ static enum found
 answer_one(PlainRequests *self, const Answers *answers, const Request *request, double now,
            Output *output)
 {
-    PyObject *key = PyBytes_FromStringAndSize(request->key.start, (Py_ssize_t)request->key.length);
-    if (key == NULL) {
-        return FAILED;
+    switch (request->verb) {
+    case LOOK_UP:
+        return look_up(self, answers->dialect, request, now, output);
+    case LOOK_UP_MANY:
+        return look_up_many(self, answers->dialect, request, now, output);
+    default:
+        return store(self, answers, request, output);
     }
-    enum found found = request->verb == LOOK_UP ? look_up(self, answers->dialect, key, now, output)
-                                                : store(self, answers, request, key, output);
-    Py_DECREF(key);
-    return found;
 }
 
 Py_ssize_t
@@ -183,7 +244,7 @@ plain_answer(PlainRequests *self, const Answers *answers, const char *input, siz
     while (done < length && PyList_GET_SIZE(self->dead) == 0) {
         Request request = answers->dialect == LINE ? read_line(input + done, length - done)
                                                    : read_resp(input + done, length - done);
-        if (request.length == 0 || request.key.length > LONGEST_KEY) {
+        if (request.length == 0) {
             break;
         }
         enum found found = answer_one(self, answers, &request, now, output);
@@ -279,8 +340,9 @@ plain_answer_method(PlainRequests *self, PyObject *arguments)
         Py_ssize_t done = plain_answer(self, &answers, input.buf, (size_t)input.len, now, &output,
                                        counts);
         if (done >= 0) {
-            result = Py_BuildValue("n(LLL)y#", done, counts[LOOK_UP], counts[STORE],
-                                   counts[TAG_STORE], output.bytes, (Py_ssize_t)output.length);
+            result = Py_BuildValue("n(LLLL)y#", done, counts[LOOK_UP], counts[STORE],
+                                   counts[TAG_STORE], counts[LOOK_UP_MANY], output.bytes,
+                                   (Py_ssize_t)output.length);
         }
     }
     PyMem_Free(output.bytes);

@@ -77,8 +77,7 @@ take_number(const char *input, size_t length, size_t *at, size_t *number)
     return true;
 }
 
-/* Read a bulk string, and move `*at` behind it. */
-static bool
+bool
 take_bulk(const char *input, size_t length, size_t *at, Part *bulk)
 {
     size_t bulk_length;
@@ -95,35 +94,52 @@ take_bulk(const char *input, size_t length, size_t *at, Part *bulk)
     return true;
 }
 
-/* GET key, SET key value ..., or TAG.SET key value ..., in capitals as clients send it. */
+static bool
+is_verb(Part verb, const char *name)
+{
+    return verb.length == strlen(name) && memcmp(verb.start, name, verb.length) == 0;
+}
+
+/* Read so many bulk strings; the part with all of them. */
+static bool
+take_bulks(const char *input, size_t length, size_t *at, size_t count, Part *bulks)
+{
+    Part bulk;
+    bulks->start = input + *at;
+    for (size_t taken = 0; taken < count; taken++) {
+        if (!take_bulk(input, length, at, &bulk)) {
+            return false;
+        }
+    }
+    bulks->length = (size_t)(input + *at - bulks->start);
+    return true;
+}
+
+/* GET key, MGET key ..., SET key value ..., or TAG.SET key value ..., in capitals as clients send it. */
 Request
 read_resp(const char *input, size_t length)
 {
-    Request request = {0}, unknown = {0};
+    Request request = {0};
     size_t at = 1, count;
-    Part verb, option;
+    Part verb;
     if (length == 0 || input[0] != '*' || !take_number(input, length, &at, &count) ||
-        count > MOST_ARGUMENTS || !take_bulk(input, length, &at, &verb) ||
-        !take_bulk(input, length, &at, &request.key)) {
-        return unknown;
-    }
-    if (count == 2 && verb.length == 3 && memcmp(verb.start, "GET", 3) == 0) {
-        request.length = at;
+        !take_bulk(input, length, &at, &verb)) {
         return request;
     }
-    bool is_set = verb.length == 3 && memcmp(verb.start, "SET", 3) == 0;
-    bool is_tag_set = verb.length == 7 && memcmp(verb.start, "TAG.SET", 7) == 0;
-    if (count < 3 || !(is_set || is_tag_set) || !take_bulk(input, length, &at, &request.value)) {
-        return unknown;
+    bool is_complete = false;
+    if (count == 2 && is_verb(verb, "GET")) {
+        is_complete = take_bulk(input, length, &at, &request.key);
+    } else if (count >= 2 && is_verb(verb, "MGET")) {
+        request.verb = LOOK_UP_MANY;
+        request.key_count = count - 1;
+        is_complete = take_bulks(input, length, &at, count - 1, &request.keys);
+    } else if (count >= 3 && count <= MOST_ARGUMENTS &&
+               (is_verb(verb, "SET") || is_verb(verb, "TAG.SET"))) {
+        request.verb = is_verb(verb, "SET") ? STORE : TAG_STORE;
+        is_complete = take_bulk(input, length, &at, &request.key) &&
+                      take_bulk(input, length, &at, &request.value) &&
+                      take_bulks(input, length, &at, count - 3, &request.options);
     }
-    request.verb = is_set ? STORE : TAG_STORE;
-    request.options.start = input + at;
-    for (size_t taken = 3; taken < count; taken++) {
-        if (!take_bulk(input, length, &at, &option)) {
-            return unknown;
-        }
-    }
-    request.options.length = (size_t)(input + at - request.options.start);
-    request.length = at;
+    request.length = is_complete ? at : 0;
     return request;
 }

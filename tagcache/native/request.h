@@ -19,7 +19,12 @@ typedef struct {
     enum verb verb;
     Part key, value;
     Part options; /* what says how to store: see `server/commands` */
+    Part keys;    /* of LOOK_UP_MANY: bulk strings */
+    size_t key_count;
 } Request;
+
+/* Read a bulk string, and move `*at` behind it; false if it is not plain, or not complete. */
+bool take_bulk(const char *input, size_t length, size_t *at, Part *bulk);
 
 /* Read the request at the beginning of the input. */
 Request read_line(const char *input, size_t length);

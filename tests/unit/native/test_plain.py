@@ -141,6 +141,27 @@ def test_other_lines_are_left(chunk: bytes) -> None:
     assert answer(cache, Dialect.LINE, chunk) == (0, 0, b"")
 
 
+@given(keys=st.lists(KEYS, min_size=1, max_size=20), version=st.sampled_from([2, 3]))
+def test_many_keys_are_answered_together_or_left(keys: list[bytes], version: int) -> None:
+    cache, _ = filled()
+    twin, _ = filled()
+    request = resp.request(b"MGET", *keys)
+    length, count, replies = answer(cache, Dialect(version - 1), request)
+    if FOR_PYTHON.intersection(keys) or len(replies) > ROOM:
+        assert (length, count, replies) == (0, 0, b"")
+        assert cache.counters() == twin.counters()
+    elif count:
+        values = twin.get_many(keys)
+        assert length == len(request)
+        assert replies == b"*%d\r\n" % len(keys) + resp.replies(values, version)
+        assert cache.counters() == twin.counters()
+    else:
+        # There was no room for all.
+        assert sum(len(VALUES.get(key, b"")) + 32 for key in keys) + 32 > ROOM
+    for cut in range(1, len(request)):
+        assert answer(cache, Dialect.RESP2, request[:cut]) == (0, 0, b"")
+
+
 STORES = [
     (Dialect.LINE, b"PUT\tnew\t-\t-\tvalue\n", (b"value", (), None)),
     (Dialect.LINE, b"PUT\tnew\t500\ta,b,a\t\n", (b"", (b"a", b"b"), 500)),
@@ -254,4 +275,4 @@ def test_wrong_parts_are_refused() -> None:
         with pytest.raises(ValueError, match="power of two"):
             core.PlainRequests(tables[:count], [], {}, print, print)
     strangers = core.PlainRequests([{}, {}], [], {}, print, print)
-    assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0, 0, 0), b"")
+    assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0, 0, 0, 0), b"")
