@@ -1,29 +1,41 @@
-"""The URL of Redis, and a client for it."""
+"""The URL of Redis, and the servers that it names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from tagcache.redis import scripts
 from tagcache.redis.options import BadUrl, read_query
-from tagcache.redis.pipeline import Client
 from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.servers import Dialer, Servers
+from tagcache.redis.topology import Address, Cluster, ITopology, OneServer
 
 __all__ = ["BadUrl", "check_url", "connect", "is_cluster", "without_password"]
 
-_Prepare = Callable[[Any], Awaitable[None]]
 _CLUSTER = re.compile(r"(rediss?)\+cluster://(.*)", re.DOTALL)
+_PORT = 6379
+
+
+class _Target(NamedTuple):
+    """What a URL names: where partitions are, and how connections are made."""
+
+    topology: ITopology
+    connection_class: type[AbstractConnection]
+    options: dict[str, Any]
 
 
 def is_cluster(url: str) -> bool:
@@ -39,28 +51,40 @@ def without_password(url: str) -> str:
 
 def check_url(url: str) -> None:
     """Raise BadUrl if the URL cannot be used."""
-    cluster = _CLUSTER.fullmatch(url)
-    if cluster is not None:
-        _read_cluster(cluster[1], cluster[2])
-    else:
-        _pool(url, 1.0, 1)
+    _read(url)
 
 
-def connect(url: str, timeout: float, connections: int, policies: PolicyCheck) -> Client:
-    """Return a client that connects when it is used; ``timeout`` is in seconds.
+def connect(url: str, timeout: float, policies: PolicyCheck) -> Servers:
+    """Return servers, to which connections are made when they are used.
 
-    Raises BadUrl.
+    ``timeout`` is that of connecting, in seconds. Raises BadUrl.
     """
-    cluster = _CLUSTER.fullmatch(url)
+    target = _read(url)
+    options: dict[str, Any] = {
+        # redis-py's own timeout would break in on a command, whatever engine.timeout_ms is.
+        "socket_timeout": None,
+        "socket_connect_timeout": timeout,
+        # A command that is sent twice could count twice; the caller gets an error instead.
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        **target.options,
+    }
     prepare = partial(_prepare, policies)
+    return Servers(
+        target.topology,
+        Dialer(target.connection_class, {**options, "redis_connect_func": prepare}),
+        Dialer(target.connection_class, options),
+    )
+
+
+def _read(url: str) -> _Target:
+    cluster = _CLUSTER.fullmatch(url)
     if cluster is not None:
-        return _cluster(cluster[1], cluster[2], timeout, connections, prepare)
-    return Redis.from_pool(_pool(url, timeout, connections, prepare))
+        return _read_cluster(cluster[1], cluster[2])
+    return _read_single(url)
 
 
-def _pool(
-    url: str, timeout: float, connections: int, prepare: _Prepare | None = None
-) -> BlockingConnectionPool:
+def _read_single(url: str) -> _Target:
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise BadUrl(
             "must begin with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
@@ -68,51 +92,27 @@ def _pool(
     place, _, query = url.partition("?")
     if "#" in place:
         raise BadUrl("contains a #; in a password, write %23")
-    parts, _ = _split(place)
+    parts, port = _split(place)
     if parts.scheme == "unix" and not parts.path:
         raise BadUrl("names no socket; write unix:///path")
     if parts.scheme != "unix" and not re.fullmatch(r"/?|/\d+", parts.path):
         raise BadUrl("only the number of a database may follow the host")
     options = read_query(query, parts.scheme == "rediss", database=parts.scheme == "unix")
-    try:
-        return BlockingConnectionPool.from_url(
-            place,
-            max_connections=connections + 1,
-            timeout=timeout,
-            socket_timeout=None,
-            socket_connect_timeout=timeout,
-            # A command that is sent twice could count twice; the caller gets an error instead.
-            retry=Retry(NoBackoff(), 0),
-            redis_connect_func=prepare,
-            protocol=2,
-            **options,
-        )
-    except ValueError as error:
-        raise BadUrl(str(error)) from None
+    options |= _login(parts.username, parts.password)
+    if parts.scheme == "unix":
+        address = Address(unquote(parts.path), None)
+        return _Target(OneServer(address), UnixDomainSocketConnection, options)
+    options["db"] = int(parts.path.strip("/") or 0)
+    address = Address(parts.hostname or "localhost", port or _PORT)
+    return _Target(OneServer(address), _class_for(parts.scheme), options)
 
 
-def _cluster(
-    scheme: str, rest: str, timeout: float, connections: int, prepare: _Prepare
-) -> RedisCluster:
-    login, nodes, options = _read_cluster(scheme, rest)
-    user, _, password = login.partition(":")
-    client = RedisCluster(
-        startup_nodes=nodes,
-        username=unquote(user) or None,
-        password=unquote(password) or None,
-        ssl=scheme == "rediss",
-        max_connections=max(connections * 2, 16),
-        # Otherwise redis-py gives up after 5 s, whatever engine.timeout_ms is.
-        socket_timeout=None,
-        socket_connect_timeout=timeout,
-        require_full_coverage=False,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        **options,
-    )
-    # The constructor has no parameter for this; the nodes that it discovers get these arguments.
-    client.connection_kwargs["redis_connect_func"] = prepare
-    return client
+def _class_for(scheme: str) -> type[AbstractConnection]:
+    return SSLConnection if scheme == "rediss" else Connection
+
+
+def _login(user: str | None, password: str | None) -> dict[str, str | None]:
+    return {"username": unquote(user or "") or None, "password": unquote(password or "") or None}
 
 
 async def _prepare(policies: PolicyCheck, connection: Any) -> None:
@@ -130,25 +130,29 @@ async def _prepare(policies: PolicyCheck, connection: Any) -> None:
             await connection.read_response()
 
 
-def _read_cluster(scheme: str, rest: str) -> tuple[str, list[ClusterNode], dict[str, Any]]:
-    """Parse ``[user:password@]host:port,...[?query]``.
-
-    Returns the login, the nodes, and the query as arguments of redis-py. Raises BadUrl.
-    """
+def _read_cluster(scheme: str, rest: str) -> _Target:
+    """Parse ``[user:password@]host:port,...[?query]``. Raises BadUrl."""
     place, _, query = rest.partition("?")
     place, _, path = place.partition("/")
     if path:
         raise BadUrl("a cluster has one database: nothing may follow the hosts")
     login, _, hosts = place.rpartition("@")
-    nodes = []
+    user, _, password = login.partition(":")
+    options = {**read_query(query, scheme == "rediss"), **_login(user, password)}
+    return _Target(Cluster(_addresses(hosts, _PORT)), _class_for(scheme), options)
+
+
+def _addresses(hosts: str, default_port: int) -> list[Address]:
+    """Parse ``host:port,...``. Raises BadUrl."""
+    found = []
     for host in filter(None, hosts.split(",")):
         parts, port = _split(f"//{host}")
         if not parts.hostname:
             raise BadUrl(f"{host!r} is not a host")
-        nodes.append(ClusterNode(parts.hostname, port or 6379))
-    if not nodes:
+        found.append(Address(parts.hostname, port or default_port))
+    if not found:
         raise BadUrl("names no host")
-    return login, nodes, read_query(query, scheme == "rediss")
+    return found
 
 
 def _split(place: str) -> tuple[SplitResult, int | None]:

@@ -44,7 +44,7 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
     engine = settings.engine
     timeout = engine.timeout_ms / 1000
     policies = PolicyCheck(engine.allow_evicting_policies)
-    client = connect(engine.url, timeout, engine.connections, policies)
+    servers = connect(engine.url, timeout, policies)
     loop = reactor._asyncioEventloop
     availability = Availability(without_password(engine.url))
     note = availability.note
@@ -54,16 +54,16 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
     if engine.near_cache_mb:
         near_caches.limits = near_limits(settings)
         nears = Numbered(count, lambda number: Near(near_caches[number], time.monotonic))
-        tracking = Tracking(client, engine.key_prefix, nears, loop, time.monotonic, note)
+        tracking = Tracking(servers, engine.key_prefix, nears, loop, time.monotonic, note)
 
     def moved() -> None:
         if tracking is not None:
             tracking.begin_anew()
 
     pipelines = [
-        ScriptPipeline(client, loop, timeout, note, moved) for _ in range(engine.connections)
+        ScriptPipeline(servers, loop, timeout, note, moved) for _ in range(engine.connections)
     ]
-    background = ScriptPipeline(client, loop, timeout, note, moved, _FEW_TOGETHER)
+    background = ScriptPipeline(servers, loop, timeout, note, moved, _FEW_TOGETHER)
     number = _PARTITIONS if is_cluster(engine.url) else 1
 
     def partitions_of(database: int) -> Partitions:
@@ -80,6 +80,6 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
 
     caches = RedisCaches(count, make, partitions_of)
     every = [*pipelines, background]
-    upkeep = Upkeep(caches, every, client, availability, reactor, policies, nears, tracking)
+    upkeep = Upkeep(caches, every, servers, availability, reactor, policies, nears, tracking)
     upkeep.configure(settings)
     return RedisDatabases(caches, upkeep)

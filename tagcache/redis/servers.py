@@ -1,15 +1,173 @@
-"""The state of the Redis servers, as they report it."""
+"""The Redis servers behind ``engine.url``: connections to them, and their state."""
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import ResponseError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
 
-from tagcache.redis.pipeline import Client
+from tagcache.redis.topology import Address, ITopology
+
+# How long a server may take to tell of the others.
+_ASK_SECONDS = 1.0
+# How often it is looked whether another server has taken over, while one is suspect.
+WATCH_SECONDS = 0.1
+
+
+class Dialer:
+    """Makes connections, of ``connection_class`` and with these ``options`` (redis-py's)."""
+
+    def __init__(self, connection_class: type[AbstractConnection], options: dict[str, Any]) -> None:
+        self.connection_class = connection_class
+        self.options = options
+
+    def dial(self, address: Address, **more: Any) -> Any:
+        """Return a connection that is not open yet."""
+        where: dict[str, Any] = {"host": address.host, "port": address.port}
+        if address.port is None:
+            where = {"path": address.host}
+        return self.connection_class(**{**self.options, **where, **more})
+
+
+async def make_ready(connection: Any) -> bool:
+    """Open a connection, or anew one that was closed; return whether it is another one now."""
+    if connection.is_connected and not await connection.can_read():
+        return False
+    # What can be read between commands is the end of the stream, or nothing that was asked for.
+    await connection.disconnect(nowait=True)
+    await connection.connect()
+    return True
+
+
+class _Line:
+    """A connection for questions, one at a time."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._lock = asyncio.Lock()
+
+    async def ask(self, *words: str) -> Any:
+        async with self._lock:
+            try:
+                await make_ready(self._connection)
+                await self._connection.send_command(*words)
+                return await self._connection.read_response()
+            except ResponseError:
+                raise
+            except BaseException:
+                await self._connection.disconnect(nowait=True)
+                raise
+
+    async def close(self) -> None:
+        await self._connection.disconnect(nowait=True)
+
+
+class User(Protocol):
+    """Who has connections to the servers."""
+
+    def suspects(self) -> list[Address]:
+        """Return the servers that fail, or have not answered for some time."""
+
+    def rerouted(self) -> None:
+        """Be told that partitions may have another server now."""
+
+
+class Servers:
+    """Connections to the servers of ``topology``.
+
+    ``dialer`` makes those for commands, and ``guides`` those to whom knows where the partitions
+    are: nodes of the cluster, or Sentinels. ``generation`` changes when all are to be made anew.
+    """
+
+    def __init__(self, topology: ITopology, dialer: Dialer, guides: Dialer) -> None:
+        self.topology = topology
+        self.dialer = dialer
+        self.generation = 0
+        self._guides = guides
+        self._lines: dict[tuple[Dialer, Address], _Line] = {}
+        self._users: list[User] = []
+        self._looking: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._alarm = asyncio.Event()
+
+    def attach(self, user: User, loop: asyncio.AbstractEventLoop) -> None:
+        """Look for the partitions whenever a server is suspect to this user."""
+        self._users.append(user)
+        if self.topology.may_change and self._watching is None:
+            self._watching = loop.create_task(self._watch())
+
+    def alarm(self) -> None:
+        """Look for the partitions soon: a server has just failed."""
+        self._alarm.set()
+
+    async def look(self) -> None:
+        """Learn where the partitions are. Raises RedisError, OSError."""
+        if self._looking is None:
+            self._looking = asyncio.ensure_future(self._look())
+        # Several wait for one answer, and each may give up.
+        await asyncio.shield(self._looking)
+
+    async def known_nodes(self) -> list[Address]:
+        """Return all servers, after looking for them. Raises RedisError, OSError."""
+        await self.look()
+        return list(self.topology.nodes)
+
+    async def ask(self, address: Address, *words: str) -> Any:
+        """Send a command to a server, and return its answer. Raises RedisError, OSError."""
+        return await self._line(self.dialer, address).ask(*words)
+
+    async def drop(self) -> None:
+        """Close every connection; the next command opens a new one."""
+        self.generation += 1
+        for line in self._lines.values():
+            await line.close()
+
+    async def close(self) -> None:
+        """Stop watching, and close the connections that are not a user's."""
+        for task in (self._watching, self._looking):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        self._watching = None
+        await self.drop()
+
+    async def _look(self) -> None:
+        try:
+            await self.topology.look(self._ask_guide, self._suspects())
+        finally:
+            self._looking = None
+        for user in self._users:
+            user.rerouted()
+
+    def _suspects(self) -> set[Address]:
+        return {address for user in self._users for address in user.suspects()}
+
+    async def _watch(self) -> None:
+        while True:
+            if not self._suspects():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_SECONDS):
+                        await self._alarm.wait()
+            self._alarm.clear()
+            if self._suspects():
+                # If nobody knows, calls fail and tell why.
+                with suppress(RedisError, OSError):
+                    await self.look()
+                await asyncio.sleep(WATCH_SECONDS)
+
+    async def _ask_guide(self, address: Address, *words: str) -> Any:
+        async with asyncio.timeout(_ASK_SECONDS):
+            return await self._line(self._guides, address).ask(*words)
+
+    def _line(self, dialer: Dialer, address: Address) -> _Line:
+        line = self._lines.get((dialer, address))
+        if line is None:
+            line = self._lines[dialer, address] = _Line(dialer.dial(address))
+        return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +194,34 @@ class ServerState:
         }
 
 
-async def look_at(client: Client) -> list[ServerState]:
-    """Return the state of the server, or each primary of a cluster. Raises RedisError, OSError."""
-    if isinstance(client, RedisCluster):
-        await client.initialize()
-        nodes = client.get_primaries()
-        told = {node.name: await _ask(client, target_nodes=node) for node in nodes}
-    else:
-        place = client.connection_pool.connection_kwargs
-        name = place.get("path") or f"{place.get('host', 'localhost')}:{place.get('port', 6379)}"
-        told = {name: await _ask(client)}
+async def look_at(servers: Servers) -> list[ServerState]:
+    """Return the state of each primary. Raises RedisError, OSError."""
+    await servers.look()
+    told = {str(address): await _ask(servers, address) for address in servers.topology.primaries}
     return [_state(name, info) for name, info in sorted(told.items())]
 
 
-async def drop_connections(client: Client) -> None:
-    """Close every connection; the next command opens a new one."""
-    if isinstance(client, RedisCluster):
-        await client.aclose()
-    else:
-        await client.connection_pool.disconnect()
+def read_info(text: bytes) -> dict[str, str]:
+    """Return the fields of an answer to INFO."""
+    lines = text.decode("utf-8", "replace").split("\r\n")
+    return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
 
 
-async def _ask(client: Client, **where: Any) -> dict[str, Any]:
-    info: dict[str, Any] = await client.info(**where)
+async def _ask(servers: Servers, address: Address) -> dict[str, str]:
+    info = read_info(await servers.ask(address, "INFO"))
     if "maxmemory_policy" not in info:
         with suppress(ResponseError):
-            told = await client.config_get("maxmemory-policy", **where)
-            info["maxmemory_policy"] = told.get("maxmemory-policy", "")
+            told = await servers.ask(address, "CONFIG", "GET", "maxmemory-policy")
+            info["maxmemory_policy"] = told[1].decode() if told else ""
     return info
 
 
-def _state(name: str, info: dict[str, Any]) -> ServerState:
+def _state(name: str, info: dict[str, str]) -> ServerState:
     valkey = info.get("valkey_version")
     return ServerState(
         name,
         f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', '?')}",
         int(info.get("used_memory", 0)),
         int(info.get("maxmemory", 0)),
-        str(info.get("maxmemory_policy", "")),
+        info.get("maxmemory_policy", ""),
     )

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from tagcache.model.numbered import Numbered
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.partitions import database_of
-from tagcache.redis.pipeline import Client
+from tagcache.redis.servers import Servers
 
 # When a PING is answered, every change before it has been reported.
 _BEAT_SECONDS = 0.25
@@ -35,14 +34,14 @@ class Tracking:
 
     def __init__(
         self,
-        client: Client,
+        servers: Servers,
         prefix: str,
         nears: Numbered[Near],
         loop: asyncio.AbstractEventLoop,
         monotonic: Callable[[], float],
         trouble: Callable[[str], None],
     ) -> None:
-        self._client = client
+        self._servers = servers
         self._prefixes = [f"{prefix}{kind}:".encode() for kind in "vnf"]
         self._nears = nears
         self._loop = loop
@@ -102,14 +101,9 @@ class Tracking:
                     await connection.disconnect(nowait=True)
 
     async def _connections(self) -> list[AbstractConnection]:
-        client: Any = self._client
-        if not isinstance(client, RedisCluster):
-            pool = client.connection_pool
-            return [pool.connection_class(**_for_pushes(pool.connection_kwargs))]
-        await client.initialize()
         return [
-            node.connection_class(**_for_pushes(node.connection_kwargs))
-            for node in client.get_nodes()
+            self._servers.dialer.dial(address, protocol=3)
+            for address in await self._servers.known_nodes()
         ]
 
     async def _listen_to(self, connection: Any) -> None:
@@ -169,10 +163,6 @@ class Tracking:
         for number, some in changed.items():
             self._nears[number].tags_changed(some)
         return message
-
-
-def _for_pushes(options: dict[str, Any]) -> dict[str, Any]:
-    return {**options, "protocol": 3, "socket_timeout": None}
 
 
 def _why(error: BaseException) -> str:

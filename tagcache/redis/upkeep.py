@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -22,9 +22,9 @@ from tagcache.redis.availability import Availability
 from tagcache.redis.caches import RedisCaches
 from tagcache.redis.deferreds import as_deferred
 from tagcache.redis.near import STALENESS_SECONDS, Near
-from tagcache.redis.pipeline import Client, ScriptPipeline
+from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.policy import EvictingPolicy, PolicyCheck, is_evicting
-from tagcache.redis.servers import ServerState, drop_connections, look_at
+from tagcache.redis.servers import Servers, ServerState, look_at
 from tagcache.redis.tracking import Tracking
 
 # The longest time between two looks at the servers.
@@ -52,14 +52,14 @@ class Upkeep(Service):
         self,
         caches: RedisCaches,
         pipelines: list[ScriptPipeline],
-        client: Client,
+        servers: Servers,
         availability: Availability,
         reactor: Any,
         policies: PolicyCheck,
         nears: Numbered[Near] | None = None,
         tracking: Tracking | None = None,
     ) -> None:
-        self._servers: list[ServerState] = []
+        self._states: list[ServerState] = []
         self._warned: set[str] = set()
         # When the tags may next be listed only to count them.
         self._tags_due = 0.0
@@ -67,7 +67,7 @@ class Upkeep(Service):
         self._others_due = 0.0
         self._caches = caches
         self._pipelines = pipelines
-        self._client = client
+        self._servers = servers
         self.availability = availability
         self._reactor = reactor
         self._policies = policies
@@ -79,12 +79,12 @@ class Upkeep(Service):
     @property
     def memory(self) -> int:
         """The bytes that the Redis servers use."""
-        return sum(each.used_memory for each in self._servers)
+        return sum(each.used_memory for each in self._states)
 
     @property
     def max_memory(self) -> int:
         """The bytes that they may use; 0 if one of them has no limit."""
-        limits = [each.max_memory for each in self._servers]
+        limits = [each.max_memory for each in self._states]
         return sum(limits) if all(limits) else 0
 
     def measured(self, held: EngineTotals) -> EngineTotals:
@@ -98,7 +98,7 @@ class Upkeep(Service):
             "url": self.availability.place,
             "status": "degraded" if self.availability.trouble else "ok",
             "detail": self.availability.trouble or None,
-            "servers": [each.describe() for each in self._servers],
+            "servers": [each.describe() for each in self._states],
             "near_cache": None if self._nears is None else _described(self._nears),
         }
 
@@ -134,8 +134,7 @@ class Upkeep(Service):
             await self._tracking.close()
         for pipeline in self._pipelines:
             await pipeline.close()
-        with suppress(RedisError, OSError):
-            await self._client.aclose()
+        await self._servers.close()
 
     @as_deferred
     async def _keep_up(self) -> None:
@@ -147,7 +146,7 @@ class Upkeep(Service):
             except BackendUnavailable as error:
                 self.availability.timed_out(str(error))
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
-            except (RedisError, RedisClusterException, OSError) as error:
+            except (RedisError, OSError) as error:
                 self.availability.lost(str(error) or type(error).__name__)
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
             except CommandError as error:
@@ -190,20 +189,20 @@ class Upkeep(Service):
         now = self._reactor.seconds()
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)
-        looking = asyncio.wait_for(look_at(self._client), _LOOK_SECONDS)
-        self._servers = await Deferred.fromFuture(asyncio.ensure_future(looking))
+        looking = asyncio.wait_for(look_at(self._servers), _LOOK_SECONDS)
+        self._states = await Deferred.fromFuture(asyncio.ensure_future(looking))
         await self._look_at_policies()
 
     async def _look_at_policies(self) -> None:
         """Check the eviction policies. Raises EvictingPolicy."""
-        for each in self._servers:
+        for each in self._states:
             try:
                 self._policies.check(each.address, each.policy)
             except EvictingPolicy:
                 # New connections make the same check.
                 if self._tracking is not None:
                     self._tracking.begin_anew()
-                dropping = asyncio.ensure_future(drop_connections(self._client))
+                dropping = asyncio.ensure_future(self._servers.drop())
                 await Deferred.fromFuture(dropping)
                 raise
             if each.address in self._warned:

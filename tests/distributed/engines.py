@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -29,6 +31,14 @@ from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.tracking import Tracking
 from tagcache.redis.upkeep import Upkeep
 from tests.helpers import done
+
+
+def raw_client(url: str) -> Any:
+    """A client of redis-py, for what only tests look at."""
+    if not is_cluster(url):
+        return Redis.from_url(url)
+    places = [place.split(":") for place in url.partition("://")[2].split(",")]
+    return RedisCluster(startup_nodes=[ClusterNode(host, int(port)) for host, port in places])
 
 
 class Driven:
@@ -119,14 +129,15 @@ class Remote(Driven):
         self.url = url
         self.loop = loop or asyncio.new_event_loop()
         self._owns_loop = loop is None
-        self.client = connect(url, timeout, 4, PolicyCheck(False))
+        self.client = raw_client(url)
+        self.servers = connect(url, timeout, PolicyCheck(False))
         self.troubles: list[str] = []
         self.near = self.tracking = nears = None
         if near:
             nears = Numbered(16, lambda _: Near(MemoryCache(), time.monotonic))
             self.near = nears[0]
             self.tracking = Tracking(
-                self.client,
+                self.servers,
                 "tagcache:",
                 nears,
                 self.loop,
@@ -136,7 +147,7 @@ class Remote(Driven):
             self.tracking.start()
             self.wait(self._until_fresh(self.near))
         self.pipelines = [
-            ScriptPipeline(self.client, self.loop, timeout, self.troubles.append) for _ in range(4)
+            ScriptPipeline(self.servers, self.loop, timeout, self.troubles.append) for _ in range(4)
         ]
 
         def partitions_of(number: int) -> Partitions:
@@ -156,7 +167,7 @@ class Remote(Driven):
         self.upkeep = Upkeep(
             self.caches,
             self.pipelines,
-            self.client,
+            self.servers,
             Availability(url),
             Clock(),
             PolicyCheck(False),
@@ -198,6 +209,7 @@ class Remote(Driven):
             self.wait(self.tracking.close())
         for pipeline in self.pipelines:
             self.wait(pipeline.close())
+        self.wait(self.servers.close())
         self.wait(self.client.aclose())
         if self._owns_loop:
             self.loop.close()

@@ -117,31 +117,21 @@ class RedisServer:
 class RedisCluster:
     """Three primaries."""
 
-    def __init__(self, directory: Path, replicas: int = 0, tls: Certificates | None = None) -> None:
+    def __init__(
+        self, directory: Path, *options: str, replicas: int = 0, tls: Certificates | None = None
+    ) -> None:
         self.tls = tls is not None
         # A node that hangs for so long is declared dead. Without replicas, a busy machine must not
         # cause that.
-        options = ("--cluster-node-timeout", "1000" if replicas else "60000")
+        options += ("--cluster-node-timeout", "1000" if replicas else "60000")
         self.nodes = [
             RedisServer(directory / f"node{number}", *options, cluster=True, tls=tls)
             for number in range(3 * (1 + replicas))
         ]
-        said = subprocess.run(
-            [
-                CLI,
-                "--cluster",
-                "create",
-                *(f"127.0.0.1:{n.port}" for n in self.nodes),
-                "--cluster-replicas",
-                str(replicas),
-                "--cluster-yes",
-                *(tls.cli_options if tls else ()),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert "All 16384 slots covered" in said.stdout, said
+        self._cli_options = tls.cli_options if tls else []
+        places = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        said = self.manage("create", *places, "--cluster-replicas", str(replicas))
+        assert "All 16384 slots covered" in said, said
         end = time.monotonic() + 60
         while any("cluster_state:ok" not in node.cli("cluster", "info") for node in self.nodes):
             assert time.monotonic() < end
@@ -154,6 +144,16 @@ class RedisCluster:
     def url(self) -> str:
         scheme = "rediss" if self.tls else "redis"
         return f"{scheme}+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in self.nodes[:2])
+
+    def manage(self, *arguments: str) -> str:
+        """Run ``redis-cli --cluster`` and answer yes to it; returns what it says."""
+        done = subprocess.run(
+            [CLI, "--cluster", *arguments, "--cluster-yes", *self._cli_options],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return done.stdout + done.stderr
 
     def stop(self) -> None:
         for node in self.nodes:

@@ -59,8 +59,8 @@ COMMANDS = [
 # Those that load scripts, that track changes for the near cache, and that tell the eviction policy.
 ASKED = ["script|load", "hello", "ping", "client|tracking", "info"]
 RIGHTS = ["resetchannels", "~tagcache:*", *(f"+{command}" for command in COMMANDS + ASKED)]
-# A cluster is asked for its slots, and redis-py asks for the key positions of commands.
-CLUSTER_RIGHTS = [*RIGHTS, "+cluster|slots", "+command"]
+# A cluster is asked for its slots.
+CLUSTER_RIGHTS = [*RIGHTS, "+cluster|slots"]
 
 
 def test_the_commands_are_those_of_the_scripts() -> None:

@@ -17,7 +17,9 @@ from tagcache.model.limits import Limits
 from tagcache.redis import invalidation, scripts, upkeep
 from tagcache.redis.availability import Availability
 from tagcache.redis.partitions import Partitions
+from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.sender import Sender
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import healthy
@@ -203,6 +205,10 @@ def test_nothing_is_begun_when_the_server_stops(empty_redis: RedisServer) -> Non
     assert [type(reason.value) for reason in refused] == [BackendUnavailable]
 
 
+def senders_of(pipeline: ScriptPipeline) -> list[Sender]:
+    return list(pipeline._senders.values())
+
+
 def be_impatient(engine: Remote, seconds: float) -> None:
     """Shorten the timeout, where no answer will come any more."""
     for pipeline in engine.pipelines:
@@ -319,7 +325,7 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
     looking = upkeep.Upkeep(
         caches_of(engine.cache),
         engine.pipelines,
-        engine.client,
+        engine.servers,
         Availability("here"),
         Clock(),
         PolicyCheck(False),
@@ -347,7 +353,7 @@ def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> Non
         server.process.send_signal(signal.SIGCONT)
         works = [engine.cache.put(b"k", bytes(2**23), pipeline=1) for _ in range(7)]
         engine.all([work.addErrback(lambda why: why.trap(BackendUnavailable)) for work in works])
-        assert engine.pipelines[1]._waiting_bytes == 0
+        assert [sender.bytes for sender in senders_of(engine.pipelines[1])] == [0]
     finally:
         server.process.send_signal(signal.SIGCONT)
         engine.close()
@@ -358,15 +364,16 @@ def test_few_look_ups_travel_together_where_values_are_large(
 ) -> None:
     engine.put(b"large", b"v" * 2**20)
     engine.put(b"small", b"v")
-    pipeline = engine.pipelines[0]
+    engine.run(engine.cache.get(b"small", 0))
+    (sender,) = senders_of(engine.pipelines[0])
     together: list[int] = []
-    send = pipeline._execute
+    send = sender._execute
 
     async def note(batch: Any, by_text: bool = False) -> Any:
         together.append(len(batch))
         return await send(batch, by_text)
 
-    monkeypatch.setattr(pipeline, "_execute", note)
+    monkeypatch.setattr(sender, "_execute", note)
     engine.run(engine.cache.get(b"large", 0))
     assert len(set(engine.all([engine.cache.get(b"large", 0) for _ in range(100)]))) == 1
     assert max(together) <= 17

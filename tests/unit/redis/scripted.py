@@ -114,9 +114,6 @@ class ScriptedServer:
         self.script: deque[tuple[tuple[bytes, ...], Any]] = deque()
         self.replies: dict[bytes, Any] = {
             b"CLIENT SETINFO": "OK",
-            # redis-py asks this of a cluster, for where the keys of a command are.
-            b"COMMAND": [[name, -3, [b"movablekeys"], 0, 0, 0] for name in (b"eval", b"evalsha")],
-            b"CLIENT MAINT_NOTIFICATIONS": Error("ERR unknown subcommand"),
             b"HELLO": {b"server": b"redis", b"proto": 3},
             b"INFO": b"# Memory\r\nmaxmemory_policy:noeviction\r\n",
             b"SCRIPT": b"loaded",

@@ -1,25 +1,21 @@
-"""What a connection asks and says first, over redis-py and loopback."""
+"""What a connection asks and says first, over loopback."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.exceptions import AuthenticationError, ConnectionError
+from redis.exceptions import AuthenticationError
 
 from tagcache.redis import scripts
 from tagcache.redis.connection import connect
 from tagcache.redis.policy import EvictingPolicy, PolicyCheck
 from tests.unit.redis.scripted import (
-    HANG,
     Error,
     ScriptedServer,
-    advance,
     in_fake_time,
     slots,
-    until,
 )
 
 NO_PERMISSION = Error("NOPERM User x has no permissions to run it")
@@ -33,11 +29,12 @@ def info(policy: str) -> bytes:
 
 
 async def ping(url: str, allows_evicting: bool = False) -> None:
-    client: Any = connect(url, 5.0, 1, PolicyCheck(allows_evicting))
+    servers = connect(url, 5.0, PolicyCheck(allows_evicting))
     try:
-        await client.ping()
+        for address in await servers.known_nodes():
+            await servers.ask(address, "PING")
     finally:
-        await client.aclose()
+        await servers.close()
 
 
 @in_fake_time
@@ -116,9 +113,7 @@ async def test_every_node_of_a_cluster_is_asked() -> None:
         for server in (one, other):
             server.replies[b"AUTH"] = "OK"
             server.replies[b"PING"] = "PONG"
-        client: Any = connect(url, 5.0, 1, PolicyCheck(False))
-        await client.ping(target_nodes="all")
-        await client.aclose()
+        await ping(url)
         for server in (one, other):
             assert INFO in server.greeted
             assert (b"AUTH", b"user", b"word") in server.greeted
@@ -138,30 +133,8 @@ async def test_a_node_with_an_evicting_policy_is_refused() -> None:
 async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     async with ScriptedServer(path) as server:
-        # redis-py selects it twice on such a socket.
         server.replies[b"SELECT"] = "OK"
         server.expect(*INFO, answer=info("allkeys-lru"))
         with pytest.raises(EvictingPolicy, match=f"{path} has maxmemory-policy"):
             await ping(f"unix://{path}?db=2")
         assert (b"SELECT", b"2") in server.greeted
-
-
-@in_fake_time
-async def test_no_command_waits_longer_for_a_connection_than_its_time() -> None:
-    async with ScriptedServer() as server:
-        server.expect(b"PING", answer=HANG)
-        server.expect(b"PING", answer=HANG)
-        client: Any = connect(server.url, 5.0, 1, PolicyCheck(False))
-        # One for a pipeline, and one for who looks at the server.
-        tasks = [asyncio.create_task(client.ping()) for _ in range(2)]
-        await until(lambda: len(server.heard) == 2)
-        third = asyncio.create_task(client.ping())
-        for _ in range(10):
-            await asyncio.sleep(0)
-        advance(5.0)
-        with pytest.raises(ConnectionError, match="No connection available"):
-            await third
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        await client.aclose()

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import trustme
 from redis.asyncio import SSLConnection
-from redis.asyncio.cluster import RedisCluster
 
 from tagcache.redis.connection import BadUrl, check_url, connect, without_password
 from tagcache.redis.policy import PolicyCheck
@@ -30,13 +29,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(url: str) -> dict[str, Any]:
-    """What connections of a client are made with."""
-    client: Any = connect(url, 2.0, 3, PolicyCheck(False))
-    if isinstance(client, RedisCluster):
-        node = next(iter(client.nodes_manager.startup_nodes.values()))
-        return {**node.connection_kwargs, "class": node.connection_class}
-    pool = client.connection_pool
-    return {**pool.connection_kwargs, "class": pool.connection_class}
+    """What connections are made with."""
+    servers = connect(url, 2.0, PolicyCheck(False))
+    made = {**servers.dialer.options, "class": servers.dialer.connection_class}
+    if servers.topology.nodes and servers.topology.nodes[0].port is None:
+        made["path"] = servers.topology.nodes[0].host
+    return made
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])

@@ -1,4 +1,4 @@
-"""Calls of scripts on their way to a server, over redis-py and loopback."""
+"""Calls of scripts on their way to servers, over loopback."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from tagcache.redis import scripts
 from tagcache.redis.connection import connect
 from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.topology import Address
 from tests.unit.redis.scripted import (
     CLOSE,
     HANG,
     Error,
     ScriptedServer,
     advance,
+    advance_when_awaited,
     evalsha,
     in_fake_time,
     result,
@@ -39,11 +41,11 @@ class Opened:
     """A pipeline, and what it told of."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        self.client: Any = connect(url, TIMEOUT, 4, PolicyCheck(False))
+        self.servers = connect(url, TIMEOUT, PolicyCheck(False))
         self.troubles: list[str] = []
         self.moves: list[str] = []
         self.pipeline = ScriptPipeline(
-            self.client,
+            self.servers,
             asyncio.get_running_loop(),
             TIMEOUT,
             self.troubles.append,
@@ -60,7 +62,7 @@ async def opened(url: str, **options: Any) -> AsyncIterator[Opened]:
         yield it
     finally:
         await it.pipeline.close()
-        await it.client.aclose()
+        await it.servers.close()
 
 
 @in_fake_time
@@ -309,13 +311,92 @@ async def test_a_slot_that_has_moved_is_asked_for_where_it_is() -> None:
         old.replies[b"CLUSTER SLOTS"] = slots((0, 16383, old))
         url = f"redis+cluster://127.0.0.1:{old.port}"
         async with opened(url) as it:
-            # redis-py asks there once alone, after the pipeline, before it follows.
-            for _ in range(2):
-                moved = Error(f"MOVED {key_slot(ROOT.encode())} 127.0.0.1:{new.port}")
-                old.expect(b"EVALSHA", answer=moved)
+            moved = Error(f"MOVED {key_slot(ROOT.encode())} 127.0.0.1:{new.port}")
+            old.expect(b"EVALSHA", answer=moved)
             new.expect(*evalsha(scripts.DELETE, ROOT, b"k"), answer=1)
             assert await result(it.call(scripts.DELETE, ROOT, b"k")) == 1
             assert it.troubles == []
+
+
+def on_its_way(other: ScriptedServer, root: str = ROOT) -> Error:
+    return Error(f"ASK {key_slot(root.encode())} 127.0.0.1:{other.port}")
+
+
+@asynccontextmanager
+async def cluster_of_two() -> AsyncIterator[tuple[ScriptedServer, ScriptedServer, Opened]]:
+    """Two servers, the first with the slot of ROOT and the second with that of OTHER."""
+    border = 8191
+    assert key_slot(ROOT.encode()) <= border < key_slot(OTHER.encode())
+    async with ScriptedServer() as one, ScriptedServer() as two:
+        for server in (one, two):
+            server.replies[b"CLUSTER SLOTS"] = slots((0, border, one), (border + 1, 16383, two))
+        async with opened(f"redis+cluster://127.0.0.1:{two.port}") as it:
+            yield one, two, it
+
+
+@in_fake_time
+async def test_a_slot_that_is_being_moved_is_waited_for() -> None:
+    async with cluster_of_two() as (source, target, it):
+        for key in (b"a", b"b"):
+            server_answers = evalsha(scripts.DELETE, ROOT, key)
+            source.expect(*server_answers, answer=on_its_way(target))
+        calls = [it.call(scripts.DELETE, ROOT, key) for key in (b"a", b"b")]
+        await until(lambda: not source.script)
+        # The other partition goes on, and what comes later waits behind.
+        target.expect(*evalsha(scripts.TOTALS, OTHER), answer=[0])
+        assert await result(it.call(scripts.TOTALS, OTHER)) == [0]
+        calls.append(it.call(scripts.DELETE, ROOT, b"c"))
+        for number, key in enumerate((b"a", b"b", b"c")):
+            source.expect(*evalsha(scripts.DELETE, ROOT, key), answer=number)
+        await advance_when_awaited(0.02)
+        assert [await result(call) for call in calls] == [0, 1, 2]
+        assert it.troubles == []
+
+
+@in_fake_time
+async def test_a_slot_that_stays_on_its_way_is_unavailable() -> None:
+    async with cluster_of_two() as (source, target, it):
+        source.expect(b"EVALSHA", answer=on_its_way(target))
+        call = it.call(scripts.DELETE, ROOT, b"a")
+        await until(lambda: not source.script)
+        advance(TIMEOUT)
+        with pytest.raises(BackendUnavailable, match="slot is being moved"):
+            await result(call)
+        assert "slot is being moved" in it.troubles[0]
+
+
+@in_fake_time
+async def test_what_was_overtaken_is_not_sent_again() -> None:
+    async with cluster_of_two() as (source, target, it):
+        source.expect(*evalsha(scripts.DELETE, ROOT, b"a"), answer=on_its_way(target))
+        source.expect(*evalsha(scripts.DELETE, ROOT, b"b"), answer=1)
+        calls = [it.call(scripts.DELETE, ROOT, key) for key in (b"a", b"b")]
+        with pytest.raises(BackendUnavailable):
+            await result(calls[0])
+        assert await result(calls[1]) == 1
+
+
+@pytest.mark.parametrize("answer", [CLOSE, HANG], ids=["dies", "hangs"])
+@in_fake_time
+async def test_a_fail_over_is_noticed_in_a_tenth_of_a_second(answer: Any) -> None:
+    async with cluster_of_two() as (dead, living, it):
+        for root, server in ((ROOT, dead), (OTHER, living)):
+            server.expect(*evalsha(scripts.TOTALS, root), answer=[0])
+            assert await result(it.call(scripts.TOTALS, root)) == [0]
+        dead.replies[b"CLUSTER SLOTS"] = answer
+        dead.expect(b"EVALSHA", answer=answer)
+        call = it.call(scripts.DELETE, ROOT, b"a")
+        await until(lambda: not dead.script)
+        # It has taken over, and no call has to fail for that to be noticed.
+        living.replies[b"CLUSTER SLOTS"] = slots((0, 16383, living))
+        living.expect(*evalsha(scripts.DELETE, ROOT, b"b"), answer=1)
+        asked = living.greeted.count((b"CLUSTER", b"SLOTS"))
+        advance(0.1)
+        with pytest.raises(BackendUnavailable):
+            await result(call)
+        await until(lambda: living.greeted.count((b"CLUSTER", b"SLOTS")) > asked)
+        await until(lambda: it.servers.topology.primaries == [Address("127.0.0.1", living.port)])
+        assert await result(it.call(scripts.DELETE, ROOT, b"b")) == 1
 
 
 @pytest.mark.parametrize(

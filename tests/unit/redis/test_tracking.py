@@ -1,11 +1,10 @@
-"""What is heard of changes empties the near cache, over redis-py and loopback."""
+"""What is heard of changes empties the near cache, over loopback."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -38,11 +37,11 @@ class Followed:
         loop = asyncio.get_running_loop()
         # Time 0 means that nothing was ever confirmed.
         advance(100.0)
-        self.client: Any = connect(url, 5.0, 2, PolicyCheck(False))
+        self.servers = connect(url, 5.0, PolicyCheck(False))
         self.troubles: list[str] = []
         self.near = Near(MemoryCache(monotonic=loop.time, wall=loop.time), loop.time)
         self.tracking = Tracking(
-            self.client, "p:", only(self.near), loop, loop.time, self.troubles.append
+            self.servers, "p:", only(self.near), loop, loop.time, self.troubles.append
         )
         self.tracking.start()
 
@@ -67,7 +66,7 @@ async def followed(url: str) -> AsyncIterator[Followed]:
         yield it
     finally:
         await it.tracking.close()
-        await it.client.aclose()
+        await it.servers.close()
 
 
 def server_that_tracks() -> ScriptedServer:
@@ -246,4 +245,4 @@ async def test_closing_drops_everything(started: bool) -> None:
             await it.tracking.close()
             assert it.near.get(b"k") is None
             await until(lambda: not server.writers)
-        await it.client.aclose()
+        await it.servers.close()

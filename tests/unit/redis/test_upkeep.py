@@ -73,11 +73,11 @@ class Kept:
         self.replies |= NOTHING_TO_DO
         self.clock = Clock()
         self.availability = Availability("here")
-        self.client: Any = connect(server.url, 5.0, 2, PolicyCheck(True))
+        self.servers = connect(server.url, 5.0, PolicyCheck(True))
         self.upkeep = Upkeep(
             caches_of(self.world.cache),
             [self.world.pipeline],  # type: ignore[list-item]
-            self.client,
+            self.servers,
             self.availability,
             self.clock,
             PolicyCheck(evicting),
@@ -262,11 +262,11 @@ async def test_tags_of_a_cluster_are_listed_seldom() -> None:
         it.replies = it.world.pipeline.replies
         it.replies |= NOTHING_TO_DO
         server.replies[b"CLUSTER SLOTS"] = slots((0, 16383, server))
-        client: Any = connect(f"redis+cluster://127.0.0.1:{server.port}", 5.0, 2, PolicyCheck(True))
+        servers = connect(f"redis+cluster://127.0.0.1:{server.port}", 5.0, PolicyCheck(True))
         it.upkeep = Upkeep(
             caches_of(it.world.cache),
             [it.world.pipeline],  # type: ignore[list-item]
-            client,
+            servers,
             it.availability,
             it.clock,
             PolicyCheck(False),
@@ -282,7 +282,7 @@ async def test_tags_of_a_cluster_are_listed_seldom() -> None:
         it.clock.advance(1.0)
         assert it.world.pipeline.waiting == [("tags", root) for root in it.world.roots]
         await result(it.upkeep.stopService())
-        await it.client.aclose()
+        await it.servers.close()
 
 
 @in_fake_time

@@ -1,0 +1,57 @@
+"""What an error that Redis answers means for the call."""
+
+from __future__ import annotations
+
+import re
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+
+from tagcache.errors import BackendUnavailable, OutOfMemory
+
+# Redis 6.2 puts the error of a command in a script inside a sentence.
+_IN_A_SENTENCE = re.compile(r"-([A-Z]+) ")
+# Errors of what was asked, not of the server that was asked.
+_OUR_FAULTS = ("ERR", "WRONGTYPE", "CROSSSLOT")
+
+
+def is_refused(result: object) -> bool:
+    """Say whether the partition is elsewhere, or on its way: nothing was carried out."""
+    # A MovedError is an AskError.
+    return isinstance(result, AskError | TryAgainError)
+
+
+def is_moving(error: object) -> bool:
+    """Say whether the slot of a refused call is being moved, and nobody has it as a whole."""
+    return is_refused(error) and not isinstance(error, MovedError)
+
+
+def is_elsewhere(result: object) -> bool:
+    """Say whether the server is no primary any more, or its cluster cannot be used."""
+    return isinstance(result, ClusterDownError | ReadOnlyError)
+
+
+def code_of(error: Exception) -> str:
+    """Return the code of an error, such as ``READONLY``; empty if it is not one of Redis."""
+    if not isinstance(error, RedisError):
+        return ""
+    text = str(error)
+    code = error.status_code or text.partition(" ")[0]
+    found = _IN_A_SENTENCE.search(text) if code in ("ERR", "Error") else None
+    return found[1] if found else code
+
+
+def failure_of(error: Exception) -> Exception:
+    """Return the error of a call: OutOfMemory, BackendUnavailable, or ``error`` if it is a bug."""
+    if not isinstance(error, RedisError):
+        return error
+    code = code_of(error)
+    if code == "OOM":
+        return OutOfMemory("the backend's memory is full")
+    return error if code in _OUR_FAULTS else BackendUnavailable(str(error) or type(error).__name__)
