@@ -80,8 +80,8 @@ class Options:
     ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``pickle`` or an ISerde. Values of more
     than ``compress_over`` bytes are compressed (None: never), and decompressed up to
     ``max_value_bytes``. ``key_prefix`` goes before every key. With ``ignore_exc``, an Unavailable
-    cache and a value that cannot be read are misses; ``on_error`` is called with each such
-    ClientError.
+    cache, a full one and a value that cannot be read are misses; ``on_error`` is called with each
+    such ClientError.
 
     The socket options are those of the server's ``[performance]`` section; None leaves one to
     the system.

@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 from tagcache.client.options import Options
 from tagcache.client.requests import Request
-from tagcache.errors import AnswerTooLarge, CannotDecode, ClientError, Refused, Unavailable
+from tagcache.errors import (
+    AnswerTooLarge,
+    CannotDecode,
+    ClientError,
+    OutOfMemory,
+    Refused,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -52,7 +59,8 @@ def ignored_result(options: Options, request: Request[Any], error: ClientError) 
 
     Raises ``error`` without that option, and where the caller is at fault.
     """
-    if not options.ignore_exc or not isinstance(error, (CannotDecode, Unavailable)):
+    is_full = isinstance(error, Refused) and error.code == OutOfMemory.code
+    if not options.ignore_exc or not (is_full or isinstance(error, (CannotDecode, Unavailable))):
         raise error
     options.ignored(error)
     return request.absent

@@ -17,11 +17,17 @@ class Availability:
         self.trouble = "not reached yet"
         self.place = place
         self._last_error = ""
+        self._failed = False
         self._logged = False
+
+    def begin(self) -> None:
+        """Begin an attempt to use it."""
+        self._failed = False
 
     def note(self, error: str) -> None:
         """Record an error that made a command fail."""
         self._last_error = error
+        self._failed = True
         if not self.trouble:
             self.lost(error)
 
@@ -42,7 +48,9 @@ class Availability:
         self.lost(self._last_error or error)
 
     def reached(self) -> None:
-        """Record that an attempt to use it succeeded."""
+        """Record that an attempt to use it succeeded. It counts if no command failed meanwhile."""
+        if self._failed:
+            return
         if self.trouble:
             log.info("the engine {place} can be used", place=self.place)
         self.trouble = ""

@@ -19,6 +19,8 @@ from tagcache.errors import BackendUnavailable, OutOfMemory
 _IN_A_SENTENCE = re.compile(r"-([A-Z]+) ")
 # Errors of what was asked, not of the server that was asked.
 _OUR_FAULTS = ("ERR", "WRONGTYPE", "CROSSSLOT")
+# But these, which have no code of their own: a right that is missing, a cluster that is down.
+_OF_THE_SERVER = re.compile("The user executing the script|Script attempted to execute a write")
 
 
 def is_refused(result: object) -> bool:
@@ -54,4 +56,7 @@ def failure_of(error: Exception) -> Exception:
     code = code_of(error)
     if code == "OOM":
         return OutOfMemory("the backend's memory is full")
-    return error if code in _OUR_FAULTS else BackendUnavailable(str(error) or type(error).__name__)
+    text = str(error)
+    if code in _OUR_FAULTS and not _OF_THE_SERVER.search(text):
+        return error
+    return BackendUnavailable(text or type(error).__name__)

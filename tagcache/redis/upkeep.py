@@ -140,6 +140,7 @@ class Upkeep(Service):
     async def _keep_up(self) -> None:
         place, pause = self.availability.place, _FIRST_PAUSE
         while self.running:
+            self.availability.begin()
             try:
                 await self._clean_up()
                 await self._look()

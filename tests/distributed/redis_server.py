@@ -80,7 +80,7 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
         self.process = subprocess.Popen(
             [
                 SERVER,
@@ -94,6 +94,8 @@ class RedisServer:
             ],
             stdout=subprocess.DEVNULL,
         )
+        if not wait:
+            return
         end = time.monotonic() + 60
         while "PONG" not in (said := self.cli("ping")) and "NOAUTH" not in said:
             assert time.monotonic() < end, "redis-server does not answer"

@@ -249,6 +249,25 @@ async def test_a_server_that_is_away_makes_the_backend_unavailable() -> None:
         ("LOADING Redis is loading it", BackendUnavailable, "no connection", 1),
         ("READONLY You can't write against a read only replica.", BackendUnavailable, "replica", 1),
         ("NOPERM User x has no permissions", BackendUnavailable, "no permissions", 1),
+        ("NOREPLICAS Not enough good replicas to write.", BackendUnavailable, "NOREPLICAS", 1),
+        ("MISCONF Redis is configured to save RDB snapshots", BackendUnavailable, "MISCONF", 1),
+        ("MASTERDOWN Link with MASTER is down", BackendUnavailable, "Link with MASTER", 1),
+        ("BUSY Redis is busy running a script", BackendUnavailable, "BUSY", 1),
+        ("SOMETHING that nobody knows yet", BackendUnavailable, "nobody knows", 1),
+        (
+            "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -NOREPLICAS "
+            "Not enough good replicas to write.",
+            BackendUnavailable,
+            "NOREPLICAS",
+            1,
+        ),
+        (
+            "ERR The user executing the script can't run this command or subcommand script: f",
+            BackendUnavailable,
+            "The user executing",
+            1,
+        ),
+        ("ERR Script attempted to read nothing", ResponseError, "read nothing", 0),
         ("WRONGTYPE Operation against a key", ResponseError, "against a key", 0),
     ],
 )
