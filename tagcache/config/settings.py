@@ -70,6 +70,9 @@ class EngineSettings:
     key_prefix: str
     near_cache_mb: int
     allow_evicting_policies: bool
+    flush_on_failover: bool
+    wait_replicas: int
+    wait_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,25 +22,31 @@ from tagcache.redis import scripts
 from tagcache.redis.options import BadUrl, read_query
 from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.servers import Dialer, Servers
-from tagcache.redis.topology import Address, Cluster, ITopology, OneServer
+from tagcache.redis.topology import Address, Cluster, ITopology, OneServer, Sentinels
 
 __all__ = ["BadUrl", "check_url", "connect", "is_cluster", "without_password"]
 
-_CLUSTER = re.compile(r"(rediss?)\+cluster://(.*)", re.DOTALL)
+_SEVERAL = re.compile(r"(rediss?)\+(cluster|sentinel)://(.*)", re.DOTALL)
 _PORT = 6379
+_SENTINEL_PORT = 26379
 
 
 class _Target(NamedTuple):
-    """What a URL names: where partitions are, and how connections are made."""
+    """What a URL names: where partitions are, and how connections are made.
+
+    ``guides`` are the options of connections to those who know where the partitions are.
+    """
 
     topology: ITopology
     connection_class: type[AbstractConnection]
     options: dict[str, Any]
+    guides: dict[str, Any]
 
 
 def is_cluster(url: str) -> bool:
     """Say whether the URL names a cluster."""
-    return _CLUSTER.fullmatch(url) is not None
+    several = _SEVERAL.fullmatch(url)
+    return several is not None and several[2] == "cluster"
 
 
 def without_password(url: str) -> str:
@@ -67,27 +73,30 @@ def connect(url: str, timeout: float, policies: PolicyCheck) -> Servers:
         # A command that is sent twice could count twice; the caller gets an error instead.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
-        **target.options,
     }
     prepare = partial(_prepare, policies)
     return Servers(
         target.topology,
-        Dialer(target.connection_class, {**options, "redis_connect_func": prepare}),
-        Dialer(target.connection_class, options),
+        Dialer(
+            target.connection_class,
+            {**options, **target.options, "redis_connect_func": prepare},
+        ),
+        Dialer(target.connection_class, {**options, **target.guides}),
     )
 
 
 def _read(url: str) -> _Target:
-    cluster = _CLUSTER.fullmatch(url)
-    if cluster is not None:
-        return _read_cluster(cluster[1], cluster[2])
-    return _read_single(url)
+    several = _SEVERAL.fullmatch(url)
+    if several is None:
+        return _read_single(url)
+    return _read_several(several[1], several[2] == "sentinel", several[3])
 
 
 def _read_single(url: str) -> _Target:
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise BadUrl(
-            "must begin with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
+            "must begin with redis://, rediss://, unix://, redis+cluster://, rediss+cluster://, "
+            "redis+sentinel:// or rediss+sentinel://"
         )
     place, _, query = url.partition("?")
     if "#" in place:
@@ -101,10 +110,10 @@ def _read_single(url: str) -> _Target:
     options |= _login(parts.username, parts.password)
     if parts.scheme == "unix":
         address = Address(unquote(parts.path), None)
-        return _Target(OneServer(address), UnixDomainSocketConnection, options)
+        return _Target(OneServer(address), UnixDomainSocketConnection, options, options)
     options["db"] = int(parts.path.strip("/") or 0)
     address = Address(parts.hostname or "localhost", port or _PORT)
-    return _Target(OneServer(address), _class_for(parts.scheme), options)
+    return _Target(OneServer(address), _class_for(parts.scheme), options, options)
 
 
 def _class_for(scheme: str) -> type[AbstractConnection]:
@@ -130,16 +139,28 @@ async def _prepare(policies: PolicyCheck, connection: Any) -> None:
             await connection.read_response()
 
 
-def _read_cluster(scheme: str, rest: str) -> _Target:
-    """Parse ``[user:password@]host:port,...[?query]``. Raises BadUrl."""
+def _read_several(scheme: str, sentinel: bool, rest: str) -> _Target:
+    """Parse ``[user:password@]host:port,...[/service[/database]][?query]``. Raises BadUrl."""
     place, _, query = rest.partition("?")
     place, _, path = place.partition("/")
-    if path:
-        raise BadUrl("a cluster has one database: nothing may follow the hosts")
     login, _, hosts = place.rpartition("@")
     user, _, password = login.partition(":")
-    options = {**read_query(query, scheme == "rediss"), **_login(user, password)}
-    return _Target(Cluster(_addresses(hosts, _PORT)), _class_for(scheme), options)
+    options = read_query(query, scheme == "rediss", sentinel=sentinel)
+    own = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    login_of = _login(user, password)
+    if not sentinel:
+        if path:
+            raise BadUrl("a cluster has one database: nothing may follow the hosts")
+        options |= login_of
+        return _Target(Cluster(_addresses(hosts, _PORT)), _class_for(scheme), options, options)
+    service = re.fullmatch(r"([^/]+)(?:/(\d+))?", path)
+    if service is None:
+        raise BadUrl("the name of the service must follow the Sentinels, and may a database")
+    topology = Sentinels(_addresses(hosts, _SENTINEL_PORT), unquote(service[1]))
+    database = {"db": int(service[2] or 0)}
+    return _Target(
+        topology, _class_for(scheme), {**options, **login_of, **database}, {**options, **own}
+    )
 
 
 def _addresses(hosts: str, default_port: int) -> list[Address]:

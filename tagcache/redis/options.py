@@ -62,12 +62,22 @@ _TLS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def read_query(query: str, tls: bool, database: bool = False) -> dict[str, Any]:
+_SENTINEL: dict[str, Callable[[str], Any]] = {"sentinel_username": str, "sentinel_password": str}
+
+
+def read_query(
+    query: str, tls: bool, database: bool = False, sentinel: bool = False
+) -> dict[str, Any]:
     """Return the query as keyword arguments for redis-py. Raises BadUrl for unknown options.
 
-    Options that begin with ``ssl_`` are known if ``tls`` is true, ``db`` if ``database`` is.
+    Options that begin with ``ssl_`` are known if ``tls`` is true, ``db`` if ``database`` is, and
+    those that begin with ``sentinel_`` if ``sentinel`` is.
     """
-    known = {**(_TLS if tls else {}), **({"db": _number} if database else {})}
+    known = {
+        **(_TLS if tls else {}),
+        **({"db": _number} if database else {}),
+        **(_SENTINEL if sentinel else {}),
+    }
     options: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in known:

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis.exceptions import MovedError
+from redis.exceptions import ClusterDownError, MovedError
 from twisted.internet.defer import Deferred, fail
 
 from tagcache.errors import BackendUnavailable
-from tagcache.redis.replies import is_moving
+from tagcache.redis.replies import Refusal, refusal_of
 from tagcache.redis.scripts import Script
 from tagcache.redis.sender import STOPS, Call, Sender, Waiting, fail_all
 from tagcache.redis.servers import Servers
@@ -25,14 +25,15 @@ _LEAST_TIME = 0.1
 
 
 class _Parked(Waiting):
-    """The calls of a partition while nobody knows where it is.
+    """The calls of a partition that the server at ``refused_by`` refused, or that nobody has yet.
 
-    ``error`` is why the last attempt failed, and ``task`` makes the next one.
+    ``error`` is what it answered, and ``task`` makes the next attempt.
     """
 
-    def __init__(self, error: Exception | None) -> None:
+    def __init__(self, error: Exception | None, refused_by: Address | None) -> None:
         super().__init__()
         self.error = error
+        self.refused_by = refused_by
         self.task: asyncio.Task[None] | None = None
 
 
@@ -110,12 +111,12 @@ class ScriptPipeline:
         if self._closed:
             fail_all(calls, STOPS)
         else:
-            self._park(root, error, calls)
+            self._park(root, calls, error, sender.address)
 
     def lost(self, sender: Sender, waiting: Sequence[Call]) -> None:
         """Send what waited for a server that is lost to where its partitions are now."""
         if self._servers.topology.may_change:
-            self._servers.alarm()
+            self._servers.alarm(sender.address)
             self._moved()
         if self._closed:
             fail_all(waiting, STOPS)
@@ -137,7 +138,7 @@ class ScriptPipeline:
             self._servers.attach(self, self._loop)
         address = self._servers.topology.place(root)
         if address is None:
-            return self._park(root, None, ())
+            return self._park(root, ())
         sender = self._senders.get(address)
         if sender is None:
             sender = self._senders[address] = Sender(
@@ -146,8 +147,14 @@ class ScriptPipeline:
         self._queues[root] = sender
         return sender
 
-    def _park(self, root: str, error: Exception | None, calls: Sequence[Call]) -> _Parked:
-        parked = self._queues[root] = _Parked(error)
+    def _park(
+        self,
+        root: str,
+        calls: Sequence[Call],
+        error: Exception | None = None,
+        refused_by: Address | None = None,
+    ) -> _Parked:
+        parked = self._queues[root] = _Parked(error, refused_by)
         for call in calls:
             parked.put(call)
         parked.task = self._loop.create_task(self._release(root, parked))
@@ -155,27 +162,38 @@ class ScriptPipeline:
 
     async def _release(self, root: str, parked: _Parked) -> None:
         """Send parked calls when it is known where, or after a pause."""
-        why = f"its slot is being moved ({parked.error})" if parked.error else "no answer in time"
+        refusal = refusal_of(parked.error)
+        why = f"{refusal.value} ({parked.error})" if refusal else "no answer in time"
         try:
             async with asyncio.timeout_at(parked.calls[0].deadline):
-                if parked.error is None:
-                    await self._servers.look()
-                elif is_moving(parked.error) or self._waits_long(parked.calls[0]):
-                    await asyncio.sleep(_PAUSE)
+                await self._clear_the_way(root, parked, refusal)
         except TimeoutError:
             pass
         except Exception as error:
             # Whatever it is, the callers wait for an answer.
             why = str(error) or type(error).__name__
+            if parked.refused_by is not None:
+                self._servers.alarm(parked.refused_by)
+            self.trouble(why)
+            fail_all(parked.take_all(), why)
         # An attempt that could not end in time would cost the connection.
         late = parked.take_late(self._loop.time() + min(_LEAST_TIME, self.timeout / 4))
-        if self._servers.topology.place(root) is None:
-            late += parked.take_all()
         if late:
             self.trouble(why)
             fail_all(late, why)
         del self._queues[root]
         self._put_again(parked.take_all())
+
+    async def _clear_the_way(self, root: str, parked: _Parked, refusal: Refusal | None) -> None:
+        """Wait until the calls may be sent again. Raises RedisError, OSError."""
+        if parked.refused_by is None:
+            await self._servers.look()
+            if self._servers.topology.place(root) is None:
+                raise ClusterDownError("no server has its slot")
+        elif refusal is Refusal.STRANGE:
+            await self._servers.adopt(parked.refused_by, root)
+        elif refusal is Refusal.MOVING or self._waits_long(parked.calls[0]):
+            await asyncio.sleep(_PAUSE)
 
     def _waits_long(self, call: Call) -> bool:
         """Say whether a call waits for longer than it takes to follow one answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 
 from redis.exceptions import (
     AskError,
@@ -10,6 +11,7 @@ from redis.exceptions import (
     MovedError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 
@@ -23,15 +25,24 @@ _OUR_FAULTS = ("ERR", "WRONGTYPE", "CROSSSLOT")
 _OF_THE_SERVER = re.compile("The user executing the script|Script attempted to execute a write")
 
 
-def is_refused(result: object) -> bool:
-    """Say whether the partition is elsewhere, or on its way: nothing was carried out."""
-    # A MovedError is an AskError.
-    return isinstance(result, AskError | TryAgainError)
+class Refusal(Enum):
+    """Why a server did not carry out a call, which may be sent again."""
+
+    MOVED = "the partition is elsewhere"
+    MOVING = "its slot is being moved"
+    STRANGE = "the server was restarted, or another one before"
 
 
-def is_moving(error: object) -> bool:
-    """Say whether the slot of a refused call is being moved, and nobody has it as a whole."""
-    return is_refused(error) and not isinstance(error, MovedError)
+def refusal_of(result: object) -> Refusal | None:
+    """Return why a call was refused, and nothing carried out; None if it was not."""
+    if not isinstance(result, ResponseError):
+        return None
+    if isinstance(result, MovedError):
+        return Refusal.MOVED
+    if isinstance(result, AskError | TryAgainError):
+        return Refusal.MOVING
+    # By scripts/guard.lua.
+    return Refusal.STRANGE if code_of(result) == "HOME" else None
 
 
 def is_elsewhere(result: object) -> bool:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from itertools import chain, repeat
 from typing import Any, Protocol
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from twisted.internet.defer import Deferred
 
 from tagcache.errors import BackendUnavailable
-from tagcache.redis.replies import failure_of, is_elsewhere, is_refused
+from tagcache.redis.replies import Refusal, failure_of, is_elsewhere, refusal_of
 from tagcache.redis.scripts import Script
-from tagcache.redis.servers import Servers, make_ready
+from tagcache.redis.servers import Servers, home_on, make_ready
 from tagcache.redis.topology import Address
 
 # Bytes of arguments from which on a batch is full.
@@ -130,6 +130,8 @@ class Sender(Waiting):
         self._loop = loop
         self._owner = owner
         self._most_together = most_together
+        # What home_on told of the connection.
+        self._home: str | None = None
         # Bytes that the answer to a call is expected to have.
         self._expected = _UNKNOWN
         self._work: asyncio.Task[None] | None = None
@@ -242,7 +244,8 @@ class Sender(Waiting):
         if self._generation != self._servers.generation:
             self._generation = self._servers.generation
             await self._connection.disconnect(nowait=True)
-        await make_ready(self._connection)
+        if await make_ready(self._connection) or self._home is None:
+            self._home = await home_on(self._connection)
         results = await self._execute(batch)
         # A server that was restarted or has just become the primary does not have the scripts.
         unknown = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
@@ -255,6 +258,7 @@ class Sender(Waiting):
     async def _execute(self, batch: Sequence[Call], by_text: bool = False) -> list[Any]:
         runs = _runs(batch, min(_MOST_AT_ONCE, _MUCH // self._expected + 1))
         known: set[tuple[str, str]] = set()
+        home = self._home if self._servers.flush_on_failover else ""
         commands = []
         for run in runs:
             script, root = batch[run[0]].script, batch[run[0]].root
@@ -264,25 +268,47 @@ class Sender(Waiting):
             else:
                 how = ("EVALSHA", script.digest)
             arguments = chain.from_iterable(batch[n].arguments for n in run)
-            commands.append((*how, 1, root, *arguments))
+            commands.append((*how, 1, root, *arguments, home))
+        waits = self._servers.wait_replicas and any(call.script.changes for call in batch)
+        if waits:
+            commands.append(("WAIT", self._servers.wait_replicas, self._servers.wait_ms))
         connection = self._connection
         await connection.send_packed_command(connection.pack_commands(commands))
         results: list[Any] = [None] * len(batch)
         for run in runs:
-            try:
-                result = await self._connection.read_response()
-            except ResponseError as error:
-                result = error
+            result = await self._read()
             many = type(result) is list and batch[run[0]].script.many
             for n, one in zip(run, result if many else repeat(result, len(run)), strict=True):
                 results[n] = one
+        if waits:
+            self._doubt(batch, results, await self._read())
         return results
+
+    async def _read(self) -> Any:
+        """Return the next answer; an error of the server too."""
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+    def _doubt(self, batch: Sequence[Call], results: list[Any], confirmed: Any) -> None:
+        """Replace the results of changes that too few replicas have confirmed."""
+        wanted = self._servers.wait_replicas
+        if isinstance(confirmed, int) and confirmed >= wanted:
+            return
+        why = f"it was carried out, and {confirmed} of {wanted} replicas have confirmed it"
+        for n, call in enumerate(batch):
+            if call.script.changes and not isinstance(results[n], Exception):
+                results[n] = RedisError(why)
 
     def _settle_all(self, batch: Sequence[Call], results: Sequence[Any]) -> bool:
         """Settle the calls of a batch; return whether the server cannot carry out any."""
         refused: dict[str, list[tuple[Call, Exception]]] = {}
         for call, result in zip(batch, results, strict=True):
-            if is_refused(result):
+            refusal = refusal_of(result)
+            if refusal is Refusal.STRANGE:
+                self._home = None
+            if refusal is not None:
                 refused.setdefault(call.root, []).append((call, result))
             elif call.root in refused:
                 # Sent again, they would come after this one.

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from twisted.logger import Logger
 
+from tagcache.redis.scripts import ADOPT
 from tagcache.redis.topology import Address, ITopology
 
 # How long a server may take to tell of the others.
 _ASK_SECONDS = 1.0
+# How long another server may take to tell its home.
+_HOME_SECONDS = 0.25
 # How often it is looked whether another server has taken over, while one is suspect.
 WATCH_SECONDS = 0.1
+
+log = Logger(namespace="tagcache.backend")
 
 
 class Dialer:
@@ -41,6 +47,29 @@ async def make_ready(connection: Any) -> bool:
     await connection.disconnect(nowait=True)
     await connection.connect()
     return True
+
+
+# The home of a replica, which has no partition: the scripts refuse it.
+_OF_A_REPLICA = "a replica"
+
+
+async def home_on(connection: Any) -> str:
+    """Return the home of partitions at the server of a connection; empty if it does not tell.
+
+    It is another one after a restart, and after a replica has taken over. Raises RedisError.
+    """
+    await connection.send_command("INFO", "replication")
+    try:
+        return _home_in(read_info(await connection.read_response()))
+    except ResponseError:
+        # A user without permission to run INFO.
+        return ""
+
+
+def _home_in(info: dict[str, str]) -> str:
+    if info.get("role") == "slave":
+        return _OF_A_REPLICA
+    return info.get("master_replid", "")
 
 
 class _Line:
@@ -81,12 +110,20 @@ class Servers:
 
     ``dialer`` makes those for commands, and ``guides`` those to whom knows where the partitions
     are: nodes of the cluster, or Sentinels. ``generation`` changes when all are to be made anew.
+    ``flush_on_failover`` says whether partitions begin empty where they may be old. A change is to
+    be confirmed by ``wait_replicas`` replicas within ``wait_ms`` milliseconds.
     """
 
     def __init__(self, topology: ITopology, dialer: Dialer, guides: Dialer) -> None:
         self.topology = topology
         self.dialer = dialer
         self.generation = 0
+        self.flush_on_failover = True
+        self.wait_replicas = 0
+        self.wait_ms = 0
+        # Those that had partitions, unless they failed. One without any may have moved them.
+        self._seen: set[Address] = set()
+        self._logged: set[tuple[Address, str]] = set()
         self._guides = guides
         self._lines: dict[tuple[Dialer, Address], _Line] = {}
         self._users: list[User] = []
@@ -94,14 +131,21 @@ class Servers:
         self._watching: asyncio.Task[None] | None = None
         self._alarm = asyncio.Event()
 
+    def configure(self, flush_on_failover: bool, wait_replicas: int, wait_ms: int) -> None:
+        """Apply the knobs of these names in ``[engine]``."""
+        self.flush_on_failover = flush_on_failover
+        self.wait_replicas = wait_replicas
+        self.wait_ms = wait_ms
+
     def attach(self, user: User, loop: asyncio.AbstractEventLoop) -> None:
         """Look for the partitions whenever a server is suspect to this user."""
         self._users.append(user)
         if self.topology.may_change and self._watching is None:
             self._watching = loop.create_task(self._watch())
 
-    def alarm(self) -> None:
-        """Look for the partitions soon: a server has just failed."""
+    def alarm(self, address: Address) -> None:
+        """Look for the partitions soon: this server has just failed."""
+        self._seen.discard(address)
         self._alarm.set()
 
     async def look(self) -> None:
@@ -119,6 +163,34 @@ class Servers:
     async def ask(self, address: Address, *words: str) -> Any:
         """Send a command to a server, and return its answer. Raises RedisError, OSError."""
         return await self._line(self.dialer, address).ask(*words)
+
+    async def adopt(self, address: Address, root: str) -> None:
+        """Make a server the home of a partition that had another one. Raises RedisError, OSError.
+
+        The entries are kept if a server moved them that still is what it was; otherwise the
+        partition begins empty: they may be older than what clients were told.
+        """
+        home = _home_in(read_info(await self.ask(address, "INFO", "replication")))
+        if home == _OF_A_REPLICA:
+            raise ReadOnlyError(f"{address} is a replica")
+        others = {*self._seen, *self.topology.primaries} - {address}
+        homes = filter(None, await asyncio.gather(*map(self._home_at, others)))
+        kept = await self.ask(address, "EVAL", ADOPT.text.decode(), "1", root, *homes, home)
+        if not kept and (address, home) not in self._logged:
+            self._logged.add((address, home))
+            log.warn(
+                "{address} was restarted or has taken over: its partitions begin empty, as "
+                "they may be older than what clients were told",
+                address=str(address),
+            )
+
+    async def _home_at(self, address: Address) -> str:
+        """Return the home of a server that may have moved partitions; empty if it is away."""
+        with suppress(RedisError, OSError):
+            async with asyncio.timeout(_HOME_SECONDS):
+                home = _home_in(read_info(await self.ask(address, "INFO", "replication")))
+                return "" if home == _OF_A_REPLICA else home
+        return ""
 
     async def drop(self) -> None:
         """Close every connection; the next command opens a new one."""
@@ -140,6 +212,7 @@ class Servers:
             await self.topology.look(self._ask_guide, self._suspects())
         finally:
             self._looking = None
+        self._seen.update(self.topology.primaries)
         for user in self._users:
             user.rerouted()
 
@@ -152,8 +225,9 @@ class Servers:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(WATCH_SECONDS):
                         await self._alarm.wait()
+            is_alarmed = self._alarm.is_set()
             self._alarm.clear()
-            if self._suspects():
+            if is_alarmed or self._suspects():
                 # If nobody knows, calls fail and tell why.
                 with suppress(RedisError, OSError):
                     await self.look()
@@ -174,7 +248,7 @@ class Servers:
 class ServerState:
     """The state of a server; ``used_memory`` and ``max_memory`` (0: no limit) are in bytes.
 
-    ``policy`` is its maxmemory-policy, empty if unknown.
+    ``policy`` is its maxmemory-policy, and ``home`` that of partitions there, empty if unknown.
     """
 
     address: str
@@ -182,6 +256,7 @@ class ServerState:
     used_memory: int
     max_memory: int
     policy: str
+    home: str = ""
 
     def describe(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -224,4 +299,5 @@ def _state(name: str, info: dict[str, str]) -> ServerState:
         int(info.get("used_memory", 0)),
         int(info.get("maxmemory", 0)),
         info.get("maxmemory_policy", ""),
+        _home_in(info),
     )

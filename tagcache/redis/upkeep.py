@@ -103,11 +103,16 @@ class Upkeep(Service):
         }
 
     def configure(self, settings: Settings) -> None:
-        """Apply the interval, ``engine.timeout_ms`` and ``engine.allow_evicting_policies``.
+        """Apply the interval and what may change in ``[engine]``.
 
         A command under way keeps the timeout that it began with.
         """
         self._policies.allows_evicting = settings.engine.allow_evicting_policies
+        self._servers.configure(
+            settings.engine.flush_on_failover,
+            settings.engine.wait_replicas,
+            settings.engine.wait_ms,
+        )
         self._interval = settings.server.cleanup_interval_seconds
         for pipeline in self._pipelines:
             pipeline.timeout = settings.engine.timeout_ms / 1000
@@ -191,7 +196,11 @@ class Upkeep(Service):
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)
         looking = asyncio.wait_for(look_at(self._servers), _LOOK_SECONDS)
+        before = {each.address: each.home for each in self._states}
         self._states = await Deferred.fromFuture(asyncio.ensure_future(looking))
+        if any(before.get(each.address, each.home) != each.home for each in self._states):
+            # A server was a replica for a time, which connections to it may have outlasted.
+            await Deferred.fromFuture(asyncio.ensure_future(self._servers.drop()))
         await self._look_at_policies()
 
     async def _look_at_policies(self) -> None:

@@ -267,6 +267,8 @@ def _engine(settings: Settings) -> Iterator[str]:
         check_url(settings.engine.url)
     except BadUrl as error:
         yield f"engine.url: {error}"
+    if settings.engine.wait_replicas and settings.engine.wait_ms >= settings.engine.timeout_ms:
+        yield "engine.wait_ms must be less than engine.timeout_ms"
     if set("{}") & set(settings.engine.key_prefix):
         yield "engine.key_prefix must not contain braces, which have a special meaning in a cluster"
     if settings.cache.max_tags_per_entry > MOST_REMOTE_TAGS:

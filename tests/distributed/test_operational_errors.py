@@ -43,7 +43,7 @@ def forbid_stores(server: RedisServer) -> None:
     [
         (need_replicas, "NOREPLICAS"),
         (fail_to_save, "MISCONF"),
-        (become_a_replica, "read only replica"),
+        (become_a_replica, "replica"),
         (forbid_stores, "run this command"),
     ],
 )

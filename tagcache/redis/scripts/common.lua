@@ -1,5 +1,4 @@
--- Shared by the scripts. KEYS[1] is the root of a partition, with its hash tag; all other Redis keys
--- are derived from it, and so are in the same slot.
+-- Shared by the scripts but get.
 --
 -- A record of `meta` is {expires ms or 0, stored us, time to live as text, bytes, sequence
 -- number, tags}. An entry is stale when one of its tags was invalidated after that number.
@@ -10,13 +9,9 @@
 --
 -- A dead entry is one that was invalidated, has expired or was evicted, and is not removed yet. The
 -- names in `dead` are sets of entries that died together, by an invalidation.
-local base = KEYS[1]
-local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
-local epoch = redis.call('GET', base .. 'epoch') or '0'
-local b = base .. epoch .. ':'
 local META, ALL, DUE, TAGS = b .. 'meta', b .. 'all', b .. 'due', b .. 'tags'
 local GENS, NOTED, DEAD, LATE = b .. 'gens', b .. 'noted', b .. 'dead', b .. 'late'
 -- The last invalidations of combinations of tags and of keys: leases are compared with them and GENS.
@@ -29,8 +24,27 @@ local function carriers(tag) return b .. 't:' .. tag end
 local function digits(number) return string.format('%.0f', number) end
 local function seq() return tonumber(redis.call('GET', base .. 'seq') or '0') end
 
+-- Note whose partition it is, with the first write.
+local function claim()
+    if not stored_epoch and home ~= '' then
+        stored_epoch = epoch .. ':' .. home
+        redis.call('SET', base .. 'epoch', stored_epoch)
+    end
+end
+
+-- Begin a new epoch: all entries stay behind in the old one, for reclaim.
+local function begin_epoch(at)
+    redis.call('SET', base .. 'floor', digits(at))
+    redis.call('SET', base .. 'epoch', digits(tonumber(epoch) + 1) .. ':' .. (home == '' and held_by or home))
+    redis.call('RPUSH', base .. 'old', epoch)
+    -- Near caches track this key.
+    redis.call('SET', prefix .. 'f:' .. part, '')
+    redis.call('DEL', prefix .. 'f:' .. part)
+end
+
 -- The next sequence number. In an empty database they begin at the clock, above those of old leases.
 local function next_seq()
+    claim()
     if redis.call('EXISTS', base .. 'seq') == 0 then
         redis.call('SET', base .. 'seq', digits(now_us))
         redis.call('SET', base .. 'floor', digits(now_us))
@@ -211,7 +225,8 @@ end
 -- is when the entry expires; without one, that follows from now.
 local function store(key, value, tags, ttl, at, old, deadline)
     local expires = 0
-    -- The first write: if memory is full, Redis refuses this one, and nothing has changed.
+    -- The first writes: if memory is full, Redis refuses these, and nothing has changed.
+    claim()
     if ttl ~= '' then
         expires = math.min(deadline or now + tonumber(ttl), 9e15)
         redis.call('SET', value_of(key), value, 'PXAT', digits(expires))

@@ -7,10 +7,5 @@ local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
 removed = removed - over
 count('expirations', over)
 count('invalidations', removed)
-redis.call('SET', base .. 'floor', digits(next_seq()))
-redis.call('SET', base .. 'epoch', digits(tonumber(epoch) + 1))
-redis.call('RPUSH', base .. 'old', epoch)
--- Near caches track this key.
-redis.call('SET', prefix .. 'f:' .. part, '')
-redis.call('DEL', prefix .. 'f:' .. part)
+begin_epoch(next_seq())
 return removed

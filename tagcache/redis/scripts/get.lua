@@ -2,10 +2,6 @@
 -- the value, or the sequence number of a miss, or an error. With details, and if an invalidation of the
 -- entry is pending: the value, the sequence number, the remaining time to live, the tags, and the ids of
 -- pending invalidations. If one of these is committed, the entry does not exist.
-local base = KEYS[1]
-local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')
-local epoch = redis.call('GET', base .. 'epoch') or '0'
-local b = base .. epoch .. ':'
 local META, GENS = b .. 'meta', b .. 'gens'
 local value_of = prefix .. 'v:' .. part .. epoch .. ':'
 local now, noted, at = nil, nil, nil

@@ -85,11 +85,22 @@ def test_certificates_are_checked_unless_told_otherwise(scheme: str) -> None:
         "redis+cluster://u:p@a:1,b,[::1]:3",
         "rediss+cluster://a?ssl_check_hostname=false",
         "rediss://a?ssl_cert_reqs=none",
+        "redis+sentinel://u:p@a:1,b/service/3",
+        "rediss+sentinel://a/service?ssl_cert_reqs=none&sentinel_password=word",
     ],
 )
 def test_what_can_be_used(url: str) -> None:
     check_url(url)
     arguments(url)
+
+
+def test_sentinels_have_a_user_of_their_own() -> None:
+    url = "redis+sentinel://u:p@a:1,b/service/3?sentinel_username=s&sentinel_password=q"
+    made = arguments(url)
+    assert (made["username"], made["password"], made["db"]) == ("u", "p", 3)
+    guides = connect(url, 2.0, PolicyCheck(False))._guides.options
+    assert (guides["username"], guides["password"]) == ("s", "q")
+    assert "db" not in guides
 
 
 def test_a_database_of_a_socket() -> None:
@@ -110,6 +121,10 @@ def test_a_database_of_a_socket() -> None:
         ("redis://[::1/0", "a port is a number"),
         ("unix://run", "names no socket"),
         ("redis+cluster://", "names no host"),
+        ("redis+sentinel:///service", "names no host"),
+        ("redis+sentinel://a:1", "the name of the service must follow"),
+        ("redis+sentinel://a:1/service/x", "the name of the service must follow"),
+        ("redis+cluster://a?sentinel_password=secret", "'sentinel_password' is unknown"),
         ("redis+cluster://a:x", "a port is a number"),
         ("redis+cluster://a:1/0", "nothing may follow the hosts"),
         # What redis-py would take here, and what would undo a knob or what answers are read by.

@@ -395,6 +395,66 @@ async def test_what_was_overtaken_is_not_sent_again() -> None:
         assert await result(calls[1]) == 1
 
 
+def told(home: bytes, role: bytes = b"master") -> bytes:
+    policy = b"maxmemory_policy:noeviction\r\n"
+    return policy + b"role:%b\r\nmaster_replid:%b\r\n" % (role, home)
+
+
+@in_fake_time
+async def test_a_partition_that_was_elsewhere_is_adopted_before_anything_is_read() -> None:
+    async with cluster_of_two() as (one, two, it):
+        one.replies[b"INFO"], two.replies[b"INFO"] = told(b"new"), told(b"other")
+        two.expect(*evalsha(scripts.TOTALS, OTHER, "other"), answer=[0])
+        assert await result(it.call(scripts.TOTALS, OTHER)) == [0]
+        await it.servers.look()
+        one.expect(
+            *evalsha(scripts.GET, ROOT, b"k", b"", "new"),
+            answer=Error("HOME of this partition was old"),
+        )
+        # The other server might have moved it.
+        one.expect(b"EVAL", scripts.ADOPT.text, 1, ROOT, "other", "new", answer=0)
+        one.expect(*evalsha(scripts.GET, ROOT, b"k", b"", "new"), answer=[7])
+        assert await result(it.call(scripts.GET, ROOT, b"k", b"")) == 7
+        assert it.troubles == []
+        # Where that is not wanted, no home is told.
+        it.servers.configure(False, 0, 0)
+        one.expect(*evalsha(scripts.GET, ROOT, b"k", b"", b""), answer=[7])
+        assert await result(it.call(scripts.GET, ROOT, b"k", b"")) == 7
+
+
+@in_fake_time
+async def test_a_replica_has_no_partition() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        server.replies[b"INFO"] = told(b"new", b"slave")
+        server.expect(
+            *evalsha(scripts.TOTALS, ROOT, "a replica"),
+            answer=Error("HOME of this partition was new"),
+        )
+        with pytest.raises(BackendUnavailable, match="is a replica"):
+            await result(it.call(scripts.TOTALS, ROOT))
+
+
+@in_fake_time
+async def test_changes_wait_for_replicas() -> None:
+    async with ScriptedServer() as server, opened(server.url) as it:
+        it.servers.configure(True, 2, 50)
+        for confirmed in (2, 1):
+            server.expect(*evalsha(scripts.GET, ROOT, b"k", b""), answer=[b"v"])
+            server.expect(*evalsha(scripts.DELETE, ROOT, b"k"), answer=1)
+            server.expect(b"WAIT", 2, 50, answer=confirmed)
+            look_up = it.call(scripts.GET, ROOT, b"k", b"")
+            change = it.call(scripts.DELETE, ROOT, b"k")
+            assert await result(look_up) == b"v"
+            if confirmed == 2:
+                assert await result(change) == 1
+            else:
+                with pytest.raises(BackendUnavailable, match="1 of 2 replicas"):
+                    await result(change)
+        # What changes nothing does not wait.
+        server.expect(*evalsha(scripts.TOTALS, ROOT), answer=[0])
+        assert await result(it.call(scripts.TOTALS, ROOT)) == [0]
+
+
 @pytest.mark.parametrize("answer", [CLOSE, HANG], ids=["dies", "hangs"])
 @in_fake_time
 async def test_a_fail_over_is_noticed_in_a_tenth_of_a_second(answer: Any) -> None:

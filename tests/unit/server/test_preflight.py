@@ -219,6 +219,13 @@ def test_a_port_for_several_caches_is_refused() -> None:
     assert check(performance={"reuse_port": True}, engine={"backend": "redis"}) == []
 
 
+def test_the_wait_for_replicas_is_within_the_time_of_a_command() -> None:
+    engine = {"backend": "redis", "timeout_ms": 500, "wait_ms": 500}
+    assert check(engine={**engine, "wait_replicas": 0}) == []
+    (fault,) = faults(engine={**engine, "wait_replicas": 1})
+    assert fault == "engine.wait_ms must be less than engine.timeout_ms"
+
+
 def test_an_interval_without_a_snapshot_file_is_reported() -> None:
     (notice,) = check(persistence={"snapshot_interval_seconds": 60.0})
     assert notice.startswith("persistence.snapshot_interval_seconds has no effect")
