@@ -258,7 +258,7 @@ def _shared_port(settings: Settings) -> Iterator[str]:
 def _engine(settings: Settings) -> Iterator[str]:
     if settings.engine.backend != "redis":
         return
-    if find_spec("redis") is None:
+    if find_spec("redis") is None or find_spec("hiredis") is None:
         yield "engine.backend = redis needs an extra: pip install 'tagcache-server[redis]'"
         return
     from tagcache.redis.connection import BadUrl, check_url
