@@ -36,13 +36,13 @@ def engine(empty_cluster: RedisCluster) -> Iterator[Remote]:
     remote.close()
 
 
-def begin(engine: Remote, kind: bytes, *tags: bytes) -> None:
+def begin(engine: Remote, kind: bytes, *tags: bytes, id: bytes = b"id") -> None:
     """Do as a server that dies in the middle of an invalidation."""
-    engine.run(engine.partitions.call_everywhere(scripts.PREPARE, b"id", kind, *tags))
+    engine.run(engine.partitions.call_everywhere(scripts.PREPARE, id, kind, *tags))
 
 
-def commit(engine: Remote) -> None:
-    engine.run(engine.partitions.call(engine.partitions.root(b"id"), scripts.COMMIT, b"id", 60_000))
+def commit(engine: Remote, id: bytes = b"id") -> None:
+    engine.run(engine.partitions.call(engine.partitions.root(id), scripts.COMMIT, id, 60_000))
 
 
 def in_one_partition(engine: Remote, number: int) -> list[bytes]:
@@ -196,6 +196,35 @@ def test_what_is_stored_after_it_began_stays(
     assert sorted(engine.tags()) == [(tag, 2, len(keys[0] + keys[1]) + 7) for tag in (b"t", b"u")]
     assert engine.invalidate_tag(b"t") == 2
     assert engine.totals().bytes == 0
+
+
+@pytest.mark.parametrize("at_once", [3, 100])
+@pytest.mark.parametrize(("kind", "tags"), [(b"any", [b"t"]), (b"all", [b"t", b"u"])])
+def test_an_earlier_one_that_ends_removes_nothing_of_a_later_one(
+    kind: bytes, tags: list[bytes], at_once: int, engine: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Partitions, "at_once", at_once)
+    keys = in_one_partition(engine, 20)
+    for key in keys[:10]:
+        engine.put(key, b"old", [b"t", b"u"])
+    begin(engine, kind, *tags)
+    # These come after the first, and are there until the second has happened.
+    for key in keys[5:]:
+        engine.put(key, b"new", [b"t", b"u", b"v"])
+    begin(engine, b"any", b"v", id=b"later")
+    commit(engine)
+    other = Invalidations(engine.partitions, lambda: b"other")
+    engine.run(other.resume(b"id", kind, tags))
+    engine.settle()
+    assert engine.get_many(keys) == [None] * 5 + [b"new"] * 15
+    commit(engine, b"later")
+    assert engine.get_many(keys) == [None] * 20
+    assert engine.run(other.resume(b"later", b"any", [b"v"]))[0] == 15
+    engine.settle()
+    assert engine.check().faults == ()
+    held = engine.totals()
+    assert (held.items, held.bytes, held.backlog) == (0, 0, 0)
+    assert held.counters.invalidations == 25
 
 
 @pytest.mark.parametrize(("kind", "tags"), [(b"any", [b"t"]), (b"all", [b"t", b"u"])])

@@ -54,6 +54,16 @@ local function put_rarest_first(tags)
     return least
 end
 
+-- Remove a live entry that is older than the invalidation `at`; returns whether it was one. What is newer
+-- stays, even if another invalidation of it is pending: that may not happen.
+local function remove_older(key, at)
+    local meta = read(key)
+    if not meta or meta[5] >= at then return false end
+    meta = find(key)
+    if meta then drop(key, meta) end
+    return meta ~= nil
+end
+
 -- Invalidate the entries with any of the tags, and remove `at_once` of them. Returns how many were
 -- counted, 0, the names of dead sets with entries to remove, and some of the keys. With `at`, the
 -- invalidation was noted under that sequence number, at the time `since` in milliseconds.
@@ -69,9 +79,7 @@ local function invalidate_any(at_once, tags, at, since)
         elseif size > 0 then
             at_once = at_once - size
             for _, key in ipairs(redis.call('ZRANGE', name, 0, -1)) do
-                local meta = find(key)
-                if meta and meta[5] < at then
-                    drop(key, meta)
+                if remove_older(key, at) then
                     removed = removed + 1
                     if #keys < 256 then keys[#keys + 1] = key end
                 end
@@ -120,13 +128,7 @@ local function invalidate_all(at_once, tags, at)
     local removed = 0
     for _, key in ipairs(redis.call('ZRANGE', carriers(tags[1]), 0, -1)) do
         local meta = read(key)
-        if meta and carries_all(meta, tags) then
-            meta = find(key)
-            if meta and meta[5] < at then
-                drop(key, meta)
-                removed = removed + 1
-            end
-        end
+        if meta and carries_all(meta, tags) and remove_older(key, at) then removed = removed + 1 end
     end
     count('invalidations', removed)
     return {removed, 0, {}, {}}

@@ -21,7 +21,8 @@ local removed = 0
 local popped = redis.call('ZPOPMIN', name, ARGV[1])
 for i = 1, #popped, 2 do
     local meta = read(popped[i])
-    if meta and stale(meta) then
+    -- One that was stored since is stale only if an invalidation of it has happened: none that is pending.
+    if meta and stale(meta, {}) then
         if is_counted(name) or was_counted(popped[i]) then
             -- Counted already.
         elseif expired(meta) then
