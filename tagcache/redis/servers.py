@@ -170,11 +170,15 @@ class Servers:
         The entries are kept if a server moved them that still is what it was; otherwise the
         partition begins empty: they may be older than what clients were told.
         """
-        home = _home_in(read_info(await self.ask(address, "INFO", "replication")))
+        info = read_info(await self.ask(address, "INFO", "replication"))
+        home = _home_in(info)
         if home == _OF_A_REPLICA:
             raise ReadOnlyError(f"{address} is a replica")
         others = {*self._seen, *self.topology.primaries} - {address}
-        homes = filter(None, await asyncio.gather(*map(self._home_at, others)))
+        # The primary that this one was a replica of moved nothing, though it may not know yet that
+        # it was replaced.
+        homes = set(await asyncio.gather(*map(self._home_at, others)))
+        homes -= {"", info.get("master_replid2")}
         kept = await self.ask(address, "EVAL", ADOPT.text.decode(), "1", root, *homes, home)
         if not kept and (address, home) not in self._logged:
             self._logged.add((address, home))

@@ -395,9 +395,14 @@ async def test_what_was_overtaken_is_not_sent_again() -> None:
         assert await result(calls[1]) == 1
 
 
-def told(home: bytes, role: bytes = b"master") -> bytes:
+def told(home: bytes, role: bytes = b"master", before: bytes = b"0000") -> bytes:
+    """What a server tells of itself; ``before``: the home of its primary before it took over."""
     policy = b"maxmemory_policy:noeviction\r\n"
-    return policy + b"role:%b\r\nmaster_replid:%b\r\n" % (role, home)
+    return policy + b"role:%b\r\nmaster_replid:%b\r\nmaster_replid2:%b\r\n" % (
+        role,
+        home,
+        before,
+    )
 
 
 @in_fake_time
@@ -420,6 +425,17 @@ async def test_a_partition_that_was_elsewhere_is_adopted_before_anything_is_read
         it.servers.configure(False, 0, 0)
         one.expect(*evalsha(scripts.GET, ROOT, b"k", b"", b""), answer=[7])
         assert await result(it.call(scripts.GET, ROOT, b"k", b"")) == 7
+
+
+@in_fake_time
+async def test_the_primary_before_a_replica_took_over_has_moved_nothing() -> None:
+    async with cluster_of_two() as (one, two, it):
+        # It does not know yet that it was replaced.
+        one.replies[b"INFO"], two.replies[b"INFO"] = told(b"new", before=b"old"), told(b"old")
+        one.expect(b"EVALSHA", answer=Error("HOME of this partition was old"))
+        one.expect(b"EVAL", scripts.ADOPT.text, 1, ROOT, "new", answer=0)
+        one.expect(*evalsha(scripts.TOTALS, ROOT, "new"), answer=[0])
+        assert await result(it.call(scripts.TOTALS, ROOT)) == [0]
 
 
 @in_fake_time
