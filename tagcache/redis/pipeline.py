@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis.exceptions import ClusterDownError, MovedError
+from redis.exceptions import AskError, ClusterDownError, MovedError
 from twisted.internet.defer import Deferred, fail
 
 from tagcache.errors import BackendUnavailable
@@ -103,10 +103,13 @@ class ScriptPipeline:
     def refused(self, sender: Sender, root: str, refused: Sequence[tuple[Call, Exception]]) -> None:
         """Keep the calls of a partition that the server does not have, until it is found."""
         error = refused[0][1]
-        if isinstance(error, MovedError):
-            host = error.host or sender.address.host
-            self._servers.topology.moved(error.slot_id, Address(host, error.port))
-            self._moved()
+        if isinstance(error, AskError):
+            named = Address(error.host or sender.address.host, error.port)
+            if isinstance(error, MovedError):
+                self._servers.topology.moved(error.slot_id, named)
+                self._moved()
+            else:
+                self._servers.note_moving(root, sender.address, sender.home, named)
         calls = [call for call, _ in refused] + sender.take_of(root)
         if self._closed:
             fail_all(calls, STOPS)
@@ -116,7 +119,8 @@ class ScriptPipeline:
     def lost(self, sender: Sender, waiting: Sequence[Call]) -> None:
         """Send what waited for a server that is lost to where its partitions are now."""
         if self._servers.topology.may_change:
-            self._servers.alarm(sender.address)
+            if sender.is_suspect:
+                self._servers.alarm(sender.address)
             self._moved()
         if self._closed:
             fail_all(waiting, STOPS)

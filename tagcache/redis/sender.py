@@ -112,7 +112,8 @@ class Owner(Protocol):
 class Sender(Waiting):
     """Sends calls to the server at ``address``, one batch of at most ``most_together`` at a time.
 
-    Each is answered by its deadline. Calls of one partition keep their order.
+    Each is answered by its deadline. Calls of one partition keep their order. ``home`` is that of
+    the server, None if it is to be asked.
     """
 
     def __init__(
@@ -125,14 +126,13 @@ class Sender(Waiting):
     ) -> None:
         super().__init__()
         self.address = address
+        self.home: str | None = None
         self._servers = servers
         self._connection = servers.dialer.dial(address)
         self._generation = servers.generation
         self._loop = loop
         self._owner = owner
         self._most_together = most_together
-        # What home_on told of the connection.
-        self._home: str | None = None
         # Bytes that the answer to a call is expected to have.
         self._expected = _UNKNOWN
         self._work: asyncio.Task[None] | None = None
@@ -158,10 +158,13 @@ class Sender(Waiting):
             self._set_alarm()
 
     def abandon(self, why: str) -> None:
-        """Fail the calls under way, leave those that wait to the owner, and disconnect."""
+        """Disconnect, and leave the calls that wait to the owner.
+
+        Calls under way fail if the server does not answer; otherwise it goes on with its work.
+        """
         if self._work is None:
             self._work = self._loop.create_task(self._leave())
-        elif self._sent_at is not None:
+        elif self._sent_at is not None and self.is_suspect:
             self._stopped = why
             self._work.cancel()
 
@@ -245,8 +248,8 @@ class Sender(Waiting):
         if self._generation != self._servers.generation:
             self._generation = self._servers.generation
             await self._connection.disconnect(nowait=True)
-        if await make_ready(self._connection) or self._home is None:
-            self._home = await home_on(self._connection)
+        if await make_ready(self._connection) or self.home is None:
+            self.home = await home_on(self._connection)
         results = await self._execute(batch)
         # A server that was restarted or has just become the primary does not have the scripts.
         unknown = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
@@ -259,7 +262,7 @@ class Sender(Waiting):
     async def _execute(self, batch: Sequence[Call], by_text: bool = False) -> list[Any]:
         runs = _runs(batch, min(_MOST_AT_ONCE, _MUCH // self._expected + 1))
         known: set[tuple[str, str]] = set()
-        home = self._home if self._servers.flush_on_failover else ""
+        home = self.home if self._servers.flush_on_failover else ""
         commands = []
         for run in runs:
             script, root = batch[run[0]].script, batch[run[0]].root
@@ -308,7 +311,7 @@ class Sender(Waiting):
         for call, result in zip(batch, results, strict=True):
             refusal = refusal_of(result)
             if refusal is Refusal.STRANGE:
-                self._home = None
+                self.home = None
             if refusal is not None:
                 refused.setdefault(call.root, []).append((call, result))
             elif call.root in refused:

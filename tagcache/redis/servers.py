@@ -17,7 +17,7 @@ from tagcache.redis.topology import Address, ITopology
 # How long a server may take to tell of the others.
 _ASK_SECONDS = 1.0
 # How long another server may take to tell its home.
-_HOME_SECONDS = 0.25
+_HOME_SECONDS = 1.0
 # How often it is looked whether another server has taken over, while one is suspect.
 WATCH_SECONDS = 0.1
 
@@ -58,7 +58,7 @@ async def home_on(connection: Any) -> str:
 
     It is another one after a restart, and after a replica has taken over. Raises RedisError.
     """
-    await connection.send_command("INFO", "replication")
+    await connection.send_command("INFO")
     try:
         return _home_in(read_info(await connection.read_response()))
     except ResponseError:
@@ -69,7 +69,8 @@ async def home_on(connection: Any) -> str:
 def _home_in(info: dict[str, str]) -> str:
     if info.get("role") == "slave":
         return _OF_A_REPLICA
-    return info.get("master_replid", "")
+    # Not the replication ID: that also changes when a first replica comes.
+    return info.get("run_id", "")
 
 
 class _Line:
@@ -123,6 +124,8 @@ class Servers:
         self.wait_ms = 0
         # Those that had partitions, unless they failed. One without any may have moved them.
         self._seen: set[Address] = set()
+        # By root: the server that moves a partition, its home, and to whom.
+        self._moving: dict[str, tuple[Address, str, Address]] = {}
         self._logged: set[tuple[Address, str]] = set()
         self._guides = guides
         self._lines: dict[tuple[Dialer, Address], _Line] = {}
@@ -146,7 +149,13 @@ class Servers:
     def alarm(self, address: Address) -> None:
         """Look for the partitions soon: this server has just failed."""
         self._seen.discard(address)
+        self._moving = {k: move for k, move in self._moving.items() if move[0] != address}
         self._alarm.set()
+
+    def note_moving(self, root: str, source: Address, home: str | None, target: Address) -> None:
+        """Note that the server at ``source``, with this home, is moving a partition to another."""
+        if home:
+            self._moving[root] = source, home, target
 
     async def look(self) -> None:
         """Learn where the partitions are. Raises RedisError, OSError."""
@@ -170,15 +179,21 @@ class Servers:
         The entries are kept if a server moved them that still is what it was; otherwise the
         partition begins empty: they may be older than what clients were told.
         """
-        info = read_info(await self.ask(address, "INFO", "replication"))
+        info = read_info(await self.ask(address, "INFO"))
         home = _home_in(info)
         if home == _OF_A_REPLICA:
             raise ReadOnlyError(f"{address} is a replica")
         others = {*self._seen, *self.topology.primaries} - {address}
         # The primary that this one was a replica of moved nothing, though it may not know yet that
         # it was replaced.
-        homes = set(await asyncio.gather(*map(self._home_at, others)))
-        homes -= {"", info.get("master_replid2")}
+        replaced = info.get("master_replid2")
+        told = await asyncio.gather(*map(self._info_of, others))
+        homes = {_home_in(each) for each in told if each.get("master_replid") != replaced}
+        move = self._moving.get(root)
+        if move is not None and move[2] == address:
+            # A node that has given away its last slot becomes a replica, and has another home.
+            homes.add(move[1])
+        homes -= {"", _OF_A_REPLICA}
         kept = await self.ask(address, "EVAL", ADOPT.text.decode(), "1", root, *homes, home)
         if not kept and (address, home) not in self._logged:
             self._logged.add((address, home))
@@ -188,13 +203,12 @@ class Servers:
                 address=str(address),
             )
 
-    async def _home_at(self, address: Address) -> str:
-        """Return the home of a server that may have moved partitions; empty if it is away."""
+    async def _info_of(self, address: Address) -> dict[str, str]:
+        """Return what a server that may have moved partitions tells; empty if it is away."""
         with suppress(RedisError, OSError):
             async with asyncio.timeout(_HOME_SECONDS):
-                home = _home_in(read_info(await self.ask(address, "INFO", "replication")))
-                return "" if home == _OF_A_REPLICA else home
-        return ""
+                return read_info(await self.ask(address, "INFO"))
+        return {}
 
     async def drop(self) -> None:
         """Close every connection; the next command opens a new one."""

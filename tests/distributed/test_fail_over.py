@@ -92,6 +92,18 @@ def test_servers_that_come_and_go_drop_nothing(redis: Redis, front: Front) -> No
         assert found(client) == 200
 
 
+def test_a_first_replica_that_comes_changes_nothing(redis: Redis, front: Front) -> None:
+    """The replication ID of its primary changes then."""
+    primary = redis()
+    with front(primary.url).connect() as client:
+        put_all(client)
+        replica = redis("--replicaof", f"127.0.0.1 {primary.port}")
+        eventually(lambda: "master_link_status:up" in replica.cli("info", "replication"))
+        assert found(client) == 200
+    with front(primary.url).connect() as client:
+        assert found(client) == 200
+
+
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[RedisCluster]:
     coverage = ("--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0")

@@ -2,8 +2,8 @@
 -- are derived from it, and so are in the same slot. It never exists: so Redis refuses the whole script
 -- while the slot is being moved, when some of its keys are elsewhere.
 --
--- `epoch` is '<number>:<home>'. The home is the replication ID of the server that has the partition, which
--- changes when the server is restarted and when a replica takes over. The last argument of every script
+-- `epoch` is '<number>:<home>'. The home is the run ID of the server that has the partition: it is another
+-- one when the server is restarted and when a replica takes over. The last argument of every script
 -- is the home of the server that the caller is connected to, '' if that does not matter.
 local base, home = KEYS[1], table.remove(ARGV)
 local prefix, part = string.match(base, '^(.*)({[^{}]*}:)$')

@@ -395,14 +395,11 @@ async def test_what_was_overtaken_is_not_sent_again() -> None:
         assert await result(calls[1]) == 1
 
 
-def told(home: bytes, role: bytes = b"master", before: bytes = b"0000") -> bytes:
-    """What a server tells of itself; ``before``: the home of its primary before it took over."""
-    policy = b"maxmemory_policy:noeviction\r\n"
-    return policy + b"role:%b\r\nmaster_replid:%b\r\nmaster_replid2:%b\r\n" % (
-        role,
-        home,
-        before,
-    )
+def told(home: bytes, role: bytes = b"master", ids: tuple[bytes, bytes] = (b"", b"0")) -> bytes:
+    """What a server tells of itself; ``ids``: its replication ID, and that of its last primary."""
+    lines = [b"maxmemory_policy:noeviction", b"run_id:" + home, b"role:" + role]
+    lines += [b"master_replid:" + ids[0], b"master_replid2:" + ids[1], b""]
+    return b"\r\n".join(lines)
 
 
 @in_fake_time
@@ -428,10 +425,31 @@ async def test_a_partition_that_was_elsewhere_is_adopted_before_anything_is_read
 
 
 @in_fake_time
+async def test_a_partition_is_kept_that_was_seen_on_its_way() -> None:
+    async with cluster_of_two() as (source, target, it):
+        source.replies[b"INFO"], target.replies[b"INFO"] = told(b"old"), told(b"new")
+        source.expect(b"EVALSHA", answer=on_its_way(target))
+        call = it.call(scripts.DELETE, ROOT, b"a")
+        await until(lambda: not source.script)
+        # It has given away its last slot, and is a replica of the other one now.
+        source.replies[b"INFO"] = told(b"new", b"slave")
+        moved = Error(f"MOVED {key_slot(ROOT.encode())} 127.0.0.1:{target.port}")
+        source.expect(b"EVALSHA", answer=moved)
+        target.expect(b"EVALSHA", answer=Error("HOME of this partition was old"))
+        target.expect(b"EVAL", scripts.ADOPT.text, 1, ROOT, "old", "new", answer=1)
+        target.expect(*evalsha(scripts.DELETE, ROOT, b"a", "new"), answer=1)
+        await advance_when_awaited(0.02)
+        assert await result(call) == 1
+
+
+@in_fake_time
 async def test_the_primary_before_a_replica_took_over_has_moved_nothing() -> None:
     async with cluster_of_two() as (one, two, it):
         # It does not know yet that it was replaced.
-        one.replies[b"INFO"], two.replies[b"INFO"] = told(b"new", before=b"old"), told(b"old")
+        one.replies[b"INFO"], two.replies[b"INFO"] = (
+            told(b"new", ids=(b"2", b"1")),
+            told(b"old", ids=(b"1", b"0")),
+        )
         one.expect(b"EVALSHA", answer=Error("HOME of this partition was old"))
         one.expect(b"EVAL", scripts.ADOPT.text, 1, ROOT, "new", answer=0)
         one.expect(*evalsha(scripts.TOTALS, ROOT, "new"), answer=[0])
