@@ -96,6 +96,18 @@ class NotInTransaction(CommandError):
         super().__init__("this cannot be done in a transaction with the Redis engine")
 
 
+class NotSupportedByBackend(CommandError):
+    """The engine cannot do this: the client's fault, or the operator's, who chose the engine."""
+
+    code = "not_supported_by_backend"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the Redis engine has no leases, no grace and no soft invalidations yet; the memory "
+            "engine has"
+        )
+
+
 class AnswerTooLarge(CommandError):
     """The answer would have more bytes than the server returns for one request."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -27,6 +27,8 @@ class Budget:
 
     Attributes:
         evictions: how many entries had to make room.
+        beside: what belongs to the entries and is not stored, in bytes.
+        evict_beside: drops one piece of that; returns whether there was one.
         shared: the limit that this cache has together with others, if there are others.
         counted: the memory that counts towards it.
     """
@@ -35,6 +37,8 @@ class Budget:
         self.max_memory = 0
         self.evictions = 0
         self.counted = 0
+        self.beside = 0
+        self.evict_beside: Callable[[], bool] = _nothing
         self.shared: SharedLimit | None = None
         self._store = store
         self._backlog = backlog
@@ -55,8 +59,8 @@ class Budget:
 
     @property
     def memory(self) -> int:
-        """``stored``, and what was flushed and still takes memory."""
-        return self.stored + self._backlog.flushed_memory
+        """``stored``, what was flushed and still takes memory, and what is ``beside``."""
+        return self.stored + self._backlog.flushed_memory + self.beside
 
     @property
     def total(self) -> int:
@@ -106,6 +110,9 @@ class Budget:
             self.tidy()
         else:
             shared.tidy()
+        for _ in range(_MOST_EVICTIONS):
+            if self.total + more <= self.max_memory or not self.evict_beside():
+                break
         if self.total + more > self.max_memory:
             raise OutOfMemory(f"the limit is {self.max_memory} bytes")
 
@@ -148,6 +155,8 @@ class Budget:
 
     def evict(self, kept: Entry | None) -> bool:
         """Remove one entry, other than ``kept``, if the policy allows that; say whether it did."""
+        if self.beside and self.evict_beside():
+            return True
         if not self._evicts:
             return False
         store = self._store
@@ -161,3 +170,8 @@ class Budget:
         else:
             store.remove_gone(entry)
         return True
+
+
+def _nothing() -> bool:
+    """There is nothing beside the entries."""
+    return False

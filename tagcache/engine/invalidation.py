@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from itertools import chain, islice
+from typing import Protocol
 
 from tagcache.engine.entry import Entry
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.selection import Overlap, Selection
 from tagcache.engine.store import Store
+from tagcache.engine.tags import ManyEntries
 from tagcache.model.activity import Activity
 
 # Up to so many entries are removed in one go, which takes less than a millisecond. More are found
@@ -21,14 +23,28 @@ _NAMES_AT_ONCE = 256
 _NOTED_TAGS = 64
 
 
+class Heir(Protocol):
+    """What becomes of entries that are invalidated softly."""
+
+    def soften(self, entry: Entry) -> None:
+        """Remove a live entry from the store, and keep what is wanted of it."""
+
+    def softened(self, dead: list[dict[bytes, Entry] | ManyEntries]) -> None:
+        """Note that the entries of these sets were marked dead, and are removed later."""
+
+
 class Invalidation:
     """Removes entries on request. Its methods return work, as those of ICache do.
 
-    ``count`` is how many entries were removed.
+    ``count`` is how many entries were removed. ``heir`` gets them, if there is one.
     """
 
-    def __init__(self, store: Store, backlog: Backlog, activity: Activity) -> None:
+    def __init__(
+        self, store: Store, backlog: Backlog, activity: Activity, heir: Heir | None = None
+    ) -> None:
         self.count = 0
+        self._heir = heir
+        self._remove = store.remove if heir is None else heir.soften
         self._store = store
         self._backlog = backlog
         self._activity = activity
@@ -49,7 +65,7 @@ class Invalidation:
                 continue
             if store.is_live(entry, now):
                 count = self.count + 1
-                store.remove(entry)
+                self._remove(entry)
                 self.count = count
                 removed += 1
             else:
@@ -226,8 +242,11 @@ class Invalidation:
     def _mark_dead(self, selection: Selection, removed: int, tag: bytes | None = None) -> int:
         """Remove the ``removed`` entries that were selected or carry the tag, at once."""
         count = self.count + removed
+        before = len(self._store.dead)
         self._store.mark_dead(selection.found, removed, tag)
         self.count = count
+        if self._heir is not None:
+            self._heir.softened(self._store.dead[: len(self._store.dead) - before])
         if removed:
             self._backlog.on_garbage()
         return removed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from random import Random
@@ -13,7 +14,7 @@ from tagcache.engine import consistency, headroom, scans
 from tagcache.engine.admission import Admission
 from tagcache.engine.budget import Budget, Policy
 from tagcache.engine.entry import Entry
-from tagcache.engine.invalidation import Invalidation
+from tagcache.engine.freshness import Freshness
 from tagcache.engine.key_scan import KeyScan
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.store import SHARD_MASK, Store
@@ -32,6 +33,7 @@ from tagcache.native import core
 
 __all__ = ["MemoryCache", "Policy"]
 
+_TOKEN_BITS = 63
 # Creation times follow the wall clock by the monotonic one; the wall clock may drift away from it
 # by so much before that is noticed.
 _WALL_JUMP_SECONDS = 1.0
@@ -42,13 +44,15 @@ class MemoryCache:
     """An ICache in this process; one thread owns it.
 
     ``monotonic`` and ``wall`` return seconds. Expiry and age go by the first, which never jumps;
-    the second tells the time of day. ``random`` picks the look-ups that are sampled.
+    the second tells the time of day. ``random`` picks the look-ups that are sampled;
+    ``random_bits`` returns a random number of so many bits that nobody can guess.
 
     ``policy`` says what happens when ``limits.max_memory`` is reached: ``sieve`` or ``lru``
     evict entries, ``noeviction`` refuses to store.
 
     This is a facade: ``store`` holds the entries (for checks; not to be changed), and each other
     part works on it. ``budget`` keeps the memory below the limit, which other caches may share.
+    ``freshness`` has the leases and the stale entries.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class MemoryCache:
         wall: Callable[[], float] = time.time,
         policy: Policy = "sieve",
         random: Random | None = None,
+        random_bits: Callable[[int], int] = secrets.randbits,
     ) -> None:
         self.policy = policy
         self._monotonic = monotonic
@@ -67,10 +72,26 @@ class MemoryCache:
         self._activity = Activity(self._random)
         self.store = Store(monotonic, self._activity, lru=policy == "lru")
         self._backlog = Backlog(self.store)
-        self._invalidation = Invalidation(self.store, self._backlog, self._activity)
         self._key_scan = KeyScan(self.store, self._random)
         self._versions = EntryVersions(self.store)
         self.budget = Budget(self.store, self._backlog, policy)
+        self.freshness = Freshness(
+            self.store,
+            self._backlog,
+            self._activity,
+            self.budget,
+            self.get,
+            self.put_with,
+            lambda: self._limits,
+            lambda: random_bits(_TOKEN_BITS) or 1,
+        )
+        self.fetch = self.freshness.fetch
+        self.fill = self.freshness.fill
+        self.release = self.freshness.release
+        self.invalidate_any = self.freshness.any_of
+        self.invalidate_all = self.freshness.all_of
+        self.invalidate_keys = self.freshness.keys
+        self.keys_by_tag = self.freshness.keys_by_tag
         # What every look-up needs, one attribute nearer; these stay the same objects.
         self._shards = self.store.shards
         self._dead = self.store.dead
@@ -235,6 +256,8 @@ class MemoryCache:
             self._enough_for = puts + headroom.check()
         self._put(key, value, tags, options.ttl, self._monotonic() if now is None else now)
         self._puts = puts
+        if options.grace_ms:
+            self.freshness.give_grace(key, options.grace_ms / 1000)
         return options.ttl_ms
 
     def add(
@@ -293,7 +316,7 @@ class MemoryCache:
         return True
 
     def delete(self, key: bytes) -> bool:
-        return self._invalidation.delete((key,)) == 1
+        return self.freshness.delete(key)
 
     def draft(self, keys: Collection[bytes], counts: bool = False) -> Draft:
         if counts:
@@ -360,26 +383,14 @@ class MemoryCache:
     def version(self, key: bytes) -> object:
         return self._versions.of(key)
 
-    def invalidate_tag(self, tag: bytes) -> Generator[None, None, int]:
-        return self._invalidation.any_of((tag,))
-
-    def invalidate_any(self, tags: Collection[bytes]) -> Generator[None, None, int]:
-        return self._invalidation.any_of(tags)
-
-    def invalidate_all(self, tags: Collection[bytes]) -> Generator[None, None, int]:
-        return self._invalidation.all_of(tags)
-
-    def invalidate_keys(self, keys: Collection[bytes]) -> Generator[None, None, int]:
-        return self._invalidation.keys(keys)
+    def invalidate_tag(self, tag: bytes, soft: bool = False) -> Generator[None, None, int]:
+        return self.freshness.any_of((tag,), soft)
 
     def flush(self) -> Generator[None, None, int]:
         yield from self.store.sweep()
         self.store.settle()
         self._admission.renew(self._limits)
-        return self._invalidation.flush(self.budget.stored)
-
-    def keys_by_tag(self, tag: bytes) -> Generator[None, None, list[bytes]]:
-        return self._invalidation.keys_by_tag(tag)
+        return self.freshness.flush(self.budget.stored)
 
     def scan_any(self, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         return scans.any_of(self.store, tags)
@@ -402,22 +413,31 @@ class MemoryCache:
         return scans.tags_by_prefix(self.store, prefix)
 
     def sweep(self) -> Iterator[None]:
-        return self.store.sweep()
+        yield from self.store.sweep()
+        yield from self.freshness.sweep()
 
     def reclaim(self) -> Iterator[None]:
-        return self.budget.reclaim()
+        yield from self.budget.reclaim()
+        yield from self.freshness.reclaim()
 
     def saved(self) -> Iterator[Saved]:
-        return scans.saved(self.store)
+        yield from scans.saved(self.store, self.freshness.grace_of)
+        yield from self.freshness.saved()
 
     def restore(self, entry: Saved, downtime: float) -> bool:
         now = self._monotonic()
         stored = now - entry.age - downtime
-        if stored + entry.ttl <= now:
+        if stored + entry.ttl + entry.grace <= now:
             return False
         check_lengths(self._limits, entry.key, entry.value)
         tags = self._admission.tags(entry.tags) if entry.tags else ()
+        if stored + entry.ttl <= now:
+            until = stored + entry.ttl + entry.grace
+            self.freshness.restore_stale(entry.key, entry.value, tags, until)
+            return False
         self._put(entry.key, entry.value, tags, self._admission.ttl(entry.ttl), stored)
+        if entry.grace:
+            self.freshness.give_grace(entry.key, entry.grace)
         return True
 
     def counters(self) -> Counters:
@@ -426,7 +446,7 @@ class MemoryCache:
             hits=self._hits,
             misses=self._misses,
             puts=self._puts,
-            invalidations=self._invalidation.count,
+            invalidations=self.freshness.invalidated,
             expirations=self.store.expirations,
             evictions=self.budget.evictions,
         )

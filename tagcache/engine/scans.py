@@ -5,7 +5,7 @@ A scan yields None for each entry that does not fit, so that its caller can stop
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from tagcache.engine.entry import Entry, Links
 from tagcache.engine.store import Store
@@ -87,11 +87,18 @@ def tags_by_prefix(store: Store, prefix: bytes) -> Iterator[tuple[bytes, int, in
             yield tag, keys, size
 
 
-def saved(store: Store) -> Iterator[Saved]:
-    """Yield every entry for a snapshot, the oldest first; nothing may change meanwhile."""
+def saved(store: Store, grace_of: Callable[[Entry], float]) -> Iterator[Saved]:
+    """Yield every entry for a snapshot, the oldest first; nothing may change meanwhile.
+
+    ``grace_of`` returns the grace of an entry in seconds. One whose time to live is over is there
+    as well, while its grace lasts.
+    """
     now = store.monotonic()
     place = store.end.newer
     while place is not store.end:
-        if isinstance(place, Entry) and store.is_live(place, now):
-            yield Saved(place.key, place.value, place.tags, now - place.stored, place.ttl)
+        if isinstance(place, Entry) and not (store.dead and store.is_dead(place)):
+            grace = grace_of(place)
+            if place.expires + grace > now:
+                age = now - place.stored
+                yield Saved(place.key, place.value, place.tags, age, place.ttl, grace=grace)
         place = place.newer

@@ -12,6 +12,7 @@ from tagcache.engine.entry import Entry
 from tagcache.engine.memory import MemoryCache
 from tagcache.model.activity import TagActivity
 from tagcache.model.drafts import Draft
+from tagcache.model.fetched import FreshCounts
 from tagcache.model.int64 import UINT64_MAX
 from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.limits import Limits
@@ -55,6 +56,9 @@ class MemorySession:
         self.decrement = cache.decrement
         self.touch = cache.touch
         self.delete = cache.delete
+        self.fetch = cache.fetch
+        self.fill = cache.fill
+        self.release = cache.release
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None] | Deferred[list[bytes | None]]:
         if len(keys) <= _LOOK_UPS_AT_ONCE:
@@ -89,17 +93,17 @@ class MemorySession:
         engine = MemoryEngine(self._cache, self._monotonic)
         return run(engine.session, engine)
 
-    def invalidate_tag(self, tag: bytes) -> int | Deferred[int]:
-        return self._finish(self._cache.invalidate_tag(tag))
+    def invalidate_tag(self, tag: bytes, soft: bool = False) -> int | Deferred[int]:
+        return self._finish(self._cache.invalidate_tag(tag, soft))
 
-    def invalidate_any(self, tags: Collection[bytes]) -> int | Deferred[int]:
-        return self._finish(self._cache.invalidate_any(tags))
+    def invalidate_any(self, tags: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
+        return self._finish(self._cache.invalidate_any(tags, soft))
 
-    def invalidate_all(self, tags: Collection[bytes]) -> int | Deferred[int]:
-        return self._finish(self._cache.invalidate_all(tags))
+    def invalidate_all(self, tags: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
+        return self._finish(self._cache.invalidate_all(tags, soft))
 
-    def invalidate_keys(self, keys: Collection[bytes]) -> int | Deferred[int]:
-        return self._finish(self._cache.invalidate_keys(keys))
+    def invalidate_keys(self, keys: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
+        return self._finish(self._cache.invalidate_keys(keys, soft))
 
     def flush(self) -> int | Deferred[int]:
         return self._finish(self._cache.flush())
@@ -154,6 +158,18 @@ class MemoryEngine:
     def eviction_policy(self) -> str:
         """What is evicted when memory is full."""
         return self.store.policy
+
+    @property
+    def on_lease_end(self) -> Callable[[bytes], None]:
+        """Is called with the key of a lease that ended before its time."""
+        return self.store.freshness.leases.on_end
+
+    @on_lease_end.setter
+    def on_lease_end(self, called: Callable[[bytes], None]) -> None:
+        self.store.freshness.leases.on_end = called
+
+    def fresh_counts(self) -> FreshCounts:
+        return self.store.freshness.counts()
 
     def open_session(self) -> MemorySession:
         return self.session

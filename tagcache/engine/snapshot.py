@@ -12,6 +12,8 @@ In a file, with all numbers little-endian, are:
   (u32) and the tag;
 - between them, blocks of 4 bytes, which is less than any record has: the number of the database
   (u32) of the records that follow. It is 0 at the beginning, and always before version 3;
+- and blocks of 8 bytes: the grace (f64, seconds) of the records that follow. It is 0 at the
+  beginning, and always before version 4;
 - a length of 0, and the exact number of entries (u64).
 
 The entries of a database are together, in the order of storing, the oldest first.
@@ -28,11 +30,12 @@ from tagcache.errors import BrokenSnapshot
 from tagcache.model.views import Saved
 
 MAGIC = b"TagCache snapshot\n"
-VERSION = 3
+VERSION = 4
 _HEADER = struct.Struct("<QdB")
 _HEADER_1 = struct.Struct("<Qd")
 _BLOCK = struct.Struct("<II")
 _RECORD = struct.Struct("<IIIdd")
+_GRACE = struct.Struct("<d")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _BLOCK_BYTES = 256 * 1024
@@ -61,13 +64,14 @@ def write(file: BinaryIO, header: Header, entries: Iterable[Saved]) -> int:
     file.write(MAGIC + head + _U32.pack(zlib.crc32(head)))
     numbers: dict[tuple[bytes, ...], int] = {}
     block: list[bytes] = []
-    count = size = of = 0
-    for key, value, tags, age, ttl, database in entries:
-        if database != of:
+    count = size = 0
+    of = 0, 0.0
+    for key, value, tags, age, ttl, database, grace in entries:
+        if (database, grace) != of:
             if block:
                 _write_block(file, block)
-            _write_block(file, [_U32.pack(database)])
-            of = database
+            _write_marks(file, of, (database, grace))
+            of = database, grace
             block.clear()
             size = 0
         number = numbers.get(tags)
@@ -90,6 +94,14 @@ def write(file: BinaryIO, header: Header, entries: Iterable[Saved]) -> int:
         _write_block(file, block)
     file.write(_U32.pack(0) + _U64.pack(count))
     return count
+
+
+def _write_marks(file: BinaryIO, old: tuple[int, float], new: tuple[int, float]) -> None:
+    """Write the database and the grace of the records that follow, as far as they differ."""
+    if new[0] != old[0]:
+        _write_block(file, [_U32.pack(new[0])])
+    if new[1] != old[1]:
+        _write_block(file, [_GRACE.pack(new[1])])
 
 
 def _write_block(file: BinaryIO, block: list[bytes]) -> None:
@@ -120,6 +132,7 @@ def read_entries(file: BinaryIO) -> Iterator[Saved]:
     """Yield the entries, whole blocks only. Raises BrokenSnapshot, OSError."""
     sets: list[tuple[bytes, ...]] = []
     count = database = 0
+    grace = 0.0
     while True:
         (length,) = _U32.unpack(_exactly(file, _U32.size))
         if not length:
@@ -131,8 +144,11 @@ def read_entries(file: BinaryIO) -> Iterator[Saved]:
         if length == _U32.size:
             (database,) = _U32.unpack(payload)
             continue
+        if length == _GRACE.size:
+            (grace,) = _GRACE.unpack(payload)
+            continue
         try:
-            for entry in _records(payload, database, sets):
+            for entry in _records(payload, database, grace, sets):
                 count += 1
                 yield entry
         except (struct.error, IndexError):
@@ -144,7 +160,9 @@ def read_entries(file: BinaryIO) -> Iterator[Saved]:
         raise BrokenSnapshot("something follows its end")
 
 
-def _records(payload: bytes, database: int, sets: list[tuple[bytes, ...]]) -> Iterator[Saved]:
+def _records(
+    payload: bytes, database: int, grace: float, sets: list[tuple[bytes, ...]]
+) -> Iterator[Saved]:
     """Yield the records of a block; tag sets that are new are added to ``sets``."""
     unpack, size = _RECORD.unpack_from, _RECORD.size
     at = 0
@@ -167,7 +185,7 @@ def _records(payload: bytes, database: int, sets: list[tuple[bytes, ...]]) -> It
             sets.append(tuple(tags))
         if at > len(payload):
             raise IndexError
-        yield Saved(key, value, sets[number], age, ttl, database)
+        yield Saved(key, value, sets[number], age, ttl, database, grace)
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

@@ -68,6 +68,8 @@ class Store:
         dead_left: how many such entries there are.
         expirations: how many entries were removed because they had expired.
         watchers: who is told of every change.
+        leaving: is called with each entry that is about to be removed, if it is set. The entry
+            stays if that raises a MemoryError.
     """
 
     def __init__(self, monotonic: Callable[[], float], activity: Activity, lru: bool) -> None:
@@ -77,6 +79,7 @@ class Store:
         self.dead_left = 0
         self.expirations = 0
         self.watchers: list[Watcher] = []
+        self.leaving: Callable[[Entry], None] | None = None
         self.lru = Lru() if lru else None
         self.end = _ring()
         self.sieve = Sieve(self.end)
@@ -194,6 +197,8 @@ class Store:
         key = entry.key
         if self.watchers:
             self._announce(key)
+        if self.leaving is not None:
+            self.leaving(entry)
         items = self.items - 1
         size = self.size - len(key) - len(entry.value)
         key_size = self.key_size - len(key)

@@ -30,6 +30,8 @@ class TagActivity:
         invalidations, invalidated: the number of invalidations, and of the entries they removed.
         last_invalidated: the time of the last one, in seconds of the cache's monotonic clock; None
             if there was none.
+        stale_served: look-ups of entries with the tag that were answered with a stale one.
+        refused: values with the tag that were refused, as they were outdated already.
     """
 
     hits: int = 0
@@ -37,6 +39,8 @@ class TagActivity:
     invalidations: int = 0
     invalidated: int = 0
     last_invalidated: float | None = None
+    stale_served: int = 0
+    refused: int = 0
 
     @property
     def weight(self) -> int:
@@ -99,6 +103,16 @@ class Activity:
         if removed is not None:
             tag, stands_for = removed
             self._noticed(tag).misses += stands_for
+
+    def served_stale(self, tags: Iterable[bytes]) -> None:
+        """Record that a stale entry with these tags was returned."""
+        for tag in tags:
+            self._noticed(tag).stale_served += 1
+
+    def refused(self, tags: Iterable[bytes]) -> None:
+        """Record that a value with these tags was refused, as it was outdated."""
+        for tag in tags:
+            self._noticed(tag).refused += 1
 
     def _noticed(self, tag: bytes) -> TagActivity:
         activity = self._tags.get(tag)

@@ -9,6 +9,7 @@ from zope.interface import Attribute, Interface
 
 from tagcache.model.activity import TagActivity
 from tagcache.model.drafts import Draft
+from tagcache.model.fetched import Fetched, FreshCounts
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals, Totals
 from tagcache.model.store_options import StoreOptions
@@ -84,7 +85,7 @@ class ICache(IMaintained):
     Invalidations are work: a generator that yields often, so that the caller can do other things
     in between, and returns how many entries were removed. Nothing happens before it runs. All
     matching entries disappear at one moment, whatever their number; the memory of many is freed
-    later, by ``reclaim``.
+    later, by ``reclaim``. With ``soft``, those that have a grace become stale.
     """
 
     plain: Any = Attribute("What answers plain requests natively, a PlainRequests; None without.")
@@ -154,16 +155,16 @@ class ICache(IMaintained):
         It must be kept for as long as it is compared.
         """
 
-    def invalidate_tag(tag: bytes) -> Generator[None, None, int]:
+    def invalidate_tag(tag: bytes, soft: bool = False) -> Generator[None, None, int]:
         """Work that removes every entry that carries the tag, and returns how many."""
 
-    def invalidate_any(tags: Collection[bytes]) -> Generator[None, None, int]:
+    def invalidate_any(tags: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
         """Work that removes every entry that carries at least one of the tags."""
 
-    def invalidate_all(tags: Collection[bytes]) -> Generator[None, None, int]:
+    def invalidate_all(tags: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
         """Work that removes every entry that carries all of the tags; none for no tags."""
 
-    def invalidate_keys(keys: Collection[bytes]) -> Generator[None, None, int]:
+    def invalidate_keys(keys: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
         """Work that removes the entries with these keys."""
 
     def keys_by_tag(tag: bytes) -> Generator[None, None, list[bytes]]:
@@ -293,16 +294,39 @@ class ISession(Interface):
         of ``unchanged`` has changed. See ``update``.
         """
 
-    def invalidate_tag(tag: bytes) -> int | Deferred[int]:
-        """Remove every entry that carries the tag, at one moment; return how many."""
+    def fetch(key: bytes, lease_ms: int) -> Fetched | Deferred[Fetched]:
+        """Look up a key; without an entry, take the lease for its value, unless it is out.
 
-    def invalidate_any(tags: Collection[bytes]) -> int | Deferred[int]:
+        The holder of a lease computes the value and calls ``fill``, or ``release``, within
+        ``lease_ms`` milliseconds. A stale entry is returned if there is one. Counts a hit or a
+        miss. Raises KeyTooLong, NotSupportedByBackend.
+        """
+
+    def fill(token: int, key: bytes, value: bytes, options: StoreOptions) -> bool | Deferred[bool]:
+        """Store the value for which a lease was granted, and end the lease.
+
+        Returns False, and stores nothing, if the value may be outdated: since the lease was
+        granted, the key was stored, removed or invalidated, or a tag of the value was
+        invalidated, or everything was removed; or if ``token`` is not that of a lease that is out
+        for the key. Raises like ``put``, and NotSupportedByBackend; then the lease stays.
+        """
+
+    def release(token: int, key: bytes) -> bool | Deferred[bool]:
+        """End a lease without a value; return whether it was out. Raises NotSupportedByBackend."""
+
+    def invalidate_tag(tag: bytes, soft: bool = False) -> int | Deferred[int]:
+        """Remove every entry that carries the tag, at one moment; return how many.
+
+        With ``soft``, entries that have a grace become stale. Raises NotSupportedByBackend.
+        """
+
+    def invalidate_any(tags: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
         """Remove every entry that carries at least one of the tags, at one moment."""
 
-    def invalidate_all(tags: Collection[bytes]) -> int | Deferred[int]:
+    def invalidate_all(tags: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
         """Remove every entry that carries all of the tags, at one moment; none for no tags."""
 
-    def invalidate_keys(keys: Collection[bytes]) -> int | Deferred[int]:
+    def invalidate_keys(keys: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
         """Remove the entries with these keys."""
 
     def flush() -> int | Deferred[int]:
@@ -312,8 +336,8 @@ class ISession(Interface):
 class IEngine(IMeasured):
     """Where entries are kept: in this process, or in servers that several processes share.
 
-    Every method but those of IMeasured and ``activity``, ``describe`` and ``open_session``
-    returns its result, or a Deferred of it; see ISession.
+    Every method but those of IMeasured and ``activity``, ``describe``, ``fresh_counts`` and
+    ``open_session`` returns its result, or a Deferred of it; see ISession.
     """
 
     limits: Limits = Attribute("The limits of an entry; may be replaced while running.")
@@ -323,6 +347,9 @@ class IEngine(IMeasured):
     )
     eviction_policy: str | None = Attribute("What is evicted when memory is full; None: nothing.")
     trouble: str = Attribute("Why the engine cannot be used now; empty while it can.")
+    on_lease_end: Callable[[bytes], None] = Attribute(
+        "Called with the key of a lease that ended before its time."
+    )
 
     def open_session() -> ISession:
         """Return a session for one connection."""
@@ -373,6 +400,9 @@ class IEngine(IMeasured):
 
     def activity(tag: bytes) -> TagActivity:
         """Return the activity of a tag; not all of it is known for every tag."""
+
+    def fresh_counts() -> FreshCounts:
+        """Return the counts of leases and stale entries; all 0 if the engine has none."""
 
     def all_counters() -> Counters | Deferred[Counters]:
         """Return the counts of all servers of this engine."""

@@ -18,13 +18,18 @@ class StoreOptions:
         ttl_ms, ttl: the effective one under the limits ``checked``, in milliseconds (None: none)
             and in seconds (NEVER: none).
         checked: the limits against which tags and time to live were checked; None before that.
+        grace_ms: how long the entry is stale after it expires, or is invalidated softly, in
+            milliseconds.
     """
 
-    __slots__ = ("asked_ms", "checked", "tags", "ttl", "ttl_ms")
+    __slots__ = ("asked_ms", "checked", "grace_ms", "tags", "ttl", "ttl_ms")
 
-    def __init__(self, tags: Collection[bytes] = (), ttl_ms: int | None = None) -> None:
+    def __init__(
+        self, tags: Collection[bytes] = (), ttl_ms: int | None = None, grace_ms: int = 0
+    ) -> None:
         self.tags = tuple(tags)
         self.asked_ms = ttl_ms or None
+        self.grace_ms = grace_ms
         self.ttl_ms: int | None = None
         self.ttl = NEVER
         self.checked: Limits | None = None

@@ -52,7 +52,8 @@ class TagSize(NamedTuple):
 class Saved(NamedTuple):
     """An entry in a snapshot; ``age`` (when the snapshot was taken) and ``ttl`` are in seconds.
 
-    ``database`` is the number of its database.
+    ``database`` is the number of its database. ``grace`` is how long it is stale after its time to
+    live, in seconds.
     """
 
     key: bytes
@@ -61,6 +62,7 @@ class Saved(NamedTuple):
     age: float
     ttl: float
     database: int = 0
+    grace: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

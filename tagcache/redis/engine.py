@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tagcache.model.activity import TagActivity
+from tagcache.model.fetched import FreshCounts
 from tagcache.model.interfaces import IEngine
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals, Totals
@@ -36,6 +37,8 @@ class RedisEngine:
 
     def __init__(self, cache: RedisCache, upkeep: Upkeep) -> None:
         self.upkeep = upkeep
+        # There are no leases.
+        self.on_lease_end: Callable[[bytes], None] = lambda key: None
         self.session = RedisSession(cache)
         self._cache = cache
         self._listing = cache.listing
@@ -140,6 +143,9 @@ class RedisEngine:
     def activity(self, tag: bytes) -> TagActivity:
         """Return the activity of this server for a tag; hits and misses are samples."""
         return self._cache.activity(tag)
+
+    def fresh_counts(self) -> FreshCounts:
+        return FreshCounts()
 
     def all_counters(self) -> Deferred[Counters]:
         return self._cache.counters()

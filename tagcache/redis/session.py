@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tagcache.errors import NotSupportedByBackend
 from tagcache.model.drafts import Draft
 from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.store_options import StoreOptions
@@ -157,7 +158,18 @@ class RedisSession:
         )
 
     def put_with(self, key: bytes, value: bytes, options: StoreOptions) -> Deferred[int | None]:
+        if options.grace_ms:
+            raise NotSupportedByBackend
         return self.put(key, value, options.tags, options.asked_ms)
+
+    def fetch(self, key: bytes, lease_ms: int) -> NoReturn:
+        raise NotSupportedByBackend
+
+    def fill(self, token: int, key: bytes, value: bytes, options: StoreOptions) -> NoReturn:
+        raise NotSupportedByBackend
+
+    def release(self, token: int, key: bytes) -> NoReturn:
+        raise NotSupportedByBackend
 
     def add(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
@@ -188,24 +200,30 @@ class RedisSession:
 
         return self._in_order((key,), call)
 
-    def invalidate_tag(self, tag: bytes) -> Deferred[int]:
-        return self.invalidate_any((tag,))
+    def invalidate_tag(self, tag: bytes, soft: bool = False) -> Deferred[int]:
+        return self.invalidate_any((tag,), soft)
 
-    def invalidate_any(self, tags: Collection[bytes]) -> Deferred[int]:
-        return self._invalidate((), lambda: self._cache.invalidate_any(tags))
+    def invalidate_any(self, tags: Collection[bytes], soft: bool = False) -> Deferred[int]:
+        return self._invalidate((), lambda: self._cache.invalidate_any(tags), soft)
 
-    def invalidate_all(self, tags: Collection[bytes]) -> Deferred[int]:
-        return self._invalidate((), lambda: self._cache.invalidate_all(tags))
+    def invalidate_all(self, tags: Collection[bytes], soft: bool = False) -> Deferred[int]:
+        return self._invalidate((), lambda: self._cache.invalidate_all(tags), soft)
 
-    def invalidate_keys(self, keys: Collection[bytes]) -> Deferred[int]:
-        return self._invalidate(keys, lambda: self._cache.invalidate_keys(keys))
+    def invalidate_keys(self, keys: Collection[bytes], soft: bool = False) -> Deferred[int]:
+        return self._invalidate(keys, lambda: self._cache.invalidate_keys(keys), soft)
 
     def flush(self) -> Deferred[int]:
         return self._invalidate((), self._cache.flush)
 
     def _invalidate(
-        self, keys: Collection[bytes], invalidate: Callable[[], Deferred[int]]
+        self,
+        keys: Collection[bytes],
+        invalidate: Callable[[], Deferred[int]],
+        soft: bool = False,
     ) -> Deferred[int]:
+        if soft:
+            raise NotSupportedByBackend
+
         def call() -> Deferred[int]:
             # A value that a client stores after its own invalidation is new: its leases end.
             self._leases.clear()

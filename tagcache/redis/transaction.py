@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 from zope.interface import implementer
 
-from tagcache.errors import NotAnInteger, NotInTransaction
+from tagcache.errors import NotAnInteger, NotInTransaction, NotSupportedByBackend
 from tagcache.model import int64, stored_values
 from tagcache.model.admission import check_integer, check_lengths, check_tags
 from tagcache.model.drafts import Draft, Stored
@@ -55,6 +55,8 @@ class DraftSession:
         return ttl_ms
 
     def put_with(self, key: bytes, value: bytes, options: StoreOptions) -> int | None:
+        if options.grace_ms:
+            raise NotSupportedByBackend
         return self.put(key, value, options.tags, options.asked_ms)
 
     def add(
@@ -101,7 +103,9 @@ class DraftSession:
     def delete(self, key: bytes) -> bool:
         return self._draft.delete(key)
 
-    def invalidate_keys(self, keys: Collection[bytes]) -> int:
+    def invalidate_keys(self, keys: Collection[bytes], soft: bool = False) -> int:
+        if soft:
+            raise NotSupportedByBackend
         return sum(self._draft.delete(key) for key in dict.fromkeys(keys))
 
     def update(
@@ -123,6 +127,9 @@ class DraftSession:
     def versions(self, keys: Collection[bytes]) -> Versions:
         return {key: self._draft.get(key) for key in keys}
 
+    fetch: Any = staticmethod(_refuse)
+    fill: Any = staticmethod(_refuse)
+    release: Any = staticmethod(_refuse)
     transact: Any = staticmethod(_refuse)
     invalidate_tag: Any = staticmethod(_refuse)
     invalidate_any: Any = staticmethod(_refuse)

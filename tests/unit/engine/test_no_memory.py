@@ -13,6 +13,7 @@ import pytest
 from tagcache.engine import invalidation, tags
 from tagcache.engine.memory import MemoryCache, Policy
 from tagcache.model.limits import Limits
+from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import Saved
 from tests.helpers import done
 
@@ -46,6 +47,8 @@ CHANGES: dict[str, Change] = {
     "first": lambda cache: cache.increment(b"count", 7, [b"n1"], 5000),
     "expired": lambda cache: cache.put(b"past", b"v", [b"n1", b"t2"], 5000),
     "evict": lambda cache: cache.put(b"new", b"v" * 190_000, [b"all"], 60_000),
+    "fetch": lambda cache: cache.fetch(b"nothing", 1000),
+    "grace": lambda cache: cache.put_with(b"new", b"v", StoreOptions([b"n1"], 5000, 5000)),
     "delete": lambda cache: cache.delete(b"k5"),
     "invalidate few": lambda cache: done(cache.invalidate_tag(b"pair")),
     "invalidate": lambda cache: done(cache.invalidate_tag(b"t5")),

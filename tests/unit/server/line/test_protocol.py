@@ -349,7 +349,7 @@ def test_a_line_that_is_too_long_is_answered_and_closes(server: Server) -> None:
 
 
 def test_a_command_that_fails_is_logged_and_answered_without_detail(server: Server) -> None:
-    def fail(key: bytes) -> bytes:
+    def fail(tag: bytes, soft: bool) -> bytes:
         raise RuntimeError("secret detail")
 
     server.cache.invalidate_tag = fail  # type: ignore[method-assign,assignment]

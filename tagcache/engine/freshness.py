@@ -1,0 +1,338 @@
+"""Leases, grace and soft invalidation: values that are computed once, and never outdated.
+
+The store knows nothing of this. What leaves it passes by here, while there is anything to keep in
+mind: an entry with a grace becomes stale when its time to live is over, or when it is invalidated
+softly. Until its key is stored again, it exists for ``fetch`` alone.
+
+A lease is granted for a key that is not stored. Whether the key was stored since, the store itself
+tells when the lease is used: either an entry is there, or one has left. So a store need not look
+for leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import suppress
+from itertools import islice
+
+from tagcache.engine.budget import Budget
+from tagcache.engine.entry import Entry
+from tagcache.engine.invalidation import Invalidation
+from tagcache.engine.leases import Lease, Leases
+from tagcache.engine.reclaim import Backlog
+from tagcache.engine.stale import Graces, Stale
+from tagcache.engine.store import Store
+from tagcache.engine.tags import ManyEntries
+from tagcache.model.activity import Activity
+from tagcache.model.admission import check_lengths
+from tagcache.model.fetched import Fetched, Found, FreshCounts
+from tagcache.model.limits import Limits
+from tagcache.model.store_options import StoreOptions
+from tagcache.model.views import Saved
+
+# Names that are looked at in one go.
+_NAMES_AT_ONCE = 256
+
+
+class Freshness:
+    """What a cache does beside storing, so that values are fresh and computed once.
+
+    ``get`` and ``put_with`` are those of the cache, ``limits`` returns the present ones.
+
+    ``leases`` are those that are out, ``stale`` the stale entries.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        backlog: Backlog,
+        activity: Activity,
+        budget: Budget,
+        get: Callable[[bytes], bytes | None],
+        put_with: Callable[[bytes, bytes, StoreOptions], int | None],
+        limits: Callable[[], Limits],
+        new_token: Callable[[], int],
+    ) -> None:
+        self.leases = Leases(new_token)
+        self.stale = Stale(store.monotonic)
+        self._store = store
+        self._backlog = backlog
+        self._activity = activity
+        self._budget = budget
+        budget.evict_beside = self._evict
+        self._get = get
+        self._put_with = put_with
+        self._limits = limits
+        self._graces = Graces()
+        self._hard = Invalidation(store, backlog, activity)
+        self._soft = Invalidation(store, backlog, activity, self)
+        # Sets of entries that were softened and are still in the store, and when that was.
+        self._softened: list[tuple[dict[bytes, Entry] | ManyEntries, float]] = []
+        self._fills = 0
+        self._refused = 0
+        self._stale_served = 0
+
+    @property
+    def invalidated(self) -> int:
+        """How many entries were invalidated since the start."""
+        return self._hard.count + self._soft.count
+
+    def counts(self) -> FreshCounts:
+        """Return what there is, and what there was since the start."""
+        return FreshCounts(
+            leases=len(self.leases),
+            stale_items=len(self.stale),
+            leases_granted=self.leases.granted,
+            fills=self._fills,
+            fills_refused=self._refused,
+            leases_released=self.leases.released,
+            stale_served=self._stale_served,
+        )
+
+    # Look-ups and fills
+
+    def fetch(self, key: bytes, lease_ms: int) -> Fetched:
+        """Look up a key; see ISession.fetch."""
+        value = self._get(key)
+        if value is not None:
+            return Fetched(Found.HIT, value)
+        check_lengths(self._limits(), key, b"")
+        now = self._store.monotonic()
+        stale = self.stale.get(key, now)
+        lease = self._lease(key, now)
+        token = None
+        if lease is None:
+            self._watch()
+            token = self.leases.grant(key, lease_ms / 1000, now).token
+        self._measure()
+        left_ms = 0 if lease is None else int((lease.ends - now) * 1000) + 1
+        if stale is not None:
+            self._stale_served += 1
+            self._activity.served_stale(stale.tags)
+            return Fetched(Found.STALE, stale.value, token, left_ms)
+        return Fetched(Found.WAIT if token is None else Found.LEASE, None, token, left_ms)
+
+    def fill(self, token: int, key: bytes, value: bytes, options: StoreOptions) -> bool:
+        """Store what was computed under a lease, if it is still fresh; see ISession.fill."""
+        lease = self._lease(key, self._store.monotonic())
+        tags = options.tags or self._limits().tags_of(key)
+        if lease is None or lease.token != token:
+            self._refuse(tags)
+            return False
+        fresh = self.leases.is_good(lease, tags) and self._store.find(key) is None
+        if fresh:
+            # If this raises, nothing has changed: the lease is still out.
+            self._put_with(key, value, options)
+            self.stale.discard(key)
+            self._fills += 1
+        else:
+            self._refuse(tags)
+        self.leases.end(key)
+        self._measure()
+        return fresh
+
+    def _lease(self, key: bytes, now: float) -> Lease | None:
+        lease = self.leases.of(key, now)
+        if lease is None:
+            # One may just have ended.
+            self._measure()
+        return lease
+
+    def _refuse(self, tags: Collection[bytes]) -> None:
+        self._refused += 1
+        self._activity.refused(tags)
+
+    def release(self, token: int, key: bytes) -> bool:
+        """End a lease without a value; return whether it was out."""
+        lease = self._lease(key, self._store.monotonic())
+        if lease is None or lease.token != token:
+            return False
+        self.leases.released += 1
+        self.leases.end(key)
+        self._measure()
+        return True
+
+    # What becomes of entries
+
+    def give_grace(self, key: bytes, seconds: float) -> None:
+        """Let the entry that was just stored be stale for so long afterwards.
+
+        Where memory ends, it has no grace.
+        """
+        try:
+            entry = self._store.find(key)
+            if entry is not None:
+                self._watch()
+                self._graces.put(key, entry.stored, seconds)
+                self._measure()
+        except MemoryError:
+            return
+
+    def grace_of(self, entry: Entry) -> float:
+        """Return the grace of a stored entry in seconds; 0 if it has none."""
+        return self._graces.of(entry)
+
+    def restore_stale(
+        self, key: bytes, value: bytes, tags: tuple[bytes, ...], until: float
+    ) -> None:
+        """Keep a stale entry of a snapshot until a time of the monotonic clock."""
+        self.stale.keep(key, value, tags, until, self._store.monotonic())
+        self._watch()
+        self._measure()
+
+    def saved(self) -> Iterator[Saved]:
+        """Yield every stale entry for a snapshot; nothing may change meanwhile."""
+        now = self._store.monotonic()
+        for entry in self.stale.entries(now):
+            if self._store.find(entry.key) is None:
+                left = entry.expires - now
+                yield Saved(entry.key, entry.value, entry.tags, 0.0, 0.0, grace=left)
+
+    def _watch(self) -> None:
+        self._store.leaving = self._leaving
+
+    def _leaving(self, entry: Entry) -> None:
+        """Note that an entry is about to be removed; keep it if it becomes stale."""
+        self.leases.outdate(entry.key)
+        self.stale.discard(entry.key)
+        grace = self._graces.take(entry)
+        since = self._stale_since(entry) if grace else None
+        if since is not None:
+            self._keep(entry, since + grace)
+        self._measure()
+
+    def _stale_since(self, entry: Entry) -> float | None:
+        """Return when an entry that leaves became stale; None if it is gone."""
+        if self._store.dead and self._store.is_dead(entry):
+            for dead, when in self._softened:
+                if dead.get(entry.key) is entry:
+                    return when
+            return None
+        return entry.expires if entry.expires <= self._store.monotonic() else None
+
+    def _keep(self, entry: Entry, until: float) -> None:
+        now = self._store.monotonic()
+        if until > now:
+            # Where memory ends, there is one stale value less.
+            with suppress(MemoryError):
+                self.stale.keep(entry.key, entry.value, entry.tags, until, now)
+
+    def soften(self, entry: Entry) -> None:
+        """Remove a live entry from the store; with a grace it becomes stale."""
+        grace = self._graces.of(entry)
+        self._store.remove(entry)
+        if grace:
+            self._keep(entry, self._store.monotonic() + grace)
+            self._measure()
+
+    def softened(self, dead: list[dict[bytes, Entry] | ManyEntries]) -> None:
+        """Note that the entries of these sets were softened, and are removed later."""
+        if self._graces:
+            now = self._store.monotonic()
+            self._softened += [(each, now) for each in dead]
+
+    # Invalidations, as work: see ICache
+
+    def any_of(self, tags: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
+        """Invalidate every entry that carries at least one of the tags."""
+        removed = yield from (self._soft if soft else self._hard).any_of(tags)
+        # From here to the next yield is the same moment.
+        self._outdate(tags)
+        if not soft:
+            yield from self._drop(lambda stale: stale.any_of(tags))
+        return removed
+
+    def all_of(self, tags: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
+        """Invalidate every entry that carries all of the tags; none for no tags."""
+        # What carries all tags carries this one; few other values do.
+        some = islice(tags, _NAMES_AT_ONCE)
+        rarest = (min(some, key=self._store.tags.count),) if tags else ()
+        removed = yield from (self._soft if soft else self._hard).all_of(tags)
+        self._outdate(rarest)
+        if not soft:
+            yield from self._drop(lambda stale: stale.all_of(tags))
+        return removed
+
+    def keys(self, keys: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
+        """Invalidate the entries with these keys."""
+        removed = yield from (self._soft if soft else self._hard).keys(keys)
+        self.leases.outdate_keys(keys)
+        if not soft:
+            yield from self._drop(lambda stale: stale.keys(keys))
+        return removed
+
+    def keys_by_tag(self, tag: bytes) -> Generator[None, None, list[bytes]]:
+        """Return the keys of the entries that carry the tag at one moment."""
+        return self._hard.keys_by_tag(tag)
+
+    def delete(self, key: bytes) -> bool:
+        """Remove one entry; return whether it was there."""
+        removed = self._hard.delete((key,)) == 1
+        if self._store.leaving is not None:
+            self.leases.outdate(key)
+            self.stale.discard(key)
+            self._measure()
+        return removed
+
+    def flush(self, memory: int) -> int:
+        """Remove everything at once; the entries take about ``memory`` bytes."""
+        removed = self._hard.flush(memory)
+        self.leases.outdate_all()
+        self._graces.clear()
+        self._softened.clear()
+        self.stale.flush()
+        self._measure()
+        if self.stale.backlog:
+            self._backlog.on_garbage()
+        return removed
+
+    def _outdate(self, tags: Collection[bytes]) -> None:
+        if self.leases:
+            self.leases.outdate_tags(tags)
+            self._measure()
+
+    def _drop(self, choose: Callable[[Invalidation], Generator[None, None, int]]) -> Iterator[None]:
+        """Invalidate stale entries, too, before anybody is told that it is done."""
+        while self._waits():
+            # They are not stale yet, and must not become so later.
+            yield from self._backlog.reclaim()
+        if self.stale.store.items:
+            yield from self.stale.invalidate(choose)
+            self._measure()
+            if self.stale.backlog:
+                self._backlog.on_garbage()
+
+    def _waits(self) -> bool:
+        """Say whether softened entries are still in the store."""
+        stored = self._store.dead
+        self._softened = [
+            each for each in self._softened if any(each[0] is dead for dead in stored)
+        ]
+        return bool(self._softened)
+
+    # Memory
+
+    def _evict(self) -> bool:
+        evicted = self.stale.evict()
+        self._measure()
+        return evicted
+
+    def _measure(self) -> None:
+        """Let the budget know how much memory all this takes."""
+        stale = self.stale.memory if self.stale.store.items or self.stale.backlog else 0
+        self._budget.beside = stale + self._graces.memory + self.leases.memory
+
+    def sweep(self) -> Iterator[None]:
+        """Forget what is over, yielding often."""
+        yield from self.stale.sweep()
+        yield from self.stale.reclaim()
+        yield from self.leases.sweep(self._store.monotonic())
+        self._waits()
+        self._measure()
+        if not (len(self.leases) or len(self._graces) or self.stale.store.items):
+            self._store.leaving = None
+
+    def reclaim(self) -> Iterator[None]:
+        """Give back the memory of what was dropped, yielding often."""
+        yield from self.stale.reclaim()
+        self._measure()
