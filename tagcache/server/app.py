@@ -24,6 +24,7 @@ from tagcache.server.auth.rates import Rates
 from tagcache.server.cache_port.factory import CacheFactory
 from tagcache.server.commands.admin import AdminCommands
 from tagcache.server.commands.cache import CACHE_COMMANDS
+from tagcache.server.commands.fresh import FRESH_COMMANDS
 from tagcache.server.commands.resp.admin import StateCommands
 from tagcache.server.commands.resp.connection import ConnectionCommands
 from tagcache.server.commands.resp.server import ServerCommands
@@ -61,6 +62,7 @@ from tagcache.server.upkeep.collector import Collector
 from tagcache.server.upkeep.persistence import Persistence
 from tagcache.server.upkeep.slices import Slices
 from tagcache.server.upkeep.sweeper import Sweeper
+from tagcache.server.waits import Waits
 from tagcache.sockopts import ListenOptions
 
 Follower = Callable[[Settings], None]
@@ -89,6 +91,7 @@ class SharedParts:
     slices: Slices
     events: EventLog
     traffic: Traffic
+    waits: Waits
     reactor: Any
 
 
@@ -114,6 +117,7 @@ def build_shared(
             catch_up=connections.catch_up,
             pump=getattr(reactor, "pump", None),
         ),
+        waits=Waits(reactor),
         reactor=reactor,
     )
 
@@ -194,13 +198,14 @@ def build_cache_port(
     state_commands = StateCommands(shared.connections, service.info, shared.traffic)
     factory = CacheFactory(
         listener,
-        CommandTable((*CACHE_COMMANDS, *admin.rows())),
+        CommandTable((*CACHE_COMMANDS, *FRESH_COMMANDS, *admin.rows())),
         RespTable((*connection_commands.rows(), *server_commands.rows(), *state_commands.rows())),
         service.databases,
         shared.slices,
         shared.events,
         shared.traffic,
         shared.rates,
+        shared.waits,
         settings,
         shared.reactor,
     )
@@ -238,7 +243,7 @@ def build_routes(
     """Return the routes of all endpoints."""
     databases, slices = service.databases, shared.slices
     return Documents(
-        Entries(databases, slices),
+        Entries(databases, slices, shared.waits),
         Invalidation(databases, shared.events),
         Listing(databases, slices, time.monotonic),
         Status(
@@ -357,6 +362,7 @@ def _open_ports(service: TagCacheService, shared: SharedParts, check: Preflight)
     cache_port = build_cache_port(service, shared)
     http_port = build_http_port(service, shared, check)
     service.serve(cache_port[0], http_port[0])
+    service.before_drain = shared.waits.stop
     listen("server.tcp_port", server.tcp_port, server.host, *cache_port)
     listen("server.http_port", server.http_port, server.host, *http_port)
     if settings.manhole.enabled:

@@ -66,6 +66,8 @@ class TagCacheService(MultiService):
         self.persistence = persistence
         self.connections = connections
         self.pending_restart: tuple[str, ...] = ()
+        # Answers what would keep connections open at a stop.
+        self.before_drain: Callable[[], None] = _nothing
         self._factories: list[ServingFactory] = []
         self._check = check
         self._followers: list[Callable[[Settings], None]] = []
@@ -172,6 +174,7 @@ class TagCacheService(MultiService):
                 signal.signal(number, self._on_second_signal)
         log.info("stopping: {clients} connections are open", clients=len(self.connections))
         yield DeferredList([each.stopService() for each in self.listeners()])
+        self.before_drain()
         grace = self.settings.server.shutdown_grace_seconds
         yield DeferredList([factory.drain(grace) for factory in self._factories])
         yield maybeDeferred(super().stopService)
@@ -316,6 +319,10 @@ class TagCacheService(MultiService):
             "engine": self.databases[0].describe(),
             "persistence": self.persistence.describe(),
         }
+
+
+def _nothing() -> None:
+    """Nothing keeps connections open."""
 
 
 def described(totals: EngineTotals) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tagcache.errors import InvalidArgument, LineTooLong
 from tagcache.model import int64
+from tagcache.model.fetched import MOST_LEASE_MS, MOST_WAIT_MS, Fetched, Found
 from tagcache.model.int64 import UINT64_MAX
 from tagcache.model.limits import Limits
 
@@ -43,17 +44,19 @@ def error(code: str) -> bytes:
 
 UNKNOWN_COMMAND = error("unknown_command")
 NOT_REPRESENTABLE = error("value_not_representable")
+REFUSED = b"REFUSED\n"
 
 
 def max_line_length(limits: Limits) -> int:
     """Return the maximum length of a valid request, in bytes, without the line end.
 
-    It is that of a PUT with every field at its limit. Lists of keys or tags have no separate
+    It is that of a FILL with every field at its limit. Lists of keys or tags have no separate
     limit.
     """
-    verb, tabs, ttl = 4, 4, 20
+    verb, tabs, token, ttl_and_grace = 4, 5, 19, 41
     tags = limits.max_tags_per_entry * (limits.max_tag_length + 1)
-    return verb + tabs + limits.max_key_length + ttl + tags + limits.max_value_length
+    rest = limits.max_key_length + tags + limits.max_value_length
+    return verb + tabs + token + ttl_and_grace + rest
 
 
 class LineBuffer:
@@ -169,6 +172,50 @@ def parse_ttl(field: bytes) -> int | None:
     return int(digits) or None
 
 
+def parse_lifetime(field: bytes) -> tuple[int | None, int]:
+    """Read a time to live, and the grace after it if a ``+`` follows, in milliseconds.
+
+    Raises InvalidArgument (``invalid_ttl``).
+    """
+    ttl, plus, grace = field.partition(b"+")
+    if plus and not grace:
+        raise InvalidArgument("invalid_ttl")
+    return parse_ttl(ttl), parse_ttl(grace) or 0
+
+
+def parse_token(field: bytes) -> int:
+    """Read the token of a lease. Raises InvalidArgument (``missing_token``, ``invalid_token``)."""
+    if not field:
+        raise InvalidArgument("missing_token")
+    if not field.isdigit() or len(field) > _MAX_TTL_DIGITS:
+        raise InvalidArgument("invalid_token")
+    return int(field)
+
+
+def parse_lease(field: bytes) -> int:
+    """Read how long a lease is wanted, in milliseconds.
+
+    Raises InvalidArgument (``missing_lease``, ``invalid_lease``).
+    """
+    if not field:
+        raise InvalidArgument("missing_lease")
+    if not field.isdigit() or len(field) > _MAX_TTL_DIGITS or not 0 < int(field) <= MOST_LEASE_MS:
+        raise InvalidArgument("invalid_lease")
+    return int(field)
+
+
+def parse_wait(field: bytes) -> int:
+    """Read how long to wait, in milliseconds; empty: 0.
+
+    Raises InvalidArgument (``invalid_wait``).
+    """
+    if not field:
+        return 0
+    if not field.isdigit() or len(field) > _MAX_TTL_DIGITS or int(field) > MOST_WAIT_MS:
+        raise InvalidArgument("invalid_wait")
+    return int(field)
+
+
 def parse_by(field: bytes) -> int:
     """Read the step of INCR and DECR; empty means 1. Raises InvalidArgument (``invalid_by``)."""
     if not field:
@@ -204,6 +251,23 @@ def value(content: bytes) -> bytes:
     if _LF in content:
         return NOT_REPRESENTABLE
     return b"VALUE\t" + content + b"\n"
+
+
+def fetched(result: Fetched) -> bytes:
+    """Return the reply to FETCH.
+
+    A stale value that a line cannot hold is left out; another value that it cannot hold is an
+    error.
+    """
+    content = result.value
+    if result.found is Found.HIT and content is not None:
+        return b"HIT\t" + content + b"\n" if _LF not in content else NOT_REPRESENTABLE
+    if content is not None and _LF not in content:
+        token = b"-" if result.token is None else b"%d" % result.token
+        return b"STALE\t" + token + b"\t" + content + b"\n"
+    if result.token is None:
+        return b"WAIT\t%d\n" % result.left_ms
+    return b"LEASE\t%d\n" % result.token
 
 
 def integer(number: int) -> bytes:

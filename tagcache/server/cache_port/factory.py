@@ -24,6 +24,7 @@ from tagcache.server.observe.traffic import Traffic
 from tagcache.server.resp.commands import RespTable
 from tagcache.server.resp.framing import RespFraming
 from tagcache.server.upkeep.slices import Slices
+from tagcache.server.waits import Waits
 from tagcache.wire import line as wire
 
 log = Logger(namespace="tagcache.commands")
@@ -32,7 +33,8 @@ log = Logger(namespace="tagcache.commands")
 class CacheFactory(ServingFactory):
     """The cache port: the policy of admission, and what all its clients share.
 
-    ``traffic`` counts requests, and ``events`` records invalidations.
+    ``traffic`` counts requests, ``events`` records invalidations, and ``waits`` has the look-ups
+    that wait for a value.
     """
 
     full = wire.error("max_connections")
@@ -47,6 +49,7 @@ class CacheFactory(ServingFactory):
         events: EventLog,
         traffic: Traffic,
         rates: Rates,
+        waits: Waits,
         settings: Settings,
         reactor: Any,
         wall: Callable[[], float] = time.time,
@@ -60,6 +63,7 @@ class CacheFactory(ServingFactory):
         traffic.know_verbs(table.everything.commands)
         traffic.know_verbs(row.verb for row in resp_table.supported)
         self._rates = rates
+        self.waits = waits
         self._wall = wall
         self._left_out = LogThrottle()
         self._require_auth = False

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.errors import CommandError, InternalError, OutOfMemory, RateLimited
+from tagcache.model.fetched import Fetched
 from tagcache.model.interfaces import ICache, IEngine
 from tagcache.server.auth.rates import Rates
 from tagcache.server.cache_port.framing import PIECE, BrokenFraming, IFraming
@@ -83,6 +84,11 @@ class CacheProtocol(ServedProtocol):
         self.factory.events.invalidated(
             connection.peer, verb.decode(), names, count, connection.database
         )
+
+    def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched | Deferred[Fetched]:
+        """Look up a key, or take its lease; wait where somebody else has it."""
+        waits = self.factory.waits
+        return waits.fetch(self.engine, self.session, self, key, lease_ms, wait_ms)
 
     def left_out(self, count: int) -> None:
         """Log that a list left out ``count`` keys that a line cannot contain."""
@@ -468,4 +474,5 @@ class CacheProtocol(ServedProtocol):
         self._meter.note(took, verb.decode().lower(), argument)
 
     def _gone(self) -> None:
+        self.factory.waits.end(self)
         self.framing.lost()

@@ -39,9 +39,9 @@ def _value_or_not(value: bytes | None) -> bytes:
 
 
 def put(caller: Caller, fields: list[bytes]) -> Reply:
-    key, ttl, tags, value = _entry_of(fields)
+    key, ttl, tags, value = entry_of(fields)
     # Most clients repeat the same few options.
-    options = (_options if len(tags) <= _REMEMBERED_LENGTH else _read_options)(ttl, tags)
+    options = (_options if len(tags) <= _REMEMBERED_LENGTH else read_options)(ttl, tags)
     stored = caller.session.put_with(key, value, options)
     if stored is None or isinstance(stored, int):
         return wire.OK
@@ -52,11 +52,13 @@ def _ok(_: object) -> bytes:
     return wire.OK
 
 
-def _read_options(ttl: bytes, tags: bytes) -> StoreOptions:
-    return StoreOptions(wire.parse_tags(tags), wire.parse_ttl(ttl))
+def read_options(ttl: bytes, tags: bytes) -> StoreOptions:
+    """Read the fields ``ttl`` and ``tags`` of a store."""
+    tag_list = wire.parse_tags(tags)
+    return StoreOptions(tag_list, *wire.parse_lifetime(ttl))
 
 
-_options = lru_cache(_REMEMBERED_OPTIONS)(_read_options)
+_options = lru_cache(_REMEMBERED_OPTIONS)(read_options)
 
 
 @lru_cache(_REMEMBERED_OPTIONS)
@@ -70,7 +72,7 @@ def plain_options(fields: bytes) -> StoreOptions:
 
 
 def add(caller: Caller, fields: list[bytes]) -> Reply:
-    key, ttl, tags, value = _entry_of(fields)
+    key, ttl, tags, value = entry_of(fields)
     added = caller.session.add(key, value, wire.parse_tags(tags), wire.parse_ttl(ttl))
     return then(added, lambda stored: wire.ADDED if stored else wire.EXISTS)
 
@@ -99,37 +101,39 @@ def delete(caller: Caller, fields: list[bytes]) -> Reply:
 
 
 def inv_tag(caller: Caller, fields: list[bytes]) -> Reply:
-    tag = _tag_of(fields)
-    return _removed(caller, b"INV_TAG", [tag], caller.session.invalidate_tag(tag))
+    tag = tag_of(fields)
+    return removed(caller, b"INV_TAG", [tag], caller.session.invalidate_tag(tag))
 
 
 def inv_tags_any(caller: Caller, fields: list[bytes]) -> Reply:
     tags = wire.parse_list(second_of(fields), "tags")
-    return _removed(caller, b"INV_TAGS_ANY", tags, caller.session.invalidate_any(tags))
+    return removed(caller, b"INV_TAGS_ANY", tags, caller.session.invalidate_any(tags))
 
 
 def inv_tags_all(caller: Caller, fields: list[bytes]) -> Reply:
     tags = wire.parse_list(second_of(fields), "tags")
-    return _removed(caller, b"INV_TAGS_ALL", tags, caller.session.invalidate_all(tags))
+    return removed(caller, b"INV_TAGS_ALL", tags, caller.session.invalidate_all(tags))
 
 
 def inv_keys(caller: Caller, fields: list[bytes]) -> Reply:
     keys = wire.parse_list(second_of(fields), "keys")
-    return _removed(caller, b"INV_KEYS", keys, caller.session.invalidate_keys(keys))
+    return removed(caller, b"INV_KEYS", keys, caller.session.invalidate_keys(keys))
 
 
 def flush(caller: Caller, fields: list[bytes]) -> Reply:
-    return _removed(caller, b"FLUSH", (), caller.session.flush())
+    return removed(caller, b"FLUSH", (), caller.session.flush())
 
 
-def _removed(
-    caller: Caller, verb: bytes, names: Sequence[bytes], removed: int | Deferred[int]
+def removed(
+    caller: Caller, verb: bytes, names: Sequence[bytes], count: int | Deferred[int]
 ) -> Reply:
-    def conclude(count: int) -> bytes:
-        caller.invalidated(verb, names, count)
-        return wire.count(verb, count)
+    """Record an invalidation of these names, and return the reply with the number of entries."""
 
-    return then(removed, conclude)
+    def conclude(number: int) -> bytes:
+        caller.invalidated(verb, names, number)
+        return wire.count(verb, number)
+
+    return then(count, conclude)
 
 
 def keys_by_tag(caller: Caller, fields: list[bytes]) -> Reply:
@@ -139,7 +143,7 @@ def keys_by_tag(caller: Caller, fields: list[bytes]) -> Reply:
             caller.left_out(left_out)
         return reply
 
-    found = caller.engine.keys_by_tag(_tag_of(fields))
+    found = caller.engine.keys_by_tag(tag_of(fields))
     return then(then(found, lambda keys: caller.run_work(wire.keys(keys))), conclude)
 
 
@@ -169,13 +173,14 @@ def second_of(fields: list[bytes]) -> bytes:
     return fields[1] if len(fields) > 1 else b""
 
 
-def _tag_of(fields: list[bytes]) -> bytes:
+def tag_of(fields: list[bytes]) -> bytes:
+    """Read ``verb tag``; return the tag."""
     if len(fields) < 2:
         raise InvalidArgument("missing_tag")
     return fields[1]
 
 
-def _entry_of(fields: list[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
+def entry_of(fields: list[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
     """Read ``verb key ttl tags value``; return the last four, missing ones empty."""
     if len(fields) < 5:
         fields = [*fields, b"", b"", b"", b""][:5]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from tagcache.model.fetched import Fetched
 from tagcache.model.interfaces import IEngine, ISession
 from tagcache.wire import line as wire
 
@@ -29,6 +30,9 @@ class Caller(Protocol):
     @property
     def engine(self) -> IEngine:
         """The engine that keeps the entries."""
+
+    def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched | Deferred[Fetched]:
+        """Look up a key, or take its lease; wait where somebody else has it."""
 
     def select(self, database: int) -> None:
         """Use another database from the next request on. Raises InvalidDatabase."""

@@ -55,6 +55,12 @@ SIGNED = Kind(
     _integer(int64.MIN, int64.MAX),
     {"type": "integer", "minimum": int64.MIN, "maximum": int64.MAX},
 )
+FLAG = Kind("true or false", lambda value: type(value) is bool, {"type": "boolean"})
+TOKEN = Kind(
+    "a string of up to 19 digits",
+    lambda value: type(value) is str and value.isascii() and value.isdigit() and len(value) < 20,
+    {"type": "string", "pattern": "^[0-9]{1,19}$"},
+)
 
 
 def one_of(*words: str) -> Kind:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from tagcache.model.fetched import Fetched
 from tagcache.model.interfaces import IDatabases, IEngine, ISession, Versions
 from tagcache.server.commands.resp.table import RespCommand
 from tagcache.server.commands.resp.transactions import Transaction
@@ -82,6 +83,10 @@ class RespCaller:
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
         """Record that a command removed ``count`` entries by these keys or tags."""
         self._protocol.invalidated(verb, names, count)
+
+    def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched | Deferred[Fetched]:
+        """Look up a key, or take its lease; wait where somebody else has it."""
+        return self._protocol.fetch(key, lease_ms, wait_ms)
 
     def forget_watched(self) -> None:
         """Watch no entry any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tagcache.server.commands.resp.expiry import EXPIRY_COMMANDS
+from tagcache.server.commands.resp.fresh import FRESH_COMMANDS
 from tagcache.server.commands.resp.keys import KEY_COMMANDS
 from tagcache.server.commands.resp.refused import REFUSED_COMMANDS
 from tagcache.server.commands.resp.scripts import Scripts
@@ -21,6 +22,7 @@ ENTRY_COMMANDS = (
     *EXPIRY_COMMANDS,
     *KEY_COMMANDS,
     *TAG_COMMANDS,
+    *FRESH_COMMANDS,
     *TRANSACTION_COMMANDS,
 )
 

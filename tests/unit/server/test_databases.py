@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tagcache.server.commands.cache import CACHE_COMMANDS
+from tagcache.server.commands.fresh import FRESH_COMMANDS
 from tagcache.server.http.databases import DB
 from tagcache.server.http.routes import Route
 from tagcache.server.resp.commands import RespTable
@@ -34,6 +35,8 @@ LOCK = (
 LINES = """
 GET k|PUT k - t v|PUT k 60000 t,t v|ADD k - t v|INCR k n - t|DECR k|TOUCH k 5000|DEL k|INV_TAG t
 INV_TAGS_ANY t,t|INV_TAGS_ALL t,t|INV_KEYS k,k|FLUSH|KEYS_BY_TAG t|KEYS t|STATS|PING
+PUT k 5000+60000 t v|FETCH k 60000|FETCH k 5000 0
+FILL 1 k 60000+60000 t v|RELEASE 1 k|SOFT_TAG t|SOFT_TAGS_ANY t,t|SOFT_TAGS_ALL t,t|SOFT_KEYS k,k
 """
 REDIS = """
 GET k|MGET k k|GETDEL k|GETEX k PX 5000|STRLEN k|GETRANGE k 0 n|SUBSTR k 0 n|SET k v|SET k v NX GET
@@ -43,6 +46,8 @@ PEXPIRETIME k|EXPIRE k n|PEXPIRE k 5000|EXPIREAT k 4000000000|PEXPIREAT k 400000
 DEL k k|UNLINK k|EXISTS k k|TOUCH k|TYPE k|RENAME k k|RENAMENX k k|COPY k k REPLACE|RANDOMKEY
 KEYS k*|SCAN 0 COUNT 3|DBSIZE|FLUSHDB|OBJECT ENCODING k|MEMORY USAGE k|TAG.SET k v TAGS 1 t
 TAG.SET k v TAGS 2 t t|TAG.INVALIDATE 1 t|TAG.INVALIDATE ALL 2 t t|TAG.KEYS t|TAG.OF k|TAG.COUNT t
+TAG.FETCH k LEASE 5000 WAIT 0|TAG.SET k v LEASE 1 GRACE 5000 TAGS 1 t|TAG.RELEASE k 1
+TAG.SET k v PX 5000 GRACE 60000 TAGS 1 t|TAG.INVALIDATE SOFT 1 t|TAG.INVALIDATE ALL SOFT 2 t t
 TAG.TOP 3|TAG.INCR k n PX 5000 TAGS 1 t|TAG.DECR k n|TAG.TOUCH k PX 5000|TAG.FLUSH|TAG.STATS
 MULTI; SET k v; INCR k; GET k; EXEC|MULTI; DEL k; DISCARD|WATCH k; UNWATCH
 WATCH k; MULTI; TAG.SET k v TAGS 1 t; TAG.INVALIDATE 1 t; EXEC|SCRIPT EXISTS x|EVAL lock 1 k v
@@ -150,7 +155,7 @@ class OnTheCachePort(Protocol):
 
 
 class Lines(OnTheCachePort):
-    known = {row.verb.decode() for row in CACHE_COMMANDS} - {"SELECT"}
+    known = {row.verb.decode() for row in (*CACHE_COMMANDS, *FRESH_COMMANDS)} - {"SELECT"}
     texts = templates(LINES)
     ok = b"OK\n"
 
@@ -192,6 +197,11 @@ class Http(Protocol):
             "tag_all": lambda: random.choices(TAGS, k=2),
             "ttl_ms": lambda: random.choice([None, 5000]),
             "ttl_seconds": lambda: None,
+            "lease_ms": lambda: random.choice([1, 60_000]),
+            "wait_ms": lambda: 0,
+            "grace_ms": lambda: random.choice([None, 60_000]),
+            "lease": lambda: "1",
+            "soft": lambda: random.choice([True, False]),
             "by": lambda: random.randint(-5, 5),
             "mode": lambda: random.choice(["any", "all"]),
             "q": lambda: random.choice(["", "a:"]),

@@ -232,7 +232,8 @@ def test_json_replies_are_one_ascii_line() -> None:
     assert wire.json_list(b"CLIENTS", ['{"id":1}', "2"]) == b'CLIENTS\t[{"id":1},2]\n'
 
 
-def test_the_longest_legal_request_is_a_put_with_everything_at_its_limit() -> None:
+def test_the_longest_legal_request_is_a_fill_with_everything_at_its_limit() -> None:
     limits = Limits(max_key_length=3, max_value_length=5, max_tags_per_entry=2, max_tag_length=4)
-    longest = b"PUT\tkey\t18446744073709551615\taaaa,bbbb\tvalue"
+    ttl = b"18446744073709551615+18446744073709551615"
+    longest = b"FILL\t%d\tkey\t%b\taaaa,bbbb\tvalue" % (2**63 - 1, ttl)
     assert len(longest) <= wire.max_line_length(limits) <= len(longest) + 2

@@ -15,6 +15,7 @@ from tagcache.errors import (
     NotAnInteger,
     OutOfMemory,
 )
+from tagcache.model.fetched import Fetched
 from tagcache.model.interfaces import IEngine, ISession
 from tagcache.server.commands.table import Reply
 from tagcache.server.then import then, together
@@ -81,6 +82,9 @@ class Caller(Protocol):
     @property
     def engine(self) -> IEngine:
         """The engine that keeps the entries."""
+
+    def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched | Deferred[Fetched]:
+        """Look up a key, or take its lease; wait where somebody else has it."""
 
     def now_ms(self) -> int:
         """Return the time in milliseconds since 1970."""

@@ -19,6 +19,7 @@ from tagcache.server.commands.resp.arguments import (
     natural,
     time_to_live,
 )
+from tagcache.server.commands.resp.fresh import token_of
 from tagcache.server.commands.resp.strings import StoreIf
 from tagcache.server.commands.resp.table import (
     MAX_ARGUMENTS,
@@ -34,21 +35,28 @@ from tagcache.wire import resp
 
 _MOST_TOP = 1000
 _REMEMBERED_LENGTH = 256
+_WITH_VALUE = frozenset((*EXPIRY_OPTIONS, b"GRACE", b"LEASE"))
 _NO_OPTIONS = Options((), frozenset(), frozenset())
 
 
 def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
-    """Reply to ``TAG.SET key value [EX s|PX ms|EXAT s|PXAT ms] [NX|XX] TAGS n tag [tag ...]``."""
+    """Reply to ``TAG.SET key value [EX s|PX ms|EXAT s|PXAT ms] [NX|XX] TAGS n tag [tag ...]``.
+
+    Before TAGS there may also be ``GRACE ms`` and ``LEASE token``, without NX and XX.
+    """
     key, value = arguments[1], arguments[2]
     rest = tuple(arguments[3:])
     # Most clients repeat the same few options.
     read = _remembered if sum(map(len, rest)) <= _REMEMBERED_LENGTH else _read_options
-    tags, options, expiry, plain, only_new = read(rest)
+    tags, options, expiry, plain, only_new, lease = read(rest)
     if plain is None:
         # Refused whether or not the entry is stored.
         checked = check_tags(caller.engine.limits, tags) or None
         changed = caller.session.update((key,), StoreIf(key, value, expiry, options, checked))
         return then(changed, lambda outcome: resp.OK if outcome[0] else resp.null(caller.resp))
+    if lease is not None:
+        filled = caller.session.fill(lease, key, value, plain)
+        return then(filled, lambda stored: resp.OK if stored else resp.null(caller.resp))
     if only_new:
         added = caller.session.add(key, value, tags, plain.asked_ms)
         return then(added, lambda stored: resp.OK if stored else resp.null(caller.resp))
@@ -59,13 +67,17 @@ def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 class _TagSet(NamedTuple):
-    """What follows the value in TAG.SET; ``plain`` if ``put`` or ``add`` needs no more."""
+    """What follows the value in TAG.SET.
+
+    ``plain`` is there if ``put``, ``add`` or ``fill`` needs no more; ``lease`` is a token.
+    """
 
     tags: tuple[bytes, ...]
     options: Options
     expiry: Expiry | None
     plain: StoreOptions | None
     only_new: bool
+    lease: int | None = None
 
 
 def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
@@ -73,14 +85,17 @@ def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
     if len(words) == 2 and words[0] in RELATIVE:
         ttl_ms = time_to_live(words[0], words[1], "tag.set")
         return _TagSet(tags, _NO_OPTIONS, None, StoreOptions(tags, ttl_ms), False)
-    options = Options(words, frozenset((b"NX", b"XX")), frozenset(EXPIRY_OPTIONS))
+    options = Options(words, frozenset((b"NX", b"XX")), _WITH_VALUE)
     options.at_most_one(b"NX", b"XX")
     expiry = options.expiry("tag.set")
     in_ms = None if expiry is None else expiry.in_ms
+    grace, lease = options.value(b"GRACE"), options.value(b"LEASE")
     plain = None
     if b"XX" not in options and (expiry is None or in_ms is not None):
-        plain = StoreOptions(tags, in_ms)
-    return _TagSet(tags, options, expiry, plain, b"NX" in options)
+        plain = StoreOptions(tags, in_ms, 0 if grace is None else natural(grace))
+    if (grace or lease) and (plain is None or b"NX" in options):
+        raise RedisError("ERR GRACE and LEASE cannot be combined with NX, XX, EXAT and PXAT")
+    return _TagSet(tags, options, expiry, plain, b"NX" in options, None if lease is None else token_of(lease))
 
 
 _remembered = lru_cache(4096)(_read_options)
@@ -143,19 +158,22 @@ def _check_names(tags: Sequence[bytes]) -> None:
 
 
 def tag_invalidate(caller: Caller, arguments: list[bytes]) -> Reply:
-    """Reply to ``TAG.INVALIDATE [ANY|ALL] n tag [tag ...]`` with the number of entries."""
+    """Reply to ``TAG.INVALIDATE [ANY|ALL] [SOFT] n tag [tag ...]`` with the number of entries."""
     every = arguments[1].upper() == b"ALL"
     rest = arguments[2:] if arguments[1].upper() in (b"ANY", b"ALL") else arguments[1:]
+    soft = rest[0].upper() == b"SOFT"
+    rest = rest[1:] if soft else rest
     tags = rest[1:]
     if not tags or natural(rest[0]) != len(tags):
         raise RedisError("ERR the number before the tags is not the number of tags")
     _check_names(tags)
     session = caller.session
-    verb = b"INV_TAGS_ALL" if every else b"INV_TAGS_ANY"
+    verb = b"TAGS_ALL" if every else b"TAGS_ANY"
     if len(tags) == 1:
-        verb, removed = b"INV_TAG", session.invalidate_tag(tags[0])
+        verb, removed = b"TAG", session.invalidate_tag(tags[0], soft)
     else:
-        removed = (session.invalidate_all if every else session.invalidate_any)(tags)
+        removed = (session.invalidate_all if every else session.invalidate_any)(tags, soft)
+    verb = (b"SOFT_" if soft else b"INV_") + verb
 
     def conclude(count: int) -> bytes:
         caller.invalidated(verb, tags, count)

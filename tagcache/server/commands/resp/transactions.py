@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
-from tagcache.errors import AnswerTooLarge, CommandError
+from tagcache.errors import AnswerTooLarge, CommandError, NotInTransaction
 from tagcache.model.admission import check_lengths
 from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.work import run_to_end
@@ -89,6 +89,9 @@ class _Executor:
 
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
         self._caller.invalidated(verb, names, count)
+
+    def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> NoReturn:
+        raise NotInTransaction
 
     def forget_watched(self) -> None:
         """Do nothing: EXEC has done it."""

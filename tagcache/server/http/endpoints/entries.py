@@ -11,8 +11,10 @@ from twisted.python.failure import Failure
 
 from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
 from tagcache.model.interfaces import IDatabases, IEngine, ISession
+from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import EntryView
 from tagcache.server.http.databases import DB, engine_of
+from tagcache.server.http.endpoints import leases
 from tagcache.server.http.entry_json import item_of, stored_as, tags_of, ttl_of, value_body
 from tagcache.server.http.fields import (
     ANYTHING,
@@ -47,6 +49,7 @@ from tagcache.server.http.schema import (
 )
 from tagcache.server.then import then
 from tagcache.server.upkeep.slices import Slices
+from tagcache.server.waits import Waits
 
 _MOST_BYTES = 64 * 2**20
 _KEYS_TOGETHER = 200
@@ -58,6 +61,8 @@ _TTL_SECONDS = Field("ttl_seconds", UNSIGNED, "time to live in seconds, if ttl_m
 _VALUE = Field("value", TEXT, "the value", required=True)
 _BY = Field("by", SIGNED, "how much to add or subtract; absent: 1")
 _STORE = (KEY_FIELD, _VALUE, _TAGS, _TTL_MS, _TTL_SECONDS)
+_PUT = (*_STORE, leases.GRACE_MS, leases.LEASE)
+_GET = (DB, leases.LEASE_MS, leases.WAIT_MS)
 _COUNT = (KEY_FIELD, _BY, _TAGS, _TTL_MS, _TTL_SECONDS)
 
 _ITEM = obj(
@@ -72,13 +77,14 @@ _ITEM = obj(
 )
 _STORED = obj(ok=BOOLEAN, ttl_ms=TTL)
 _COUNTED = either(obj(ok=BOOLEAN, ttl_ms=TTL, value=INTEGER), obj(error=STRING, ok=BOOLEAN))
-_FOUND = either(obj(value=STRING), obj(value_base64=STRING), TOO_LARGE, NOT_FOUND)
+_FOUND = either(obj(value=STRING), obj(value_base64=STRING), TOO_LARGE, NOT_FOUND, leases.FETCHED)
 
 
 class Entries:
     """Endpoints for single entries."""
 
-    def __init__(self, databases: IDatabases, slices: Slices) -> None:
+    def __init__(self, databases: IDatabases, slices: Slices, waits: Waits) -> None:
+        self._waits = waits
         self._databases = databases
         self._slices = slices
         # In database 0; None if a look-up takes time.
@@ -93,14 +99,28 @@ class Entries:
     def _session(self, call: Call) -> ISession:
         return engine_of(self._databases, call).session
 
-    @route("POST", "/put", _STORED, body=_STORE, query=(DB,), statuses=(413, 507))
+    @route("POST", "/put", _STORED, body=_PUT, query=(DB,), statuses=(409, 413, 507))
     def put(self, call: Call) -> EventualResponse:
-        """Store a value."""
-        body = call.body
-        stored = self._session(call).put(
-            body["key"].encode(), stored_as(body["value"]), tags_of(body), ttl_of(body)
-        )
-        return then(stored, _stored)
+        """Store a value. With ``lease``, 409 if it may be outdated."""
+        body, session = call.body, self._session(call)
+        options = StoreOptions(tags_of(body), ttl_of(body), body.get("grace_ms", 0))
+        key, value = body["key"].encode(), stored_as(body["value"])
+        if "lease" in body:
+            return leases.fill(session, body["lease"], key, value, options)
+        return then(session.put_with(key, value, options), _stored)
+
+    @route(
+        "POST",
+        "/release",
+        obj(ok=BOOLEAN, released=BOOLEAN),
+        body=(KEY_FIELD, leases.TOKEN_FIELD),
+        query=(DB,),
+    )
+    def release(self, call: Call) -> EventualResponse:
+        """Give a lease back, because the value could not be computed."""
+        token = int(call.body["lease"])
+        released = self._session(call).release(token, call.body["key"].encode())
+        return then(released, lambda there: json_response({"ok": True, "released": there}))
 
     @route(
         "POST",
@@ -145,11 +165,21 @@ class Entries:
         touched = self._session(call).touch(call.body["key"].encode(), ttl_of(call.body))
         return then(touched, lambda there: json_response({"ok": True, "touched": there}))
 
-    @route("GET", "/get/{key}", _FOUND, query=(DB,), lookup="look_up")
+    @route("GET", "/get/{key}", _FOUND, query=_GET, lookup="look_up")
     def get(self, call: Call) -> EventualResponse:
-        """Look up a value; counts a hit or a miss."""
+        """Look up a value; counts a hit or a miss. With ``lease_ms``, take the lease of a miss."""
+        if leases.LEASE_MS.name in call.query or leases.WAIT_MS.name in call.query:
+            return self._fetch(call)
         found = self._session(call).get(call.key.encode())
         return then(found, lambda value: Response(200, self._value_body(value)))
+
+    def _fetch(self, call: Call) -> EventualResponse:
+        times = leases.times_of(call.query)
+        if isinstance(times, Response):
+            return times
+        engine = self._engine(call)
+        fetched = self._waits.fetch(engine, engine.session, self, call.key.encode(), *times)
+        return leases.fetched_response(fetched, self._databases.limits.max_value_length)
 
     def _value_body(self, value: bytes | None) -> bytes:
         return value_body(value, self._databases.limits.max_value_length)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from tagcache.model.interfaces import IDatabases, IEngine, ISession
 from tagcache.server.http.databases import DB, engine_of
 from tagcache.server.http.entry_json import tags_of
-from tagcache.server.http.fields import KEY_FIELD, KEYS_FIELD, TEXT, TEXTS, Field, one_of
+from tagcache.server.http.fields import FLAG, KEY_FIELD, KEYS_FIELD, TEXT, TEXTS, Field, one_of
 from tagcache.server.http.messages import Call, EventualResponse, Response, json_response
 from tagcache.server.http.routes import route
 from tagcache.server.http.schema import BOOLEAN, INTEGER, obj
@@ -19,6 +19,7 @@ from tagcache.server.then import then
 _TAG = Field("tag", TEXT, "the tag", required=True)
 _TAGS = Field("tags", TEXTS, "the tags", required=True)
 _MODE = Field("mode", one_of("any", "all"), "absent: any")
+_SOFT = Field("soft", FLAG, "true: entries that have a grace become stale; absent: false")
 _QUERY = (
     Field("dry_run", one_of("true", "false"), "true: only count the entries; absent: false"),
     DB,
@@ -40,7 +41,7 @@ class Invalidation:
     def _session(self, call: Call) -> ISession:
         return engine_of(self._databases, call).session
 
-    @route("POST", "/invalidate-key", _KEY_INVALIDATED, body=(KEY_FIELD,), query=_QUERY)
+    @route("POST", "/invalidate-key", _KEY_INVALIDATED, body=(KEY_FIELD, _SOFT), query=_QUERY)
     def key(self, call: Call) -> EventualResponse:
         """Remove one entry."""
         key = call.body["key"].encode()
@@ -48,19 +49,24 @@ class Invalidation:
             return then(
                 self._engine(call).peek(key), lambda entry: _would_go(None, entry is not None)
             )
+        if _is_soft(call):
+            softened = self._session(call).invalidate_keys([key], soft=True)
+            return then(
+                softened, lambda count: json_response({"success": count > 0, "count": None})
+            )
         deleted = self._session(call).delete(key)
         return then(deleted, lambda there: json_response({"success": there, "count": None}))
 
-    @route("POST", "/invalidate-tag", _INVALIDATED, body=(_TAG,), query=_QUERY)
+    @route("POST", "/invalidate-tag", _INVALIDATED, body=(_TAG, _SOFT), query=_QUERY)
     def tag(self, call: Call) -> EventualResponse:
         """Remove all entries that carry a tag."""
         tag = call.body["tag"].encode()
         if _is_dry(call):
             return then(self._engine(call).count([tag]), lambda count: _would_go(count, count > 0))
-        removed = self._session(call).invalidate_tag(tag)
+        removed = self._session(call).invalidate_tag(tag, _is_soft(call))
         return then(removed, lambda count: self._gone(call, [tag], count, count > 0))
 
-    @route("POST", "/invalidate/tags", _INVALIDATED, body=(_TAGS, _MODE), query=_QUERY)
+    @route("POST", "/invalidate/tags", _INVALIDATED, body=(_TAGS, _MODE, _SOFT), query=_QUERY)
     def tags(self, call: Call) -> EventualResponse:
         """Remove all entries that carry any, or all, of several tags."""
         every = call.body.get("mode") == "all"
@@ -68,17 +74,18 @@ class Invalidation:
         if _is_dry(call):
             return then(self._engine(call).count(tags, every), _would_go)
         session = self._session(call)
-        removed = session.invalidate_all(tags) if every else session.invalidate_any(tags)
-        return self._removed(call, tags, removed)
+        invalidate = session.invalidate_all if every else session.invalidate_any
+        return self._removed(call, tags, invalidate(tags, _is_soft(call)))
 
-    @route("POST", "/invalidate/keys", _INVALIDATED, body=(KEYS_FIELD,), query=_QUERY)
-    @route("POST", "/keys/bulk/delete", _INVALIDATED, body=(KEYS_FIELD,), query=_QUERY)
+    @route("POST", "/invalidate/keys", _INVALIDATED, body=(KEYS_FIELD, _SOFT), query=_QUERY)
+    @route("POST", "/keys/bulk/delete", _INVALIDATED, body=(KEYS_FIELD, _SOFT), query=_QUERY)
     def keys(self, call: Call) -> EventualResponse:
         """Remove several entries."""
         keys = [key.encode() for key in call.body["keys"]]
         if _is_dry(call):
             return then(self._engine(call).count_keys(keys), _would_go)
-        return self._removed(call, keys, self._session(call).invalidate_keys(keys))
+        removed = self._session(call).invalidate_keys(keys, _is_soft(call))
+        return self._removed(call, keys, removed)
 
     @route("POST", "/flush", _INVALIDATED, query=_QUERY)
     def flush(self, call: Call) -> EventualResponse:
@@ -104,6 +111,10 @@ class Invalidation:
 
 def _is_dry(call: Call) -> bool:
     return call.query.get("dry_run") == "true"
+
+
+def _is_soft(call: Call) -> bool:
+    return call.body.get("soft") is True
 
 
 def _would_go(count: int | None, success: bool = True) -> Response:

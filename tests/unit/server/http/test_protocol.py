@@ -50,6 +50,7 @@ from tagcache.server.observe.metrics import Metrics
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.upkeep.persistence import Persistence
 from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
+from tagcache.server.waits import Waits
 from tests.helpers import credentials_of, defaults, settings_with
 from tests.unit.server.line.test_protocol import Transport, connect_full, next_event
 
@@ -65,7 +66,13 @@ class Door:
         self.clock = Clock()
         limits, seconds = limits_of(self.settings), self.clock.seconds
         self.caches = MemoryCaches(
-            lambda: MemoryCache(limits, monotonic=seconds, wall=seconds, random=Random(1)),
+            lambda: MemoryCache(
+                limits,
+                monotonic=seconds,
+                wall=seconds,
+                random=Random(1),
+                random_bits=Random(1).getrandbits,
+            ),
             self.settings.cache.databases,
         )
         self.cache = self.caches[0]
@@ -101,8 +108,9 @@ class Door:
             persistence.describe,
             lambda: succeed({"some": "info"}),
         )
+        self.waits = Waits(self.clock)
         self.routes = Documents(
-            Entries(self.databases, self.slices),
+            Entries(self.databases, self.slices, self.waits),
             Invalidation(self.databases, self.events),
             Listing(self.databases, self.slices, self.clock.seconds),
             self.status,
@@ -731,7 +739,7 @@ def test_a_key_is_not_empty(door: Door) -> None:
                 assert (status, answer["error"]) == (422, "invalid_field")
                 assert answer["detail"].startswith(f"{name} must be a ")
     assert seen == {
-        *("/put", "/add", "/incr", "/decr", "/touch", "/invalidate-key"),
+        *("/put", "/add", "/incr", "/decr", "/touch", "/invalidate-key", "/release"),
         *("/invalidate/keys", "/keys/bulk/get", "/keys/bulk/delete"),
     }
     assert door.call("PUT", "/keys/", {"value": 1})[0] == 404
@@ -1183,7 +1191,7 @@ def test_a_value_with_very_many_brackets_is_read_in_slices(door: Door) -> None:
 
     clock = Turns()
     slices = Slices(clock, lambda: next(readings) * SLICE_SECONDS / 10)
-    entries = Entries(door.databases, slices)
+    entries = Entries(door.databases, slices, door.waits)
     call = Call(HttpRequest(b"GET", b"", b"", {}, ""), "deep", {}, {"keys": ["deep"]})
     for endpoint in (entries.key, entries.bulk_get):
         before = next(turns)

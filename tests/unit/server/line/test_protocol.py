@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +33,7 @@ from tagcache.server.cache_port.factory import CacheFactory
 from tagcache.server.cache_port.protocol import CacheProtocol
 from tagcache.server.commands.admin import AdminCommands
 from tagcache.server.commands.cache import CACHE_COMMANDS
+from tagcache.server.commands.fresh import FRESH_COMMANDS
 from tagcache.server.commands.resp.admin import StateCommands
 from tagcache.server.commands.resp.connection import ConnectionCommands
 from tagcache.server.commands.resp.server import ServerCommands
@@ -44,6 +46,7 @@ from tagcache.server.observe.events import EventLog
 from tagcache.server.observe.traffic import Traffic
 from tagcache.server.resp.commands import RespTable
 from tagcache.server.upkeep.slices import SLICE_SECONDS, Slices
+from tagcache.server.waits import Waits
 from tests.helpers import credentials_of, only, settings_with
 
 
@@ -96,7 +99,13 @@ class Server:
         limits, seconds = limits_of(settings), self.clock.seconds
         policy = settings.cache.eviction_policy
         caches = MemoryCaches(
-            lambda: MemoryCache(limits, monotonic=seconds, wall=seconds, policy=policy),
+            lambda: MemoryCache(
+                limits,
+                monotonic=seconds,
+                wall=seconds,
+                policy=policy,
+                random_bits=Random(1).getrandbits,
+            ),
             settings.cache.databases,
         )
         self.cache = caches[0]
@@ -126,18 +135,20 @@ class Server:
         self.databases = MemoryDatabases(caches, seconds, self.slices.finish)
         self.engine: Any = self.databases[0]
         self.rates = Rates(settings, self.clock.seconds)
+        self.waits = Waits(self.clock)
         self.factory = self.factory_of(self.databases, settings)
 
     def factory_of(self, databases: Any, settings: Settings) -> CacheFactory:
         return CacheFactory(
             self.listener,
-            CommandTable((*CACHE_COMMANDS, *self.admin.rows())),
+            CommandTable((*CACHE_COMMANDS, *FRESH_COMMANDS, *self.admin.rows())),
             self.resp_table,
             databases,
             self.slices,
             self.events,
             self.traffic,
             self.rates,
+            self.waits,
             settings,
             self.clock,
             self.clock.seconds,

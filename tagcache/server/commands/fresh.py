@@ -1,0 +1,70 @@
+"""The commands of the line protocol for leases, and for soft invalidations."""
+
+from __future__ import annotations
+
+from tagcache.errors import InvalidArgument
+from tagcache.server.commands.cache import read_options, removed, second_of, tag_of
+from tagcache.server.commands.table import Caller, Command, Reply
+from tagcache.server.then import then
+from tagcache.wire import line as wire
+
+
+def fetch(caller: Caller, fields: list[bytes]) -> Reply:
+    _, key, lease, wait = (*fields, b"", b"", b"")[:4]
+    if not key:
+        raise InvalidArgument("missing_key")
+    return then(caller.fetch(key, wire.parse_lease(lease), wire.parse_wait(wait)), wire.fetched)
+
+
+def fill(caller: Caller, fields: list[bytes]) -> Reply:
+    _, token, key, ttl, rest = (*fields, b"", b"", b"", b"")[:5]
+    number = wire.parse_token(token)
+    if not key:
+        raise InvalidArgument("missing_key")
+    # The framing has split off five fields.
+    tags, _, value = rest.partition(b"\t")
+    filled = caller.session.fill(number, key, value, read_options(ttl, tags))
+    return then(filled, lambda stored: wire.OK if stored else wire.REFUSED)
+
+
+def release(caller: Caller, fields: list[bytes]) -> Reply:
+    _, token, key = (*fields, b"", b"")[:3]
+    number = wire.parse_token(token)
+    if not key:
+        raise InvalidArgument("missing_key")
+    released = caller.session.release(number, key)
+    return then(released, lambda there: wire.OK if there else wire.NOT_FOUND)
+
+
+def soft_tag(caller: Caller, fields: list[bytes]) -> Reply:
+    tag = tag_of(fields)
+    return removed(caller, b"SOFT_TAG", [tag], caller.session.invalidate_tag(tag, soft=True))
+
+
+def soft_tags_any(caller: Caller, fields: list[bytes]) -> Reply:
+    tags = wire.parse_list(second_of(fields), "tags")
+    count = caller.session.invalidate_any(tags, soft=True)
+    return removed(caller, b"SOFT_TAGS_ANY", tags, count)
+
+
+def soft_tags_all(caller: Caller, fields: list[bytes]) -> Reply:
+    tags = wire.parse_list(second_of(fields), "tags")
+    count = caller.session.invalidate_all(tags, soft=True)
+    return removed(caller, b"SOFT_TAGS_ALL", tags, count)
+
+
+def soft_keys(caller: Caller, fields: list[bytes]) -> Reply:
+    keys = wire.parse_list(second_of(fields), "keys")
+    count = caller.session.invalidate_keys(keys, soft=True)
+    return removed(caller, b"SOFT_KEYS", keys, count)
+
+
+FRESH_COMMANDS = (
+    Command(b"FETCH", fetch, one_key=True),
+    Command(b"FILL", fill, one_key=True),
+    Command(b"RELEASE", release, one_key=True),
+    Command(b"SOFT_TAG", soft_tag),
+    Command(b"SOFT_TAGS_ANY", soft_tags_any),
+    Command(b"SOFT_TAGS_ALL", soft_tags_all),
+    Command(b"SOFT_KEYS", soft_keys),
+)

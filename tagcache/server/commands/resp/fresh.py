@@ -1,0 +1,75 @@
+"""The commands of RESP for leases."""
+
+from __future__ import annotations
+
+from tagcache.model.fetched import MOST_LEASE_MS, MOST_WAIT_MS, Fetched, Found
+from tagcache.server.commands.resp.arguments import Options, integer
+from tagcache.server.commands.resp.table import (
+    ONE_KEY,
+    SYNTAX_ERROR,
+    Caller,
+    RedisError,
+    RespCommand,
+)
+from tagcache.server.commands.table import Reply
+from tagcache.server.then import then
+from tagcache.wire import resp
+
+
+def tag_fetch(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.FETCH key LEASE ms [WAIT ms]``.
+
+    It is a list: ``HIT``, ``STALE``, ``LEASE`` or ``WAIT``; the value or nil; the token of the
+    lease or nil; and after ``WAIT`` the milliseconds until the lease of somebody else ends.
+    """
+    options = Options(arguments[2:], frozenset(), frozenset((b"LEASE", b"WAIT")))
+    lease, wait = options.value(b"LEASE"), options.value(b"WAIT")
+    if lease is None:
+        raise RedisError(SYNTAX_ERROR)
+    lease_ms = _milliseconds(lease, 1, MOST_LEASE_MS, "lease")
+    wait_ms = 0 if wait is None else _milliseconds(wait, 0, MOST_WAIT_MS, "wait")
+    fetched = caller.fetch(arguments[1], lease_ms, wait_ms)
+    return then(fetched, lambda result: _fetched(result, caller.resp))
+
+
+def _milliseconds(text: bytes, least: int, most: int, what: str) -> int:
+    number = integer(text)
+    if not least <= number <= most:
+        raise RedisError(f"ERR the {what} is not between {least} and {most} milliseconds")
+    return number
+
+
+def _fetched(result: Fetched, version: int) -> bytes:
+    null = resp.null(version)
+    items = [
+        resp.bulk(result.found.name.encode()),
+        null if result.value is None else resp.bulk(result.value),
+        null if result.token is None else resp.bulk(b"%d" % result.token),
+    ]
+    if result.found is Found.WAIT:
+        items.append(resp.integer(result.left_ms))
+    return resp.array(items)
+
+
+def tag_release(caller: Caller, arguments: list[bytes]) -> Reply:
+    """Reply to ``TAG.RELEASE key token``: 1, or 0 if this lease is not out."""
+    released = caller.session.release(token_of(arguments[2]), arguments[1])
+    return then(released, resp.one_or_zero)
+
+
+def token_of(text: bytes) -> int:
+    """Read the token of a lease. Raises RedisError."""
+    return integer(text, "ERR the token of a lease is a number")
+
+
+FRESH_COMMANDS = (
+    RespCommand(
+        b"TAG.FETCH",
+        -4,
+        tag_fetch,
+        ONE_KEY,
+        transaction=False,
+        summary="look up, or take the lease to compute the value",
+    ),
+    RespCommand(b"TAG.RELEASE", 3, tag_release, ONE_KEY, summary="give a lease back"),
+)

@@ -1,0 +1,178 @@
+"""Look-ups that wait until somebody else has computed the value."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from tagcache.model.fetched import Fetched, Found
+from tagcache.model.interfaces import IEngine, ISession
+from tagcache.server.then import then
+
+# Look-ups that may wait together; further ones are answered at once.
+MOST_WAITING = 10_000
+# Those that are answered in one go.
+_AT_ONCE = 100
+
+_Place: TypeAlias = "tuple[IEngine, bytes]"
+
+
+class _Waiting:
+    """A look-up that waits: for whom, for what, and until when."""
+
+    __slots__ = ("deadline", "deferred", "lease_ms", "owner", "place", "session", "timer")
+
+    def __init__(
+        self, place: _Place, session: ISession, owner: object, lease_ms: int, deadline: float
+    ) -> None:
+        self.place = place
+        self.session = session
+        self.owner = owner
+        self.lease_ms = lease_ms
+        self.deadline = deadline
+        self.deferred: Deferred[Fetched]
+        self.timer: IDelayedCall | None = None
+
+
+class Waits:
+    """Look-ups of values that are being computed, of all connections.
+
+    Nothing polls: a look-up is repeated when a lease of its key ends, or its time is over. Those
+    for one key are answered in the order in which they came.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._stopped = False
+        # In the order of their coming; the values mean nothing.
+        self._by_place: dict[_Place, dict[_Waiting, None]] = {}
+        self._by_owner: dict[object, set[_Waiting]] = {}
+        self._count = 0
+        # Where a lease has ended, and the look-ups are about to be repeated.
+        self._woken: set[_Place] = set()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def fetch(
+        self,
+        engine: IEngine,
+        session: ISession,
+        owner: object,
+        key: bytes,
+        lease_ms: int,
+        wait_ms: int,
+    ) -> Fetched | Deferred[Fetched]:
+        """Call ``fetch`` of a session; wait up to ``wait_ms`` where somebody else has the lease.
+
+        ``owner`` is the connection, for ``end``.
+        """
+
+        def conclude(fetched: Fetched) -> Fetched | Deferred[Fetched]:
+            full = self._stopped or self._count >= MOST_WAITING
+            if fetched.found is not Found.WAIT or not wait_ms or full:
+                return fetched
+            deadline = self._reactor.seconds() + wait_ms / 1000
+            waiting = _Waiting((engine, key), session, owner, lease_ms, deadline)
+            return self._add(waiting, fetched)
+
+        return then(session.fetch(key, lease_ms), conclude)
+
+    def end(self, owner: object) -> None:
+        """Cancel what a connection waits for."""
+        for waiting in list(self._by_owner.get(owner, ())):
+            waiting.deferred.cancel()
+
+    def stop(self) -> None:
+        """Answer all with what there is; nothing waits from now on."""
+        self._stopped = True
+        for waiting in [each for place in self._by_place.values() for each in place]:
+            self._ask(waiting)
+
+    def _add(self, waiting: _Waiting, fetched: Fetched) -> Deferred[Fetched]:
+        engine, _ = waiting.place
+        engine.on_lease_end = partial(self._lease_ended, engine)
+        waiting.deferred = Deferred(lambda _: self._remove(waiting))
+        self._by_place.setdefault(waiting.place, {})[waiting] = None
+        self._by_owner.setdefault(waiting.owner, set()).add(waiting)
+        self._count += 1
+        self._set_timer(waiting, fetched)
+        return waiting.deferred
+
+    def _remove(self, waiting: _Waiting) -> None:
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+            waiting.timer = None
+        self._count -= 1
+        there = self._by_place[waiting.place]
+        del there[waiting]
+        if not there:
+            del self._by_place[waiting.place]
+        owned = self._by_owner[waiting.owner]
+        owned.discard(waiting)
+        if not owned:
+            del self._by_owner[waiting.owner]
+
+    def _set_timer(self, waiting: _Waiting, fetched: Fetched) -> None:
+        """Repeat a look-up when its time is over, or that of the lease."""
+        left = max(waiting.deadline - self._reactor.seconds(), 0.0)
+        seconds = min(left, fetched.left_ms / 1000)
+        waiting.timer = self._reactor.callLater(seconds, self._time_over, waiting)
+
+    def _time_over(self, waiting: _Waiting) -> None:
+        waiting.timer = None
+        self._ask(waiting)
+
+    def _lease_ended(self, engine: IEngine, key: bytes) -> None:
+        place = engine, key
+        if place in self._by_place and place not in self._woken:
+            # Later: now, another request is being executed.
+            self._woken.add(place)
+            self._reactor.callLater(0, self._wake, place)
+
+    def _wake(self, place: _Place) -> None:
+        self._woken.discard(place)
+        for number, waiting in enumerate(list(self._by_place.get(place, ()))):
+            if number >= _AT_ONCE:
+                self._lease_ended(*place)
+                break
+            if self._is_waiting(waiting) and not self._ask(waiting):
+                # Somebody has the lease again: the others go on waiting.
+                break
+
+    def _is_waiting(self, waiting: _Waiting) -> bool:
+        return waiting in self._by_place.get(waiting.place, ())
+
+    def _ask(self, waiting: _Waiting) -> bool:
+        """Repeat a look-up; return whether it waits no more, as far as that is known now."""
+        _, key = waiting.place
+        try:
+            fetched = waiting.session.fetch(key, waiting.lease_ms)
+        except Exception:
+            self._answer(Failure(), waiting)
+            return True
+        if isinstance(fetched, Deferred):
+            fetched.addCallbacks(self._asked, self._answer, (waiting,), errbackArgs=(waiting,))
+            return True
+        return self._asked(fetched, waiting)
+
+    def _asked(self, fetched: Fetched, waiting: _Waiting) -> bool:
+        if not self._is_waiting(waiting):
+            return True
+        over = self._stopped or self._reactor.seconds() >= waiting.deadline
+        if fetched.found is Found.WAIT and not over:
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            self._set_timer(waiting, fetched)
+            return False
+        self._answer(fetched, waiting)
+        return True
+
+    def _answer(self, result: Fetched | Failure, waiting: _Waiting) -> None:
+        if self._is_waiting(waiting):
+            self._remove(waiting)
+            waiting.deferred.callback(result)
