@@ -118,6 +118,38 @@ const CHARTS = [
 // The notes of charts whose values belong to an engine that several servers share.
 const SHARED = { Memory: "of the Redis servers", "Entries and tags": "of the whole engine" };
 
+/** A section about leases and stale entries; hidden while there were none. */
+function freshParts() {
+  const holder = h("dl", { class: "facts" });
+  const section = h(
+    "section",
+    { class: "card engine", "aria-label": "Leases", hidden: true },
+    h("div", { class: "engine-head" }, h("h2", {}, "Leases and stale entries")),
+    h("p", { class: "about" }, "When this page was loaded; counts are since the start of the server."),
+    holder,
+  );
+
+  function draw(info) {
+    const cache = info?.cache;
+    section.hidden = !(cache?.leases_granted || cache?.stale_items);
+    if (section.hidden) return;
+    const facts = [
+      ["Leases", cache.leases, "clients that compute a value now"],
+      ["Waiting", cache.waiting_fetches, "requests that wait for such a value"],
+      ["Filled", cache.fills, "values stored under a lease"],
+      ["Refused", cache.fills_refused, "values that were outdated before they were stored"],
+      ["Stale served", cache.stale_served, "reads answered with an old value"],
+      ["Stale entries", cache.stale_items, "old values that are kept for their grace"],
+    ];
+    put(
+      holder,
+      facts.map(([name, value, about]) => h("div", { title: about }, h("dt", {}, name), h("dd", {}, count(value)))),
+    );
+  }
+
+  return { section, draw };
+}
+
 function tile(label) {
   const value = h("p", { class: "tile-value" }, MISSING);
   const more = h("p", { class: "tile-more" }, "\u00a0");
@@ -140,6 +172,7 @@ export function mount(container, signal) {
   const charts = CHARTS.map((chart) => new Chart(chart));
   const server = h("p", { class: "about" });
   const engine = engineParts();
+  const fresh = freshParts();
   put(
     container,
     h(
@@ -159,10 +192,12 @@ export function mount(container, signal) {
     h("div", { class: "panels" }, topTags(signal), trafficPanels(signal)),
     h("section", { class: "charts", "aria-label": "History" }, charts.slice(1).map((chart) => chart.element)),
     engine.section,
+    fresh.section,
   );
 
   function drawEngine() {
     engine.draw(live.info);
+    fresh.draw(live.info);
     const elsewhere = isElsewhere(live.info);
     charts.forEach((chart, index) => chart.explain((elsewhere && SHARED[chart.title]) || (CHARTS[index].about ?? "")));
     tiles.memory.element.classList.toggle("shared", elsewhere);

@@ -56,6 +56,16 @@ function list(container, signal) {
         ),
         h(
           "th",
+          { scope: "col", class: "num", title: "Reads answered with an old value while a new one was computed" },
+          "Stale served",
+        ),
+        h(
+          "th",
+          { scope: "col", class: "num", title: "Values that were outdated before they were stored" },
+          "Fills refused",
+        ),
+        h(
+          "th",
           { scope: "col", class: "num", title: "Entries that invalidations of the tag have removed" },
           "Entries invalidated",
         ),
@@ -170,6 +180,8 @@ function list(container, signal) {
           measured("bytes", bytes(each.bytes)),
           measured("hits", compact(each.hits)),
           h("td", { class: "num" }, compact(each.misses_after_invalidation)),
+          h("td", { class: "num" }, compact(each.stale_served)),
+          h("td", { class: "num" }, compact(each.fills_refused)),
           h("td", { class: "num", title: plural(each.invalidations, "invalidation") }, count(each.invalidated)),
           h(
             "td",

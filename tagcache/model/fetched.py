@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 # The longest lease and the longest wait, in milliseconds.
@@ -50,3 +51,8 @@ class FreshCounts:
     fills_refused: int = 0
     leases_released: int = 0
     stale_served: int = 0
+
+    @classmethod
+    def sum(cls, each: Iterable[FreshCounts]) -> FreshCounts:
+        """Return the sums of several counts."""
+        return cls(*map(sum, zip(*map(astuple, each), strict=True)))

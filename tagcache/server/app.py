@@ -291,6 +291,7 @@ def build_observation(
         service.persistence.describe,
         lambda: sampler.lag,
         lambda: len(streams),
+        lambda: len(shared.waits),
         lambda: service.uptime,
         databases[0].describe,
     )
@@ -329,6 +330,7 @@ def build_service(
         parts.databases,
         parts.persistence,
         shared.connections,
+        shared.waits,
         check,
         reread,
         log_writer,
@@ -362,7 +364,6 @@ def _open_ports(service: TagCacheService, shared: SharedParts, check: Preflight)
     cache_port = build_cache_port(service, shared)
     http_port = build_http_port(service, shared, check)
     service.serve(cache_port[0], http_port[0])
-    service.before_drain = shared.waits.stop
     listen("server.tcp_port", server.tcp_port, server.host, *cache_port)
     listen("server.http_port", server.http_port, server.host, *http_port)
     if settings.manhole.enabled:

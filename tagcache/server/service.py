@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from tagcache import native
 from tagcache.config.loading import NEEDS_RESTART, SECRETS, Configuration
 from tagcache.config.settings import DEFAULT_PASSWORD, Settings
 from tagcache.errors import BackendUnavailable, ConfigurationError, ListenError, PersistenceError
+from tagcache.model.fetched import FreshCounts
 from tagcache.model.interfaces import IDatabases, IEngine
 from tagcache.model.statistics import EngineTotals
 from tagcache.model.views import Consistency
@@ -34,6 +35,7 @@ from tagcache.server.observe.logs import LogWriter
 from tagcache.server.preflight import Preflight, raise_descriptor_limit
 from tagcache.server.then import then, together
 from tagcache.server.upkeep.persistence import Persistence
+from tagcache.server.waits import Waits
 
 T = TypeVar("T")
 
@@ -53,6 +55,7 @@ class TagCacheService(MultiService):
         databases: IDatabases,
         persistence: Persistence,
         connections: Connections,
+        waits: Waits,
         check: Preflight,
         reread: Callable[[], Configuration],
         log_writer: LogWriter | None,
@@ -65,9 +68,8 @@ class TagCacheService(MultiService):
         self.databases = databases
         self.persistence = persistence
         self.connections = connections
+        self._waits = waits
         self.pending_restart: tuple[str, ...] = ()
-        # Answers what would keep connections open at a stop.
-        self.before_drain: Callable[[], None] = _nothing
         self._factories: list[ServingFactory] = []
         self._check = check
         self._followers: list[Callable[[Settings], None]] = []
@@ -174,7 +176,8 @@ class TagCacheService(MultiService):
                 signal.signal(number, self._on_second_signal)
         log.info("stopping: {clients} connections are open", clients=len(self.connections))
         yield DeferredList([each.stopService() for each in self.listeners()])
-        self.before_drain()
+        # It would keep connections open.
+        self._waits.stop()
         grace = self.settings.server.shutdown_grace_seconds
         yield DeferredList([factory.drain(grace) for factory in self._factories])
         yield maybeDeferred(super().stopService)
@@ -274,6 +277,10 @@ class TagCacheService(MultiService):
             "reclaim_backlog": totals.backlog,
         }
 
+    def _fresh_figures(self) -> dict[str, Any]:
+        counts = FreshCounts.sum(engine.fresh_counts() for _, engine in self.databases)
+        return {**asdict(counts), "waiting_fetches": len(self._waits)}
+
     def _database(self, number: int, totals: EngineTotals) -> dict[str, Any]:
         # Redis does not tell the memory of each.
         here = self.databases[number].store is not None
@@ -314,15 +321,11 @@ class TagCacheService(MultiService):
                 "held_bytes": self.connections.held_bytes,
                 "max_client_memory": settings.performance.max_client_memory,
             },
-            "cache": self._figures(databases.values()),
+            "cache": {**self._figures(databases.values()), **self._fresh_figures()},
             "databases": [self._database(*each) for each in databases.items()],
             "engine": self.databases[0].describe(),
             "persistence": self.persistence.describe(),
         }
-
-
-def _nothing() -> None:
-    """Nothing keeps connections open."""
 
 
 def described(totals: EngineTotals) -> dict[str, Any]:

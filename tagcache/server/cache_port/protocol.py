@@ -35,6 +35,9 @@ _GETS_AT_ONCE = 16
 # How many bytes a client may send before it is admitted.
 _MOST_BEFORE_AUTH = 64 * 1024
 
+# Commands that wait on purpose: they are not slow.
+_WAITING = frozenset((b"FETCH", b"TAG.FETCH"))
+
 _OUT_OF_MEMORY = OutOfMemory("the system gives the server no more memory")
 _INTERNAL_ERROR = InternalError("the command failed; the log of the server says why")
 
@@ -465,7 +468,7 @@ class CacheProtocol(ServedProtocol):
         return self._error(failure.value, failure)
 
     def _note_awaited(self, request: Any, took: float) -> None:
-        if took >= self._meter.traffic.above:
+        if took >= self._meter.traffic.above and self.framing.summary(request)[0] not in _WAITING:
             self._note_request(request, took)
 
     def _note_request(self, request: Any, took: float) -> None:

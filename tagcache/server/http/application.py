@@ -113,7 +113,7 @@ class HttpApplication:
         header = request.headers[b"authorization"]
         checked = self._credentials.verify_header(header, request.peer)
         # A thread computes a hash; a plain password is compared at once.
-        request.hashed = not checked.called
+        request.waited = not checked.called
         return checked.addCallbacks(
             lambda right: (
                 self._call(route, raw_key, request) if right else self._unauthorized(request)

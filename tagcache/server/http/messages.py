@@ -26,7 +26,8 @@ class HttpRequest:
     """One request. ``path`` and ``query`` are raw; header names are in lower case.
 
     ``too_large``: the body was not read, because it exceeds the limit. ``secure``: the request
-    came over TLS. ``hashed``: it waited for the hash of a password.
+    came over TLS. ``waited``: it waited for the hash of a password, or for a value that somebody
+    else computes.
     """
 
     method: bytes
@@ -38,7 +39,7 @@ class HttpRequest:
     keep_alive: bool = True
     too_large: bool = False
     secure: bool = False
-    hashed: bool = False
+    waited: bool = False
 
 
 @dataclass(slots=True)

@@ -281,7 +281,7 @@ class HttpProtocol(ServedProtocol):
             self._meter.note_together(took, f"HTTP {MIXED}", answered)
 
     def _note_awaited(self, request: HttpRequest, took: float) -> None:
-        if took >= self._meter.traffic.above and not request.hashed:
+        if took >= self._meter.traffic.above and not request.waited:
             self._note_request(request, took)
 
     def _note_request(self, request: HttpRequest, took: float) -> None:

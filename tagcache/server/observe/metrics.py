@@ -14,6 +14,7 @@ from prometheus_client.core import (
 )
 
 import tagcache
+from tagcache.model.fetched import FreshCounts
 from tagcache.model.interfaces import IDatabases
 from tagcache.server.auth.rates import Rates
 from tagcache.server.net.connections import Connections
@@ -34,6 +35,18 @@ _HELD = (
     ("tags", "Tags that entries carry.", "tags"),
     ("data_bytes", "Total length of all values.", "bytes"),
 )
+# The same for the fields of FreshCounts.
+_FRESH_HELD = (
+    ("leases", "Leases to compute a value that are out.", "leases"),
+    ("stale_keys", "Entries that are kept for their grace.", "stale_items"),
+)
+_FRESH_COUNTERS = (
+    ("leases_granted", "Leases granted.", "leases_granted"),
+    ("leases_released", "Leases that were given back without a value.", "leases_released"),
+    ("fills", "Values stored under a lease.", "fills"),
+    ("fills_refused", "Values refused, as they may have been outdated.", "fills_refused"),
+    ("stale_served", "Look-ups answered with a stale entry.", "stale_served"),
+)
 _BOUNDS = [*(repr(bound) for bound in BUCKETS), "+Inf"]
 
 
@@ -42,7 +55,8 @@ class Metrics:
 
     What belongs to one of the ``databases`` has its number as the label ``db``.
 
-    ``lag`` and ``uptime`` return seconds; ``streams`` returns the number of open streams;
+    ``lag`` and ``uptime`` return seconds; ``streams`` returns the number of open streams,
+    ``waiting`` that of look-ups that wait for a value;
     ``persistence`` and ``engine`` return these parts of INFO.
     """
 
@@ -55,6 +69,7 @@ class Metrics:
         persistence: Callable[[], dict[str, Any]],
         lag: Callable[[], float],
         streams: Callable[[], int],
+        waiting: Callable[[], int],
         uptime: Callable[[], float],
         engine: Callable[[], dict[str, Any]],
     ) -> None:
@@ -65,6 +80,7 @@ class Metrics:
         self._persistence = persistence
         self._lag = lag
         self._streams = streams
+        self._waiting = waiting
         self._uptime = uptime
         self._engine = engine
         # A separate registry does not show the metrics of other code.
@@ -102,6 +118,7 @@ class Metrics:
             for number, total in totals:
                 sizes.add_metric([number], getattr(total, held))
             yield sizes
+        yield from _fresh([(number, engine.fresh_counts()) for number, engine in databases])
         backlog = GaugeMetricFamily(
             "tagcache_reaper_backlog", "Removed entries that still hold memory.", labels=["db"]
         )
@@ -116,6 +133,7 @@ class Metrics:
                 memory.add_metric([number], engine.memory)
         yield backlog
         yield memory
+        yield _gauge("waiting_fetches", "Look-ups that wait for a value.", self._waiting())
         whole = self._databases
         yield _gauge("memory_used_bytes", "Estimated memory of all entries.", whole.memory)
         yield _gauge("memory_max_bytes", "cache.max_memory; 0: no limit.", whole.max_memory)
@@ -218,6 +236,20 @@ class Metrics:
             "1 if the last snapshot could not be written.",
             int(snapshots["snapshot_error"] is not None),
         )
+
+
+def _fresh(counts: list[tuple[str, FreshCounts]]) -> Iterator[Metric]:
+    """Yield the metrics of leases and stale entries, from the counts of each database."""
+    kinds: list[tuple[type[Metric], tuple[tuple[str, str, str], ...]]] = [
+        (GaugeMetricFamily, _FRESH_HELD),
+        (CounterMetricFamily, _FRESH_COUNTERS),
+    ]
+    for kind, rows in kinds:
+        for name, about, counted in rows:
+            family: Any = kind(f"tagcache_{name}", about, labels=["db"])  # type: ignore[call-arg]
+            for number, each in counts:
+                family.add_metric([number], getattr(each, counted))
+            yield family
 
 
 def _counter(name: str, about: str, value: float) -> Metric:

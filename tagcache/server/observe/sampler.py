@@ -23,16 +23,17 @@ _TICKS_A_SAMPLE = round(INTERVAL_SECONDS / TICK_SECONDS)
 _LAGS = 40
 KINDS = {
     "reads": (
-        *("get", "keys", "keys_by_tag"),
+        *("get", "fetch", "keys", "keys_by_tag"),
         *("GET /get/{key}", "GET /keys/{key}", "GET /keys", "GET /keys-by-tag"),
         *("POST /keys/bulk/get", "POST /search"),
     ),
     "writes": (
-        *("put", "add", "incr", "decr", "touch"),
+        *("put", "fill", "add", "incr", "decr", "touch"),
         *("POST /put", "POST /add", "POST /incr", "POST /decr", "PUT /keys/{key}"),
     ),
     "invalidations": (
         *("del", "inv_tag", "inv_tags_any", "inv_tags_all", "inv_keys", "flush"),
+        *("soft_tag", "soft_tags_any", "soft_tags_all", "soft_keys"),
         *("DELETE /keys/{key}", "POST /invalidate-key", "POST /invalidate-tag"),
         *("POST /invalidate/tags", "POST /invalidate/keys", "POST /keys/bulk/delete"),
         "POST /flush",

@@ -441,3 +441,42 @@ def test_bytes_that_are_no_text_over_http() -> None:
         "value_base64": "/w==",
         "lease": None,
     }
+
+
+# What is shown
+
+
+def test_what_happened_is_counted_by_database_and_by_tag() -> None:
+    door = Door()
+    door.call("POST", "/put", {"key": "k", "value": "v", "tags": ["t"], "grace_ms": 60_000})
+    door.call("POST", "/invalidate-tag", {"tag": "t", "soft": True})
+    lease = door.call("GET", "/get/k?lease_ms=5000")[1]["lease"]
+    door.call("POST", "/invalidate-tag", {"tag": "t", "soft": True})
+    entry = {"key": "k", "value": "v", "tags": ["t"], "lease": lease}
+    assert door.call("POST", "/put", entry)[0] == 409
+    lease = door.call("GET", "/get/k?lease_ms=5000")[1]["lease"]
+    door.call("POST", "/put", {**entry, "lease": lease})
+    (tag,) = door.call("GET", "/tags")[1]["tags"]
+    assert (tag["stale_served"], tag["fills_refused"]) == (2, 1)
+    told = door.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + AUTH).decode().splitlines()
+    for line in (
+        'tagcache_leases{db="0"} 0.0',
+        'tagcache_stale_keys{db="0"} 0.0',
+        'tagcache_leases_granted_total{db="0"} 2.0',
+        'tagcache_fills_total{db="0"} 1.0',
+        'tagcache_fills_refused_total{db="0"} 1.0',
+        'tagcache_leases_released_total{db="0"} 0.0',
+        'tagcache_stale_served_total{db="0"} 2.0',
+        "tagcache_waiting_fetches 0.0",
+    ):
+        assert line in told
+
+
+def test_waiting_is_not_slow(server: Server) -> None:
+    first, one = Peer(server), Peer(server)
+    token = first.lease()
+    one("FETCH", "k", 5000, 3000)
+    server.clock.advance(2)
+    first("FILL", token, "k", "-", "", "v")
+    assert one.got() == b"HIT\tv\n"
+    assert server.traffic.slow_total == 0

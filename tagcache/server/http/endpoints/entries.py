@@ -179,6 +179,7 @@ class Entries:
             return times
         engine = self._engine(call)
         fetched = self._waits.fetch(engine, engine.session, self, call.key.encode(), *times)
+        call.request.waited |= isinstance(fetched, Deferred)
         return leases.fetched_response(fetched, self._databases.limits.max_value_length)
 
     def _value_body(self, value: bytes | None) -> bytes:

@@ -38,6 +38,8 @@ _TAGS = obj(
             misses_after_invalidation=INTEGER,
             invalidations=INTEGER,
             invalidated=INTEGER,
+            stale_served=INTEGER,
+            fills_refused=INTEGER,
             seconds_since_invalidation=nullable(NUMBER),
         )
     )
@@ -151,6 +153,8 @@ class Listing:
             "misses_after_invalidation": activity.misses,
             "invalidations": activity.invalidations,
             "invalidated": activity.invalidated,
+            "stale_served": activity.stale_served,
+            "fills_refused": activity.refused,
             "seconds_since_invalidation": (
                 None if last is None else round(self._monotonic() - last, 3)
             ),

@@ -97,6 +97,7 @@ class Door:
             persistence.describe,
             lambda: 0.0,
             lambda: len(self.streams),
+            lambda: len(self.waits),
             self.clock.seconds,
             lambda: {"backend": "memory"},
         )
@@ -1213,6 +1214,8 @@ def test_tags_are_listed_with_their_sizes(door: Door) -> None:
         "misses_after_invalidation": 0,
         "invalidations": 0,
         "invalidated": 0,
+        "stale_served": 0,
+        "fills_refused": 0,
         "seconds_since_invalidation": None,
     }
     assert door.call("GET", "/tags")[1] == {
