@@ -204,10 +204,10 @@ class Freshness:
     def _stale_since(self, entry: Entry) -> float | None:
         """Return when an entry that leaves became stale; None if it is gone."""
         if self._store.dead and self._store.is_dead(entry):
-            for dead, when in self._softened:
-                if dead.get(entry.key) is entry:
-                    return when
-            return None
+            softened = [when for dead, when in self._softened if dead.get(entry.key) is entry]
+            # Another invalidation may have meant it as well.
+            marked = sum(dead.get(entry.key) is entry for dead in self._store.dead)
+            return min(softened) if softened and len(softened) == marked else None
         return entry.expires if entry.expires <= self._store.monotonic() else None
 
     def _keep(self, entry: Entry, until: float) -> None:
