@@ -16,7 +16,7 @@ from contextlib import suppress
 from itertools import islice
 
 from tagcache.engine.budget import Budget
-from tagcache.engine.entry import Entry
+from tagcache.engine.entry import Entries, Entry
 from tagcache.engine.invalidation import Invalidation
 from tagcache.engine.leases import Lease, Leases
 from tagcache.engine.reclaim import Backlog
@@ -67,7 +67,7 @@ class Freshness:
         self._hard = Invalidation(store, backlog, activity)
         self._soft = Invalidation(store, backlog, activity, self)
         # Sets of entries that were softened and are still in the store, and when that was.
-        self._softened: list[tuple[dict[bytes, Entry] | ManyEntries, float]] = []
+        self._softened: list[tuple[Entries | ManyEntries, float]] = []
         self._fills = 0
         self._refused = 0
         self._stale_served = 0
@@ -225,7 +225,7 @@ class Freshness:
             self._keep(entry, self._store.monotonic() + grace)
             self._measure()
 
-    def softened(self, dead: list[dict[bytes, Entry] | ManyEntries]) -> None:
+    def softened(self, dead: list[Entries | ManyEntries]) -> None:
         """Note that the entries of these sets were softened, and are removed later."""
         if self._graces:
             now = self._store.monotonic()

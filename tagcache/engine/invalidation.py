@@ -6,7 +6,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Protocol
 
-from tagcache.engine.entry import Entry
+from tagcache.engine.entry import Entries, Entry
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.selection import Overlap, Selection
 from tagcache.engine.store import Store
@@ -29,7 +29,7 @@ class Heir(Protocol):
     def soften(self, entry: Entry) -> None:
         """Remove a live entry from the store, and keep what is wanted of it."""
 
-    def softened(self, dead: list[dict[bytes, Entry] | ManyEntries]) -> None:
+    def softened(self, dead: list[Entries | ManyEntries]) -> None:
         """Note that the entries of these sets were marked dead, and are removed later."""
 
 
