@@ -35,7 +35,7 @@ REPLACEMENTS = [
     (r"_async", "_sync"),
     (r"_awaited", "_returned"),
     (r"AwaitedPipeline", "Pipeline"),
-    (r"Awaited(Client|Commands)", r"Blocking\1"),
+    (r"Awaited(Client|Commands|Computation)", r"Blocking\1"),
     (r"(Any)?Async([A-Z]\w*)", r"\1\2"),
     (r"CachedCoroutine", "CachedFunction"),
     (r"coroutine function", "function"),

@@ -9,6 +9,7 @@ from tagcache.client._async.sharded import AsyncShardedClient
 from tagcache.client._sync.client import Client, Pipeline
 from tagcache.client._sync.sharded import ShardedClient
 from tagcache.client.breaker import State
+from tagcache.client.collecting import cache_tag
 from tagcache.client.options import Options
 from tagcache.client.requests import Stats
 
@@ -25,6 +26,7 @@ __all__ = [
     "ShardedClient",
     "State",
     "Stats",
+    "cache_tag",
 ]
 
 

@@ -259,13 +259,17 @@ class DeferredClient:
         *,
         tags: Iterable[Tag] = (),
         ttl: Ttl | None = None,
+        grace: Ttl | None = None,
+        wait: Ttl | None = None,
     ) -> Deferred[T]:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
-        A Deferred or a coroutine that it returns is awaited.
+        A Deferred or a coroutine that it returns is awaited. See PooledClient.get_or_set.
         """
         return Deferred.fromCoroutine(
-            self._client.get_or_set(key, cast(Any, producer), tags=tags, ttl=ttl)
+            self._client.get_or_set(
+                key, cast(Any, producer), tags=tags, ttl=ttl, grace=grace, wait=wait
+            )
         )
 
     def pipeline(self) -> DeferredPipeline:

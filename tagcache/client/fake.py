@@ -18,6 +18,7 @@ from tagcache.engine.caches import MemoryCaches
 from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache
 from tagcache.errors import CommandError
+from tagcache.model.fetched import Fetched
 from tagcache.model.work import run_to_end
 from tagcache.server.commands.resp.table import error_reply
 from tagcache.server.resp.commands import ENTRY_COMMANDS
@@ -116,6 +117,10 @@ class _Server:
     def select(self, database: int) -> None:
         self.engine = self._databases[database]
         self.session = self.engine.open_session()
+
+    def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched:
+        # Nobody would end the wait: one call at a time is executed.
+        return self.session.fetch(key, lease_ms)
 
     def run_work(self, work: Generator[None, None, T]) -> T:
         return run_to_end(work)

@@ -32,6 +32,7 @@ from tagcache.wire.resp import request
 T = TypeVar("T")
 # Few enough that the server hardly ever has to refuse to return so many values at once.
 _KEYS_AT_ONCE = 128
+_SOFT: dict[bool, tuple[bytes, ...]] = {False: (), True: (b"SOFT",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Requests:
         name = self._key(key)
         options = (*expiry(ttl), b"NX", *(tag_list(tags) or (b"TAGS", b"0")))
         payload = request(b"TAG.SET", name, self._dump(value), *options)
-        return Request(payload, _is_added, False, False, name)
+        return Request(payload, is_stored, False, False, name)
 
     def get_many(self, keys: Iterable[Key]) -> Batch[dict[Any, Any]]:
         """Return the values of those keys that have one, as a dict by the given keys."""
@@ -228,7 +229,7 @@ class Requests:
     def delete(self, key: Key) -> Request[bool]:
         """Remove an entry; return whether there was one."""
         name = self._key(key)
-        return Request(request(b"DEL", name), _is_one, False, False, name)
+        return Request(request(b"DEL", name), is_one, False, False, name)
 
     def delete_many(self, keys: Iterable[Key]) -> Batch[int]:
         """Remove entries one after the other; return how many there were."""
@@ -265,16 +266,25 @@ class Requests:
         """Set a new time to live, from now; return whether there is an entry."""
         name = self._key(key)
         payload = request(b"TAG.TOUCH", name, *expiry(ttl))
-        return Request(payload, _is_one, False, True, name)
+        return Request(payload, is_one, False, True, name)
 
-    def invalidate_tag(self, tag: Tag) -> Request[int]:
-        """Remove all entries with ``tag``, atomically; return their number."""
-        return _removal(b"TAG.INVALIDATE", b"1", checked_tag(tag))
+    def invalidate_tag(self, tag: Tag, *, soft: bool = False) -> Request[int]:
+        """Remove all entries with ``tag``, atomically; return their number.
 
-    def invalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> Request[int]:
-        """Remove all entries with any of ``tags``, or ``all`` of them; return their number."""
+        With ``soft``, those that have a grace become stale instead.
+        """
+        return _removal(b"TAG.INVALIDATE", *_SOFT[soft], b"1", checked_tag(tag))
+
+    def invalidate_tags(
+        self, tags: Iterable[Tag], mode: Mode = "any", *, soft: bool = False
+    ) -> Request[int]:
+        """Remove all entries with any of ``tags``, or ``all`` of them; return their number.
+
+        With ``soft``, those that have a grace become stale instead.
+        """
         names = some(map(checked_tag, tags), "tags")
-        return _removal(b"TAG.INVALIDATE", checked_mode(mode), b"%d" % len(names), *names)
+        options = (checked_mode(mode), *_SOFT[soft])
+        return _removal(b"TAG.INVALIDATE", *options, b"%d" % len(names), *names)
 
     def invalidate_keys(self, keys: Iterable[Key]) -> Request[int]:
         """Remove entries, atomically; return how many there were."""
@@ -361,11 +371,11 @@ def _removal(*arguments: bytes) -> Request[int]:
 
 
 _is_ok = replies.is_word(b"OK")
-_is_added = replies.is_word(b"OK", absent=True)
+is_stored = replies.is_word(b"OK", absent=True)
 PING: Request[bool] = Request(request(b"PING"), replies.is_word(b"PONG"), False, True)
 
 
-def _is_one(reply: Any) -> bool:
+def is_one(reply: Any) -> bool:
     return replies.read_integer(reply) == 1
 
 

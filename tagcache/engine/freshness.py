@@ -109,7 +109,7 @@ class Freshness:
         if stale is not None:
             self._stale_served += 1
             self._activity.served_stale(stale.tags)
-            return Fetched(Found.STALE, stale.value, token, left_ms)
+            return Fetched(Found.STALE, stale.value, token, left_ms, stale.tags)
         return Fetched(Found.WAIT if token is None else Found.LEASE, None, token, left_ms)
 
     def fill(self, token: int, key: bytes, value: bytes, options: StoreOptions) -> bool:

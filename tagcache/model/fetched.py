@@ -26,13 +26,14 @@ class Fetched(NamedTuple):
 
     ``value`` is there with HIT and STALE; ``token`` is that of the lease, with LEASE, and with
     STALE unless somebody else has the lease; ``left_ms`` is how many milliseconds the lease of
-    somebody else lasts, with WAIT and with STALE.
+    somebody else lasts, with WAIT and with STALE; ``tags`` are those of a stale entry.
     """
 
     found: Found
     value: bytes | None = None
     token: int | None = None
     left_ms: int = 0
+    tags: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
 from tagcache.client._async.commands import AwaitedCommands
+from tagcache.client._async.computing import AwaitedComputation, StoreTerms
 from tagcache.client.arguments import Key, Tag, Ttl
 from tagcache.client.asyncio_network import PoolPerLoop
 from tagcache.client.awaited_pool import AwaitedPool
@@ -27,7 +28,6 @@ from tagcache.client.requests import Batch, Request, Requests
 from tagcache.errors import ClientError, ConnectionFailed, Unavailable
 
 T = TypeVar("T")
-_ABSENT = object()
 
 
 class AwaitedClient(AwaitedCommands):
@@ -35,6 +35,8 @@ class AwaitedClient(AwaitedCommands):
 
     _requests: Requests
     _options: Options
+    # Whether the server has leases, as far as is known.
+    _leases = True
 
     async def _run(self, work: Request[T] | Batch[T]) -> T:
         if isinstance(work, Batch):
@@ -77,6 +79,8 @@ class AwaitedClient(AwaitedCommands):
         *,
         tags: Iterable[Tag] = (),
         ttl: Ttl | None = None,
+        grace: Ttl | None = None,
+        wait: Ttl | None = None,
     ) -> T: ...
 
     @overload
@@ -87,6 +91,8 @@ class AwaitedClient(AwaitedCommands):
         *,
         tags: Iterable[Tag] = (),
         ttl: Ttl | None = None,
+        grace: Ttl | None = None,
+        wait: Ttl | None = None,
     ) -> T: ...
 
     async def get_or_set(
@@ -96,21 +102,24 @@ class AwaitedClient(AwaitedCommands):
         *,
         tags: Iterable[Tag] = (),
         ttl: Ttl | None = None,
+        grace: Ttl | None = None,
+        wait: Ttl | None = None,
     ) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
-        A client for asyncio or Twisted awaits that result if it is awaitable. Several callers may
-        produce at the same time; tagcache.contrib.cached avoids that within one process. A tag
-        that is invalidated meanwhile does not keep the result from being stored.
+        A client for asyncio or Twisted awaits that result if it is awaitable. One of all callers
+        produces; the others wait for up to ``wait`` seconds (None: 5), and then produce a value for
+        themselves. The result is returned, but not stored, if one of its tags was invalidated
+        meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft invalidation, the old
+        value is returned to the others while one caller produces, and to that one if it fails.
+
+        With the Redis engine all callers produce, and every result is stored.
         """
-        found = await self.get(key, _ABSENT)
-        if found is _ABSENT:
-            found = producer()
-            if isinstance(found, Awaitable):  # async only
-                found = await found
-            await self.put(key, found, tags=tags, ttl=ttl)
-        value: T = found
-        return value
+        work = AwaitedComputation[T](self, key, StoreTerms(ttl, grace, wait))
+        if await work.look_up():
+            value: T = work.value
+            return value
+        return await work.compute(producer, tags)
 
     def pipeline(self) -> AwaitedPipeline:
         """Return a pipeline, which sends commands together."""

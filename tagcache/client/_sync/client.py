@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from tagcache.client._sync.commands import BlockingCommands
+from tagcache.client._sync.computing import BlockingComputation, StoreTerms
 from tagcache.client.arguments import Key, Tag, Ttl
 from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.making import requests_for
@@ -27,7 +28,6 @@ from tagcache.client.requests import Batch, Request, Requests
 from tagcache.errors import ClientError, ConnectionFailed, Unavailable
 
 T = TypeVar("T")
-_ABSENT = object()
 
 
 class BlockingClient(BlockingCommands):
@@ -35,6 +35,8 @@ class BlockingClient(BlockingCommands):
 
     _requests: Requests
     _options: Options
+    # Whether the server has leases, as far as is known.
+    _leases = True
 
     def _run(self, work: Request[T] | Batch[T]) -> T:
         if isinstance(work, Batch):
@@ -76,19 +78,24 @@ class BlockingClient(BlockingCommands):
         *,
         tags: Iterable[Tag] = (),
         ttl: Ttl | None = None,
+        grace: Ttl | None = None,
+        wait: Ttl | None = None,
     ) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
-        A client for asyncio or Twisted awaits that result if it is awaitable. Several callers may
-        produce at the same time; tagcache.contrib.cached avoids that within one process. A tag
-        that is invalidated meanwhile does not keep the result from being stored.
+        A client for asyncio or Twisted awaits that result if it is awaitable. One of all callers
+        produces; the others wait for up to ``wait`` seconds (None: 5), and then produce a value for
+        themselves. The result is returned, but not stored, if one of its tags was invalidated
+        meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft invalidation, the old
+        value is returned to the others while one caller produces, and to that one if it fails.
+
+        With the Redis engine all callers produce, and every result is stored.
         """
-        found = self.get(key, _ABSENT)
-        if found is _ABSENT:
-            found = producer()
-            self.put(key, found, tags=tags, ttl=ttl)
-        value: T = found
-        return value
+        work = BlockingComputation[T](self, key, StoreTerms(ttl, grace, wait))
+        if work.look_up():
+            value: T = work.value
+            return value
+        return work.compute(producer, tags)
 
     def pipeline(self) -> Pipeline:
         """Return a pipeline, which sends commands together."""

@@ -331,6 +331,17 @@ def test_grace_and_soft_invalidations_over_resp(client: Client) -> None:
     assert client("TAG.FETCH", "k", "LEASE", 5000).startswith(b"*4\r\n$4\r\nWAIT")
 
 
+def test_a_value_comes_with_its_tags_over_resp(client: Client) -> None:
+    ask = ("TAG.FETCH", "k", "LEASE", 5000, "TAGS")
+    assert client(*ask).endswith(b"\r\n*0\r\n")
+    assert client(*ask).endswith(b":5001\r\n*0\r\n")
+    client("TAG.SET", "k", "v", "GRACE", 5000, "TAGS", 2, "t", "u")
+    tags = b"*2\r\n$1\r\nt\r\n$1\r\nu\r\n"
+    assert client(*ask) == b"*4\r\n$3\r\nHIT\r\n$1\r\nv\r\n$-1\r\n" + tags
+    client("TAG.INVALIDATE", "SOFT", 1, "t")
+    assert client(*ask) == b"*4\r\n$5\r\nSTALE\r\n$1\r\nv\r\n$-1\r\n" + tags
+
+
 def test_what_is_wrong_is_named_over_resp(client: Client) -> None:
     syntax = b"-ERR syntax error\r\n"
     assert (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tagcache.model.fetched import MOST_LEASE_MS, MOST_WAIT_MS, Fetched, Found
+from tagcache.model.views import EntryView
 from tagcache.server.commands.resp.arguments import Options, integer
 from tagcache.server.commands.resp.table import (
     ONE_KEY,
@@ -17,19 +18,31 @@ from tagcache.wire import resp
 
 
 def tag_fetch(caller: Caller, arguments: list[bytes]) -> Reply:
-    """Reply to ``TAG.FETCH key LEASE ms [WAIT ms]``.
+    """Reply to ``TAG.FETCH key LEASE ms [WAIT ms] [TAGS]``.
 
     It is a list: ``HIT``, ``STALE``, ``LEASE`` or ``WAIT``; the value or nil; the token of the
-    lease or nil; and after ``WAIT`` the milliseconds until the lease of somebody else ends.
+    lease or nil; after ``WAIT`` the milliseconds until the lease of somebody else ends; and with
+    ``TAGS`` the list of the tags of the value.
     """
-    options = Options(arguments[2:], frozenset(), frozenset((b"LEASE", b"WAIT")))
+    options = Options(arguments[2:], frozenset((b"TAGS",)), frozenset((b"LEASE", b"WAIT")))
     lease, wait = options.value(b"LEASE"), options.value(b"WAIT")
     if lease is None:
         raise RedisError(SYNTAX_ERROR)
     lease_ms = _milliseconds(lease, 1, MOST_LEASE_MS, "lease")
     wait_ms = 0 if wait is None else _milliseconds(wait, 0, MOST_WAIT_MS, "wait")
     fetched = caller.fetch(arguments[1], lease_ms, wait_ms)
-    return then(fetched, lambda result: _fetched(result, caller.resp))
+    if b"TAGS" in options:
+        return then(fetched, lambda result: _with_tags(caller, arguments[1], result))
+    return then(fetched, lambda result: resp.array(_items(result, caller.resp)))
+
+
+def _with_tags(caller: Caller, key: bytes, result: Fetched) -> Reply:
+    def write(entry: EntryView | None) -> bytes:
+        tags = result.tags if entry is None else entry.tags
+        return resp.array([*_items(result, caller.resp), resp.values(tags, caller.resp)])
+
+    # No other request comes between the two.
+    return then(caller.engine.peek(key) if result.found is Found.HIT else None, write)
 
 
 def _milliseconds(text: bytes, least: int, most: int, what: str) -> int:
@@ -39,7 +52,7 @@ def _milliseconds(text: bytes, least: int, most: int, what: str) -> int:
     return number
 
 
-def _fetched(result: Fetched, version: int) -> bytes:
+def _items(result: Fetched, version: int) -> list[bytes]:
     null = resp.null(version)
     items = [
         resp.bulk(result.found.name.encode()),
@@ -48,7 +61,7 @@ def _fetched(result: Fetched, version: int) -> bytes:
     ]
     if result.found is Found.WAIT:
         items.append(resp.integer(result.left_ms))
-    return resp.array(items)
+    return items
 
 
 def tag_release(caller: Caller, arguments: list[bytes]) -> Reply:

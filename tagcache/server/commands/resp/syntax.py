@@ -89,7 +89,7 @@ _SYNTAX = {
     b"TAG.CLIENTS": b"",
     b"TAG.COUNT": b"tag",
     b"TAG.DECR": b"key decrement " + _TAG_OPTIONS,
-    b"TAG.FETCH": b"key LEASE milliseconds [WAIT milliseconds]",
+    b"TAG.FETCH": b"key LEASE milliseconds [WAIT milliseconds] [TAGS]",
     b"TAG.FLUSH": b"",
     b"TAG.INCR": b"key increment " + _TAG_OPTIONS,
     b"TAG.INFO": b"",

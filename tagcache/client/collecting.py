@@ -1,0 +1,43 @@
+"""Tags that only the code knows which computes a value: they are collected around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from tagcache.client.arguments import Tag, checked_tag
+
+# The values of the dictionary mean nothing.
+_collected: ContextVar[dict[bytes, None] | None] = ContextVar("tagcache_tags", default=None)
+
+
+def cache_tag(*tags: Tag) -> None:
+    """Give tags to every value that is being computed around this call, and cached then.
+
+    Outside of that it does nothing. Raises BadArgument.
+    """
+    note(map(checked_tag, tags))
+
+
+def note(tags: Iterable[bytes]) -> None:
+    """Do the same with tags as they are sent."""
+    collected = _collected.get()
+    if collected is not None:
+        collected.update(dict.fromkeys(tags))
+
+
+def is_collecting() -> bool:
+    """Return whether a value is being computed around this call."""
+    return _collected.get() is not None
+
+
+@contextmanager
+def collecting() -> Iterator[dict[bytes, None]]:
+    """Collect the tags that ``cache_tag`` gives meanwhile; the values mean nothing."""
+    collected: dict[bytes, None] = {}
+    token = _collected.set(collected)
+    try:
+        yield collected
+    finally:
+        _collected.reset(token)

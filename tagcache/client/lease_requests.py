@@ -1,0 +1,78 @@
+"""The requests for leases, which the clients make by themselves. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tagcache.client import replies
+from tagcache.client.arguments import Key, Ttl, expiry, tag_list, ttl_ms
+from tagcache.client.requests import Request, Requests, is_one, is_stored
+from tagcache.model.fetched import Found
+from tagcache.wire.resp import request
+
+
+class Lookup(NamedTuple):
+    """What a look-up that takes a lease has found.
+
+    ``found`` is None if an unavailable cache is ignored, or there are no leases; ``value`` is
+    there with HIT and STALE, ``tags`` are its tags if they were asked for; ``token`` is that of
+    the lease, if this look-up took it.
+    """
+
+    found: Found | None
+    value: Any = None
+    token: bytes | None = None
+    tags: tuple[bytes, ...] = ()
+
+
+def fetch(requests: Requests, key: Key, lease_ms: int, wait_ms: int, tags: bool) -> Request[Lookup]:
+    """Return the value of ``key``, or the lease to compute it, for ``lease_ms`` milliseconds.
+
+    Waits for ``wait_ms`` milliseconds while somebody else has the lease. ``tags``: return the tags
+    of the value as well.
+    """
+    name = requests._key(key)
+    options = (b"LEASE", b"%d" % lease_ms, b"WAIT", b"%d" % wait_ms, *((b"TAGS",) if tags else ()))
+
+    def read(reply: Any) -> Lookup:
+        state, content, token, *more = replies.read_list(reply)
+        value = None if content is None else requests.load(content)
+        return Lookup(Found[state.decode()], value, token, tuple(more[-1]) if tags else ())
+
+    return Request(request(b"TAG.FETCH", name, *options), read, Lookup(None), True, name)
+
+
+def plain_fetch(requests: Requests, key: Key) -> Request[Lookup]:
+    """Do the same without a lease, for servers that have none."""
+    name = requests._key(key)
+
+    def read(reply: Any) -> Lookup:
+        content = replies.read_value(reply)
+        return Lookup(None) if content is None else Lookup(Found.HIT, requests.load(content))
+
+    return Request(request(b"GET", name), read, Lookup(None), True, name)
+
+
+def fill(
+    requests: Requests,
+    key: Key,
+    value: Any,
+    token: bytes,
+    tags: tuple[bytes, ...],
+    ttl: Ttl | None,
+    grace: Ttl | None,
+) -> Request[bool]:
+    """Store ``value`` under a lease; return whether it was still fresh, and stored."""
+    name = requests._key(key)
+    stale_ms = ttl_ms(grace)
+    stale = () if stale_ms is None else (b"GRACE", b"%d" % stale_ms)
+    options = (*expiry(ttl), *stale, b"LEASE", token)
+    tagged = tag_list(tags) or (b"TAGS", b"0")
+    payload = request(b"TAG.SET", name, requests._dump(value), *options, *tagged)
+    return Request(payload, is_stored, False, True, name)
+
+
+def release(requests: Requests, key: Key, token: bytes) -> Request[bool]:
+    """Give a lease back; return whether it was out."""
+    name = requests._key(key)
+    return Request(request(b"TAG.RELEASE", name, token), is_one, False, True, name)
