@@ -17,7 +17,7 @@ def cache_tag(*tags: Tag) -> None:
 
     Outside of that it does nothing. Raises BadArgument.
     """
-    note(map(checked_tag, tags))
+    note(tuple(map(checked_tag, tags)))
 
 
 def note(tags: Iterable[bytes]) -> None:

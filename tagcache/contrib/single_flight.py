@@ -18,13 +18,19 @@ F = TypeVar("F", bound="Future[Any] | asyncio.Future[Any]")
 
 
 class Call(Generic[F]):
-    """A result that ``owner``, a thread or a task, is producing."""
+    """A result that ``owner``, a thread or a task, is producing.
 
-    __slots__ = ("_stale", "future", "owner")
+    ``is_inner``: the owner is producing a result for the same key already. ``lease`` is the token
+    under which the result will be stored, if there is one.
+    """
 
-    def __init__(self, future: F, owner: object) -> None:
+    __slots__ = ("_stale", "future", "is_inner", "lease", "owner")
+
+    def __init__(self, future: F, owner: object, is_inner: bool = False) -> None:
         self.future = future
         self.owner = owner
+        self.is_inner = is_inner
+        self.lease: bytes | None = None
         self._stale = False
 
     def invalidate(self) -> None:
@@ -65,7 +71,7 @@ class SingleFlight:
                 return self._lead(key, call, produce)
             if call.owner == me:
                 # A recursive function would wait for itself.
-                return produce(Call(Future(), me))
+                return produce(Call(Future(), me, is_inner=True))
             try:
                 result: T = call.future.result()
             except _Abandoned:
@@ -94,12 +100,14 @@ class SingleFlight:
             if not call.future.done():
                 call.future.set_exception(error)
 
-    def forget(self, key: Hashable) -> None:
-        """Keep the result of the current call from later callers."""
+    def forget(self, key: Hashable) -> list[bytes]:
+        """Keep the result of the current call from later callers; return its lease, if any."""
         with self._lock:
             call = self._calls.pop(key, None)
-            if call is not None:
-                call.invalidate()
+            if call is None:
+                return []
+            call.invalidate()
+        return [] if call.lease is None else [call.lease]
 
 
 class AsyncSingleFlight:
@@ -130,7 +138,7 @@ class AsyncSingleFlight:
                 call = calls[key] = Call(loop.create_future(), me)
                 return await self._lead(key, calls, call, produce)
             if call.owner is me:
-                return await produce(Call(loop.create_future(), me))
+                return await produce(Call(loop.create_future(), me, is_inner=True))
             try:
                 # A waiting task that is cancelled must not cancel the others.
                 result: T = await asyncio.shield(call.future)
@@ -163,14 +171,21 @@ class AsyncSingleFlight:
                 # Avoid the warning of asyncio if nobody waits for the result.
                 call.future.exception()
 
-    def forget(self, key: Hashable) -> None:
-        """Keep the results of the current calls, in all loops, from later callers."""
+    def forget(self, key: Hashable) -> list[bytes]:
+        """Keep the results of the current calls, in all loops, from later callers.
+
+        Returns their leases.
+        """
         with self._lock:
             loops = list(self._loops.values())
+        leases = []
         for calls in loops:
             call = calls.pop(key, None)
             if call is not None:
                 call.invalidate()
+                if call.lease is not None:
+                    leases.append(call.lease)
+        return leases
 
 
 _all: weakref.WeakSet[SingleFlight | AsyncSingleFlight] = weakref.WeakSet()

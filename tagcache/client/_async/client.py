@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
 from tagcache.client._async.commands import AwaitedCommands
-from tagcache.client._async.computing import AwaitedComputation, StoreTerms
+from tagcache.client._async.computing import AwaitedComputation
 from tagcache.client.arguments import Key, Tag, Ttl
 from tagcache.client.asyncio_network import PoolPerLoop
 from tagcache.client.awaited_pool import AwaitedPool
 from tagcache.client.breaker import Breaker, State, breaker_for
+from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import (
@@ -115,11 +116,12 @@ class AwaitedClient(AwaitedCommands):
 
         With the Redis engine all callers produce, and every result is stored.
         """
-        work = AwaitedComputation[T](self, key, StoreTerms(ttl, grace, wait))
+        work = AwaitedComputation[T](self, key, ComputeOptions(ttl, grace, wait))
         if await work.look_up():
-            value: T = work.value
-            return value
-        return await work.compute(producer, tags)
+            return work.value
+        value = await work.produce(producer, tags)
+        await work.store(value)
+        return value
 
     def pipeline(self) -> AwaitedPipeline:
         """Return a pipeline, which sends commands together."""

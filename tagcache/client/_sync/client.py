@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from tagcache.client._sync.commands import BlockingCommands
-from tagcache.client._sync.computing import BlockingComputation, StoreTerms
+from tagcache.client._sync.computing import BlockingComputation
 from tagcache.client.arguments import Key, Tag, Ttl
 from tagcache.client.breaker import Breaker, State, breaker_for
+from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import (
@@ -91,11 +92,12 @@ class BlockingClient(BlockingCommands):
 
         With the Redis engine all callers produce, and every result is stored.
         """
-        work = BlockingComputation[T](self, key, StoreTerms(ttl, grace, wait))
+        work = BlockingComputation[T](self, key, ComputeOptions(ttl, grace, wait))
         if work.look_up():
-            value: T = work.value
-            return value
-        return work.compute(producer, tags)
+            return work.value
+        value = work.produce(producer, tags)
+        work.store(value)
+        return value
 
     def pipeline(self) -> Pipeline:
         """Return a pipeline, which sends commands together."""

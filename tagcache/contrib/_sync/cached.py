@@ -6,10 +6,15 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from tagcache.client._sync.client import BlockingClient
-from tagcache.client.arguments import Tag, Ttl, collected, ttl_ms
+from tagcache.client._sync.computing import BlockingComputation
+from tagcache.client.arguments import Tag, collected
+from tagcache.client.collecting import is_collecting, note
+from tagcache.client.compute_options import ComputeOptions
+from tagcache.client.lease_requests import release
 from tagcache.contrib._sync.best_effort import log_if_no_room
 from tagcache.contrib.keys import KeyMaker
 from tagcache.contrib.single_flight import Call, SingleFlight
@@ -25,8 +30,9 @@ class CachedFunction(Generic[P, T]):
     """A function whose results are kept in the cache; see tagcache.contrib.cached.
 
     When several callers among the threads of one process find nothing in the cache for the same
-    arguments, one produces, and the others get its result or exception (single flight). Raises
-    what the function and the client raise.
+    arguments, one produces, and the others get its result or exception (single flight). Callers
+    elsewhere wait for the value; see BlockingClient.get_or_set. Raises what the function and the
+    client raise.
     """
 
     __wrapped__: Callable[..., Any]
@@ -37,15 +43,14 @@ class CachedFunction(Generic[P, T]):
         function: Callable[..., Any],
         key: str | Callable[..., str] | None,
         tags: Iterable[Tag] | Callable[..., Iterable[Tag]],
-        ttl: Ttl | None,
+        options: ComputeOptions,
     ) -> None:
         functools.update_wrapper(cast(Any, self), function)
-        ttl_ms(ttl)
         self._client = client
         self._function = function
         self._make_key = KeyMaker(function, key)
         self._tags = tags if callable(tags) else collected(tags)
-        self._ttl = ttl
+        self._options = options
         self._single_flight = SingleFlight()
         # The instance that a method is bound to.
         self._bound: tuple[Any, ...] = ()
@@ -70,30 +75,40 @@ class CachedFunction(Generic[P, T]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         given = (*self._bound, *args)
         key = self._make_key(*given, **kwargs)
-        found = self._client.get(key, _ABSENT)
-        if found is _ABSENT:
-            found = self._single_flight.run(
-                key, lambda call: self._produce(call, key, given, kwargs)
-            )
-        return cast(T, found)
+        if not is_collecting():
+            # This is faster, but does not tell the tags of the value.
+            found = self._client.get(key, _ABSENT)
+            if found is not _ABSENT:
+                return cast(T, found)
+        found, made_of = self._single_flight.run(
+            key, lambda call: self._produce(call, key, given, kwargs)
+        )
+        note(made_of)
+        result: T = found
+        return result
 
     def _produce(
         self, call: Call[Any], key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> T:
-        # Another caller may have stored a value since the first look.
-        found = self._client.get(key, _ABSENT)
-        if found is not _ABSENT:
-            return cast(T, found)
+    ) -> tuple[T, tuple[bytes, ...]]:
+        """Return the result with its tags, if these are needed."""
+        # The lease that an inner call would wait for is this caller's own.
+        options = replace(self._options, wait=0) if call.is_inner else self._options
+        work = BlockingComputation[T](self._client, key, options)
         tags = self._tags_of(args, kwargs)
-        found = self._function(*args, **kwargs)
-        if not call.is_stale():
-            try:
-                self._client.put(key, found, tags=tags, ttl=self._ttl)
-            except Refused as error:
-                log_if_no_room(key, error)
-            if call.is_stale():
-                self._client.delete(key)
-        return cast(T, found)
+        if work.look_up():
+            return work.value, work.tags
+        call.lease = work.token
+        found = work.produce(lambda: self._function(*args, **kwargs), tags)
+        if call.is_stale():
+            work.give_up()
+            return found, work.tags
+        try:
+            work.store(found)
+        except Refused as error:
+            log_if_no_room(key, error)
+        if call.is_stale():
+            self._client.delete(key)
+        return found, work.tags
 
     def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tag, ...]:
         if not callable(self._tags):
@@ -106,5 +121,9 @@ class CachedFunction(Generic[P, T]):
         A result that this process is producing at the moment will not be stored.
         """
         key = self.key(*args, **kwargs)
-        self._single_flight.forget(key)
-        return self._client.delete(key)
+        leases = self._single_flight.forget(key)
+        deleted = self._client.delete(key)
+        for lease in leases:
+            # Later callers need not wait for a result that is outdated.
+            self._client._run(release(self._client._requests, key, lease))
+        return deleted

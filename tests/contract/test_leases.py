@@ -1,0 +1,148 @@
+"""get_or_set of every kind of client: computed once, never outdated, old rather than none."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+import pytest
+
+from tagcache.client import Client, cache_tag
+from tagcache.errors import BadArgument, Refused
+from tests.integration.running import RunningServer, eventually
+
+WAIT = 60.0
+
+
+def never() -> NoReturn:
+    raise AssertionError("the value is there")
+
+
+def broken() -> NoReturn:
+    raise KeyError("the database is down")
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of client."""
+    return str(request.node.callspec.params["make"])
+
+
+def test_what_was_invalidated_meanwhile_is_returned_and_not_stored(
+    client: Any, kind: str, request: pytest.FixtureRequest
+) -> None:
+    servers = ["running", "second"] if "sharded" in kind else ["running"]
+    ports = [request.getfixturevalue(name).port for name in servers]
+
+    def produce() -> str:
+        for port in ports:
+            with Client(port=port, timeout=WAIT) as other:
+                (client if kind == "fake" else other).invalidate_tag("t")
+        return "old"
+
+    assert client.get_or_set("key", produce, tags=["t"]) == "old"
+    assert client.get("key") is None
+    assert client.get_or_set("key", lambda: "new", tags=["t"]) == "new"
+    assert client.get_or_set("key", never) == "new"
+
+
+def test_a_soft_invalidation_lets_the_old_value_serve(client: Any) -> None:
+    options: dict[str, Any] = {"tags": ["t"], "ttl": 60, "grace": 60}
+    client.get_or_set("key", lambda: "old", **options)
+    assert client.invalidate_tag("t", soft=True) == 1
+    assert client.get("key") is None
+    # The one who computes gets the old value only if that fails.
+    assert client.get_or_set("key", broken, **options) == "old"
+    assert client.get_or_set("key", lambda: "new", **options) == "new"
+    assert client.get("key") == "new"
+    assert client.invalidate_tags(["t", "u"], soft=True) == 1
+    assert client.invalidate_tags(["t"], "all") == 0
+    with pytest.raises(KeyError):
+        client.get_or_set("key", broken, **options)
+
+
+def test_others_get_the_old_value_while_one_computes(
+    client: Any, kind: str, running: RunningServer
+) -> None:
+    if kind == "fake" or "sharded" in kind:
+        pytest.skip("nobody else uses that cache, or another server")
+    options: dict[str, Any] = {"tags": ["t"], "grace": 60}
+    client.get_or_set("key", lambda: "old", **options)
+    client.invalidate_tag("t", soft=True)
+    with Client(port=running.port, timeout=WAIT) as other:
+
+        def produce() -> str:
+            assert other.get_or_set("key", never, **options) == "old"
+            return "new"
+
+        assert client.get_or_set("key", produce, **options) == "new"
+        assert other.get_or_set("key", never, **options) == "new"
+
+
+def test_a_producer_that_fails_gives_the_lease_back(client: Any) -> None:
+    with pytest.raises(KeyError):
+        client.get_or_set("key", broken)
+    assert client.get_or_set("key", lambda: "made") == "made"
+    assert client.get("key") == "made"
+
+
+def test_what_cannot_be_stored_gives_the_lease_back(client: Any) -> None:
+    with pytest.raises(Refused):
+        client.get_or_set("key", lambda: "x" * 2_000_000)
+    with pytest.raises(BadArgument):
+        client.get_or_set("key", lambda: "v", tags=[""])
+    with pytest.raises(BadArgument):
+        client.get_or_set("key", never, grace=-1)
+    with pytest.raises(BadArgument):
+        client.get_or_set("key", never, wait=-1)
+    assert client.get_or_set("key", lambda: "made") == "made"
+    assert client.get("key") == "made"
+
+
+def test_others_wait_for_the_value(client: Any, kind: str, running: RunningServer) -> None:
+    if kind == "fake" or "sharded" in kind:
+        pytest.skip("nobody else uses that cache, or another server")
+    with (
+        Client(port=running.port, timeout=WAIT) as other,
+        Client(port=running.port, timeout=WAIT) as control,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        futures = []
+
+        def produce() -> str:
+            futures.append(pool.submit(other.get_or_set, "key", never, wait=WAIT))
+            eventually(lambda: control.info()["cache"]["waiting_fetches"] == 1)
+            return "made"
+
+        assert client.get_or_set("key", produce) == "made"
+        assert futures[0].result(WAIT) == "made"
+
+
+def test_who_does_not_want_to_wait_computes_for_itself(
+    client: Any, kind: str, running: RunningServer
+) -> None:
+    if kind == "fake" or "sharded" in kind:
+        pytest.skip("nobody else uses that cache, or another server")
+    with Client(port=running.port, timeout=WAIT) as other:
+
+        def produce() -> str:
+            assert other.get_or_set("key", lambda: "its own", wait=0) == "its own"
+            assert other.get("key") is None
+            return "made"
+
+        assert client.get_or_set("key", produce) == "made"
+        assert other.get("key") == "made"
+
+
+def test_tags_that_only_the_producer_knows(client: Any) -> None:
+    def produce() -> str:
+        cache_tag("a", b"b")
+        return "made"
+
+    assert client.get_or_set("key", produce, tags=["t"]) == "made"
+    for tag in ("a", "b", "t"):
+        assert client.keys_by_tag(tag) == ["key"]
+    assert client.invalidate_tag("a") == 1
+    cache_tag("outside")
+    with pytest.raises(BadArgument):
+        cache_tag("")
