@@ -20,7 +20,6 @@ from tagcache.errors import (
     ConfigurationError,
     CredentialsFixed,
     InvalidDatabase,
-    NotSupportedByBackend,
     OutOfMemory,
     TagCacheError,
     ValueTooLarge,
@@ -304,8 +303,6 @@ def _response_to(error: BaseException | None) -> Response | None:
         return failure(507, error.code, str(error))
     if isinstance(error, BackendUnavailable):
         return failure(503, error.code, str(error))
-    if isinstance(error, NotSupportedByBackend):
-        return failure(501, error.code, str(error))
     if isinstance(error, InvalidDatabase):
         return failure(400, error.code, str(error))
     if isinstance(error, CommandError):

@@ -19,7 +19,7 @@ _WHAT = {
     401: "Not authenticated",
     403: "Not allowed from a page of another origin, or from another machine",
     404: "Not found",
-    409: "Not possible with the configuration of the server",
+    409: "Not possible with the configuration of the server, or the lease was refused",
     413: "Too large",
     503: "Too many at once",
     507: "Not enough memory",

@@ -165,7 +165,7 @@ class Entries:
         touched = self._session(call).touch(call.body["key"].encode(), ttl_of(call.body))
         return then(touched, lambda there: json_response({"ok": True, "touched": there}))
 
-    @route("GET", "/get/{key}", _FOUND, query=_GET, lookup="look_up")
+    @route("GET", "/get/{key}", _FOUND, query=_GET, lookup="look_up", statuses=(422,))
     def get(self, call: Call) -> EventualResponse:
         """Look up a value; counts a hit or a miss. With ``lease_ms``, take the lease of a miss."""
         if leases.LEASE_MS.name in call.query or leases.WAIT_MS.name in call.query:
