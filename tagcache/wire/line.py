@@ -13,7 +13,7 @@ from typing import Any
 
 from tagcache.errors import InvalidArgument, LineTooLong
 from tagcache.model import int64
-from tagcache.model.fetched import MOST_LEASE_MS, MOST_WAIT_MS, Fetched, Found
+from tagcache.model.fetched import HIT, MOST_LEASE_MS, MOST_WAIT_MS, Fetched
 from tagcache.model.int64 import UINT64_MAX
 from tagcache.model.limits import Limits
 
@@ -260,7 +260,7 @@ def fetched(result: Fetched) -> bytes:
     error.
     """
     content = result.value
-    if result.found is Found.HIT and content is not None:
+    if result.found is HIT and content is not None:
         return b"HIT\t" + content + b"\n" if _LF not in content else NOT_REPRESENTABLE
     if content is not None and _LF not in content:
         token = b"-" if result.token is None else b"%d" % result.token

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from tagcache.errors import InvalidArgument
+from tagcache.model.fetched import Fetched
 from tagcache.server.commands.cache import read_options, removed, second_of, tag_of
 from tagcache.server.commands.table import Caller, Command, Reply
 from tagcache.server.then import then
@@ -13,7 +16,15 @@ def fetch(caller: Caller, fields: list[bytes]) -> Reply:
     _, key, lease, wait = (*fields, b"", b"", b"")[:4]
     if not key:
         raise InvalidArgument("missing_key")
-    return then(caller.fetch(key, wire.parse_lease(lease), wire.parse_wait(wait)), wire.fetched)
+    lease_ms, wait_ms = _times(lease, wait)
+    found = caller.fetch(key, lease_ms, wait_ms)
+    return wire.fetched(found) if type(found) is Fetched else then(found, wire.fetched)
+
+
+@lru_cache(1024)
+def _times(lease: bytes, wait: bytes) -> tuple[int, int]:
+    # Most clients repeat the same few times.
+    return wire.parse_lease(lease), wire.parse_wait(wait)
 
 
 def fill(caller: Caller, fields: list[bytes]) -> Reply:

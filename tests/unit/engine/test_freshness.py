@@ -175,8 +175,8 @@ def test_an_entry_is_stale_after_its_time_for_its_grace(cache: MemoryCache, cloc
     assert cache.peek(b"k") is None
     assert done(cache.keys_by_tag(b"t")) == []
     assert cache.totals().items == 0
-    assert cache.fetch(b"k", 1000) == Fetched(Found.STALE, b"v", 1)
-    assert cache.fetch(b"k", 1000) == Fetched(Found.STALE, b"v", None, 1001)
+    assert cache.fetch(b"k", 1000) == Fetched(Found.STALE, b"v", 1, 0, (b"t",))
+    assert cache.fetch(b"k", 1000) == Fetched(Found.STALE, b"v", None, 1001, (b"t",))
     assert cache.activity(b"t").stale_served == 2
     clock.advance(5)
     assert cache.fetch(b"k", 1000).found is Found.LEASE

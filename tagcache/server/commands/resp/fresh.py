@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tagcache.model.fetched import MOST_LEASE_MS, MOST_WAIT_MS, Fetched, Found
+from functools import lru_cache
+
+from tagcache.model.fetched import HIT, MOST_LEASE_MS, MOST_WAIT_MS, WAIT, Fetched
 from tagcache.model.views import EntryView
 from tagcache.server.commands.resp.arguments import Options, integer
 from tagcache.server.commands.resp.table import (
@@ -16,6 +18,8 @@ from tagcache.server.commands.table import Reply
 from tagcache.server.then import then
 from tagcache.wire import resp
 
+_HIT = resp.bulk(b"HIT")
+
 
 def tag_fetch(caller: Caller, arguments: list[bytes]) -> Reply:
     """Reply to ``TAG.FETCH key LEASE ms [WAIT ms] [TAGS]``.
@@ -24,16 +28,28 @@ def tag_fetch(caller: Caller, arguments: list[bytes]) -> Reply:
     lease or nil; after ``WAIT`` the milliseconds until the lease of somebody else ends; and with
     ``TAGS`` the list of the tags of the value.
     """
-    options = Options(arguments[2:], frozenset((b"TAGS",)), frozenset((b"LEASE", b"WAIT")))
+    lease_ms, wait_ms, tags = _remembered(tuple(arguments[2:]))
+    fetched = caller.fetch(arguments[1], lease_ms, wait_ms)
+    if tags:
+        return then(fetched, lambda result: _with_tags(caller, arguments[1], result))
+    if type(fetched) is Fetched and fetched.found is HIT and fetched.value is not None:
+        return resp.array([_HIT, resp.bulk(fetched.value), resp.null(caller.resp)])
+    return then(fetched, lambda result: resp.array(_items(result, caller.resp)))
+
+
+def _read_options(words: tuple[bytes, ...]) -> tuple[int, int, bool]:
+    """Return the milliseconds of the lease and of the wait, and whether tags are wanted."""
+    options = Options(words, frozenset((b"TAGS",)), frozenset((b"LEASE", b"WAIT")))
     lease, wait = options.value(b"LEASE"), options.value(b"WAIT")
     if lease is None:
         raise RedisError(SYNTAX_ERROR)
     lease_ms = _milliseconds(lease, 1, MOST_LEASE_MS, "lease")
     wait_ms = 0 if wait is None else _milliseconds(wait, 0, MOST_WAIT_MS, "wait")
-    fetched = caller.fetch(arguments[1], lease_ms, wait_ms)
-    if b"TAGS" in options:
-        return then(fetched, lambda result: _with_tags(caller, arguments[1], result))
-    return then(fetched, lambda result: resp.array(_items(result, caller.resp)))
+    return lease_ms, wait_ms, b"TAGS" in options
+
+
+# Most clients repeat the same few options; the longest are refused.
+_remembered = lru_cache(1024)(_read_options)
 
 
 def _with_tags(caller: Caller, key: bytes, result: Fetched) -> Reply:
@@ -42,7 +58,7 @@ def _with_tags(caller: Caller, key: bytes, result: Fetched) -> Reply:
         return resp.array([*_items(result, caller.resp), resp.values(tags, caller.resp)])
 
     # No other request comes between the two.
-    return then(caller.engine.peek(key) if result.found is Found.HIT else None, write)
+    return then(caller.engine.peek(key) if result.found is HIT else None, write)
 
 
 def _milliseconds(text: bytes, least: int, most: int, what: str) -> int:
@@ -59,7 +75,7 @@ def _items(result: Fetched, version: int) -> list[bytes]:
         null if result.value is None else resp.bulk(result.value),
         null if result.token is None else resp.bulk(b"%d" % result.token),
     ]
-    if result.found is Found.WAIT:
+    if result.found is WAIT:
         items.append(resp.integer(result.left_ms))
     return items
 
