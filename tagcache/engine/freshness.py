@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
+from tagcache.engine import consistency
 from tagcache.engine.budget import Budget
 from tagcache.engine.entry import Entries, Entry
 from tagcache.engine.invalidation import Invalidation
@@ -28,7 +30,7 @@ from tagcache.model.admission import check_lengths
 from tagcache.model.fetched import LEASE, STALE, WAIT, Fetched, FreshCounts, hit
 from tagcache.model.limits import Limits
 from tagcache.model.store_options import StoreOptions
-from tagcache.model.views import Saved
+from tagcache.model.views import MOST_FAULTS, Consistency, Saved
 
 # Names that are looked at in one go.
 _NAMES_AT_ONCE = 256
@@ -309,6 +311,15 @@ class Freshness:
             each for each in self._softened if any(each[0] is dead for dead in stored)
         ]
         return bool(self._softened)
+
+    def check(self) -> Generator[None, None, Consistency]:
+        """Check the store, and the stale entries as well; see ICache.check."""
+        found = yield from consistency.check(self._store)
+        stale = yield from consistency.check(self.stale.store)
+        faults = (*found.faults, *(f"stale: {fault}" for fault in stale.faults))
+        return replace(
+            found, faults=faults[:MOST_FAULTS], fault_count=found.fault_count + stale.fault_count
+        )
 
     # Memory
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from tagcache.engine import consistency, headroom, scans
+from tagcache.engine import headroom, scans
 from tagcache.engine.admission import Admission
 from tagcache.engine.budget import Budget, Policy
 from tagcache.engine.entry import Entry
@@ -467,7 +467,7 @@ class MemoryCache:
         return self._activity.of(tag)
 
     def check(self) -> Generator[None, None, Consistency]:
-        return consistency.check(self.store)
+        return self.freshness.check()
 
 
 def _whole_ms(seconds: float) -> int:

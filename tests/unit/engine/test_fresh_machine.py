@@ -120,13 +120,13 @@ class FreshMachine(RuleBasedStateMachine):
     def fetch(self, key: bytes, lease_ms: int) -> None:
         self.pass_a_moment()
         now = self.clock.seconds()
-        found, value, token, left_ms = self.cache.fetch(key, lease_ms)
+        found, value, token, left_ms, carried = self.cache.fetch(key, lease_ms)
         if key in self.live:
             assert (found, value, token) == (Found.HIT, self.live[key].value, None)
             return
         out = self.leases.get(key)
         if found is Found.STALE:
-            assert value == self.stale[key].value
+            assert (value, carried) == (self.stale[key].value, self.stale[key].tags)
         else:
             assert value is None
             assert key not in self.stale or self.max_memory

@@ -310,3 +310,13 @@ def test_a_snapshot_keeps_grace_and_no_leases(cache: MemoryCache, clock: Clock) 
     assert after.fetch(b"live", 1000).found is Found.STALE
     clock.advance(50)
     assert after.fetch(b"over", 1000).value is None
+
+
+def test_a_check_looks_at_stale_entries_too(cache: MemoryCache, clock: Clock) -> None:
+    cache.put_with(b"k", b"v", StoreOptions([b"t"], 1000, 60_000))
+    clock.advance(2)
+    done(cache.sweep())  # type: ignore[arg-type]
+    assert done(cache.check()).faults == ()
+    cache.freshness.stale.store.size += 1
+    (fault,) = done(cache.check()).faults
+    assert fault.startswith("stale: the total of bytes of keys and values")
