@@ -1,8 +1,7 @@
 """Leases, grace and soft invalidation: values that are computed once, and never outdated.
 
 The store knows nothing of this. What leaves it passes by here, while there is anything to keep in
-mind: an entry with a grace becomes stale when its time to live is over, or when it is invalidated
-softly. Until its key is stored again, it exists for ``fetch`` alone.
+mind.
 
 A lease is granted for a key that is not stored. Whether the key was stored since, the store itself
 tells when the lease is used: either an entry is there, or one has left. So a store need not look
@@ -12,25 +11,24 @@ for leases.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
 from tagcache.engine import consistency
 from tagcache.engine.budget import Budget
-from tagcache.engine.entry import Entries, Entry
+from tagcache.engine.entry import Entry
+from tagcache.engine.graces import Graces
 from tagcache.engine.invalidation import Invalidation
 from tagcache.engine.leases import Lease, Leases
 from tagcache.engine.reclaim import Backlog
-from tagcache.engine.stale import Graces, Stale
+from tagcache.engine.stale import Stale
 from tagcache.engine.store import Store
-from tagcache.engine.tags import ManyEntries
 from tagcache.model.activity import Activity
 from tagcache.model.admission import check_lengths
 from tagcache.model.fetched import LEASE, STALE, WAIT, Fetched, FreshCounts, hit
 from tagcache.model.limits import Limits
 from tagcache.model.store_options import StoreOptions
-from tagcache.model.views import MOST_FAULTS, Consistency, Saved
+from tagcache.model.views import MOST_FAULTS, Consistency
 
 # Names that are looked at in one go.
 _NAMES_AT_ONCE = 256
@@ -41,7 +39,8 @@ class Freshness:
 
     ``get`` and ``put_with`` are those of the cache, ``limits`` returns the present ones.
 
-    ``leases`` are those that are out, ``stale`` the stale entries.
+    ``leases`` are those that are out; ``graces`` says what becomes stale, and ``stale`` keeps it;
+    ``hard`` are the invalidations after which nothing does.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class Freshness:
     ) -> None:
         self.leases = Leases(new_token)
         self.stale = Stale(store.monotonic)
+        self.graces = Graces(store, self.stale)
         self._store = store
         self._backlog = backlog
         self._activity = activity
@@ -65,11 +65,8 @@ class Freshness:
         self._get = get
         self._put_with = put_with
         self._limits = limits
-        self._graces = Graces()
-        self._hard = Invalidation(store, backlog, activity)
-        self._soft = Invalidation(store, backlog, activity, self)
-        # Sets of entries that were softened and are still in the store, and when that was.
-        self._softened: list[tuple[Entries | ManyEntries, float]] = []
+        self.hard = Invalidation(store, backlog, activity)
+        self._soft = Invalidation(store, backlog, activity, self.graces)
         self._fills = 0
         self._refused = 0
         self._stale_served = 0
@@ -77,7 +74,7 @@ class Freshness:
     @property
     def invalidated(self) -> int:
         """How many entries were invalidated since the start."""
-        return self._hard.count + self._soft.count
+        return self.hard.count + self._soft.count
 
     def counts(self) -> FreshCounts:
         """Return what there is, and what there was since the start."""
@@ -162,86 +159,36 @@ class Freshness:
         Where memory ends, it has no grace.
         """
         try:
-            entry = self._store.find(key)
-            if entry is not None:
-                self._watch()
-                self._graces.put(key, entry.stored, seconds)
-                self._measure()
+            self._watch()
+            self.graces.give(key, seconds)
+            self._measure()
         except MemoryError:
             return
-
-    def grace_of(self, entry: Entry) -> float:
-        """Return the grace of a stored entry in seconds; 0 if it has none."""
-        return self._graces.of(entry)
 
     def restore_stale(
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], until: float
     ) -> None:
         """Keep a stale entry of a snapshot until a time of the monotonic clock."""
-        self.stale.keep(key, value, tags, until, self._store.monotonic())
         self._watch()
+        self.stale.keep(key, value, tags, until, self._store.monotonic())
         self._measure()
-
-    def saved(self) -> Iterator[Saved]:
-        """Yield every stale entry for a snapshot; nothing may change meanwhile."""
-        now = self._store.monotonic()
-        for entry in self.stale.entries(now):
-            if self._store.find(entry.key) is None:
-                left = entry.expires - now
-                yield Saved(entry.key, entry.value, entry.tags, 0.0, 0.0, grace=left)
 
     def _watch(self) -> None:
         self._store.leaving = self._leaving
 
     def _leaving(self, entry: Entry) -> None:
-        """Note that an entry is about to be removed; keep it if it becomes stale."""
         self.leases.outdate(entry.key)
-        self.stale.discard(entry.key)
-        grace = self._graces.take(entry)
-        since = self._stale_since(entry) if grace else None
-        if since is not None:
-            self._keep(entry, since + grace)
+        self.graces.leaving(entry)
         self._measure()
-
-    def _stale_since(self, entry: Entry) -> float | None:
-        """Return when an entry that leaves became stale; None if it is gone."""
-        if self._store.dead and self._store.is_dead(entry):
-            softened = [when for dead, when in self._softened if dead.get(entry.key) is entry]
-            # Another invalidation may have meant it as well.
-            marked = sum(dead.get(entry.key) is entry for dead in self._store.dead)
-            return min(softened) if softened and len(softened) == marked else None
-        return entry.expires if entry.expires <= self._store.monotonic() else None
-
-    def _keep(self, entry: Entry, until: float) -> None:
-        now = self._store.monotonic()
-        if until > now:
-            # Where memory ends, there is one stale value less.
-            with suppress(MemoryError):
-                self.stale.keep(entry.key, entry.value, entry.tags, until, now)
-
-    def soften(self, entry: Entry) -> None:
-        """Remove a live entry from the store; with a grace it becomes stale."""
-        grace = self._graces.of(entry)
-        self._store.remove(entry)
-        if grace:
-            self._keep(entry, self._store.monotonic() + grace)
-            self._measure()
-
-    def softened(self, dead: list[Entries | ManyEntries]) -> None:
-        """Note that the entries of these sets were softened, and are removed later."""
-        if self._graces:
-            now = self._store.monotonic()
-            self._softened += [(each, now) for each in dead]
 
     # Invalidations, as work: see ICache
 
     def any_of(self, tags: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
         """Invalidate every entry that carries at least one of the tags."""
-        removed = yield from (self._soft if soft else self._hard).any_of(tags)
+        removed = yield from (self._soft if soft else self.hard).any_of(tags)
         # From here to the next yield is the same moment.
-        self._outdate(tags)
-        if not soft:
-            yield from self._drop(lambda stale: stale.any_of(tags))
+        self.leases.outdate_tags(tags)
+        yield from self._conclude(soft, lambda stale: stale.any_of(tags))
         return removed
 
     def all_of(self, tags: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
@@ -249,27 +196,21 @@ class Freshness:
         # What carries all tags carries this one; few other values do.
         some = islice(tags, _NAMES_AT_ONCE)
         rarest = (min(some, key=self._store.tags.count),) if tags else ()
-        removed = yield from (self._soft if soft else self._hard).all_of(tags)
-        self._outdate(rarest)
-        if not soft:
-            yield from self._drop(lambda stale: stale.all_of(tags))
+        removed = yield from (self._soft if soft else self.hard).all_of(tags)
+        self.leases.outdate_tags(rarest)
+        yield from self._conclude(soft, lambda stale: stale.all_of(tags))
         return removed
 
     def keys(self, keys: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
         """Invalidate the entries with these keys."""
-        removed = yield from (self._soft if soft else self._hard).keys(keys)
+        removed = yield from (self._soft if soft else self.hard).keys(keys)
         self.leases.outdate_keys(keys)
-        if not soft:
-            yield from self._drop(lambda stale: stale.keys(keys))
+        yield from self._conclude(soft, lambda stale: stale.keys(keys))
         return removed
-
-    def keys_by_tag(self, tag: bytes) -> Generator[None, None, list[bytes]]:
-        """Return the keys of the entries that carry the tag at one moment."""
-        return self._hard.keys_by_tag(tag)
 
     def delete(self, key: bytes) -> bool:
         """Remove one entry; return whether it was there."""
-        removed = self._hard.delete((key,)) == 1
+        removed = self.hard.delete((key,)) == 1
         if self._store.leaving is not None:
             self.leases.outdate(key)
             self.stale.discard(key)
@@ -278,39 +219,30 @@ class Freshness:
 
     def flush(self, memory: int) -> int:
         """Remove everything at once; the entries take about ``memory`` bytes."""
-        removed = self._hard.flush(memory)
+        removed = self.hard.flush(memory)
         self.leases.outdate_all()
-        self._graces.clear()
-        self._softened.clear()
+        self.graces.clear()
         self.stale.flush()
         self._measure()
         if self.stale.backlog:
             self._backlog.on_garbage()
         return removed
 
-    def _outdate(self, tags: Collection[bytes]) -> None:
-        if self.leases:
-            self.leases.outdate_tags(tags)
-            self._measure()
-
-    def _drop(self, choose: Callable[[Invalidation], Generator[None, None, int]]) -> Iterator[None]:
+    def _conclude(
+        self, soft: bool, choose: Callable[[Invalidation], Generator[None, None, int]]
+    ) -> Iterator[None]:
         """Invalidate stale entries, too, before anybody is told that it is done."""
-        while self._waits():
-            # They are not stale yet, and must not become so later.
-            yield from self._backlog.reclaim()
-        if self.stale.store.items:
-            yield from self.stale.invalidate(choose)
-            self._measure()
-            if self.stale.backlog:
-                self._backlog.on_garbage()
-
-    def _waits(self) -> bool:
-        """Say whether softened entries are still in the store."""
-        stored = self._store.dead
-        self._softened = [
-            each for each in self._softened if any(each[0] is dead for dead in stored)
-        ]
-        return bool(self._softened)
+        if self._store.leaving is None:
+            return
+        if not soft:
+            while self.graces.are_pending():
+                # They are not stale yet, and must not become so later.
+                yield from self._backlog.reclaim()
+            if self.stale.store.items:
+                yield from self.stale.invalidate(choose)
+                if self.stale.backlog:
+                    self._backlog.on_garbage()
+        self._measure()
 
     def check(self) -> Generator[None, None, Consistency]:
         """Check the store, and the stale entries as well; see ICache.check."""
@@ -331,16 +263,15 @@ class Freshness:
     def _measure(self) -> None:
         """Let the budget know how much memory all this takes."""
         stale = self.stale.memory if self.stale.store.items or self.stale.backlog else 0
-        self._budget.beside = stale + self._graces.memory + self.leases.memory
+        self._budget.beside = stale + self.graces.memory + self.leases.memory
 
     def sweep(self) -> Iterator[None]:
         """Forget what is over, yielding often."""
         yield from self.stale.sweep()
         yield from self.stale.reclaim()
         yield from self.leases.sweep(self._store.monotonic())
-        self._waits()
         self._measure()
-        if not (len(self.leases) or len(self._graces) or self.stale.store.items):
+        if not (len(self.leases) or len(self.graces) or self.stale.store.items):
             self._store.leaving = None
 
     def reclaim(self) -> Iterator[None]:

@@ -91,7 +91,7 @@ class MemoryCache:
         self.invalidate_any = self.freshness.any_of
         self.invalidate_all = self.freshness.all_of
         self.invalidate_keys = self.freshness.keys
-        self.keys_by_tag = self.freshness.keys_by_tag
+        self.keys_by_tag = self.freshness.hard.keys_by_tag
         # What every look-up needs, one attribute nearer; these stay the same objects.
         self._shards = self.store.shards
         self._dead = self.store.dead
@@ -421,8 +421,8 @@ class MemoryCache:
         yield from self.freshness.reclaim()
 
     def saved(self) -> Iterator[Saved]:
-        yield from scans.saved(self.store, self.freshness.grace_of)
-        yield from self.freshness.saved()
+        yield from scans.saved(self.store, self.freshness.graces.of)
+        yield from self.freshness.graces.saved()
 
     def restore(self, entry: Saved, downtime: float) -> bool:
         now = self._monotonic()

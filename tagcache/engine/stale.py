@@ -9,63 +9,8 @@ from tagcache.engine.budget import Budget
 from tagcache.engine.entry import Entry
 from tagcache.engine.invalidation import Invalidation
 from tagcache.engine.reclaim import Backlog
-from tagcache.engine.store import SHARD_MASK, SHARDS, Store
-from tagcache.engine.tags import shrink
+from tagcache.engine.store import Store
 from tagcache.model.activity import Activity
-
-# About how many bytes the grace of an entry takes.
-_GRACE_BYTES = 180
-
-
-class Graces:
-    """How long entries that are stored may be stale; most entries have no grace.
-
-    A grace belongs to one store of its key, which the time of that store tells: whoever stores
-    without a grace need not know of this table.
-    """
-
-    def __init__(self) -> None:
-        self._shards: list[dict[bytes, tuple[float, float]]] = [{} for _ in range(SHARDS)]
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def memory(self) -> int:
-        """About how many bytes they take."""
-        return self._count * _GRACE_BYTES
-
-    def put(self, key: bytes, stored: float, seconds: float) -> None:
-        """Note the grace of the entry that was stored for ``key`` at this time."""
-        shard = self._shards[hash(key) & SHARD_MASK]
-        count = self._count + (key not in shard)
-        shard[key] = (stored, seconds)
-        self._count = count
-
-    def of(self, entry: Entry) -> float:
-        """Return the grace of a stored entry in seconds; 0 if it has none."""
-        stored, seconds = self._shards[hash(entry.key) & SHARD_MASK].get(entry.key, _NO_GRACE)
-        return seconds if stored == entry.stored else 0.0
-
-    def take(self, entry: Entry) -> float:
-        """Return the same, and forget it."""
-        number = hash(entry.key) & SHARD_MASK
-        found = self._shards[number].pop(entry.key, None)
-        if found is None:
-            return 0.0
-        self._count -= 1
-        shrink(self._shards, number)
-        stored, seconds = found
-        return seconds if stored == entry.stored else 0.0
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._shards = [{} for _ in range(SHARDS)]
-        self._count = 0
-
-
-_NO_GRACE = (-1.0, 0.0)
 
 
 class Stale:
