@@ -75,23 +75,7 @@ class MemoryCache:
         self._key_scan = KeyScan(self.store, self._random)
         self._versions = EntryVersions(self.store)
         self.budget = Budget(self.store, self._backlog, policy)
-        self.freshness = Freshness(
-            self.store,
-            self._backlog,
-            self._activity,
-            self.budget,
-            self.get,
-            self.put_with,
-            lambda: self._limits,
-            lambda: random_bits(_TOKEN_BITS) or 1,
-        )
-        self.fetch = self.freshness.fetch
-        self.fill = self.freshness.fill
-        self.release = self.freshness.release
-        self.invalidate_any = self.freshness.any_of
-        self.invalidate_all = self.freshness.all_of
-        self.invalidate_keys = self.freshness.keys
-        self.keys_by_tag = self.freshness.hard.keys_by_tag
+        self._use_freshness(random_bits)
         # What every look-up needs, one attribute nearer; these stay the same objects.
         self._shards = self.store.shards
         self._dead = self.store.dead
@@ -114,6 +98,25 @@ class MemoryCache:
             self.plain = core.PlainRequests(
                 self._shards, self._dead, removed, self._sampled, self.put_with
             )
+
+    def _use_freshness(self, random_bits: Callable[[int], int]) -> None:
+        self.freshness = Freshness(
+            self.store,
+            self._backlog,
+            self._activity,
+            self.budget,
+            self.get,
+            self.put_with,
+            lambda: self._limits,
+            lambda: random_bits(_TOKEN_BITS) or 1,
+        )
+        self.fetch = self.freshness.fetch
+        self.fill = self.freshness.fill
+        self.release = self.freshness.release
+        self.invalidate_any = self.freshness.any_of
+        self.invalidate_all = self.freshness.all_of
+        self.invalidate_keys = self.freshness.keys
+        self.keys_by_tag = self.freshness.hard.keys_by_tag
 
     @property
     def limits(self) -> Limits:

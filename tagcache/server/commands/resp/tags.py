@@ -95,7 +95,9 @@ def _read_options(rest: tuple[bytes, ...]) -> _TagSet:
         plain = StoreOptions(tags, in_ms, 0 if grace is None else natural(grace))
     if (grace or lease) and (plain is None or b"NX" in options):
         raise RedisError("ERR GRACE and LEASE cannot be combined with NX, XX, EXAT and PXAT")
-    return _TagSet(tags, options, expiry, plain, b"NX" in options, None if lease is None else token_of(lease))
+    return _TagSet(
+        tags, options, expiry, plain, b"NX" in options, None if lease is None else token_of(lease)
+    )
 
 
 _remembered = lru_cache(4096)(_read_options)
@@ -108,7 +110,7 @@ def plain_tag_options(bulks: bytes) -> StoreOptions | None:
     Raises RedisError.
     """
     read = _remembered(tuple(resp.split_bulks(bulks)))
-    return None if read.only_new else read.plain
+    return None if read.only_new or read.lease is not None else read.plain
 
 
 def tag_incr(caller: Caller, arguments: list[bytes]) -> Reply:
