@@ -267,8 +267,8 @@ class Freshness:
 
     def sweep(self) -> Iterator[None]:
         """Forget what is over, yielding often."""
-        yield from self.stale.sweep()
-        yield from self.stale.reclaim()
+        yield from self._measured(self.stale.sweep())
+        yield from self._measured(self.stale.reclaim())
         yield from self.leases.sweep(self._store.monotonic())
         self._measure()
         if not (len(self.leases) or len(self.graces) or self.stale.store.items):
@@ -276,5 +276,11 @@ class Freshness:
 
     def reclaim(self) -> Iterator[None]:
         """Give back the memory of what was dropped, yielding often."""
-        yield from self.stale.reclaim()
+        yield from self._measured(self.stale.reclaim())
+
+    def _measured(self, work: Iterator[None]) -> Iterator[None]:
+        """Do work that changes how much memory there is."""
+        for _ in work:
+            self._measure()
+            yield
         self._measure()

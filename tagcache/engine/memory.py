@@ -13,30 +13,29 @@ from zope.interface import implementer
 from tagcache.engine import headroom, scans
 from tagcache.engine.admission import Admission
 from tagcache.engine.budget import Budget, Policy
+from tagcache.engine.drafting import Drafting
 from tagcache.engine.entry import Entry
 from tagcache.engine.freshness import Freshness
 from tagcache.engine.key_scan import KeyScan
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.store import SHARD_MASK, Store
 from tagcache.engine.versions import EntryVersions
+from tagcache.engine.wall_time import WallTime
 from tagcache.errors import NotAnInteger
 from tagcache.model import int64, stored_values
 from tagcache.model.activity import Activity, TagActivity
 from tagcache.model.admission import check_integer, check_lengths
-from tagcache.model.drafts import Draft, Stored
+from tagcache.model.drafts import Draft
 from tagcache.model.interfaces import ICache
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, Totals
-from tagcache.model.store_options import NEVER, StoreOptions
+from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import Consistency, Saved
 from tagcache.native import core
 
 __all__ = ["MemoryCache", "Policy"]
 
 _TOKEN_BITS = 63
-# Creation times follow the wall clock by the monotonic one; the wall clock may drift away from it
-# by so much before that is noticed.
-_WALL_JUMP_SECONDS = 1.0
 
 
 @implementer(ICache)
@@ -66,13 +65,12 @@ class MemoryCache:
     ) -> None:
         self.policy = policy
         self._monotonic = monotonic
-        self._wall = wall
-        self._epoch = wall() - monotonic()
-        self._random = random or Random()  # noqa: S311 - it only picks samples
-        self._activity = Activity(self._random)
+        self._clock = WallTime(monotonic, wall)
+        random = random or Random()  # noqa: S311 - it only picks samples
+        self._activity = Activity(random)
         self.store = Store(monotonic, self._activity, lru=policy == "lru")
         self._backlog = Backlog(self.store)
-        self._key_scan = KeyScan(self.store, self._random)
+        self._key_scan = KeyScan(self.store, random)
         self._versions = EntryVersions(self.store)
         self.budget = Budget(self.store, self._backlog, policy)
         self._use_freshness(random_bits)
@@ -90,6 +88,7 @@ class MemoryCache:
         self._enough_for = 0
         self._limits = limits or Limits()
         self._admission = Admission(self.store, self._limits)
+        self._drafting = Drafting(self, self._admission, self._versions, self._clock)
         self.limits = self._limits
         # Answers plain requests natively where that is possible.
         self.plain: Any = None
@@ -113,10 +112,6 @@ class MemoryCache:
         self.fetch = self.freshness.fetch
         self.fill = self.freshness.fill
         self.release = self.freshness.release
-        self.invalidate_any = self.freshness.any_of
-        self.invalidate_all = self.freshness.all_of
-        self.invalidate_keys = self.freshness.keys
-        self.keys_by_tag = self.freshness.hard.keys_by_tag
 
     @property
     def limits(self) -> Limits:
@@ -227,13 +222,7 @@ class MemoryCache:
         return entry if live else None
 
     def created_ms(self, entry: Entry) -> int:
-        return int((entry.stored + self._current_epoch()) * 1000)
-
-    def _current_epoch(self) -> float:
-        epoch = self._wall() - self._monotonic()
-        if abs(epoch - self._epoch) > _WALL_JUMP_SECONDS:
-            self._epoch = epoch
-        return self._epoch
+        return int((entry.stored + self._clock.epoch) * 1000)
 
     def put(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
@@ -267,15 +256,19 @@ class MemoryCache:
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> bool:
         # Bad arguments are refused whether or not the key is there.
-        options = self._checked(key, value, tags, ttl_ms)
+        options = self.checked(key, value, tags, ttl_ms)
         if self.peek(key) is not None:
             return False
         self.put_with(key, value, options)
         return True
 
-    def _checked(
+    def checked(
         self, key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None
     ) -> StoreOptions:
+        """Check what is about to be stored, and return its options.
+
+        Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong.
+        """
         check_lengths(self._limits, key, value)
         options = StoreOptions(tags, ttl_ms)
         self._admission.check(options)
@@ -286,7 +279,7 @@ class MemoryCache:
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int:
         check_integer(by)
-        options = self._checked(key, b"", tags, ttl_ms)
+        options = self.checked(key, b"", tags, ttl_ms)
         entry = self.peek(key)
         if entry is None:
             self.put_with(key, b"%d" % by, options)
@@ -299,10 +292,28 @@ class MemoryCache:
         value = b"%d" % result
         check_lengths(self._limits, key, value)
         ttl = options.ttl if options.asked_ms else entry.ttl
-        puts = self._puts + 1
-        self._put(key, value, options.tags or entry.tags, ttl, self._monotonic())
-        self._puts = puts
+        self.put_checked(key, value, options.tags or entry.tags, ttl, self._monotonic())
         return result
+
+    def put_checked(
+        self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
+    ) -> None:
+        """Store what was checked; ``ttl`` is in seconds from ``now``. Raises OutOfMemory."""
+        puts = self._puts + 1
+        self._put(key, value, tags, ttl, now)
+        self._puts = puts
+
+    def put_back(
+        self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
+    ) -> None:
+        """Store what was there before; that counts as no store."""
+        self._put(key, value, tags, ttl, now)
+
+    def reserve(self, count: int) -> None:
+        """Make sure that there is memory for so many stores. Raises OutOfMemory."""
+        puts = self._puts + count
+        if puts > self._enough_for:
+            self._enough_for = puts + headroom.check()
 
     def decrement(
         self, key: bytes, by: int = 1, tags: Collection[bytes] = (), ttl_ms: int | None = None
@@ -322,72 +333,34 @@ class MemoryCache:
         return self.freshness.delete(key)
 
     def draft(self, keys: Collection[bytes], counts: bool = False) -> Draft:
-        if counts:
-            for key in keys:
-                self.get(key)
-        # Whole milliseconds, so that a deadline reads as it was given.
-        epoch_ms = round(self._current_epoch() * 1000)
-        stored: dict[bytes, Stored | None] = {}
-        for key in keys:
-            entry = self.peek(key)
-            if entry is None:
-                stored[key] = None
-            else:
-                expires_ms = None if entry.ttl == NEVER else epoch_ms + _whole_ms(entry.expires)
-                stored[key] = Stored(entry.value, entry.tags, expires_ms)
-        now_ms = epoch_ms + _whole_ms(self._monotonic())
-        return Draft(stored, now_ms, self._limits)
+        return self._drafting.draft(keys, counts)
 
     def carry_out(self, draft: Draft) -> None:
-        now = self._monotonic()
-        stores: list[tuple[bytes, bytes, StoreOptions]] = []
-        for key, new in draft.changes.items():
-            if new is not None:
-                options = self._checked(key, new.value, new.tags, None)
-                options.ttl = self._ttl(new, now)
-                stores.append((key, new.value, options))
-        puts = self._puts + len(stores)
-        if puts > self._enough_for:
-            self._enough_for = puts + headroom.check()
-        done: list[bytes] = []
-        try:
-            for key, new in draft.changes.items():
-                if new is None:
-                    done.append(key)
-                    # It may be an absent entry that was stored with a deadline in the past.
-                    self._versions.changing(key)
-                    self.delete(key)
-            for key, value, options in stores:
-                puts = self._puts + 1
-                self._put(key, value, options.tags, options.ttl, now)
-                self._puts = puts
-                done.append(key)
-        except Exception:
-            self._take_back(draft, done, now)
-            raise
-
-    def _take_back(self, draft: Draft, changed: list[bytes], now: float) -> None:
-        """Restore entries that a draft changed before there was no room; it was enough for them."""
-        for key in reversed(changed):
-            old = draft.original(key)
-            entry = self.store.find(key)
-            if old is not None:
-                self._put(key, old.value, old.tags, self._ttl(old, now), now)
-            elif entry is not None:
-                self.store.remove(entry)
-
-    def _ttl(self, entry: Stored, now: float) -> float:
-        """Return how many seconds from ``now`` an entry of a draft lives."""
-        if entry.expires_ms is None:
-            return NEVER
-        deadline = (entry.expires_ms - round(self._epoch * 1000)) / 1000
-        return self._admission.ttl(deadline - now)
+        self._drafting.carry_out(draft)
 
     def version(self, key: bytes) -> object:
         return self._versions.of(key)
 
     def invalidate_tag(self, tag: bytes, soft: bool = False) -> Generator[None, None, int]:
         return self.freshness.any_of((tag,), soft)
+
+    def invalidate_any(
+        self, tags: Collection[bytes], soft: bool = False
+    ) -> Generator[None, None, int]:
+        return self.freshness.any_of(tags, soft)
+
+    def invalidate_all(
+        self, tags: Collection[bytes], soft: bool = False
+    ) -> Generator[None, None, int]:
+        return self.freshness.all_of(tags, soft)
+
+    def invalidate_keys(
+        self, keys: Collection[bytes], soft: bool = False
+    ) -> Generator[None, None, int]:
+        return self.freshness.keys(keys, soft)
+
+    def keys_by_tag(self, tag: bytes) -> Generator[None, None, list[bytes]]:
+        return self.freshness.hard.keys_by_tag(tag)
 
     def flush(self) -> Generator[None, None, int]:
         yield from self.store.sweep()
@@ -471,8 +444,3 @@ class MemoryCache:
 
     def check(self) -> Generator[None, None, Consistency]:
         return self.freshness.check()
-
-
-def _whole_ms(seconds: float) -> int:
-    """Return milliseconds, rounded down; a little less than a whole number is that number."""
-    return int(seconds * 1000 + 0.001)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tagcache.errors import CommandError, InternalError, OutOfMemory, RateLimited
+from tagcache.errors import RateLimited
 from tagcache.model.fetched import Fetched
 from tagcache.model.interfaces import ICache, IEngine
 from tagcache.server.auth.rates import Rates
+from tagcache.server.cache_port.failures import answer_to
 from tagcache.server.cache_port.framing import PIECE, BrokenFraming, IFraming
 from tagcache.server.commands.table import Disconnect, Reply
 from tagcache.server.net.inbox import OBJECT_BYTES
@@ -37,11 +37,6 @@ _MOST_BEFORE_AUTH = 64 * 1024
 
 # Commands that wait on purpose: they are not slow.
 _WAITING = frozenset((b"FETCH", b"TAG.FETCH"))
-
-_OUT_OF_MEMORY = OutOfMemory("the system gives the server no more memory")
-_INTERNAL_ERROR = InternalError("the command failed; the log of the server says why")
-
-log = Logger(namespace="tagcache.protocol")
 
 
 class CacheProtocol(ServedProtocol):
@@ -74,7 +69,7 @@ class CacheProtocol(ServedProtocol):
     def connectionMade(self) -> None:
         super().connectionMade()
         if isinstance(self.transport, PumpTransport):
-            self.connection.catch_up = self._catch_up
+            self._meter.follow(self.transport)
             self._use_store()
 
     def run_work(self, work: Generator[None, None, T]) -> T | Deferred[T]:
@@ -171,25 +166,6 @@ class CacheProtocol(ServedProtocol):
             self.transport.answer(self._plain, answers)
         else:
             self.transport.answer_nothing()
-
-    def _catch_up(self) -> None:
-        """Count what the transport has answered."""
-        answered = self.transport.take_answered()
-        connection = self.connection
-        for verb, count in answered.requests.items():
-            if count:
-                connection.commands += count
-                self._meter.verbs[verb] += count
-        connection.bytes_in += answered.bytes_in
-        connection.bytes_out += answered.bytes_out
-        if answered.last_active >= connection.last_active:
-            connection.last_active = answered.last_active
-            connection.last_verb = answered.last_verb
-
-    def note_slow_answers(self, seconds: float, requests: int, verb: bytes) -> None:
-        """Record that the transport took so long to answer requests that came together."""
-        name = verb.decode().lower() if requests == 1 else ""
-        self._meter.note_together(seconds, name, requests)
 
     # Receiving commands
 
@@ -446,23 +422,11 @@ class CacheProtocol(ServedProtocol):
 
     def _error(self, error: BaseException | None, failure: Failure | None = None) -> bytes:
         """Return the reply to the last command, which raised ``error``; count it."""
-        errors = self._meter.traffic.errors
-        if isinstance(error, CommandError):
-            errors[error.code] += 1
-            return self.framing.error(error)
-        if isinstance(error, MemoryError):
-            errors["out_of_memory"] += 1
-            return self.framing.error(_OUT_OF_MEMORY)
-        if failure is None or self.phase is not FINISHED:
-            errors["internal_error"] += 1
-            log.failure(
-                "{listener}: {verb} from {peer} failed",
-                failure,
-                listener=self.connection.listener,
-                verb=self.connection.last_verb,
-                peer=self.connection.peer,
-            )
-        return self.framing.error(_INTERNAL_ERROR)
+        if failure is not None and self.phase is FINISHED:
+            return b""
+        answer = answer_to(error, failure, self.connection)
+        self._meter.traffic.errors[answer.code] += 1
+        return self.framing.error(answer)
 
     def _failed(self, failure: Failure) -> bytes:
         return self._error(failure.value, failure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -47,6 +48,8 @@ class PumpTransport(SocketTransport):
         # What is answered without the protocol; None while nothing is.
         self.answers: NativeAnswers | None = None
         self._verbs: tuple[bytes, ...] = ()
+        # Is called with seconds, the number of requests, and the verb of one of them.
+        self.on_slow: Callable[[float, int, bytes], None] = _nothing
         self._reactor = reactor
         self._producer: Any = None
         self._streaming = True
@@ -83,7 +86,7 @@ class PumpTransport(SocketTransport):
 
     def slow(self, seconds: float, requests: int, verb: int) -> None:
         """The answers to a chunk took long."""
-        self.protocol.note_slow_answers(seconds, requests, self._verbs[verb])
+        self.on_slow(seconds, requests, self._verbs[verb])
 
     def full(self) -> None:
         """Much is unsent."""
@@ -200,6 +203,10 @@ class PumpTransport(SocketTransport):
         self._producer = None
         if self.connected and self.disconnecting:
             self._channel.tell_drained()
+
+
+def _nothing(seconds: float, requests: int, verb: bytes) -> None:
+    """Nobody wants to know."""
 
 
 def _ignore(data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tagcache.server.net.connections import Connection
+from tagcache.server.net.pump_transport import Answered, PumpTransport
 from tagcache.server.observe.traffic import MIXED, Traffic
 
 
@@ -22,6 +23,26 @@ class Meter:
     def __init__(self, traffic: Traffic) -> None:
         self.traffic = traffic
         self.verbs = traffic.verbs
+
+    def follow(self, transport: PumpTransport) -> None:
+        """Count and time what this transport answers, too."""
+        transport.on_slow = self._note_answers
+        self.connection.catch_up = lambda: self._add(transport.take_answered())
+
+    def _add(self, answered: Answered) -> None:
+        connection = self.connection
+        for verb, count in answered.requests.items():
+            if count:
+                connection.commands += count
+                self.verbs[verb] += count
+        connection.bytes_in += answered.bytes_in
+        connection.bytes_out += answered.bytes_out
+        if answered.last_active >= connection.last_active:
+            connection.last_active = answered.last_active
+            connection.last_verb = answered.last_verb
+
+    def _note_answers(self, took: float, requests: int, verb: bytes) -> None:
+        self.note_together(took, verb.decode().lower() if requests == 1 else "", requests)
 
     def note(self, took: float, name: str, argument: bytes | None) -> None:
         """Record how many seconds one request took, if that is at least ``traffic.above``."""

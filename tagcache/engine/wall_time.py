@@ -1,0 +1,25 @@
+"""The time of day, by a clock that never jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# The wall clock may drift away from the monotonic one by so much before that is noticed.
+_JUMP_SECONDS = 1.0
+
+
+class WallTime:
+    """Converts times of the monotonic clock; both clocks return seconds."""
+
+    def __init__(self, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+        self._wall = wall
+        self._epoch = wall() - monotonic()
+
+    @property
+    def epoch(self) -> float:
+        """The time of day, in seconds since 1970, when the monotonic clock was at 0."""
+        epoch = self._wall() - self.monotonic()
+        if abs(epoch - self._epoch) > _JUMP_SECONDS:
+            self._epoch = epoch
+        return self._epoch
