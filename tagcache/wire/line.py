@@ -178,7 +178,7 @@ def parse_lifetime(field: bytes) -> tuple[int | None, int]:
     Raises InvalidArgument (``invalid_ttl``).
     """
     ttl, plus, grace = field.partition(b"+")
-    if plus and not grace:
+    if plus and not (ttl and grace):
         raise InvalidArgument("invalid_ttl")
     return parse_ttl(ttl), parse_ttl(grace) or 0
 

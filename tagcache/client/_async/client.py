@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any, TypeVar, Unpack, overload
 
 from tagcache.client._async.commands import AwaitedCommands
@@ -38,6 +40,11 @@ class AwaitedClient(AwaitedCommands):
     _options: Options
     # Whether the server has leases, as far as is known.
     _leases = True
+
+    @cached_property
+    def _waiting(self) -> BoundedSemaphore:
+        # Leases are filled over the same connections, so those who wait must not take all of them.
+        return BoundedSemaphore(self._options.pool_size // 2)
 
     async def _run(self, work: Request[T] | Batch[T]) -> T:
         if isinstance(work, Batch):
@@ -110,9 +117,10 @@ class AwaitedClient(AwaitedCommands):
 
         A client for asyncio or Twisted awaits that result if it is awaitable. One of all callers
         produces; the others wait for up to ``wait`` seconds (None: 5), and then produce a value for
-        themselves. The result is returned, but not stored, if one of its tags was invalidated
-        meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft invalidation, the old
-        value is returned to the others while one caller produces, and to that one if it fails.
+        themselves; so do callers who find that half of ``pool_size`` wait already. The result is
+        returned, but not stored, if one of its tags was invalidated meanwhile. For ``grace``
+        seconds after its ``ttl``, or after a soft invalidation, the old value is returned to the
+        others while one caller produces, and to that one if it fails.
 
         With the Redis engine all callers produce, and every result is stored.
         """

@@ -67,7 +67,8 @@ class BlockingComputation(Generic[T]):
         timeout = client._options.timeout
         most_ms = MOST_WAIT_MS if timeout is None else int(timeout * 1000 * _SHARE_OF_TIMEOUT)
         while True:
-            wait_ms = min(left_ms, most_ms)
+            waits = left_ms > 0 and client._waiting.acquire(blocking=False)
+            wait_ms = min(left_ms, most_ms) if waits else 0
             request = fetch(client._requests, self._key, _LEASE_MS, wait_ms, is_collecting())
             try:
                 lookup: Lookup = client._run(request)
@@ -76,8 +77,11 @@ class BlockingComputation(Generic[T]):
                     raise
                 client._leases = False
                 return self._plain_fetch()
+            finally:
+                if waits:
+                    client._waiting.release()
             left_ms -= max(wait_ms, 1)
-            if lookup.found is not Found.WAIT or left_ms <= 0:
+            if lookup.found is not Found.WAIT or not waits or left_ms <= 0:
                 return lookup
 
     def _plain_fetch(self) -> Lookup:
