@@ -44,15 +44,12 @@ class PumpTransport(SocketTransport):
         sock.setblocking(False)
         self.protocol = protocol
         self.disconnecting = False
-        self.connected = True
         # What is answered without the protocol; None while nothing is.
         self.answers: NativeAnswers | None = None
         self._verbs: tuple[bytes, ...] = ()
         # Is called with seconds, the number of requests, and the verb of one of them.
         self.on_slow: Callable[[float, int, bytes], None] = _nothing
         self._reactor = reactor
-        self._producer: Any = None
-        self._streaming = True
         self._full = False
         self._half_closing = False
         self._aborting = False
@@ -189,15 +186,8 @@ class PumpTransport(SocketTransport):
     def stopProducing(self) -> None:
         self.loseConnection()
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if self._producer is not None:
-            raise RuntimeError("a producer is registered already")
-        if not self.connected:
-            producer.stopProducing()
-            return
-        self._producer, self._streaming = producer, streaming
-        if not streaming:
-            self._channel.tell_drained()
+    def _pull(self) -> None:
+        self._channel.tell_drained()
 
     def unregisterProducer(self) -> None:
         self._producer = None

@@ -10,14 +10,31 @@ from twisted.internet.address import IPv4Address, IPv6Address
 
 
 class SocketTransport:
-    """What an ITCPTransport says of its socket, and sets there.
+    """What an ITCPTransport says of its socket and sets there, and whose producer it asks.
 
     ``client`` is the address of the peer, as ``socket.accept`` returns it.
     """
 
     def __init__(self, sock: socket.socket, client: Any) -> None:
         self.socket = sock
+        self.connected = True
         self._client = client
+        self._producer: Any = None
+        self._streaming = True
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._producer is not None:
+            raise RuntimeError("a producer is registered already")
+        if not self.connected:
+            producer.stopProducing()
+            return
+        self._producer, self._streaming = producer, streaming
+        if not streaming:
+            self._pull()
+
+    def _pull(self) -> None:
+        """Ask a producer that is not streaming for data, whenever everything is sent."""
+        raise NotImplementedError
 
     def getPeer(self) -> IPv4Address | IPv6Address:
         return _address(self._client)

@@ -122,13 +122,10 @@ class UvloopTransport(SocketTransport):
         super().__init__(sock, client)
         self.protocol = protocol
         self.disconnecting = False
-        self.connected = True
         self._loop = loop
         self._transport: Any = None
         self._early: list[bytes] = []
         self._unread: list[bytes] = []
-        self._producer: Any = None
-        self._streaming = True
         self._full = False
         self._reading = True
         self._half_closed = False
@@ -268,16 +265,6 @@ class UvloopTransport(SocketTransport):
 
     def stopProducing(self) -> None:
         self.loseConnection()
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if self._producer is not None:
-            raise RuntimeError("a producer is registered already")
-        if not self.connected:
-            producer.stopProducing()
-            return
-        self._producer, self._streaming = producer, streaming
-        if not streaming:
-            self._pull()
 
     def unregisterProducer(self) -> None:
         self._producer = None
