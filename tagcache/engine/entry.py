@@ -14,6 +14,8 @@ if TYPE_CHECKING or core is None:
         Entries,
         Entry,
         Links,
+        StoreFields,
+        TagTotals,
         UsedEntry,
     )
 else:
@@ -23,6 +25,7 @@ else:
         core.TAG_BYTES,
     )
     Entries, Entry, Links, UsedEntry = core.Entries, core.Entry, core.Links, core.UsedEntry
+    StoreFields, TagTotals = core.StoreFields, core.TagTotals
 
 __all__ = [
     "ENTRY_BYTES",
@@ -31,5 +34,7 @@ __all__ = [
     "Entries",
     "Entry",
     "Links",
+    "StoreFields",
+    "TagTotals",
     "UsedEntry",
 ]

@@ -25,10 +25,10 @@ _FINE_BITS = 7
 class ExpiryIndex:
     """Entries ordered by the moment at which their expiry must be looked at."""
 
-    __slots__ = ("_buckets", "_ticks")
+    __slots__ = ("_ticks", "buckets")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, Links] = {}
+        self.buckets: dict[int, Links] = {}
         self._ticks: list[int] = []
 
     def bucket(self, deadline: float, now: float) -> Links:
@@ -39,15 +39,15 @@ class ExpiryIndex:
         tick = int(deadline * TICKS_PER_SECOND)
         shift = (max(tick - int(now * TICKS_PER_SECOND), 0) >> _FINE_BITS).bit_length()
         tick = tick >> shift << shift
-        bucket = self._buckets.get(tick)
+        bucket = self.buckets.get(tick)
         if bucket is None:
             bucket = Links()
             bucket.start_rings()
-            self._buckets[tick] = bucket
+            self.buckets[tick] = bucket
             try:
                 heappush(self._ticks, tick)
             except MemoryError:
-                del self._buckets[tick]
+                del self.buckets[tick]
                 raise
         return bucket
 
@@ -60,19 +60,19 @@ class ExpiryIndex:
         current = int(now * TICKS_PER_SECOND)
         ticks = self._ticks
         while ticks and ticks[0] < current:
-            bucket = self._buckets[ticks[0]]
+            bucket = self.buckets[ticks[0]]
             entry = bucket.later
             if isinstance(entry, Entry):
                 yield entry
             else:
                 # An empty ring refers to itself, so its links are deleted.
-                del self._buckets[heappop(ticks)]
+                del self.buckets[heappop(ticks)]
                 bucket.break_links()
 
     def present(self, now: float) -> list[Entry]:
         """Return the entries of the current tick: some have expired, others are about to."""
         found: list[Entry] = []
-        bucket = self._buckets.get(int(now * TICKS_PER_SECOND))
+        bucket = self.buckets.get(int(now * TICKS_PER_SECOND))
         if bucket is not None:
             entry = bucket.later
             while isinstance(entry, Entry):
@@ -82,11 +82,11 @@ class ExpiryIndex:
 
     def agrees(self) -> bool:
         """Say whether the ticks and the buckets are the same."""
-        return len(self._ticks) == len(self._buckets) and self._buckets.keys() == set(self._ticks)
+        return len(self._ticks) == len(self.buckets) and self.buckets.keys() == set(self._ticks)
 
     def dismantle(self) -> None:
         """Drop the buckets, whose entries are all removed together."""
-        for bucket in self._buckets.values():
+        for bucket in self.buckets.values():
             bucket.break_links()
-        self._buckets.clear()
+        self.buckets.clear()
         self._ticks.clear()

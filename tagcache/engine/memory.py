@@ -89,14 +89,20 @@ class MemoryCache:
         self._limits = limits or Limits()
         self._admission = Admission(self.store, self._limits)
         self._drafting = Drafting(self, self._admission, self._versions, self._clock)
-        self.limits = self._limits
         # Answers plain requests natively where that is possible.
         self.plain: Any = None
         if core is not None and self._lru is None:
             removed = self._activity.removed
             self.plain = core.PlainRequests(
-                self._shards, self._dead, removed, self._sampled, self.put_with
+                self.store,
+                self._shards,
+                self._dead,
+                removed,
+                self._sampled,
+                self.put_with,
+                headroom.check,
             )
+        self.limits = self._limits
 
     def _use_freshness(self, random_bits: Callable[[int], int]) -> None:
         self.freshness = Freshness(
@@ -123,10 +129,22 @@ class MemoryCache:
         self._limits = limits
         self._short_value = min(limits.max_value_length, headroom.UNIT_BYTES)
         self._admission.renew(limits)
+        self._limit_plain()
         self.budget.max_memory = limits.max_memory
         self._put = self.budget.put if limits.max_memory else self.store.put
         if limits.max_memory and self.budget.total > limits.max_memory:
             self._backlog.on_garbage()
+
+    def _limit_plain(self) -> None:
+        limits = self._limits
+        if self.plain is not None:
+            self.plain.use_limits(
+                limits,
+                limits.max_key_length,
+                self._short_value,
+                limits.tag_rules is not None,
+                limits.max_memory > 0,
+            )
 
     @property
     def on_garbage(self) -> Callable[[], None]:
@@ -174,12 +192,13 @@ class MemoryCache:
         return None
 
     def _take_counts(self) -> None:
-        """Add the look-ups that were answered natively."""
+        """Add what was answered natively."""
         plain = self.plain
         if plain is not None:
             self._hits += plain.hits
             self._misses += plain.misses
-            plain.hits = plain.misses = 0
+            self._puts += plain.puts
+            plain.hits = plain.misses = plain.puts = 0
 
     def _sampled(self, entry: Entry) -> int:
         """Record a native hit; return after how many more hits the next one is recorded."""

@@ -178,3 +178,13 @@ class Entries(dict[bytes, Entry]):
     def pop_last(self) -> Entry:
         """Remove and return what ``last`` returns. Raises KeyError."""
         return self.popitem()[1]
+
+
+class StoreFields:
+    """What the native core reads and changes of a Store: see there."""
+
+
+class TagTotals:
+    """What the native core reads and changes of a TagIndex: see there."""
+
+    __slots__ = ("count_all", "name_bytes", "references", "shards")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from tagcache.engine.entry import Entries, Entry, Links, UsedEntry
+from tagcache.engine.entry import Entries, Entry, Links, StoreFields, UsedEntry
 from tagcache.engine.eviction import Lru, Sieve
 from tagcache.engine.expiry import ExpiryIndex
 from tagcache.engine.tags import ManyEntries, TagIndex, shrink
@@ -43,7 +43,7 @@ class Tables(NamedTuple):
     dead: list[Entries | ManyEntries]
 
 
-class Store:
+class Store(StoreFields):
     """The entries, and the one way in and the one way out for each of them.
 
     An entry is in a shard, in the ring of all entries in the order of storing, in the index of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from sys import getsizeof
 from typing import Any, TypeAlias
 
-from tagcache.engine.entry import Entries, Entry
+from tagcache.engine.entry import Entries, Entry, TagTotals
 
 # A dictionary that grows is copied as a whole, which takes 30 ms for a million entries. Split into
 # parts by hash, only one part is copied at a time. A tag that few entries carry is not worth
@@ -77,17 +77,22 @@ def parts(entries: Entries | ManyEntries) -> list[Entries]:
 Carriers: TypeAlias = Entry | Entries | ManyEntries
 
 
-class TagIndex:
+class TagIndex(TagTotals):
     """For each tag the entries that carry it; a tag without entries is dropped.
 
-    ``references`` is the sum of the numbers of tags of all entries, ``count_all`` the number of
-    tags, ``name_bytes`` the sum of their lengths.
+    The native core adds the tags of new entries, too.
+
+    Attributes:
+        shards: the carriers by tag, in parts that are quickly gone through; not to be changed.
+        references: the sum of the numbers of tags of all entries.
+        count_all: the number of tags.
+        name_bytes: the sum of their lengths.
     """
 
-    __slots__ = ("_shards", "count_all", "name_bytes", "references")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self._shards: list[dict[bytes, Carriers]] = [{} for _ in range(_PARTS)]
+        self.shards: list[dict[bytes, Carriers]] = [{} for _ in range(_PARTS)]
         self.references = 0
         self.count_all = 0
         self.name_bytes = 0
@@ -98,7 +103,7 @@ class TagIndex:
         A MemoryError changes nothing.
         """
         key = entry.key
-        shards = self._shards
+        shards = self.shards
         new = new_bytes = 0
         try:
             for tag in tags:
@@ -134,7 +139,7 @@ class TagIndex:
     def _undo(self, entry: Entry, tags: Iterable[bytes]) -> None:
         """Take ``entry`` out of those of ``tags`` that ``add`` has put it into."""
         for tag in tags:
-            shard = self._shards[hash(tag) & _MASK]
+            shard = self.shards[hash(tag) & _MASK]
             carriers = shard.get(tag)
             if carriers is entry:
                 del shard[tag]
@@ -151,7 +156,7 @@ class TagIndex:
         """
         key = entry.key
         part = hash(key) & _MASK
-        shards = self._shards
+        shards = self.shards
         names = name_size = 0
         # A table and the name to delete from it; and where that table is found.
         deletions: list[tuple[Any, bytes, Any, Any]] = []
@@ -216,21 +221,16 @@ class TagIndex:
         """Forget ``tag`` and return its entries by key; a MemoryError changes nothing."""
         carriers = self.by_key(tag)
         if carriers:
-            shard = self._shards[hash(tag) & _MASK]
+            shard = self.shards[hash(tag) & _MASK]
             count_all, name_bytes = self.count_all - 1, self.name_bytes - len(tag)
             del shard[tag]
             self.count_all = count_all
             self.name_bytes = name_bytes
         return carriers
 
-    @property
-    def shards(self) -> Sequence[Collection[bytes]]:
-        """The tags in parts, each of which is quickly gone through."""
-        return self._shards
-
     def carriers(self, tag: bytes) -> Carriers | None:
         """Return what holds the entries of ``tag``; not to be changed."""
-        return self._shards[hash(tag) & _MASK].get(tag)
+        return self.shards[hash(tag) & _MASK].get(tag)
 
     def name(self, tag: bytes) -> bytes:
         """Return ``tag`` as the object that the entries with it have already, if there are any."""
@@ -245,7 +245,7 @@ class TagIndex:
 
     def count(self, tag: bytes) -> int:
         """Return the number of entries that carry ``tag``."""
-        return _count(self._shards[hash(tag) & _MASK].get(tag))
+        return _count(self.shards[hash(tag) & _MASK].get(tag))
 
     def by_key(self, tag: bytes) -> Entries | ManyEntries:
         """Return the entries that carry ``tag``, by key; not to be changed."""
@@ -280,13 +280,13 @@ class TagIndex:
 
     def sizes(self) -> Iterator[tuple[bytes, int]]:
         """Yield each tag with the number of its entries; tags may come and go meanwhile."""
-        for shard in self._shards:
+        for shard in self.shards:
             for tag, carriers in list(shard.items()):
                 yield tag, _count(carriers)
 
     def dismantle(self) -> Iterator[None]:
         """Give back the memory of the whole index, yielding now and then."""
-        for shard in self._shards:
+        for shard in self.shards:
             while shard:
                 _, carriers = shard.popitem()
                 for part in () if isinstance(carriers, Entry) else parts(carriers):

@@ -26,9 +26,6 @@ note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
     if (is_timed) {
         pump->durations[pump->timed++] = took;
     }
-    if (stored) {
-        pump->has_stored = true;
-    }
     if (took >= pump->slow_seconds && self->owner != NULL) {
         PyObject *result = PyObject_CallMethod(self->owner, "slow", "dLi", took, requests,
                                                (int)self->last_verb);
@@ -50,7 +47,9 @@ channel_answer_plain(Channel *self, const char *input, size_t length, double now
     long long counts[VERBS] = {0};
     double started = seconds();
     output->length = 0;
+    plain->called_put = false;
     Py_ssize_t done = plain_answer(plain, &self->answers, input, length, now, output, counts);
+    pump->has_called_put = pump->has_called_put || plain->called_put;
     Py_DECREF(plain);
     if (done < 0 || channel_send(self, output->bytes, output->length) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);

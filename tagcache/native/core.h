@@ -64,12 +64,21 @@ extern PyTypeObject EntryType;
 extern PyTypeObject UsedEntryType;
 extern PyTypeObject EntriesType;
 extern PyTypeObject EntriesIteratorType;
+extern PyTypeObject StoreFieldsType;
+extern PyTypeObject TagTotalsType;
 
 /* A neighbour as an attribute; AttributeError with this name if there is none. */
 PyObject *neighbour(void *place, const char *name);
 
 /* Whether a place may join a ring before another one; an exception is set if not. */
 bool may_join(bool is_free, bool is_ring);
+
+/* Let a place that is in no such ring join one, before another place. */
+void join_storing(Links *place, Links *newer);
+void join_bucket(Links *place, Links *later);
+
+/* Make a place, which is in the order of storing, the last one before the end. */
+void move_storing(Links *place, Links *end);
 
 /* Leave both rings. */
 PyObject *links_break_links(Links *self, PyObject *none);
@@ -80,8 +89,43 @@ PyObject *iterate(Entries *table, enum yielded yielded);
 /* The entry with this key, borrowed, or NULL. */
 Entry *find_entry(const Entries *table, PyObject *key, Py_hash_t hash);
 
+/* For `prefetch`: the slot at which the search for this hash begins, and the entry that is probably
+ * the one; NULL if there is none. */
+void prefetch_slot(const Entries *table, Py_hash_t hash);
+const Entry *likely_entry(const Entries *table, Py_hash_t hash);
+
+/* Add an entry whose key is not there yet; -1 with MemoryError. */
+int add_entry(Entries *table, Entry *entry);
+
+/* Take out an entry, if it is there. This needs no memory. */
+void drop_entry(Entries *table, const Entry *entry);
+
+/* An entry, or a UsedEntry if `type` is that; a new reference, or NULL with an exception. */
+Entry *new_entry(PyTypeObject *type, PyObject *key, PyObject *value, PyObject *tags, double stored,
+                 double ttl);
+
 /* The key of an entry as bytes; a new reference, or NULL with MemoryError. */
 PyObject *entry_key(const Entry *entry);
+
+/* The attributes of a Store that stores need, under their names in tagcache/engine/store.py. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *end, *sieve, *watchers, *tags, *expiry;
+    long long items, size, key_size;
+} StoreFields;
+
+/* The attributes of a TagIndex, under their names in tagcache/engine/tags.py. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *shards;
+    long long references, count_all, name_bytes;
+} TagTotals;
+
+/* Prepare the names that `add_tags` uses; -1 with an exception. */
+int tagging_ready(void);
+
+/* Note that an entry carries its tags; false if nothing has changed, without an exception. */
+bool add_tags(TagTotals *index, Entry *entry);
 
 /* How requests are read and replies written; the values are those of tagcache.native.Dialect. */
 enum dialect { LINE, RESP2, RESP3 };
@@ -98,15 +142,33 @@ typedef struct {
     PyObject *read_tag_options;
 } Answers;
 
+/* What the options of a store mean. */
+typedef struct {
+    PyObject *reader; /* that reads their text */
+    PyObject *text;   /* bytes */
+    PyObject *tags;   /* tuple of bytes */
+    double ttl;
+} How;
+
+/* So many of them are remembered. */
+#define KNOWN 4096
+
 /* Answers plain requests for one cache; see plain.c. */
 typedef struct {
     PyObject_HEAD
+    StoreFields *store;
     PyObject *shards;  /* list of Entries, by the lowest bits of the hash of the key */
     PyObject *dead;    /* list; while it has items, Python answers */
     PyObject *removed; /* dict; look-ups of its keys are for Python */
     PyObject *on_sample;
-    PyObject *put; /* called with key, value and options */
-    long long hits, misses, until_sample;
+    PyObject *put;      /* called with key, value and options */
+    PyObject *headroom; /* called for the number of stores for which there is memory */
+    PyObject *limits;   /* those against which options must have been checked; NULL: none */
+    Py_ssize_t longest_key, longest_value;
+    bool has_tag_rules, has_max_memory;
+    How *known;      /* by a hash of the text; forgotten when limits change */
+    bool called_put; /* since this was last reset */
+    long long hits, misses, puts, until_sample, enough_for;
 } PlainRequests;
 
 /* Replies that wait to be sent together. */

@@ -129,6 +129,46 @@ take(Entries *table, uint32_t hole)
 }
 
 static bool
+is_addressable(const Entry *entry)
+{
+    if ((uintptr_t)entry & ~(uintptr_t)POINTER_MASK) {
+        PyErr_SetString(PyExc_SystemError, "an address has more than 48 bits");
+        return false;
+    }
+    return true;
+}
+
+static uint64_t
+slot_for(const Entry *entry)
+{
+    return hash_mark(entry->hash) | (uint64_t)(uintptr_t)entry;
+}
+
+int
+add_entry(Entries *table, Entry *entry)
+{
+    if (!is_addressable(entry) || make_room(table) < 0) {
+        return -1;
+    }
+    insert(table, slot_for(entry));
+    table->used++;
+    Py_INCREF(entry);
+    return 0;
+}
+
+void
+drop_entry(Entries *table, const Entry *entry)
+{
+    uint32_t at = table->used == 0 ? table->size : home_of(table, entry->hash);
+    while (at != table->size && table->slots[at] != 0 && entry_in(table->slots[at]) != entry) {
+        at = after(table, at);
+    }
+    if (at != table->size && table->slots[at] != 0) {
+        Py_DECREF(take(table, at));
+    }
+}
+
+static bool
 is_key(PyObject *key)
 {
     if (PyBytes_CheckExact(key)) {
@@ -149,6 +189,27 @@ find_entry(const Entries *table, PyObject *key, Py_hash_t hash)
 {
     uint32_t at = find(table, key, hash);
     return at == table->size ? NULL : entry_in(table->slots[at]);
+}
+
+void
+prefetch_slot(const Entries *table, Py_hash_t hash)
+{
+    if (table->used > 0) {
+        __builtin_prefetch(&table->slots[home_of(table, hash)]);
+    }
+}
+
+const Entry *
+likely_entry(const Entries *table, Py_hash_t hash)
+{
+    if (table->used == 0) {
+        return NULL;
+    }
+    uint32_t at = home_of(table, hash);
+    while (table->slots[at] != 0 && (table->slots[at] & ~POINTER_MASK) != hash_mark(hash)) {
+        at = after(table, at);
+    }
+    return entry_in(table->slots[at]);
 }
 
 /* The mapping */
@@ -208,25 +269,17 @@ entries_assign(Entries *self, PyObject *key, PyObject *value)
         PyErr_Format(PyExc_ValueError, "the entry has another key than %R", key);
         return -1;
     }
-    if ((uintptr_t)entry & ~(uintptr_t)POINTER_MASK) {
-        PyErr_SetString(PyExc_SystemError, "an address has more than 48 bits");
-        return -1;
-    }
-    uint64_t slot = hash_mark(entry->hash) | (uint64_t)(uintptr_t)entry;
     uint32_t at = find(self, key, entry->hash);
-    if (at != self->size) {
-        Entry *former = entry_in(self->slots[at]);
-        self->slots[at] = slot;
-        Py_INCREF(entry);
-        Py_DECREF(former);
-        return 0;
+    if (at == self->size) {
+        return add_entry(self, entry);
     }
-    if (make_room(self) < 0) {
+    if (!is_addressable(entry)) {
         return -1;
     }
-    insert(self, slot);
-    self->used++;
+    Entry *former = entry_in(self->slots[at]);
+    self->slots[at] = slot_for(entry);
     Py_INCREF(entry);
+    Py_DECREF(former);
     return 0;
 }
 

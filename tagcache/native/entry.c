@@ -41,6 +41,36 @@ leave_use(Entry *entry)
 
 /* Entry */
 
+Entry *
+new_entry(PyTypeObject *type, PyObject *key, PyObject *value, PyObject *tags, double stored,
+          double ttl)
+{
+    Py_hash_t hash = PyObject_Hash(key);
+    Py_ssize_t length = PyBytes_GET_SIZE(key);
+    if (length > MAX_KEY_LENGTH) {
+        PyErr_SetString(PyExc_ValueError, "the key is too long");
+        return NULL;
+    }
+    size_t size = offsetof(Entry, key) + (size_t)length;
+    if (type == &UsedEntryType) {
+        size += sizeof(void *) - 1 + sizeof(Use);
+    }
+    Entry *entry = PyObject_Calloc(1, size);
+    if (entry == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    PyObject_Init((PyObject *)entry, type);
+    entry->value = Py_NewRef(value);
+    entry->tags = Py_NewRef(tags);
+    entry->stored = stored;
+    entry->ttl = ttl;
+    entry->hash = hash;
+    entry->key_length = (uint32_t)length;
+    memcpy(entry->key, PyBytes_AS_STRING(key), (size_t)length);
+    return entry;
+}
+
 /* Make an entry, or a UsedEntry if `type` is that: key, value, tags, stored, ttl. */
 static PyObject *
 entry_vectorcall(PyObject *type, PyObject *const *arguments, size_t count, PyObject *names)
@@ -56,32 +86,9 @@ entry_vectorcall(PyObject *type, PyObject *const *arguments, size_t count, PyObj
     }
     double stored = PyFloat_AsDouble(arguments[3]);
     double ttl = PyFloat_AsDouble(arguments[4]);
-    Py_hash_t hash = PyObject_Hash(key);
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    Py_ssize_t length = PyBytes_GET_SIZE(key);
-    if (length > MAX_KEY_LENGTH) {
-        PyErr_SetString(PyExc_ValueError, "the key is too long");
-        return NULL;
-    }
-    size_t size = offsetof(Entry, key) + (size_t)length;
-    if ((PyTypeObject *)type == &UsedEntryType) {
-        size += sizeof(void *) - 1 + sizeof(Use);
-    }
-    Entry *entry = PyObject_Calloc(1, size);
-    if (entry == NULL) {
-        return PyErr_NoMemory();
-    }
-    PyObject_Init((PyObject *)entry, (PyTypeObject *)type);
-    entry->value = Py_NewRef(value);
-    entry->tags = Py_NewRef(tags);
-    entry->stored = stored;
-    entry->ttl = ttl;
-    entry->hash = hash;
-    entry->key_length = (uint32_t)length;
-    memcpy(entry->key, PyBytes_AS_STRING(key), (size_t)length);
-    return (PyObject *)entry;
+    return PyErr_Occurred()
+               ? NULL
+               : (PyObject *)new_entry((PyTypeObject *)type, key, value, tags, stored, ttl);
 }
 
 static void

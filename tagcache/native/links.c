@@ -4,7 +4,7 @@
 
 /* The rings. A place joins one before another place, and is in none before. */
 
-static void
+void
 join_storing(Links *place, Links *newer)
 {
     place->newer = newer;
@@ -24,7 +24,14 @@ leave_storing(Links *place)
     place->older = place->newer = NULL;
 }
 
-static void
+void
+move_storing(Links *place, Links *end)
+{
+    leave_storing(place);
+    join_storing(place, end);
+}
+
+void
 join_bucket(Links *place, Links *later)
 {
     place->later = later;

@@ -1,6 +1,7 @@
 /* The module tagcache.native._core. */
 
 #include "channel.h"
+#include "plain.h"
 
 /* See python_entry.py; measured here, too. */
 #define ENTRY_BYTES 155
@@ -17,7 +18,9 @@ static struct PyModuleDef core_module = {
 PyMODINIT_FUNC
 PyInit__core(void)
 {
-    if (PyType_Ready(&EntriesIteratorType) < 0 || PyType_Ready(&ChannelType) < 0) {
+    if (PyType_Ready(&EntriesIteratorType) < 0 || PyType_Ready(&ChannelType) < 0 ||
+        storing_ready() < 0 ||
+        tagging_ready() < 0) {
         return NULL;
     }
     PyObject *module = PyModule_Create(&core_module);
@@ -30,7 +33,9 @@ PyInit__core(void)
         PyModule_AddType(module, &LinksType) < 0 || PyModule_AddType(module, &EntryType) < 0 ||
         PyModule_AddType(module, &UsedEntryType) < 0 ||
         PyModule_AddType(module, &EntriesType) < 0 || PyModule_AddType(module, &PlainType) < 0 ||
-        PyModule_AddType(module, &PumpType) < 0) {
+        PyModule_AddType(module, &PumpType) < 0 ||
+        PyModule_AddType(module, &StoreFieldsType) < 0 ||
+        PyModule_AddType(module, &TagTotalsType) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -2,237 +2,104 @@
  *
  * Everything unusual ends it, and is left to Python with all that follows: other requests, keys that
  * were invalidated a while ago, expired entries, values that a line cannot hold, stores that the cache
- * refuses. So it decides nothing that Python does not decide, and keeps no state of a connection. To
- * store, it calls the cache: what that is, stands in Python only. */
+ * refuses. So it decides nothing that Python does not decide, and keeps no state of a connection. */
 
-#include "request.h"
+#include "plain.h"
 
 #include <structmember.h>
 
-/* What says how to store is remembered up to this length. */
-#define LONGEST_OPTIONS 256
-/* The decimal digits of the length of a value, and what surrounds it. */
-#define FRAME_BYTES 32
+/* Values that are longer are not fetched as a whole: the processor does that well. */
+#define PREFETCHED_BYTES 64
 
-static void
-append(Output *output, const char *bytes, size_t length)
-{
-    memcpy(output->bytes + output->length, bytes, length);
-    output->length += length;
-}
-
-/* In decimal; printf takes longer than the rest of a look-up. */
-static void
-append_number(Output *output, size_t number)
-{
-    char digits[20];
-    size_t first = sizeof(digits);
-    do {
-        digits[--first] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    append(output, digits + first, sizeof(digits) - first);
-}
-
-static void
-write_missing(Output *output, enum dialect dialect)
-{
-    switch (dialect) {
-    case LINE:
-        append(output, "NF\n", 3);
-        break;
-    case RESP2:
-        append(output, "$-1\r\n", 5);
-        break;
-    case RESP3:
-        append(output, "_\r\n", 3);
-        break;
-    }
-}
-
-/* Whether there was room, and a line can hold the value. */
-static bool
-write_value(Output *output, enum dialect dialect, const char *value, size_t length)
-{
-    if (output->capacity - output->length < length + FRAME_BYTES) {
-        return false;
-    }
-    if (dialect == LINE) {
-        if (memchr(value, '\n', length) != NULL) {
-            return false;
-        }
-        append(output, "VALUE\t", 6);
-        append(output, value, length);
-        append(output, "\n", 1);
-    } else {
-        append(output, "$", 1);
-        append_number(output, length);
-        append(output, "\r\n", 2);
-        append(output, value, length);
-        append(output, "\r\n", 2);
-    }
-    return true;
-}
-
-enum found { ANSWERED, FOR_PYTHON, FAILED };
-
-/* What look-ups have found; it is counted once all keys of a request are answered. */
+/* Requests that were read, and are about to be answered together. */
 typedef struct {
-    long long hits, misses;
-    Entry *last_hit;
-} Tally;
+    Request requests[KEYS_AT_ONCE];
+    Key keys[KEYS_AT_ONCE];
+    size_t count;
+} Batch;
 
-static enum found
-count_look_ups(PlainRequests *self, const Tally *tally)
+bool
+make_key(Part part, Key *key)
 {
-    self->hits += tally->hits;
-    self->misses += tally->misses;
-    self->until_sample -= tally->hits;
-    if (self->until_sample > 0 || tally->last_hit == NULL) {
-        return ANSWERED;
-    }
-    PyObject *next = PyObject_CallOneArg(self->on_sample, (PyObject *)tally->last_hit);
-    if (next == NULL) {
-        return FAILED;
-    }
-    self->until_sample = PyLong_AsLongLong(next);
-    Py_DECREF(next);
-    return PyErr_Occurred() ? FAILED : ANSWERED;
-}
-
-/* Look a key up, without a count. It borrows entries, which nothing removes meanwhile. */
-static enum found
-find_value(PlainRequests *self, enum dialect dialect, PyObject *key, double now, Output *output,
-           Tally *tally)
-{
-    Py_hash_t hash = PyObject_Hash(key);
-    Py_ssize_t shard = hash & (PyList_GET_SIZE(self->shards) - 1);
-    Entries *table = (Entries *)PyList_GET_ITEM(self->shards, shard);
-    if (Py_TYPE(table) != &EntriesType || output->capacity - output->length < FRAME_BYTES) {
-        return FOR_PYTHON;
-    }
-    Entry *entry = find_entry(table, key, hash);
-    if (entry == NULL) {
-        if (PyDict_GetItemWithError(self->removed, key) != NULL) {
-            return FOR_PYTHON;
-        }
-        if (PyErr_Occurred()) {
-            return FAILED;
-        }
-        write_missing(output, dialect);
-        tally->misses++;
-        return ANSWERED;
-    }
-    if (entry->stored + entry->ttl <= now ||
-        !write_value(output, dialect, PyBytes_AS_STRING(entry->value),
-                     (size_t)PyBytes_GET_SIZE(entry->value))) {
-        return FOR_PYTHON;
-    }
-    entry->visited = 1;
-    tally->hits++;
-    tally->last_hit = entry;
-    return ANSWERED;
-}
-
-static enum found
-find_part(PlainRequests *self, enum dialect dialect, Part part, double now, Output *output,
-          Tally *tally)
-{
-    if (part.length > LONGEST_KEY) {
-        return FOR_PYTHON;
-    }
-    PyObject *key = PyBytes_FromStringAndSize(part.start, (Py_ssize_t)part.length);
-    if (key == NULL) {
-        return FAILED;
-    }
-    enum found found = find_value(self, dialect, key, now, output, tally);
-    Py_DECREF(key);
-    return found;
-}
-
-static enum found
-look_up(PlainRequests *self, enum dialect dialect, const Request *request, double now,
-        Output *output)
-{
-    Tally tally = {0};
-    enum found found = find_part(self, dialect, request->key, now, output, &tally);
-    return found == ANSWERED ? count_look_ups(self, &tally) : found;
-}
-
-/* Either all keys are answered, or the whole request is for Python. */
-static enum found
-look_up_many(PlainRequests *self, enum dialect dialect, const Request *request, double now,
-             Output *output)
-{
-    Tally tally = {0};
-    size_t start = output->length, at = 0;
-    Part key;
-    if (output->capacity - output->length < FRAME_BYTES) {
-        return FOR_PYTHON;
-    }
-    append(output, "*", 1);
-    append_number(output, request->key_count);
-    append(output, "\r\n", 2);
-    while (take_bulk(request->keys.start, request->keys.length, &at, &key)) {
-        enum found found = find_part(self, dialect, key, now, output, &tally);
-        if (found != ANSWERED) {
-            output->length = start;
-            return found;
-        }
-    }
-    return count_look_ups(self, &tally);
-}
-
-/* Call the cache. If it raises, it has changed nothing, and Python finds the same again. */
-static enum found
-store(PlainRequests *self, const Answers *answers, const Request *request, Output *output)
-{
-    if (request->key.length > LONGEST_KEY || request->options.length > LONGEST_OPTIONS ||
-        output->capacity - output->length < FRAME_BYTES) {
-        return FOR_PYTHON;
-    }
-    PyObject *result = NULL;
-    PyObject *key = PyBytes_FromStringAndSize(request->key.start,
-                                              (Py_ssize_t)request->key.length);
-    PyObject *options = PyBytes_FromStringAndSize(request->options.start,
-                                                  (Py_ssize_t)request->options.length);
-    PyObject *value = PyBytes_FromStringAndSize(request->value.start,
-                                                (Py_ssize_t)request->value.length);
-    PyObject *reader = request->verb == STORE ? answers->read_options : answers->read_tag_options;
-    PyObject *how = options == NULL ? NULL : PyObject_CallOneArg(reader, options);
-    bool is_plain = how != NULL && how != Py_None && key != NULL && value != NULL;
-    if (is_plain) {
-        PyObject *arguments[] = {key, value, how};
-        result = PyObject_Vectorcall(self->put, arguments, 3, NULL);
-    }
+    key->bytes = part.length > LONGEST_KEY
+                     ? NULL
+                     : PyBytes_FromStringAndSize(part.start, (Py_ssize_t)part.length);
     PyErr_Clear();
-    Py_XDECREF(how);
-    Py_XDECREF(options);
-    Py_XDECREF(key);
-    Py_XDECREF(value);
-    if (result == NULL) {
-        return FOR_PYTHON;
+    key->hash = key->bytes == NULL ? 0 : PyObject_Hash(key->bytes);
+    return key->bytes != NULL;
+}
+
+Entries *
+table_of(const PlainRequests *self, Py_hash_t hash)
+{
+    Py_ssize_t shard = hash & (PyList_GET_SIZE(self->shards) - 1);
+    PyObject *table = PyList_GET_ITEM(self->shards, shard);
+    return Py_TYPE(table) == &EntriesType ? (Entries *)table : NULL;
+}
+
+/* A look-up waits three times for memory: for the slot, the entry, and its value. With several keys
+ * the waits of all overlap. */
+void
+prefetch(const PlainRequests *self, const Key *keys, size_t count)
+{
+    const Entry *likely[KEYS_AT_ONCE];
+    if (count < 2) {
+        return;
     }
-    Py_DECREF(result);
-    if (answers->dialect == LINE) {
-        append(output, "OK\n", 3);
-    } else {
-        append(output, "+OK\r\n", 5);
+    for (size_t at = 0; at < count; at++) {
+        const Entries *table = table_of(self, keys[at].hash);
+        if (table != NULL) {
+            prefetch_slot(table, keys[at].hash);
+        }
     }
-    return ANSWERED;
+    for (size_t at = 0; at < count; at++) {
+        const Entries *table = table_of(self, keys[at].hash);
+        likely[at] = table == NULL ? NULL : likely_entry(table, keys[at].hash);
+        if (likely[at] != NULL) {
+            __builtin_prefetch(likely[at]);
+            __builtin_prefetch(&likely[at]->key);
+        }
+    }
+    for (size_t at = 0; at < count; at++) {
+        if (likely[at] != NULL) {
+            __builtin_prefetch(likely[at]->value);
+            __builtin_prefetch(PyBytes_AS_STRING(likely[at]->value) + PREFETCHED_BYTES);
+        }
+    }
+}
+
+/* Read the next few plain requests. */
+static void
+read_batch(enum dialect dialect, const char *input, size_t length, Batch *batch)
+{
+    size_t done = 0;
+    batch->count = 0;
+    while (done < length && batch->count < KEYS_AT_ONCE) {
+        Request *request = &batch->requests[batch->count];
+        *request = dialect == LINE ? read_line(input + done, length - done)
+                                   : read_resp(input + done, length - done);
+        if (request->length == 0 || !make_key(request->key, &batch->keys[batch->count])) {
+            break;
+        }
+        batch->count++;
+        done += request->length;
+    }
 }
 
 static enum found
-answer_one(PlainRequests *self, const Answers *answers, const Request *request, double now,
-           Output *output)
+answer_one(PlainRequests *self, const Answers *answers, const Request *request, const Key *key,
+           double now, Output *output)
 {
+    if (PyList_GET_SIZE(self->dead) > 0) {
+        return FOR_PYTHON;
+    }
     switch (request->verb) {
     case LOOK_UP:
-        return look_up(self, answers->dialect, request, now, output);
+        return look_up(self, answers->dialect, key, now, output);
     case LOOK_UP_MANY:
         return look_up_many(self, answers->dialect, request, now, output);
     default:
-        return store(self, answers, request, output);
+        return answer_store(self, answers, request, key, now, output);
     }
 }
 
@@ -241,23 +108,27 @@ plain_answer(PlainRequests *self, const Answers *answers, const char *input, siz
              double now, Output *output, long long counts[VERBS])
 {
     size_t done = 0;
-    while (done < length && PyList_GET_SIZE(self->dead) == 0) {
-        Request request = answers->dialect == LINE ? read_line(input + done, length - done)
-                                                   : read_resp(input + done, length - done);
-        if (request.length == 0) {
+    enum found found = ANSWERED;
+    while (done < length && found == ANSWERED) {
+        Batch batch;
+        read_batch(answers->dialect, input + done, length - done, &batch);
+        prefetch(self, batch.keys, batch.count);
+        for (size_t at = 0; at < batch.count; at++) {
+            const Request *request = &batch.requests[at];
+            if (found == ANSWERED) {
+                found = answer_one(self, answers, request, &batch.keys[at], now, output);
+            }
+            if (found == ANSWERED) {
+                done += request->length;
+                counts[request->verb]++;
+            }
+            Py_DECREF(batch.keys[at].bytes);
+        }
+        if (batch.count < KEYS_AT_ONCE) {
             break;
         }
-        enum found found = answer_one(self, answers, &request, now, output);
-        if (found == FAILED) {
-            return -1;
-        }
-        if (found == FOR_PYTHON) {
-            break;
-        }
-        done += request.length;
-        counts[request.verb]++;
     }
-    return (Py_ssize_t)done;
+    return found == FAILED ? -1 : (Py_ssize_t)done;
 }
 
 /* The type */
@@ -265,9 +136,10 @@ plain_answer(PlainRequests *self, const Answers *answers, const char *input, siz
 static PyObject *
 plain_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(names))
 {
-    PyObject *shards, *dead, *removed, *on_sample, *put;
-    if (!PyArg_ParseTuple(arguments, "O!O!O!OO", &PyList_Type, &shards, &PyList_Type, &dead,
-                          &PyDict_Type, &removed, &on_sample, &put)) {
+    PyObject *store, *shards, *dead, *removed, *on_sample, *put, *headroom;
+    if (!PyArg_ParseTuple(arguments, "O!O!O!O!OOO", &StoreFieldsType, &store,
+                          &PyList_Type, &shards, &PyList_Type,
+                          &dead, &PyDict_Type, &removed, &on_sample, &put, &headroom)) {
         return NULL;
     }
     Py_ssize_t count = PyList_GET_SIZE(shards);
@@ -279,33 +151,47 @@ plain_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(names))
     if (self == NULL) {
         return NULL;
     }
+    self->known = PyMem_Calloc(KNOWN, sizeof(How));
+    if (self->known == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    self->store = (StoreFields *)Py_NewRef(store);
     self->shards = Py_NewRef(shards);
     self->dead = Py_NewRef(dead);
     self->removed = Py_NewRef(removed);
     self->on_sample = Py_NewRef(on_sample);
     self->put = Py_NewRef(put);
+    self->headroom = Py_NewRef(headroom);
     return (PyObject *)self;
 }
 
 static int
 plain_traverse(PlainRequests *self, visitproc visit, void *arg)
 {
+    Py_VISIT(self->store);
+    Py_VISIT(self->limits);
     Py_VISIT(self->shards);
     Py_VISIT(self->dead);
     Py_VISIT(self->removed);
     Py_VISIT(self->on_sample);
     Py_VISIT(self->put);
+    Py_VISIT(self->headroom);
     return 0;
 }
 
 static int
 plain_clear(PlainRequests *self)
 {
+    forget_all(self);
+    Py_CLEAR(self->store);
+    Py_CLEAR(self->limits);
     Py_CLEAR(self->shards);
     Py_CLEAR(self->dead);
     Py_CLEAR(self->removed);
     Py_CLEAR(self->on_sample);
     Py_CLEAR(self->put);
+    Py_CLEAR(self->headroom);
     return 0;
 }
 
@@ -314,7 +200,28 @@ plain_dealloc(PlainRequests *self)
 {
     PyObject_GC_UnTrack(self);
     plain_clear(self);
+    PyMem_Free(self->known);
     Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* use_limits(limits, longest key, longest value, has tag rules, has max_memory) */
+static PyObject *
+plain_use_limits(PlainRequests *self, PyObject *arguments)
+{
+    PyObject *limits;
+    Py_ssize_t longest_key, longest_value;
+    int has_tag_rules, has_max_memory;
+    if (!PyArg_ParseTuple(arguments, "Onnpp", &limits, &longest_key, &longest_value, &has_tag_rules,
+                          &has_max_memory)) {
+        return NULL;
+    }
+    forget_all(self);
+    Py_XSETREF(self->limits, Py_NewRef(limits));
+    self->longest_key = longest_key;
+    self->longest_value = longest_value;
+    self->has_tag_rules = has_tag_rules;
+    self->has_max_memory = has_max_memory;
+    Py_RETURN_NONE;
 }
 
 /* Return (bytes answered, requests of each verb, replies), for tests. */
@@ -352,12 +259,14 @@ plain_answer_method(PlainRequests *self, PyObject *arguments)
 
 static PyMethodDef plain_methods[] = {
     {"answer", (PyCFunction)plain_answer_method, METH_VARARGS, NULL},
+    {"use_limits", (PyCFunction)plain_use_limits, METH_VARARGS, NULL},
     {NULL},
 };
 
 static PyMemberDef plain_members[] = {
     {"hits", T_LONGLONG, offsetof(PlainRequests, hits), 0, NULL},
     {"misses", T_LONGLONG, offsetof(PlainRequests, misses), 0, NULL},
+    {"puts", T_LONGLONG, offsetof(PlainRequests, puts), 0, NULL},
     {"until_sample", T_LONGLONG, offsetof(PlainRequests, until_sample), 0, NULL},
     {NULL},
 };

@@ -68,7 +68,7 @@ def lose_a_neighbour(cache: MemoryCache) -> None:
 
 
 def lose_a_bucket(cache: MemoryCache) -> None:
-    cache.store.expiry._buckets.popitem()
+    cache.store.expiry.buckets.popitem()
 
 
 def miscount(name: str) -> Breaking:

@@ -59,7 +59,7 @@ def test_a_month_of_deadlines_takes_few_buckets() -> None:
     month = 30 * 86400
     for number in range(20_000):
         schedule(index, entry(), number * month / 20_000, 0)
-    assert len(index._buckets) < 2000
+    assert len(index.buckets) < 2000
 
 
 def test_a_month_is_looked_at_few_times() -> None:
@@ -87,5 +87,5 @@ def test_taken_back_entries_leave_nothing_behind() -> None:
         schedule(index, waiting, 1000 + number, 1000)
         waiting.take_back()
     assert list(index.past(10_000)) == []
-    assert index._buckets == {}
+    assert index.buckets == {}
     assert index._ticks == []

@@ -386,7 +386,7 @@ class CacheMachine(RuleBasedStateMachine):
         times = [entry.stored for entry in stored if isinstance(entry, Entry)]
         assert times == sorted(times)
         waiting = []
-        for tick, bucket in store.expiry._buckets.items():
+        for tick, bucket in store.expiry.buckets.items():
             place = bucket.later
             while isinstance(place, Entry):
                 assert tick / TICKS_PER_SECOND <= place.expires

@@ -268,11 +268,15 @@ def test_a_cache_that_is_dropped_is_freed() -> None:
 def test_wrong_parts_are_refused() -> None:
     core: Any = native.core
     tables = [core.Entries() for _ in range(4)]
-    for parts in ((), [], {}), (tables, {}, {}), (tables, [], []):
+    fields = core.StoreFields()
+    calls = print, print, print
+    for parts in (((), [], {}), (tables, {}, {}), (tables, [], [])):
         with pytest.raises(TypeError):
-            core.PlainRequests(*parts, print, print)
+            core.PlainRequests(fields, *parts, *calls)
+    with pytest.raises(TypeError):
+        core.PlainRequests(object(), tables, [], {}, *calls)
     for count in (0, 3):
         with pytest.raises(ValueError, match="power of two"):
-            core.PlainRequests(tables[:count], [], {}, print, print)
-    strangers = core.PlainRequests([{}, {}], [], {}, print, print)
+            core.PlainRequests(fields, tables[:count], [], {}, *calls)
+    strangers = core.PlainRequests(fields, [{}, {}], [], {}, *calls)
     assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0, 0, 0, 0), b"")

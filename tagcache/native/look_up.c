@@ -1,0 +1,167 @@
+/* Look-ups: what is stored for a key, or for many, as the bytes of the reply. */
+
+#include "plain.h"
+
+/* In decimal; printf takes longer than the rest of a look-up. */
+static void
+append_number(Output *output, size_t number)
+{
+    char digits[20];
+    size_t first = sizeof(digits);
+    do {
+        digits[--first] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    append(output, digits + first, sizeof(digits) - first);
+}
+
+static void
+write_missing(Output *output, enum dialect dialect)
+{
+    switch (dialect) {
+    case LINE:
+        append(output, "NF\n", 3);
+        break;
+    case RESP2:
+        append(output, "$-1\r\n", 5);
+        break;
+    case RESP3:
+        append(output, "_\r\n", 3);
+        break;
+    }
+}
+
+/* Whether there was room, and a line can hold the value. */
+static bool
+write_value(Output *output, enum dialect dialect, const char *value, size_t length)
+{
+    if (output->capacity - output->length < length + FRAME_BYTES) {
+        return false;
+    }
+    if (dialect == LINE) {
+        if (memchr(value, '\n', length) != NULL) {
+            return false;
+        }
+        append(output, "VALUE\t", 6);
+        append(output, value, length);
+        append(output, "\n", 1);
+    } else {
+        append(output, "$", 1);
+        append_number(output, length);
+        append(output, "\r\n", 2);
+        append(output, value, length);
+        append(output, "\r\n", 2);
+    }
+    return true;
+}
+
+/* What look-ups have found; it is counted once all keys of a request are answered. */
+typedef struct {
+    long long hits, misses;
+    Entry *last_hit;
+} Tally;
+
+static enum found
+count_look_ups(PlainRequests *self, const Tally *tally)
+{
+    self->hits += tally->hits;
+    self->misses += tally->misses;
+    self->until_sample -= tally->hits;
+    if (self->until_sample > 0 || tally->last_hit == NULL) {
+        return ANSWERED;
+    }
+    PyObject *next = PyObject_CallOneArg(self->on_sample, (PyObject *)tally->last_hit);
+    if (next == NULL) {
+        return FAILED;
+    }
+    self->until_sample = PyLong_AsLongLong(next);
+    Py_DECREF(next);
+    return PyErr_Occurred() ? FAILED : ANSWERED;
+}
+
+/* Look a key up, without a count. It borrows entries, which nothing removes meanwhile. */
+static enum found
+find_value(PlainRequests *self, enum dialect dialect, const Key *key, double now, Output *output,
+           Tally *tally)
+{
+    Entries *table = table_of(self, key->hash);
+    if (table == NULL || output->capacity - output->length < FRAME_BYTES) {
+        return FOR_PYTHON;
+    }
+    Entry *entry = find_entry(table, key->bytes, key->hash);
+    if (entry == NULL) {
+        if (PyDict_GetItemWithError(self->removed, key->bytes) != NULL) {
+            return FOR_PYTHON;
+        }
+        if (PyErr_Occurred()) {
+            return FAILED;
+        }
+        write_missing(output, dialect);
+        tally->misses++;
+        return ANSWERED;
+    }
+    if (entry->stored + entry->ttl <= now ||
+        !write_value(output, dialect, PyBytes_AS_STRING(entry->value),
+                     (size_t)PyBytes_GET_SIZE(entry->value))) {
+        return FOR_PYTHON;
+    }
+    entry->visited = 1;
+    tally->hits++;
+    tally->last_hit = entry;
+    return ANSWERED;
+}
+
+enum found
+look_up(PlainRequests *self, enum dialect dialect, const Key *key, double now, Output *output)
+{
+    Tally tally = {0};
+    enum found found = find_value(self, dialect, key, now, output, &tally);
+    return found == ANSWERED ? count_look_ups(self, &tally) : found;
+}
+
+/* Look up the next few keys of a request. */
+static enum found
+find_some(PlainRequests *self, enum dialect dialect, const Request *request, size_t *at, double now,
+          Output *output, Tally *tally)
+{
+    Key keys[KEYS_AT_ONCE];
+    Part part;
+    size_t count = 0;
+    enum found found = ANSWERED;
+    while (found == ANSWERED && count < KEYS_AT_ONCE &&
+           take_bulk(request->keys.start, request->keys.length, at, &part)) {
+        found = make_key(part, &keys[count]) ? ANSWERED : FOR_PYTHON;
+        count += found == ANSWERED;
+    }
+    prefetch(self, keys, count);
+    for (size_t number = 0; number < count; number++) {
+        if (found == ANSWERED) {
+            found = find_value(self, dialect, &keys[number], now, output, tally);
+        }
+        Py_DECREF(keys[number].bytes);
+    }
+    return found;
+}
+
+/* Either all keys are answered, or the whole request is for Python. */
+enum found
+look_up_many(PlainRequests *self, enum dialect dialect, const Request *request, double now,
+             Output *output)
+{
+    Tally tally = {0};
+    size_t start = output->length, at = 0;
+    if (output->capacity - output->length < FRAME_BYTES) {
+        return FOR_PYTHON;
+    }
+    append(output, "*", 1);
+    append_number(output, request->key_count);
+    append(output, "\r\n", 2);
+    while (at < request->keys.length) {
+        enum found found = find_some(self, dialect, request, &at, now, output, &tally);
+        if (found != ANSWERED) {
+            output->length = start;
+            return found;
+        }
+    }
+    return count_look_ups(self, &tally);
+}

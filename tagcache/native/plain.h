@@ -1,0 +1,54 @@
+/* What the parts of PlainRequests know of each other. */
+
+#ifndef TAGCACHE_PLAIN_H
+#define TAGCACHE_PLAIN_H
+
+#include "request.h"
+
+/* The decimal digits of the length of a value, and what surrounds it. */
+#define FRAME_BYTES 32
+
+enum found { ANSWERED, FOR_PYTHON, FAILED };
+
+/* The caller has made sure that there is room. */
+static inline void
+append(Output *output, const char *bytes, size_t length)
+{
+    memcpy(output->bytes + output->length, bytes, length);
+    output->length += length;
+}
+
+/* So many keys are looked for together. */
+#define KEYS_AT_ONCE 16
+
+typedef struct {
+    PyObject *bytes;
+    Py_hash_t hash;
+} Key;
+
+/* Make a key, with a reference of the caller; false, without an exception, if Python must. */
+bool make_key(Part part, Key *key);
+
+/* The table that may hold the entry of a key, borrowed; NULL if it is none of ours. */
+Entries *table_of(const PlainRequests *self, Py_hash_t hash);
+
+/* Let the processor fetch what look-ups of these keys will read. */
+void prefetch(const PlainRequests *self, const Key *keys, size_t count);
+
+/* Answer a GET, and a MGET; see look_up.c. */
+enum found look_up(PlainRequests *self, enum dialect dialect, const Key *key, double now,
+                   Output *output);
+enum found look_up_many(PlainRequests *self, enum dialect dialect, const Request *request,
+                        double now, Output *output);
+
+/* Prepare the names that `answer_store` uses; -1 with an exception. */
+int storing_ready(void);
+
+/* Forget what the options of stores mean. */
+void forget_all(PlainRequests *self);
+
+/* Answer a store; see storing.c. */
+enum found answer_store(PlainRequests *self, const Answers *answers, const Request *request,
+                        const Key *key, double now, Output *output);
+
+#endif

@@ -1,0 +1,316 @@
+/* Stores: read how to store, and do it here in the usual cases.
+ *
+ * Most stores overwrite a live entry, with the tags that it has, or add one. This file does for them
+ * what Store in tagcache/engine/store.py does. All other stores are calls of the cache: those that
+ * change tags, or the bucket of the expiry index, or that might exceed a limit of memory. */
+
+#include "plain.h"
+
+#include <math.h>
+
+/* What says how to store is remembered up to this length. */
+#define LONGEST_OPTIONS 256
+
+/* Names of attributes. */
+static PyObject *BUCKETS, *CHECKED, *GRACE_MS, *HAND, *TAGS, *TTL;
+
+static const struct {
+    PyObject **name;
+    const char *text;
+} NAMES[] = {
+    {&BUCKETS, "buckets"}, {&CHECKED, "checked"}, {&GRACE_MS, "grace_ms"},
+    {&HAND, "hand"},       {&TAGS, "tags"},       {&TTL, "ttl"},
+};
+
+int
+storing_ready(void)
+{
+    for (size_t at = 0; at < sizeof(NAMES) / sizeof(NAMES[0]); at++) {
+        if (*NAMES[at].name == NULL) {
+            *NAMES[at].name = PyUnicode_InternFromString(NAMES[at].text);
+        }
+        if (*NAMES[at].name == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Whether an attribute is this object. No exception is left. */
+static bool
+is_attribute(PyObject *object, PyObject *name, PyObject *expected)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    PyErr_Clear();
+    Py_XDECREF(value);
+    return value == expected;
+}
+
+/* An attribute as a number, NaN if it is none. No exception is left. */
+static double
+number_attribute(PyObject *object, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    double number = value == NULL ? NAN : PyFloat_AsDouble(value);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        number = NAN;
+    }
+    Py_XDECREF(value);
+    return number;
+}
+
+/* What options mean */
+
+static How *
+place_of(const PlainRequests *self, Part text)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (size_t at = 0; at < text.length; at++) {
+        hash = (hash ^ (unsigned char)text.start[at]) * 16777619u;
+    }
+    return &self->known[hash % KNOWN];
+}
+
+static void
+forget(How *how)
+{
+    Py_CLEAR(how->reader);
+    Py_CLEAR(how->text);
+    Py_CLEAR(how->tags);
+}
+
+void
+forget_all(PlainRequests *self)
+{
+    for (size_t at = 0; self->known != NULL && at < KNOWN; at++) {
+        forget(&self->known[at]);
+    }
+}
+
+/* What the options with this text mean; NULL if that is not known. */
+static const How *
+recall(const PlainRequests *self, PyObject *reader, Part text)
+{
+    const How *how = place_of(self, text);
+    bool same = how->reader == reader && (size_t)PyBytes_GET_SIZE(how->text) == text.length &&
+                memcmp(PyBytes_AS_STRING(how->text), text.start, text.length) == 0;
+    return same ? how : NULL;
+}
+
+/* Remember what options mean that were used to store, unless they ask for more than tags and a time to
+ * live: then Python must store each time. */
+static void
+remember(PlainRequests *self, PyObject *reader, PyObject *text, PyObject *options)
+{
+    How *how = place_of(self, (Part){PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)});
+    PyObject *tags = PyObject_GetAttr(options, TAGS);
+    double ttl = number_attribute(options, TTL);
+    forget(how);
+    if (tags != NULL && PyTuple_CheckExact(tags) && ttl > 0 && self->limits != NULL &&
+        !(self->has_tag_rules && PyTuple_GET_SIZE(tags) == 0) &&
+        is_attribute(options, CHECKED, self->limits) && number_attribute(options, GRACE_MS) == 0) {
+        *how = (How){Py_NewRef(reader), Py_NewRef(text), Py_NewRef(tags), ttl};
+    }
+    PyErr_Clear();
+    Py_XDECREF(tags);
+}
+
+/* Storing */
+
+/* Whether an attribute of the store is not set, or has another type than in production. */
+static bool
+is_incomplete(const StoreFields *store)
+{
+    return store->end == NULL || Py_TYPE(store->end) != &LinksType ||
+           ((Links *)store->end)->older == NULL || store->sieve == NULL ||
+           store->watchers == NULL || !PyList_CheckExact(store->watchers) || store->tags == NULL ||
+           !PyObject_TypeCheck(store->tags, &TagTotalsType) || store->expiry == NULL;
+}
+
+/* Whether somebody wants to know that the entry of a key is about to change. */
+static bool
+is_watched(const PlainRequests *self, PyObject *key)
+{
+    bool removed = PyDict_Size(self->removed) > 0 && PyDict_Contains(self->removed, key) != 0;
+    PyErr_Clear();
+    return removed || PyList_GET_SIZE(self->store->watchers) > 0;
+}
+
+/* Make sure that there is memory for one more store, see tagcache/engine/headroom.py. */
+static bool
+has_headroom(PlainRequests *self)
+{
+    if (self->enough_for == 0) {
+        PyObject *units = PyObject_CallNoArgs(self->headroom);
+        self->enough_for = units == NULL ? 0 : PyLong_AsLongLong(units);
+        Py_XDECREF(units);
+        PyErr_Clear();
+    }
+    return self->enough_for > 0;
+}
+
+/* Whether the bucket of the expiry index that an entry is in serves another time to live as well. */
+static bool
+may_wait_on(const Entry *entry, double ttl, double now)
+{
+    return entry->ttl == ttl ||
+           (isfinite(entry->ttl) && isfinite(ttl) && entry->stored + entry->ttl <= now + ttl);
+}
+
+/* Overwrite a live entry that keeps its tags and its bucket; false if Python must. */
+static bool
+overwrite(PlainRequests *self, Entry *entry, PyObject *value, const How *how, double now)
+{
+    StoreFields *store = self->store;
+    Py_ssize_t more = PyBytes_GET_SIZE(value) - PyBytes_GET_SIZE(entry->value);
+    if (entry->tags != how->tags || entry->links.older == NULL ||
+        entry->stored + entry->ttl <= now || !may_wait_on(entry, how->ttl, now) ||
+        (more > 0 && self->has_max_memory) || is_attribute(store->sieve, HAND, (PyObject *)entry)) {
+        return false;
+    }
+    Py_SETREF(entry->value, Py_NewRef(value));
+    entry->stored = now;
+    entry->ttl = how->ttl;
+    move_storing(&entry->links, (Links *)store->end);
+    store->size += more;
+    return true;
+}
+
+/* The bucket of the expiry index for a deadline, borrowed, as ExpiryIndex.bucket finds it; NULL if
+ * there is none yet. */
+static Links *
+find_bucket(const StoreFields *store, double deadline, double now)
+{
+    const double ticks_per_second = 16;
+    const int fine_bits = 7;
+    if (deadline >= 1e15) {
+        return NULL;
+    }
+    int64_t tick = (int64_t)(deadline * ticks_per_second);
+    int64_t away = tick - (int64_t)(now * ticks_per_second);
+    int shift = 0;
+    for (int64_t left = away >> fine_bits; left > 0; left >>= 1) {
+        shift++;
+    }
+    PyObject *buckets = PyObject_GetAttr(store->expiry, BUCKETS);
+    PyObject *number = PyLong_FromLongLong(tick >> shift << shift);
+    PyObject *bucket = NULL;
+    if (buckets != NULL && number != NULL && PyDict_CheckExact(buckets)) {
+        bucket = PyDict_GetItemWithError(buckets, number);
+    }
+    PyErr_Clear();
+    Py_XDECREF(buckets);
+    Py_XDECREF(number);
+    bool is_ring = bucket != NULL && Py_TYPE(bucket) == &LinksType &&
+                   ((Links *)bucket)->sooner != NULL;
+    return is_ring ? (Links *)bucket : NULL;
+}
+
+/* Store a key that is not stored yet, as Store._insert does; false if Python must. */
+static bool
+insert(PlainRequests *self, Entries *table, const Key *key, PyObject *value, const How *how,
+       double now)
+{
+    StoreFields *store = self->store;
+    Links *bucket = isfinite(how->ttl) ? find_bucket(store, now + how->ttl, now) : NULL;
+    if (self->has_max_memory || (isfinite(how->ttl) && bucket == NULL)) {
+        return false;
+    }
+    Entry *entry = new_entry(&EntryType, key->bytes, value, how->tags, now, how->ttl);
+    if (entry == NULL) {
+        return false;
+    }
+    if (add_entry(table, entry) < 0) {
+        Py_DECREF(entry);
+        return false;
+    }
+    if (!add_tags((TagTotals *)store->tags, entry)) {
+        drop_entry(table, entry);
+        Py_DECREF(entry);
+        return false;
+    }
+    if (bucket != NULL) {
+        join_bucket(&entry->links, bucket);
+    }
+    join_storing(&entry->links, (Links *)store->end);
+    store->items++;
+    store->size += PyBytes_GET_SIZE(key->bytes) + PyBytes_GET_SIZE(value);
+    store->key_size += PyBytes_GET_SIZE(key->bytes);
+    Py_DECREF(entry);
+    return true;
+}
+
+/* Store without a call of the cache; false if Python must, without an exception. */
+static bool
+store_here(PlainRequests *self, const Key *key, PyObject *value, const How *how, double now)
+{
+    Entries *table = table_of(self, key->hash);
+    if (table == NULL || PyBytes_GET_SIZE(key->bytes) > self->longest_key ||
+        PyBytes_GET_SIZE(value) > self->longest_value || is_incomplete(self->store) ||
+        is_watched(self, key->bytes) || !has_headroom(self)) {
+        return false;
+    }
+    Entry *entry = find_entry(table, key->bytes, key->hash);
+    bool stored = entry == NULL ? insert(self, table, key, value, how, now)
+                                : overwrite(self, entry, value, how, now);
+    PyErr_Clear();
+    if (stored) {
+        self->puts++;
+        self->enough_for--;
+    }
+    return stored;
+}
+
+/* Call the cache. If it raises, it has changed nothing, and Python finds the same again. */
+static bool
+call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader, Part text)
+{
+    PyObject *copy = PyBytes_FromStringAndSize(text.start, (Py_ssize_t)text.length);
+    PyObject *options = copy == NULL ? NULL : PyObject_CallOneArg(reader, copy);
+    PyObject *result = NULL;
+    self->called_put = true;
+    if (options != NULL && options != Py_None) {
+        PyObject *arguments[] = {key->bytes, value, options};
+        result = PyObject_Vectorcall(self->put, arguments, 3, NULL);
+    }
+    PyErr_Clear();
+    bool stored = result != NULL;
+    if (stored) {
+        remember(self, reader, copy, options);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(options);
+    Py_XDECREF(copy);
+    return stored;
+}
+
+enum found
+answer_store(PlainRequests *self, const Answers *answers, const Request *request, const Key *key,
+             double now, Output *output)
+{
+    if (request->options.length > LONGEST_OPTIONS ||
+        output->capacity - output->length < FRAME_BYTES) {
+        return FOR_PYTHON;
+    }
+    PyObject *value = PyBytes_FromStringAndSize(request->value.start,
+                                                (Py_ssize_t)request->value.length);
+    if (value == NULL) {
+        PyErr_Clear();
+        return FOR_PYTHON;
+    }
+    PyObject *reader = request->verb == STORE ? answers->read_options : answers->read_tag_options;
+    const How *how = recall(self, reader, request->options);
+    bool stored = (how != NULL && store_here(self, key, value, how, now)) ||
+                  call_put(self, key, value, reader, request->options);
+    Py_DECREF(value);
+    if (!stored) {
+        return FOR_PYTHON;
+    }
+    if (answers->dialect == LINE) {
+        append(output, "OK\n", 3);
+    } else {
+        append(output, "+OK\r\n", 5);
+    }
+    return ANSWERED;
+}
