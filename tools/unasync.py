@@ -31,6 +31,7 @@ REPLACEMENTS = [
     # Modules and classes that are written twice, as they differ in more than the waiting.
     (r"awaited_pool|asyncio_network", "pool"),
     (r"AwaitedPool|PoolPerLoop", "Pool"),
+    (r"AwaitedFlights", "Flights"),
     (r"_pools", "_pool"),
     (r"_async", "_sync"),
     (r"_awaited", "_returned"),

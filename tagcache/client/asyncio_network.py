@@ -22,6 +22,7 @@ from tagcache.client.awaited_pool import (
 )
 from tagcache.client.breaker import Breaker
 from tagcache.client.options import Options, address_for_people
+from tagcache.client.single_flight import AwaitedFlights
 from tagcache.client.unread import watch
 from tagcache.errors import ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions
@@ -96,6 +97,9 @@ class AsyncioNetwork:
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
+
+    def here(self) -> asyncio.AbstractEventLoop:
+        return self._loop
 
     def promise(self) -> IPromise:
         promise: IPromise = _Future(self._loop)
@@ -241,6 +245,7 @@ class PoolPerLoop:
         self._options = options
         self._breaker = breaker
         self._closed = False
+        self.flights = AwaitedFlights(AsyncioNetwork(options))
         self.forked()
         _all.add(self)
 

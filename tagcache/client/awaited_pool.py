@@ -7,7 +7,7 @@ The pool for threads is in tagcache.client.pool: it needs locks where this one n
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 from zope.interface import Attribute, Interface
@@ -60,6 +60,9 @@ class ICarrier(Interface):
 
 class INetwork(Interface):
     """Where coroutines wait: asyncio's event loop, or a Twisted reactor."""
+
+    def here() -> Hashable:
+        """Return what the coroutines that may share a promise have in common."""
 
     def promise() -> IPromise:
         """Return a new promise."""

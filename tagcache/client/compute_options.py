@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from tagcache.client.arguments import Ttl, ttl_ms
 from tagcache.model.fetched import MOST_WAIT_MS
 
-# How long others wait for a producer, if nobody says.
+# How long a producer may take before another one begins.
+LEASE_MS = 60_000
+# How long others wait for a producer in another process, if nobody says.
 WAIT_SECONDS = 5.0
 
 
@@ -32,3 +34,8 @@ class ComputeOptions:
         if self.wait == 0:
             return 0
         return min(ttl_ms(WAIT_SECONDS if self.wait is None else self.wait) or 0, MOST_WAIT_MS)
+
+    @property
+    def join_seconds(self) -> float:
+        """How long to wait for another caller in this process. Raises BadArgument."""
+        return (LEASE_MS if self.wait is None else self.wait_ms) / 1000

@@ -26,6 +26,7 @@ from tagcache.client.awaited_pool import (
 from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.options import LONGEST_SECONDS, OptionFields, Options
 from tagcache.client.queued import QueuedCommands
+from tagcache.client.single_flight import AwaitedFlights
 from tagcache.client.unread import watch
 from tagcache.errors import BadArgument, ClientError, ConnectionFailed, TimedOut
 from tagcache.sockopts import AppliedOption, SocketOptions, socket_of
@@ -113,6 +114,9 @@ class TwistedNetwork:
         self._options = options
         self._carriers: set[_Carrier] = set()
 
+    def here(self) -> None:
+        return None
+
     def promise(self) -> IPromise:
         promise: IPromise = _Promise()
         return promise
@@ -194,7 +198,8 @@ class DeferredClient:
         breaker = breaker or breaker_for(self.options, reactor.seconds)
         self._network = TwistedNetwork(reactor, endpoint, self.options)
         self._pool = AwaitedPool(self._network, self.options, breaker)
-        self._client = PooledClient(self.options, breaker, lambda: self._pool)
+        flights = AwaitedFlights(self._network)
+        self._client = PooledClient(self.options, breaker, lambda: self._pool, flights)
 
     @classmethod
     def from_options(cls, reactor: Any, options: Options) -> DeferredClient:

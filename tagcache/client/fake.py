@@ -14,6 +14,7 @@ from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import read_all
 from tagcache.client.requests import Request, select
+from tagcache.client.single_flight import Flights
 from tagcache.engine.caches import MemoryCaches
 from tagcache.engine.databases import MemoryDatabases
 from tagcache.engine.memory import MemoryCache
@@ -47,6 +48,7 @@ class FakeClient(BlockingClient):
     ) -> None:
         self._options = (options or Options()).changed(changes)
         self._requests = requests_for(self._options)
+        self._flights = Flights()
         self._server = _Server(monotonic)
         self._lock = RLock()
         if self._options.db:

@@ -164,6 +164,8 @@ class OverNodes(Generic[C]):
             [Node(type(self)._client_of(options.changed(alone)), monotonic) for options in each]
         )
         self._requests = requests_for(self._options, self._ring.group)
+        # Those of one node serve for the keys of all.
+        self._flights: Any = self._ring.nodes[0].client._flights
 
     @property
     def nodes(self) -> dict[str, C]:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from tagcache.client.breaker import Breaker
 from tagcache.client.connection import Connection
 from tagcache.client.options import Options
+from tagcache.client.single_flight import Flights
 from tagcache.errors import ConnectionFailed, PoolExhausted
 
 # Seconds until a waiting caller looks again by itself: an interruption may swallow the wake-up.
@@ -36,6 +37,7 @@ class Pool:
         self._size = options.pool_size
         self._breaker = breaker
         self._closed = False
+        self.flights = Flights()
         self._begin()
         _pools.add(self)
 

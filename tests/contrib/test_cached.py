@@ -240,12 +240,12 @@ class TestThreads:
         with ThreadPoolExecutor(8) as pool:
             yield pool
 
-    def waiting(self, single_flight: Any, key: str, count: int) -> None:
+    def waiting(self, client: Client, key: bytes, count: int) -> None:
         """Wait until ``count`` threads wait for one call."""
         pause = threading.Event()
         for _ in range(int(100 * WAIT)):
-            call = single_flight._calls.get(key)
-            if call is not None and len(call.future._condition._waiters) >= count:
+            call = client._flights._calls.get((None, key))
+            if call is not None and len(call.waiting) >= count:
                 return
             pause.wait(0.01)
         raise AssertionError("the threads do not wait")
@@ -260,7 +260,7 @@ class TestThreads:
 
         calls.go_on.clear()
         futures = [pool.submit(render) for _ in range(6)]
-        self.waiting(render._single_flight, "k", 5)
+        self.waiting(tagcache_client, b"k", 5)
         calls.go_on.set()
         if fails:
             assert {type(future.exception(WAIT)) for future in futures} == {KeyError}
@@ -268,7 +268,7 @@ class TestThreads:
         else:
             assert {future.result(WAIT) for future in futures} == {"made 1"}
         assert calls.count == 1
-        assert not render._single_flight._calls
+        assert not tagcache_client._flights._calls
 
     def test_other_arguments_do_not_wait(
         self, tagcache_client: Client, calls: Calls, pool: ThreadPoolExecutor
@@ -344,7 +344,7 @@ class TestThreads:
             def _run(self, work: Any) -> Any:
                 done = super()._run(work)
                 if b"TAG.SET" in work.payload:
-                    render._single_flight.forget("k")
+                    self._flights.forget(b"k")
                 return done
 
         with Slow(tagcache_client.options) as client:
@@ -378,7 +378,7 @@ class TestThreads:
         first = pool.submit(interrupted)
         assert calls.entered.wait(WAIT)
         second = pool.submit(render)
-        self.waiting(render._single_flight, "k", 1)
+        self.waiting(tagcache_client, b"k", 1)
         calls.go_on.set()
         assert first.result(WAIT) == "interrupted"
         assert second.result(WAIT) == "made 2"
@@ -452,7 +452,7 @@ class TestTasks:
                 return calls(KeyError("x") if fails else "made")
 
             tasks = [asyncio.create_task(render()) for _ in range(6)]
-            await self.waiting(render, 5)
+            await self.waiting(client, 5)
             go_on.set()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             if fails:
@@ -461,12 +461,10 @@ class TestTasks:
                 assert set(results) == {"made 1"}
             assert calls.count == 1
 
-    async def waiting(self, render: Any, count: int) -> None:
+    async def waiting(self, client: AsyncClient, count: int) -> None:
         """Wait until so many tasks wait for the one that runs the function."""
-        loops = render._single_flight._loops
         for _ in range(int(100 * WAIT)):
-            made = [call.future for calls in loops.values() for call in calls.values()]
-            if made and len(made[0]._callbacks or ()) == count:
+            if [len(call.waiting) for call in client._flights._calls.values()] == [count]:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("the function does not run")
@@ -484,7 +482,7 @@ class TestTasks:
                 return calls("made")
 
             first, second, third = (asyncio.create_task(render()) for _ in range(3))
-            await self.waiting(render, 2)
+            await self.waiting(client, 2)
             first.cancel()
             second.cancel()
             await asyncio.sleep(0.05)

@@ -9,15 +9,14 @@ from typing import Any, Generic, TypeVar
 
 from tagcache.client.arguments import Key, Tag, checked_tag, collected
 from tagcache.client.collecting import collecting, is_collecting, note
-from tagcache.client.compute_options import ComputeOptions
+from tagcache.client.compute_options import LEASE_MS, ComputeOptions
 from tagcache.client.lease_requests import Lookup, fetch, fill, plain_fetch, release
+from tagcache.client.single_flight import Call, Outcome
 from tagcache.errors import ClientError, NotSupportedByBackend, Refused
 from tagcache.model.fetched import MOST_WAIT_MS, Found
 
 T = TypeVar("T")
 
-# How long a producer may take before another one begins.
-_LEASE_MS = 60_000
 # A look-up waits for this much of the time that a reply may take, and is then repeated.
 _SHARE_OF_TIMEOUT = 0.5
 
@@ -27,7 +26,8 @@ _log = logging.getLogger("tagcache.client")
 class AwaitedComputation(Generic[T]):
     """One look-up of a key, and the computation of its value if there is none.
 
-    ``client`` is a client with ``_run``, ``_requests`` and ``_options``.
+    ``client`` is a client with ``_run``, ``_requests``, ``_options`` and ``_flights``. ``refused``
+    is called with the error of the server if it refuses to store the value; None: that is raised.
 
     Attributes:
         token: that of the lease, while there is one.
@@ -35,17 +35,101 @@ class AwaitedComputation(Generic[T]):
             is being computed around this one.
     """
 
-    def __init__(self, client: Any, key: Key, options: ComputeOptions) -> None:
+    def __init__(
+        self,
+        client: Any,
+        key: Key,
+        options: ComputeOptions,
+        refused: Callable[[Refused], object] | None = None,
+    ) -> None:
         self._client = client
         self._key = key
         self._options = options
+        self._refused = refused
         self._lookup = Lookup(None)
         self.token: bytes | None = None
         self.tags: tuple[bytes, ...] = ()
 
-    async def look_up(self) -> bool:
-        """Look up the value, or take the lease; return whether there is a ``value`` to use."""
-        self._lookup = lookup = await self._fetch()
+    async def result(self, producer: Callable[[], Awaitable[T] | T], tags: Iterable[Tag] = ()) -> T:
+        """Return the stored value, or the result of ``producer``, which is then stored.
+
+        Of all callers in this process that find no value, one waits on the server, and computes if
+        need be; the others get its value, unless that may have been invalidated before they came.
+        """
+        flights = self._client._flights
+        name = self._client._requests._key(self._key)
+        if flights.is_inside(name):
+            # The lease that this caller would wait for is its own.
+            if await self.look_up(waits=False):
+                return self.value
+            return await self._compute(name, Call(), producer, tags)
+        ends = flights.monotonic() + self._options.join_seconds
+        while True:
+            call = Call()
+            try:
+                other = flights.enter(name, call)
+                if await self.look_up(waits=other is call):
+                    return self.value
+                left = ends - flights.monotonic()
+                if other is call or self.token is not None or left <= 0:
+                    if other is not call and self.token is not None:
+                        flights.lead(name, call)
+                    return await self._compute(name, call, producer, tags)
+            finally:
+                flights.leave(name, call)
+            outcome = await flights.outcome(name, other, left)
+            if outcome is not None:
+                return self._shared(outcome)
+
+    def _shared(self, outcome: Outcome) -> T:
+        """Return or raise what another caller computed."""
+        if outcome.error is not None:
+            raise outcome.error
+        note(outcome.tags)
+        value: T = outcome.value
+        return value
+
+    async def _compute(
+        self,
+        name: bytes,
+        call: Call,
+        producer: Callable[[], Awaitable[T] | T],
+        tags: Iterable[Tag],
+    ) -> T:
+        """Produce the value and store it; let the others have it."""
+        call.lease = self.token
+        call.is_computing = True
+        try:
+            with self._client._flights.inside(name):
+                value = await self.produce(producer, tags)
+            is_fresh = await self._store_unless_stale(call, value)
+        except Exception as error:
+            call.outcome = Outcome(error=error)
+            raise
+        call.outcome = Outcome(value, self.tags, is_fresh)
+        return value
+
+    async def _store_unless_stale(self, call: Call, value: T) -> bool:
+        if call.is_stale():
+            await self.give_up()
+            return False
+        stored = False
+        try:
+            stored = await self.store(value)
+        except Refused as error:
+            if self._refused is None:
+                raise
+            self._refused(error)
+        if call.is_stale():
+            await self._client.delete(self._key)
+        return stored and not call.is_stale()
+
+    async def look_up(self, waits: bool = True) -> bool:
+        """Look up the value, or take the lease; return whether there is a ``value`` to use.
+
+        ``waits``: while somebody else computes it, as the options say.
+        """
+        self._lookup = lookup = await self._fetch(self._options.wait_ms if waits else 0)
         self.token, self.tags = lookup.token, lookup.tags
         is_there = lookup.found in (Found.HIT, Found.STALE) and lookup.token is None
         if is_there:
@@ -58,17 +142,16 @@ class AwaitedComputation(Generic[T]):
         value: T = self._lookup.value
         return value
 
-    async def _fetch(self) -> Lookup:
+    async def _fetch(self, left_ms: int) -> Lookup:
         client = self._client
         if not client._leases:
             return await self._plain_fetch()
-        left_ms = self._options.wait_ms
         timeout = client._options.timeout
         most_ms = MOST_WAIT_MS if timeout is None else int(timeout * 1000 * _SHARE_OF_TIMEOUT)
         while True:
             waits = left_ms > 0 and client._waiting.acquire(blocking=False)
             wait_ms = min(left_ms, most_ms) if waits else 0
-            request = fetch(client._requests, self._key, _LEASE_MS, wait_ms, is_collecting())
+            request = fetch(client._requests, self._key, LEASE_MS, wait_ms, is_collecting())
             try:
                 lookup: Lookup = await client._run(request)
             except Refused as error:
@@ -113,21 +196,27 @@ class AwaitedComputation(Generic[T]):
         value: T = found
         return value
 
-    async def store(self, value: T) -> None:
-        """Store what ``produce`` returned, if that is to be stored, and is fresh."""
+    async def store(self, value: T) -> bool:
+        """Store what ``produce`` returned, if that is to be stored.
+
+        Returns whether it is fresh, as far as is known.
+        """
         client, lookup, options = self._client, self._lookup, self._options
         if lookup.found is None:
             # The server has no leases, or was not there.
             await client.put(self._key, value, tags=self.tags, ttl=options.ttl)
-        elif self.token is not None:
-            requests, token = client._requests, self.token
-            try:
-                await client._run(
-                    fill(requests, self._key, value, token, self.tags, options.ttl, options.grace)
-                )
-            except BaseException:
-                await self.give_up()
-                raise
+            return True
+        if self.token is None:
+            return False
+        requests, token = client._requests, self.token
+        try:
+            stored: bool = await client._run(
+                fill(requests, self._key, value, token, self.tags, options.ttl, options.grace)
+            )
+        except BaseException:
+            await self.give_up()
+            raise
+        return stored
 
     async def give_up(self) -> None:
         """Give the lease back, if there is one and the server can be reached."""

@@ -28,6 +28,7 @@ from tagcache.client.pool import Pool
 from tagcache.client.queued import Pending, QueuedCommands
 from tagcache.client.replies import closes, read_value
 from tagcache.client.requests import Batch, Request, Requests
+from tagcache.client.single_flight import Flights
 from tagcache.errors import ClientError, ConnectionFailed, Unavailable
 
 T = TypeVar("T")
@@ -38,12 +39,14 @@ class BlockingClient(BlockingCommands):
 
     _requests: Requests
     _options: Options
+    _flights: Flights
     # Whether the server has leases, as far as is known.
     _leases = True
 
     @cached_property
     def _waiting(self) -> BoundedSemaphore:
-        # Leases are filled over the same connections, so those who wait must not take all of them.
+        # Leases are filled over the same connections, so those who wait for the values of several
+        # keys must not take all of them.
         return BoundedSemaphore(self._options.pool_size // 2)
 
     def _run(self, work: Request[T] | Batch[T]) -> T:
@@ -92,20 +95,18 @@ class BlockingClient(BlockingCommands):
         """Return the stored value, or the result of ``producer``, which is then stored.
 
         A client for asyncio or Twisted awaits that result if it is awaitable. One of all callers
-        produces; the others wait for up to ``wait`` seconds (None: 5), and then produce a value for
-        themselves; so do callers who find that half of ``pool_size`` wait already. The result is
-        returned, but not stored, if one of its tags was invalidated meanwhile. For ``grace``
-        seconds after its ``ttl``, or after a soft invalidation, the old value is returned to the
-        others while one caller produces, and to that one if it fails.
+        produces. The others wait for up to ``wait`` seconds (None: 5 for another process, 60 in
+        this one), and then produce a value for themselves; so do callers who find that half of
+        ``pool_size`` wait for other keys. In one process, the others get the same object, or the
+        exception of the producer. The result is returned, but not stored, if one of its tags was
+        invalidated meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft
+        invalidation, the old value is returned to the others while one caller produces, and to
+        that one if it fails.
 
-        With the Redis engine all callers produce, and every result is stored.
+        With the Redis engine a caller in each process produces, and every result is stored.
         """
-        work = BlockingComputation[T](self, key, ComputeOptions(ttl, grace, wait))
-        if work.look_up():
-            return work.value
-        value = work.produce(producer, tags)
-        work.store(value)
-        return value
+        options = ComputeOptions(ttl, grace, wait)
+        return BlockingComputation[T](self, key, options).result(producer, tags)
 
     def pipeline(self) -> Pipeline:
         """Return a pipeline, which sends commands together."""
@@ -115,8 +116,15 @@ class BlockingClient(BlockingCommands):
 class PooledClient(BlockingClient):
     """A client of one server, over a pool of connections."""
 
-    def __init__(self, options: Options, breaker: Breaker, pool_here: Callable[[], Pool]) -> None:
+    def __init__(
+        self,
+        options: Options,
+        breaker: Breaker,
+        pool_here: Callable[[], Pool],
+        flights: Flights,
+    ) -> None:
         self._options = options
+        self._flights = flights
         self._requests = requests_for(options)
         self._breaker = breaker
         self._pool_here = pool_here
@@ -212,7 +220,7 @@ class Client(PooledClient):
         options = (options or Options()).changed(changes)
         breaker = breaker or breaker_for(options)
         self._pool = Pool(options, breaker)
-        super().__init__(options, breaker, self._pool.here)
+        super().__init__(options, breaker, self._pool.here, self._pool.flights)
 
     @classmethod
     def from_url(cls, url: str, **changes: Unpack[OptionFields]) -> Client:

@@ -7,19 +7,16 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from tagcache.client._async.client import AwaitedClient
 from tagcache.client._async.computing import AwaitedComputation
 from tagcache.client.arguments import Tag, collected
-from tagcache.client.collecting import is_collecting, note
+from tagcache.client.collecting import is_collecting
 from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.lease_requests import release
 from tagcache.contrib._async.best_effort import log_if_no_room
 from tagcache.contrib.keys import KeyMaker
-from tagcache.contrib.single_flight import AsyncSingleFlight, Call
-from tagcache.errors import Refused
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,10 +27,7 @@ _ABSENT = object()
 class CachedCoroutine(Generic[P, T]):
     """A coroutine function whose results are kept in the cache; see tagcache.contrib.cached.
 
-    When several callers among the tasks of one event loop find nothing in the cache for the same
-    arguments, one produces, and the others get its result or exception (single flight). Callers
-    elsewhere wait for the value; see AwaitedClient.get_or_set. Raises what the function and the
-    client raise.
+    Calls compute as get_or_set of the client does. Raises what the function and the client raise.
     """
 
     __wrapped__: Callable[..., Any]
@@ -52,7 +46,6 @@ class CachedCoroutine(Generic[P, T]):
         self._make_key = KeyMaker(function, key)
         self._tags = tags if callable(tags) else collected(tags)
         self._options = options
-        self._single_flight = AsyncSingleFlight()
         # The instance that a method is bound to.
         self._bound: tuple[Any, ...] = ()
         if hasattr(inspect, "markcoroutinefunction"):  # async only
@@ -86,35 +79,11 @@ class CachedCoroutine(Generic[P, T]):
             found = await self._client.get(key, _ABSENT)
             if found is not _ABSENT:
                 return cast(T, found)
-        found, made_of = await self._single_flight.run(
-            key, lambda call: self._produce(call, key, given, kwargs)
+        refused = functools.partial(log_if_no_room, key)
+        work = AwaitedComputation[T](self._client, key, self._options, refused)
+        return await work.result(
+            lambda: self._function(*given, **kwargs), self._tags_of(given, kwargs)
         )
-        note(made_of)
-        result: T = found
-        return result
-
-    async def _produce(
-        self, call: Call[Any], key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[T, tuple[bytes, ...]]:
-        """Return the result with its tags, if these are needed."""
-        # The lease that an inner call would wait for is this caller's own.
-        options = replace(self._options, wait=0) if call.is_inner else self._options
-        work = AwaitedComputation[T](self._client, key, options)
-        tags = self._tags_of(args, kwargs)
-        if await work.look_up():
-            return work.value, work.tags
-        call.lease = work.token
-        found = await work.produce(lambda: self._function(*args, **kwargs), tags)
-        if call.is_stale():
-            await work.give_up()
-            return found, work.tags
-        try:
-            await work.store(found)
-        except Refused as error:
-            log_if_no_room(key, error)
-        if call.is_stale():
-            await self._client.delete(key)
-        return found, work.tags
 
     def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tag, ...]:
         if not callable(self._tags):
@@ -127,9 +96,10 @@ class CachedCoroutine(Generic[P, T]):
         A result that this process is producing at the moment will not be stored.
         """
         key = self.key(*args, **kwargs)
-        leases = self._single_flight.forget(key)
-        deleted = await self._client.delete(key)
+        client = self._client
+        leases = client._flights.forget(client._requests._key(key))
+        deleted = await client.delete(key)
         for lease in leases:
             # Later callers need not wait for a result that is outdated.
-            await self._client._run(release(self._client._requests, key, lease))
+            await client._run(release(client._requests, key, lease))
         return deleted

@@ -1,0 +1,210 @@
+"""Single flight: of all callers in one process that miss the same key, one waits or computes.
+
+The two classes differ in more than ``await``: threads need locks, and coroutines promises.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from tagcache.client.awaited_pool import INetwork
+
+# The keys that are being computed around this call, each with its table.
+_computing: ContextVar[tuple[tuple[int, bytes], ...]] = ContextVar("tagcache_computing", default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a computation: its value with the tags as they are sent, or its error.
+
+    ``is_fresh`` says that the value was not outdated when the computation ended.
+    """
+
+    value: Any = None
+    tags: tuple[bytes, ...] = ()
+    is_fresh: bool = False
+    error: Exception | None = None
+
+
+class Call:
+    """A miss that one caller deals with; others may wait for its outcome.
+
+    Attributes:
+        lease: the token under which the value will be stored, if there is one.
+        is_computing: whether the producer has been called.
+        outcome: there at the end, unless the others must look again.
+        waiting: called with the outcome; None if the others must look again.
+    """
+
+    __slots__ = ("_stale", "is_computing", "lease", "outcome", "waiting")
+
+    def __init__(self) -> None:
+        self.lease: bytes | None = None
+        self.is_computing = False
+        self._stale = False
+        self.outcome: Outcome | None = None
+        self.waiting: list[Callable[[Outcome | None], object]] = []
+
+    def invalidate(self) -> None:
+        """Record that the value must not be stored."""
+        self._stale = True
+
+    def is_stale(self) -> bool:
+        """Return whether the value was invalidated while it was computed."""
+        return self._stale
+
+
+class _Table:
+    """The calls that are under way, by their key."""
+
+    def __init__(self) -> None:
+        self.begin()
+        _all.add(self)
+
+    def begin(self) -> None:
+        """Start without any calls."""
+        self._lock = threading.Lock()
+        self._calls: dict[tuple[Hashable, bytes], Call] = {}
+
+    def _here(self) -> Hashable:
+        """Return what callers who can wait for one another have in common."""
+        return None
+
+    def enter(self, key: bytes, call: Call) -> Call:
+        """Return the call for ``key`` that is under way; ``call`` itself if there was none."""
+        with self._lock:
+            return self._calls.setdefault((self._here(), key), call)
+
+    def lead(self, key: bytes, call: Call) -> None:
+        """Let later callers wait for ``call``, in place of any other."""
+        with self._lock:
+            self._calls[self._here(), key] = call
+
+    def leave(self, key: bytes, call: Call) -> None:
+        """End a call, and let those who wait for it go on."""
+        place = (self._here(), key)
+        with self._lock:
+            if self._calls.get(place) is call:
+                del self._calls[place]
+            waiting, call.waiting = call.waiting, []
+        for wake in waiting:
+            wake(call.outcome)
+
+    def _join(self, key: bytes, call: Call, wake: Callable[[Outcome | None], object]) -> bool:
+        """Let ``wake`` be called at the end of ``call``; return False if that has come already."""
+        with self._lock:
+            is_there = self._calls.get((self._here(), key)) is call
+            if is_there:
+                call.waiting.append(wake)
+            return is_there
+
+    def _part(self, call: Call, wake: Callable[[Outcome | None], object]) -> None:
+        with self._lock:
+            if wake in call.waiting:
+                call.waiting.remove(wake)
+
+    def is_inside(self, key: bytes) -> bool:
+        """Return whether the value of ``key`` is being computed around this call."""
+        return (id(self), key) in _computing.get()
+
+    @contextmanager
+    def inside(self, key: bytes) -> Iterator[None]:
+        """Mark all that is called meanwhile: it must not wait for its own caller."""
+        token = _computing.set((*_computing.get(), (id(self), key)))
+        try:
+            yield
+        finally:
+            _computing.reset(token)
+
+    def forget(self, key: bytes) -> list[bytes]:
+        """Keep the results of the current calls from later callers; return their leases."""
+        with self._lock:
+            places = [place for place in self._calls if place[1] == key]
+            calls = [self._calls.pop(place) for place in places]
+        for call in calls:
+            call.invalidate()
+        return [call.lease for call in calls if call.lease is not None]
+
+
+class Flights(_Table):
+    """Single flight among threads. ``monotonic`` returns seconds."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def outcome(self, key: bytes, call: Call, seconds: float) -> Outcome | None:
+        """Wait for the outcome of the call of another thread; see ``_for_late``.
+
+        None: look again, or ``seconds`` are over.
+        """
+        was_computing = call.is_computing
+        future: Future[Outcome | None] = Future()
+        if not self._join(key, call, future.set_result):
+            return None
+        try:
+            return _for_late(future.result(seconds), was_computing)
+        except TimeoutError:
+            return None
+        finally:
+            self._part(call, future.set_result)
+
+
+class AwaitedFlights(_Table):
+    """Single flight among the coroutines of each event loop, or of a reactor."""
+
+    def __init__(self, network: INetwork) -> None:
+        super().__init__()
+        self._network = network
+
+    def monotonic(self) -> float:
+        """Return the time in seconds."""
+        seconds: float = self._network.monotonic()
+        return seconds
+
+    def _here(self) -> Hashable:
+        here: Hashable = self._network.here()
+        return here
+
+    async def outcome(self, key: bytes, call: Call, seconds: float) -> Outcome | None:
+        """Wait for the outcome of the call of another coroutine; see Flights.outcome."""
+        was_computing = call.is_computing
+        promise = self._network.promise()
+        if not self._join(key, call, promise.resolve):
+            return None
+        cancel = self._network.call_later(seconds, lambda: promise.resolve(None))
+        try:
+            return _for_late(await promise.awaited, was_computing)
+        finally:
+            cancel()
+            self._part(call, promise.resolve)
+
+
+def _for_late(outcome: Outcome | None, was_computing: bool) -> Outcome | None:
+    """Return the outcome for a caller that came when the producer ran already, or did not.
+
+    What the producer read before the caller came may have been invalidated before it came, too. So
+    the caller looks again, unless the value is known to be fresh.
+    """
+    if outcome is None or outcome.is_fresh or outcome.error is not None or not was_computing:
+        return outcome
+    return None
+
+
+_all: weakref.WeakSet[_Table] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    # Those who compute exist only in the parent.
+    for table in list(_all):
+        table.begin()
+
+
+os.register_at_fork(after_in_child=_forked)
