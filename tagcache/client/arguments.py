@@ -8,11 +8,14 @@ from datetime import timedelta
 from typing import Literal, TypeAlias
 
 from tagcache.errors import BadArgument
+from tagcache.model import durations
 
 Key: TypeAlias = "str | bytes"
 Tag: TypeAlias = "str | bytes"
 # Seconds, or a timedelta.
 Ttl: TypeAlias = "float | timedelta"
+# The same, or text such as "5m".
+Duration: TypeAlias = "Ttl | str"
 Mode: TypeAlias = Literal["any", "all"]
 
 # The largest time to live, in milliseconds.
@@ -32,6 +35,22 @@ def ttl_ms(ttl: Ttl | None) -> int | None:
     if not 0 < ttl < math.inf or (milliseconds := round(ttl * 1000)) > _MAX_TTL_MS:
         raise BadArgument(f"ttl must be more than 0 seconds, and finite: {ttl}")
     return milliseconds or 1
+
+
+def seconds_of(duration: Duration | None) -> Ttl | None:
+    """Return a duration without text. Raises BadArgument.
+
+    >>> seconds_of("1.5h"), seconds_of("250ms"), seconds_of(60)
+    (5400.0, 0.25, 60)
+    """
+    if not isinstance(duration, str):
+        return duration
+    if duration[-1:].isdigit():
+        raise BadArgument(f"{duration!r} has no unit: ms, s, m, h or d, like 5m")
+    try:
+        return durations.milliseconds(duration) / 1000
+    except ValueError as error:
+        raise BadArgument(str(error)) from None
 
 
 def expiry(ttl: Ttl | None) -> tuple[bytes, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from tagcache.client.arguments import Ttl, ttl_ms
+from tagcache.client.arguments import Duration, Ttl, seconds_of, ttl_ms
 from tagcache.model.fetched import MOST_WAIT_MS
 
 # How long a producer may take before another one begins.
@@ -12,28 +14,42 @@ LEASE_MS = 60_000
 # How long others wait for a producer in another process, if nobody says.
 WAIT_SECONDS = 5.0
 
+DurationOf: TypeAlias = "Duration | Callable[[Any], Duration | None]"
+
 
 @dataclass(frozen=True, slots=True)
 class ComputeOptions:
     """How a computed value is stored, and how long others wait for it.
 
-    ``ttl``, ``grace`` and ``wait`` are seconds or timedeltas; a ``wait`` of None is the default.
+    ``ttl``, ``grace`` and ``wait`` are seconds, timedeltas or text like "5m"; ``ttl`` may be a
+    function of the value. A ``wait`` of None is the default. Raises BadArgument.
     """
 
-    ttl: Ttl | None = None
-    grace: Ttl | None = None
-    wait: Ttl | None = None
+    ttl: DurationOf | None = None
+    grace: Duration | None = None
+    wait: Duration | None = None
 
     def __post_init__(self) -> None:
-        ttl_ms(self.ttl)
-        ttl_ms(self.grace)
+        if not callable(self.ttl):
+            ttl_ms(seconds_of(self.ttl))
+        ttl_ms(self.grace_seconds)
+
+    def ttl_of(self, value: Any) -> Ttl | None:
+        """Return the time to live of a value. Raises BadArgument."""
+        return seconds_of(self.ttl(value) if callable(self.ttl) else self.ttl)
+
+    @property
+    def grace_seconds(self) -> Ttl | None:
+        """How long the value is stale after its time to live. Raises BadArgument."""
+        return seconds_of(self.grace)
 
     @property
     def wait_ms(self) -> int:
         """How long to wait, in milliseconds. Raises BadArgument."""
         if self.wait == 0:
             return 0
-        return min(ttl_ms(WAIT_SECONDS if self.wait is None else self.wait) or 0, MOST_WAIT_MS)
+        wait = WAIT_SECONDS if self.wait is None else seconds_of(self.wait)
+        return min(ttl_ms(wait) or 0, MOST_WAIT_MS)
 
     @property
     def join_seconds(self) -> float:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tagcache.client._async.client import AwaitedPipeline, PooledClient
-from tagcache.client.arguments import Key, Tag, Ttl
+from tagcache.client.arguments import Duration, Key, Tag
 from tagcache.client.awaited_pool import (
     AwaitedConnection,
     AwaitedPool,
@@ -26,6 +26,7 @@ from tagcache.client.awaited_pool import (
 from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.options import LONGEST_SECONDS, OptionFields, Options
 from tagcache.client.queued import QueuedCommands
+from tagcache.client.signatures import describe
 from tagcache.client.single_flight import AwaitedFlights
 from tagcache.client.unread import watch
 from tagcache.errors import BadArgument, ClientError, ConnectionFailed, TimedOut
@@ -172,6 +173,7 @@ def _deferred(
     def returning(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         return Deferred.fromCoroutine(method(self._client, *args, **kwargs))
 
+    describe(returning, method, "Deferred[{}]")
     return returning
 
 
@@ -262,10 +264,10 @@ class DeferredClient:
         key: Key,
         producer: Callable[[], Awaitable[T] | T],
         *,
-        tags: Iterable[Tag] = (),
-        ttl: Ttl | None = None,
-        grace: Ttl | None = None,
-        wait: Ttl | None = None,
+        tags: Iterable[Tag] | Callable[[T], Iterable[Tag]] = (),
+        ttl: Duration | Callable[[T], Duration | None] | None = None,
+        grace: Duration | None = None,
+        wait: Duration | None = None,
     ) -> Deferred[T]:
         """Return the stored value, or the result of ``producer``, which is then stored.
 

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from tagcache.client.requests import Request, Requests
+from tagcache.client.signatures import describe
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -49,6 +50,7 @@ def _queued(
     def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Pending[T]:
         return cast("Pending[T]", self._queue(make(self._requests, *args, **kwargs)))
 
+    describe(method, make, "Pending[{}]")
     return method
 
 

@@ -42,16 +42,18 @@ class Call:
         lease: the token under which the value will be stored, if there is one.
         is_computing: whether the producer has been called.
         outcome: there at the end, unless the others must look again.
+        successor: the call of another caller who was given the lease that this one waits for.
         waiting: called with the outcome; None if the others must look again.
     """
 
-    __slots__ = ("_stale", "is_computing", "lease", "outcome", "waiting")
+    __slots__ = ("_stale", "is_computing", "lease", "outcome", "successor", "waiting")
 
     def __init__(self) -> None:
         self.lease: bytes | None = None
         self.is_computing = False
         self._stale = False
         self.outcome: Outcome | None = None
+        self.successor: Call | None = None
         self.waiting: list[Callable[[Outcome | None], object]] = []
 
     def invalidate(self) -> None:
@@ -64,7 +66,10 @@ class Call:
 
 
 class _Table:
-    """The calls that are under way, by their key."""
+    """The calls that are under way, by their key.
+
+    ``waiting`` is how many callers wait for others.
+    """
 
     def __init__(self) -> None:
         self.begin()
@@ -73,6 +78,7 @@ class _Table:
     def begin(self) -> None:
         """Start without any calls."""
         self._lock = threading.Lock()
+        self.waiting = 0
         self._calls: dict[tuple[Hashable, bytes], Call] = {}
 
     def _here(self) -> Hashable:
@@ -86,8 +92,12 @@ class _Table:
 
     def lead(self, key: bytes, call: Call) -> None:
         """Let later callers wait for ``call``, in place of any other."""
+        place = (self._here(), key)
         with self._lock:
-            self._calls[self._here(), key] = call
+            before = self._calls.get(place)
+            if before is not None:
+                before.successor = call
+            self._calls[place] = call
 
     def leave(self, key: bytes, call: Call) -> None:
         """End a call, and let those who wait for it go on."""
@@ -105,10 +115,12 @@ class _Table:
             is_there = self._calls.get((self._here(), key)) is call
             if is_there:
                 call.waiting.append(wake)
+                self.waiting += 1
             return is_there
 
     def _part(self, call: Call, wake: Callable[[Outcome | None], object]) -> None:
         with self._lock:
+            self.waiting -= 1
             if wake in call.waiting:
                 call.waiting.remove(wake)
 

@@ -1,6 +1,6 @@
 """A decorator that keeps the results of a function in the cache, under tags.
 
-@cached(client, key="post:{post_id}", tags=lambda post_id: [f"post:{post_id}"], ttl=60)
+@cached(client, key="page:{post_id}", tags=["post:{post_id}"], ttl="5m")
 def render(post_id: int) -> str: ...
 
 render(7)              # from the cache, or produced and stored
@@ -15,8 +15,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from tagcache.client import AsyncClient, AsyncShardedClient, cache_tag
 from tagcache.client._sync.client import BlockingClient
-from tagcache.client.arguments import Tag, Ttl
-from tagcache.client.compute_options import ComputeOptions
+from tagcache.client.arguments import Duration, Tag
+from tagcache.client.compute_options import ComputeOptions, DurationOf
 from tagcache.contrib._async.cached import CachedCoroutine
 from tagcache.contrib._sync.cached import CachedFunction
 from tagcache.errors import BadArgument
@@ -43,9 +43,9 @@ def cached(
     *,
     key: Key = None,
     tags: Tags = (),
-    ttl: Ttl | None = None,
-    grace: Ttl | None = None,
-    wait: Ttl | None = None,
+    ttl: DurationOf | None = None,
+    grace: Duration | None = None,
+    wait: Duration | None = None,
 ) -> _Decorator: ...
 
 
@@ -55,9 +55,9 @@ def cached(
     *,
     key: Key = None,
     tags: Tags = (),
-    ttl: Ttl | None = None,
-    grace: Ttl | None = None,
-    wait: Ttl | None = None,
+    ttl: DurationOf | None = None,
+    grace: Duration | None = None,
+    wait: Duration | None = None,
 ) -> _AsyncDecorator: ...
 
 
@@ -66,19 +66,24 @@ def cached(
     *,
     key: Key = None,
     tags: Tags = (),
-    ttl: Ttl | None = None,
-    grace: Ttl | None = None,
-    wait: Ttl | None = None,
+    ttl: DurationOf | None = None,
+    grace: Duration | None = None,
+    wait: Duration | None = None,
 ) -> Any:
     """Return a decorator that keeps the results of a function in the cache of ``client``.
 
-    A blocking client is for functions, a client for asyncio is for coroutine functions. ``key`` is
-    a format string over the parameters (``"post:{post_id}"``), or a callable that gets the
-    arguments; without it, the key consists of the function's qualified name and its arguments,
-    which must be plain values. ``tags`` are the tags, or a callable that gets the arguments.
-    ``ttl`` is seconds or a timedelta; None: as the server is configured. ``cache_tag`` in the
-    function adds tags to its result, and to those of cached functions around it. ``grace`` and
-    ``wait`` are those of ``get_or_set``.
+    A blocking client is for functions, a client for asyncio is for coroutine functions.
+
+    ``key`` is a format string over the parameters (``"post:{post_id}"``), or a callable that gets
+    the arguments; without it, the key consists of the function's qualified name and its arguments,
+    which must be plain values. ``tags`` are format strings over the parameters and ``result``
+    (``"author:{result.author}"``), or a callable that gets the arguments, and ``result=`` if it
+    has that parameter; a function's own parameter of that name comes first. ``cache_tag`` in the
+    function adds tags to its result, and to those of cached functions around it. ``ttl`` is
+    seconds, a timedelta, text like "5m", or a function of the result that returns one of them;
+    None: as the server is configured. ``grace`` and ``wait`` are those of ``get_or_set``.
+
+    The decorated function has ``invalidate`` and ``key``, which take its arguments.
 
     Raises BadArgument. If no key can be made of the arguments, the call raises it.
     """

@@ -146,3 +146,16 @@ def test_tags_that_only_the_producer_knows(client: Any) -> None:
     cache_tag("outside")
     with pytest.raises(BadArgument):
         cache_tag("")
+
+
+def test_tags_and_time_to_live_of_the_result(client: Any) -> None:
+    found = client.get_or_set(
+        "key", lambda: {"author": "ann"}, tags=lambda post: [post["author"]], ttl=lambda _: "5m"
+    )
+    assert found == {"author": "ann"}
+    assert client.keys_by_tag("ann") == ["key"]
+    with pytest.raises(TypeError):
+        client.get_or_set("other", lambda: 7, tags=lambda post: post["author"])
+    with pytest.raises(BadArgument):
+        client.get_or_set("other", lambda: 7, ttl=lambda _: 0)
+    assert client.get_or_set("other", lambda: "made") == "made"

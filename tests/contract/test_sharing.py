@@ -26,11 +26,6 @@ def never() -> NoReturn:
     raise AssertionError("somebody else computes")
 
 
-def waiting(client: Any) -> list[int]:
-    """Return how many callers wait for each computation."""
-    return [len(call.waiting) for call in client._flights._calls.values()]
-
-
 @pytest.fixture
 def control(running: RunningServer) -> Iterator[Client]:
     with Client(port=running.port, timeout=WAIT) as client:
@@ -44,20 +39,13 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def count_joins(client: Any) -> Callable[[], bool]:
-    """Return a function that tells whether all others wait for the caller who computes.
+def all_wait(client: Any, control: Client) -> bool:
+    """Return whether all but one wait for another.
 
-    One may wait on the server: who was the first to ask, if not the first to be answered.
+    One may do so on the server: who was the first to ask, if another one was answered first.
     """
-    joined: list[bool] = []
-    join = client._flights._join
-
-    def counted(*args: Any) -> bool:
-        joined.append(join(*args))
-        return joined[-1]
-
-    client._flights._join = counted
-    return lambda: sum(joined) >= CALLERS - 2
+    on_server = control.info()["cache"]["waiting_fetches"]
+    return on_server <= 1 and client._flights.waiting + on_server == CALLERS - 1
 
 
 def granted(control: Client) -> int:
@@ -67,11 +55,9 @@ def granted(control: Client) -> int:
 def test_threads(running: RunningServer, control: Client, pool: ThreadPoolExecutor) -> None:
     before = granted(control)
     with Client(port=running.port, timeout=WAIT, pool_size=3) as client:
-        all_wait = count_joins(client)
 
         def produce() -> list[str]:
-            eventually(all_wait)
-            assert control.info()["cache"]["waiting_fetches"] <= 1
+            eventually(lambda: all_wait(client, control))
             return ["made"]
 
         asked = [pool.submit(client.get_or_set, "key", produce) for _ in range(CALLERS)]
@@ -79,7 +65,8 @@ def test_threads(running: RunningServer, control: Client, pool: ThreadPoolExecut
         assert found == [["made"]] * CALLERS
         # All have the same object, but for one that the server may have answered.
         assert len(set(map(id, found))) <= 2
-        assert waiting(client) == []
+        assert client._flights.waiting == 0
+        assert not client._flights._calls
     assert granted(control) == before + 1
 
 
@@ -88,10 +75,9 @@ def test_tasks(running: RunningServer, control: Client) -> None:
 
     async def run() -> list[str]:
         async with AsyncClient(port=running.port, timeout=WAIT, pool_size=3) as client:
-            all_wait = count_joins(client)
 
             async def produce() -> str:
-                while not all_wait():
+                while not all_wait(client, control):
                     await asyncio.sleep(0)
                 return "made"
 
@@ -110,10 +96,9 @@ def test_deferreds(running: RunningServer, control: Client) -> None:
 
     def begin() -> Deferred[Any]:
         client = DeferredClient.from_options(thread.reactor, options)
-        all_wait = count_joins(client._client)
 
         def poll() -> None:
-            if all_wait():
+            if all_wait(client._client, control):
                 made.callback("made")
             else:
                 thread.reactor.callLater(0.001, poll)
@@ -141,8 +126,8 @@ def test_one_waits_for_another_process(
 
         def produce() -> str:
             asked.extend(pool.submit(client.get_or_set, "key", never) for _ in range(CALLERS))
-            eventually(lambda: waiting(client) == [CALLERS - 1])
-            eventually(lambda: control.info()["cache"]["waiting_fetches"] == 1)
+            eventually(lambda: client._flights.waiting == CALLERS - 1)
+            assert control.info()["cache"]["waiting_fetches"] == 1
             return "made"
 
         with Client(port=running.port, timeout=WAIT) as other:
@@ -164,6 +149,28 @@ def begun(pool: ThreadPoolExecutor, client: Any, key: str, value: str) -> tuple[
     return go_on, result
 
 
+def test_the_first_to_ask_is_not_the_first_to_be_answered(pool: ThreadPoolExecutor) -> None:
+    """It waits on the server, and then has what the other has computed: its error, here."""
+
+    class Late(FakeClient):
+        def _perform(self, request: Any) -> Any:
+            if not late and b"TAG.FETCH" in request.payload:
+                late.append(request)
+                other = pool.submit(self.get_or_set, "key", fail)
+                assert isinstance(other.exception(WAIT), KeyError)
+            return super()._perform(request)
+
+    late: list[Any] = []
+
+    def fail() -> str:
+        raise KeyError("the database is down")
+
+    with closing(Late()) as client:
+        with pytest.raises(KeyError):
+            client.get_or_set("key", never)
+        assert client.get_or_set("key", lambda: "made") == "made"
+
+
 @pytest.mark.parametrize(("invalidated", "gets"), [(False, "old"), (True, "new")])
 def test_who_asks_after_an_invalidation_gets_nothing_older(
     pool: ThreadPoolExecutor, invalidated: bool, gets: str
@@ -173,7 +180,7 @@ def test_who_asks_after_an_invalidation_gets_nothing_older(
         if invalidated:
             client.invalidate_tag("t")
         late = pool.submit(client.get_or_set, "key", lambda: "new", tags=["t"])
-        eventually(lambda: waiting(client) == [1])
+        eventually(lambda: client._flights.waiting == 1)
         go_on.set()
         assert old.result(WAIT) == "old"
         assert late.result(WAIT) == client.get("key") == gets
@@ -183,7 +190,7 @@ def test_others_get_the_exception(pool: ThreadPoolExecutor) -> None:
     with closing(FakeClient()) as client:
 
         def fail() -> str:
-            eventually(lambda: waiting(client) == [1])
+            eventually(lambda: client._flights.waiting == 1)
             raise KeyError("the database is down")
 
         asked = [pool.submit(client.get_or_set, "key", fail) for _ in range(2)]

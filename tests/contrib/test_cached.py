@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import date
 from enum import Enum
 from functools import wraps
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tagcache.client import AsyncClient, AsyncShardedClient, Client, ShardedClient
+from tagcache.client.fake import FakeClient
 from tagcache.contrib.cached import cached
 from tagcache.contrib.keys import KeyMaker
 from tagcache.contrib.pytest_plugin import Server
@@ -222,6 +223,72 @@ def test_invalid_arguments_are_errors_when_decorating(tagcache_client: Client) -
         cached(deferred)(plain)  # type: ignore[call-overload]
 
 
+def test_tags_are_format_strings_over_the_arguments_and_the_result(
+    tagcache_client: Client,
+) -> None:
+    tags: list[Any] = ["post:{number}", "author:{result[author]}", b"{literal}", "{{braces}}"]
+
+    @cached(tagcache_client, key="post:{number}", tags=tags)
+    def find(number: int, lang: str = "en") -> dict[str, Any]:
+        return {"number": number, "author": "{number}"}
+
+    assert find(7) == find(7) == {"number": 7, "author": "{number}"}
+    for tag in ("post:7", "author:{number}", "{literal}", "{braces}"):
+        assert tagcache_client.keys_by_tag(tag) == ["post:7"], tag
+    for wrong in ("{nope}", "{"):
+        with pytest.raises(BadArgument, match="tags="):
+            cached(tagcache_client, key="k", tags=[wrong])(find.__wrapped__)
+
+
+def test_tags_are_a_function_of_the_arguments_and_the_result(tagcache_client: Client) -> None:
+    @cached(
+        tagcache_client,
+        key="post:{number}",
+        tags=lambda number, result: [f"post:{number}", f"author:{result}"],
+    )
+    def author_of(number: int) -> str:
+        return f"Ann {number}"
+
+    @cached(tagcache_client, key="own:{result}", tags=["own:{result}"])
+    def own(result: int) -> str:
+        """Its parameter has the name of the result."""
+        return "x"
+
+    author_of(7)
+    own(8)
+    assert tagcache_client.keys_by_tag("author:Ann 7") == ["post:7"]
+    assert tagcache_client.keys_by_tag("post:7") == ["post:7"]
+    assert tagcache_client.keys_by_tag("own:8") == ["own:8"]
+
+
+@pytest.mark.parametrize("ttl", ["80ms", lambda result: result["ttl"], lambda result: None])
+def test_a_time_to_live_as_text_or_of_the_result(ttl: Any) -> None:
+    now = 0.0
+    with closing(FakeClient(monotonic=lambda: now)) as client:
+        calls = 0
+
+        @cached(client, key="k", ttl=ttl)
+        def render() -> dict[str, float]:
+            nonlocal calls
+            calls += 1
+            return {"ttl": 0.08}
+
+        render()
+        now = 0.079
+        render()
+        assert calls == 1
+        now = 0.081
+        render()
+        has_limit = isinstance(ttl, str) or ttl({"ttl": 0}) is not None
+        assert calls == (2 if has_limit else 1)
+
+
+@pytest.mark.parametrize("ttl", ["5", "5 m", "m", "0s", "-1m"])
+def test_times_to_live_that_are_not_durations(tagcache_client: Client, ttl: str) -> None:
+    with pytest.raises(BadArgument, match="like 5m|more than 0"):
+        cached(tagcache_client, key="k", ttl=ttl)
+
+
 def test_a_single_str_as_tags_is_an_error_before_the_call(
     tagcache_client: Client, calls: Calls
 ) -> None:
@@ -240,12 +307,11 @@ class TestThreads:
         with ThreadPoolExecutor(8) as pool:
             yield pool
 
-    def waiting(self, client: Client, key: bytes, count: int) -> None:
-        """Wait until ``count`` threads wait for one call."""
+    def waiting(self, client: Client, count: int) -> None:
+        """Wait until ``count`` threads wait for another, of which one may do so on the server."""
         pause = threading.Event()
         for _ in range(int(100 * WAIT)):
-            call = client._flights._calls.get((None, key))
-            if call is not None and len(call.waiting) >= count:
+            if client._flights.waiting + client.info()["cache"]["waiting_fetches"] == count:
                 return
             pause.wait(0.01)
         raise AssertionError("the threads do not wait")
@@ -260,7 +326,7 @@ class TestThreads:
 
         calls.go_on.clear()
         futures = [pool.submit(render) for _ in range(6)]
-        self.waiting(tagcache_client, b"k", 5)
+        self.waiting(tagcache_client, 5)
         calls.go_on.set()
         if fails:
             assert {type(future.exception(WAIT)) for future in futures} == {KeyError}
@@ -378,7 +444,7 @@ class TestThreads:
         first = pool.submit(interrupted)
         assert calls.entered.wait(WAIT)
         second = pool.submit(render)
-        self.waiting(tagcache_client, b"k", 1)
+        self.waiting(tagcache_client, 1)
         calls.go_on.set()
         assert first.result(WAIT) == "interrupted"
         assert second.result(WAIT) == "made 2"
@@ -462,9 +528,10 @@ class TestTasks:
             assert calls.count == 1
 
     async def waiting(self, client: AsyncClient, count: int) -> None:
-        """Wait until so many tasks wait for the one that runs the function."""
+        """Wait until so many tasks wait for another, of which one may do so on the server."""
         for _ in range(int(100 * WAIT)):
-            if [len(call.waiting) for call in client._flights._calls.values()] == [count]:
+            on_server = (await client.info())["cache"]["waiting_fetches"]
+            if client._flights.waiting + on_server == count:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("the function does not run")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack, overload
 
 from tagcache.client._async.commands import AwaitedCommands
 from tagcache.client._async.computing import AwaitedComputation
-from tagcache.client.arguments import Key, Tag, Ttl
+from tagcache.client.arguments import Duration, Key, Tag
 from tagcache.client.asyncio_network import PoolPerLoop
 from tagcache.client.awaited_pool import AwaitedPool
 from tagcache.client.breaker import Breaker, State, breaker_for
@@ -88,10 +88,10 @@ class AwaitedClient(AwaitedCommands):
         key: Key,
         producer: Callable[[], Awaitable[T]],
         *,
-        tags: Iterable[Tag] = (),
-        ttl: Ttl | None = None,
-        grace: Ttl | None = None,
-        wait: Ttl | None = None,
+        tags: Iterable[Tag] | Callable[[T], Iterable[Tag]] = (),
+        ttl: Duration | Callable[[T], Duration | None] | None = None,
+        grace: Duration | None = None,
+        wait: Duration | None = None,
     ) -> T: ...
 
     @overload
@@ -100,10 +100,10 @@ class AwaitedClient(AwaitedCommands):
         key: Key,
         producer: Callable[[], T],
         *,
-        tags: Iterable[Tag] = (),
-        ttl: Ttl | None = None,
-        grace: Ttl | None = None,
-        wait: Ttl | None = None,
+        tags: Iterable[Tag] | Callable[[T], Iterable[Tag]] = (),
+        ttl: Duration | Callable[[T], Duration | None] | None = None,
+        grace: Duration | None = None,
+        wait: Duration | None = None,
     ) -> T: ...
 
     async def get_or_set(
@@ -111,10 +111,10 @@ class AwaitedClient(AwaitedCommands):
         key: Key,
         producer: Callable[[], Awaitable[T] | T],
         *,
-        tags: Iterable[Tag] = (),
-        ttl: Ttl | None = None,
-        grace: Ttl | None = None,
-        wait: Ttl | None = None,
+        tags: Iterable[Tag] | Callable[[T], Iterable[Tag]] = (),
+        ttl: Duration | Callable[[T], Duration | None] | None = None,
+        grace: Duration | None = None,
+        wait: Duration | None = None,
     ) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
@@ -125,7 +125,7 @@ class AwaitedClient(AwaitedCommands):
         exception of the producer. The result is returned, but not stored, if one of its tags was
         invalidated meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft
         invalidation, the old value is returned to the others while one caller produces, and to
-        that one if it fails.
+        that one if it fails. ``tags`` and ``ttl`` may be functions of the result.
 
         With the Redis engine a caller in each process produces, and every result is stored.
         """

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from tagcache.client.requests import Batch, Request, Requests
+from tagcache.client.signatures import describe
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -19,6 +20,7 @@ def _awaited(
     async def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return cast(T, await self._run(make(self._requests, *args, **kwargs)))
 
+    describe(method, make)
     return method
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Unpack
 
 from tagcache.client._sync.commands import BlockingCommands
 from tagcache.client._sync.computing import BlockingComputation
-from tagcache.client.arguments import Key, Tag, Ttl
+from tagcache.client.arguments import Duration, Key, Tag
 from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.making import requests_for
@@ -87,10 +87,10 @@ class BlockingClient(BlockingCommands):
         key: Key,
         producer: Callable[[], T],
         *,
-        tags: Iterable[Tag] = (),
-        ttl: Ttl | None = None,
-        grace: Ttl | None = None,
-        wait: Ttl | None = None,
+        tags: Iterable[Tag] | Callable[[T], Iterable[Tag]] = (),
+        ttl: Duration | Callable[[T], Duration | None] | None = None,
+        grace: Duration | None = None,
+        wait: Duration | None = None,
     ) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
@@ -101,7 +101,7 @@ class BlockingClient(BlockingCommands):
         exception of the producer. The result is returned, but not stored, if one of its tags was
         invalidated meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft
         invalidation, the old value is returned to the others while one caller produces, and to
-        that one if it fails.
+        that one if it fails. ``tags`` and ``ttl`` may be functions of the result.
 
         With the Redis engine a caller in each process produces, and every result is stored.
         """

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from tagcache.client.requests import Batch, Request, Requests
+from tagcache.client.signatures import describe
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -20,6 +21,7 @@ def _returned(
     def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return cast(T, self._run(make(self._requests, *args, **kwargs)))
 
+    describe(method, make)
     return method
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from tagcache.client.arguments import Key, Tag, checked_tag, collected
 from tagcache.client.collecting import collecting, is_collecting, note
@@ -17,6 +17,7 @@ from tagcache.errors import ClientError, NotSupportedByBackend, Refused
 from tagcache.model.fetched import MOST_WAIT_MS, Found
 
 T = TypeVar("T")
+Tags: TypeAlias = Iterable[Tag] | Callable[[T], Iterable[Tag]]
 
 # A look-up waits for this much of the time that a reply may take, and is then repeated.
 _SHARE_OF_TIMEOUT = 0.5
@@ -51,7 +52,7 @@ class BlockingComputation(Generic[T]):
         self.token: bytes | None = None
         self.tags: tuple[bytes, ...] = ()
 
-    def result(self, producer: Callable[[], T], tags: Iterable[Tag] = ()) -> T:
+    def result(self, producer: Callable[[], T], tags: Tags[T] = ()) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
         Of all callers in this process that find no value, one waits on the server, and computes if
@@ -71,6 +72,11 @@ class BlockingComputation(Generic[T]):
                 other = flights.enter(name, call)
                 if self.look_up(waits=other is call):
                     return self.value
+                if call.successor is not None and call.successor.outcome is not None:
+                    # That one began after this one had asked.
+                    self.give_up()
+                    call.outcome = call.successor.outcome
+                    return self._shared(call.outcome)
                 left = ends - flights.monotonic()
                 if other is call or self.token is not None or left <= 0:
                     if other is not call and self.token is not None:
@@ -95,7 +101,7 @@ class BlockingComputation(Generic[T]):
         name: bytes,
         call: Call,
         producer: Callable[[], T],
-        tags: Iterable[Tag],
+        tags: Tags[T],
     ) -> T:
         """Produce the value and store it; let the others have it."""
         call.lease = self.token
@@ -171,15 +177,18 @@ class BlockingComputation(Generic[T]):
         lookup: Lookup = self._client._run(plain_fetch(self._client._requests, self._key))
         return lookup
 
-    def produce(self, producer: Callable[[], T], tags: Iterable[Tag] = ()) -> T:
+    def produce(self, producer: Callable[[], T], tags: Tags[T] = ()) -> T:
         """Return the result of ``producer``, to be stored; or a stale value if it raises.
 
-        Tags that ``cache_tag`` gives meanwhile are added to ``tags``.
+        Tags that ``cache_tag`` gives meanwhile are added to ``tags``, which may be a function of
+        the result.
         """
         try:
-            given = tuple(map(checked_tag, collected(tags)))
+            given = () if callable(tags) else tuple(map(checked_tag, collected(tags)))
             with collecting() as more:
                 found = producer()
+            if callable(tags):
+                given = tuple(map(checked_tag, collected(tags(found))))
         except BaseException as error:
             self.give_up()
             if self._lookup.found is not Found.STALE or not isinstance(error, Exception):
@@ -198,18 +207,18 @@ class BlockingComputation(Generic[T]):
 
         Returns whether it is fresh, as far as is known.
         """
-        client, lookup, options = self._client, self._lookup, self._options
-        if lookup.found is None:
-            # The server has no leases, or was not there.
-            client.put(self._key, value, tags=self.tags, ttl=options.ttl)
-            return True
-        if self.token is None:
+        client, requests, token = self._client, self._client._requests, self.token
+        if self._lookup.found is not None and token is None:
             return False
-        requests, token = client._requests, self.token
         try:
-            stored: bool = client._run(
-                fill(requests, self._key, value, token, self.tags, options.ttl, options.grace)
-            )
+            ttl = self._options.ttl_of(value)
+            if token is None:
+                # The server has no leases, or was not there.
+                client.put(self._key, value, tags=self.tags, ttl=ttl)
+                return True
+            grace = self._options.grace_seconds
+            work = fill(requests, self._key, value, token, self.tags, ttl, grace)
+            stored: bool = client._run(work)
         except BaseException:
             self.give_up()
             raise

@@ -7,18 +7,20 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from tagcache.client._async.client import AwaitedClient
 from tagcache.client._async.computing import AwaitedComputation
-from tagcache.client.arguments import Tag, collected
+from tagcache.client.arguments import Tag
 from tagcache.client.collecting import is_collecting
 from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.lease_requests import release
 from tagcache.contrib._async.best_effort import log_if_no_room
-from tagcache.contrib.keys import KeyMaker
+from tagcache.contrib.keys import KeyMaker, TagMaker
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 T = TypeVar("T")
 
 _ABSENT = object()
@@ -44,7 +46,7 @@ class CachedCoroutine(Generic[P, T]):
         self._client = client
         self._function = function
         self._make_key = KeyMaker(function, key)
-        self._tags = tags if callable(tags) else collected(tags)
+        self._make_tags = TagMaker(function, tags)
         self._options = options
         # The instance that a method is bound to.
         self._bound: tuple[Any, ...] = ()
@@ -54,7 +56,15 @@ class CachedCoroutine(Generic[P, T]):
         else:
             self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> CachedCoroutine[P, T]: ...
+
+    @overload
+    def __get__(
+        self: CachedCoroutine[Concatenate[S, Q], T], instance: S, owner: type | None = None
+    ) -> CachedCoroutine[Q, T]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> CachedCoroutine[Any, T]:
         if instance is None:
             return self
         method = copy.copy(self)
@@ -64,7 +74,7 @@ class CachedCoroutine(Generic[P, T]):
     def __repr__(self) -> str:
         return f"<cached {self._function!r}>"
 
-    def key(self, *args: Any, **kwargs: Any) -> str:
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key for these arguments, without the client's ``key_prefix``.
 
         Raises BadArgument if no key can be made of them.
@@ -82,13 +92,8 @@ class CachedCoroutine(Generic[P, T]):
         refused = functools.partial(log_if_no_room, key)
         work = AwaitedComputation[T](self._client, key, self._options, refused)
         return await work.result(
-            lambda: self._function(*given, **kwargs), self._tags_of(given, kwargs)
+            lambda: self._function(*given, **kwargs), self._make_tags(given, kwargs)
         )
-
-    def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tag, ...]:
-        if not callable(self._tags):
-            return self._tags
-        return collected(self._tags(*args, **kwargs))
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the result for these arguments; return whether there was one.

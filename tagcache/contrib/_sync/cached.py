@@ -6,18 +6,20 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from tagcache.client._sync.client import BlockingClient
 from tagcache.client._sync.computing import BlockingComputation
-from tagcache.client.arguments import Tag, collected
+from tagcache.client.arguments import Tag
 from tagcache.client.collecting import is_collecting
 from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.lease_requests import release
 from tagcache.contrib._sync.best_effort import log_if_no_room
-from tagcache.contrib.keys import KeyMaker
+from tagcache.contrib.keys import KeyMaker, TagMaker
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 T = TypeVar("T")
 
 _ABSENT = object()
@@ -43,12 +45,20 @@ class CachedFunction(Generic[P, T]):
         self._client = client
         self._function = function
         self._make_key = KeyMaker(function, key)
-        self._tags = tags if callable(tags) else collected(tags)
+        self._make_tags = TagMaker(function, tags)
         self._options = options
         # The instance that a method is bound to.
         self._bound: tuple[Any, ...] = ()
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> CachedFunction[P, T]: ...
+
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None
+    ) -> CachedFunction[Q, T]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> CachedFunction[Any, T]:
         if instance is None:
             return self
         method = copy.copy(self)
@@ -58,7 +68,7 @@ class CachedFunction(Generic[P, T]):
     def __repr__(self) -> str:
         return f"<cached {self._function!r}>"
 
-    def key(self, *args: Any, **kwargs: Any) -> str:
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key for these arguments, without the client's ``key_prefix``.
 
         Raises BadArgument if no key can be made of them.
@@ -75,12 +85,7 @@ class CachedFunction(Generic[P, T]):
                 return cast(T, found)
         refused = functools.partial(log_if_no_room, key)
         work = BlockingComputation[T](self._client, key, self._options, refused)
-        return work.result(lambda: self._function(*given, **kwargs), self._tags_of(given, kwargs))
-
-    def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tag, ...]:
-        if not callable(self._tags):
-            return self._tags
-        return collected(self._tags(*args, **kwargs))
+        return work.result(lambda: self._function(*given, **kwargs), self._make_tags(given, kwargs))
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the result for these arguments; return whether there was one.
