@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
-from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -55,15 +54,14 @@ class RedisCache:
         activity: Activity,
         monotonic: Callable[[], float],
         near: Near | None = None,
-        new_id: Callable[[], bytes] = lambda: uuid4().hex.encode(),
         random: Random | None = None,
     ) -> None:
         self.limits = limits
         self._partitions = partitions
-        self._invalidations = Invalidations(partitions, new_id)
+        self._invalidations = Invalidations(partitions)
         random = random or Random()  # noqa: S311 - it only picks partitions
-        self.listing = Listing(partitions, self._invalidations, random)
-        self.drafts = Drafts(partitions, self._invalidations, near, self)
+        self.listing = Listing(partitions, random)
+        self.drafts = Drafts(partitions, near, self)
         self._near = near
         self._activity = activity
         self._monotonic = monotonic
@@ -98,13 +96,11 @@ class RedisCache:
         found = self._partitions.call_for(key, pipeline, scripts.GET, more)
         return found.addCallback(self._looked_up, key)
 
-    def _kept(
-        self, found: Any, near: Near, key: bytes, begun: tuple[int, float]
-    ) -> bytes | Miss | Deferred[bytes | Miss]:
-        if isinstance(found, int) or found[4]:
+    def _kept(self, found: Any, near: Near, key: bytes, begun: tuple[int, float]) -> bytes | Miss:
+        if isinstance(found, int):
             near.end(key)
         else:
-            value, _, left, tags, _ = found
+            value, left, tags = found
             near.keep(key, begun, value, tags, int(left) if left else None)
         return self._looked_up(found, key)
 
@@ -355,18 +351,14 @@ class RedisCache:
     def activity(self, tag: bytes) -> TagActivity:
         return self._activity.of(tag)
 
-    def _looked_up(self, found: Any, key: bytes) -> bytes | Miss | Deferred[bytes | Miss]:
+    def _looked_up(self, found: Any, key: bytes) -> bytes | Miss:
         if isinstance(found, bytes):
             self.hits += 1
             return found
         if isinstance(found, int):
             self.count_look_up(key, None)
             return Miss(found)
-        value, number, _, tags, pending = found
-        if pending:
-            return self._invalidations.has_happened(pending).addCallback(
-                lambda gone: self._looked_up(number if gone else value, key)
-            )
+        value, _, tags = found
         self.count_look_up(key, tags)
         return bytes(value)
 

@@ -14,7 +14,6 @@ from tagcache.model.interfaces import Versions
 from tagcache.model.limits import Limits
 from tagcache.redis import scripts
 from tagcache.redis.deferreds import as_deferred
-from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
 from tagcache.redis.turns import Turns
@@ -54,16 +53,10 @@ class Found(NamedTuple):
 
 
 class State(NamedTuple):
-    """Entries at one moment; ``doubtful`` are those with an invalidation that is pending."""
+    """Entries at one moment."""
 
     now_ms: int
     found: Mapping[bytes, Found | None]
-    doubtful: Collection[bytes] = ()
-
-    def without_doubtful(self) -> State:
-        """Return the state after the invalidations that are pending."""
-        gone: dict[bytes, None] = dict.fromkeys(self.doubtful)
-        return State(self.now_ms, {**self.found, **gone})
 
     def record(self, key: bytes) -> bytes | None:
         """Return what differs after every change of the entry; None if there is none."""
@@ -86,12 +79,10 @@ class Drafts:
     def __init__(
         self,
         partitions: Partitions,
-        invalidations: Invalidations,
         near: Near | None,
         tally: Tally,
     ) -> None:
         self._partitions = partitions
-        self._invalidations = invalidations
         self._near = near
         self._tally = tally
         self._turns = Turns()
@@ -123,12 +114,6 @@ class Drafts:
                 draft, result = self._decide(state, decide)
                 if not draft.changes:
                     return result
-                if state.doubtful:
-                    # What is stored now outlives the invalidation: it must not come from before.
-                    state = state.without_doubtful()
-                    if _differs(state, unchanged):
-                        return None
-                    draft, result = self._decide(state, decide)
                 changing(draft.changes)
                 later = await self._carry_out(draft, state, every, pipeline)
                 if later is None:
@@ -169,7 +154,7 @@ class Drafts:
 
     async def _read(self, keys: Sequence[bytes], pipeline: int | None) -> State:
         answer = await self._partitions.call_for(keys[0], pipeline, scripts.DRAFT, *keys[1:])
-        return await self._state(keys, answer)
+        return _state(keys, answer)
 
     async def _carry_out(
         self, draft: Draft, state: State, keys: Sequence[bytes], pipeline: int | None
@@ -193,7 +178,7 @@ class Drafts:
         finally:
             self._release(draft)
         if isinstance(answer, list):
-            return await self._state(keys, answer)
+            return _state(keys, answer)
         stored = [key for key, new in draft.changes.items() if new is not None]
         self._tally.count_changes(stored, answer)
         return None
@@ -208,21 +193,16 @@ class Drafts:
             for key in draft.changes:
                 self._near.release(key)
 
-    async def _state(self, keys: Sequence[bytes], answer: Sequence[Any]) -> State:
-        """Return the state that a script has answered; asks which invalidations have happened."""
-        found: dict[bytes, Found | None] = {}
-        doubtful = []
-        for key, row in zip(keys, answer[1:], strict=True):
-            pending = row[6] if row else []
-            if not row or (pending and await self._invalidations.has_happened(pending)):
-                found[key] = None
-                continue
-            value, expires, ttl, stored_us, tags, record, _ = row
+
+def _state(keys: Sequence[bytes], answer: Sequence[Any]) -> State:
+    """Return the state that a script has answered."""
+    found: dict[bytes, Found | None] = dict.fromkeys(keys)
+    for key, row in zip(keys, answer[1:], strict=True):
+        if row:
+            value, expires, ttl, stored_us, tags, record = row
             entry = Stored(value, tuple(tags), int(expires) or None)
             found[key] = Found(entry, int(ttl) if ttl else None, int(stored_us), record)
-            if pending:
-                doubtful.append(key)
-        return State(int(answer[0]), found, doubtful)
+    return State(int(answer[0]), found)
 
 
 def check_changes(draft: Draft, limits: Limits) -> None:

@@ -15,7 +15,6 @@ from tagcache.model.int64 import UINT64_MAX
 from tagcache.model.views import MOST_FAULTS, Consistency, EntryView
 from tagcache.redis import scripts
 from tagcache.redis.deferreds import as_deferred, together
-from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.partitions import Partitions, chunks
 
 # A page is divided by the number of partitions, at most by this.
@@ -45,11 +44,8 @@ class _Newest:
 class Listing:
     """Reads many entries. IEngine documents the methods with the same names."""
 
-    def __init__(
-        self, partitions: Partitions, invalidations: Invalidations, random: Random
-    ) -> None:
+    def __init__(self, partitions: Partitions, random: Random) -> None:
         self._partitions = partitions
-        self._invalidations = invalidations
         self._random = random
 
     def peek_many(self, keys: Sequence[bytes]) -> Deferred[list[EntryView | None]]:
@@ -189,13 +185,11 @@ class Listing:
                     faults += [f"the entry {key!r} {fault.decode()}" for key, fault in pairs]
         return Consistency(entries, len(tags), tuple(faults[:MOST_FAULTS]), len(faults))
 
-    @as_deferred
-    async def _place(
-        self, rows: list[Any], found: list[EntryView | None], numbers: Sequence[int]
-    ) -> None:
+    @staticmethod
+    def _place(rows: list[Any], found: list[EntryView | None], numbers: Sequence[int]) -> None:
         for number, row in zip(numbers, rows, strict=True):
-            if row and not (row[2] and await self._invalidations.has_happened(row[2])):
-                found[number] = _entry(*row[:2])
+            if row:
+                found[number] = _entry(*row)
 
     @as_deferred
     async def _members(self, root: str, query: list[bytes], most: int | None) -> list[list[Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tagcache.errors import BackendUnavailable, OutOfMemory
@@ -23,7 +23,7 @@ from tagcache.redis.sender import Sender
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisCluster, RedisServer
 from tests.distributed.test_servers import healthy
-from tests.integration.running import TIMEOUT, RunningServer, eventually
+from tests.integration.running import RunningServer, eventually
 from tests.unit.redis.test_cache import caches_of
 
 pytestmark = [pytest.mark.needs("redis-server", "redis-cli"), pytest.mark.slow]
@@ -136,14 +136,6 @@ def test_what_others_removed_is_counted_until_it_was_told(engine: Remote) -> Non
     assert engine.wait(engine.client.pttl(ROOT + "0:late")) <= max(left, 0)
 
 
-def test_what_others_removed_is_counted_though_it_only_waits(engine: Remote) -> None:
-    keys = put_many(engine, 20, b"t")
-    ask(engine, scripts.PREPARE, b"id", b"any", b"t")
-    engine.put(keys[0], b"new")
-    engine.settle()
-    assert ask(engine, scripts.FINISH, 500, b"id")[0] == 20
-
-
 def test_a_miss_before_the_database_was_lost_is_of_no_use_after(
     engine: Remote, empty_redis: RedisServer
 ) -> None:
@@ -157,43 +149,6 @@ def test_a_miss_before_the_database_was_lost_is_of_no_use_after(
     lease = engine.run(engine.cache.get(b"k")).lease
     engine.run(engine.cache.put(b"k", b"fresh", [b"t"], None, lease))
     assert engine.get(b"k") == b"fresh"
-
-
-def test_an_invalidation_is_carried_out_whether_or_not_anybody_waits(
-    empty_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = Remote(empty_redis.url, partitions=5)
-    call = engine.partitions.call
-    gates: list[Deferred[None]] = []
-
-    def stop_before_commit(root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:
-        if script is not scripts.COMMIT or gates:
-            return call(root, script, *arguments)
-        gates.append(Deferred())
-        return gates[0].addCallback(lambda _: call(root, script, *arguments))
-
-    monkeypatch.setattr(engine.partitions, "call", stop_before_commit)
-    try:
-        put_many(engine, 50, b"t")
-        work = engine.cache.invalidate_any([b"t"])
-        work.addErrback(lambda reason: reason.trap(CancelledError))
-
-        async def begin() -> None:
-            while not gates:
-                await asyncio.sleep(0.005)
-
-        engine.wait(asyncio.wait_for(begin(), TIMEOUT))
-        work.cancel()
-        gates[0].callback(None)
-
-        async def end() -> None:
-            while await engine.client.keys("*:noted"):
-                await asyncio.sleep(0.005)
-
-        engine.wait(asyncio.wait_for(end(), TIMEOUT))
-        assert engine.get_many([b"k%d" % number for number in range(50)]) == [None] * 50
-    finally:
-        engine.close()
 
 
 def test_nothing_is_begun_when_the_server_stops(empty_redis: RedisServer) -> None:
@@ -213,33 +168,6 @@ def be_impatient(engine: Remote, seconds: float) -> None:
     """Shorten the timeout, where no answer will come any more."""
     for pipeline in engine.pipelines:
         pipeline.timeout = seconds
-
-
-def test_invalidations_do_not_wait_for_others_that_wait_in_vain(
-    redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = redis()
-    engine = Remote(server.url, partitions=3)
-    calls = []
-
-    def call(root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:
-        calls.append(script)
-        return Partitions.call(engine.partitions, root, script, *arguments)
-
-    try:
-        engine.put(b"k", b"v", [b"t"])
-        server.cli("client", "pause", "60000")
-        be_impatient(engine, 0.1)
-        refused: list[Any] = []
-        monkeypatch.setattr(engine.partitions, "call", call)
-        works = [engine.cache.invalidate_any([b"t"]) for _ in range(96)]
-        engine.all([work.addErrback(refused.append) for work in works])
-        # Both steps of the first eight, in each partition; the others do not begin.
-        assert len(calls) == 8 * 2 * 3
-        assert {type(reason.value) for reason in refused} == {BackendUnavailable}
-        assert len(refused) == 96
-    finally:
-        engine.close()
 
 
 def test_a_cluster_of_which_nothing_can_be_reached_is_unavailable(

@@ -11,8 +11,6 @@ from twisted.internet.defer import Deferred
 
 from tagcache.errors import OutOfMemory
 from tagcache.model.drafts import Draft
-from tagcache.redis import scripts
-from tagcache.redis.scripts import Script
 from tests.distributed.drafting import append, meanwhile, read
 from tests.distributed.engines import Memory, Remote
 from tests.distributed.redis_server import RedisServer
@@ -135,40 +133,6 @@ def test_where_memory_is_full_nothing_is_stored_but_things_are_removed(
         server.cli("config", "set", "maxmemory", "0")
         assert engine.get_many([b"k", b"l"]) == [None, b"v"]
         assert engine.counted()[2:] == (2, 1)
-        assert engine.check().faults == ()
-    finally:
-        engine.close()
-
-
-@pytest.mark.parametrize("committed", [True, False])
-def test_an_invalidation_is_pending(empty_redis: RedisServer, committed: bool) -> None:
-    engine = Remote(empty_redis.url, partitions=5)
-    partitions = engine.partitions
-
-    def call(script: Script, *arguments: Any) -> None:
-        for root in partitions.roots:
-            engine.run(partitions.call(root, script, *arguments))
-
-    try:
-        engine.put(b"k", b"v", [b"t"])
-        version = engine.versions([b"k"])
-        call(scripts.PREPARE, b"id", b"any", b"t")
-        if committed:
-            engine.run(partitions.call(partitions.root(b"id"), scripts.COMMIT, b"id", 60_000))
-        # It is visible as for a look-up.
-        seen = None if committed else b"v"
-        assert engine.get(b"k") == seen
-        (found,) = engine.update([b"k"], read(b"k"))
-        assert (found and found.value) == seen
-        assert (engine.versions([b"k"]) == version) is not committed
-        assert engine.transact(version, [], lambda *_: 1) == (None if committed else 1)
-        assert engine.get(b"k") == seen
-        # Nothing new comes from before it.
-        assert engine.transact(version, [b"k"], lambda given, _: given.put(b"k", b"w")) is None
-        assert engine.update([b"k"], append(b"k", b"new")) == 3
-        assert engine.get(b"k") == b"new"
-        call(scripts.FINISH, 100, b"id")
-        assert engine.get(b"k") == b"new"
         assert engine.check().faults == ()
     finally:
         engine.close()

@@ -1,7 +1,7 @@
 -- ARGV: first key, number of keys, the other keys; for each key its record or '' if there is no entry; then
 -- changes: key, value, expires ms or '', time to live, number of tags, tags. One that has expired removes
 -- the entry. Returns how many were removed; or the state of the keys if a record is another one, and then
--- nothing is changed. As for all scripts that store, a pending invalidation has happened.
+-- nothing is changed.
 local number, keys, old = tonumber(ARGV[2]), {ARGV[1]}, {}
 for n = 2, number do keys[n] = ARGV[n + 1] end
 for n, key in ipairs(keys) do

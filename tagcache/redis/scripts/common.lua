@@ -3,17 +3,13 @@
 -- A record of `meta` is {expires ms or 0, stored us, time to live as text, bytes, sequence
 -- number, tags}. An entry is stale when one of its tags was invalidated after that number.
 --
--- A record of `noted` is an invalidation that is not applied yet, by its sequence number:
--- {'any' or 'all', id, time, tags}. With an id it is pending until it is committed for all
--- partitions of a cluster; without one it has happened, and some entries are still to be removed.
---
 -- A dead entry is one that was invalidated, has expired or was evicted, and is not removed yet. The
 -- names in `dead` are sets of entries that died together, by an invalidation.
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 local META, ALL, DUE, TAGS = b .. 'meta', b .. 'all', b .. 'due', b .. 'tags'
-local GENS, NOTED, DEAD, LATE = b .. 'gens', b .. 'noted', b .. 'dead', b .. 'late'
+local GENS, DEAD, LATE = b .. 'gens', b .. 'dead', b .. 'late'
 -- The last invalidations of combinations of tags and of keys: leases are compared with them and GENS.
 local ALL_GENS, KEY_GENS = b .. 'allgens', b .. 'keygens'
 local SUMS, COUNTS = b .. 'sums', base .. 'counts'
@@ -85,22 +81,11 @@ local function carries_any(meta, tags)
     return false
 end
 
--- The sequence number of the invalidation that killed the entry; nil if none. A pending one counts,
--- unless the list `pending` is given: then its id is added to the list.
-local function stale(meta, pending)
+-- The sequence number of the invalidation that killed the entry; nil if none.
+local function stale(meta)
     if #meta[6] == 0 then return nil end
     for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(meta[6]))) do
         if last and tonumber(last) > meta[5] then return tonumber(last) end
-    end
-    if redis.call('EXISTS', NOTED) == 1 then
-        local noted = redis.call('HGETALL', NOTED)
-        for i = 1, #noted, 2 do
-            local at, it = tonumber(noted[i]), cmsgpack.unpack(noted[i + 1])
-            if at > meta[5] and (it[1] == 'all' and carries_all or carries_any)(meta, it[4]) then
-                if it[2] == '' or not pending then return at end
-                pending[#pending + 1] = it[2]
-            end
-        end
     end
     return nil
 end
@@ -110,16 +95,6 @@ local function notify_near(tag)
     local name = prefix .. 'n:' .. part .. tag
     redis.call('SET', name, '')
     redis.call('DEL', name)
-end
-
--- The sequence number of the noted invalidation with this id, and its record.
-local function noted_as(id)
-    local noted = redis.call('HGETALL', NOTED)
-    for i = 1, #noted, 2 do
-        local it = cmsgpack.unpack(noted[i + 1])
-        if it[2] == id then return noted[i], it end
-    end
-    return nil
 end
 
 local function leave_tag(tag, key, bytes)
@@ -174,7 +149,7 @@ local function is_exact()
     for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
         if not is_counted(name) then return false end
     end
-    return not noted_as('')
+    return true
 end
 
 -- Add one to the count of the invalidation that killed the entry. It may be an earlier one than `at`,
@@ -217,8 +192,8 @@ local function find(key)
     return meta
 end
 
-local function is_live(key, meta, pending)
-    return not expired(meta) and not stale(meta, pending) and redis.call('EXISTS', value_of(key)) == 1
+local function is_live(key, meta)
+    return not expired(meta) and not stale(meta) and redis.call('EXISTS', value_of(key)) == 1
 end
 
 -- `ttl` is in milliseconds as text, empty for none; `old` is the result of `find`. With a ttl, `deadline`

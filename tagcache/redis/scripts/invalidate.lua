@@ -1,3 +1,57 @@
--- ARGV: number of entries to remove at once, 'any' or 'all', tags. Returns what invalidate_any does.
+-- ARGV: number of entries to remove at once, 'any' or 'all', tags. Invalidates the entries with any or all
+-- of the tags. With any, none of them exists from now on: many become a dead set. With all, many are left
+-- to invalidate_page. Returns how many were counted, the sequence number, what is left to do, and some of
+-- the keys. What is left are the names of dead sets, or all the tags, the rarest first.
+local at_once, kind, tags = tonumber(ARGV[1]), ARGV[2], from(3)
 allow_oom()
-return (ARGV[2] == 'all' and invalidate_all or invalidate_any)(tonumber(ARGV[1]), from(3))
+local at, left, removed, keys = next_seq(), {}, 0, {}
+
+-- Remove the entries of a tag that have all of `tags`; returns whether they were few enough.
+local function remove_few(tag, tags)
+    local size = redis.call('ZCARD', carriers(tag))
+    if size > at_once then return false end
+    at_once = at_once - size
+    if size == 0 then return true end
+    for _, key in ipairs(redis.call('ZRANGE', carriers(tag), 0, -1)) do
+        if remove_older(key, at, tags) then
+            removed = removed + 1
+            if #keys < 256 then keys[#keys + 1] = key end
+        end
+    end
+    return true
+end
+
+if kind == 'all' then
+    outdate(kind, tags, at)
+    put_rarest_first(tags)
+    notify_near(tags[1])
+    if not remove_few(tags[1], tags) then left = tags end
+    count('invalidations', removed)
+    return {removed, at, left, {}}
+end
+local many = {}
+for _, tag in ipairs(tags) do
+    if not remove_few(tag, {tag}) then many[#many + 1] = tag end
+    notify_near(tag)
+end
+-- Not before those few are removed, which it would make dead.
+outdate(kind, tags, at)
+-- Then all entries in the index are live, and none is in two of the dead sets.
+local countable = #many == 1 and redis.call('EXISTS', DEAD) == 0
+for i, tag in ipairs(many) do
+    if redis.call('EXISTS', carriers(tag)) == 1 then
+        local name = b .. 'd:' .. digits(at) .. ':' .. i .. (countable and ':c' or '')
+        take_away(tag, name)
+        if countable then
+            local size = redis.call('ZCARD', name)
+            local live = redis.call('ZCOUNT', name, '(' .. digits(now), '+inf')
+            removed = removed + live
+            count('expirations', size - live)
+            keys = redis.call('ZRANGE', name, 0, 255)
+        end
+        redis.call('RPUSH', DEAD, name)
+        left[#left + 1] = name
+    end
+end
+count('invalidations', removed)
+return {removed, at, left, keys}

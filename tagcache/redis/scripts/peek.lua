@@ -1,12 +1,10 @@
--- ARGV: keys. Returns for each live entry a row, the value, and the ids of pending invalidations of it;
--- false for the others.
+-- ARGV: keys. Returns for each live entry a row and the value; false for the others.
 local found = {}
 for i, key in ipairs(ARGV) do
     local meta = read(key)
     found[i] = false
-    local pending = {}
-    if meta and is_live(key, meta, pending) then
-        found[i] = {row(key, meta), redis.call('GET', value_of(key)), pending}
+    if meta and is_live(key, meta) then
+        found[i] = {row(key, meta), redis.call('GET', value_of(key))}
     end
 end
 return found

@@ -10,7 +10,7 @@ if helping then
     end
     if name == '' then
         -- The server that began an invalidation may be about to read its count; not in a minute.
-        if #names + redis.call('EXISTS', NOTED) == 0 and redis.call('PTTL', LATE) == -1 then
+        if #names == 0 and redis.call('PTTL', LATE) == -1 then
             redis.call('PEXPIRE', LATE, 60000)
         end
         return {0, 0}
@@ -21,8 +21,8 @@ local removed = 0
 local popped = redis.call('ZPOPMIN', name, ARGV[1])
 for i = 1, #popped, 2 do
     local meta = read(popped[i])
-    -- One that was stored since is stale only if an invalidation of it has happened: none that is pending.
-    if meta and stale(meta, {}) then
+    -- One that was stored since stays.
+    if meta and stale(meta) then
         if is_counted(name) or was_counted(popped[i]) then
             -- Counted already.
         elseif expired(meta) then

@@ -6,8 +6,7 @@ if ARGV[4] ~= '' then
     -- A lease from the future is from before the database was lost.
     if at > seq() then return 0 end
     if at < tonumber(redis.call('GET', base .. 'floor') or '0') then return 0 end
-    -- The source has changed since the miss, or is about to: a pending invalidation would spare an entry
-    -- that is stored now.
+    -- The source has changed since the miss.
     if stale({[5] = at, [6] = tags}) then return 0 end
     local known = redis.call('ZSCORE', KEY_GENS, key)
     if known and tonumber(known) > at then return 0 end

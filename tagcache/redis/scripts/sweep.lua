@@ -1,7 +1,6 @@
--- ARGV: number of entries, number of generations to keep, milliseconds. Removes expired entries, samples
--- for evicted ones, and forgets old generations. Returns how many expired entries it looked at; the
--- invalidations that are pending for longer than the milliseconds, {id, kind, tags} of each; and whether
--- there are more evicted entries or old generations.
+-- ARGV: number of entries, number of generations to keep. Removes expired entries, samples for evicted
+-- ones, and forgets old generations. Returns how many expired entries it looked at, and whether there are
+-- more evicted entries or old generations.
 local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
 allow_oom()
 for _, key in ipairs(keys) do
@@ -31,19 +30,11 @@ local more = 4 * evicted > sampled and 1 or 0
 for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
     local most = gens == ALL_GENS and 1000 or tonumber(ARGV[2])
     local over = redis.call('ZCARD', gens) - most
-    if over > 0 and redis.call('EXISTS', DEAD, NOTED) == 0 then
+    if over > 0 and redis.call('EXISTS', DEAD) == 0 then
         local oldest = redis.call('ZPOPMIN', gens, math.min(over, 1000))
         local floor = tonumber(redis.call('GET', base .. 'floor') or '0')
         redis.call('SET', base .. 'floor', digits(math.max(floor, tonumber(oldest[#oldest]))))
         if over > 1000 then more = 1 end
     end
 end
-redis.call('ZREMRANGEBYSCORE', base .. 'commits', '-inf', digits(now))
-local stuck, noted = {}, redis.call('HVALS', NOTED)
-for _, packed in ipairs(noted) do
-    local it = cmsgpack.unpack(packed)
-    if it[2] ~= '' and now - it[3] > tonumber(ARGV[3]) then
-        stuck[#stuck + 1] = {it[2], it[1], it[4]}
-    end
-end
-return {#keys, stuck, more}
+return {#keys, more}

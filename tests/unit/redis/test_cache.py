@@ -56,13 +56,12 @@ class World:
             Activity(Random(1)),
             self.clock.seconds,
             self.near,
-            lambda: b"id",
         )
 
     def keep(self, key: bytes, *tags: bytes) -> None:
         """Look an entry up, so that it is near."""
         self.cache.get(key)
-        self.answer(scripts.GET, [b"v", 1, b"", list(tags), []])
+        self.answer(scripts.GET, [b"v", b"", list(tags)])
         assert self.cache.get_near(key) == b"v"
 
     @property
@@ -80,7 +79,7 @@ def test_a_look_up_is_a_hit_or_a_miss_with_a_lease() -> None:
     world = World()
     found = outcome(world.cache.get(b"k"))
     # The first hit is a sample.
-    assert world.answer(scripts.GET, [b"v", 1, b"", [b"t"], []]) == (b"k", b"1")
+    assert world.answer(scripts.GET, [b"v", b"", [b"t"]]) == (b"k", b"1")
     assert found == [b"v"]
     assert world.cache.activity(b"t").hits == 1
     found = outcome(world.cache.get(b"k"))
@@ -91,19 +90,6 @@ def test_a_look_up_is_a_hit_or_a_miss_with_a_lease() -> None:
     assert found == [Miss(17)]
     assert world.counted == (2, 1, 0, 0)
     assert world.cache.get_near(b"k") is None
-
-
-@pytest.mark.parametrize(("committed", "expected"), [(1, Miss(9)), (0, b"v")])
-def test_a_look_up_asks_whether_a_pending_invalidation_is_committed(
-    committed: int, expected: object
-) -> None:
-    world = World(2)
-    found = outcome(world.cache.get(b"k"))
-    world.answer(scripts.GET, [b"v", 9, b"", [b"t"], [b"x"]])
-    assert found == []
-    assert world.answer(scripts.COMMITTED, committed) == (b"x",)
-    assert found == [expected]
-    assert sum(world.counted) == 1
 
 
 def test_a_look_up_that_fails_counts_nothing() -> None:
@@ -235,10 +221,7 @@ def test_a_cancelled_invalidation_is_carried_out() -> None:
     work.cancel()
     assert type(done[0]) is CancelledError
     for _ in range(2):
-        world.answer(scripts.PREPARE, 1)
-    world.answer(scripts.COMMIT, 1)
-    for _ in range(2):
-        world.answer(scripts.FINISH, [1, 0, [], []])
+        world.answer(scripts.INVALIDATE, [1, 7, [], []])
     assert world.cache.invalidations == 2
 
 
@@ -260,26 +243,20 @@ def test_what_was_looked_up_is_near_until_it_changes() -> None:
         assert world.cache.get_near(b"k") is None
         # What is looked up meanwhile may be old, and is not kept.
         world.cache.get(b"k")
-        world.answer(scripts.GET, [b"v", 1, b"", [b"t", b"u"], []])
+        world.answer(scripts.GET, [b"v", b"", [b"t", b"u"]])
         assert world.cache.get_near(b"k") is None
         world.answer(script, answer)
         assert len(done) == 1
         assert world.cache.get_near(b"k") is None
 
 
-def test_neither_a_miss_nor_an_uncertain_entry_is_kept_near() -> None:
+def test_a_miss_is_not_kept_near_and_an_entry_expires_there_too() -> None:
     world = World(near=True)
     found = outcome(world.cache.get(b"k"))
     assert world.answer(scripts.GET, 5) == (b"k", b"1")
     assert found == [Miss(5)]
-    found = outcome(world.cache.get(b"k"))
-    world.answer(scripts.GET, [b"v", 1, b"50", [], [b"x"]])
-    world.answer(scripts.COMMITTED, 0)
-    assert found == [b"v"]
-    assert world.cache.get_near(b"k") is None
-    # An entry with a time to live expires here, too.
     world.cache.get(b"k")
-    world.answer(scripts.GET, [b"v", 1, b"500", [], []])
+    world.answer(scripts.GET, [b"v", b"500", []])
     assert world.cache.get_near(b"k") == b"v"
     world.clock.advance(0.5)
     assert world.cache.get_near(b"k") is None
@@ -289,14 +266,14 @@ def test_while_nothing_is_heard_of_changes_nothing_is_kept_near() -> None:
     world = World(near=True)
     world.near.lose()
     world.cache.get(b"k")
-    world.answer(scripts.GET, [b"v", 1, b"", [], []])
+    world.answer(scripts.GET, [b"v", b"", []])
     world.near.fresh_until = world.clock.seconds() + STALENESS_SECONDS
     assert world.cache.get_near(b"k") is None
 
 
 def test_a_flush_counts_what_cannot_be_told_first() -> None:
     world = World()
-    world.pipeline.replies = {"sweep": [0, [], 0], "purge_set": [0, 0], "purge_all": [0, b"0", b""]}
+    world.pipeline.replies = {"sweep": [0, 0], "purge_set": [0, 0]}
     done = outcome(world.cache.flush())
     assert world.answer(scripts.FLUSH, -1) == (b"",)
     assert world.answer(scripts.FLUSH, 12) == (b"",)
@@ -306,7 +283,7 @@ def test_a_flush_counts_what_cannot_be_told_first() -> None:
 
 def test_a_flush_gives_up_counting_in_the_end() -> None:
     world = World()
-    world.pipeline.replies = {"sweep": [0, [], 0], "purge_set": [0, 0], "purge_all": [0, b"0", b""]}
+    world.pipeline.replies = {"sweep": [0, 0], "purge_set": [0, 0]}
     done = outcome(world.cache.flush())
     for _ in range(1000):
         assert world.answer(scripts.FLUSH, -1) == (b"",)
@@ -349,7 +326,7 @@ def test_counters_are_those_of_all_partitions() -> None:
 
 def test_totals_count_first_and_list_the_tags_of_a_cluster() -> None:
     world = World(2)
-    world.pipeline.replies = {"sweep": [0, [], 0], "purge_set": [0, 0], "purge_all": [0, b"0", b""]}
+    world.pipeline.replies = {"sweep": [0, 0], "purge_set": [0, 0]}
     done = outcome(world.cache.totals())
     world.answer(scripts.TOTALS, [3, 2, 30, 1, [b"hits", b"1"], 1])
     world.answer(scripts.TOTALS, [4, 2, 40, 0, [], 1])

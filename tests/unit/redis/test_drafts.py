@@ -15,9 +15,9 @@ from tests.unit.redis.scripted import outcome
 from tests.unit.redis.test_cache import GONE, World
 
 
-def row(value: bytes, record: bytes = b"r", expires: int = 0, *pending: bytes) -> list[Any]:
+def row(value: bytes, record: bytes = b"r", expires: int = 0) -> list[Any]:
     ttl = b"5000" if expires else b""
-    return [value, b"%d" % expires, ttl, b"77", [b"t"], record, list(pending)]
+    return [value, b"%d" % expires, ttl, b"77", [b"t"], record]
 
 
 def append(draft: Draft) -> int:
@@ -89,20 +89,6 @@ def test_it_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
         world.answer(scripts.CARRY_OUT, [b"1000", row(b"v", b"%d" % number)])
     assert type(done[0]) is BackendUnavailable
     assert "all the time" in str(done[0])
-
-
-@pytest.mark.parametrize("committed", [1, 0])
-def test_a_pending_invalidation_is_no_source_of_new_data(committed: int) -> None:
-    world, session = make(2)
-    done = outcome(session.update([b"k"], look))
-    world.answer(scripts.DRAFT, [b"1000", row(b"v", b"r", 0, b"id")])
-    assert world.answer(scripts.COMMITTED, committed) == (b"id",)
-    assert done == [None if committed else Stored(b"v", (b"t",))]
-    done = outcome(session.update([b"k"], append))
-    world.answer(scripts.DRAFT, [b"1000", row(b"v", b"r", 0, b"id")])
-    world.answer(scripts.COMMITTED, committed)
-    assert world.answer(scripts.CARRY_OUT, 0)[:5] == (b"k", 1, b"", b"k", b"+")
-    assert done == [1]
 
 
 def test_what_exceeds_a_limit_is_not_sent() -> None:
@@ -192,7 +178,7 @@ def test_what_is_changed_is_not_near() -> None:
         assert world.cache.get_near(b"k") is None
         # What is looked up meanwhile may be old, and is not kept.
         world.cache.get(b"k")
-        world.answer(scripts.GET, [b"v", 1, b"", [b"t"], []])
+        world.answer(scripts.GET, [b"v", b"", [b"t"]])
         assert world.cache.get_near(b"k") is None
         world.answer(scripts.CARRY_OUT, outcome_of)
         assert len(done) == 1
@@ -207,7 +193,7 @@ def test_a_value_near_does_not_overtake_an_update() -> None:
     assert found == []
     world.answer(scripts.DRAFT, [b"1000", row(b"v")])
     world.answer(scripts.CARRY_OUT, 0)
-    world.answer(scripts.GET, [b"v+", 1, b"", [b"t"], []])
+    world.answer(scripts.GET, [b"v+", b"", [b"t"]])
     assert found == [b"v+"]
 
 

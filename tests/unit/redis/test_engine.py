@@ -172,14 +172,14 @@ def test_figures_at_once_are_those_of_the_last_round_and_of_this_server() -> Non
 
 def test_lists_and_counts_of_the_engine() -> None:
     world, engine = make()
-    world.pipeline.replies = {"sweep": [0, [], 0], "purge_set": [0, 0], "purge_all": [0, b"0", b""]}
+    world.pipeline.replies = {"sweep": [0, 0], "purge_set": [0, 0]}
     row = [b"k", b"1", b"", b"", 2, [b"t"]]
     rows = [b"0", [row], 0]
     for call, script, answer in (
         (engine.keys_by_tag(b"t"), scripts.MEMBERS, rows),
         (engine.search([b"t"]), scripts.MEMBERS, rows),
         (engine.newest(b"", 0, 1), scripts.NEWEST, [b"", [row], 0]),
-        (engine.peek_many([b"k"]), scripts.PEEK, [[row, b"v", []]]),
+        (engine.peek_many([b"k"]), scripts.PEEK, [[row, b"v"]]),
         (engine.largest_tags(b"", 1), scripts.TAGS, [b"0", [[b"t", 1, 2]]]),
     ):
         done = outcome(call)
@@ -192,7 +192,7 @@ def test_lists_and_counts_of_the_engine() -> None:
     world.answer(scripts.COUNT, 4)
     assert done == [4]
     done = outcome(engine.count_keys([b"k", b"none", b"k"]))
-    assert world.answer(scripts.PEEK, [[row, b"v", []], None]) == (b"k", b"none")
+    assert world.answer(scripts.PEEK, [[row, b"v"], None]) == (b"k", b"none")
     assert done == [1]
     done = outcome(engine.totals())
     world.answer(scripts.TOTALS, [3, 2, 30, 1, [], 1])
@@ -212,9 +212,9 @@ def test_lists_and_counts_of_the_engine() -> None:
 )
 def test_the_largest_tags(measure: Any, expected: bytes) -> None:
     world, engine = make()
-    world.pipeline.replies = {"sweep": [0, [], 0], "purge_set": [0, 0], "purge_all": [0, b"0", b""]}
+    world.pipeline.replies = {"sweep": [0, 0], "purge_set": [0, 0]}
     world.cache.get(b"k")
-    world.answer(scripts.GET, [b"v", 1, b"", [b"busy"], []])
+    world.answer(scripts.GET, [b"v", b"", [b"busy"]])
     rows = {b"many": (9, 9), b"large": (2, 500), b"busy": (1, 1)}
     done = outcome(engine.largest_tags(b"", 1, measure))
     world.answer(scripts.TAGS, [b"0", [[tag, *sizes] for tag, sizes in rows.items()]])
@@ -234,7 +234,7 @@ def test_lists_are_those_of_the_listing() -> None:
     world.answer(scripts.NEWEST, [b"", [row], 0])
     assert found[0][0].key == b"k"
     found = outcome(engine.peek(b"k"))
-    world.answer(scripts.PEEK, [[row, b"v", []]])
+    world.answer(scripts.PEEK, [[row, b"v"]])
     assert found[0].value == b"v"
     found = outcome(engine.check())
     world.answer(scripts.TAGS, [b"0", []])

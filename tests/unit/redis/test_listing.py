@@ -8,7 +8,6 @@ from typing import Any
 from tagcache.errors import BackendUnavailable
 from tagcache.model.views import MOST_FAULTS, EntryView
 from tagcache.redis import scripts
-from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.listing import Listing
 from tagcache.redis.partitions import Partitions
 from tests.unit.redis.scripted import ScriptedPipeline, outcome
@@ -24,8 +23,7 @@ class World:
         self.partitions = Partitions([pipeline], "p:", partitions)  # type: ignore[list-item]
         self.roots = self.partitions.roots
         self.answer = pipeline.answer
-        invalidations = Invalidations(self.partitions, lambda: b"id")
-        self.listing = Listing(self.partitions, invalidations, Random(1))
+        self.listing = Listing(self.partitions, Random(1))
 
     def keys_in(self, root: str, number: int) -> list[bytes]:
         """So many keys of a partition."""
@@ -55,7 +53,7 @@ def test_peek_asks_each_partition_for_its_keys() -> None:
         [key for key in (a, b, b"none", a) if world.partitions.root(key) == root]
         for root in world.roots
     ]
-    there = {a: [row(a, 5, b"70", b"90"), b"v", []], b: [row(b), b"w", []], b"none": None}
+    there = {a: [row(a, 5, b"70", b"90"), b"v"], b: [row(b), b"w"], b"none": None}
     for root, asked in zip(world.roots, mine, strict=True):
         answers = [there[key] for key in asked]
         assert world.answer(scripts.PEEK, answers, root) == tuple(asked)
@@ -73,15 +71,6 @@ def test_peek_asks_for_few_keys_at_once() -> None:
         world.answer(scripts.PEEK, [None] * len(asked))
     assert sizes == [200, 200, 50]
     assert found == [[None] * 450]
-
-
-def test_peek_leaves_out_what_an_invalidation_has_removed_by_now() -> None:
-    world = World(1)
-    found = outcome(world.listing.peek_many([b"a", b"b"]))
-    world.answer(scripts.PEEK, [[row(b"a"), b"v", [b"x"]], [row(b"b"), b"w", [b"y"]]])
-    assert world.answer(scripts.COMMITTED, 1) == (b"x",)
-    assert world.answer(scripts.COMMITTED, 0) == (b"y",)
-    assert found == [[None, view(b"b", b"w")]]
 
 
 def test_a_search_for_any_of_the_tags_has_each_entry_once() -> None:
