@@ -14,6 +14,7 @@ import pytest
         ("cachelib", "cachelib", "cachelib"),
         ("django", "django.core.cache.backends.base", "django"),
         ("dogpile", "dogpile.cache.api", "dogpile"),
+        ("fastapi", "starlette.requests", "fastapi"),
         ("flask_caching", "flask_caching", "flask"),
     ],
 )

@@ -19,12 +19,12 @@ RUNNING = re.compile(r"Uvicorn running on (http://\S+)")
 class UvicornSite:
     """The site of a module, on uvloop. After the ``with``, its log has no traceback."""
 
-    def __init__(self, directory: Path, module: str, **environ: str) -> None:
+    def __init__(self, directory: Path, module: str, *options: str, **environ: str) -> None:
         self.log = directory / f"{module}.log"
-        arguments = ["uvicorn", "--port", "0", "--loop", "uvloop", f"tests.outside.{module}:app"]
+        arguments = ["uvicorn", "--port", "0", "--loop", "uvloop", *options]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-X", "dev", "-m", *arguments],
+                [sys.executable, "-X", "dev", "-m", *arguments, f"tests.outside.{module}:app"],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).parents[2],
