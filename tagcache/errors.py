@@ -121,7 +121,8 @@ class InternalError(CommandError):
 
 
 class RateLimited(CommandError):
-    """The client sends more requests than ``security.rate_limit`` allows: the client's fault."""
+    """The client's address sends more requests than ``security.rate_limit_per_minute``: the
+    client's fault."""
 
     code = "rate_limited"
 

@@ -177,12 +177,8 @@ def _redis_engine(
     return EngineParts(databases, persistence, (databases.upkeep,), followers)
 
 
-def build_cache_port(
-    service: TagCacheService, shared: SharedParts
-) -> tuple[CacheFactory, Listener]:
-    """Return the factory of the cache port, and its listener."""
-    settings = service.settings
-    listener = Listener("cache", settings, shared.connections)
+def build_tables(service: TagCacheService, shared: SharedParts) -> tuple[CommandTable, RespTable]:
+    """Return the commands of the line protocol, and those of RESP."""
     admin = AdminCommands(
         shared.connections,
         shared.credentials,
@@ -196,10 +192,21 @@ def build_cache_port(
         service.info, lambda: service.settings, shared.traffic, time.time
     )
     state_commands = StateCommands(shared.connections, service.info, shared.traffic)
-    factory = CacheFactory(
-        listener,
+    return (
         CommandTable((*CACHE_COMMANDS, *FRESH_COMMANDS, *admin.rows())),
         RespTable((*connection_commands.rows(), *server_commands.rows(), *state_commands.rows())),
+    )
+
+
+def build_cache_port(
+    service: TagCacheService, shared: SharedParts
+) -> tuple[CacheFactory, Listener]:
+    """Return the factory of the cache port, and its listener."""
+    settings = service.settings
+    listener = Listener("cache", settings, shared.connections)
+    factory = CacheFactory(
+        listener,
+        *build_tables(service, shared),
         service.databases,
         shared.slices,
         shared.events,

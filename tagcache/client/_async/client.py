@@ -280,7 +280,7 @@ class AsyncClient(PooledClient):
 class AwaitedPipeline(QueuedCommands):
     """Commands that are sent together and answered together, in one or a few round trips.
 
-    They are not a transaction: commands of other clients may run in between.
+    They are not a transaction: commands of other clients may run in between. ::
 
         async with client.pipeline() as pipe:
             name = pipe.get("name")

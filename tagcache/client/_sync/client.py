@@ -256,7 +256,7 @@ class Client(PooledClient):
 class Pipeline(QueuedCommands):
     """Commands that are sent together and answered together, in one or a few round trips.
 
-    They are not a transaction: commands of other clients may run in between.
+    They are not a transaction: commands of other clients may run in between. ::
 
         with client.pipeline() as pipe:
             name = pipe.get("name")

@@ -45,12 +45,42 @@ class AdminCommands:
     def rows(self) -> tuple[Command, ...]:
         """Return these commands for the table."""
         return (
-            Command(b"AUTH", self.auth),
-            Command(b"CLIENTS", self.clients),
-            Command(b"CLIENT_KILL", self.client_kill),
-            Command(b"INFO", self.info),
-            Command(b"QUIT", self.quit),
-            Command(b"SLOWLOG", self.slowlog),
+            Command(
+                b"AUTH",
+                self.auth,
+                "user password, or: token",
+                "OK",
+                "Log in, with a password or a token of the HTTP API.",
+            ),
+            Command(
+                b"CLIENTS",
+                self.clients,
+                "",
+                "CLIENTS⇥[...]",
+                "Return the connections, as a JSON array of objects.",
+            ),
+            Command(
+                b"CLIENT_KILL",
+                self.client_kill,
+                "id",
+                "CLIENT_KILL⇥{...}",
+                "Close a connection; killed is false if there is none with this id.",
+            ),
+            Command(
+                b"INFO",
+                self.info,
+                "[check]",
+                "INFO⇥{...}",
+                "Return the state of the server, or check entries and indexes.",
+            ),
+            Command(b"QUIT", self.quit, "", "OK", "Close the connection."),
+            Command(
+                b"SLOWLOG",
+                self.slowlog,
+                "[n]",
+                "SLOWLOG⇥[...]",
+                "Return the last slow commands, the newest first.",
+            ),
         )
 
     def auth(self, caller: Any, fields: list[bytes]) -> Deferred[bytes]:

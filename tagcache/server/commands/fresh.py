@@ -71,11 +71,49 @@ def soft_keys(caller: Caller, fields: list[bytes]) -> Reply:
 
 
 FRESH_COMMANDS = (
-    Command(b"FETCH", fetch, one_key=True),
-    Command(b"FILL", fill, one_key=True),
-    Command(b"RELEASE", release, one_key=True),
-    Command(b"SOFT_TAG", soft_tag),
-    Command(b"SOFT_TAGS_ANY", soft_tags_any),
-    Command(b"SOFT_TAGS_ALL", soft_tags_all),
-    Command(b"SOFT_KEYS", soft_keys),
+    Command(
+        b"FETCH",
+        fetch,
+        "key lease_ms [wait_ms]",
+        "HIT⇥value, STALE⇥token⇥value, STALE⇥-⇥value, LEASE⇥token, WAIT⇥ms",
+        "Look a key up, or take the lease to compute its value.",
+        one_key=True,
+    ),
+    Command(
+        b"FILL",
+        fill,
+        "token key ttl tags value",
+        "OK, REFUSED",
+        "Store a value under a lease, unless it is outdated.",
+        one_key=True,
+    ),
+    Command(b"RELEASE", release, "token key", "OK, NF", "Give a lease back.", one_key=True),
+    Command(
+        b"SOFT_TAG",
+        soft_tag,
+        "tag",
+        "SOFT_TAG⇥n",
+        "Like INV_TAG, but entries with a grace become stale.",
+    ),
+    Command(
+        b"SOFT_TAGS_ANY",
+        soft_tags_any,
+        "tag,tag...",
+        "SOFT_TAGS_ANY⇥n",
+        "Like INV_TAGS_ANY, but entries with a grace become stale.",
+    ),
+    Command(
+        b"SOFT_TAGS_ALL",
+        soft_tags_all,
+        "tag,tag...",
+        "SOFT_TAGS_ALL⇥n",
+        "Like INV_TAGS_ALL, but entries with a grace become stale.",
+    ),
+    Command(
+        b"SOFT_KEYS",
+        soft_keys,
+        "key,key...",
+        "SOFT_KEYS⇥n",
+        "Like INV_KEYS, but entries with a grace become stale.",
+    ),
 )

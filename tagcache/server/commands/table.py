@@ -55,13 +55,21 @@ Function: TypeAlias = Callable[[Any, list[bytes]], Reply]
 class Command:
     """One row of the table.
 
-    ``run`` takes a caller and the fields of the request, the verb first; it raises CommandError for
-    fields that it cannot use. ``one_key``: it concerns one key, so the engine itself keeps the
-    order, and several commands of one client may be in progress.
+    Attributes:
+        run: takes a caller and the fields of the request, the verb first; raises CommandError for
+            fields that it cannot use.
+        form: the fields after the verb, for the documentation; a TAB is written as a blank.
+        replies: the replies other than errors, with commas between them.
+        about: what it does, in a sentence.
+        one_key: whether it concerns one key, so that the engine itself keeps the order, and several
+            commands of one client may be in progress.
     """
 
     verb: bytes
     run: Function
+    form: str
+    replies: str
+    about: str
     one_key: bool = False
 
 
@@ -90,10 +98,10 @@ class Verbs(NamedTuple):
 
 
 class CommandTable:
-    """All commands, and those for a client that has not authenticated yet."""
+    """All commands, and those for a client that has not authenticated yet; ``rows`` are all."""
 
     def __init__(self, commands: Iterable[Command]) -> None:
-        rows = tuple(commands)
+        self.rows = rows = tuple(commands)
         one_key = frozenset(row.verb for row in rows if row.one_key)
         self.everything = Verbs(_both_cases(rows), _unknown, one_key)
         auth = [row for row in rows if row.verb == b"AUTH"]

@@ -265,7 +265,7 @@ class HttpApplication:
         try:
             response = route.endpoint(call)
         except TagCacheError as error:
-            refusal = _response_to(error)
+            refusal = response_to(error)
             if refusal is None:
                 raise
             return refusal
@@ -297,7 +297,7 @@ def _content_type(request: HttpRequest) -> Response | None:
     return failure(415, "unsupported_media_type", "content-type must be application/json")
 
 
-def _response_to(error: BaseException | None) -> Response | None:
+def response_to(error: BaseException | None) -> Response | None:
     """Return the response to an error that an endpoint may raise; None for a defect."""
     if isinstance(error, OutOfMemory):
         return failure(507, error.code, str(error))
@@ -328,7 +328,7 @@ def is_loopback(peer: str) -> bool:
 
 
 def _translate(reason: Failure) -> Response | Failure:
-    return _response_to(reason.value) or reason
+    return response_to(reason.value) or reason
 
 
 def _read_body(text: bytes, fields: Sequence[Field]) -> Generator[None, None, dict[str, Any]]:

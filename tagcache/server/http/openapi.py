@@ -171,20 +171,21 @@ def _section(path: str, method: str, operation: dict[str, Any]) -> str:
             for name, each in schema["properties"].items()
         ]
     table = "".join(
-        f"<tr><td><code>{escape(name)}</code><td>{where}<td>{escape(_kind(schema))}"
+        f"<tr><td><code>{escape(name)}</code><td>{where}<td>{escape(kind_of(schema))}"
         f"<td>{'required' if required else ''}<td>{escape(about)}"
         for name, where, schema, required, about in rows
     )
     access = "" if "security" not in operation else "<p class=open>Open.</p>"
     answer = next(iter(operation["responses"]["200"]["content"].values())).get("schema")
-    shown = f"<pre>{escape(json.dumps(_example(answer)))}</pre>" if answer else ""
+    shown = f"<pre>{escape(json.dumps(outline(answer)))}</pre>" if answer else ""
     return (
         f"<h2><b>{method.upper()}</b>{escape(path)}</h2><p>{escape(operation['summary'])}</p>"
         f"{access}{f'<table>{table}</table>' if table else ''}{shown}"
     )
 
 
-def _kind(schema: dict[str, Any]) -> str:
+def kind_of(schema: dict[str, Any]) -> str:
+    """Return the type of a field, in a few words."""
     kind = schema.get("type", "any")
     names = [name for name in kind if name != "null"] if isinstance(kind, list) else [kind]
     if "enum" in schema:
@@ -192,13 +193,13 @@ def _kind(schema: dict[str, Any]) -> str:
     return str(names[0]) + (" of strings" if names[0] == "array" else "")
 
 
-def _example(schema: dict[str, Any]) -> Any:
+def outline(schema: dict[str, Any]) -> Any:
     """Return an outline of a response: its fields with the names of their types."""
     if "anyOf" in schema:
-        return _example(schema["anyOf"][0])
+        return outline(schema["anyOf"][0])
     if schema.get("properties"):
-        return {name: _example(each) for name, each in schema["properties"].items()}
+        return {name: outline(each) for name, each in schema["properties"].items()}
     if schema.get("type") == "array":
-        return [_example(schema["items"])]
+        return [outline(schema["items"])]
     kind = schema.get("type", "any")
     return " or ".join(kind) if isinstance(kind, list) else schema.get("const", kind)
