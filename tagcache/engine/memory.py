@@ -100,6 +100,7 @@ class MemoryCache:
                 removed,
                 self._sampled,
                 self.put_with,
+                self.delete,
                 headroom.check,
             )
         self.limits = self._limits

@@ -37,13 +37,13 @@ class Dialect(Enum):
 
 
 class NativeAnswers(NamedTuple):
-    """What the native core may answer on a connection: look-ups and stores in one dialect.
+    """What the native core may answer on a connection, in one dialect.
 
-    ``verbs`` are the names of a look-up, a store, and in RESP a store with tags and a look-up of
-    many keys. The readers are
-    called with the bytes of a store that say how: in a line the fields of TTL and tags with the tab
-    between them, in RESP the bulk strings after the value. They return StoreOptions; None, or an
-    exception, leaves the request to Python.
+    ``verbs`` are the names of a look-up, a store, a store with tags, a look-up of many keys, of two
+    steps of a counter and of two with an argument, and of a removal; empty for those that the
+    dialect does not have. The readers are called with the bytes of a store that say how: in a line
+    the fields of TTL and tags with the tab between them, in RESP the bulk strings after the value.
+    They return StoreOptions; None, or an exception, leaves the request to Python.
     """
 
     dialect: Dialect

@@ -17,9 +17,9 @@ note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
             self->last_verb = (enum verb)verb;
         }
     }
-    bool stored = counts[STORE] + counts[TAG_STORE] > 0;
-    bool is_timed = requests == counts[LOOK_UP] && pump->timed < pump->most_timed;
-    if (requests == 0 || !(stored || is_timed || counts[LOOK_UP_MANY] > 0)) {
+    bool are_look_ups = requests == counts[LOOK_UP];
+    bool is_timed = are_look_ups && pump->timed < pump->most_timed;
+    if (requests == 0 || (are_look_ups && !is_timed)) {
         return;
     }
     double took = seconds() - started;
@@ -47,9 +47,9 @@ channel_answer_plain(Channel *self, const char *input, size_t length, double now
     long long counts[VERBS] = {0};
     double started = seconds();
     output->length = 0;
-    plain->called_put = false;
+    plain->called_python = false;
     Py_ssize_t done = plain_answer(plain, &self->answers, input, length, now, output, counts);
-    pump->has_called_put = pump->has_called_put || plain->called_put;
+    pump->has_called_cache = pump->has_called_cache || plain->called_python;
     Py_DECREF(plain);
     if (done < 0 || channel_send(self, output->bytes, output->length) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);

@@ -301,9 +301,8 @@ channel_answer_nothing(Channel *self, PyObject *Py_UNUSED(none))
 static PyObject *
 channel_take_counts(Channel *self, PyObject *Py_UNUSED(none))
 {
-    PyObject *counts = Py_BuildValue("(LLLL)iLLd", self->counts[LOOK_UP], self->counts[STORE],
-                                     self->counts[TAG_STORE], self->counts[LOOK_UP_MANY], (int)self->last_verb, self->bytes_in,
-                                     self->bytes_out, self->last_active);
+    PyObject *counts = Py_BuildValue("NiLLd", tuple_of_counts(self->counts), (int)self->last_verb,
+                                     self->bytes_in, self->bytes_out, self->last_active);
     if (counts != NULL) {
         memset(self->counts, 0, sizeof(self->counts));
         self->bytes_in = self->bytes_out = 0;

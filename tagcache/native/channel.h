@@ -20,7 +20,7 @@ typedef struct {
     char *input;
     Output output;
     bool python_ran; /* it may have scheduled something, so `run` returns */
-    bool has_called_put; /* the same, but `run` returns only if nothing else waits, or soon */
+    bool has_called_cache; /* the same, but `run` returns only if nothing else waits, or soon */
     double durations[MOST_TIMED]; /* of chunks that were answered natively */
     int timed, most_timed;
     double slow_seconds; /* the owner is told of chunks that took at least so long */

@@ -130,8 +130,9 @@ bool add_tags(TagTotals *index, Entry *entry);
 /* How requests are read and replies written; the values are those of tagcache.native.Dialect. */
 enum dialect { LINE, RESP2, RESP3 };
 
-/* What is asked for: GET; PUT or SET; TAG.SET; MGET. */
-enum verb { LOOK_UP, STORE, TAG_STORE, LOOK_UP_MANY, VERBS };
+/* What is asked for; the order is that of the verbs of tagcache.native.NativeAnswers. STORE is PUT or
+ * SET, TAG_STORE is TAG.SET. */
+enum verb { LOOK_UP, STORE, TAG_STORE, LOOK_UP_MANY, INCR, DECR, INCRBY, DECRBY, DELETE, VERBS };
 
 /* What a connection answers natively. The readers are called with the bytes of a request that follow
  * the key in a line, and the value in RESP; they return the options to store with, or None if these are
@@ -162,12 +163,13 @@ typedef struct {
     PyObject *removed; /* dict; look-ups of its keys are for Python */
     PyObject *on_sample;
     PyObject *put;      /* called with key, value and options */
+    PyObject *delete;   /* called with a key; returns whether it was there */
     PyObject *headroom; /* called for the number of stores for which there is memory */
     PyObject *limits;   /* those against which options must have been checked; NULL: none */
     Py_ssize_t longest_key, longest_value;
     bool has_tag_rules, has_max_memory;
     How *known;      /* by a hash of the text; forgotten when limits change */
-    bool called_put; /* since this was last reset */
+    bool called_python; /* since this was last reset */
     long long hits, misses, puts, until_sample, enough_for;
 } PlainRequests;
 
@@ -182,6 +184,9 @@ typedef struct {
  * exception. */
 Py_ssize_t plain_answer(PlainRequests *self, const Answers *answers, const char *input,
                         size_t length, double now, Output *output, long long counts[VERBS]);
+
+/* The counts as a tuple; NULL with an exception. */
+PyObject *tuple_of_counts(const long long counts[VERBS]);
 
 /* Seconds of the monotonic clock, which is Python's time.monotonic(). */
 static inline double

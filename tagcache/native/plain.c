@@ -37,6 +37,14 @@ table_of(const PlainRequests *self, Py_hash_t hash)
     return Py_TYPE(table) == &EntriesType ? (Entries *)table : NULL;
 }
 
+Entry *
+find_live(const PlainRequests *self, const Key *key, double now)
+{
+    const Entries *table = table_of(self, key->hash);
+    Entry *entry = table == NULL ? NULL : find_entry(table, key->bytes, key->hash);
+    return entry == NULL || entry->stored + entry->ttl <= now ? NULL : entry;
+}
+
 /* A look-up waits three times for memory: for the slot, the entry, and its value. With several keys
  * the waits of all overlap. */
 void
@@ -98,6 +106,13 @@ answer_one(PlainRequests *self, const Answers *answers, const Request *request, 
         return look_up(self, answers->dialect, key, now, output);
     case LOOK_UP_MANY:
         return look_up_many(self, answers->dialect, request, now, output);
+    case INCR:
+    case DECR:
+    case INCRBY:
+    case DECRBY:
+        return answer_count(self, answers->dialect, request, key, now, output);
+    case DELETE:
+        return answer_delete(self, answers->dialect, key, output);
     default:
         return answer_store(self, answers, request, key, now, output);
     }
@@ -131,15 +146,30 @@ plain_answer(PlainRequests *self, const Answers *answers, const char *input, siz
     return found == FAILED ? -1 : (Py_ssize_t)done;
 }
 
+PyObject *
+tuple_of_counts(const long long counts[VERBS])
+{
+    PyObject *tuple = PyTuple_New(VERBS);
+    for (int verb = 0; tuple != NULL && verb < VERBS; verb++) {
+        PyObject *count = PyLong_FromLongLong(counts[verb]);
+        if (count == NULL) {
+            Py_CLEAR(tuple);
+        } else {
+            PyTuple_SET_ITEM(tuple, verb, count);
+        }
+    }
+    return tuple;
+}
+
 /* The type */
 
 static PyObject *
 plain_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(names))
 {
-    PyObject *store, *shards, *dead, *removed, *on_sample, *put, *headroom;
-    if (!PyArg_ParseTuple(arguments, "O!O!O!O!OOO", &StoreFieldsType, &store,
+    PyObject *store, *shards, *dead, *removed, *on_sample, *put, *delete, *headroom;
+    if (!PyArg_ParseTuple(arguments, "O!O!O!O!OOOO", &StoreFieldsType, &store,
                           &PyList_Type, &shards, &PyList_Type,
-                          &dead, &PyDict_Type, &removed, &on_sample, &put, &headroom)) {
+                          &dead, &PyDict_Type, &removed, &on_sample, &put, &delete, &headroom)) {
         return NULL;
     }
     Py_ssize_t count = PyList_GET_SIZE(shards);
@@ -162,6 +192,7 @@ plain_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(names))
     self->removed = Py_NewRef(removed);
     self->on_sample = Py_NewRef(on_sample);
     self->put = Py_NewRef(put);
+    self->delete = Py_NewRef(delete);
     self->headroom = Py_NewRef(headroom);
     return (PyObject *)self;
 }
@@ -176,6 +207,7 @@ plain_traverse(PlainRequests *self, visitproc visit, void *arg)
     Py_VISIT(self->removed);
     Py_VISIT(self->on_sample);
     Py_VISIT(self->put);
+    Py_VISIT(self->delete);
     Py_VISIT(self->headroom);
     return 0;
 }
@@ -191,6 +223,7 @@ plain_clear(PlainRequests *self)
     Py_CLEAR(self->removed);
     Py_CLEAR(self->on_sample);
     Py_CLEAR(self->put);
+    Py_CLEAR(self->delete);
     Py_CLEAR(self->headroom);
     return 0;
 }
@@ -247,8 +280,7 @@ plain_answer_method(PlainRequests *self, PyObject *arguments)
         Py_ssize_t done = plain_answer(self, &answers, input.buf, (size_t)input.len, now, &output,
                                        counts);
         if (done >= 0) {
-            result = Py_BuildValue("n(LLLL)y#", done, counts[LOOK_UP], counts[STORE],
-                                   counts[TAG_STORE], counts[LOOK_UP_MANY], output.bytes,
+            result = Py_BuildValue("nNy#", done, tuple_of_counts(counts), output.bytes,
                                    (Py_ssize_t)output.length);
         }
     }

@@ -41,6 +41,18 @@ enum found look_up(PlainRequests *self, enum dialect dialect, const Key *key, do
 enum found look_up_many(PlainRequests *self, enum dialect dialect, const Request *request,
                         double now, Output *output);
 
+/* The entry of a key, if it exists, borrowed; NULL if Python must look. */
+Entry *find_live(const PlainRequests *self, const Key *key, double now);
+
+/* Give a live entry another value, and the same tags; false, without an exception, if Python must. */
+bool overwrite_entry(PlainRequests *self, const Key *key, Entry *entry, PyObject *value, double ttl,
+                     double now);
+
+/* Answer INCR and its like, and DEL; see counting.c. */
+enum found answer_count(PlainRequests *self, enum dialect dialect, const Request *request,
+                        const Key *key, double now, Output *output);
+enum found answer_delete(PlainRequests *self, enum dialect dialect, const Key *key, Output *output);
+
 /* Prepare the names that `answer_store` uses; -1 with an exception. */
 int storing_ready(void);
 

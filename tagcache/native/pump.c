@@ -121,9 +121,9 @@ pump_run(Pump *self, PyObject *timeout)
     }
     double deadline = left < 0 ? -1 : seconds() + left;
     double stored = 0;
-    self->python_ran = self->has_called_put = false;
+    self->python_ran = self->has_called_cache = false;
     while (true) {
-        int wait = self->has_called_put ? 0 : milliseconds_until(deadline);
+        int wait = self->has_called_cache ? 0 : milliseconds_until(deadline);
         int count;
         Py_BEGIN_ALLOW_THREADS
         count = epoll_wait(self->epoll, events, EVENTS_AT_ONCE, wait);
@@ -139,7 +139,7 @@ pump_run(Pump *self, PyObject *timeout)
         }
         bool outer = handle_all(events, count);
         bool is_over = milliseconds_until(deadline) == 0;
-        if (self->has_called_put) {
+        if (self->has_called_cache) {
             double now = seconds();
             stored = stored == 0 ? now : stored;
             is_over = is_over || count == 0 || now - stored > LONGEST_DELAY;

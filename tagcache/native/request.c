@@ -27,36 +27,70 @@ take_field(Part *line, Part *field)
     return true;
 }
 
-/* GET<TAB>key<LF>, or PUT<TAB>key<TAB>ttl<TAB>tags<TAB>value<LF>, without a carriage return. */
+/* PUT<TAB>key<TAB>ttl<TAB>tags<TAB>value<LF> */
+static bool
+read_put(Part *line, Request *request)
+{
+    Part ttl, tags;
+    if (!take_field(line, &request->key) || !take_field(line, &ttl) || !take_field(line, &tags)) {
+        return false;
+    }
+    request->options = (Part){ttl.start, ttl.length + 1 + tags.length};
+    request->value = *line;
+    return true;
+}
+
+/* GET<TAB>key<LF>, DEL<TAB>key<LF>, INCR<TAB>key<LF>, INCR<TAB>key<TAB>step<LF> */
+static bool
+read_key(Part *line, Request *request)
+{
+    bool counts = request->verb == INCR || request->verb == DECR;
+    if (counts && take_field(line, &request->key)) {
+        request->step = *line;
+        return line->length > 0 && memchr(line->start, '\t', line->length) == NULL;
+    }
+    request->key = *line;
+    return memchr(line->start, '\t', line->length) == NULL;
+}
+
+/* Move behind the verb; false if it is another one. */
+static bool
+take_line_verb(Part *line, enum verb *verb)
+{
+    static const struct {
+        const char *start;
+        size_t length;
+        enum verb verb;
+    } verbs[] = {
+        {"GET\t", 4, LOOK_UP}, {"PUT\t", 4, STORE}, {"INCR\t", 5, INCR},
+        {"DECR\t", 5, DECR},   {"DEL\t", 4, DELETE},
+    };
+    for (size_t at = 0; at < sizeof(verbs) / sizeof(verbs[0]); at++) {
+        if (starts_with(line->start, line->length, verbs[at].start, verbs[at].length)) {
+            *verb = verbs[at].verb;
+            *line = (Part){line->start + verbs[at].length, line->length - verbs[at].length};
+            return true;
+        }
+    }
+    return false;
+}
+
 Request
 read_line(const char *input, size_t length)
 {
     Request request = {0};
-    bool is_put = STARTS_WITH(input, length, "PUT\t");
-    if (!is_put && !STARTS_WITH(input, length, "GET\t")) {
+    Part line = {input, length};
+    if (!take_line_verb(&line, &request.verb)) {
         return request;
     }
-    size_t most = is_put || length < LONGEST_KEY ? length : LONGEST_KEY;
+    size_t most = request.verb == STORE || length < LONGEST_KEY ? length : LONGEST_KEY;
     const char *end = memchr(input, '\n', most);
     if (end == NULL || memchr(input, '\r', (size_t)(end - input)) != NULL) {
         return request;
     }
-    Part line = {input + 4, (size_t)(end - input) - 4};
-    if (is_put) {
-        Part ttl, tags;
-        if (!take_field(&line, &request.key) || !take_field(&line, &ttl) ||
-            !take_field(&line, &tags)) {
-            return request;
-        }
-        request.verb = STORE;
-        request.options = (Part){ttl.start, ttl.length + 1 + tags.length};
-        request.value = line;
-    } else if (memchr(line.start, '\t', line.length) != NULL) {
-        return request;
-    } else {
-        request.key = line;
-    }
-    request.length = (size_t)(end - input) + 1;
+    line.length = (size_t)(end - line.start);
+    bool is_plain = request.verb == STORE ? read_put(&line, &request) : read_key(&line, &request);
+    request.length = is_plain ? (size_t)(end - input) + 1 : 0;
     return request;
 }
 
@@ -115,31 +149,67 @@ take_bulks(const char *input, size_t length, size_t *at, size_t count, Part *bul
     return true;
 }
 
-/* GET key, MGET key ..., SET key value ..., or TAG.SET key value ..., in capitals as clients send it. */
+static enum verb
+resp_verb(Part name)
+{
+    static const struct {
+        const char *name;
+        enum verb verb;
+    } verbs[] = {
+        {"GET", LOOK_UP},       {"SET", STORE},     {"TAG.SET", TAG_STORE},
+        {"MGET", LOOK_UP_MANY}, {"INCR", INCR},     {"DECR", DECR},
+        {"INCRBY", INCRBY},     {"DECRBY", DECRBY}, {"DEL", DELETE},
+    };
+    for (size_t at = 0; at < sizeof(verbs) / sizeof(verbs[0]); at++) {
+        if (is_verb(name, verbs[at].name)) {
+            return verbs[at].verb;
+        }
+    }
+    return VERBS;
+}
+
+/* Read what follows the verb; false if it is not plain, or not complete. */
+static bool
+read_arguments(const char *input, size_t length, size_t *at, size_t count, Request *request)
+{
+    switch (request->verb) {
+    case LOOK_UP:
+    case INCR:
+    case DECR:
+    case DELETE:
+        return count == 1 && take_bulk(input, length, at, &request->key);
+    case INCRBY:
+    case DECRBY:
+        return count == 2 && take_bulk(input, length, at, &request->key) &&
+               take_bulk(input, length, at, &request->step) && request->step.length > 0;
+    case LOOK_UP_MANY:
+        request->key_count = count;
+        return count > 0 && take_bulks(input, length, at, count, &request->keys);
+    case STORE:
+    case TAG_STORE:
+        return count >= 2 && count < MOST_ARGUMENTS &&
+               take_bulk(input, length, at, &request->key) &&
+               take_bulk(input, length, at, &request->value) &&
+               take_bulks(input, length, at, count - 2, &request->options);
+    case VERBS:
+        break;
+    }
+    return false;
+}
+
+/* Verbs are in capitals, as clients send them. */
 Request
 read_resp(const char *input, size_t length)
 {
     Request request = {0};
     size_t at = 1, count;
     Part verb;
-    if (length == 0 || input[0] != '*' || !take_number(input, length, &at, &count) ||
+    if (length == 0 || input[0] != '*' || !take_number(input, length, &at, &count) || count == 0 ||
         !take_bulk(input, length, &at, &verb)) {
         return request;
     }
-    bool is_complete = false;
-    if (count == 2 && is_verb(verb, "GET")) {
-        is_complete = take_bulk(input, length, &at, &request.key);
-    } else if (count >= 2 && is_verb(verb, "MGET")) {
-        request.verb = LOOK_UP_MANY;
-        request.key_count = count - 1;
-        is_complete = take_bulks(input, length, &at, count - 1, &request.keys);
-    } else if (count >= 3 && count <= MOST_ARGUMENTS &&
-               (is_verb(verb, "SET") || is_verb(verb, "TAG.SET"))) {
-        request.verb = is_verb(verb, "SET") ? STORE : TAG_STORE;
-        is_complete = take_bulk(input, length, &at, &request.key) &&
-                      take_bulk(input, length, &at, &request.value) &&
-                      take_bulks(input, length, &at, count - 3, &request.options);
-    }
-    request.length = is_complete ? at : 0;
+    request.verb = resp_verb(verb);
+    bool is_plain = read_arguments(input, length, &at, count - 1, &request);
+    request.length = is_plain ? at : 0;
     return request;
 }

@@ -20,6 +20,7 @@ typedef struct {
     Part key, value;
     Part options; /* what says how to store: see `server/commands` */
     Part keys;    /* of LOOK_UP_MANY: bulk strings */
+    Part step;    /* of INCR and DECR: decimal; empty for 1 */
     size_t key_count;
 } Request;
 

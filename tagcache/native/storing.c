@@ -241,25 +241,46 @@ insert(PlainRequests *self, Entries *table, const Key *key, PyObject *value, con
     return true;
 }
 
-/* Store without a call of the cache; false if Python must, without an exception. */
+/* Whether a value may be stored here, as far as limits and those who watch are concerned. */
 static bool
-store_here(PlainRequests *self, const Key *key, PyObject *value, const How *how, double now)
+may_store(PlainRequests *self, const Key *key, PyObject *value)
 {
-    Entries *table = table_of(self, key->hash);
-    if (table == NULL || PyBytes_GET_SIZE(key->bytes) > self->longest_key ||
-        PyBytes_GET_SIZE(value) > self->longest_value || is_incomplete(self->store) ||
-        is_watched(self, key->bytes) || !has_headroom(self)) {
-        return false;
-    }
-    Entry *entry = find_entry(table, key->bytes, key->hash);
-    bool stored = entry == NULL ? insert(self, table, key, value, how, now)
-                                : overwrite(self, entry, value, how, now);
+    return PyBytes_GET_SIZE(key->bytes) <= self->longest_key &&
+           PyBytes_GET_SIZE(value) <= self->longest_value && !is_incomplete(self->store) &&
+           !is_watched(self, key->bytes) && has_headroom(self);
+}
+
+static bool
+count_store(PlainRequests *self, bool stored)
+{
     PyErr_Clear();
     if (stored) {
         self->puts++;
         self->enough_for--;
     }
     return stored;
+}
+
+bool
+overwrite_entry(PlainRequests *self, const Key *key, Entry *entry, PyObject *value, double ttl,
+                double now)
+{
+    How how = {NULL, NULL, entry->tags, ttl};
+    return may_store(self, key, value) &&
+           count_store(self, overwrite(self, entry, value, &how, now));
+}
+
+/* Store without a call of the cache; false if Python must, without an exception. */
+static bool
+store_here(PlainRequests *self, const Key *key, PyObject *value, const How *how, double now)
+{
+    Entries *table = table_of(self, key->hash);
+    if (table == NULL || !may_store(self, key, value)) {
+        return false;
+    }
+    Entry *entry = find_entry(table, key->bytes, key->hash);
+    return count_store(self, entry == NULL ? insert(self, table, key, value, how, now)
+                                           : overwrite(self, entry, value, how, now));
 }
 
 /* Call the cache. If it raises, it has changed nothing, and Python finds the same again. */
@@ -269,7 +290,7 @@ call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader,
     PyObject *copy = PyBytes_FromStringAndSize(text.start, (Py_ssize_t)text.length);
     PyObject *options = copy == NULL ? NULL : PyObject_CallOneArg(reader, copy);
     PyObject *result = NULL;
-    self->called_put = true;
+    self->called_python = true;
     if (options != NULL && options != Py_None) {
         PyObject *arguments[] = {key->bytes, value, options};
         result = PyObject_Vectorcall(self->put, arguments, 3, NULL);

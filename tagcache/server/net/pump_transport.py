@@ -75,7 +75,8 @@ class PumpTransport(SocketTransport):
     def take_answered(self) -> Answered:
         """Return what was answered without the protocol since the last call."""
         requests, last, bytes_in, bytes_out, last_active = self._channel.take_counts()
-        counts = dict(zip(self._verbs, requests, strict=False))
+        known = zip(self._verbs, requests, strict=False)
+        counts = {verb: count for verb, count in known if count}
         last_verb = self._verbs[last] if self._verbs else b""
         return Answered(counts, last_verb, bytes_in, bytes_out, last_active)
 

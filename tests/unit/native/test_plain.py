@@ -124,7 +124,12 @@ def test_any_bytes_are_answered_or_left(dialect: Dialect, chunk: bytes) -> None:
         b"*2\r\n$3\r\nGET\r\n$5\r\nplain\n\n",
         b"*2\r\n$3\r\nGET\r\n$4\r\nplain\r\n",
         b"*3\r\n$3\r\nGET\r\n$5\r\nplain\r\n$1\r\na\r\n",
-        b"*2\r\n$3\r\nDEL\r\n$5\r\nplain\r\n",
+        b"*2\r\n$3\r\nTTL\r\n$5\r\nplain\r\n",
+        b"*3\r\n$3\r\nDEL\r\n$5\r\nplain\r\n$1\r\na\r\n",
+        b"*1\r\n$4\r\nINCR\r\n",
+        b"*3\r\n$4\r\nINCR\r\n$5\r\nplain\r\n$1\r\n1\r\n",
+        b"*3\r\n$6\r\nINCRBY\r\n$5\r\nplain\r\n$0\r\n\r\n",
+        b"*0\r\n",
         b"GET\tplain\n",
     ],
 )
@@ -134,7 +139,11 @@ def test_other_requests_are_left(chunk: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "chunk", [b"get\tplain\n", b"GET\tplain\r\n", b"GET\ta\tb\n", b"GET plain\n"]
+    "chunk",
+    [
+        *(b"get\tplain\n", b"GET\tplain\r\n", b"GET\ta\tb\n", b"GET plain\n", b"DEL\ta\tb\n"),
+        *(b"INCR\tplain\n", b"INCR\tn\t\n", b"INCR\tn\t1\t-\n", b"incr\tn\n", b"PUT\tn\t1\n"),
+    ],
 )
 def test_other_lines_are_left(chunk: bytes) -> None:
     cache, _ = filled()
@@ -269,7 +278,7 @@ def test_wrong_parts_are_refused() -> None:
     core: Any = native.core
     tables = [core.Entries() for _ in range(4)]
     fields = core.StoreFields()
-    calls = print, print, print
+    calls = print, print, print, print
     for parts in (((), [], {}), (tables, {}, {}), (tables, [], [])):
         with pytest.raises(TypeError):
             core.PlainRequests(fields, *parts, *calls)
@@ -279,4 +288,4 @@ def test_wrong_parts_are_refused() -> None:
         with pytest.raises(ValueError, match="power of two"):
             core.PlainRequests(fields, tables[:count], [], {}, *calls)
     strangers = core.PlainRequests(fields, [{}, {}], [], {}, *calls)
-    assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0, 0, 0, 0), b"")
+    assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0,) * 9, b"")

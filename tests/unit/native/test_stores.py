@@ -18,6 +18,7 @@ from tagcache.model.limits import Limits
 from tagcache.model.store_options import StoreOptions
 from tagcache.model.tag_rules import TagRule, TagRules
 from tagcache.native import Dialect
+from tagcache.server.commands.cache import plain_options
 from tagcache.server.commands.resp import strings, tags
 from tagcache.wire import resp
 from tests.helpers import done, newest
@@ -29,13 +30,16 @@ ROOM = 10_000
 everything_is_large = test_machine.everything_is_large
 
 
+READERS = strings.plain_options, tags.plain_tag_options
+
+
 def request_for(
     key: bytes, value: bytes, tags_: Collection[bytes] = (), ttl_ms: int | None = None
 ) -> tuple[bytes, tuple[Any, Any]]:
     """Return a request in RESP, and what reads its options."""
     expiry = (b"PX", b"%d" % ttl_ms) if ttl_ms else ()
     request = resp.request(b"TAG.SET", key, value, *expiry, b"TAGS", b"%d" % len(tags_), *tags_)
-    return request, (strings.plain_options, tags.plain_tag_options)
+    return request, READERS
 
 
 def store(cache: MemoryCache, *arguments: Any) -> bool:
@@ -45,6 +49,14 @@ def store(cache: MemoryCache, *arguments: Any) -> bool:
     length, counts, replies = cache.plain.answer(Dialect.RESP2.value, *readers, request, now, ROOM)
     assert (length, sum(counts), replies) in [(len(request), 1, b"+OK\r\n"), (0, 0, b"")]
     return bool(length)
+
+
+def ask(cache: MemoryCache, line: bytes) -> bytes:
+    """Return the native reply to a line; empty if it is for Python."""
+    reply: bytes = cache.plain.answer(
+        Dialect.LINE.value, plain_options, plain_options, line, cache._monotonic(), ROOM
+    )[2]
+    return reply
 
 
 class NativeMachine(test_machine.CacheMachine):
@@ -63,6 +75,29 @@ class NativeMachine(test_machine.CacheMachine):
             return put(key, value, tags, ttl_ms)
 
         self.cache.put = put_natively  # type: ignore[method-assign]
+        for name, verb in (("increment", b"INCR"), ("decrement", b"DECR")):
+            setattr(self.cache, name, self.counting(verb, getattr(self.cache, name)))
+        self.cache.delete = self.deleting(self.cache.delete)  # type: ignore[method-assign]
+
+    def counting(self, verb: bytes, operation: Any) -> Any:
+        def count(
+            key: bytes, by: int, tags: Collection[bytes] = (), ttl_ms: int | None = None
+        ) -> int:
+            plain = not tags and not ttl_ms and self.cache.plain is not None
+            reply = ask(self.cache, b"%b\t%b\t%d\n" % (verb, key, by)) if plain else b""
+            if reply:
+                return int(reply.removeprefix(b"VALUE\t"))
+            number: int = operation(key, by, tags, ttl_ms)
+            return number
+
+        return count
+
+    def deleting(self, operation: Any) -> Any:
+        def delete(key: bytes) -> bool:
+            reply = b"" if self.cache.plain is None else ask(self.cache, b"DEL\t%b\n" % key)
+            return reply == b"DEL ok\n" if reply else operation(key)
+
+        return delete
 
 
 class TestNativeMachine(NativeMachine.TestCase):
@@ -210,12 +245,71 @@ def test_stores_end_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
             raise MemoryError
         return left.pop()
 
-    cache.plain = native.core.PlainRequests(  # type: ignore[union-attr]
-        cache.store, cache.store.shards, cache.store.dead, {}, print, cache.put_with, check
-    )
+    parts = cache.store, cache.store.shards, cache.store.dead, {}
+    calls = print, cache.put_with, cache.delete, check
+    cache.plain = native.core.PlainRequests(*parts, *calls)  # type: ignore[union-attr]
     cache.limits = Limits()
     store(cache, b"a", *AS_A)
     assert [natively(cache, b"a", *AS_A) for _ in range(4)] == [True, True, False, False]
+
+
+def count(cache: MemoryCache, *words: bytes) -> bytes:
+    """Return the native reply in RESP; empty if it is for Python."""
+    reply: bytes = cache.plain.answer(
+        Dialect.RESP2.value, *READERS, resp.request(*words), cache._monotonic(), ROOM
+    )[2]
+    assert done(cache.check()).faults == ()
+    return reply
+
+
+def test_counters_count_natively() -> None:
+    cache, now = filled()
+    cache.put(b"n", b"41", [b"t"], 60_000)
+    deadline = cache.peek(b"n").expires  # type: ignore[union-attr]
+    now[0] += 0.3
+    assert count(cache, b"INCR", b"n") == b":42\r\n"
+    assert count(cache, b"INCRBY", b"n", b"-50") == b":-8\r\n"
+    assert count(cache, b"DECRBY", b"n", b"3") == b":-11\r\n"
+    assert count(cache, b"DECR", b"n") == b":-12\r\n"
+    entry = cache.peek(b"n")
+    assert entry is not None
+    assert (entry.value, entry.tags) == (b"-12", (b"t",))
+    # In RESP, the deadline stays; in lines, the time to live begins again.
+    assert deadline <= entry.expires < deadline + 1e-9
+    assert ask(cache, b"INCR\tn\n") == b"VALUE\t-11\n"
+    assert ask(cache, b"DECR\tn\t9\n") == b"VALUE\t-20\n"
+    assert entry.expires == now[0] + entry.ttl
+    assert cache.counters().puts == 9
+    assert cache.counters().hits == 0
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"-", b"+1", b"01", b"-0", b" 1", b"1.0", b"x", b"9" * 19, b"-" + b"9" * 19]
+)
+def test_what_is_not_plainly_a_number_is_for_python(value: bytes) -> None:
+    cache, _ = filled()
+    cache.put(b"n", value)
+    assert count(cache, b"INCR", b"n") == b""
+    cache.put(b"n", b"1")
+    assert value == b"" or count(cache, b"INCRBY", b"n", value) == b""
+    assert cache.get(b"n") == b"1"
+
+
+def test_a_counter_that_does_not_exist_is_for_python() -> None:
+    cache, now = filled()
+    cache.put(b"n", b"1", [], 10)
+    now[0] += 1
+    assert count(cache, b"INCR", b"n") == count(cache, b"INCR", b"none") == b""
+
+
+def test_removals() -> None:
+    cache, _ = filled()
+    assert count(cache, b"DEL", b"a") == b":1\r\n"
+    assert count(cache, b"DEL", b"a") == b":0\r\n"
+    assert ask(cache, b"DEL\tb\n") == b"DEL ok\n"
+    assert ask(cache, b"DEL\tb\n") == b"DEL nf\n"
+    assert len(cache) == 0
+    assert cache.counters().invalidations == 2
 
 
 testcapi = pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
