@@ -41,9 +41,12 @@ REPLACEMENTS = [
     (r"CachedCoroutine", "CachedFunction"),
     (r"coroutine function", "function"),
     # Django's names.
-    (r"self\.async_client\(\)", "self.client"),
+    (r"(self(?:\._backend)?)\.async_client\(\)", r"\1.client"),
     (r"a((?:get|set|delete)(?:_many)?|get_or_set|add|touch|has_key|clear)", r"\1"),
     (r"a((?:incr|decr)(?:_version)?|invalidate_tags?)", r"\1"),
+    (r"a(p?ttl|persist|p?expire(?:_at)?|(?:iter_)?keys|delete_pattern|lock)", r"\1"),
+    (r"_a(time_left|deadline|names|scan)", r"_\1"),
+    (r"asyncio\.sleep", "time.sleep"),
 ]
 _PATTERNS = [
     (re.compile(rf"(?<!\w){pattern}(?!\w)" if pattern[-1] != " " else rf"\b{pattern}"), replacement)

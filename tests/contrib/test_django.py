@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -17,9 +17,10 @@ from django.core.cache.backends.base import CacheKeyWarning, InvalidCacheBackend
 
 from tagcache.client import AsyncClient, AsyncShardedClient, Client, ShardedClient
 from tagcache.contrib.django import TagCache, close_clients
-from tagcache.contrib.django_base import _clients
+from tagcache.contrib.django.base import _clients
 from tagcache.contrib.pytest_plugin import Server, _started
 from tagcache.errors import CannotDecode, CircuitOpen, ConnectionFailed, Refused, Unavailable
+from tests.contrib.conftest import Call, Make
 
 
 class JsonSerializer:
@@ -30,41 +31,6 @@ class JsonSerializer:
 
     def loads(self, data: bytes) -> Any:
         return json.loads(data)
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    yield
-    close_clients()
-
-
-@pytest.fixture(params=["sync", "async"])
-def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Call a method of a cache, or the coroutine of the same name."""
-
-    def run(cache: TagCache, name: str, *args: Any, **kwargs: Any) -> Any:
-        if request.param == "sync":
-            return getattr(cache, name)(*args, **kwargs)
-        return asyncio.run(getattr(cache, f"a{name}")(*args, **kwargs))
-
-    return run
-
-
-@pytest.fixture
-def make(tagcache_server: Server, tagcache_client: Client) -> Callable[..., TagCache]:
-    def cache(location: Any = tagcache_server.url, **params: Any) -> TagCache:
-        return TagCache(location, params)
-
-    return cache
-
-
-@pytest.fixture
-def cache(make: Callable[..., TagCache]) -> TagCache:
-    return make()
-
-
-Call = Callable[..., Any]
-Make = Callable[..., TagCache]
 
 
 class TestTags:

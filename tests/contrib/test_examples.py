@@ -26,6 +26,10 @@ BLOCKS = re.findall(
 )
 
 
+# The examples of these pages are one program each.
+PAGES = {"Django": "django.md"}
+
+
 def examples() -> list[tuple[str, str]]:
     """Return the section and the code of each example."""
     found, section = [], ""
@@ -33,6 +37,9 @@ def examples() -> list[tuple[str, str]]:
         section = title or section
         if code:
             found.append((section, code))
+    for page, file in PAGES.items():
+        text = (DOCS / file).read_text(encoding="utf-8")
+        found.append((page, "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))))
     return found
 
 

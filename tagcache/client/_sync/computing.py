@@ -144,6 +144,11 @@ class BlockingComputation(Generic[T]):
         return is_there
 
     @property
+    def found(self) -> Found | None:
+        """What the look-up found; None: the server has no leases, or was not there."""
+        return self._lookup.found
+
+    @property
     def value(self) -> T:
         """The value that was found."""
         value: T = self._lookup.value

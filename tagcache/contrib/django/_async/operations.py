@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from tagcache.client.arguments import Mode, Tag
+from tagcache.client._async.computing import AwaitedComputation
+from tagcache.client.arguments import Duration, Mode, Tag
+from tagcache.client.collecting import is_collecting
+from tagcache.client.compute_options import ComputeOptions
 from tagcache.contrib._async import best_effort
-from tagcache.contrib.django_base import (
+from tagcache.contrib.django.base import (
     DEFAULT_TIMEOUT,
     EXPIRED,
     TagCacheBase,
     count_error,
     is_session_without_cache,
     not_found,
+    noted,
     was_recreated,
 )
-from tagcache.errors import Refused
+from tagcache.contrib.django.requests import replacement
+from tagcache.errors import BadArgument, Refused
+from tagcache.model.fetched import Found
 
 
 class AsyncOperations(TagCacheBase):
     """Django's cache API, with tags."""
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return a value, or ``default``; see BaseCache.
+
+        While a page, a fragment or a value is being computed, it gets the tags of what it reads.
+        """
         name = self.make_and_validate_key(key, version)
         client = await self.async_client()
-        return await client.get(name, default)
+        if not is_collecting():
+            return await client.get(name, default)
+        # Only a look-up that may take a lease tells the tags.
+        work = AwaitedComputation[Any](client, name, ComputeOptions())
+        found = await work.look_up(waits=False)
+        await work.give_up()
+        return work.value if found and work.found is Found.HIT else default
 
     async def aset(
         self,
@@ -37,14 +53,30 @@ class AsyncOperations(TagCacheBase):
         version: int | None = None,
         *,
         tags: Iterable[Tag] = (),
-    ) -> None:
-        """Store a value with ``tags``; see BaseCache."""
+        nx: bool = False,
+        xx: bool = False,
+    ) -> bool:
+        """Store a value with ``tags``, and return whether it was stored; see BaseCache.
+
+        With ``nx`` only if there is none, with ``xx`` only if there is one. A timeout that has
+        passed removes the value: returns whether there was one. Raises BadArgument.
+        """
+        if nx and xx:
+            raise BadArgument("set takes nx or xx, not both")
+        if nx:
+            return await self.aadd(key, value, timeout, version, tags=tags)
         name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = await self.async_client()
         if ttl == EXPIRED:
-            await client.delete(name)
-        else:
-            await best_effort.put(client, name, value, tags, ttl)
+            return await client.delete(name)
+        tags = noted(tags)
+        if not xx:
+            return await best_effort.put(client, name, value, tags, ttl)
+        try:
+            return await client._run(replacement(client._requests, name, value, tags, ttl))
+        except Refused as error:
+            best_effort.log_if_no_room(name, error)
+            return await client.delete(name) and False
 
     async def aadd(
         self,
@@ -60,7 +92,7 @@ class AsyncOperations(TagCacheBase):
         client = await self.async_client()
         if ttl == EXPIRED:
             return await client.get(name, self._missing_key) is self._missing_key
-        added = await best_effort.add(client, name, value, tags, ttl)
+        added = await best_effort.add(client, name, value, noted(tags), ttl)
         return added or is_session_without_cache(key, client)
 
     async def atouch(
@@ -78,6 +110,10 @@ class AsyncOperations(TagCacheBase):
         return await client.delete(name)
 
     async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return those values that are there, by their keys; see ``aget``."""
+        if is_collecting():
+            found = {key: await self.aget(key, self._missing_key, version) for key in keys}
+            return {key: value for key, value in found.items() if value is not self._missing_key}
         names = {self.make_and_validate_key(key, version): key for key in keys}
         client = await self.async_client()
         found = await client.get_many(names)
@@ -99,7 +135,7 @@ class AsyncOperations(TagCacheBase):
             await client.delete_many(names)
             return []
         values = {name: data[key] for name, key in names.items()}
-        refused = await best_effort.put_many(client, values, tags, ttl)
+        refused = await best_effort.put_many(client, values, noted(tags), ttl)
         return [names[name] for name in refused]
 
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
@@ -114,19 +150,34 @@ class AsyncOperations(TagCacheBase):
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
         *,
-        tags: Iterable[Tag] = (),
+        tags: Iterable[Tag] | Callable[[Any], Iterable[Tag]] = (),
+        grace: Duration | None = None,
+        wait: Duration | None = None,
     ) -> Any:
-        """Return the stored value, or ``default``, which is then stored with ``tags``."""
-        found = await self.aget(key, self._missing_key, version)
-        if found is not self._missing_key:
+        """Return the stored value, or ``default``, which is then stored with ``tags``.
+
+        ``default`` may be a callable, which one of all callers in all processes calls; the others
+        wait for up to ``wait`` seconds (None: 5), and then call it for themselves. Its result is
+        returned, but not stored, if one of its tags was invalidated meanwhile; ``tags`` may be a
+        function of it. For ``grace`` seconds after the timeout, or after a soft invalidation, the
+        old value is returned to the others while one caller computes, and to that one if
+        ``default`` raises. Coroutines are awaited by ``aget_or_set`` only.
+
+            page = await cache.aget_or_set("page:1", render, 60, tags=["post:1"], grace=600)
+        """
+        name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
+        client = await self.async_client()
+        producer = default if callable(default) else lambda: default
+        if ttl == EXPIRED:
+            found = await self.aget(key, self._missing_key, version)
+            if found is self._missing_key:
+                found = producer()
+                if isinstance(found, Awaitable):  # async only
+                    found = await found
             return found
-        if callable(default):
-            default = default()
-        if inspect.isawaitable(default):  # async only
-            default = await default
-        await self.aadd(key, default, timeout, version, tags=tags)
-        # Another caller may have added a value first.
-        return await self.aget(key, default, version)
+        options = ComputeOptions(ttl, grace, wait)
+        refused = partial(best_effort.log_if_no_room, name)
+        return await AwaitedComputation[Any](client, name, options, refused).result(producer, tags)
 
     async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add to an integer on the server, and return the sum; its time to live starts again.
@@ -187,12 +238,20 @@ class AsyncOperations(TagCacheBase):
         client = await self.async_client()
         await client.flush()
 
-    async def ainvalidate_tag(self, tag: Tag) -> int:
-        """Remove all entries with ``tag``, of any prefix and version; return their number."""
-        client = await self.async_client()
-        return await client.invalidate_tag(tag)
+    async def ainvalidate_tag(self, tag: Tag, *, soft: bool = False) -> int:
+        """Remove all entries with ``tag``, of any prefix and version; return their number.
 
-    async def ainvalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> int:
-        """Remove all entries with any of ``tags``, or ``all`` of them; return their number."""
+        With ``soft``, those that have a grace become stale instead.
+        """
         client = await self.async_client()
-        return await client.invalidate_tags(tags, mode)
+        return await client.invalidate_tag(tag, soft=soft)
+
+    async def ainvalidate_tags(
+        self, tags: Iterable[Tag], mode: Mode = "any", *, soft: bool = False
+    ) -> int:
+        """Remove all entries with any of ``tags``, or ``all`` of them; return their number.
+
+        With ``soft``, those that have a grace become stale instead.
+        """
+        client = await self.async_client()
+        return await client.invalidate_tags(tags, mode, soft=soft)

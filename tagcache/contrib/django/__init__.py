@@ -10,15 +10,18 @@ CACHES = {
 
 from __future__ import annotations
 
-from tagcache.contrib._async.django import AsyncOperations
-from tagcache.contrib._sync.django import Operations
-from tagcache.contrib.django_base import close_clients
+from tagcache.client.collecting import cache_tag
+from tagcache.contrib.django._async.operations import AsyncOperations
+from tagcache.contrib.django._async.redis_names import AsyncRedisNames
+from tagcache.contrib.django._sync.operations import Operations
+from tagcache.contrib.django._sync.redis_names import RedisNames
+from tagcache.contrib.django.base import close_clients
 
-__all__ = ["TagCache", "close_clients"]
+__all__ = ["TagCache", "cache_tag", "close_clients"]
 
 
-class TagCache(Operations, AsyncOperations):
-    """Django's cache API over TagCache, with tags.
+class TagCache(Operations, AsyncOperations, RedisNames, AsyncRedisNames):
+    """Django's cache API over TagCache, with tags, and with what django-redis adds to it.
 
     ``LOCATION`` is a URL or several. ``OPTIONS`` are the fields of tagcache.client.Options, and
     ``serializer`` as in Django's Redis backend. ``KEY_PREFIX`` and versions do not apply to tags:

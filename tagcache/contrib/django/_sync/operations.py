@@ -1,33 +1,50 @@
-# Generated from tagcache/contrib/_async/django.py by tools/unasync.py: do not edit.
+# Generated from tagcache/contrib/django/_async/operations.py by tools/unasync.py: do not edit.
 """The operations of the cache backend for Django."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from tagcache.client.arguments import Mode, Tag
+from tagcache.client._sync.computing import BlockingComputation
+from tagcache.client.arguments import Duration, Mode, Tag
+from tagcache.client.collecting import is_collecting
+from tagcache.client.compute_options import ComputeOptions
 from tagcache.contrib._sync import best_effort
-from tagcache.contrib.django_base import (
+from tagcache.contrib.django.base import (
     DEFAULT_TIMEOUT,
     EXPIRED,
     TagCacheBase,
     count_error,
     is_session_without_cache,
     not_found,
+    noted,
     was_recreated,
 )
-from tagcache.errors import Refused
+from tagcache.contrib.django.requests import replacement
+from tagcache.errors import BadArgument, Refused
+from tagcache.model.fetched import Found
 
 
 class Operations(TagCacheBase):
     """Django's cache API, with tags."""
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return a value, or ``default``; see BaseCache.
+
+        While a page, a fragment or a value is being computed, it gets the tags of what it reads.
+        """
         name = self.make_and_validate_key(key, version)
         client = self.client
-        return client.get(name, default)
+        if not is_collecting():
+            return client.get(name, default)
+        # Only a look-up that may take a lease tells the tags.
+        work = BlockingComputation[Any](client, name, ComputeOptions())
+        found = work.look_up(waits=False)
+        work.give_up()
+        return work.value if found and work.found is Found.HIT else default
 
     def set(
         self,
@@ -37,14 +54,30 @@ class Operations(TagCacheBase):
         version: int | None = None,
         *,
         tags: Iterable[Tag] = (),
-    ) -> None:
-        """Store a value with ``tags``; see BaseCache."""
+        nx: bool = False,
+        xx: bool = False,
+    ) -> bool:
+        """Store a value with ``tags``, and return whether it was stored; see BaseCache.
+
+        With ``nx`` only if there is none, with ``xx`` only if there is one. A timeout that has
+        passed removes the value: returns whether there was one. Raises BadArgument.
+        """
+        if nx and xx:
+            raise BadArgument("set takes nx or xx, not both")
+        if nx:
+            return self.add(key, value, timeout, version, tags=tags)
         name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = self.client
         if ttl == EXPIRED:
-            client.delete(name)
-        else:
-            best_effort.put(client, name, value, tags, ttl)
+            return client.delete(name)
+        tags = noted(tags)
+        if not xx:
+            return best_effort.put(client, name, value, tags, ttl)
+        try:
+            return client._run(replacement(client._requests, name, value, tags, ttl))
+        except Refused as error:
+            best_effort.log_if_no_room(name, error)
+            return client.delete(name) and False
 
     def add(
         self,
@@ -60,7 +93,7 @@ class Operations(TagCacheBase):
         client = self.client
         if ttl == EXPIRED:
             return client.get(name, self._missing_key) is self._missing_key
-        added = best_effort.add(client, name, value, tags, ttl)
+        added = best_effort.add(client, name, value, noted(tags), ttl)
         return added or is_session_without_cache(key, client)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
@@ -76,6 +109,10 @@ class Operations(TagCacheBase):
         return client.delete(name)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return those values that are there, by their keys; see ``get``."""
+        if is_collecting():
+            found = {key: self.get(key, self._missing_key, version) for key in keys}
+            return {key: value for key, value in found.items() if value is not self._missing_key}
         names = {self.make_and_validate_key(key, version): key for key in keys}
         client = self.client
         found = client.get_many(names)
@@ -97,7 +134,7 @@ class Operations(TagCacheBase):
             client.delete_many(names)
             return []
         values = {name: data[key] for name, key in names.items()}
-        refused = best_effort.put_many(client, values, tags, ttl)
+        refused = best_effort.put_many(client, values, noted(tags), ttl)
         return [names[name] for name in refused]
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
@@ -112,17 +149,32 @@ class Operations(TagCacheBase):
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
         *,
-        tags: Iterable[Tag] = (),
+        tags: Iterable[Tag] | Callable[[Any], Iterable[Tag]] = (),
+        grace: Duration | None = None,
+        wait: Duration | None = None,
     ) -> Any:
-        """Return the stored value, or ``default``, which is then stored with ``tags``."""
-        found = self.get(key, self._missing_key, version)
-        if found is not self._missing_key:
+        """Return the stored value, or ``default``, which is then stored with ``tags``.
+
+        ``default`` may be a callable, which one of all callers in all processes calls; the others
+        wait for up to ``wait`` seconds (None: 5), and then call it for themselves. Its result is
+        returned, but not stored, if one of its tags was invalidated meanwhile; ``tags`` may be a
+        function of it. For ``grace`` seconds after the timeout, or after a soft invalidation, the
+        old value is returned to the others while one caller computes, and to that one if
+        ``default`` raises. Coroutines are awaited by ``get_or_set`` only.
+
+            page = cache.get_or_set("page:1", render, 60, tags=["post:1"], grace=600)
+        """
+        name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
+        client = self.client
+        producer = default if callable(default) else lambda: default
+        if ttl == EXPIRED:
+            found = self.get(key, self._missing_key, version)
+            if found is self._missing_key:
+                found = producer()
             return found
-        if callable(default):
-            default = default()
-        self.add(key, default, timeout, version, tags=tags)
-        # Another caller may have added a value first.
-        return self.get(key, default, version)
+        options = ComputeOptions(ttl, grace, wait)
+        refused = partial(best_effort.log_if_no_room, name)
+        return BlockingComputation[Any](client, name, options, refused).result(producer, tags)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add to an integer on the server, and return the sum; its time to live starts again.
@@ -183,12 +235,20 @@ class Operations(TagCacheBase):
         client = self.client
         client.flush()
 
-    def invalidate_tag(self, tag: Tag) -> int:
-        """Remove all entries with ``tag``, of any prefix and version; return their number."""
-        client = self.client
-        return client.invalidate_tag(tag)
+    def invalidate_tag(self, tag: Tag, *, soft: bool = False) -> int:
+        """Remove all entries with ``tag``, of any prefix and version; return their number.
 
-    def invalidate_tags(self, tags: Iterable[Tag], mode: Mode = "any") -> int:
-        """Remove all entries with any of ``tags``, or ``all`` of them; return their number."""
+        With ``soft``, those that have a grace become stale instead.
+        """
         client = self.client
-        return client.invalidate_tags(tags, mode)
+        return client.invalidate_tag(tag, soft=soft)
+
+    def invalidate_tags(
+        self, tags: Iterable[Tag], mode: Mode = "any", *, soft: bool = False
+    ) -> int:
+        """Remove all entries with any of ``tags``, or ``all`` of them; return their number.
+
+        With ``soft``, those that have a grace become stale instead.
+        """
+        client = self.client
+        return client.invalidate_tags(tags, mode, soft=soft)

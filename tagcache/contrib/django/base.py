@@ -8,13 +8,16 @@ from typing import Any, Literal
 
 try:
     from django.core.cache.backends.base import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
-    from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
+    from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError, get_key_func
+    from django.core.exceptions import ImproperlyConfigured
     from django.utils.module_loading import import_string
 except ModuleNotFoundError as error:
     raise ImportError(
         "tagcache.contrib.django needs: pip install 'tagcache-server[django]'"
     ) from error
 
+from tagcache.client.arguments import Tag, collected
+from tagcache.client.collecting import cache_tag, is_collecting
 from tagcache.contrib.connecting import (
     AnyAsyncClient,
     AnyClient,
@@ -22,6 +25,7 @@ from tagcache.contrib.connecting import (
     Connecting,
     is_unavailable,
 )
+from tagcache.contrib.django.requests import glob_escape
 from tagcache.errors import BadArgument, IntegerOverflow, NotAnInteger, Refused
 
 # The prefix of keys of django.contrib.sessions.backends.cache.
@@ -76,6 +80,8 @@ class TagCacheBase(BaseCache):
         if isinstance(timeout, float):
             # Django converts it to whole seconds.
             self.default_timeout = timeout
+        reverse = params.get("REVERSE_KEY_FUNCTION")
+        self._reverse_key = None if reverse is None else get_key_func(reverse)
         options = dict(params.get("OPTIONS", {}))
         culling = {"MAX_ENTRIES", "CULL_FREQUENCY", "max_entries", "cull_frequency"}
         refused = sorted(culling & (options.keys() | params.keys()))
@@ -107,6 +113,25 @@ class TagCacheBase(BaseCache):
         """Close the connections of the running event loop; it connects again when needed."""
         await _clients.of(self._connecting)[1].close()
 
+    def _pattern(self, search: str, version: int | None, prefix: str | None = None) -> str:
+        """Return the pattern for keys as make_key returns them."""
+        prefix = self.key_prefix if prefix is None else prefix
+        version = self.version if version is None else version
+        pattern: str = self.key_func(search, glob_escape(prefix), glob_escape(str(version)))
+        return pattern
+
+    def _key_of(self, name: str, version: int | None) -> str:
+        """Return the key that make_key made ``name`` of. Raises ImproperlyConfigured."""
+        if self._reverse_key is not None:
+            key: str = self._reverse_key(name)
+            return key
+        before = self.make_key("", version)
+        if not name.startswith(before):
+            raise ImproperlyConfigured(
+                "CACHES: keys can be listed if a REVERSE_KEY_FUNCTION undoes the KEY_FUNCTION"
+            )
+        return name[len(before) :]
+
     def _ttl(self, timeout: Any) -> float | None:
         """Return the time to live in seconds; None: no limit; EXPIRED: it has passed."""
         if timeout is DEFAULT_TIMEOUT:
@@ -114,6 +139,17 @@ class TagCacheBase(BaseCache):
         if timeout is None:
             return None
         return timeout if timeout > 0 else EXPIRED
+
+
+def noted(tags: Iterable[Tag]) -> tuple[Tag, ...]:
+    """Return tags as a tuple; what is being computed around this call gets them, too.
+
+    Raises BadArgument.
+    """
+    found = collected(tags)
+    if is_collecting():
+        cache_tag(*found)
+    return found
 
 
 def is_session_without_cache(key: Any, client: AnyClient | AnyAsyncClient) -> bool:

@@ -1,0 +1,1 @@
+"""Backends that await, from which ``make unasync`` generates the blocking ones."""
