@@ -8,6 +8,8 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import django
@@ -19,6 +21,7 @@ atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 settings.configure(
     ALLOWED_HOSTS=["testserver"],
     SECRET_KEY="for tests",
+    INSTALLED_APPS=["tests.contrib.blog"],
     ROOT_URLCONF="tests.contrib.django_urls",
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     # A file, because each thread has its own connection.
@@ -30,3 +33,27 @@ settings.configure(
     LOGGING_CONFIG=None,
 )
 django.setup()
+
+from django.apps import apps  # noqa: E402 - after the settings
+from django.db import connection, connections  # noqa: E402
+from django.test import override_settings  # noqa: E402
+
+
+@contextmanager
+def blog(url: str, **params: object) -> Iterator[None]:
+    """Use the cache at ``url``, and empty tables."""
+    cache = {"BACKEND": "tagcache.contrib.django.TagCache", "LOCATION": url, **params}
+    dummy = {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}
+    local = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    with override_settings(CACHES={"default": cache, "dummy": dummy, "local": local}):
+        models = [each for each in apps.get_models() if not each._meta.proxy]
+        with connection.schema_editor() as editor:
+            for model in models:
+                editor.create_model(model)
+        try:
+            yield
+        finally:
+            with connection.schema_editor() as editor:
+                for model in reversed(models):
+                    editor.delete_model(model)
+            connections.close_all()

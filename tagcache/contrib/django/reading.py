@@ -1,0 +1,115 @@
+"""Functions whose results are kept in a cache of the settings, with the tags of what they read."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.db import models
+
+from tagcache.client.arguments import Duration, Tag
+from tagcache.contrib.django.caches import tagged_cache
+from tagcache.contrib.django.registry import is_uncommitted, model_tag
+from tagcache.contrib.keys import KeyMaker, TagMaker
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def reads(
+    *read: type[models.Model],
+    timeout: Any = DEFAULT_TIMEOUT,
+    key: str | Callable[..., str] | None = None,
+    tags: Iterable[Tag] | Callable[..., Iterable[Tag]] = (),
+    grace: Duration | None = None,
+    wait: Duration | None = None,
+    cache: str = "default",
+) -> Callable[[Callable[P, T]], Reading[P, T]]:
+    """Return a decorator that keeps the results of a function until one of the models changes.
+
+    ``timeout`` is in seconds, ``cache`` an alias in CACHES; ``key`` and ``tags`` are those of
+    tagcache.contrib.cached, ``grace`` and ``wait`` those of ``get_or_set``. The results of
+    coroutine functions are kept, too. Tags that the function gives with ``cache_tag``, and those of
+    the registered objects that it loads, are added. In a transaction that has changed a registered
+    model, the function is called, and its result is not kept. Raises BadArgument.
+
+        @reads(Post, timeout=300)
+        def latest(number: int) -> list[str]: ...
+
+        latest(10)
+        latest.invalidate(10)
+    """
+
+    def decorate(function: Callable[P, T]) -> Reading[P, T]:
+        made_of = [model_tag(model) for model in read]
+        terms = {"grace": grace, "wait": wait}
+        makers = KeyMaker(function, key), TagMaker(function, tags)
+        return Reading(function, *makers, made_of, timeout, terms, cache)
+
+    return decorate
+
+
+class Reading(Generic[P, T]):
+    """A function, or a coroutine function, whose results are kept; see ``reads``."""
+
+    def __init__(
+        self,
+        function: Callable[P, T],
+        make_key: KeyMaker,
+        make_tags: TagMaker,
+        made_of: list[str],
+        timeout: Any,
+        terms: dict[str, Any],
+        cache: str,
+    ) -> None:
+        functools.update_wrapper(cast(Any, self), function)
+        self._function = function
+        self._make_key = make_key
+        self._make_tags = make_tags
+        self._made_of = made_of
+        self._timeout = timeout
+        self._terms = terms
+        self._cache = cache
+        self._awaits = inspect.iscoroutinefunction(function)
+        if self._awaits:
+            # Frameworks check whether a view is a coroutine function.
+            if hasattr(inspect, "markcoroutinefunction"):
+                inspect.markcoroutinefunction(self)
+            else:
+                self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        cache = tagged_cache(self._cache)
+        if cache is None or is_uncommitted():
+            return self._function(*args, **kwargs)
+        more = self._make_tags(args, kwargs)
+        compute: Any = cache.aget_or_set if self._awaits else cache.get_or_set
+        result: T = compute(
+            self.key(*args, **kwargs),
+            lambda: self._function(*args, **kwargs),
+            self._timeout,
+            tags=lambda found: [*self._made_of, *(more(found) if callable(more) else more)],
+            **self._terms,
+        )
+        return result
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the key of a result, without prefix and version. Raises BadArgument."""
+        return self._make_key(*args, **kwargs)
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the result for these arguments; return whether there was one."""
+        cache = tagged_cache(self._cache)
+        return cache is not None and cache.delete(self.key(*args, **kwargs))
+
+    async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the result for these arguments; return whether there was one."""
+        cache = tagged_cache(self._cache)
+        return cache is not None and await cache.adelete(self.key(*args, **kwargs))

@@ -1,0 +1,225 @@
+"""The models whose objects have tags, and what happens when an object is changed or read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from django.db import connections, models, transaction
+from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_init, post_save
+
+from tagcache.client.collecting import _collected, cache_tag, is_collecting
+from tagcache.contrib.django.caches import tagged_cache
+
+# A value that is made of more objects has the tag of their model: an entry has 100 tags at most.
+_MOST_OBJECTS = 50
+
+M = TypeVar("M", bound="type[Any]")
+
+# The alias of the cache of each model.
+_registered: dict[type[models.Model], str] = {}
+
+
+def model_tag(model: type[models.Model]) -> str:
+    """Return the tag of what is made of any objects of a model: ``"blog.post"``.
+
+    A proxy has the tag of its model.
+    """
+    label: str = model._meta.concrete_model._meta.label_lower
+    return label
+
+
+def object_tag(of: Any, pk: object = None) -> str:
+    """Return the tag of what is made of one object: ``"blog.post:7"``.
+
+    ``of`` is the object, or its model, with its primary key.
+
+    >>> object_tag(Post, 7)
+    'blog.post:7'
+    """
+    model, pk = (of, pk) if isinstance(of, type) else (type(of), of.pk)
+    return f"{model_tag(model)}:{pk}"
+
+
+def is_registered(model: type[models.Model]) -> bool:
+    """Return whether the objects of a model have tags."""
+    return model._meta.concrete_model in _registered
+
+
+def register(*registering: M, cache: str = "default") -> M:
+    """Let changes of a model's objects invalidate their tags, when the transaction is committed.
+
+    Returns the first model, so it may decorate one. ``cache`` is an alias in CACHES. The tags are
+    those of ``model_tag`` and ``object_tag``.
+
+        @register
+        class Post(models.Model): ...
+    """
+    for each in registering:
+        model = each._meta.concrete_model
+        _registered[model] = cache
+        for relative in (model, *model._meta.get_parent_list(), *_descendants(model)):
+            _watch(relative)
+    class_prepared.connect(_prepared, dispatch_uid="tagcache")
+    m2m_changed.connect(_relation_changed, dispatch_uid="tagcache")
+    return registering[0]
+
+
+def _descendants(model: type[models.Model]) -> Iterator[type[models.Model]]:
+    for child in model.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+def _watch(model: type[models.Model]) -> None:
+    """Receive the signals of one class: Django sends those of a proxy or a child in its name."""
+    if not model._meta.abstract:
+        post_init.connect(_loaded, sender=model, dispatch_uid="tagcache")
+        post_save.connect(_changed, sender=model, dispatch_uid="tagcache")
+        post_delete.connect(_changed, sender=model, dispatch_uid="tagcache")
+
+
+def _prepared(sender: type[models.Model], **_: Any) -> None:
+    # A proxy or a child of a registered model.
+    if issubclass(sender, tuple(_registered)):
+        _watch(sender)
+
+
+def _loaded(instance: models.Model, **_: Any) -> None:
+    """Give the tag of an object to what is being computed around its look-up."""
+    collected = _collected.get()
+    if collected is None or instance.pk is None:
+        return
+    for model, tags in _tags_of(type(instance), (), instance):
+        # An object of a child is not read with that of its parent.
+        if isinstance(instance, model):
+            cache_tag(tags[0] if len(collected) >= _MOST_OBJECTS else tags[-1])
+
+
+def note_any(model: type[models.Model]) -> None:
+    """Give the tag of a model, if it is registered, to what is being computed around this call."""
+    if is_collecting() and is_registered(model):
+        cache_tag(model_tag(model))
+
+
+def invalidate_objects(
+    model: type[models.Model], pks: Iterable[Any], *, using: str | None = None
+) -> None:
+    """Do what saving these objects does, on commit: for changes that Django does not signal.
+
+    ``pks`` are their primary keys; if there is none, only the tag of the model is invalidated. See
+    ``invalidate_on_commit``.
+
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE blog_post SET title = upper(title) WHERE id = 7")
+        invalidate_objects(Post, [7])
+    """
+    known = list(pks)
+    for each, tags in _tags_of(model, known):
+        invalidate_on_commit(tags, cache=_registered[each], using=using)
+
+
+def _changed(instance: models.Model, using: str, **_: Any) -> None:
+    for model, tags in _tags_of(type(instance), [instance.pk], instance):
+        invalidate_on_commit(tags, cache=_registered[model], using=using)
+
+
+def _tags_of(
+    model: type[models.Model], pks: Iterable[Any], instance: models.Model | None = None
+) -> Iterator[tuple[type[models.Model], list[str]]]:
+    """Yield each registered model whose objects are those of ``model``, and the tags of these.
+
+    Its children and parents are: an object of a child is one of its parent, too.
+    """
+    concrete = model._meta.concrete_model
+    for each in _registered:
+        if issubclass(concrete, each) and instance is not None:
+            own = [getattr(instance, each._meta.pk.attname)]
+        elif issubclass(concrete, each) or issubclass(each, concrete):
+            own = list(pks)
+        else:
+            continue
+        yield each, [model_tag(each), *(object_tag(each, pk) for pk in own)]
+
+
+def _relation_changed(
+    sender: Any,
+    instance: models.Model,
+    action: str,
+    reverse: bool,
+    model: type[models.Model],
+    pk_set: set[Any] | None,
+    using: str,
+    **_: Any,
+) -> None:
+    """A many-to-many relation changes the objects at both ends."""
+    if action == "pre_clear":
+        pk_set = _related(sender, instance, reverse, model, using)
+    elif action not in ("post_add", "post_remove"):
+        return
+    _changed(instance, using)
+    invalidate_objects(model, pk_set or (), using=using)
+
+
+def _related(
+    through: Any, instance: models.Model, reverse: bool, model: type[models.Model], using: str
+) -> set[Any]:
+    """Return the primary keys of the objects that a relation is about to lose."""
+    if not any(True for _ in _tags_of(model, ())):
+        return set()
+    owner = model if reverse else type(instance)
+    field = next(
+        field for field in owner._meta.many_to_many if field.remote_field.through is through
+    )
+    here, there = field.m2m_field_name(), field.m2m_reverse_field_name()
+    if reverse:
+        here, there = there, here
+    rows = through._base_manager.using(using).filter(**{here: instance})
+    return set(rows.values_list(f"{there}__pk", flat=True))
+
+
+class _Invalidation:
+    """Invalidates tags when a transaction is committed."""
+
+    def __init__(self, cache: str, savepoints: tuple[Any, ...], tags: dict[str, None]) -> None:
+        self.cache = cache
+        self.savepoints = savepoints
+        # The values of the dictionary mean nothing.
+        self.tags = tags
+
+    def __call__(self) -> None:
+        cache = tagged_cache(self.cache)
+        if cache is not None:
+            cache.invalidate_tags(self.tags)
+
+
+def invalidate_on_commit(
+    tags: Iterable[str], *, cache: str = "default", using: str | None = None
+) -> None:
+    """Invalidate tags when the transaction is committed, or now if there is none.
+
+    Nothing is invalidated if it is rolled back. ``cache`` is an alias in CACHES, ``using`` one in
+    DATABASES. Raises TransactionManagementError without autocommit outside of a transaction. After
+    the commit, raises Unavailable if the cache is away and its errors are not ignored.
+
+        with transaction.atomic():
+            cursor.execute("UPDATE blog_post SET ...")
+            invalidate_on_commit([model_tag(Post)])
+    """
+    connection = transaction.get_connection(using)
+    # Those of a savepoint are dropped when it is rolled back.
+    savepoints = tuple(connection.savepoint_ids)
+    last = connection.run_on_commit[-1][1] if connection.run_on_commit else None
+    if isinstance(last, _Invalidation) and (last.cache, last.savepoints) == (cache, savepoints):
+        last.tags.update(dict.fromkeys(tags))
+    elif found := dict.fromkeys(tags):
+        transaction.on_commit(_Invalidation(cache, savepoints, found), using=using)
+
+
+def is_uncommitted() -> bool:
+    """Return whether a transaction of this thread has changes that nobody else should see yet."""
+    return any(
+        isinstance(hook[1], _Invalidation)
+        for connection in connections.all(initialized_only=True)
+        for hook in connection.run_on_commit
+    )
