@@ -41,7 +41,7 @@ REPLACEMENTS = [
     (r"CachedCoroutine", "CachedFunction"),
     (r"coroutine function", "function"),
     # Django's names.
-    (r"(self(?:\._backend)?)\.async_client\(\)", r"\1.client"),
+    (r"(self(?:\._(?:backend|cache))?)\.async_client\(\)", r"\1.client"),
     (r"a((?:get|set|delete)(?:_many)?|get_or_set|add|touch|has_key|clear)", r"\1"),
     (r"a((?:incr|decr)(?:_version)?|invalidate_tags?)", r"\1"),
     (r"a(p?ttl|persist|p?expire(?:_at)?|(?:iter_)?keys|delete_pattern|lock)", r"\1"),

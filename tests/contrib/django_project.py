@@ -28,7 +28,12 @@ settings.configure(
     DATABASES={
         "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": FOLDER / "blog.sqlite3"}
     },
-    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+    TEMPLATES=[
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "OPTIONS": {"libraries": {"tagcache": "tagcache.contrib.django.templatetags.tagcache"}},
+        }
+    ],
     USE_TZ=True,
     LOGGING_CONFIG=None,
 )

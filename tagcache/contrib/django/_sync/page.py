@@ -1,0 +1,109 @@
+# Generated from tagcache/contrib/django/_async/page.py by tools/unasync.py: do not edit.
+"""One request for a page that is kept, under a lease, with the tags of what it is made of.
+
+Django's CacheMiddleware decides what is looked up, and what may be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tagcache.client._sync.computing import BlockingComputation
+from tagcache.client.compute_options import ComputeOptions
+from tagcache.contrib.django.page_rules import ANSWERS, PageRules, log_not_kept
+from tagcache.contrib.django.registry import is_uncommitted
+from tagcache.errors import Refused
+from tagcache.model.fetched import Found
+
+
+class Page:
+    """The look-ups of one request, and what is kept.
+
+    Django keeps two entries for a page: the names of the headers that it varies on, and for each
+    combination of these the response. ``_works`` has a computation for each that was looked up. If
+    the names are not known, their lease is that of the page.
+    """
+
+    def __init__(self, cache: Any, rules: PageRules, request: Any) -> None:
+        self._cache = cache
+        self._rules = rules
+        self._request = request
+        self._works: dict[str, BlockingComputation[Any]] = {}
+
+    def respond(self, view: Callable[[], Any]) -> Any:
+        """Return the response that is kept, or that of ``view``, which may be kept then."""
+        try:
+            found = self._find()
+            if found is None:
+                found = self._compute(view) if self._works else view()
+        finally:
+            for work in self._works.values():
+                work.give_up()
+        return found
+
+    def _find(self) -> Any:
+        """Return the response that is kept; None if there is none."""
+        rules = self._rules
+        found = rules.process_request(self._request)
+        while found is None and (asked := rules.answers.asked) is not None:
+            rules.answers.tell(asked, self._look_up(asked))
+            found = rules.process_request(self._request)
+        return found
+
+    def _work(self, key: str, options: ComputeOptions) -> BlockingComputation[Any]:
+        client = self._cache.client
+        return BlockingComputation(client, self._cache.make_and_validate_key(key), options)
+
+    def _look_up(self, key: str) -> Any:
+        work = self._works[key] = self._work(key, self._rules.options)
+        return work.value if work.look_up() else None
+
+    def _compute(self, view: Callable[[], Any]) -> Any:
+        def answer() -> Any:
+            try:
+                response = view()
+                if callable(getattr(response, "render", None)):
+                    render = response.render
+                    response = render()
+            except ANSWERS as error:
+                # Not a failure, for which an old page would be better.
+                return error
+            return response
+
+        lead = list(self._works.values())[-1]
+        response = lead.produce(answer, self._rules.tags)
+        if isinstance(response, ANSWERS):
+            raise response
+        if lead.found is Found.STALE and lead.token is None:
+            return response
+        response = self._rules.process_response(self._request, response)
+        if self._rules.answers.kept and not is_uncommitted():
+            try:
+                self._keep(lead)
+            except Refused as error:
+                log_not_kept(self._request, error)
+        return response
+
+    def _keep(self, lead: BlockingComputation[Any]) -> None:
+        """Store the names of the headers and the response, if nothing was invalidated meanwhile."""
+        (names_key, names, timeout), (page_key, response, _) = self._rules.answers.kept
+        options = self._rules.options_for(timeout)
+        if lead is self._works.get(page_key):
+            lead._options = options
+            lead.store(response)
+            lead.token = None
+        elif lead is self._works.get(names_key):
+            # From here to the store, the lease of the page stands for that of the names.
+            page = self._works[page_key] = self._work(page_key, options)
+            is_there = page.look_up(waits=False)
+            page.tags = lead.tags
+            lead._options = options
+            if lead.store(names) and not is_there:
+                page.store(response)
+                page.token = None
+            lead.token = None
+        # They outlive the page, or each page would have to be found anew.
+        client = self._cache.client
+        name = self._cache.make_and_validate_key(names_key)
+        client.put(name, names, ttl=self._rules.names_seconds(timeout))

@@ -1,0 +1,74 @@
+"""Views whose pages are kept until what they are made of changes.
+
+@cache_page(300, tags=["shop.product:{pk}"])
+def show(request, pk): ...
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction
+
+from tagcache.client.arguments import Duration
+from tagcache.contrib.django._async.page import AsyncPage
+from tagcache.contrib.django._sync.page import Page
+from tagcache.contrib.django.caches import tagged_cache
+from tagcache.contrib.django.page_rules import PageRules, PageTags, page_tags
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+def cache_page(
+    timeout: float | None,
+    *,
+    cache: str | None = None,
+    key_prefix: str | None = None,
+    tags: PageTags = (),
+    grace: Duration | None = None,
+    wait: Duration | None = None,
+) -> Callable[[V], V]:
+    """Return a decorator for views, and for asynchronous ones: Django's, with tags.
+
+    ``timeout`` (seconds), ``cache`` (an alias in CACHES) and ``key_prefix`` are those of Django's
+    ``cache_page``, which also decides what may be kept. ``tags`` are format strings over the
+    parameters of the URL and ``request``, or a callable that gets what the view gets. What the
+    view reads, and ``cache_tag``, add tags. ``grace`` and ``wait`` are those of ``get_or_set``.
+
+    A TemplateResponse is rendered at once. With Django's DummyCache nothing is kept. The view
+    raises BadArgument for tags that cannot be made, ImproperlyConfigured if the cache has no tags.
+
+        @cache_page(300, tags=["shop.product:{pk}"], grace=3600)
+        def show(request, pk): ...
+    """
+
+    def decorate(view: V) -> V:
+        def rules(request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PageRules:
+            if not hasattr(request, "META"):
+                raise TypeError(
+                    "cache_page decorates functions of a request; a method needs method_decorator"
+                )
+            given = page_tags(tags, request, args, kwargs)
+            return PageRules(timeout, key_prefix, given, grace, wait)
+
+        def respond(request: Any, *args: Any, **kwargs: Any) -> Any:
+            kept_in = tagged_cache(cache or "default")
+            if kept_in is None:
+                return view(request, *args, **kwargs)
+            page = Page(kept_in, rules(request, args, kwargs), request)
+            return page.respond(lambda: view(request, *args, **kwargs))
+
+        async def arespond(request: Any, *args: Any, **kwargs: Any) -> Any:
+            kept_in = tagged_cache(cache or "default")
+            if kept_in is None:
+                return await view(request, *args, **kwargs)
+            page = AsyncPage(kept_in, rules(request, args, kwargs), request)
+            return await page.respond(lambda: view(request, *args, **kwargs))
+
+        wrapper: Any = arespond if iscoroutinefunction(view) else respond
+        wrapped: Any = functools.wraps(view)(wrapper)
+        return cast(V, wrapped)
+
+    return decorate
