@@ -1,6 +1,7 @@
 """A Django site for uvicorn, with a cached page and a session for each visitor.
 
-TAGCACHE_URL is the URL of the cache, and TAGCACHE_OPTIONS (JSON) its OPTIONS.
+TAGCACHE_URL is the URL of the cache, TAGCACHE_OPTIONS (JSON) its OPTIONS, and SESSIONS the
+SESSION_ENGINE.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ settings.configure(
     ROOT_URLCONF=__name__,
     INSTALLED_APPS=["django.contrib.sessions"],
     MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
-    SESSION_ENGINE="django.contrib.sessions.backends.cache",
+    SESSION_ENGINE=os.environ.get("SESSIONS", "django.contrib.sessions.backends.cache"),
     LOGGING_CONFIG=None,
     CACHES={
         "default": {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.scripted import ScriptedServer, black_hole, silent
-from tests.outside.uvicorn_site import UvicornSite
+from tests.integration.running import RunningServer
+from tests.outside.uvicorn_site import TIMEOUT, UvicornSite
 
 # The circuit breaker stays open for the whole test, so the counts do not depend on the machine.
 OPTIONS = {"timeout": 0.5, "connect_timeout": 0.5, "breaker_seconds": 600}
@@ -38,6 +41,35 @@ AWAY = {"refusing": refusing, "never answering": never_answering, "black hole": 
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
     with AWAY[request.param]() as port:
         yield port
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/visits", "/async-visits"])
+@pytest.mark.parametrize("ignore", [False, True])
+def test_sessions_outlive_the_absence_of_the_cache(
+    server: RunningServer, path: str, ignore: bool, tmp_path: Path
+) -> None:
+    options = {"timeout": 0.5, "breaker_seconds": 0.01, "ignore_exc": ignore}
+    site = UvicornSite(
+        tmp_path,
+        "django_site",
+        TAGCACHE_URL=f"tagcache://127.0.0.1:{server.port}",
+        TAGCACHE_OPTIONS=json.dumps(options),
+        SESSIONS="tagcache.contrib.django.sessions",
+    )
+    with site, site.client() as client:
+        assert [client.get(path).json()["visits"] for _ in range(2)] == [1, 2]
+        cookie = client.cookies["sessionid"]
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            assert [client.get(path).json()["visits"] for _ in range(2)] == [1, 1]
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        assert client.cookies["sessionid"] == cookie
+        end = time.monotonic() + TIMEOUT
+        while (visits := client.get(path).json()["visits"]) == 1:
+            assert time.monotonic() < end
+        assert visits == 3
 
 
 @pytest.mark.parametrize("path", ["/visits", "/async-visits"])
