@@ -106,7 +106,10 @@ class Connecting:
             raise BadArgument("no server is given; the usual one is tagcache://127.0.0.1:1984")
         unknown = sorted(options.keys() - _KNOWN)
         if unknown:
-            raise BadArgument(f"{', '.join(unknown)} is not an option of a client")
+            raise BadArgument(
+                f"{', '.join(unknown)} is not an option of a client; the options are"
+                f" {', '.join(sorted(_KNOWN))}"
+            )
         self.options = dict(options)
         self.options["serde"] = _serde(
             self.options.pop("serde", None) or _named_in(self.urls),

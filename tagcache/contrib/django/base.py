@@ -10,7 +10,6 @@ try:
     from django.core.cache.backends.base import DEFAULT_TIMEOUT as DEFAULT_TIMEOUT
     from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError, get_key_func
     from django.core.exceptions import ImproperlyConfigured
-    from django.utils.module_loading import import_string
 except ModuleNotFoundError as error:
     raise ImportError(
         "tagcache.contrib.django needs: pip install 'tagcache-server[django]'"
@@ -26,7 +25,8 @@ from tagcache.contrib.connecting import (
     is_unavailable,
 )
 from tagcache.contrib.django.requests import glob_escape
-from tagcache.errors import BadArgument, IntegerOverflow, NotAnInteger, Refused
+from tagcache.contrib.django.settings import are_checked, connecting_for
+from tagcache.errors import IntegerOverflow, NotAnInteger, Refused
 
 # The prefix of keys of django.contrib.sessions.backends.cache.
 _SESSION = "django.contrib.sessions.cache"
@@ -75,30 +75,28 @@ class TagCacheBase(BaseCache):
     """The settings, the clients, keys and timeouts of a backend."""
 
     def __init__(self, location: str | Iterable[str], params: Mapping[str, Any]) -> None:
-        super().__init__(params)
+        # The options are those of the clients, and checked below.
+        super().__init__({**params, "OPTIONS": {}})
         timeout = params.get("timeout", params.get("TIMEOUT"))
         if isinstance(timeout, float):
             # Django converts it to whole seconds.
             self.default_timeout = timeout
         reverse = params.get("REVERSE_KEY_FUNCTION")
         self._reverse_key = None if reverse is None else get_key_func(reverse)
-        options = dict(params.get("OPTIONS", {}))
-        culling = {"MAX_ENTRIES", "CULL_FREQUENCY", "max_entries", "cull_frequency"}
-        refused = sorted(culling & (options.keys() | params.keys()))
-        if refused:
-            raise InvalidCacheBackendError(
-                f"{', '.join(refused)} cannot take effect:"
-                " the server's cache.max_memory bounds the cache"
-            )
+        self._settings: Connecting | InvalidCacheBackendError
         try:
-            for name in ("on_error", "serializer"):
-                if isinstance(options.get(name), str):
-                    options[name] = import_string(options[name])
-            self._connecting = Connecting(location, options)
             # Report a mistake in the settings now, not at the first use.
-            _clients.of(self._connecting)
-        except (BadArgument, ImportError) as error:
-            raise InvalidCacheBackendError(f"CACHES, LOCATION or OPTIONS: {error}") from error
+            self._settings = connecting_for(location, params, _clients.of)
+        except InvalidCacheBackendError as mistake:
+            if not are_checked():
+                raise
+            self._settings = mistake
+
+    @property
+    def _connecting(self) -> Connecting:
+        if isinstance(self._settings, InvalidCacheBackendError):
+            raise InvalidCacheBackendError(str(self._settings))
+        return self._settings
 
     @property
     def client(self) -> AnyClient:

@@ -1,0 +1,1 @@
+"""The management of the application."""
