@@ -1,4 +1,4 @@
-"""A Django site in one file: its pages stay in the cache until their post is saved.
+"""A Django site in one file: its pages stay in the cache until what they are made of is saved.
 
     pip install '.[django]'    # in a clone of TagCache
     tagcache server &
@@ -17,7 +17,6 @@ import sys
 import tempfile
 from itertools import count
 from pathlib import Path
-from typing import Any
 from wsgiref.simple_server import make_server
 
 import django
@@ -44,49 +43,40 @@ settings.configure(
 )
 django.setup()
 
-from django.core.cache import cache  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import connection, models  # noqa: E402
-from django.db.models.signals import post_delete, post_save  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.shortcuts import get_object_or_404, redirect  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.utils.html import format_html  # noqa: E402
 
+from tagcache.contrib.django.models import TagManager, register  # noqa: E402
+from tagcache.contrib.django.pages import cache_page  # noqa: E402
+
 renderings = count(1)
 
 
+@register
 class Post(models.Model):
     text = models.TextField()
+    objects = TagManager()
 
     class Meta:
         app_label = "posts"
 
 
-def forget(instance: Post, **_: Any) -> None:
-    """Whatever was made from this post is gone, wherever it was saved."""
-    cache.invalidate_tag(f"post:{instance.pk}")
-
-
-post_save.connect(forget, Post)
-post_delete.connect(forget, Post)
-
-
-def render(post_id: int) -> str:
-    post = get_object_or_404(Post, pk=post_id)
-    return format_html("<p>{}</p><small>rendering {}</small>\n", post.text, next(renderings))
-
-
+# The page has the tag posts.post:1 of the post that is read, too: a save invalidates it, wherever
+# it happens, when it is committed.
+@cache_page(3600, tags=["post:{post_id}", "posts"])
 def show(request: HttpRequest, post_id: int) -> HttpResponse:
+    post = get_object_or_404(Post, pk=post_id)
     if request.method == "POST":
-        post = get_object_or_404(Post, pk=post_id)
         post.text = request.POST["text"]
         post.save()
         return redirect(request.path)
-    page = cache.get_or_set(
-        f"post:{post_id}", lambda: render(post_id), timeout=3600, tags=[f"post:{post_id}", "posts"]
+    return HttpResponse(
+        format_html("<p>{}</p><small>rendering {}</small>\n", post.text, next(renderings))
     )
-    return HttpResponse(page)
 
 
 urlpatterns = [path("posts/<int:post_id>", show)]

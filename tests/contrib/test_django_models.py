@@ -326,6 +326,15 @@ class TestDecorator:
         assert asyncio.run(title.ainvalidate(1)) is True
         assert len(calls) == 2
 
+    def test_any_arguments(self) -> None:
+        @reads(Post)
+        def echo(text: str) -> str:
+            return text
+
+        texts = ["a b", "a%20b", "a\tb", "ü"]
+        assert [echo(text) for text in texts * 2] == texts * 2
+        assert len({echo.key(text) for text in texts}) == 4
+
     def test_nobody_sees_what_is_not_committed(self) -> None:
         @reads(Post, key="titles")
         def titles() -> list[str]:

@@ -27,7 +27,7 @@ BLOCKS = re.findall(
 
 
 # The examples of these pages are one program each.
-PAGES = {"Django": "django.md"}
+PAGES = {"Django": "django.md", "From django-redis": "coming-from-django-redis.md"}
 
 
 def examples() -> list[tuple[str, str]]:
@@ -45,7 +45,7 @@ def examples() -> list[tuple[str, str]]:
 
 def test_each_framework_has_an_example() -> None:
     assert {section for section, _ in examples()} == {
-        *("Serdes and serializers", "The decorator"),
+        *("Serdes and serializers", "The decorator", "From django-redis"),
         *("Django", "Flask-Caching", "cachelib", "dogpile.cache", "pytest"),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
@@ -15,6 +16,9 @@ from tagcache.client.arguments import Duration, Tag
 from tagcache.contrib.django.caches import tagged_cache
 from tagcache.contrib.django.registry import is_uncommitted, model_tag
 from tagcache.contrib.keys import KeyMaker, TagMaker
+
+# The percent sign, too: different keys stay different.
+_BLANK = re.compile(r"[\x00-\x20\x7f%]")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,10 +51,19 @@ def reads(
     def decorate(function: Callable[P, T]) -> Reading[P, T]:
         made_of = [model_tag(model) for model in read]
         terms = {"grace": grace, "wait": wait}
-        makers = KeyMaker(function, key), TagMaker(function, tags)
-        return Reading(function, *makers, made_of, timeout, terms, cache)
+        make_key = plain_keys(KeyMaker(function)) if key is None else KeyMaker(function, key)
+        return Reading(function, make_key, TagMaker(function, tags), made_of, timeout, terms, cache)
 
     return decorate
+
+
+def plain_keys(make_key: Callable[..., str]) -> Callable[..., str]:
+    """Return a maker of keys without blanks and control characters, of which Django warns."""
+
+    def make(*args: Any, **kwargs: Any) -> str:
+        return _BLANK.sub(lambda found: f"%{ord(found[0]):02x}", make_key(*args, **kwargs))
+
+    return make
 
 
 class Reading(Generic[P, T]):
@@ -59,7 +72,7 @@ class Reading(Generic[P, T]):
     def __init__(
         self,
         function: Callable[P, T],
-        make_key: KeyMaker,
+        make_key: Callable[..., str],
         make_tags: TagMaker,
         made_of: list[str],
         timeout: Any,

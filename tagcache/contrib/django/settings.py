@@ -32,6 +32,8 @@ def connecting_for(
     """
     options = params.get("OPTIONS", {})
     try:
+        if isinstance(location, Iterable) and not isinstance(location, str):
+            location = list(location)
         _check(location, params, options)
         found = dict(options)
         for name in ("on_error", "serializer"):
@@ -48,7 +50,7 @@ def connecting_for(
 def _check(location: Any, params: Mapping[str, Any], options: Any) -> None:
     """Raise BadArgument for what is not about one option."""
     urls = [location] if isinstance(location, str) else location
-    if not isinstance(urls, Iterable) or not all(isinstance(url, str) for url in urls):
+    if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
         raise BadArgument(f"LOCATION must be a URL, or a list of them, not {location!r}")
     if not isinstance(options, Mapping):
         raise BadArgument(f"OPTIONS must be a dict, not {options!r}")
