@@ -1,0 +1,1 @@
+"""Three small sites that keep their pages in TagCache; see README.md."""

@@ -1,0 +1,1 @@
+"""A service for books and their reviews, whose responses are cached."""

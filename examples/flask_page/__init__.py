@@ -1,0 +1,1 @@
+"""A guest book, whose page is cached."""
