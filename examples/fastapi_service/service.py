@@ -64,13 +64,14 @@ FROM books LEFT JOIN reviews ON reviews.book = books.id
 """
 
 
-def tags_of(books: list[Book]) -> list[str]:
-    return [f"book:{book.id}" for book in books]
+def tags_of(result: list[Book], **arguments: object) -> list[str]:
+    """Return the tags of a list: one for all lists, and those of its books."""
+    return ["books", *(f"book:{book.id}" for book in result)]
 
 
 # A connection is different for each request, and the response does not depend on it.
 @app.get("/books")
-@cache.cached(ttl=600, grace=60, tags=["books"], result_tags=tags_of, ignore=["connection"])
+@cache.cached(ttl="10m", grace="1m", tags=tags_of, ignore=["connection"])
 def show_books(
     connection: Connection, author: str = "", limit: Annotated[int, Query(ge=1, le=50)] = 20
 ) -> list[Book]:
@@ -83,7 +84,7 @@ def show_books(
 
 
 @app.get("/books/{book_id}")
-@cache.cached(ttl=600, grace=60, tags=["book:{book_id}"], ignore=["connection"])
+@cache.cached(ttl="10m", grace="1m", tags=["book:{book_id}"], ignore=["connection"])
 def show_book(book_id: int, connection: Connection) -> Book:
     """One book."""
     row = connection.execute(

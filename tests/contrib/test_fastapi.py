@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
@@ -209,11 +210,11 @@ def test_dependencies_run_for_every_request(
 def test_tags_of_the_arguments_of_the_result_and_of_the_code(
     app: FastAPI, cache: ResponseCache, tagcache_client: Client
 ) -> None:
-    def listed(posts: list[Post]) -> list[str]:
-        return [f"post:{post.number}" for post in posts]
+    def listed(author: str, result: list[Post]) -> list[str]:
+        return [f"author:{author}", *(f"post:{post.number}" for post in result)]
 
     @app.get("/{author}")
-    @cache.cached(tags=["author:{author}", b"{raw}"], result_tags=listed)
+    @cache.cached(tags=listed)
     def show(author: str) -> list[Post]:
         # In a thread.
         cache_tag("from:code")
@@ -224,8 +225,16 @@ def test_tags_of_the_arguments_of_the_result_and_of_the_code(
     async def other(author: str) -> str:
         return author
 
+    @app.get("/formats/{author}")
+    @cache.cached(tags=["author:{author}", "title:{result.title}", b"{raw}"])
+    async def formats(author: str) -> Post:
+        return Post(number=1, title="One")
+
     get(app, "/ann")
-    for tag in ("author:ann", "{raw}", "post:1", "post:2", "from:code"):
+    for tag in ("author:ann", "post:1", "post:2", "from:code"):
+        assert len(tagcache_client.keys_by_tag(tag)) == 1, tag
+    get(app, "/formats/bob")
+    for tag in ("author:bob", "title:One", "{raw}"):
         assert len(tagcache_client.keys_by_tag(tag)) == 1, tag
     get(app, "/callable/ann")
     assert tagcache_client.invalidate_tag("ann") == 1
@@ -365,11 +374,11 @@ def test_what_a_decorator_cannot_do(cache: ResponseCache) -> None:
     def plain(number: int) -> int:
         return number
 
-    with pytest.raises(BadArgument, match="a tag names 'x', not a parameter of .*plain"):
+    with pytest.raises(BadArgument, match="names 'x', not a parameter of .*plain"):
         cache.cached(tags=["post:{x}"])(plain)
-    with pytest.raises(BadArgument, match="key names 'x', not a parameter of .*plain"):
+    with pytest.raises(BadArgument, match="key=.* names 'x', not a parameter of .*plain"):
         cache.cached(key="post:{x.y}")(plain)
-    with pytest.raises(BadArgument, match="a tag is not a format string"):
+    with pytest.raises(BadArgument, match="tags=.* is not a format string"):
         cache.cached(tags=["post:{"])(plain)
     with pytest.raises(BadArgument, match="not a single str"):
         cache.cached(tags="post")(plain)
@@ -381,3 +390,51 @@ def test_what_a_decorator_cannot_do(cache: ResponseCache) -> None:
         ResponseCache(serde="json")
     with pytest.raises(BadArgument, match="not an option"):
         ResponseCache(unknown=1)  # type: ignore[call-arg]
+
+
+def test_the_time_to_live_may_depend_on_the_result(app: FastAPI, cache: ResponseCache) -> None:
+    @app.get("/{seconds}")
+    @cache.cached(ttl=lambda result: f"{result}s")
+    async def show(seconds: float) -> float:
+        return seconds
+
+    async def visits(client: httpx.AsyncClient) -> None:
+        await client.get("/0.001")
+        await client.get("/60")
+        while status(await client.get("/0.001")) == HIT:
+            await asyncio.sleep(0.001)
+        assert status(await client.get("/60")) == HIT
+
+    visit(app, visits)
+
+
+def test_many_requests_for_one_missing_page(
+    app: FastAPI, cache: ResponseCache, calls: list[Any]
+) -> None:
+    @app.get("/page")
+    @cache.cached()
+    async def show(response: Response) -> list[Any]:
+        calls.append("page")
+        await asyncio.sleep(0.01)
+        return calls
+
+    @app.get("/personal")
+    @cache.cached()
+    async def personal(response: Response) -> int:
+        calls.append("personal")
+        number = len(calls)
+        await asyncio.sleep(0.01)
+        response.set_cookie("number", str(number))
+        return number
+
+    async def visits(client: httpx.AsyncClient) -> list[list[httpx.Response]]:
+        return [
+            await asyncio.gather(*(client.get(path) for _ in range(20)))
+            for path in ("/page", "/personal")
+        ]
+
+    shared, own = visit(app, visits)
+    assert [response.json() for response in shared] == [["page"]] * 20
+    # Nobody gets what was made for another one.
+    assert sorted(response.json() for response in own) == list(range(2, 22))
+    assert all(response.cookies["number"] == response.text for response in own)

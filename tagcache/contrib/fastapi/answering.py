@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,8 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tagcache.client import cache_tag
-from tagcache.client.arguments import Tag, Ttl
+from tagcache.client.compute_options import ComputeOptions
 from tagcache.contrib.fastapi.path_function import Call, PathFunction
 from tagcache.contrib.fastapi.rendering import Renderer
 from tagcache.contrib.fastapi.responses import (
@@ -33,10 +31,7 @@ class NotStored(Exception):
 class Policy:
     """What a decorator was given; see ResponseCache.cached. ``vary`` is in lower case."""
 
-    ttl: Ttl | None
-    grace: Ttl | None
-    wait: Ttl | None
-    result_tags: Callable[[Any], Iterable[Tag]] | None
+    options: ComputeOptions
     vary: tuple[str, ...]
     cache_control: str | None
     authenticated: bool
@@ -56,7 +51,8 @@ class Attempt:
 
     Attributes:
         began: whether the function was called.
-        response: what it returned, as a response.
+        result: what it returned.
+        response: the same, as a response.
         stored: the same, if it may be stored.
     """
 
@@ -70,6 +66,7 @@ class Attempt:
         self._refusal: HTTPException | None = None
         self._why = ""
         self.began = False
+        self.result: Any = None
         self.response: Response | None = None
         self.stored: StoredResponse | None = None
 
@@ -94,10 +91,16 @@ class Attempt:
             if not is_whole:
                 response.raw_headers.extend(call.before)
             raise NotStored
-        if self._policy.result_tags is not None:
-            cache_tag(*self._policy.result_tags(result))
+        self.result = result
         self.stored = StoredResponse.of(response, is_whole)
         return self.stored
+
+    async def produce_or_none(self) -> StoredResponse | None:
+        """Do the same, and return None in place of NotStored."""
+        try:
+            return await self.produce()
+        except NotStored:
+            return None
 
     def answer(self, found: StoredResponse | None) -> Response:
         """Return the answer; ``found`` is from the cache, or what ``produce`` returned.

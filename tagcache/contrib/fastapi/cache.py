@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from starlette.responses import Response
 
-from tagcache.client.arguments import Mode, Tag, Ttl
-from tagcache.client.compute_options import ComputeOptions
+from tagcache.client.arguments import Duration, Mode, Tag
+from tagcache.client.compute_options import ComputeOptions, DurationOf
 from tagcache.client.options import OptionFields
 from tagcache.contrib.connecting import ClientPerLoop, Connecting
 from tagcache.contrib.fastapi.answering import Attempt, NotStored, Policy
@@ -99,24 +99,23 @@ class ResponseCache:
     def cached(
         self,
         *,
-        ttl: Ttl | None = None,
+        ttl: DurationOf | None = None,
         tags: Tags = (),
-        result_tags: Callable[[Any], Iterable[Tag]] | None = None,
         key: Key = None,
         ignore: Collection[str] = (),
         vary: Iterable[str] = (),
         cache_control: str | None = "no-cache",
-        grace: Ttl | None = None,
-        wait: Ttl | None = None,
+        grace: Duration | None = None,
+        wait: Duration | None = None,
         authenticated: bool = False,
         refresh: bool = False,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Return a decorator for a path function, to be written below that of the route.
 
-        ``ttl``, ``grace`` and ``wait`` are seconds or timedeltas; see AsyncClient.get_or_set.
-        ``tags`` are format strings over the parameters (``"post:{post_id}"``), or a callable that
-        gets the arguments; ``result_tags`` is a callable that gets the result. ``cache_tag`` in the
-        function adds tags, too.
+        ``ttl``, ``tags``, ``grace`` and ``wait`` are those of ``cached`` in
+        tagcache.contrib.cached: tags are format strings over the parameters and ``result``, or a
+        callable that gets the arguments, and ``result`` if it has that parameter. ``cache_tag`` in
+        the function adds tags, too.
 
         The key consists of the function's name, the path and the other arguments: plain values,
         models of pydantic, dataclasses. ``ignore`` names parameters that the response does not
@@ -129,11 +128,9 @@ class ResponseCache:
 
         Raises BadArgument; a request raises it if no key can be made of its arguments.
         """
-        ComputeOptions(ttl, grace, wait)
+        options = ComputeOptions(ttl, grace, wait)
         names = tuple(sorted(name.lower() for name in vary))
-        policy = Policy(
-            *(ttl, grace, wait, result_tags, names, cache_control, authenticated, refresh)
-        )
+        policy = Policy(options, names, cache_control, authenticated, refresh)
         return lambda function: self._wrapper(
             function, PathFunction(function, key, tags, ignore), policy
         )
@@ -162,27 +159,27 @@ class ResponseCache:
             result = await function.run(call)
             return _with_status(result, call, f'tagcache; fwd=bypass; detail="{why}"')
         attempt = Attempt(function, renderer, policy, call)
-        key, tags = function.key(call, policy.vary), function.tags(call)
-        found = await self._found(key, tags, policy, attempt, call)
+        found = await self._found(function, attempt, policy, call)
         if found is None and not attempt.began:
             # The cache is away, or the response that this request waited for is for another one.
-            found = await _produced(attempt)
+            found = await attempt.produce_or_none()
         return attempt.answer(found)
 
     async def _found(
-        self, key: str, tags: tuple[Tag, ...], policy: Policy, attempt: Attempt, call: Call
+        self, function: PathFunction, attempt: Attempt, policy: Policy, call: Call
     ) -> StoredResponse | None:
         """Return the response, by the attempt if it is not in the cache; None if there is none."""
+        key, tags, options = function.key(call, policy.vary), function.tags(call), policy.options
         client = await self._clients.here()
         try:
             if policy.refresh and asks_for_new(call.request):
                 await client.delete(key)
             found: StoredResponse = await client.get_or_set(
                 *(key, attempt.produce),
-                tags=tags,
-                ttl=policy.ttl,
-                grace=policy.grace,
-                wait=policy.wait,
+                tags=(lambda _: tags(attempt.result)) if callable(tags) else tags,
+                ttl=lambda _: options.ttl_of(attempt.result),
+                grace=options.grace,
+                wait=options.wait,
             )
         except NotStored:
             return None
@@ -202,13 +199,6 @@ class ResponseCache:
             _log.warning("responses are not cached: %s", error)
         if self._on_error is not None:
             self._on_error(error)
-
-
-async def _produced(attempt: Attempt) -> StoredResponse | None:
-    try:
-        return await attempt.produce()
-    except NotStored:
-        return None
 
 
 def _with_status(result: Any, call: Call, status: str) -> Any:

@@ -7,7 +7,6 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from hashlib import blake2b
-from string import Formatter
 from typing import Any
 
 from starlette.background import BackgroundTask
@@ -15,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from tagcache.client.arguments import Tag, collected
+from tagcache.client.arguments import Tag
 from tagcache.contrib.fastapi.responses import Headers
-from tagcache.contrib.keys import KeyMaker
+from tagcache.contrib.keys import KeyMaker, TagMaker
 from tagcache.errors import BadArgument
 
 Key = str | Callable[..., str] | None
@@ -72,8 +71,8 @@ class PathFunction:
         if unknown:
             raise BadArgument(f"ignore= names {unknown[0]!r}, not a parameter of {self.name}")
         self._ignored = frozenset(ignore)
-        self._key = self._template(key, "key") if isinstance(key, str) else key
-        self._tags = tags if callable(tags) else self._templates(collected(tags))
+        self._key = None if key is None else KeyMaker(function, key)
+        self._tags = TagMaker(function, tags)
 
     def call_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call | None:
         """Return the call that the framework makes; None if the program makes it."""
@@ -127,37 +126,12 @@ class PathFunction:
         # The instance of a class-based endpoint stands for its request.
         return {name: each for name, each in bound.arguments.items() if name != "self"}
 
-    def tags(self, call: Call) -> tuple[Tag, ...]:
-        """Return the tags of a call. Raises BadArgument."""
-        return collected(self._tags(*call.args, **call.kwargs))
+    def tags(self, call: Call) -> Iterable[Tag] | Callable[[Any], Iterable[Tag]]:
+        """Return the tags of a call, or a callable that makes them of the result.
 
-    def _templates(self, tags: tuple[Tag, ...]) -> Callable[..., Iterable[Tag]]:
-        makers = [self._template(tag, "a tag") if isinstance(tag, str) else tag for tag in tags]
-
-        def make(*args: Any, **kwargs: Any) -> Iterable[Tag]:
-            return [each if isinstance(each, bytes) else each(*args, **kwargs) for each in makers]
-
-        return make
-
-    def _template(self, text: str, what: str) -> Callable[..., str]:
-        """Return what fills a format string with arguments. Raises BadArgument."""
-        try:
-            named = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
-        except ValueError as error:
-            raise BadArgument(f"{what} is not a format string: {text!r}: {error}") from None
-        for field in named:
-            name = field.partition(".")[0].partition("[")[0]
-            if name not in self._own.parameters:
-                raise BadArgument(
-                    f"{what} names {name!r}, not a parameter of {self.name}: {text!r}"
-                )
-
-        def fill(*args: Any, **kwargs: Any) -> str:
-            bound = self._own.bind(*args, **kwargs)
-            bound.apply_defaults()
-            return text.format(**bound.arguments)
-
-        return fill
+        Raises BadArgument.
+        """
+        return self._tags(call.args, call.kwargs)
 
 
 def _with_injected(function: Callable[..., Any]) -> inspect.Signature:
