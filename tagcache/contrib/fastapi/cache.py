@@ -169,14 +169,14 @@ class ResponseCache:
         self, function: PathFunction, attempt: Attempt, policy: Policy, call: Call
     ) -> StoredResponse | None:
         """Return the response, by the attempt if it is not in the cache; None if there is none."""
-        key, tags, options = function.key(call, policy.vary), function.tags(call), policy.options
+        key, options = function.key(call, policy.vary), policy.options
         client = await self._clients.here()
         try:
             if policy.refresh and asks_for_new(call.request):
                 await client.delete(key)
             found: StoredResponse = await client.get_or_set(
                 *(key, attempt.produce),
-                tags=(lambda _: tags(attempt.result)) if callable(tags) else tags,
+                tags=lambda _: function.tags(call, attempt.result),
                 ttl=lambda _: options.ttl_of(attempt.result),
                 grace=options.grace,
                 wait=options.wait,

@@ -121,17 +121,18 @@ class PathFunction:
                 ) from None
 
     def _arguments(self, call: Call) -> dict[str, Any]:
+        if not call.args:
+            # FastAPI gives all of them by name.
+            return call.kwargs
         bound = self._own.bind(*call.args, **call.kwargs)
         bound.apply_defaults()
         # The instance of a class-based endpoint stands for its request.
         return {name: each for name, each in bound.arguments.items() if name != "self"}
 
-    def tags(self, call: Call) -> Iterable[Tag] | Callable[[Any], Iterable[Tag]]:
-        """Return the tags of a call, or a callable that makes them of the result.
-
-        Raises BadArgument.
-        """
-        return self._tags(call.args, call.kwargs)
+    def tags(self, call: Call, result: Any) -> Iterable[Tag]:
+        """Return the tags of the result of a call."""
+        made = self._tags(call.args, call.kwargs)
+        return made(result) if callable(made) else made
 
 
 def _with_injected(function: Callable[..., Any]) -> inspect.Signature:
