@@ -3,6 +3,8 @@
 # make test-all    run all tests except those of make soak
 # make test-redis  run those tests again that depend on the engine, with the entries in a Redis server
 # make lint        run ruff, mypy, import-linter, deno for the JavaScript, cppcheck for the C; check generated modules
+# make docs        build the documentation in build/docs; warnings and broken links between its pages are errors
+# make linkcheck   check the links of the documentation to other sites, which needs a network
 # make unasync     generate the blocking half of the clients from the asynchronous half
 # make format      format the sources with ruff and deno
 # make soak        run the fault tests and the long tests (20 minutes), and write docs/reliability.md
@@ -15,6 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 SOAK_STAMP := $(VENV)/.installed-soak
+DOCS_STAMP := $(VENV)/.installed-docs
 # Options of `tagcache server`, for example: make serve ARGS="--config my.conf"
 ARGS ?=
 # Arguments of pytest, in place of all tests, for example: make test TESTS="tests/unit -k wire". These
@@ -30,7 +33,9 @@ CPPCHECK := cppcheck --quiet --error-exitcode=1 --library=python --inline-suppr 
 NATIVE := $(wildcard tagcache/native/*.[ch])
 JAVASCRIPT := tagcache/dashboard/*.js tests/outside/other_redis_clients/node/*.mjs
 
-.PHONY: serve test test-all test-redis lint format unasync soak bench clean
+SPHINX := $(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --jobs auto --quiet
+
+.PHONY: serve test test-all test-redis lint format docs linkcheck unasync soak bench clean
 
 serve: $(STAMP)
 	@echo "== tagcache server (Ctrl-C stops it)"
@@ -60,6 +65,14 @@ lint: $(STAMP)
 	@if command -v cppcheck >/dev/null; then set -x; $(CPPCHECK) $(filter %.c,$(NATIVE)); \
 	else echo "the C sources were not checked: cppcheck is not installed"; test -z "$$CI"; fi
 
+docs: $(DOCS_STAMP)
+	@echo "== building the documentation; its links to other sites are not checked, see make linkcheck"
+	$(SPHINX) --builder html docs build/docs
+	@echo "== written: build/docs/index.html"
+
+linkcheck: $(DOCS_STAMP)
+	$(SPHINX) --builder linkcheck docs build/linkcheck
+
 unasync: $(STAMP)
 	$(BIN)/python tools/unasync.py
 
@@ -85,6 +98,11 @@ $(STAMP): pyproject.toml setup.py $(NATIVE)
 	@echo "== installing tagcache and its dependencies into $(VENV)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
 	@touch $(STAMP)
+
+$(DOCS_STAMP): $(STAMP)
+	@echo "== installing the dependencies of the documentation into $(VENV)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $(DOCS_STAMP)
 
 $(BENCH_STAMP): $(STAMP)
 	@command -v gcc >/dev/null || { echo "the load generator needs gcc; on Debian: apt-get install gcc libc6-dev" >&2; exit 1; }

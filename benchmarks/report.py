@@ -48,12 +48,34 @@ SECTIONS = [
 BY_HAND = "<!-- written by hand from here on -->"
 INTRODUCTION = """# Performance
 
-Measured by `make bench`, which writes this page. The scripts are in [benchmarks/](../benchmarks).
-`make bench BENCH="tagged compare"` repeats some sections: each is named like its script. The
-results of every round are written to `benchmarks/results/`, which is not kept in the repository; a
-section without results there stays as it is. Servers and load generator run on the same machine,
-over the loopback, each bound to a core of its own where there are two. The load generator is
-[our own](../benchmarks/load.c), one thread, and checks every reply.
+What a user needs to decide, then the figures.
+
+- **One server is enough for most sites.** A look-up or a store takes a few microseconds of CPU
+  time, so one core answers tens of thousands of requests a second, each with a round trip of its
+  own, and hundreds of thousands if clients send several at once. [Standard
+  workloads](#standard-workloads) compares this with Redis on the same machine.
+- **Tags cost little.** A store with tags takes more CPU time than one without; in return it keeps
+  an index that is always correct. [Caching with tags](#caching-with-tags) compares it with the
+  usual ways to have tags on Redis, in CPU time, in how long other clients wait during an
+  invalidation, and in what is left behind or removed wrongly.
+- **Large invalidations do not hold up other clients.** A tag with a million entries is
+  invalidated in a few milliseconds; its memory is reclaimed in slices. See [The tail](#the-tail)
+  and [One client against the others](#one-client-against-the-others).
+- **Size and number of entries matter little.** See [Throughput](#throughput) for more
+  connections, larger values, more entries and more tags.
+- **Memory**: [Size the machine](howto/sizing.md) has the formula; [Memory](#memory) and [The
+  estimate of memory](#the-estimate-of-memory) show how well it holds.
+- **Eviction**: `sieve`, the default, keeps more of what is read again than `lru`. See [Hit ratio
+  of the eviction policies](#hit-ratio-of-the-eviction-policies).
+- **Use the cache port for many small requests.** HTTP takes more CPU time for each; see
+  [HTTP](#http) and [Python clients](#python-clients).
+
+Measure with your own values on your own machine: `tagcache bench`, or `make bench`, which writes
+this page. `make bench BENCH="tagged compare"` repeats some sections; each is named like its
+script in `benchmarks/`. The results of every round are written to `benchmarks/results/`, which is
+not kept in the repository; a section without results there stays as it is. Servers and load
+generator run on the same machine, over the loopback, each bound to its own core if there are two.
+The load generator is [our own](../benchmarks/load.c), has one thread, and checks every reply.
 """
 
 

@@ -85,7 +85,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for needed in mark.args:
             program = os.environ.get(INSTEAD.get(needed, ""), needed)
             if shutil.which(program) is None:
-                skip(f"{program} is not installed (the README names its Debian package)")
+                skip(f"{program} is not installed (CONTRIBUTING.md names its Debian package)")
     mark = item.get_closest_marker("memory_engine")
     if mark is not None and os.environ.get("TAGCACHE_TEST_ENGINE_URL"):
         pytest.skip(f"{mark.args[0]}: only of the engine in memory")

@@ -301,7 +301,7 @@ def test_files_that_cannot_be_written(open_folder: Path, measured: Measured) -> 
 def faketime() -> Path:
     for each in Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"):
         return each
-    skip("libfaketime is not installed (the README names its Debian package)")
+    skip("libfaketime is not installed (CONTRIBUTING.md names its Debian package)")
     raise AssertionError
 
 

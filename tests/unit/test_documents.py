@@ -70,6 +70,20 @@ def test_a_row_that_was_measured_again_replaces_the_old_one() -> None:
     assert "10 MB of replies read a byte a second" not in changed
 
 
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_pages_outside_the_site(name: str) -> None:
+    links = LINK.findall((ROOT / name).read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_is_one_screen() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 60
+
+
 def test_a_section_that_was_not_measured_stays_in_the_report(tmp_path: Path) -> None:
     written = (ROOT / "docs" / "performance.md").read_text()
     copy = tmp_path / "performance.md"
