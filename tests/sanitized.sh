@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sanitized.sh TEST...: run tests of the native core built with AddressSanitizer and
+# sanitized.sh TEST...: run tests, except the slow ones, of the native core built with AddressSanitizer and
 # UndefinedBehaviorSanitizer. Each error ends the run. Needs gcc and the .venv of `make test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,4 +18,5 @@ cd "$scratch"
 # CPython's own allocator would hide errors, and CPython frees nothing at its end.
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc TAGCACHE_NATIVE=require PYTHONPATH=$scratch \
-    TAGCACHE_TEST_REACTOR=tagcache "$python" -m pytest -p no:cacheprovider -q "$@"
+    TAGCACHE_TEST_REACTOR=tagcache "$python" -m pytest -p no:cacheprovider -q \
+    -m "not slow and not soak" "$@"

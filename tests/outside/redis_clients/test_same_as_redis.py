@@ -40,7 +40,7 @@ NOT_IN_A_TRANSACTION = Reply(
     "-", b"ERR not_in_transaction: this cannot be done in a transaction with the Redis engine"
 )
 PROTOCOL = st.sampled_from([2, 3])
-thousands = settings(several, max_examples=3000)
+many = settings(several, max_examples=1000)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_connections_and_databases(compare: Compare, protocol: int, drawn: list[
 
 @pytest.mark.slow
 @pytest.mark.memory_engine("to notice that an absent entry was stored and deleted again")
-@thousands
+@many
 @given(
     protocol=PROTOCOL,
     drawn=steps(

@@ -309,4 +309,4 @@ class TestSmallSets(FreshMachine.TestCase):
 @pytest.mark.slow
 class TestMoreHistories(FreshMachine.TestCase):
     at_once = 1
-    settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+    settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

@@ -444,4 +444,4 @@ class TestCacheMachine(CacheMachine.TestCase):
 
 @pytest.mark.slow
 class TestMoreHistories(CacheMachine.TestCase):
-    settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

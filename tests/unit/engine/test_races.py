@@ -163,4 +163,4 @@ def test_without_leases_readers_do() -> None:
 
 @pytest.mark.slow
 def test_more_histories() -> None:
-    assert outdated(leases_used=True, seeds=range(150, 5000))[0] == 0
+    assert outdated(leases_used=True, seeds=range(150, 2000))[0] == 0
