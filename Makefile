@@ -2,7 +2,8 @@
 # make test        run all tests except the slow ones
 # make test-all    run all tests except those of make soak
 # make test-redis  run those tests again that depend on the engine, with the entries in a Redis server
-# make lint        run ruff, mypy, import-linter, deno for the JavaScript, cppcheck for the C; check generated modules
+# make lint        run ruff, mypy, import-linter, deno for the JavaScript, cppcheck for the C, codespell and proselint
+#                  for the prose; check generated modules
 # make docs        build the documentation in build/docs; warnings and broken links between its pages are errors
 # make linkcheck   check the links of the documentation to other sites, which needs a network
 # make unasync     generate the blocking half of the clients from the asynchronous half
@@ -31,6 +32,9 @@ DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 CPPCHECK := cppcheck --quiet --error-exitcode=1 --library=python --inline-suppr \
 	--enable=warning,performance,portability,style --suppress=missingIncludeSystem --suppress=constParameter
 NATIVE := $(wildcard tagcache/native/*.[ch])
+# Words in tools/words.txt count as misspelt. tools/proselint.json leaves out the checks that code blocks fail.
+SPELL := codespell --dictionary - --dictionary tools/words.txt
+PROSE := README.md CONTRIBUTING.md docs
 JAVASCRIPT := tagcache/dashboard/*.js tests/outside/other_redis_clients/node/*.mjs
 
 SPHINX := $(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --jobs auto --quiet
@@ -54,7 +58,7 @@ test-redis: $(STAMP)
 	$(BIN)/python -m tests.against_redis $(TESTS)
 
 lint: $(STAMP)
-	@echo "== generated modules, ruff, mypy, import-linter, deno"
+	@echo "== generated modules, ruff, mypy, import-linter, deno, prose"
 	$(BIN)/python tools/unasync.py --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -62,6 +66,8 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(DENO) fmt --check --line-width=120 $(JAVASCRIPT)
 	$(DENO) lint $(JAVASCRIPT)
+	$(BIN)/$(SPELL) $(PROSE) Makefile benchmarks conf tagcache tests tools
+	$(BIN)/proselint check --config tools/proselint.json $(PROSE)
 	@if command -v cppcheck >/dev/null; then set -x; $(CPPCHECK) $(filter %.c,$(NATIVE)); \
 	else echo "the C sources were not checked: cppcheck is not installed"; test -z "$$CI"; fi
 

@@ -139,8 +139,8 @@ def section(found: Any, plots: Path) -> str:
         [
             (
                 f"A bystander sends {READS_PER_SECOND:,} GETs a second for {found['seconds']:g} s "
-                f"(TagCache on {found['reactor']}), while another client sends the same, over and "
-                "over, and reads as fast as it can.\n"
+                f"(TagCache on {found['reactor']}), while another client repeats one request, and "
+                "reads as fast as it can.\n"
             ),
             table(("another client sends", "GET p99, µs", "longest GET, µs"), rows),
         ]

@@ -119,10 +119,10 @@ def section(found: Any, plots: Path) -> str:
         "time of tagcache.Client to it",
     ]
     return (
-        "One thread, values of 100 bytes that no client converts, a time limit of 1 s in each; "
-        "every client talks to its own server, on the other core: what is measured is the whole, "
-        "client and server. A hundred keys are `get_many` of tagcache.Client and pymemcache, and a "
-        "pipeline or `mget` of redis-py. "
+        "One thread, values of 100 bytes that no client converts, and a timeout of 1 s in each. "
+        "Every client uses its own server, on the other core, and the time includes both. A "
+        "hundred keys are `get_many` of tagcache.Client and pymemcache, and a pipeline or `mget` "
+        "of redis-py. "
         f"Medians of {found['rounds']} rounds, in which the clients take short turns; the ratio is "
         f"taken in each round.\n\n{table(head, rows)}"
     )

@@ -97,7 +97,7 @@ def section(found: Any, plots: Path) -> str:
         "10,000 keys with 100-byte values. A TagCache entry has two tags and a time to live, "
         "except in PUT without tags; Redis, which has no tags, does plain `SET` and `GET` without "
         "a TTL. One running TagCache is sent lines and RESP (`SET`, `TAG.SET`, `GET`) in turns. "
-        f"Medians of {found['rounds']} rounds of {found['seconds']:g} s, server after server; the "
+        f"Medians of {found['rounds']} rounds of {found['seconds']:g} s, server by server; the "
         "ratio of CPU times is taken in each round. Latencies are those of a batch.\n"
     )
     parts = [text, _table("workload", found["workloads"], latencies)]

@@ -84,9 +84,9 @@ def section(found: Any, plots: Path) -> str:
     ]
     head = ("value", "resident bytes per entry", "estimate", "off by")
     return (
-        "What `cache.max_memory` bounds is a running estimate. Here it is beside the growth of the "
-        "resident set, with keys of 20 bytes; tags come in as many combinations as there are "
-        "entries, or nearly.\n\n"
+        "`cache.max_memory` bounds a running estimate. This compares it with the growth of the "
+        "resident set, with keys of 20 bytes, and with nearly as many combinations of tags as "
+        "there are entries.\n\n"
         f"{table(head, rows)}"
     )
 

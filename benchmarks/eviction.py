@@ -128,7 +128,8 @@ def section(found: Any, plots: Path) -> str:
     ]
     return (
         f"The engine itself, without a network: {found['requests']:,} requests for {KEYS:,} keys; "
-        "what was not found is stored. `cache.max_memory` has room for a share of the keys.\n\n"
+        "a key that was not found is stored. `cache.max_memory` has room for a share of the "
+        "keys.\n\n"
         f"{table(('pattern and policy', *ticks), rows)}\n"
         "![Hit ratios](performance/eviction.svg)\n"
     )

@@ -83,7 +83,7 @@ def _wrk(server: Server, path: str, seconds: int, more: list[str]) -> dict[str, 
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     spent = server.cpu_seconds() - before
     if "Non-2xx" in output or "Socket errors" in output:
-        raise RuntimeError(f"{server.name}: not all requests were answered well:\n{output}")
+        raise RuntimeError(f"{server.name}: not all requests succeeded:\n{output}")
     requests = int(_found(r"(\d+) requests in", output)[1])
     return {
         "requests": requests,
@@ -97,7 +97,7 @@ def _wrk(server: Server, path: str, seconds: int, more: list[str]) -> dict[str, 
 def _found(pattern: str, text: str) -> re.Match[str]:
     match = re.search(pattern, text)
     if match is None:
-        raise RuntimeError(f"wrk does not tell {pattern!r}:\n{text}")
+        raise RuntimeError(f"wrk does not report {pattern!r}:\n{text}")
     return match
 
 
@@ -147,7 +147,7 @@ def section(found: Any, plots: Path) -> str:
         f"`wrk` with {CONNECTIONS} connections, `Basic` credentials, a 100-byte value with two "
         "tags and a time to live; one nginx worker answers every request with the same body, and "
         "neither checks credentials nor reads JSON nor stores anything. "
-        f"Medians of {found['rounds']} rounds of {found['seconds']} s, server after server; the "
+        f"Medians of {found['rounds']} rounds of {found['seconds']} s, server by server; the "
         "ratio of CPU times is taken in each round.\n\n"
         f"{table(head, rows)}"
     )

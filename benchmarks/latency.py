@@ -172,17 +172,17 @@ def section(found: Any, plots: Path) -> str:
             (
                 f"{READS_PER_SECOND:,} GETs a second for {found['seconds']:g} s "
                 f"(TagCache on {found['reactor']}), "
-                "sent at fixed moments and timed from then on, so that a stall is charged to "
-                "every request that it delays: to a server that holds nothing but the 10,000 keys "
-                f"that are read, and to one with {entries} entries (100-byte values, two tags, "
-                "times to live of 10 s to 610 s, so that they expire all the time) beside a steady "
+                "sent at fixed moments and timed from these, so that a stall counts for every "
+                "request that it delays. One server holds only the 10,000 keys that are read; the "
+                f"other has {entries} entries (100-byte values, two tags, times to live of 10 s to "
+                "610 s, so that entries expire all the time), and gets a steady "
                 f"{WRITES_PER_SECOND:,} PUTs a second.\n"
             ),
             table(("GET latency, µs", "p50", "p99", "p99.9", "longest"), rows),
             "![Latency by share of the requests](performance/latency.svg)\n",
             (
-                "Then, with the same reads and writes, one `INV_TAG` of the tag that all those "
-                f"entries carry; it removed {invalidation['removed']:,}.\n"
+                "Then, with the same reads and writes, one `INV_TAG` of the tag that all these "
+                f"entries have; it removed {invalidation['removed']:,}.\n"
             ),
             table(
                 ("invalidation of them all", "µs"),

@@ -107,9 +107,9 @@ def section(found: Any, plots: Path) -> str:
     return "\n".join(
         [
             (
-                "Each parser with a text that is the worst for it. The last column is the time for "
-                "2 MB by that for 512 kB: 4 where time is linear (more where only 512 kB fit into "
-                "a cache of the processor), 16 for everything where it is quadratic.\n"
+                "Each parser with the worst text for it. The last column is the time for 2 MB "
+                "divided by that for 512 kB: 4 if time is linear (more if only 512 kB fit into a "
+                "cache of the processor), 16 if it is quadratic.\n"
             ),
             table(("parser", "ms for 1 MB", "2 MB : 512 kB"), rows),
         ]

@@ -95,8 +95,8 @@ def section(found: Any, plots: Path) -> str:
     head = ("what is stored", "value", "entries", "resident", "estimate", "ratio")
     return (
         "Values of 100 bytes, then of 10 kB, and back, one after the other in the same process. "
-        "Why the estimate is too low where small entries made room for large ones is in "
-        f"[operations.md](operations.md#memory).\n\n{table(head, rows)}"
+        "[Operations](operations.md#memory) explains why the estimate is too low when small "
+        f"entries have made room for large ones.\n\n{table(head, rows)}"
     )
 
 

@@ -297,38 +297,38 @@ def section(found: Any, plots: Path) -> str:
         [
             (
                 "The same job in several ways: store 100 bytes with two tags and a TTL, read, and "
-                "invalidate all entries of a tag. *Redis, sets* is what people write: `SET` with "
+                "invalidate all entries of a tag. *Redis, sets* is the usual recipe: `SET` with "
                 "`PX`, and `SADD` of the key to a set for each tag; `SMEMBERS`, `DEL` of a "
-                f"thousand keys at a time, and `DEL` of the set. *Redis, sets by script* is the "
-                "correct form: a Lua script also keeps the tags of each key and takes the key out "
-                "of the sets of its former tags; another removes a thousand keys at a time. "
-                "django-redis has no tags: they are a part of its keys, and `delete_pattern` looks "
-                "for them. cashews has tags. Every way on Redis has a server of its own, without "
-                f"persistence; each server holds {OTHERS.keys:,} other entries. "
-                f"Medians of {found['rounds']} rounds, way after way.\n"
+                "thousand keys at a time, and `DEL` of the set. *Redis, sets by script* avoids "
+                "some errors: a Lua script also keeps the tags of each key, and removes the key "
+                "from the sets of its former tags; another removes a thousand keys at a time. "
+                "django-redis has no tags, so they are part of its keys, and `delete_pattern` "
+                "searches for them. cashews has tags. Each variant on Redis has its own server, "
+                f"without persistence. Each server holds {OTHERS.keys:,} other entries. "
+                f"Medians of {found['rounds']} rounds, one variant after the other.\n"
             ),
             "The server's CPU time, with 32 connections that wait for each reply:\n",
             _busy_table(found["busy"]),
             _verdict(found["busy"]),
             (
-                "The server's CPU time for one call after the other on one connection, where each "
-                "call wakes the server up; what it goes on to do after its reply counts. In the "
-                "last two columns the whole time of a call, client and server:\n"
+                "The server's CPU time for consecutive calls on one connection, where each call "
+                "wakes up the server. Work that it does after its reply is included. The last two "
+                "columns are the total time of a call, client and server:\n"
             ),
             _calls_table(found["calls"], found["invalidation"], large),
             (
-                f"GETs of others ({READS_PER_SECOND:,} a second, sent at fixed times) in flight "
-                f"while a tag of {large} entries is invalidated:\n"
+                f"GETs of other clients ({READS_PER_SECOND:,} a second, sent at fixed times) "
+                f"during the invalidation of a tag of {large} entries:\n"
             ),
             _latency_table(found["invalidation"]),
             (
-                f"Is it correct? {CHECKED:,} entries with two tags. *Left by overwriting*: the "
-                f"records of tags that no entry has, after each was stored {OVERWRITTEN} times "
-                "more with other tags (django-redis: whole entries, under their former keys). "
-                "*Left by expiry*: those of expired entries, while another "
-                "entry has the tags. *Removed wrongly*: entries that went when a tag was "
-                "invalidated that they no longer had. *Missed*: entries that stayed when their tag "
-                "was invalidated, after one with a shorter TTL was stored with it.\n"
+                f"Is it correct? {CHECKED:,} entries with two tags. *Left by overwriting*: "
+                f"records of tags that no entry has, after each entry was stored {OVERWRITTEN} "
+                "more times with other tags (django-redis: whole entries, under their former "
+                "keys). *Left by expiry*: records of expired entries, while another entry has the "
+                "tags. *Removed wrongly*: entries that were removed with a tag that they no longer "
+                "had. *Missed*: entries that stayed when their tag was invalidated, after one with "
+                "a shorter TTL was stored with it.\n"
             ),
             _left_table(found["left"]),
         ]

@@ -160,10 +160,10 @@ def section(found: Any, plots: Path) -> str:
     parts = [
         (
             "GETs of 100-byte values among 10,000 keys over 32 connections, each of which waits "
-            "for a reply before its next request, but for what the sweep varies; the CPU time is "
-            "that of all threads of the server. TagCache is sent lines and RESP in turns, "
-            "Redis plain `GET` and `SET`, memcached (one worker thread) its text protocol. "
-            "Medians of rounds, server after server.\n"
+            "for a reply before its next request, except for the parameter that a table varies. "
+            "The CPU time is that of all threads of the server. TagCache gets lines and RESP in "
+            "turns, Redis plain `GET` and `SET`, memcached (one worker thread) its text protocol. "
+            "Medians of rounds, one server after the other.\n"
         )
     ]
     for sweep in SWEEPS:
@@ -202,14 +202,14 @@ def _sweep_section(sweep: Sweep, found: Any, plots: Path) -> str:
     text = [f"### {sweep.title}\n"]
     if sweep.name == "value-size":
         text.append(
-            f"There are fewer keys where their values would exceed {size(MOST_VALUE_BYTES)} in "
-            "sum.\n"
+            "The number of keys is lower if their values would exceed "
+            f"{size(MOST_VALUE_BYTES)} in total.\n"
         )
     if sweep.name == "tags":
         text.append(
-            "PUT (RESP: `SET` and `TAG.SET`) instead of GET, over and over the same keys, "
-            "without a TTL; each tag is one of a hundred, so that every PUT takes an entry out of "
-            "all its tags and back in.\n"
+            "PUT (RESP: `SET` and `TAG.SET`) instead of GET, of the same keys again and again, "
+            "without a TTL. Each tag is one of a hundred, so that every PUT removes an entry from "
+            "all its tags and adds it again.\n"
         )
     text += [table(head, rows), f"![{sweep.title}](performance/{sweep.name}.svg)\n"]
     return "\n".join(text)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from sphinx.application import Sphinx
 
 import tagcache
@@ -34,6 +37,17 @@ def _fill(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = filled(source[0])
 
 
+def _returns(app: Sphinx, what: str, name: str, *rest: Any) -> tuple[str | None, str | None]:
+    """Return the signature of a method of a client, which is that of the request that it sends."""
+    *_, arguments, returns = rest
+    request = re.fullmatch(r"(?:Request|Batch)(\[.*\])", returns or "")
+    if request is None:
+        return arguments, returns
+    result = request[1][1:-1]
+    return arguments, f"Deferred[{result}]" if "DeferredClient" in name else result
+
+
 def setup(app: Sphinx) -> None:
     """Insert the generated parts of the pages."""
     app.connect("source-read", _fill)
+    app.connect("autodoc-process-signature", _returns)

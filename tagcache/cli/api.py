@@ -150,7 +150,7 @@ class HttpServer:
         given = self.credentials
         if given.token:
             if not (given.token.isascii() and given.token.isprintable()):
-                raise click.UsageError("the token has characters that no token has")
+                raise click.UsageError("the token has characters that a token cannot have")
             return f"Bearer {given.token}"
         return "Basic " + b64encode(f"{given.username}:{given.password}".encode()).decode()
 

@@ -155,7 +155,7 @@ def _read_several(scheme: str, sentinel: bool, rest: str) -> _Target:
         return _Target(Cluster(_addresses(hosts, _PORT)), _class_for(scheme), options, options)
     service = re.fullmatch(r"([^/]+)(?:/(\d+))?", path)
     if service is None:
-        raise BadUrl("the name of the service must follow the Sentinels, and may a database")
+        raise BadUrl("the name of the service must follow the Sentinels; a database may follow it")
     topology = Sentinels(_addresses(hosts, _SENTINEL_PORT), unquote(service[1]))
     database = {"db": int(service[2] or 0)}
     return _Target(

@@ -236,7 +236,7 @@ def test_unsent_replies_give_a_dead_peer_away(cut: Cut, door: str, measured: Mea
     assert seconds > USER_TIMEOUT_MS / 1000 - 0.3
     measured(
         f"link cut while {door} replies are on their way; tcp_user_timeout_ms = 2000",
-        "dropped when 2 s are over, at the next retransmission",
+        "dropped after 2 s, at the next retransmission",
         f"dropped after {seconds:.1f} s",
     )
 
@@ -305,6 +305,6 @@ def test_no_delay_on_a_slow_link(
     measured(
         f"a link with 50 ms of delay each way ({request.node.callspec.params['slow_network']}); "
         "two requests 10 ms apart",
-        "tcp_nodelay on: both replies after one round trip; off: the second waits for a second",
+        "tcp_nodelay on: both replies after one round trip; off: the second reply needs two",
         f"on: {took['true']:.0f} ms, off: {took['false']:.0f} ms",
     )

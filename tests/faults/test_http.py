@@ -61,7 +61,7 @@ def test_a_slow_body(start: Start, body: bytes, measured: Measured) -> None:
     is_whole(server)
     measured(
         f"a body of which {len(body)} bytes of 23 come; http_body_timeout_seconds = 1",
-        "408 and closed after 1 s, looked at every half second",
+        "408 and closed after 1 s, checked every half second",
         f"408 after {seconds:.1f} s",
     )
 
@@ -85,7 +85,7 @@ def test_headers_that_drip(start: Start, measured: Measured) -> None:
     assert seconds >= 1
     measured(
         "a header that comes a byte every 100 ms; http_header_timeout_seconds = 1",
-        "408 and closed after 1 s, looked at every half second",
+        "408 and closed after 1 s, checked every half second",
         f"408 after {seconds:.1f} s",
     )
 
@@ -113,7 +113,7 @@ def test_false_lengths(server: RunningServer, measured: Measured) -> None:
     measured(
         f"Content-Length {', '.join(LENGTHS)}",
         "400 or 413, closed, nothing stored",
-        f"{len(seen)} of {len(seen)} refused, the rest of the stream not taken for a request",
+        f"{len(seen)} of {len(seen)} refused, the rest of the stream is not read as a request",
     )
 
 
@@ -137,7 +137,7 @@ def test_smuggling(server: RunningServer, measured: Measured) -> None:
     is_whole(server)
     measured(
         f"requests that two servers may read differently: {', '.join(TRANSFERS)}",
-        "400 and closed; what follows is not taken for a request",
+        "400 and closed; what follows is not read as a request",
         f"{len(seen)} of {len(seen)} refused",
     )
 
@@ -182,8 +182,8 @@ def test_deep_json(server: RunningServer, measured: Measured) -> None:
     assert 100 <= deepest < 128
     measured(
         "JSON nested up to a million levels",
-        "400 beyond 127, no stack used up",
-        f"taken to {deepest}, refused from 128 to 1,000,000",
+        "400 beyond 127, no stack overflow",
+        f"accepted to {deepest}, refused from 128 to 1,000,000",
     )
 
 
@@ -227,7 +227,7 @@ def test_headers_are_not_injected(server: RunningServer, measured: Measured) -> 
     measured(
         "CR, LF and a whole response in a key, a value, a tag and an origin",
         "they stay data: escaped in the JSON body, never in the head",
-        f"{len(answers)} of {len(answers)} answers have no header of ours",
+        f"{len(answers)} of {len(answers)} answers have no injected header",
     )
 
 
@@ -267,7 +267,7 @@ def test_path_tricks(server: RunningServer, measured: Measured) -> None:
     measured(
         f"{len(PATHS)} paths: dots, doubled and encoded slashes, odd encodings, zero bytes",
         "no path leads to another endpoint or to a file; an encoded one is a key",
-        f"{len(PATHS)} of {len(PATHS)} as they should",
+        f"{len(PATHS)} of {len(PATHS)} as expected",
     )
 
 
@@ -290,8 +290,8 @@ def test_guessing_the_password(server: RunningServer, measured: Measured) -> Non
     assert looked_at() == 8
     measured(
         f"{len(seen)} guesses in {seconds:.1f} s from one address",
-        "after five, ever longer pauses in which nothing is right, at both doors",
-        f"{looked_at()} guesses were looked at, the others answered with 429 unseen",
+        "after five, longer and longer pauses without any check, on both ports",
+        f"{looked_at()} guesses were checked, the others answered with 429",
     )
 
 
@@ -349,8 +349,8 @@ def test_tokens(start: Start, measured: Measured) -> None:
     assert token not in server.text()
     measured(
         f"{len(forged)} forged tokens, and one that has expired (token_lifetime_seconds = 3)",
-        "401 (400 for one that is no HTTP)",
-        f"refused, all of them; the token was good for {seconds:.1f} s after the last of them",
+        "401 (400 for one that is not valid HTTP)",
+        f"all refused; the token was valid for {seconds:.1f} s after the last of them",
     )
 
 
@@ -378,8 +378,8 @@ def test_a_foreign_origin(start: Start, measured: Measured) -> None:
         assert granted(server, other) == [], other
     measured(
         f"requests and preflights from {len(others)} foreign origins, with allowed_origin or not",
-        "no access-control-allow-origin but for the one that is allowed",
-        "granted to the allowed one alone; to none by default",
+        "access-control-allow-origin only for the one that is allowed",
+        "granted only to the allowed one; to none by default",
     )
 
 

@@ -126,7 +126,7 @@ def test_lines_cut_anywhere(measured: Measured) -> None:
     check()
     measured(
         f"{count} streams of lines and arbitrary bytes (Hypothesis), cut anywhere",
-        "the same replies however cut; closed only with cause; nothing in the log, nothing left",
+        "the same replies however cut; closed only for a reason; nothing in the log, nothing left",
         f"{count} of {count} the same, whole, cut, and byte by byte",
     )
 
@@ -201,8 +201,8 @@ def test_arbitrary_bytes_at_the_real_doors(server: RunningServer, measured: Meas
         assert client.json(b"INFO\tcheck")["check"]["ok"] is True
     assert " error " not in server.text()
     measured(
-        f"{count} connections to both real doors with such bytes",
-        "all end, none is left, nothing but warnings in the log",
+        f"{count} connections to both real ports with such bytes",
+        "all end, none is left, only warnings in the log",
         f"{count} ended; descriptors before and after: {before}",
     )
 
@@ -255,7 +255,7 @@ def test_limits_and_one_beyond(server: RunningServer, measured: Measured) -> Non
             assert client.ask(request) == reply + b"\n", request[:100]
     measured(
         "TTL, by, lengths, counts and ids at their limits and one beyond, over the wire",
-        "taken at the limit, refused by name beyond it, and the connection goes on",
+        "accepted at the limit, a named error beyond it, and the connection goes on",
         f"{len(LIMITS)} of {len(LIMITS)} on one connection",
     )
 

@@ -59,8 +59,8 @@ def test_more_connections_than_there_are_places(start: Start, measured: Measured
         eventually(lambda: _count(again) == 199)
     measured(
         "350 connections with max_connections = 200",
-        "200 served, 150 told ERR max_connections and closed; all let in when places are free",
-        f"200 served, 150 told; the next let in after {(time.monotonic() - begin) * 1000:.0f} ms",
+        "200 served, 150 get ERR max_connections and are closed; all accepted when there is room",
+        f"200 served, 150 refused; then accepted after {(time.monotonic() - begin) * 1000:.0f} ms",
     )
 
 
@@ -93,7 +93,7 @@ def test_a_million_gets_that_are_never_read(start: Start, measured: Measured) ->
     assert bystander.seen["busy_p99"] < BUSY_MS
     measured(
         "1,000,000 GETs of 1,000 B sent at once, nothing ever read (send_timeout_seconds 2)",
-        "dropped when its time is over; the others do not notice",
+        "dropped after this time; other clients are not affected",
         f"dropped with {after - before:.0f} MB more in use; a bystander: {bystander}",
     )
 
@@ -113,11 +113,11 @@ def test_a_client_that_reads_a_byte_a_second(start: Start, measured: Measured) -
                 time.sleep(1)
                 first += slow.recv(1)
             assert first == b"VAL"
-        seen = f"its bytes came; a bystander: {bystander}"
+        seen = f"it got its bytes; a bystander: {bystander}"
         assert bystander.seen["busy_p99"] < BUSY_MS
         eventually(lambda: clients_of(server) == 1)
         assert client.ask(b"PING") == b"PONG\n"
-    measured("10 MB of replies read a byte a second", "the others do not notice", seen)
+    measured("10 MB of replies read a byte a second", "other clients are not affected", seen)
 
 
 def test_a_maximal_line_byte_by_byte(start: Start, measured: Measured) -> None:
@@ -143,7 +143,7 @@ def test_a_maximal_line_byte_by_byte(start: Start, measured: Measured) -> None:
     assert bystander.seen["busy_p99"] < BUSY_MS
     measured(
         f"a line of {len(line):,} bytes that comes byte by byte",
-        "understood; the others do not notice",
+        "understood; other clients are not affected",
         f"OK after {seconds:.1f} s; a bystander: {bystander}",
     )
 
@@ -196,7 +196,7 @@ def test_a_tls_handshake_that_stalls(start: Start, tmp_path: Path, measured: Mea
         seconds = time.monotonic() - begin
     measured(
         "TLS handshakes that never begin, or stop half way; idle_timeout_seconds = 1",
-        "others are served meanwhile; closed by the idle timeout",
+        "others are served; closed by the idle timeout",
         f"others served at once; both closed after {seconds:.1f} s",
     )
 

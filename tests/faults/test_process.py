@@ -79,8 +79,8 @@ def test_sigterm_under_load(start: Start, tmp_path: Path, measured: Measured) ->
             assert kept == b"VALUE\t%d\n" % client.acknowledged
     measured(
         "SIGTERM while 8 clients count as fast as they can; shutdown_grace_seconds = 60",
-        "no acknowledged reply lost, none half sent, gone within the grace",
-        f"{total:,} counts acknowledged and all in the snapshot; gone after {seconds:.2f} s",
+        "no acknowledged reply lost, none half sent, stopped within the grace",
+        f"{total:,} counts acknowledged and all in the snapshot; stopped after {seconds:.2f} s",
     )
 
 
@@ -135,7 +135,7 @@ def test_sigkill_in_the_middle_of_a_snapshot(
     assert unfinished
     measured(
         f"SIGKILL of the server and of its writing process, {kills} times while a snapshot is made",
-        "with after_crash = load the old snapshot or the new one, never neither, never half of one",
+        "with after_crash = load the old snapshot or the new one, always a whole one",
         f"{unfinished} of {kills} left an unfinished file; loaded each time: the "
         f"{' or the '.join(sorted(found))} one, whole",
     )
@@ -172,8 +172,8 @@ def test_a_port_in_use(start: Start, measured: Measured) -> None:
             assert f"(server.{knob})" in told[knob]
             assert "Address already in use" in told[knob]
     measured(
-        "a port that another process has, of either door",
-        "the start fails, names the port and the knob, and the other door does not open",
+        "a port that another process uses, for both ports",
+        "the start fails, names the port and the knob, and the other port does not open",
         "exit code 1, both named",
     )
 
@@ -242,7 +242,7 @@ def test_a_full_disk(start: Start, small_disk: Path, measured: Measured) -> None
     server.stop()
     measured(
         "a disk of 2 MB that is full: for a snapshot, then for the log too",
-        "the old snapshot stays, serving goes on, the next one with room is written",
+        "the old snapshot stays, serving continues, the next one with room is written",
         f"snapshot_error: {error}; served throughout; written again when there was room",
     )
 
@@ -293,7 +293,7 @@ def test_files_that_cannot_be_written(open_folder: Path, measured: Measured) -> 
         assert "Traceback" not in server.text(), server.text()
     measured(
         "a snapshot's folder and a configuration file that may not be written",
-        "told, the old one stays, the password in force stays, serving goes on",
+        "reported; the old file and the current password stay; serving continues",
         f"snapshot_error: {error}; change_password: 500 not_persisted",
     )
 
@@ -346,7 +346,7 @@ def test_the_wall_clock_jumps(start: Start, tmp_path: Path, measured: Measured) 
             left = http_ask(server, "GET", "/keys/long")[1]["ttl_ms"]
             assert 400_000 < left < 600_000
     measured(
-        "the wall clock set an hour forth, then back, while times to live run (libfaketime)",
+        "the wall clock moved an hour forward, then back, while times to live run (libfaketime)",
         "an entry with 2000 ms lives 2000 ms",
         f"{', '.join(f'{2000 + each * 1000:.0f} ms' for each in drift)}; the other one stayed",
     )
@@ -383,5 +383,5 @@ def test_a_reload_of_a_broken_file_under_load(start: Start, measured: Measured) 
         f"SIGHUP under load with a file that is broken in {len(broken) + 1} ways, or missing",
         "nothing changes, and no reply is lost",
         f"{len(broken) + 1} times nothing changed; "
-        f"{sum(client.acknowledged for client in clients):,} replies meanwhile",
+        f"{sum(client.acknowledged for client in clients):,} replies in this time",
     )

@@ -173,7 +173,7 @@ def test_mixed_load(start: Start, tmp_path: Path, measured: Measured) -> None:
         # One of them belongs to this client.
         assert descriptors(server.process.pid) <= before + 1
     measured(
-        f"{SECONDS} s of mixed load: {CLIENTS} processes doing anything, pipelines, HTTP, "
+        f"{SECONDS} s of mixed load: {CLIENTS} processes with random requests, pipelines, HTTP, "
         f"connections that come and go, max_memory {MAX_MEMORY / 1e6:.0f} MB, snapshots every 10 s",
         "resident memory flat after warm-up, no descriptor kept, bounded lag",
         f"{answered:,} requests; {min(resident):.0f} to {max(resident):.0f} MB resident, "

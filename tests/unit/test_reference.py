@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tagcache.cli.main import main
 from tagcache.config.loading import load
 from tagcache.server.commands.resp.refused import REFUSED_COMMANDS
@@ -79,3 +81,9 @@ def test_text_of_the_code_is_not_taken_for_markdown() -> None:
 
 def test_a_page_is_filled() -> None:
     assert reference.filled("a\n<!-- generated: metrics -->\n").startswith("a\n| metric | type |")
+
+
+def test_refused_commands_name_endpoints_that_exist() -> None:
+    named = set(re.findall(r"(/\w+) over HTTP", reference.resp_commands()))
+    assert named
+    assert named <= set(reference.assemble().openapi["paths"])

@@ -216,7 +216,7 @@ class Credentials:
 
         def store(hashed: str) -> None:
             if generation != self._generation:
-                raise CredentialsFixed("the credentials were changed by someone else meanwhile")
+                raise CredentialsFixed("somebody else has just changed the credentials")
             self._persist({_USERNAME: username, _PASSWORD: hashed})
             self._use(username, hashed, password == DEFAULT_PASSWORD)
 

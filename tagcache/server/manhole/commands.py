@@ -154,7 +154,7 @@ class Commands:
         def show(found: Consistency) -> Report:
             checked = f"{found.entries} entries and {found.tags} tags"
             if not found.fault_count:
-                return Report(f"{checked}: all is well")
+                return Report(f"{checked}: no faults")
             faults = "\n".join(found.faults)
             return Report(f"{checked}: {found.fault_count} faults\n{faults}")
 

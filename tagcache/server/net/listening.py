@@ -88,7 +88,7 @@ class ListenerService(Service):
             return
         if wanted.receive_buffer_bytes is None:
             log.warn(
-                "{name}: performance.receive_buffer_bytes goes back to the system's own choice "
+                "{name}: performance.receive_buffer_bytes returns to the system's own choice "
                 "only at the next start",
                 name=self.name,
             )

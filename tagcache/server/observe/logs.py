@@ -46,7 +46,7 @@ class LogWriter:
             stream = _open(self._path)
         except OSError as error:
             log.error(
-                "cannot reopen {path}: {why}; going on in the old file",
+                "cannot reopen {path}: {why}; still writing to the old file",
                 path=str(self._path),
                 why=error.strerror,
             )

@@ -37,8 +37,8 @@ _HELD = (
 )
 # The same for the fields of FreshCounts.
 _FRESH_HELD = (
-    ("leases", "Leases to compute a value that are out.", "leases"),
-    ("stale_keys", "Entries that are kept for their grace.", "stale_items"),
+    ("leases", "Leases to compute a value that have not ended.", "leases"),
+    ("stale_keys", "Stale entries that are kept for their grace.", "stale_items"),
 )
 _FRESH_COUNTERS = (
     ("leases_granted", "Leases granted.", "leases_granted"),

@@ -157,7 +157,7 @@ class Persistence(Service):
             path=opened.name,
             seconds=seconds,
             expired=total - loaded - left_out - homeless,
-            left_out=f", {left_out} are beyond today's limits" if left_out else "",
+            left_out=f", {left_out} exceed the current limits" if left_out else "",
         )
         if homeless:
             log.warn(

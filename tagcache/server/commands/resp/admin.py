@@ -33,7 +33,7 @@ class StateCommands:
         return (
             row(b"TAG.INFO", 1, self.info, "the state of the server as JSON"),
             row(b"TAG.CLIENTS", 1, self.clients, "the connections as JSON"),
-            row(b"TAG.SLOWLOG", -1, self.slowlog, "commands that took long as JSON"),
+            row(b"TAG.SLOWLOG", -1, self.slowlog, "slow commands as JSON"),
         )
 
     def info(self, caller: Caller, arguments: list[bytes]) -> Reply:

@@ -48,7 +48,7 @@ class ConnectionCommands:
             row(b"HELLO", -1, self.hello, "choose the version of the protocol"),
             row(b"AUTH", -2, self.auth, "log in"),
             row(b"QUIT", -1, self.quit, "end the connection"),
-            row(b"RESET", 1, self.reset, "begin the connection anew"),
+            row(b"RESET", 1, self.reset, "reset the state of the connection"),
             row(b"SELECT", 2, self.select, "choose a database"),
             RespCommand(b"PING", -1, ping, summary="PONG, or the argument"),
             RespCommand(b"ECHO", 2, echo, summary="the argument"),

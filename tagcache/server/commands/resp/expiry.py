@@ -93,7 +93,7 @@ EXPIRY_COMMANDS = (
     RespCommand(b"PEXPIRETIME", 2, ttl, ONE_KEY, summary="when it expires, in milliseconds"),
     RespCommand(b"EXPIRE", -3, expire, ONE_KEY, True, summary="let it expire in seconds"),
     RespCommand(b"PEXPIRE", -3, expire, ONE_KEY, True, summary="let it expire in milliseconds"),
-    RespCommand(b"EXPIREAT", -3, expire, ONE_KEY, True, summary="let it expire at a time"),
-    RespCommand(b"PEXPIREAT", -3, expire, ONE_KEY, True, summary="let it expire at a time"),
-    RespCommand(b"PERSIST", 2, persist, ONE_KEY, True, summary="let it not expire"),
+    RespCommand(b"EXPIREAT", -3, expire, ONE_KEY, True, summary="let it expire at a given time"),
+    RespCommand(b"PEXPIREAT", -3, expire, ONE_KEY, True, summary="let it expire at a given time"),
+    RespCommand(b"PERSIST", 2, persist, ONE_KEY, True, summary="remove the time to live"),
 )

@@ -238,13 +238,19 @@ KEY_COMMANDS = (
         b"TOUCH", -2, exists, ALL_KEYS, summary="how many of the keys are there", most=MAX_ARGUMENTS
     ),
     RespCommand(b"TYPE", 2, type_, ONE_KEY, summary="string, or none"),
-    RespCommand(b"RENAME", 3, rename, _TWO_KEYS, True, summary="give it another key"),
-    RespCommand(b"RENAMENX", 3, renamenx, _TWO_KEYS, True, summary="if the other is absent"),
-    RespCommand(b"COPY", -3, copy, _TWO_KEYS, True, summary="store it under another key, too"),
+    RespCommand(b"RENAME", 3, rename, _TWO_KEYS, True, summary="rename the key"),
+    RespCommand(
+        b"RENAMENX", 3, renamenx, _TWO_KEYS, True, summary="rename the key if the new one is absent"
+    ),
+    RespCommand(b"COPY", -3, copy, _TWO_KEYS, True, summary="copy the value to another key"),
     RespCommand(b"RANDOMKEY", 1, randomkey, summary="any key"),
     RespCommand(b"KEYS", 2, keys, transaction=False, summary="the keys that match a pattern"),
     RespCommand(
-        b"SCAN", -2, scan, transaction=False, summary="some of the keys, and a cursor for the next"
+        b"SCAN",
+        -2,
+        scan,
+        transaction=False,
+        summary="some of the keys, and a cursor for the next call",
     ),
     RespCommand(b"DBSIZE", 1, dbsize, summary="the number of entries"),
     RespCommand(b"FLUSHDB", -1, flush, writes=True, summary="delete all entries"),

@@ -49,7 +49,7 @@ _SAVING = """
     SAVE BGSAVE BGREWRITEAOF LASTSAVE
 """
 _OTHER = {
-    "MONITOR": "use SLOWLOG, the events of the dashboard, or /stream over HTTP",
+    "MONITOR": "use SLOWLOG, the events of the dashboard, or /events over HTTP",
     "MIGRATE": "there is one server",
     "DUMP": "use GET and TAG.OF",
     "RESTORE": "use SET or TAG.SET",
@@ -77,9 +77,9 @@ def _advice() -> dict[str, str]:
         "TAG.SET, TAG.INVALIDATE, TAG.KEYS, or tag rules in the configuration",
         _SORTED_SETS: _VALUES.format("sorted sets"),
         _STREAMS: _VALUES.format("streams"),
-        _BITS: _VALUES.format("bitmaps, sketches or places"),
-        _PUBSUB: "there are no channels; use /stream over HTTP for events of the cache",
-        _CLUSTER: "this server is no cluster; use a client for a single server",
+        _BITS: _VALUES.format("bitmaps, sketches or geospatial indexes"),
+        _PUBSUB: "there are no channels; use /events over HTTP for events of the cache",
+        _CLUSTER: "this server is not a cluster; use a client for a single server",
         _REPLICATION: "this server has no replicas; several servers can share Redis: see "
         "engine.backend",
         _SAVING: "use persistence.snapshot_file in the configuration",

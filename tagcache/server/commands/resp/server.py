@@ -69,10 +69,10 @@ class ServerCommands:
                 -1,
                 self.command,
                 transaction=False,
-                summary="what commands there are",
+                summary="the commands of this server",
                 most=_MOST_NAMES,
             ),
-            RespCommand(b"SLOWLOG", -2, self.slowlog, summary="commands that took long"),
+            RespCommand(b"SLOWLOG", -2, self.slowlog, summary="slow commands"),
             RespCommand(b"TIME", 1, self.time, summary="seconds since 1970, and microseconds"),
             RespCommand(b"ROLE", 1, role, summary="master: there are no replicas"),
         )

@@ -383,13 +383,15 @@ STRING_COMMANDS = (
         b"MGET", -2, mget, ALL_KEYS, summary="the values of several keys", most=MAX_ARGUMENTS
     ),
     RespCommand(b"GETDEL", 2, getdel, ONE_KEY, True, summary="the value, which is deleted"),
-    RespCommand(b"GETEX", -2, getex, ONE_KEY, True, summary="the value; another time to live"),
+    RespCommand(b"GETEX", -2, getex, ONE_KEY, True, summary="the value, with a new time to live"),
     RespCommand(b"STRLEN", 2, strlen, ONE_KEY, summary="the length of the value"),
     RespCommand(b"GETRANGE", 4, getrange, ONE_KEY, summary="a part of the value"),
     RespCommand(b"SUBSTR", 4, getrange, ONE_KEY, summary="a part of the value"),
     RespCommand(b"SET", -3, set_, ONE_KEY, True, summary="store a value"),
-    RespCommand(b"SETEX", 4, setex, ONE_KEY, True, summary="store for some seconds"),
-    RespCommand(b"PSETEX", 4, setex, ONE_KEY, True, summary="store for some milliseconds"),
+    RespCommand(b"SETEX", 4, setex, ONE_KEY, True, summary="store with a time to live in seconds"),
+    RespCommand(
+        b"PSETEX", 4, setex, ONE_KEY, True, summary="store with a time to live in milliseconds"
+    ),
     RespCommand(b"SETNX", 3, setnx, ONE_KEY, True, summary="store if the key is absent"),
     RespCommand(b"GETSET", 3, getset, ONE_KEY, True, summary="store, and return the old value"),
     RespCommand(

@@ -260,8 +260,14 @@ TAG_COMMANDS = (
     RespCommand(
         b"TAG.DECR", -3, tag_incr, ONE_KEY, True, summary="subtract, with tags", most=MAX_ARGUMENTS
     ),
-    RespCommand(b"TAG.TOUCH", -2, tag_touch, ONE_KEY, True, summary="another time to live"),
-    RespCommand(b"TAG.FLUSH", 1, tag_flush, writes=True, summary="delete all, and count them"),
+    RespCommand(b"TAG.TOUCH", -2, tag_touch, ONE_KEY, True, summary="set a new time to live"),
+    RespCommand(
+        b"TAG.FLUSH",
+        1,
+        tag_flush,
+        writes=True,
+        summary="delete all entries, and return their number",
+    ),
     RespCommand(
         b"TAG.STATS",
         1,
@@ -274,7 +280,7 @@ TAG_COMMANDS = (
         -3,
         tag_invalidate,
         writes=True,
-        summary="delete by tags",
+        summary="delete entries by their tags",
         most=MAX_ARGUMENTS,
     ),
     RespCommand(b"TAG.KEYS", -2, tag_keys, transaction=False, summary="the keys of a tag"),

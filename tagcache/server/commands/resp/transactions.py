@@ -169,9 +169,9 @@ def unwatch(caller: RespCaller, arguments: list[bytes]) -> Reply:
 IMMEDIATE = frozenset((b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"QUIT", b"RESET"))
 
 TRANSACTION_COMMANDS = (
-    RespCommand(b"MULTI", 1, multi, transaction=False, summary="begin to queue commands"),
-    RespCommand(b"EXEC", 1, execute, transaction=False, summary="execute what is queued"),
-    RespCommand(b"DISCARD", 1, discard, transaction=False, summary="forget what is queued"),
+    RespCommand(b"MULTI", 1, multi, transaction=False, summary="start to queue commands"),
+    RespCommand(b"EXEC", 1, execute, transaction=False, summary="execute the queued commands"),
+    RespCommand(b"DISCARD", 1, discard, transaction=False, summary="discard the queued commands"),
     RespCommand(
         b"WATCH",
         -2,

@@ -141,7 +141,9 @@ class Status:
         if not trouble:
             return json_response({"status": "ok", "time": _now()})
         # It contains addresses, which strangers must not see.
-        detail = trouble if is_loopback(call.request.peer) else "the engine is away: see /info"
+        detail = (
+            trouble if is_loopback(call.request.peer) else "the engine cannot be reached: see /info"
+        )
         return json_response({"status": "degraded", "time": _now(), "detail": detail})
 
     @route("GET", "/system", _SYSTEM, access=Access.LOOPBACK_OPEN)

@@ -14,7 +14,7 @@ TROUBLE = "Error 111 connecting to 10.0.0.7:6379. Connection refused."
 
 @pytest.mark.parametrize(
     ("peer", "detail"),
-    [("127.0.0.1", TROUBLE), ("10.0.0.9", "the engine is away: see /info")],
+    [("127.0.0.1", TROUBLE), ("10.0.0.9", "the engine cannot be reached: see /info")],
 )
 def test_health_tells_strangers_no_address(peer: str, detail: str) -> None:
     door = Door()
