@@ -268,6 +268,7 @@ class DeferredClient:
         ttl: Duration | Callable[[T], Duration | None] | None = None,
         grace: Duration | None = None,
         wait: Duration | None = None,
+        type: Any = None,
     ) -> Deferred[T]:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
@@ -275,7 +276,7 @@ class DeferredClient:
         """
         return Deferred.fromCoroutine(
             self._client.get_or_set(
-                key, cast(Any, producer), tags=tags, ttl=ttl, grace=grace, wait=wait
+                key, cast(Any, producer), tags=tags, ttl=ttl, grace=grace, wait=wait, type=type
             )
         )
 

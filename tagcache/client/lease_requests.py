@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from tagcache.client import replies
 from tagcache.client.arguments import Key, Ttl, expiry, tag_list, ttl_ms
 from tagcache.client.requests import Request, Requests, is_one, is_stored
+from tagcache.errors import CannotDecode
 from tagcache.model.fetched import Found
 from tagcache.wire.resp import request
 
@@ -16,13 +17,15 @@ class Lookup(NamedTuple):
 
     ``found`` is None if an unavailable cache is ignored, or there are no leases; ``value`` is
     there with HIT and STALE, ``tags`` are its tags if they were asked for; ``token`` is that of
-    the lease, if this look-up took it.
+    the lease, if this look-up took it. ``fits`` is False if there is a value that does not fit the
+    expected type.
     """
 
     found: Found | None
     value: Any = None
     token: bytes | None = None
     tags: tuple[bytes, ...] = ()
+    fits: bool = True
 
 
 def fetch(requests: Requests, key: Key, lease_ms: int, wait_ms: int, tags: bool) -> Request[Lookup]:
@@ -36,8 +39,14 @@ def fetch(requests: Requests, key: Key, lease_ms: int, wait_ms: int, tags: bool)
 
     def read(reply: Any) -> Lookup:
         state, content, token, *more = replies.read_list(reply)
-        value = None if content is None else requests.load(content)
-        return Lookup(Found[state.decode()], value, token, tuple(more[-1]) if tags else ())
+        found = Found[state.decode()]
+        try:
+            value = None if content is None else requests.load(content)
+        except CannotDecode:
+            if not requests.is_typed:
+                raise
+            return Lookup(found, None, token, (), fits=False)
+        return Lookup(found, value, token, tuple(more[-1]) if tags else ())
 
     return Request(request(b"TAG.FETCH", name, *options), read, Lookup(None), True, name)
 
@@ -48,7 +57,14 @@ def plain_fetch(requests: Requests, key: Key) -> Request[Lookup]:
 
     def read(reply: Any) -> Lookup:
         content = replies.read_value(reply)
-        return Lookup(None) if content is None else Lookup(Found.HIT, requests.load(content))
+        if content is None:
+            return Lookup(None)
+        try:
+            return Lookup(Found.HIT, requests.load(content))
+        except CannotDecode:
+            if not requests.is_typed:
+                raise
+            return Lookup(None)
 
     return Request(request(b"GET", name), read, Lookup(None), True, name)
 

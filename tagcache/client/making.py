@@ -19,7 +19,9 @@ def requests_for(
     if options.tls:
         # Report unreadable files now, not at the first command.
         options.tls_context()
-    serde = named(options.serde) if isinstance(options.serde, str) else options.serde
+    serde = options.serde
+    if isinstance(serde, str):
+        serde = named(serde, options.serde_secret)
     values = Values(serde, options.compress_over, options.max_value_bytes)
     unreadable = options.ignored if options.ignore_exc else None
     return Requests(values, options.key_prefix, unreadable, group)

@@ -29,7 +29,7 @@ _FIRST_PAUSE = 0.5
 
 
 # Options that apply before a node is chosen, or after several nodes have answered.
-_OF_ALL = ("serde", "compress_over", "key_prefix", "ignore_exc", "on_error")
+_OF_ALL = ("serde", "serde_secret", "compress_over", "key_prefix", "ignore_exc", "on_error")
 
 
 class Node(Generic[C]):

@@ -47,6 +47,7 @@ class OptionFields(TypedDict, total=False):
     health_check_seconds: float
     breaker_seconds: float | None
     serde: str | ISerde
+    serde_secret: str | None
     compress_over: int | None
     max_value_bytes: int
     key_prefix: str
@@ -77,11 +78,11 @@ class Options:
     considered unavailable for ``breaker_seconds`` at first (None: half of ``timeout``; 0: never),
     and twice as long each time, up to 30 s.
 
-    ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``pickle`` or an ISerde. Values of more
-    than ``compress_over`` bytes are compressed (None: never), and decompressed up to
-    ``max_value_bytes``. ``key_prefix`` goes before every key. With ``ignore_exc``, an Unavailable
-    cache, a full one and a value that cannot be read are misses; ``on_error`` is called with each
-    such ClientError.
+    ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``msgspec``, ``pickle``,
+    ``signed_pickle`` (with ``serde_secret``) or an ISerde. Values of more than ``compress_over``
+    bytes are compressed (None: never), and decompressed up to ``max_value_bytes``. ``key_prefix``
+    goes before every key. With ``ignore_exc``, an Unavailable cache, a full one and a value that
+    cannot be read are misses; ``on_error`` is called with each such ClientError.
 
     The socket options are those of the server's ``[performance]`` section; None leaves one to
     the system.
@@ -104,6 +105,7 @@ class Options:
     health_check_seconds: float = 30.0
     breaker_seconds: float | None = None
     serde: str | ISerde = "json"
+    serde_secret: str | None = None
     compress_over: int | None = None
     max_value_bytes: int = MAX_BYTES
     key_prefix: str = ""
@@ -156,7 +158,8 @@ class Options:
         told = ", ".join(
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)
-            if field.name != "password" and getattr(self, field.name) != field.default
+            if field.name not in ("password", "serde_secret")
+            and getattr(self, field.name) != field.default
         )
         return f"Options({told})"
 

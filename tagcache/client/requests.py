@@ -104,9 +104,22 @@ class Requests:
     ``unreadable`` is called with the error of each value of several that cannot be read, which is
     then a miss; if None, the error is raised. ``group`` divides keys, and their full names, into
     those that one server can look up together.
+
+    Attributes:
+        is_typed: whether the values are of one type; one that does not fit it is a miss.
     """
 
-    __slots__ = ("_dump", "_group", "_load_all", "_prefix", "_unreadable", "load")
+    __slots__ = (
+        "_dump",
+        "_group",
+        "_load_all",
+        "_prefix",
+        "_typed",
+        "_unreadable",
+        "_values",
+        "is_typed",
+        "load",
+    )
 
     def __init__(
         self,
@@ -115,12 +128,37 @@ class Requests:
         unreadable: Callable[[CannotDecode], object] | None = None,
         group: Callable[[list[Key], list[bytes]], Groups] = together,
     ) -> None:
+        self._values = values
+        self.is_typed = False
+        self._typed: dict[Any, Requests] = {}
         self._dump = values.dump
         self.load = values.load
         self._load_all = values.load_all
         self._prefix = to_bytes(key_prefix, "key_prefix")
         self._unreadable = unreadable
         self._group = group
+
+    @property
+    def knows_types(self) -> bool:
+        """Whether ``typed`` can be called."""
+        return self._values.knows_types
+
+    def typed(self, expected: Any) -> Requests:
+        """Return the same for values of one type (an annotation). Raises BadArgument."""
+        try:
+            found = self._typed.get(expected)
+        except TypeError:
+            # Annotated with something that cannot be hashed.
+            return self._of_type(expected)
+        if found is None:
+            found = self._typed[expected] = self._of_type(expected)
+        return found
+
+    def _of_type(self, expected: Any) -> Requests:
+        values = self._values.typed(expected)
+        typed = Requests(values, self._prefix, self._unreadable, self._group)
+        typed.is_typed = True
+        return typed
 
     def get(self, key: Key, default: Any = None) -> Request[Any]:
         """Return the value of ``key``, or ``default`` if there is none.

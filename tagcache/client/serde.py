@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import marshal
 import math
 import pickle
@@ -14,6 +15,7 @@ from typing import Any
 import orjson
 from zope.interface import implementer
 
+from tagcache.client.typed_serde import MsgspecSerde
 from tagcache.errors import BadArgument
 from tagcache.model.interfaces import ISerde
 
@@ -152,7 +154,48 @@ class PickleSerde:
             raise ValueError(f"this is not a pickle: {error}") from error
 
 
-_SERDES = (BytesSerde, TextSerde, JsonSerde, MsgpackSerde, PickleSerde)
+# Bytes of the code in front of a signed pickle, and of the shortest key.
+_CODE_BYTES = 32
+_SHORTEST_KEY = 16
+
+
+@implementer(ISerde)
+class SignedPickleSerde(PickleSerde):
+    """Any Python object, with a code (HMAC-SHA256) in front, without which it is not read.
+
+    So only who has the ``secret`` (str, at least 16 bytes as UTF-8) can let readers run code. Who
+    can write to the cache can still put one signed value in the place of another. Raises
+    BadArgument.
+
+    >>> serde = SignedPickleSerde("a secret of the application")
+    >>> serde.load(serde.dump({1, 2}))
+    {1, 2}
+    """
+
+    name = "signed_pickle"
+
+    def __init__(self, secret: str | None) -> None:
+        self._secret = (secret or "").encode()
+        if len(self._secret) < _SHORTEST_KEY:
+            raise BadArgument(
+                f"serde=signed_pickle needs serde_secret of at least {_SHORTEST_KEY} bytes"
+            )
+
+    def dump(self, value: Any) -> bytes:
+        data = super().dump(value)
+        return self._code(data) + data
+
+    def load(self, data: bytes) -> Any:
+        code, data = data[:_CODE_BYTES], data[_CODE_BYTES:]
+        if not hmac.compare_digest(code, self._code(data)):
+            raise ValueError("its signature is wrong")
+        return super().load(data)
+
+    def _code(self, data: bytes) -> bytes:
+        return hmac.digest(self._secret, data, "sha256")
+
+
+_SERDES = (BytesSerde, TextSerde, JsonSerde, MsgpackSerde, MsgspecSerde, PickleSerde)
 
 
 def _exact(dump: Callable[[Any], bytes], value: Any) -> bytes:
@@ -217,10 +260,12 @@ def _advice(part: Any) -> str:
     return ", which serde=pickle can hold"
 
 
-def named(name: str) -> ISerde:
-    """Return the serde of this name. Raises BadArgument."""
+def named(name: str, secret: str | None = None) -> ISerde:
+    """Return the serde of this name; ``secret`` is for one that signs. Raises BadArgument."""
+    if name == SignedPickleSerde.name:
+        return SignedPickleSerde(secret)
     for serde in _SERDES:
         if serde.name == name:
             return serde()
-    known = ", ".join(serde.name for serde in _SERDES)
+    known = ", ".join(serde.name for serde in (*_SERDES, SignedPickleSerde))
     raise BadArgument(f"serde={name} is not known; the known ones are {known}")

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from tagcache.errors import BadArgument, CannotDecode, ValueTooLarge
-from tagcache.model.interfaces import ISerde
+from tagcache.model.interfaces import ISerde, ITypedSerde
 from tagcache.wire import values as wire
 
 K = TypeVar("K")
@@ -22,17 +22,28 @@ class Values:
 
     Values of more than ``compress_over`` bytes are compressed if that makes them smaller; None:
     never. Values of more than ``max_bytes`` are neither compressed nor decompressed.
+
+    Attributes:
+        knows_types: whether there is a serde of values of one type.
     """
 
-    __slots__ = ("_compress_over", "_load", "_max_bytes", "_serde")
+    __slots__ = ("_compress_over", "_load", "_max_bytes", "_serde", "knows_types")
 
     def __init__(
         self, serde: ISerde, compress_over: int | None = None, max_bytes: int = MAX_BYTES
     ) -> None:
         self._serde = serde
+        self.knows_types = ITypedSerde.providedBy(serde)
         self._load = serde.load
         self._compress_over = compress_over
         self._max_bytes = max_bytes
+
+    def typed(self, expected: Any) -> Values:
+        """Return the same for values of one type (an annotation). Raises BadArgument."""
+        if not self.knows_types:
+            raise BadArgument(f"serde={self._serde.name} knows no types: use serde=msgspec")
+        serde = ITypedSerde(self._serde).typed(expected)
+        return Values(serde, self._compress_over, self._max_bytes)
 
     def dump(self, value: Any) -> bytes:
         """Return the object as bytes to store. Raises BadArgument."""

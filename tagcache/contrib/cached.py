@@ -46,6 +46,7 @@ def cached(
     ttl: DurationOf | None = None,
     grace: Duration | None = None,
     wait: Duration | None = None,
+    type: Any = None,
 ) -> _Decorator: ...
 
 
@@ -58,6 +59,7 @@ def cached(
     ttl: DurationOf | None = None,
     grace: Duration | None = None,
     wait: Duration | None = None,
+    type: Any = None,
 ) -> _AsyncDecorator: ...
 
 
@@ -69,6 +71,7 @@ def cached(
     ttl: DurationOf | None = None,
     grace: Duration | None = None,
     wait: Duration | None = None,
+    type: Any = None,
 ) -> Any:
     """Return a decorator that keeps the results of a function in the cache of ``client``.
 
@@ -82,6 +85,8 @@ def cached(
     function adds tags to its result, and to those of cached functions around it. ``ttl`` is
     seconds, a timedelta, text like "5m", or a function of the result that returns one of them;
     None: as the server is configured. ``grace`` and ``wait`` are those of ``get_or_set``.
+    ``type`` is the type of the result, for a client with ``serde=msgspec``; None: that of the
+    function's annotation.
 
     The decorated function has ``invalidate`` and ``key``, which take its arguments.
 
@@ -97,6 +102,6 @@ def cached(
             kind = "coroutine function" if awaits else "plain function"
             raise BadArgument(f"with {client!r} this must be a {kind}: {function!r}")
         kind_of = CachedCoroutine if awaits else CachedFunction
-        return kind_of(client, function, key, tags, options)
+        return kind_of(client, function, key, tags, options, type)
 
     return decorate

@@ -159,3 +159,10 @@ def test_tags_and_time_to_live_of_the_result(client: Any) -> None:
     with pytest.raises(BadArgument):
         client.get_or_set("other", lambda: 7, ttl=lambda _: 0)
     assert client.get_or_set("other", lambda: "made") == "made"
+
+
+def test_a_value_of_a_type(make: Any) -> None:
+    client = make(serde="msgspec")
+    assert client.get_or_set("key", lambda: {1, 2}, type=set[int]) == {1, 2}
+    assert client.get_or_set("key", never, type=set[int]) == {1, 2}
+    assert client.get_or_set("key", lambda: {"a"}, type=set[str]) == {"a"}

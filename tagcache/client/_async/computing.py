@@ -11,6 +11,7 @@ from tagcache.client.arguments import Key, Tag, checked_tag, collected
 from tagcache.client.collecting import collecting, is_collecting, note
 from tagcache.client.compute_options import LEASE_MS, ComputeOptions
 from tagcache.client.lease_requests import Lookup, fetch, fill, plain_fetch, release
+from tagcache.client.requests import Requests
 from tagcache.client.single_flight import Call, Outcome
 from tagcache.errors import ClientError, NotSupportedByBackend, Refused
 from tagcache.model.fetched import MOST_WAIT_MS, Found
@@ -27,8 +28,9 @@ _log = logging.getLogger("tagcache.client")
 class AwaitedComputation(Generic[T]):
     """One look-up of a key, and the computation of its value if there is none.
 
-    ``client`` is a client with ``_run``, ``_requests``, ``_options`` and ``_flights``. ``refused``
-    is called with the error of the server if it refuses to store the value; None: that is raised.
+    ``client`` is a client with ``_run``, ``_requests``, ``_options`` and ``_flights``. ``requests``
+    are those for values of one type. ``refused`` is called with the error of the server if it
+    refuses to store the value; None: that is raised.
 
     Attributes:
         token: that of the lease, while there is one.
@@ -41,9 +43,11 @@ class AwaitedComputation(Generic[T]):
         client: Any,
         key: Key,
         options: ComputeOptions,
+        requests: Requests | None = None,
         refused: Callable[[Refused], object] | None = None,
     ) -> None:
         self._client = client
+        self._requests: Requests = requests or client._requests
         self._key = key
         self._options = options
         self._refused = refused
@@ -58,7 +62,7 @@ class AwaitedComputation(Generic[T]):
         need be; the others get its value, unless that may have been invalidated before they came.
         """
         flights = self._client._flights
-        name = self._client._requests._key(self._key)
+        name = self._requests._key(self._key)
         if flights.is_inside(name):
             # The lease that this caller would wait for is its own.
             if await self.look_up(waits=False):
@@ -135,7 +139,17 @@ class AwaitedComputation(Generic[T]):
 
         ``waits``: while somebody else computes it, as the options say.
         """
-        self._lookup = lookup = await self._fetch(self._options.wait_ms if waits else 0)
+        wait_ms = self._options.wait_ms if waits else 0
+        lookup = await self._fetch(wait_ms)
+        if not lookup.fits:
+            # Most likely, another version of the program has stored it.
+            self.token = lookup.token
+            await self.give_up()
+            await self._client.delete(self._key)
+            lookup = await self._fetch(wait_ms)
+            if not lookup.fits:
+                lookup = Lookup(Found.WAIT, token=lookup.token)
+        self._lookup = lookup
         self.token, self.tags = lookup.token, lookup.tags
         is_there = lookup.found in (Found.HIT, Found.STALE) and lookup.token is None
         if is_there:
@@ -162,7 +176,7 @@ class AwaitedComputation(Generic[T]):
         while True:
             waits = left_ms > 0 and client._waiting.acquire(blocking=False)
             wait_ms = min(left_ms, most_ms) if waits else 0
-            request = fetch(client._requests, self._key, LEASE_MS, wait_ms, is_collecting())
+            request = fetch(self._requests, self._key, LEASE_MS, wait_ms, is_collecting())
             try:
                 lookup: Lookup = await client._run(request)
             except Refused as error:
@@ -178,7 +192,7 @@ class AwaitedComputation(Generic[T]):
                 return lookup
 
     async def _plain_fetch(self) -> Lookup:
-        lookup: Lookup = await self._client._run(plain_fetch(self._client._requests, self._key))
+        lookup: Lookup = await self._client._run(plain_fetch(self._requests, self._key))
         return lookup
 
     async def produce(self, producer: Callable[[], Awaitable[T] | T], tags: Tags[T] = ()) -> T:
@@ -213,14 +227,14 @@ class AwaitedComputation(Generic[T]):
 
         Returns whether it is fresh, as far as is known.
         """
-        client, requests, token = self._client, self._client._requests, self.token
+        client, requests, token = self._client, self._requests, self.token
         if self._lookup.found is not None and token is None:
             return False
         try:
             ttl = self._options.ttl_of(value)
             if token is None:
                 # The server has no leases, or was not there.
-                await client.put(self._key, value, tags=self.tags, ttl=ttl)
+                await client._run(requests.put(self._key, value, tags=self.tags, ttl=ttl))
                 return True
             grace = self._options.grace_seconds
             work = fill(requests, self._key, value, token, self.tags, ttl, grace)
@@ -235,4 +249,4 @@ class AwaitedComputation(Generic[T]):
         token, self.token = self.token, None
         if token is not None:
             with suppress(ClientError):
-                await self._client._run(release(self._client._requests, self._key, token))
+                await self._client._run(release(self._requests, self._key, token))

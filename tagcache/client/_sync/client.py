@@ -91,6 +91,7 @@ class BlockingClient(BlockingCommands):
         ttl: Duration | Callable[[T], Duration | None] | None = None,
         grace: Duration | None = None,
         wait: Duration | None = None,
+        type: Any = None,
     ) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
@@ -101,12 +102,15 @@ class BlockingClient(BlockingCommands):
         exception of the producer. The result is returned, but not stored, if one of its tags was
         invalidated meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft
         invalidation, the old value is returned to the others while one caller produces, and to
-        that one if it fails. ``tags`` and ``ttl`` may be functions of the result.
+        that one if it fails. ``tags`` and ``ttl`` may be functions of the result. ``type``
+        is that of the value, for a serde that knows types (``serde=msgspec``); a stored value that
+        does not fit it is removed, and is a miss.
 
         With the Redis engine a caller in each process produces, and every result is stored.
         """
         options = ComputeOptions(ttl, grace, wait)
-        return BlockingComputation[T](self, key, options).result(producer, tags)
+        requests = None if type is None else self._requests.typed(type)
+        return BlockingComputation[T](self, key, options, requests).result(producer, tags)
 
     def pipeline(self) -> Pipeline:
         """Return a pipeline, which sends commands together."""

@@ -12,6 +12,7 @@ from tagcache.client.arguments import Key, Tag, checked_tag, collected
 from tagcache.client.collecting import collecting, is_collecting, note
 from tagcache.client.compute_options import LEASE_MS, ComputeOptions
 from tagcache.client.lease_requests import Lookup, fetch, fill, plain_fetch, release
+from tagcache.client.requests import Requests
 from tagcache.client.single_flight import Call, Outcome
 from tagcache.errors import ClientError, NotSupportedByBackend, Refused
 from tagcache.model.fetched import MOST_WAIT_MS, Found
@@ -28,8 +29,9 @@ _log = logging.getLogger("tagcache.client")
 class BlockingComputation(Generic[T]):
     """One look-up of a key, and the computation of its value if there is none.
 
-    ``client`` is a client with ``_run``, ``_requests``, ``_options`` and ``_flights``. ``refused``
-    is called with the error of the server if it refuses to store the value; None: that is raised.
+    ``client`` is a client with ``_run``, ``_requests``, ``_options`` and ``_flights``. ``requests``
+    are those for values of one type. ``refused`` is called with the error of the server if it
+    refuses to store the value; None: that is raised.
 
     Attributes:
         token: that of the lease, while there is one.
@@ -42,9 +44,11 @@ class BlockingComputation(Generic[T]):
         client: Any,
         key: Key,
         options: ComputeOptions,
+        requests: Requests | None = None,
         refused: Callable[[Refused], object] | None = None,
     ) -> None:
         self._client = client
+        self._requests: Requests = requests or client._requests
         self._key = key
         self._options = options
         self._refused = refused
@@ -59,7 +63,7 @@ class BlockingComputation(Generic[T]):
         need be; the others get its value, unless that may have been invalidated before they came.
         """
         flights = self._client._flights
-        name = self._client._requests._key(self._key)
+        name = self._requests._key(self._key)
         if flights.is_inside(name):
             # The lease that this caller would wait for is its own.
             if self.look_up(waits=False):
@@ -136,7 +140,17 @@ class BlockingComputation(Generic[T]):
 
         ``waits``: while somebody else computes it, as the options say.
         """
-        self._lookup = lookup = self._fetch(self._options.wait_ms if waits else 0)
+        wait_ms = self._options.wait_ms if waits else 0
+        lookup = self._fetch(wait_ms)
+        if not lookup.fits:
+            # Most likely, another version of the program has stored it.
+            self.token = lookup.token
+            self.give_up()
+            self._client.delete(self._key)
+            lookup = self._fetch(wait_ms)
+            if not lookup.fits:
+                lookup = Lookup(Found.WAIT, token=lookup.token)
+        self._lookup = lookup
         self.token, self.tags = lookup.token, lookup.tags
         is_there = lookup.found in (Found.HIT, Found.STALE) and lookup.token is None
         if is_there:
@@ -163,7 +177,7 @@ class BlockingComputation(Generic[T]):
         while True:
             waits = left_ms > 0 and client._waiting.acquire(blocking=False)
             wait_ms = min(left_ms, most_ms) if waits else 0
-            request = fetch(client._requests, self._key, LEASE_MS, wait_ms, is_collecting())
+            request = fetch(self._requests, self._key, LEASE_MS, wait_ms, is_collecting())
             try:
                 lookup: Lookup = client._run(request)
             except Refused as error:
@@ -179,7 +193,7 @@ class BlockingComputation(Generic[T]):
                 return lookup
 
     def _plain_fetch(self) -> Lookup:
-        lookup: Lookup = self._client._run(plain_fetch(self._client._requests, self._key))
+        lookup: Lookup = self._client._run(plain_fetch(self._requests, self._key))
         return lookup
 
     def produce(self, producer: Callable[[], T], tags: Tags[T] = ()) -> T:
@@ -212,14 +226,14 @@ class BlockingComputation(Generic[T]):
 
         Returns whether it is fresh, as far as is known.
         """
-        client, requests, token = self._client, self._client._requests, self.token
+        client, requests, token = self._client, self._requests, self.token
         if self._lookup.found is not None and token is None:
             return False
         try:
             ttl = self._options.ttl_of(value)
             if token is None:
                 # The server has no leases, or was not there.
-                client.put(self._key, value, tags=self.tags, ttl=ttl)
+                client._run(requests.put(self._key, value, tags=self.tags, ttl=ttl))
                 return True
             grace = self._options.grace_seconds
             work = fill(requests, self._key, value, token, self.tags, ttl, grace)
@@ -234,4 +248,4 @@ class BlockingComputation(Generic[T]):
         token, self.token = self.token, None
         if token is not None:
             with suppress(ClientError):
-                self._client._run(release(self._client._requests, self._key, token))
+                self._client._run(release(self._requests, self._key, token))

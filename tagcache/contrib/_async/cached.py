@@ -17,6 +17,8 @@ from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.lease_requests import release
 from tagcache.contrib._async.best_effort import log_if_no_room
 from tagcache.contrib.keys import KeyMaker, TagMaker
+from tagcache.contrib.result_types import typed_requests
+from tagcache.errors import CannotDecode
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -41,6 +43,7 @@ class CachedCoroutine(Generic[P, T]):
         key: str | Callable[..., str] | None,
         tags: Iterable[Tag] | Callable[..., Iterable[Tag]],
         options: ComputeOptions,
+        expected: Any = None,
     ) -> None:
         functools.update_wrapper(cast(Any, self), function)
         self._client = client
@@ -48,6 +51,10 @@ class CachedCoroutine(Generic[P, T]):
         self._make_key = KeyMaker(function, key)
         self._make_tags = TagMaker(function, tags)
         self._options = options
+        # Not before the first call: an annotation may name what is defined later.
+        self._requests = functools.cache(
+            lambda: typed_requests(client._requests, function, expected)
+        )
         # The instance that a method is bound to.
         self._bound: tuple[Any, ...] = ()
         if hasattr(inspect, "markcoroutinefunction"):  # async only
@@ -86,14 +93,24 @@ class CachedCoroutine(Generic[P, T]):
         key = self._make_key(*given, **kwargs)
         if not is_collecting():
             # This is faster, but does not tell the tags of the value.
-            found = await self._client.get(key, _ABSENT)
+            found = await self._find(key)
             if found is not _ABSENT:
                 return cast(T, found)
         refused = functools.partial(log_if_no_room, key)
-        work = AwaitedComputation[T](self._client, key, self._options, refused)
+        requests = self._requests()
+        work = AwaitedComputation[T](self._client, key, self._options, requests, refused)
         return await work.result(
             lambda: self._function(*given, **kwargs), self._make_tags(given, kwargs)
         )
+
+    async def _find(self, key: str) -> Any:
+        requests = self._requests()
+        if not requests.is_typed:
+            return await self._client.get(key, _ABSENT)
+        try:
+            return await self._client._run(requests.get(key, _ABSENT))
+        except CannotDecode:
+            return _ABSENT
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the result for these arguments; return whether there was one.
