@@ -10,6 +10,7 @@ from tagcache.client._sync.client import Client, Pipeline
 from tagcache.client._sync.sharded import ShardedClient
 from tagcache.client.breaker import State
 from tagcache.client.collecting import cache_tag
+from tagcache.client.early import Early
 from tagcache.client.options import Options
 from tagcache.client.requests import Stats
 
@@ -21,6 +22,7 @@ __all__ = [
     "AsyncShardedClient",
     "Client",
     "DeferredClient",
+    "Early",
     "Options",
     "Pipeline",
     "ShardedClient",

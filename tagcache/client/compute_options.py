@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tagcache.client.arguments import Duration, Ttl, seconds_of, ttl_ms
+from tagcache.client.early import Early
+from tagcache.errors import BadArgument
 from tagcache.model.fetched import MOST_WAIT_MS
 
 # How long a producer may take before another one begins.
@@ -22,21 +24,34 @@ class ComputeOptions:
     """How a computed value is stored, and how long others wait for it.
 
     ``ttl``, ``grace`` and ``wait`` are seconds, timedeltas or text like "5m"; ``ttl`` may be a
-    function of the value. A ``wait`` of None is the default. Raises BadArgument.
+    function of the value. A ``wait`` of None is the default. ``early`` says when to refresh
+    before the end. Raises BadArgument.
     """
 
     ttl: DurationOf | None = None
     grace: Duration | None = None
     wait: Duration | None = None
+    early: Early | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.ttl):
             ttl_ms(seconds_of(self.ttl))
         ttl_ms(self.grace_seconds)
+        if self.early is not None and (self.ttl is None or self.grace is None):
+            raise BadArgument(
+                "early needs a ttl, and a grace: that is how long others get the old value"
+            )
 
     def ttl_of(self, value: Any) -> Ttl | None:
         """Return the time to live of a value. Raises BadArgument."""
         return seconds_of(self.ttl(value) if callable(self.ttl) else self.ttl)
+
+    def times(self, ttl: Ttl | None, cost: float) -> tuple[float, float] | None:
+        """Return when a value expires that is stored now, and its cost; None without ``early``."""
+        milliseconds = ttl_ms(ttl)
+        if self.early is None or milliseconds is None:
+            return None
+        return self.early.now() + milliseconds / 1000, cost
 
     @property
     def grace_seconds(self) -> Ttl | None:

@@ -24,6 +24,7 @@ from tagcache.client.awaited_pool import (
     IPromise,
 )
 from tagcache.client.breaker import Breaker, State, breaker_for
+from tagcache.client.early import Early
 from tagcache.client.options import LONGEST_SECONDS, OptionFields, Options
 from tagcache.client.queued import QueuedCommands
 from tagcache.client.signatures import describe
@@ -268,6 +269,7 @@ class DeferredClient:
         ttl: Duration | Callable[[T], Duration | None] | None = None,
         grace: Duration | None = None,
         wait: Duration | None = None,
+        early: Early | float | None = None,
         type: Any = None,
     ) -> Deferred[T]:
         """Return the stored value, or the result of ``producer``, which is then stored.
@@ -276,7 +278,14 @@ class DeferredClient:
         """
         return Deferred.fromCoroutine(
             self._client.get_or_set(
-                key, cast(Any, producer), tags=tags, ttl=ttl, grace=grace, wait=wait, type=type
+                key,
+                cast(Any, producer),
+                tags=tags,
+                ttl=ttl,
+                grace=grace,
+                wait=wait,
+                early=early,
+                type=type,
             )
         )
 

@@ -10,6 +10,7 @@ from tagcache.client.requests import Request, Requests, is_one, is_stored
 from tagcache.errors import CannotDecode
 from tagcache.model.fetched import Found
 from tagcache.wire.resp import request
+from tagcache.wire.values import timed, timing
 
 
 class Lookup(NamedTuple):
@@ -18,7 +19,7 @@ class Lookup(NamedTuple):
     ``found`` is None if an unavailable cache is ignored, or there are no leases; ``value`` is
     there with HIT and STALE, ``tags`` are its tags if they were asked for; ``token`` is that of
     the lease, if this look-up took it. ``fits`` is False if there is a value that does not fit the
-    expected type.
+    expected type. ``timing`` is when the value expires and what it cost, if that is known.
     """
 
     found: Found | None
@@ -26,6 +27,7 @@ class Lookup(NamedTuple):
     token: bytes | None = None
     tags: tuple[bytes, ...] = ()
     fits: bool = True
+    timing: tuple[float, float] | None = None
 
 
 def fetch(requests: Requests, key: Key, lease_ms: int, wait_ms: int, tags: bool) -> Request[Lookup]:
@@ -46,7 +48,8 @@ def fetch(requests: Requests, key: Key, lease_ms: int, wait_ms: int, tags: bool)
             if not requests.is_typed:
                 raise
             return Lookup(found, None, token, (), fits=False)
-        return Lookup(found, value, token, tuple(more[-1]) if tags else ())
+        times = None if content is None else timing(content)
+        return Lookup(found, value, token, tuple(more[-1]) if tags else (), True, times)
 
     return Request(request(b"TAG.FETCH", name, *options), read, Lookup(None), True, name)
 
@@ -77,15 +80,29 @@ def fill(
     tags: tuple[bytes, ...],
     ttl: Ttl | None,
     grace: Ttl | None,
+    times: tuple[float, float] | None = None,
 ) -> Request[bool]:
-    """Store ``value`` under a lease; return whether it was still fresh, and stored."""
+    """Store ``value`` under a lease; return whether it was still fresh, and stored.
+
+    ``times`` are when it expires, and what it cost.
+    """
     name = requests._key(key)
     stale_ms = ttl_ms(grace)
     stale = () if stale_ms is None else (b"GRACE", b"%d" % stale_ms)
     options = (*expiry(ttl), *stale, b"LEASE", token)
     tagged = tag_list(tags) or (b"TAGS", b"0")
-    payload = request(b"TAG.SET", name, requests._dump(value), *options, *tagged)
+    content = requests._dump(value)
+    if times is not None:
+        content = timed(content, *times)
+    payload = request(b"TAG.SET", name, content, *options, *tagged)
     return Request(payload, is_stored, False, True, name)
+
+
+def soften(requests: Requests, key: Key) -> Request[int]:
+    """Let a value that has a grace become stale; return how many did."""
+    name = requests._key(key)
+    payload = request(b"TAG.INVALIDATE", b"KEYS", b"SOFT", b"1", name)
+    return Request(payload, replies.read_integer, 0, False, name)
 
 
 def release(requests: Requests, key: Key, token: bytes) -> Request[bool]:

@@ -324,9 +324,15 @@ class Requests:
         options = (checked_mode(mode), *_SOFT[soft])
         return _removal(b"TAG.INVALIDATE", *options, b"%d" % len(names), *names)
 
-    def invalidate_keys(self, keys: Iterable[Key]) -> Request[int]:
-        """Remove entries, atomically; return how many there were."""
-        return _removal(b"DEL", *some(map(self._key, keys), "keys"))
+    def invalidate_keys(self, keys: Iterable[Key], *, soft: bool = False) -> Request[int]:
+        """Remove entries, atomically; return how many there were.
+
+        With ``soft``, those that have a grace become stale instead.
+        """
+        names = some(map(self._key, keys), "keys")
+        if not soft:
+            return _removal(b"DEL", *names)
+        return _removal(b"TAG.INVALIDATE", b"KEYS", b"SOFT", b"%d" % len(names), *names)
 
     def keys_by_tag(self, tag: Tag) -> Request[list[str]]:
         """Return the keys of all entries with ``tag``, in no particular order.

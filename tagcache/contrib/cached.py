@@ -17,6 +17,7 @@ from tagcache.client import AsyncClient, AsyncShardedClient, cache_tag
 from tagcache.client._sync.client import BlockingClient
 from tagcache.client.arguments import Duration, Tag
 from tagcache.client.compute_options import ComputeOptions, DurationOf
+from tagcache.client.early import Early, early_of
 from tagcache.contrib._async.cached import CachedCoroutine
 from tagcache.contrib._sync.cached import CachedFunction
 from tagcache.errors import BadArgument
@@ -46,6 +47,7 @@ def cached(
     ttl: DurationOf | None = None,
     grace: Duration | None = None,
     wait: Duration | None = None,
+    early: Early | float | None = None,
     type: Any = None,
 ) -> _Decorator: ...
 
@@ -59,6 +61,7 @@ def cached(
     ttl: DurationOf | None = None,
     grace: Duration | None = None,
     wait: Duration | None = None,
+    early: Early | float | None = None,
     type: Any = None,
 ) -> _AsyncDecorator: ...
 
@@ -71,6 +74,7 @@ def cached(
     ttl: DurationOf | None = None,
     grace: Duration | None = None,
     wait: Duration | None = None,
+    early: Early | float | None = None,
     type: Any = None,
 ) -> Any:
     """Return a decorator that keeps the results of a function in the cache of ``client``.
@@ -84,7 +88,8 @@ def cached(
     has that parameter; a function's own parameter of that name comes first. ``cache_tag`` in the
     function adds tags to its result, and to those of cached functions around it. ``ttl`` is
     seconds, a timedelta, text like "5m", or a function of the result that returns one of them;
-    None: as the server is configured. ``grace`` and ``wait`` are those of ``get_or_set``.
+    None: as the server is configured. ``grace``, ``wait`` and ``early`` are those of
+    ``get_or_set``.
     ``type`` is the type of the result, for a client with ``serde=msgspec``; None: that of the
     function's annotation.
 
@@ -92,7 +97,7 @@ def cached(
 
     Raises BadArgument. If no key can be made of the arguments, the call raises it.
     """
-    options = ComputeOptions(ttl, grace, wait)
+    options = ComputeOptions(ttl, grace, wait, early_of(early))
     awaits = isinstance(client, (AsyncClient, AsyncShardedClient))
     if not awaits and not isinstance(client, BlockingClient):
         raise BadArgument(f"cached needs a blocking client or one for asyncio, not {client!r}")

@@ -10,7 +10,15 @@ from __future__ import annotations
 import zlib
 
 from tagcache.errors import ValueTooLarge
-from tagcache.model.stored_values import COMPRESSED, ESCAPED, ESCAPED_COMPRESSED, HEADER_BYTE, RAW
+from tagcache.model.stored_values import (
+    COMPRESSED,
+    ESCAPED,
+    ESCAPED_COMPRESSED,
+    HEADER_BYTE,
+    RAW,
+    TIMED,
+    TIMING,
+)
 
 _OLD_MARKS = (ESCAPED, ESCAPED_COMPRESSED)
 # What values that are not stored as they are begin with.
@@ -29,13 +37,33 @@ def compressed(data: bytes) -> bytes:
     return COMPRESSED + zlib.compress(data)
 
 
+def timed(content: bytes, expires: float, cost: float) -> bytes:
+    """Return a stored value with the time when it expires, and the seconds that it took to compute.
+
+    ``expires`` is in seconds of the wall clock.
+    """
+    return TIMED + TIMING.pack(expires, cost) + content
+
+
+def timing(content: bytes) -> tuple[float, float] | None:
+    """Return what ``timed`` was given, or None if the value has no times."""
+    if not content.startswith(TIMED) or len(content) < len(TIMED) + TIMING.size:
+        return None
+    expires, cost = TIMING.unpack_from(content, len(TIMED))
+    return expires, cost
+
+
 def original(content: bytes, most: int | None = None) -> bytes:
-    """Return the bytes before ``stored`` or ``compressed``.
+    """Return the bytes before ``stored`` or ``compressed``, and ``timed``.
 
     Earlier versions wrote marks, and escaped what a line cannot hold: that is read as well. Raises
     ValueError if ``content`` has a header or a mark, but what follows was not written after one;
     ValueTooLarge if it has more than ``most`` bytes when decompressed (None: no limit).
     """
+    if content.startswith(TIMED):
+        content = content[len(TIMED) + TIMING.size :]
+        if content.startswith(TIMED):
+            raise ValueError("the value has two headers with times")
     if not content.startswith(HEADERS):
         return content
     if content.startswith(RAW):

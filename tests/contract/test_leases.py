@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import pytest
 
-from tagcache.client import Client, cache_tag
+from tagcache.client import Client, Early, cache_tag
 from tagcache.errors import BadArgument, Refused
 from tests.integration.running import RunningServer, eventually
 
@@ -166,3 +167,23 @@ def test_a_value_of_a_type(make: Any) -> None:
     assert client.get_or_set("key", lambda: {1, 2}, type=set[int]) == {1, 2}
     assert client.get_or_set("key", never, type=set[int]) == {1, 2}
     assert client.get_or_set("key", lambda: {"a"}, type=set[str]) == {"a"}
+
+
+def test_an_early_refresh(client: Any) -> None:
+    # The clock goes on by a second at each look.
+    clock = itertools.count(1000.0)
+    early = Early(beta=100, now=lambda: next(clock), random=lambda: 0.9)
+    options: dict[str, Any] = {"tags": ["t"], "ttl": 60, "grace": 60, "early": early}
+    assert client.get_or_set("key", lambda: "old", **options) == "old"
+    assert client.get_or_set("key", lambda: "new", **options) == "new"
+    assert client.get("key") == "new"
+    options["early"] = Early(beta=1e-6, now=early.now)
+    assert client.get_or_set("key", never, **options) == "new"
+    assert client.invalidate_tag("t") == 1
+
+
+def test_a_soft_invalidation_by_key(client: Any) -> None:
+    client.get_or_set("key", lambda: "old", grace=60)
+    assert client.invalidate_keys(["key", "other"], soft=True) == 1
+    assert client.get("key") is None
+    assert client.get_or_set("key", broken, grace=60) == "old"

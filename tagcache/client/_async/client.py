@@ -15,6 +15,7 @@ from tagcache.client.asyncio_network import PoolPerLoop
 from tagcache.client.awaited_pool import AwaitedPool
 from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.compute_options import ComputeOptions
+from tagcache.client.early import Early, early_of
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import (
@@ -92,6 +93,7 @@ class AwaitedClient(AwaitedCommands):
         ttl: Duration | Callable[[T], Duration | None] | None = None,
         grace: Duration | None = None,
         wait: Duration | None = None,
+        early: Early | float | None = None,
         type: Any = None,
     ) -> T: ...
 
@@ -105,6 +107,7 @@ class AwaitedClient(AwaitedCommands):
         ttl: Duration | Callable[[T], Duration | None] | None = None,
         grace: Duration | None = None,
         wait: Duration | None = None,
+        early: Early | float | None = None,
         type: Any = None,
     ) -> T: ...
 
@@ -117,6 +120,7 @@ class AwaitedClient(AwaitedCommands):
         ttl: Duration | Callable[[T], Duration | None] | None = None,
         grace: Duration | None = None,
         wait: Duration | None = None,
+        early: Early | float | None = None,
         type: Any = None,
     ) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
@@ -128,13 +132,14 @@ class AwaitedClient(AwaitedCommands):
         exception of the producer. The result is returned, but not stored, if one of its tags was
         invalidated meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft
         invalidation, the old value is returned to the others while one caller produces, and to
-        that one if it fails. ``tags`` and ``ttl`` may be functions of the result. ``type``
+        that one if it fails. With ``early`` (1 is usual), one caller does so before the end of
+        ``ttl``; see Early. ``tags`` and ``ttl`` may be functions of the result. ``type``
         is that of the value, for a serde that knows types (``serde=msgspec``); a stored value that
         does not fit it is removed, and is a miss.
 
         With the Redis engine a caller in each process produces, and every result is stored.
         """
-        options = ComputeOptions(ttl, grace, wait)
+        options = ComputeOptions(ttl, grace, wait, early_of(early))
         requests = None if type is None else self._requests.typed(type)
         return await AwaitedComputation[T](self, key, options, requests).result(producer, tags)
 

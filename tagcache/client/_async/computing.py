@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from tagcache.client.arguments import Key, Tag, checked_tag, collected
 from tagcache.client.collecting import collecting, is_collecting, note
 from tagcache.client.compute_options import LEASE_MS, ComputeOptions
-from tagcache.client.lease_requests import Lookup, fetch, fill, plain_fetch, release
+from tagcache.client.lease_requests import Lookup, fetch, fill, plain_fetch, release, soften
 from tagcache.client.requests import Requests
 from tagcache.client.single_flight import Call, Outcome
 from tagcache.errors import ClientError, NotSupportedByBackend, Refused
@@ -52,6 +52,7 @@ class AwaitedComputation(Generic[T]):
         self._options = options
         self._refused = refused
         self._lookup = Lookup(None)
+        self._cost = 0.0
         self.token: bytes | None = None
         self.tags: tuple[bytes, ...] = ()
 
@@ -73,7 +74,8 @@ class AwaitedComputation(Generic[T]):
             call = Call()
             try:
                 other = flights.enter(name, call)
-                if await self.look_up(waits=other is call):
+                is_there = await self.look_up(waits=other is call)
+                if is_there and not (other is call and await self._begins_early()):
                     return self.value
                 if call.successor is not None and call.successor.outcome is not None:
                     # That one began after this one had asked.
@@ -90,6 +92,15 @@ class AwaitedComputation(Generic[T]):
             outcome = await flights.outcome(name, other, left)
             if outcome is not None:
                 return self._shared(outcome)
+
+    async def _begins_early(self) -> bool:
+        """Return whether this caller is to compute the value anew, though it is there."""
+        early, times = self._options.early, self._lookup.timing
+        if early is None or times is None or not early.is_due(*times):
+            return False
+        # The others get it as a stale value meanwhile.
+        await self._client._run(soften(self._requests, self._key))
+        return not await self.look_up(waits=False)
 
     def _shared(self, outcome: Outcome) -> T:
         """Return or raise what another caller computed."""
@@ -203,10 +214,13 @@ class AwaitedComputation(Generic[T]):
         """
         try:
             given = () if callable(tags) else tuple(map(checked_tag, collected(tags)))
+            early = self._options.early
+            began = 0.0 if early is None else early.now()
             with collecting() as more:
                 found = producer()
                 if isinstance(found, Awaitable):  # async only
                     found = await found
+            self._cost = 0.0 if early is None else max(early.now() - began, 0.0)
             if callable(tags):
                 given = tuple(map(checked_tag, collected(tags(found))))
         except BaseException as error:
@@ -237,7 +251,8 @@ class AwaitedComputation(Generic[T]):
                 await client._run(requests.put(self._key, value, tags=self.tags, ttl=ttl))
                 return True
             grace = self._options.grace_seconds
-            work = fill(requests, self._key, value, token, self.tags, ttl, grace)
+            times = self._options.times(ttl, self._cost)
+            work = fill(requests, self._key, value, token, self.tags, ttl, grace, times)
             stored: bool = await client._run(work)
         except BaseException:
             await self.give_up()

@@ -14,6 +14,7 @@ from tagcache.client._sync.computing import BlockingComputation
 from tagcache.client.arguments import Duration, Key, Tag
 from tagcache.client.breaker import Breaker, State, breaker_for
 from tagcache.client.compute_options import ComputeOptions
+from tagcache.client.early import Early, early_of
 from tagcache.client.making import requests_for
 from tagcache.client.options import OptionFields, Options
 from tagcache.client.outcomes import (
@@ -91,6 +92,7 @@ class BlockingClient(BlockingCommands):
         ttl: Duration | Callable[[T], Duration | None] | None = None,
         grace: Duration | None = None,
         wait: Duration | None = None,
+        early: Early | float | None = None,
         type: Any = None,
     ) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
@@ -102,13 +104,14 @@ class BlockingClient(BlockingCommands):
         exception of the producer. The result is returned, but not stored, if one of its tags was
         invalidated meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft
         invalidation, the old value is returned to the others while one caller produces, and to
-        that one if it fails. ``tags`` and ``ttl`` may be functions of the result. ``type``
+        that one if it fails. With ``early`` (1 is usual), one caller does so before the end of
+        ``ttl``; see Early. ``tags`` and ``ttl`` may be functions of the result. ``type``
         is that of the value, for a serde that knows types (``serde=msgspec``); a stored value that
         does not fit it is removed, and is a miss.
 
         With the Redis engine a caller in each process produces, and every result is stored.
         """
-        options = ComputeOptions(ttl, grace, wait)
+        options = ComputeOptions(ttl, grace, wait, early_of(early))
         requests = None if type is None else self._requests.typed(type)
         return BlockingComputation[T](self, key, options, requests).result(producer, tags)
 

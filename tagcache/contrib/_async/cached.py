@@ -91,8 +91,8 @@ class CachedCoroutine(Generic[P, T]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         given = (*self._bound, *args)
         key = self._make_key(*given, **kwargs)
-        if not is_collecting():
-            # This is faster, but does not tell the tags of the value.
+        if not is_collecting() and self._options.early is None:
+            # This is faster, but tells neither the tags of the value, nor when it expires.
             found = await self._find(key)
             if found is not _ABSENT:
                 return cast(T, found)

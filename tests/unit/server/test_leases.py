@@ -331,6 +331,18 @@ def test_grace_and_soft_invalidations_over_resp(client: Client) -> None:
     assert client("TAG.FETCH", "k", "LEASE", 5000).startswith(b"*4\r\n$4\r\nWAIT")
 
 
+def test_keys_are_invalidated_over_resp(client: Client) -> None:
+    for key in ("k", "l"):
+        client("TAG.SET", key, "v", "PX", 1000, "GRACE", 5000, "TAGS", 0)
+    client("SET", "m", "v")
+    assert client("TAG.INVALIDATE", "KEYS", "SOFT", 3, "k", "m", "x") == b":2\r\n"
+    assert client("TAG.FETCH", "k", "LEASE", 5000).startswith(b"*3\r\n$5\r\nSTALE")
+    assert client("TAG.FETCH", "m", "LEASE", 5000).startswith(b"*3\r\n$5\r\nLEASE")
+    assert client("TAG.INVALIDATE", "keys", 2, "k", "l") == b":1\r\n"
+    assert client("TAG.FETCH", "l", "LEASE", 5000).startswith(b"*3\r\n$5\r\nLEASE")
+    assert client("TAG.INVALIDATE", "KEYS", 2, "k").startswith(b"-ERR the number before the tags")
+
+
 def test_a_value_comes_with_its_tags_over_resp(client: Client) -> None:
     ask = ("TAG.FETCH", "k", "LEASE", 5000, "TAGS")
     assert client(*ask).endswith(b"\r\n*0\r\n")

@@ -177,7 +177,8 @@ class AsyncOperations(TagCacheBase):
             return found
         options = ComputeOptions(ttl, grace, wait)
         refused = partial(best_effort.log_if_no_room, name)
-        return await AwaitedComputation[Any](client, name, options, refused).result(producer, tags)
+        work = AwaitedComputation[Any](client, name, options, refused=refused)
+        return await work.result(producer, tags)
 
     async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add to an integer on the server, and return the sum; its time to live starts again.

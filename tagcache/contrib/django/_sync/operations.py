@@ -174,7 +174,8 @@ class Operations(TagCacheBase):
             return found
         options = ComputeOptions(ttl, grace, wait)
         refused = partial(best_effort.log_if_no_room, name)
-        return BlockingComputation[Any](client, name, options, refused).result(producer, tags)
+        work = BlockingComputation[Any](client, name, options, refused=refused)
+        return work.result(producer, tags)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add to an integer on the server, and return the sum; its time to live starts again.

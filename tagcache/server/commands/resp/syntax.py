@@ -93,7 +93,7 @@ _SYNTAX = {
     b"TAG.FLUSH": b"",
     b"TAG.INCR": b"key increment " + _TAG_OPTIONS,
     b"TAG.INFO": b"",
-    b"TAG.INVALIDATE": b"[ANY|ALL] [SOFT] number tag...",
+    b"TAG.INVALIDATE": b"[ANY|ALL|KEYS] [SOFT] number name...",
     b"TAG.KEYS": b"tag [LIMIT limit]",
     b"TAG.OF": b"key",
     b"TAG.RELEASE": b"key token",

@@ -160,21 +160,25 @@ def _check_names(tags: Sequence[bytes]) -> None:
 
 
 def tag_invalidate(caller: Caller, arguments: list[bytes]) -> Reply:
-    """Reply to ``TAG.INVALIDATE [ANY|ALL] [SOFT] n tag [tag ...]`` with the number of entries."""
-    every = arguments[1].upper() == b"ALL"
-    rest = arguments[2:] if arguments[1].upper() in (b"ANY", b"ALL") else arguments[1:]
+    """Reply to ``TAG.INVALIDATE [ANY|ALL|KEYS] [SOFT] n name...`` with the number of entries."""
+    which = arguments[1].upper()
+    rest = arguments[2:] if which in (b"ANY", b"ALL", b"KEYS") else arguments[1:]
     soft = rest[0].upper() == b"SOFT"
     rest = rest[1:] if soft else rest
     tags = rest[1:]
     if not tags or natural(rest[0]) != len(tags):
         raise RedisError("ERR the number before the tags is not the number of tags")
-    _check_names(tags)
     session = caller.session
-    verb = b"TAGS_ALL" if every else b"TAGS_ANY"
-    if len(tags) == 1:
-        verb, removed = b"TAG", session.invalidate_tag(tags[0], soft)
+    if which == b"KEYS":
+        verb, removed = b"KEYS", session.invalidate_keys(tags, soft)
     else:
-        removed = (session.invalidate_all if every else session.invalidate_any)(tags, soft)
+        _check_names(tags)
+        if len(tags) == 1:
+            verb, removed = b"TAG", session.invalidate_tag(tags[0], soft)
+        elif which == b"ALL":
+            verb, removed = b"TAGS_ALL", session.invalidate_all(tags, soft)
+        else:
+            verb, removed = b"TAGS_ANY", session.invalidate_any(tags, soft)
     verb = (b"SOFT_" if soft else b"INV_") + verb
 
     def conclude(count: int) -> bytes:

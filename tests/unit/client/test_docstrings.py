@@ -1,0 +1,20 @@
+"""The examples in docstrings are right."""
+
+from __future__ import annotations
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+from tagcache.client import arguments, early, serde, typed_serde
+from tagcache.contrib import keys
+
+
+@pytest.mark.parametrize(
+    "module", [arguments, early, keys, serde, typed_serde], ids=lambda module: module.__name__
+)
+def test_examples(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
