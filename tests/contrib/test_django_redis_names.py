@@ -66,7 +66,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "args", "kwargs"), CALLS, ids=str)
+@pytest.mark.parametrize(("name", "args", "kwargs"), CALLS, ids=range(len(CALLS)))
 def test_the_same_as_django_redis(
     make: Make,
     call: Call,
