@@ -48,6 +48,16 @@ def guests(page: Page) -> None:
         page.get_by_role("button", name="Write").click()
 
 
+def blog(page: Page) -> None:
+    """Look at a page, change one post, and look at it again."""
+    page.get_by_role("link", name="Hello").click()
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_label("Title").fill("Hello again")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("link", name="A blog").click()
+    page.get_by_role("link", name="Hello again").wait_for()
+
+
 class Example(NamedTuple):
     """A site: how it is started, with its port as {port}, and what is done before the picture."""
 
@@ -57,6 +67,7 @@ class Example(NamedTuple):
 
 
 EXAMPLES = {
+    "django_blog": Example("examples.django_blog.manage demo 127.0.0.1:{port}", blog, 560),
     "fastapi_service": Example(
         "uvicorn --workers 2 --port {port} examples.fastapi_service.service:app", books, 570
     ),

@@ -19,7 +19,7 @@ app.config.update(
     CACHE_TYPE="tagcache.contrib.flask_caching.TagCache",
     CACHE_TAGCACHE_URL=os.environ.get("TAGCACHE_URL", "tagcache://127.0.0.1:1984"),
     # Without a cache the pages are made for each request.
-    CACHE_OPTIONS={"ignore_exc": True, "timeout": 0.5},
+    CACHE_OPTIONS={"ignore_exc": True},
     CACHE_KEY_PREFIX="guests:",
 )
 cache = Cache(app)
