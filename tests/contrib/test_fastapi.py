@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
@@ -390,51 +389,3 @@ def test_what_a_decorator_cannot_do(cache: ResponseCache) -> None:
         ResponseCache(serde="json")
     with pytest.raises(BadArgument, match="not an option"):
         ResponseCache(unknown=1)  # type: ignore[call-arg]
-
-
-def test_the_time_to_live_may_depend_on_the_result(app: FastAPI, cache: ResponseCache) -> None:
-    @app.get("/{seconds}")
-    @cache.cached(ttl=lambda result: f"{result}s")
-    async def show(seconds: float) -> float:
-        return seconds
-
-    async def visits(client: httpx.AsyncClient) -> None:
-        await client.get("/0.001")
-        await client.get("/60")
-        while status(await client.get("/0.001")) == HIT:
-            await asyncio.sleep(0.001)
-        assert status(await client.get("/60")) == HIT
-
-    visit(app, visits)
-
-
-def test_many_requests_for_one_missing_page(
-    app: FastAPI, cache: ResponseCache, calls: list[Any]
-) -> None:
-    @app.get("/page")
-    @cache.cached()
-    async def show(response: Response) -> list[Any]:
-        calls.append("page")
-        await asyncio.sleep(0.01)
-        return calls
-
-    @app.get("/personal")
-    @cache.cached()
-    async def personal(response: Response) -> int:
-        calls.append("personal")
-        number = len(calls)
-        await asyncio.sleep(0.01)
-        response.set_cookie("number", str(number))
-        return number
-
-    async def visits(client: httpx.AsyncClient) -> list[list[httpx.Response]]:
-        return [
-            await asyncio.gather(*(client.get(path) for _ in range(20)))
-            for path in ("/page", "/personal")
-        ]
-
-    shared, own = visit(app, visits)
-    assert [response.json() for response in shared] == [["page"]] * 20
-    # Nobody gets what was made for another one.
-    assert sorted(response.json() for response in own) == list(range(2, 22))
-    assert all(response.cookies["number"] == response.text for response in own)

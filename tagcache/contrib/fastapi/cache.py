@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from tagcache.client.arguments import Duration, Mode, Tag
 from tagcache.client.compute_options import ComputeOptions, DurationOf
+from tagcache.client.early import Early, early_of
 from tagcache.client.options import OptionFields
 from tagcache.contrib.connecting import ClientPerLoop, Connecting
 from tagcache.contrib.fastapi.answering import Attempt, NotStored, Policy
@@ -107,12 +108,13 @@ class ResponseCache:
         cache_control: str | None = "no-cache",
         grace: Duration | None = None,
         wait: Duration | None = None,
+        early: Early | float | None = None,
         authenticated: bool = False,
         refresh: bool = False,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Return a decorator for a path function, to be written below that of the route.
 
-        ``ttl``, ``tags``, ``grace`` and ``wait`` are those of ``cached`` in
+        ``ttl``, ``tags``, ``grace``, ``wait`` and ``early`` are those of ``cached`` in
         tagcache.contrib.cached: tags are format strings over the parameters and ``result``, or a
         callable that gets the arguments, and ``result`` if it has that parameter. ``cache_tag`` in
         the function adds tags, too.
@@ -128,7 +130,7 @@ class ResponseCache:
 
         Raises BadArgument; a request raises it if no key can be made of its arguments.
         """
-        options = ComputeOptions(ttl, grace, wait)
+        options = ComputeOptions(ttl, grace, wait, early_of(early))
         names = tuple(sorted(name.lower() for name in vary))
         policy = Policy(options, names, cache_control, authenticated, refresh)
         return lambda function: self._wrapper(
@@ -180,6 +182,7 @@ class ResponseCache:
                 ttl=lambda _: options.ttl_of(attempt.result),
                 grace=options.grace,
                 wait=options.wait,
+                early=options.early,
             )
         except NotStored:
             return None
