@@ -86,6 +86,23 @@ async def _called(app: FastAPI) -> None:
         await client.get("/")
 
 
+def test_an_argument_with_the_name_of_a_part_of_the_path(
+    app: FastAPI, cache: ResponseCache, tagcache_client: Client
+) -> None:
+    def visitor(user: str, token: str = "") -> str:
+        return f"{user} with {token}"
+
+    @app.get("/users/{user}/{number}")
+    @cache.cached(tags=["users"])
+    async def show(number: int, user: str = Depends(visitor)) -> str:
+        return f"{number} {user}"
+
+    for _ in range(2):
+        for token in ("a", "b"):
+            assert get(app, f"/users/ann/7?token={token}").json() == f"7 ann with {token}"
+    assert len(tagcache_client.keys_by_tag("users")) == 2
+
+
 def test_a_key_of_your_own(
     app: FastAPI, cache: ResponseCache, tagcache_client: Client, calls: list[Any]
 ) -> None:

@@ -84,7 +84,13 @@ def test_cookies(app: FastAPI, cache: ResponseCache, tagcache_client: Client) ->
     async def by_dependency() -> str:
         return "page"
 
+    @app.get("/all-the-same", dependencies=[Depends(visitor)])
+    @cache.cached(authenticated=True)
+    async def all_the_same() -> str:
+        return "page"
+
     for path, said in [
+        ("/all-the-same", bypass("Set-Cookie")),
         ("/by-function", detail("Set-Cookie")),
         ("/by-response", detail("Set-Cookie")),
         ("/by-dependency", bypass("Set-Cookie")),

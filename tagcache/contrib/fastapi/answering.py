@@ -15,6 +15,7 @@ from tagcache.contrib.fastapi.rendering import Renderer
 from tagcache.contrib.fastapi.responses import (
     StoredResponse,
     request_directives,
+    sets_cookie,
     why_not_stored,
     why_personal,
     words,
@@ -43,7 +44,9 @@ class Policy:
             return "method"
         if self.refresh and "no-store" in request_directives(call.request):
             return "no-store"
-        return None if self.authenticated else why_personal(call.request, call.before)
+        if sets_cookie(call.before):
+            return "Set-Cookie"
+        return None if self.authenticated else why_personal(call.request)
 
 
 class Attempt:

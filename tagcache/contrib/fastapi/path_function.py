@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from hashlib import blake2b
 from typing import Any
+from uuid import UUID
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +28,8 @@ _REQUEST = "tagcache_request"
 _RESPONSE = "tagcache_response"
 # Arguments that the framework makes for each request. Their type is no part of a key.
 _OF_THE_FRAMEWORK = (HTTPConnection, Response, BackgroundTask)
+# Types of which equal texts are equal values.
+_AS_IN_A_PATH = (str, int, UUID)
 _LONGEST_PATH = 180
 
 
@@ -109,7 +112,10 @@ class PathFunction:
             if isinstance(value, Request):
                 # Whoever takes the request may read its host and its query.
                 yield str(value.url)
-            if name in known or name in self._ignored or isinstance(value, _OF_THE_FRAMEWORK):
+            if name in self._ignored or isinstance(value, _OF_THE_FRAMEWORK):
+                continue
+            if name in known and type(value) in _AS_IN_A_PATH and str(value) == str(known[name]):
+                # The path has it. A dependency may have the same name, and another value.
                 continue
             try:
                 yield f"{name}={_text_of(_plain(value))}"
@@ -144,7 +150,7 @@ def _with_injected(function: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(function)
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except NameError:
+    except (NameError, AttributeError, TypeError):
         # Names that are imported for annotations only. FastAPI itself needs all of them.
         hints = {}
 

@@ -95,18 +95,18 @@ def _header(pair: Any) -> tuple[bytes, bytes]:
     raise ValueError("this is not a header")
 
 
-def why_personal(request: Request, set_before: Headers) -> str | None:
-    """Return what makes a request one of a particular person, or None.
-
-    ``set_before`` are the response headers that dependencies have set.
-    """
+def why_personal(request: Request) -> str | None:
+    """Return what makes a request one of a particular person, or None."""
     if "authorization" in request.headers:
         return "Authorization"
     if getattr(request.scope.get("user"), "is_authenticated", False):
         return "user"
-    if request.scope.get("session"):
-        return "session"
-    return "Set-Cookie" if _values(set_before, b"set-cookie") else None
+    return "session" if request.scope.get("session") else None
+
+
+def sets_cookie(headers: Headers) -> bool:
+    """Return whether headers of a response set a cookie."""
+    return bool(_values(headers, b"set-cookie"))
 
 
 def why_not_stored(response: Response, more: Headers, vary: Collection[str]) -> str | None:
@@ -120,7 +120,7 @@ def why_not_stored(response: Response, more: Headers, vary: Collection[str]) -> 
     if type(response).__call__ is not Response.__call__:
         return "streamed"
     headers = (*response.raw_headers, *more)
-    if _values(headers, b"set-cookie"):
+    if sets_cookie(headers):
         return "Set-Cookie"
     if {"no-store", "private"} & words(headers, b"cache-control"):
         return "Cache-Control"
