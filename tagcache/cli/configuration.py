@@ -27,7 +27,6 @@ from tagcache.config.loading import (
 from tagcache.config.rewriting import rewrite
 from tagcache.config.toml import from_toml
 from tagcache.errors import ConfigurationError
-from tagcache.server.preflight import Preflight
 
 # The exit code for an invalid configuration.
 UNUSABLE = 1
@@ -190,6 +189,9 @@ def check(file: Path | None, as_json: bool) -> None:
 
     Environment variables apply as they do at a start. Exit code 1 if FILE cannot be used.
     """
+    # It imports Twisted, which takes longer than anything else that a command does.
+    from tagcache.server.preflight import Preflight
+
     used = file or find(os.environ)
     try:
         configuration = load(used, os.environ)

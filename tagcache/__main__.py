@@ -1,0 +1,8 @@
+"""``python -m tagcache``: the command, where its script is not on the path."""
+
+from __future__ import annotations
+
+from tagcache.cli.main import main
+
+if __name__ == "__main__":
+    main(prog_name="python -m tagcache")
