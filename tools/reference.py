@@ -12,6 +12,7 @@ import ast
 import json
 import re
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ from tagcache.server.service import TagCacheService
 
 PACKAGE = Path(errors.__file__).parent
 _COLUMNS = 96
+# The extras of those who change TagCache.
+_DEVELOPMENT = ("dev", "bench", "docs", "soak")
 # HTTP answers these with an error of its own.
 _NOT_OVER_HTTP = (errors.AuthenticationRequired, errors.InternalError, errors.RateLimited)
 # What the words mean that no class of tagcache.errors has.
@@ -94,6 +97,20 @@ def assemble() -> Assembled:
         lambda: {"near_cache": defaultdict(int)},
     )
     return Assembled(*build_tables(service, shared), describe(routes.all), metrics)
+
+
+def extras() -> str:
+    """Return the extras that users install, from pyproject.toml, with its comments."""
+    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    optional = tomllib.loads(text)["project"]["optional-dependencies"]
+    comments = dict(re.findall(r"((?:^# .*\n)+)(\w+) = \[", text, re.MULTILINE))
+    about = {name: comment.replace("#", " ") for comment, name in comments.items()}
+    rows, last = [], ""
+    for name, needs in optional.items():
+        if name not in _DEVELOPMENT:
+            last = prose(about.get(name, last))
+            rows.append((code(f"tagcache-server[{name}]"), last, " ".join(map(code, needs))))
+    return table(("extra", "what for", "brings"), rows)
 
 
 def knobs() -> str:
@@ -381,6 +398,7 @@ def prose(text: str) -> str:
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
+    "extras": extras,
     "knobs": knobs,
     "line commands": line_commands,
     "resp commands": resp_commands,

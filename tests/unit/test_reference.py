@@ -87,3 +87,9 @@ def test_refused_commands_name_endpoints_that_exist() -> None:
     named = set(re.findall(r"(/\w+) over HTTP", reference.resp_commands()))
     assert named
     assert named <= set(reference.assemble().openapi["paths"])
+
+
+def test_extras_of_users_have_a_purpose() -> None:
+    rows = reference.extras().splitlines()[2:]
+    assert len(rows) > 8
+    assert not [row for row in rows if row.split("|")[2].strip() == "" or "-server[dev]" in row]
