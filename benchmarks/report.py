@@ -50,7 +50,7 @@ INTRODUCTION = """# Performance
 
 What a user needs to decide, then the figures.
 
-- **One server is enough for most sites.** A look-up or a store takes a few microseconds of CPU
+- **One server is enough for most sites.** A look-up or a store takes microseconds of CPU
   time, so one core answers tens of thousands of requests a second, each with a round trip of its
   own, and hundreds of thousands if clients send several at once. [Standard
   workloads](#standard-workloads) compares this with Redis on the same machine.

@@ -18,12 +18,12 @@ from tagcache.server.http.schema import INTEGER, STRING, TOO_LARGE, nullable, ob
 from tagcache.server.then import then
 
 LEASE_MS = Field(
-    "lease_ms", UNSIGNED, "take a lease for so many milliseconds, if there is no entry"
+    "lease_ms", UNSIGNED, "if there is no entry, take a lease for this many milliseconds"
 )
 WAIT_MS = Field(
     "wait_ms",
     UNSIGNED,
-    "with lease_ms: wait so many milliseconds while somebody else has the lease",
+    "with lease_ms: the longest wait, in milliseconds, for another client's lease",
 )
 GRACE_MS = Field(
     "grace_ms", UNSIGNED, "how many milliseconds the entry is stale after its time to live"
