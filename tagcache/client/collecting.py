@@ -41,3 +41,13 @@ def collecting() -> Iterator[dict[bytes, None]]:
         yield collected
     finally:
         _collected.reset(token)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Keep the tags of what is looked up meanwhile from what is being computed around it."""
+    token = _collected.set(None)
+    try:
+        yield
+    finally:
+        _collected.reset(token)

@@ -26,7 +26,7 @@ from tagcache.errors import CannotDecode
 
 _ABSENT = object()
 # The time to live for a negative timeout.
-_EXPIRED: Literal[-1] = -1
+EXPIRED: Literal[-1] = -1
 
 
 class TagCache(BaseCache):
@@ -74,14 +74,14 @@ class TagCache(BaseCache):
         """Close every connection."""
         self.client.close()
 
-    def _ttl(self, timeout: int | timedelta | None) -> int | None:
-        """Return the time to live in seconds; None: no limit; _EXPIRED: it has passed."""
+    def ttl(self, timeout: int | timedelta | None) -> int | None:
+        """Return the time to live in seconds; None: no limit; EXPIRED: it has passed."""
         if isinstance(timeout, timedelta):
             timeout = math.ceil(timeout.total_seconds())
         seconds = self._normalize_timeout(timeout if timeout is None else math.ceil(timeout))
         if seconds == 0:
             return None
-        return seconds if seconds > 0 else _EXPIRED
+        return seconds if seconds > 0 else EXPIRED
 
     def get(self, key: str) -> Any:
         try:
@@ -104,9 +104,9 @@ class TagCache(BaseCache):
         *,
         tags: Iterable[Tag] = (),
     ) -> bool:
-        """Store a value with ``tags``; False if the server has no best_effort."""
-        ttl = self._ttl(timeout)
-        if ttl == _EXPIRED:
+        """Store a value with ``tags``; False if the server has no room."""
+        ttl = self.ttl(timeout)
+        if ttl == EXPIRED:
             self.client.delete(key)
             return True
         return best_effort.put(self.client, key, value, tags, ttl)
@@ -120,8 +120,8 @@ class TagCache(BaseCache):
         tags: Iterable[Tag] = (),
     ) -> bool:
         """Store a value with ``tags`` if there is none; return whether it was stored."""
-        ttl = self._ttl(timeout)
-        if ttl == _EXPIRED:
+        ttl = self.ttl(timeout)
+        if ttl == EXPIRED:
             return not self.has(key)
         return best_effort.add(self.client, key, value, tags, ttl)
 
@@ -133,8 +133,8 @@ class TagCache(BaseCache):
         tags: Iterable[Tag] = (),
     ) -> list[Any]:
         """Store values, all with the same ``tags``; return the keys that were stored."""
-        ttl = self._ttl(timeout)
-        if ttl == _EXPIRED:
+        ttl = self.ttl(timeout)
+        if ttl == EXPIRED:
             self.client.delete_many(mapping)
             return list(mapping)
         refused = best_effort.put_many(self.client, mapping, tags, ttl)
@@ -164,11 +164,11 @@ class TagCache(BaseCache):
 
         The default timeout starts again. Raises Refused if the value is not an integer.
         """
-        return self.client.increment(key, delta, ttl=self._ttl(None))
+        return self.client.increment(key, delta, ttl=self.ttl(None))
 
     def dec(self, key: str, delta: int = 1) -> int:
         """Subtract from an integer; see ``inc``."""
-        return self.client.decrement(key, delta, ttl=self._ttl(None))
+        return self.client.decrement(key, delta, ttl=self.ttl(None))
 
     def invalidate_tag(self, tag: Tag) -> int:
         """Remove all entries with ``tag``, of any prefix; return their number."""

@@ -26,10 +26,13 @@ except ModuleNotFoundError as error:
         "tagcache.contrib.dogpile needs: pip install 'tagcache-server[dogpile]'"
     ) from error
 
+from tagcache.client._sync.computing import BlockingComputation
 from tagcache.client.arguments import Mode, Tag, Ttl, collected, ttl_ms
+from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.serde import named
 from tagcache.contrib._sync import best_effort
 from tagcache.contrib.connecting import AnyClient, Connecting
+from tagcache.contrib.dogpile_leases import Creation, creating, current
 from tagcache.errors import BadArgument
 from tagcache.model.interfaces import ISerde
 
@@ -121,6 +124,12 @@ class TagCacheBackend(BytesBackend):
         """Close every connection."""
         self.client.close()
 
+    def computation(self, key: Any) -> BlockingComputation[bytes]:
+        """Return what looks up a key, and computes its value under a lease."""
+        options = ComputeOptions(ttl=self._ttl, wait=self._lock_timeout)
+        refused = functools.partial(best_effort.log_if_no_room, key)
+        return BlockingComputation(self.client, key, options, None, refused)
+
     def has_lock_timeout(self) -> bool:
         return self._distributed_lock
 
@@ -139,7 +148,10 @@ class TagCacheBackend(BytesBackend):
         return [found.get(key, NO_VALUE) for key in keys]
 
     def set_serialized(self, key: Any, value: bytes) -> None:
-        best_effort.put(self.client, key, value, (*self._region_tags, *_tags.get()), self._ttl)
+        tags = (*self._region_tags, *_tags.get())
+        creation = current()
+        if creation is None or not creation.store(key, value, tags):
+            best_effort.put(self.client, key, value, tags, self._ttl)
 
     def set_serialized_multi(self, mapping: Mapping[Any, bytes]) -> None:
         best_effort.put_many(self.client, mapping, (*self._region_tags, *_tags.get()), self._ttl)
@@ -246,15 +258,34 @@ class TagRegion(CacheRegion):
         *,
         tags: Iterable[Tag] = (),
     ) -> Any:
-        """Return the stored value, or the result of ``creator``, which is stored with ``tags``."""
+        """Return the stored value, or the result of ``creator``, which is stored with ``tags``.
+
+        If there is none, one of all processes creates it; the others wait for up to
+        ``lock_timeout`` seconds. A value whose tags were invalidated meanwhile is not stored. A
+        value that is only older than ``expiration_time`` is replaced without a lease.
+        """
         decorated, tags_of = getattr(creator, _TAGS_ATTRIBUTE, (None, tuple))
         # A wrapper of a decorated function has its attributes too, but not its tags.
         if decorated is creator:
             args, kwargs = creator_args or ((), {})
             tags = (*tags, *collected(tags_of(*args, **kwargs)))
-        with _also(tags):
+        backend = self.actual_backend
+        creation = None
+        if isinstance(backend, TagCacheBackend):
+            name = key if self.key_mangler is None else self.key_mangler(key)
+            creation = Creation(backend.computation(name), name)
+
+        def find() -> Any:
+            return self.get(key, expiration_time)
+
+        create = _untagged(creator)
+        with _also(tags), creating(creation):
             return super().get_or_create(
-                key, _untagged(creator), expiration_time, should_cache_fn, creator_args
+                key,
+                create if creation is None else creation.wrapped(create, find),
+                expiration_time,
+                should_cache_fn,
+                creator_args,
             )
 
     def get_or_create_multi(

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -30,9 +31,14 @@ except ModuleNotFoundError as error:
         "tagcache.contrib.flask_caching needs: pip install 'tagcache-server[flask]'"
     ) from error
 
-from tagcache.client.arguments import Mode, Tag, collected
+from tagcache.client._sync.computing import BlockingComputation
+from tagcache.client.arguments import Mode, Tag, Ttl, checked_tag, collected
+from tagcache.client.collecting import apart, collecting
+from tagcache.client.compute_options import ComputeOptions
 from tagcache.contrib import cachelib
-from tagcache.errors import BadArgument
+from tagcache.contrib._sync import best_effort
+from tagcache.contrib.cachelib import EXPIRED
+from tagcache.errors import BadArgument, CannotDecode
 
 if TYPE_CHECKING:
     from flask_caching import _CachedFunction, _MemoizedFunction
@@ -63,9 +69,79 @@ class TagCache(cachelib.TagCache, BaseCache):
         return cls(location, **{"key_prefix": config["CACHE_KEY_PREFIX"], **kwargs})
 
 
-# The result of a function that is to be cached, and its tags. The next store is of that result,
-# unless a response_filter declines it.
-_noted: ContextVar[tuple[Any, tuple[Tag, ...]] | None] = ContextVar("_noted", default=None)
+_ABSENT = object()
+
+
+class _Call:
+    """One call of a decorated function: Flask-Caching looks up its key, and stores its result.
+
+    ``value`` is the result, which has ``tags``; the next store is of that, unless a
+    response_filter declines it.
+    """
+
+    def __init__(self) -> None:
+        self._work: BlockingComputation[Any] | None = None
+        self._has_looked = False
+        self._ttl: Ttl | None = None
+        self.value: Any = _ABSENT
+        self.tags: tuple[Tag, ...] = ()
+
+    def look_up(self, backend: TagCache, key: str) -> Any:
+        """Return the stored value, or None: then this caller computes it, under a lease."""
+        if self._has_looked:
+            return backend.get(key)
+        self._has_looked = True
+        options = ComputeOptions(ttl=lambda value: self._ttl)
+        refused = functools.partial(best_effort.log_if_no_room, key)
+        work = BlockingComputation[Any](backend.client, key, options, None, refused)
+        self._work = work
+        try:
+            with apart():
+                if not work.begin():
+                    return None
+        except CannotDecode:
+            found = None
+        else:
+            found = work.value
+        self._work = None
+        work.leave()
+        return found
+
+    @contextmanager
+    def computing(self) -> Iterator[dict[bytes, None]]:
+        """Collect the tags that ``cache_tag`` gives in the function."""
+        token = _call.set(None)
+        try:
+            with collecting() if self._work is None else self._work.inside() as more:
+                yield more
+        finally:
+            _call.reset(token)
+
+    def store(self, backend: TagCache, key: str, value: Any, timeout: Any) -> bool:
+        """Store the result, unless it is outdated."""
+        work, self._work = self._work, None
+        ttl = backend.ttl(timeout)
+        if work is None or ttl == EXPIRED:
+            self.leave(work)
+            return backend.set(key, value, timeout, tags=self.tags)
+        self._ttl = ttl
+        try:
+            work.tags = tuple(dict.fromkeys(map(checked_tag, self.tags)))
+            work.end(value)
+        finally:
+            self.leave(work)
+        return True
+
+    def leave(self, work: BlockingComputation[Any] | None = None) -> None:
+        """Give the lease back, if the result was not stored."""
+        work = work or self._work
+        if work is not None:
+            work.give_up()
+            work.leave()
+
+
+# The call of a decorated function that is under way.
+_call: ContextVar[_Call | None] = ContextVar("_call", default=None)
 
 
 class Cache(flask_caching.Cache):
@@ -73,7 +149,11 @@ class Cache(flask_caching.Cache):
 
     ``cached`` and ``memoize`` take ``tags``: the tags, or a callable that gets the arguments of
     the function (for a view, the variable parts of the URL). ``set``, ``add`` and ``set_many``
-    take ``tags`` too. A NullCache ignores tags.
+    take ``tags`` too. A NullCache ignores tags. ``cache_tag`` in a decorated function adds tags to
+    its result. Decorated functions around it do not get them.
+
+    Decorated functions compute under a lease: of all callers in all processes one computes, the
+    others wait for up to 5 seconds, and a result that was outdated meanwhile is not stored.
     """
 
     def cached(
@@ -81,7 +161,7 @@ class Cache(flask_caching.Cache):
     ) -> Callable[[Callable[P, R]], _CachedFunction[P, R]]:
         """See flask_caching.Cache.cached."""
         decorate: Callable[[Callable[P, R]], _CachedFunction[P, R]] = _tagging(
-            super().cached(*args, **kwargs), tags
+            super().cached(*args, **kwargs), tags or ()
         )
         return decorate
 
@@ -90,17 +170,23 @@ class Cache(flask_caching.Cache):
     ) -> Callable[[Callable[P, R]], _MemoizedFunction[P, R]]:
         """See flask_caching.Cache.memoize."""
         decorate: Callable[[Callable[P, R]], _MemoizedFunction[P, R]] = _tagging(
-            super().memoize(*args, **kwargs), tags
+            super().memoize(*args, **kwargs), tags or ()
         )
         return decorate
 
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a value, or None."""
+        call, backend = _call.get(), cast(Any, self.cache)
+        if call is None or not isinstance(backend, TagCache):
+            return super().get(*args, **kwargs)
+        return call.look_up(backend, *args, **kwargs)
+
     def set(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool | None:
         """Store a value; ``tags`` may be given."""
-        noted = _noted.get()
-        if noted is not None:
-            _noted.set(None)
-            if noted[0] is value:
-                kwargs.setdefault("tags", noted[1])
+        call, backend = _call.get(), cast(Any, self.cache)
+        if call is not None and call.value is value and isinstance(backend, TagCache):
+            call.value = _ABSENT
+            return call.store(backend, key, value, kwargs.get("timeout"))
         return super().set(key, value, *args, **self._known(kwargs))
 
     def add(self, *args: Any, **kwargs: Any) -> bool:
@@ -136,43 +222,66 @@ class Cache(flask_caching.Cache):
         return backend
 
 
-def _tagging(decorate: Any, tags: Tags | None) -> Any:
-    """Return a decorator that notes tags before the wrapper of ``decorate`` stores the result."""
-    if tags is None:
-        return decorate
+def _tagging(decorate: Any, tags: Tags) -> Any:
+    """Return a decorator whose functions compute under a lease, and store with tags."""
     given = tags if callable(tags) else collected(tags)
-    return lambda function: decorate(_noting(function, given))
+
+    def decorator(function: Callable[P, R]) -> Any:
+        decorated = decorate(_noting(function, given))
+
+        def calling(*args: Any, **kwargs: Any) -> Any:
+            call = _Call()
+            token = _call.set(call)
+            try:
+                return decorated(*args, **kwargs)
+            finally:
+                _call.reset(token)
+                call.leave()
+
+        functools.update_wrapper(calling, decorated, updated=())
+        # Attributes such as cache_timeout may be set, and Flask-Caching reads them.
+        calling.__dict__ = decorated.__dict__
+        return calling
+
+    return decorator
 
 
 def _noting(function: Callable[P, R], tags: Tags) -> Callable[P, R]:
-    def note(value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        _noted.set((value, tuple(tags(*args, **kwargs) if callable(tags) else tags)))
+    """Return a function that notes its result, with its tags, before Flask-Caching stores it."""
+
+    @contextmanager
+    def noting_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[list[Any]]:
+        call = _call.get() or _Call()
+        results: list[Any] = []
+        with call.computing() as more:
+            try:
+                yield results
+            except Exception as error:
+                # Flask-Caching caches HTTP errors, such as 404.
+                results.append(error)
+                raise
+            finally:
+                if results:
+                    own = tuple(tags(*args, **kwargs) if callable(tags) else tags)
+                    call.value, call.tags = results[0], (*own, *more)
 
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def noting(*args: P.args, **kwargs: P.kwargs) -> Any:
-            try:
-                value = await function(*args, **kwargs)
-            except Exception as error:
-                # Flask-Caching caches HTTP errors, such as 404.
-                note(error, args, kwargs)
-                raise
-            note(value, args, kwargs)
-            return value
+            with noting_in(args, kwargs) as results:
+                results.append(await function(*args, **kwargs))
+            return results[0]
     else:
 
         @functools.wraps(function)
         def noting(*args: P.args, **kwargs: P.kwargs) -> Any:
-            try:
+            with noting_in(args, kwargs) as results:
                 value: Any = function(*args, **kwargs)
                 if inspect.isgenerator(value):
                     # Flask-Caching would do so too; now it stores this same object.
                     value = join_generator(value)
-            except Exception as error:
-                note(error, args, kwargs)
-                raise
-            note(value, args, kwargs)
+                results.append(value)
             return value
 
     return cast(Callable[P, R], noting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from dogpile.cache import make_region
 from dogpile.cache.api import NO_VALUE
 from dogpile.testing import fixtures
 
-from tagcache.client import Client
+from tagcache.client import Client, cache_tag
 from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.contrib.dogpile import Mutex, TagCacheBackend, TagRegion, tagged
 from tagcache.contrib.pytest_plugin import Server
 from tagcache.errors import BadArgument
+from tests.integration.running import eventually
 
 ARGUMENTS: dict[str, Any] = {"timeout": 60.0}
 
@@ -278,6 +280,79 @@ class TestTags:
         region = TagRegion().configure("dogpile.cache.memory")
         with pytest.raises(BadArgument, match="MemoryBackend has no tags"):
             region.invalidate_tag("t")
+
+
+class TestLeases:
+    """One process creates a missing value, and an outdated one is not stored."""
+
+    def region(self, **arguments: Any) -> TagRegion:
+        return TagRegion().configure("tagcache", arguments={**ARGUMENTS, **arguments})
+
+    @pytest.mark.parametrize("distributed_lock", [False, True])
+    def test_a_missing_value_is_created_once(
+        self, tagcache_client: Client, distributed_lock: bool
+    ) -> None:
+        # Two regions share nothing in this process, like two processes.
+        regions = [self.region(distributed_lock=distributed_lock, lock_sleep=0.01) for _ in "12"]
+        runs: list[str] = []
+        entered, go_on = threading.Event(), threading.Event()
+
+        def create(number: int) -> str:
+            runs.append("run")
+            entered.set()
+            assert go_on.wait(60)
+            return f"{number} {len(runs)}"
+
+        functions = [region.cache_on_arguments(tags=["t"])(create) for region in regions]
+        before = tagcache_client.info()["cache"]["leases_granted"]
+        with ThreadPoolExecutor(6) as pool:
+            calls = [pool.submit(function, 7) for function in functions for _ in range(3)]
+            assert entered.wait(60)
+            if not distributed_lock:
+                eventually(lambda: tagcache_client.info()["cache"]["waiting_fetches"] == 1)
+            go_on.set()
+            assert {call.result(60) for call in calls} == {"7 1"}
+        cache = tagcache_client.info()["cache"]
+        assert (cache["leases_granted"], cache["leases"]) == (before + 1, 0)
+        assert tagcache_client.invalidate_tag("t") == 1
+
+    def test_what_was_invalidated_meanwhile_is_not_stored(
+        self, tagcache_client: Client, calls: Calls
+    ) -> None:
+        region = self.region(region_tag="r")
+
+        def create() -> str:
+            if not calls.count:
+                tagcache_client.invalidate_tag("t")
+            cache_tag("known inside")
+            # Its own stores are not under the lease.
+            region.set("other", 1)
+            return calls(7)
+
+        for made in ("7 1", "7 2", "7 2"):
+            assert region.get_or_create("k", create, tags=["t"]) == made
+        assert tagcache_client.keys_by_tag("known inside") == tagcache_client.keys_by_tag("t")
+        assert len(tagcache_client.keys_by_tag("r")) == 2
+        assert tagcache_client.info()["cache"]["leases"] == 0
+
+    def test_what_is_not_stored_gives_the_lease_back(self, tagcache_client: Client) -> None:
+        region = self.region()
+
+        def fail() -> str:
+            raise KeyError("the database is down")
+
+        with pytest.raises(KeyError):
+            region.get_or_create("k", fail)
+        assert region.get_or_create("k", lambda: 7, should_cache_fn=lambda value: False) == 7
+        assert region.get("k") is NO_VALUE
+        assert tagcache_client.info()["cache"]["leases"] == 0
+        assert region.get_or_create("k", lambda: 8) == region.get("k") == 8
+
+    def test_an_old_value_is_replaced(self) -> None:
+        region = self.region()
+        region.set("k", "old")
+        assert region.get_or_create("k", lambda: "new", expiration_time=0) == "new"
+        assert region.get("k") == "new"
 
 
 def test_the_time_to_live_on_the_server(tagcache_client: Client) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import flask_caching
@@ -10,10 +12,11 @@ import pytest
 from cachelib.serializers import JSONSerializer
 from flask import Flask, abort
 
-from tagcache.client import Client
+from tagcache.client import Client, cache_tag
 from tagcache.contrib.flask_caching import Cache, TagCache
 from tagcache.contrib.pytest_plugin import Server
 from tagcache.errors import BadArgument
+from tests.integration.running import eventually
 
 
 class Page:
@@ -189,6 +192,108 @@ def test_memoized_functions_with_tags(page: Page, tagcache_client: Client) -> No
         page.cache.delete_memoized(add)
         assert add(1) == "3 run 5"
         assert add.uncached(5) == "7 run 6"
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+def leases(client: Client) -> tuple[int, int]:
+    """Return how many leases were granted, and how many are out."""
+    cache = client.info()["cache"]
+    return cache["leases_granted"], cache["leases"]
+
+
+@pytest.mark.parametrize("kind", ["cached", "memoize"])
+def test_one_process_computes_for_all(
+    page: Page, tagcache_client: Client, pool: ThreadPoolExecutor, kind: str
+) -> None:
+    """The other app stands for another process: it shares nothing with the first."""
+    other = Page(**page.app.config)
+    runs: list[int] = []
+
+    def decorated(page: Page) -> Callable[[int], str]:
+        decorate: Any = page.cache.memoize(tags=["t"], make_name=lambda name: "compute")
+        if kind == "cached":
+            decorate = page.cache.cached(tags=["t"], make_cache_key=lambda number: f"k{number}")
+
+        @decorate
+        def compute(number: int) -> str:
+            runs.append(number)
+            if number:
+                eventually(lambda: tagcache_client.info()["cache"]["waiting_fetches"])
+            return f"{len(runs)}"
+
+        def call(number: int) -> str:
+            with page.app.test_request_context():
+                return str(compute(number))
+
+        return call
+
+    functions = [decorated(page), decorated(other)]
+    # Flask-Caching keeps a version of a memoized function, which its first caller makes.
+    functions[0](0)
+    before, _ = leases(tagcache_client)
+    calls = [pool.submit(function, 7) for function in functions for _ in range(3)]
+    assert {call.result(60) for call in calls} == {"2"}
+    assert leases(tagcache_client) == (before + 1, 0)
+    with other.app.app_context():
+        assert other.cache.invalidate_tag("t") == 2
+        backend: Any = other.cache.cache
+        backend.close()
+
+
+def test_an_outdated_result_is_not_stored(page: Page, tagcache_client: Client) -> None:
+    @page.cache.memoize(tags=["t"])
+    def compute() -> str:
+        if page.runs == 0:
+            tagcache_client.invalidate_tag("t")
+        return page.run()
+
+    with page.app.test_request_context():
+        assert [compute(), compute(), compute()] == ["run 1", "run 2", "run 2"]
+    assert leases(tagcache_client)[1] == 0
+
+
+@pytest.mark.parametrize("ends", ["declined", "raises", "expired"])
+def test_what_is_not_stored_gives_the_lease_back(
+    page: Page, tagcache_client: Client, ends: str
+) -> None:
+    @page.cache.cached(
+        key_prefix="k",
+        timeout=-1 if ends == "expired" else 60,
+        response_filter=lambda value: ends != "declined",
+    )
+    def compute() -> str:
+        if ends == "raises":
+            raise KeyError("the database is down")
+        return page.run()
+
+    with page.app.test_request_context():
+        for _ in range(2):
+            with pytest.raises(KeyError) if ends == "raises" else nullcontext():
+                compute()
+            assert leases(tagcache_client)[1] == 0
+    assert page.runs == (0 if ends == "raises" else 2)
+
+
+def test_tags_that_only_the_function_knows(page: Page, tagcache_client: Client) -> None:
+    @page.cache.cached(key_prefix="k", tags=["t"])
+    def compute() -> str:
+        cache_tag("author:7")
+        # It has nothing to do with the lease.
+        page.cache.set("other", page.cache.get("nothing") or "x")
+        return page.run()
+
+    with page.app.test_request_context():
+        assert [compute(), compute()] == ["run 1", "run 1"]
+        assert sorted(tagcache_client.keys_by_tag("author:7")) == ["flask_cache_k"]
+        compute.cache_timeout = 30
+        assert page.cache.invalidate_tag("author:7") == 1
+        assert compute() == "run 2"
+    assert tagcache_client.keys_by_tag("t") == ["flask_cache_k"]
 
 
 def test_a_null_cache_ignores_tags() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from tagcache.client.arguments import Key, Tag, checked_tag, collected
@@ -49,6 +50,8 @@ class AwaitedComputation(Generic[T]):
         self._client = client
         self._requests: Requests = requests or client._requests
         self._key = key
+        self._name = self._requests._key(key)
+        self._call = Call()
         self._options = options
         self._refused = refused
         self._lookup = Lookup(None)
@@ -57,41 +60,69 @@ class AwaitedComputation(Generic[T]):
         self.tags: tuple[bytes, ...] = ()
 
     async def result(self, producer: Callable[[], Awaitable[T] | T], tags: Tags[T] = ()) -> T:
-        """Return the stored value, or the result of ``producer``, which is then stored.
+        """Return the stored value, or the result of ``producer``, which is then stored."""
+        try:
+            if await self.begin():
+                return self.value
+            try:
+                value = await self.produce(producer, tags)
+                await self.end(value)
+            except Exception as error:
+                self._call.outcome = Outcome(error=error)
+                raise
+            return value
+        finally:
+            self.leave()
 
-        Of all callers in this process that find no value, one waits on the server, and computes if
-        need be; the others get its value, unless that may have been invalidated before they came.
+    async def begin(self) -> bool:
+        """Return whether there is a ``value`` to use; if not, the caller computes it.
+
+        Then ``end`` stores it. In any case the caller calls ``leave``. Of all callers in this
+        process that find no value, one waits on the server, and computes if need be; the others
+        get its value, unless that may have been invalidated before they came.
         """
-        flights = self._client._flights
-        name = self._requests._key(self._key)
+        flights, name = self._client._flights, self._name
         if flights.is_inside(name):
             # The lease that this caller would wait for is its own.
-            if await self.look_up(waits=False):
-                return self.value
-            return await self._compute(name, Call(), producer, tags)
+            return await self.look_up(waits=False)
         ends = flights.monotonic() + self._options.join_seconds
         while True:
-            call = Call()
-            try:
-                other = flights.enter(name, call)
-                is_there = await self.look_up(waits=other is call)
-                if is_there and not (other is call and await self._begins_early()):
-                    return self.value
-                if call.successor is not None and call.successor.outcome is not None:
-                    # That one began after this one had asked.
-                    await self.give_up()
-                    call.outcome = call.successor.outcome
-                    return self._shared(call.outcome)
-                left = ends - flights.monotonic()
-                if other is call or self.token is not None or left <= 0:
-                    if other is not call and self.token is not None:
-                        flights.lead(name, call)
-                    return await self._compute(name, call, producer, tags)
-            finally:
-                flights.leave(name, call)
+            call = self._call = Call()
+            other = flights.enter(name, call)
+            is_there = await self.look_up(waits=other is call)
+            if is_there and not (other is call and await self._begins_early()):
+                return True
+            if call.successor is not None and call.successor.outcome is not None:
+                # That one began after this one had asked.
+                await self.give_up()
+                call.outcome = call.successor.outcome
+                return self._shares(call.outcome)
+            left = ends - flights.monotonic()
+            if other is call or self.token is not None or left <= 0:
+                if other is not call and self.token is not None:
+                    flights.lead(name, call)
+                call.lease = self.token
+                call.is_computing = True
+                return False
+            flights.leave(name, call)
             outcome = await flights.outcome(name, other, left)
             if outcome is not None:
-                return self._shared(outcome)
+                return self._shares(outcome)
+
+    @contextmanager
+    def inside(self) -> Iterator[dict[bytes, None]]:
+        """Collect the tags that ``cache_tag`` gives while the caller computes the value."""
+        with self._client._flights.inside(self._name), collecting() as tags:
+            yield tags
+
+    async def end(self, value: T) -> None:
+        """Store what was computed, and let the others have it."""
+        is_fresh = await self._store_unless_stale(self._call, value)
+        self._call.outcome = Outcome(value, self.tags, is_fresh)
+
+    def leave(self) -> None:
+        """Let those who wait for this caller go on."""
+        self._client._flights.leave(self._name, self._call)
 
     async def _begins_early(self) -> bool:
         """Return whether this caller is to compute the value anew, though it is there."""
@@ -102,33 +133,13 @@ class AwaitedComputation(Generic[T]):
         await self._client._run(soften(self._requests, self._key))
         return not await self.look_up(waits=False)
 
-    def _shared(self, outcome: Outcome) -> T:
-        """Return or raise what another caller computed."""
+    def _shares(self, outcome: Outcome) -> bool:
+        """Take, or raise, what another caller computed."""
         if outcome.error is not None:
             raise outcome.error
         note(outcome.tags)
-        value: T = outcome.value
-        return value
-
-    async def _compute(
-        self,
-        name: bytes,
-        call: Call,
-        producer: Callable[[], Awaitable[T] | T],
-        tags: Tags[T],
-    ) -> T:
-        """Produce the value and store it; let the others have it."""
-        call.lease = self.token
-        call.is_computing = True
-        try:
-            with self._client._flights.inside(name):
-                value = await self.produce(producer, tags)
-            is_fresh = await self._store_unless_stale(call, value)
-        except Exception as error:
-            call.outcome = Outcome(error=error)
-            raise
-        call.outcome = Outcome(value, self.tags, is_fresh)
-        return value
+        self._lookup = Lookup(Found.HIT, outcome.value)
+        return True
 
     async def _store_unless_stale(self, call: Call, value: T) -> bool:
         if call.is_stale():
@@ -216,7 +227,7 @@ class AwaitedComputation(Generic[T]):
             given = () if callable(tags) else tuple(map(checked_tag, collected(tags)))
             early = self._options.early
             began = 0.0 if early is None else early.now()
-            with collecting() as more:
+            with self.inside() as more:
                 found = producer()
                 if isinstance(found, Awaitable):  # async only
                     found = await found
@@ -231,10 +242,14 @@ class AwaitedComputation(Generic[T]):
             note(self.tags)
             stale: T = self._lookup.value
             return stale
-        self.tags = tuple(dict.fromkeys((*given, *more)))
-        note(self.tags)
+        self.tag(given, more)
         value: T = found
         return value
+
+    def tag(self, *tags: Iterable[bytes]) -> None:
+        """Give tags to the computed value, and to all that is computed around it."""
+        self.tags = tuple(dict.fromkeys(chain.from_iterable(tags)))
+        note(self.tags)
 
     async def store(self, value: T) -> bool:
         """Store what ``produce`` returned, if that is to be stored.
@@ -254,6 +269,7 @@ class AwaitedComputation(Generic[T]):
             times = self._options.times(ttl, self._cost)
             work = fill(requests, self._key, value, token, self.tags, ttl, grace, times)
             stored: bool = await client._run(work)
+            self.token = None
         except BaseException:
             await self.give_up()
             raise
