@@ -84,10 +84,11 @@ class TagCacheBackend(BytesBackend):
     ``arguments``: ``url`` is a URL or several. ``ttl`` is how long the server keeps entries, in
     seconds (None: as it is configured); it should be more than the region's expiration time.
     ``region_tag`` is a tag of every entry of the region. With ``distributed_lock`` one process
-    produces a value for all; ``lock_timeout`` (30 seconds) limits how long a lock is held and
-    waited for, and ``lock_sleep`` (0.1 seconds) is the time between attempts. ``serde`` converts
-    values, unless the region has its own ``serializer`` and ``deserializer``; default: pickle, as
-    in dogpile. All other arguments are fields of tagcache.client.Options. Raises BadArgument.
+    replaces an old value for all, too; ``lock_timeout`` (30 seconds) limits how long a lock is
+    held, and how long others wait, and ``lock_sleep`` (0.1 seconds) is the time between attempts.
+    ``serde`` converts values, unless the region has its own ``serializer`` and ``deserializer``;
+    default: pickle, as in dogpile. All other arguments are fields of tagcache.client.Options.
+    Raises BadArgument.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
