@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from tagcache.client.making import greeting
 from tagcache.client.options import Options, address_for_people
+from tagcache.client.polled_socket import PolledSocket
 from tagcache.client.replies import Replies
 from tagcache.client.requests import PING
 from tagcache.client.unread import watch
@@ -22,12 +23,14 @@ _CHUNK = 1 << 16
 class Connection:
     """A connection, closed at first; ``open`` logs in and sets the socket options.
 
-    ``socket_options`` are the requested values and those in effect right after connecting. After
+    ``socket_options`` are the requested values and those in effect right after connecting, and
+    ``home`` is what its owner knows it by. After
     any exception of ``open`` or ``exchange`` the state is unknown: close it before opening again.
     """
 
     __slots__ = (
         "__weakref__",
+        "_channel",
         "_options",
         "_receive",
         "_replies",
@@ -35,6 +38,7 @@ class Connection:
         "_sock",
         "_timeout",
         "_unread",
+        "home",
         "last_used",
         "socket_options",
     )
@@ -46,6 +50,7 @@ class Connection:
         self._replies = Replies()
         self._timeout = options.timeout
         self.socket_options: tuple[AppliedOption, ...] = ()
+        self.home: object = None
         self.last_used = 0.0
 
     @property
@@ -65,7 +70,10 @@ class Connection:
                 context = options.tls_context()
                 name = options.tls_server_name or options.host
                 sock = context.wrap_socket(sock, server_hostname=name)
-            sock.settimeout(options.timeout)
+                channel: socket.socket | PolledSocket = sock
+            else:
+                channel = PolledSocket(sock)
+            channel.settimeout(options.timeout)
         except TimeoutError:
             sock.close()
             raise TimedOut(f"{options.address} did not answer the TLS handshake") from None
@@ -75,8 +83,9 @@ class Connection:
         except BaseException:
             sock.close()
             raise
-        self._send = sock.sendall
-        self._receive = sock.recv
+        self._channel = channel
+        self._send = channel.sendall
+        self._receive = channel.recv
         self._unread = watch(sock.fileno())
         self._sock = sock
         self._replies = Replies()
@@ -111,9 +120,9 @@ class Connection:
 
         Each reply may take the whole timeout, from the one before it, in any number of chunks.
         """
-        sock = self._sock
-        if sock is None:
+        if self._sock is None:
             raise ConnectionFailed(f"{self._options.address}: the connection is closed")
+        channel = self._channel
         replies = self._replies
         replies.expect(count)
         if chunk and (found := replies.feed(chunk)) is not None:
@@ -129,31 +138,28 @@ class Connection:
                     left = began + timeout - time.monotonic()
                     if left <= 0:
                         raise TimeoutError
-                    sock.settimeout(left)
+                    channel.settimeout(left)
                 found = replies.feed(self._receive(_CHUNK) or self._ended())
                 if found is not None:
                     return found
         finally:
             if timeout is not None:
-                sock.settimeout(timeout)
+                channel.settimeout(timeout)
 
     def _ended(self) -> NoReturn:
         raise ConnectionFailed(f"{self._options.address} closed the connection")
 
     def is_usable(self) -> bool:
-        """Return whether an idle connection still works, and there is nothing to read on it."""
-        if self._unread(0):
+        """Return whether the connection is open and works, and there is nothing to read on it."""
+        if self._sock is None or self._unread(0):
             return False
         if time.monotonic() - self.last_used < self._options.health_check_seconds:
             return True
         return self._is_answered()
 
     def _is_answered(self) -> bool:
-        sock = self._sock
-        if sock is None:
-            return False
         self._timeout = self._options.health_check_timeout
-        sock.settimeout(self._timeout)
+        self._channel.settimeout(self._timeout)
         try:
             if not PING.read(self.exchange(PING.payload, 1)[0]):
                 return False
@@ -161,7 +167,7 @@ class Connection:
             return False
         finally:
             self._timeout = self._options.timeout
-        sock.settimeout(self._timeout)
+        self._channel.settimeout(self._timeout)
         return True
 
     def applied_options(self) -> tuple[AppliedOption, ...]:

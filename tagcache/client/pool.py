@@ -78,9 +78,9 @@ class Pool:
         if connection is None:
             connection = self._wait()
         try:
+            if not new and connection.is_usable():
+                return connection, True
             if connection.is_open:
-                if not new and connection.is_usable():
-                    return connection, True
                 # The others have been idle for longer, and are likely to be stale too.
                 self._drop_idle()
                 connection.close()
@@ -106,6 +106,7 @@ class Pool:
             if len(self._existing) >= self._size:
                 return None
             connection = Connection(self._options)
+            connection.home = self._existing
             self._existing.add(weakref.ref(connection, self._existing.discard))
             return connection
 
@@ -147,7 +148,7 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """Return a working connection to the pool."""
         connection.last_used = time.monotonic()
-        if weakref.ref(connection) not in self._existing:
+        if connection.home is not self._existing:
             # It was taken before a fork.
             self.discard(connection)
             return

@@ -31,6 +31,7 @@ from tagcache.client.replies import closes, read_value
 from tagcache.client.requests import Batch, Request, Requests
 from tagcache.client.single_flight import AwaitedFlights
 from tagcache.errors import ClientError, ConnectionFailed, Unavailable
+from tagcache.wire.resp_replies import ErrorReply
 
 T = TypeVar("T")
 
@@ -186,8 +187,10 @@ class PooledClient(AwaitedClient):
         payload = self._requests.look_up(key)
         try:
             replies = await self._exchange(payload, 1, True)
-            content = read_value(replies[0])
-            return default if content is None else self._requests.load(content)
+            content = replies[0]
+            if type(content) is not bytes and read_value(content) is None:
+                return default
+            return self._requests.load(content)
         except ClientError as error:
             return ignored_result(self._options, self._requests.get(key, default), error)
 
@@ -230,7 +233,7 @@ class PooledClient(AwaitedClient):
             else:
                 break
         self._breaker.answered()
-        if closes(replies[-1]):
+        if type(replies[-1]) is ErrorReply and closes(replies[-1]):
             pool.discard(connection)
         else:
             pool.give_back(connection)

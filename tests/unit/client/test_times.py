@@ -45,7 +45,7 @@ def blocking(monkeypatch: pytest.MonkeyPatch, *chunks: tuple[float, bytes]) -> l
     monkeypatch.setattr(time, "monotonic", lambda: sock.now)
     connection = Connection(Options(timeout=1))
     sock.settimeout(1.0)
-    connection._sock = sock
+    connection._sock = connection._channel = sock
     connection._send = lambda data: None
     connection._receive = sock.recv
     return connection.exchange(TWO_REQUESTS, 2)
