@@ -95,6 +95,14 @@ def cached(
 
     The decorated function has ``invalidate`` and ``key``, which take its arguments.
 
+    >>> @cached(client, key="page:{post_id}", tags=["post:{post_id}"], ttl="5m")
+    ... def render(post_id: int) -> str:
+    ...     return f"<p>{post_id}</p>"
+    >>> render(7), render.key(7), client.keys_by_tag("post:7")
+    ('<p>7</p>', 'page:7', ['page:7'])
+    >>> render.invalidate(7), render.invalidate(7)
+    (True, False)
+
     Raises BadArgument. If no key can be made of the arguments, the call raises it.
     """
     options = ComputeOptions(ttl, grace, wait, early_of(early))

@@ -139,6 +139,14 @@ class AwaitedClient(AwaitedCommands):
         does not fit it is removed, and is a miss.
 
         With the Redis engine a caller in each process produces, and every result is stored.
+
+        Durations are seconds, timedeltas or text like "5m". Raises BadArgument for what cannot be
+        sent or stored, Refused, Unavailable, and what ``producer`` raises.
+
+        >>> await client.get_or_set("page:1", lambda: "<p>", tags=["post:1"], ttl="5m")
+        '<p>'
+        >>> await client.keys_by_tag("post:1")
+        ['page:1']
         """
         options = ComputeOptions(ttl, grace, wait, early_of(early))
         requests = None if type is None else self._requests.typed(type)
