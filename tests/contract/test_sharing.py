@@ -171,6 +171,25 @@ def test_the_first_to_ask_is_not_the_first_to_be_answered(pool: ThreadPoolExecut
         assert client.get_or_set("key", lambda: "made") == "made"
 
 
+def test_who_has_waited_on_the_server_goes_on_waiting_here(pool: ThreadPoolExecutor) -> None:
+    """The lease is with another caller of this process, who takes longer."""
+
+    class Late(FakeClient):
+        def _perform(self, request: Any) -> Any:
+            if not begun_ones and b"TAG.FETCH" in request.payload:
+                # What the other sends must not come here again.
+                begun_ones.append(None)
+                begun_ones.append(begun(pool, self, "key", "made"))
+            return super()._perform(request)
+
+    begun_ones: list[Any] = []
+    with closing(Late()) as client:
+        found = pool.submit(client.get_or_set, "key", never)
+        eventually(lambda: client._flights.waiting == 1)
+        begun_ones[1][0].set()
+        assert found.result(WAIT) == "made"
+
+
 @pytest.mark.parametrize(("invalidated", "gets"), [(False, "old"), (True, "new")])
 def test_who_asks_after_an_invalidation_gets_nothing_older(
     pool: ThreadPoolExecutor, invalidated: bool, gets: str

@@ -93,11 +93,13 @@ class BlockingComputation(Generic[T]):
             is_there = self.look_up(waits=other is call)
             if is_there and not (other is call and self._begins_early()):
                 return True
-            if call.successor is not None and call.successor.outcome is not None:
-                # That one began after this one had asked.
-                self.give_up()
-                call.outcome = call.successor.outcome
-                return self._shares(call.outcome)
+            if call.successor is not None:
+                # It was given the lease, after this caller had asked.
+                other = call.successor
+                if other.outcome is not None:
+                    self.give_up()
+                    call.outcome = other.outcome
+                    return self._shares(other.outcome)
             left = ends - flights.monotonic()
             if other is call or self.token is not None or left <= 0:
                 if other is not call and self.token is not None:
