@@ -6,8 +6,10 @@ SESSION_ENGINE.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import time
 from typing import Any
 
 import django
@@ -47,6 +49,8 @@ from django.core.cache import cache  # noqa: E402
 from django.http import HttpRequest, JsonResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from tagcache.contrib.django.pages import cache_page  # noqa: E402
+
 renderings = 0
 
 
@@ -64,6 +68,24 @@ async def front(request: HttpRequest) -> JsonResponse:
 def front_in_a_thread(request: HttpRequest) -> JsonResponse:
     page = cache.get_or_set("front", render, 60, tags=["front"])
     return JsonResponse({"page": page, "renderings": renderings})
+
+
+@cache_page(60, tags=["front"], wait=60)
+async def page(request: HttpRequest) -> JsonResponse:
+    render()
+    await asyncio.sleep(0.2)
+    return JsonResponse({"page": "<h1>Page</h1>"})
+
+
+@cache_page(60, tags=["front"], wait=60)
+def page_in_a_thread(request: HttpRequest) -> JsonResponse:
+    render()
+    time.sleep(0.2)
+    return JsonResponse({"page": "<h1>Page</h1>"})
+
+
+def count(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"renderings": renderings})
 
 
 async def invalidate(request: HttpRequest) -> JsonResponse:
@@ -88,6 +110,9 @@ def errors(request: HttpRequest) -> JsonResponse:
 urlpatterns = [
     path("front", front),
     path("front-in-a-thread", front_in_a_thread),
+    path("page", page),
+    path("page-in-a-thread", page_in_a_thread),
+    path("count", count),
     path("invalidate", invalidate),
     path("visits", visits),
     path("async-visits", async_visits),

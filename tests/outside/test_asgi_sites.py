@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.integration.running import RunningServer
 from tests.outside.uvicorn_site import TIMEOUT, UvicornSite
@@ -48,3 +49,31 @@ def test_django(server: RunningServer, tmp_path: Path) -> None:
         assert client.get("/front").json() == {"page": "<h1>Front</h1>", "renderings": 2}
         seen = [client.get(path).json() for path in ("/visits", "/async-visits", "/visits")]
         assert seen == [{"visits": number} for number in (1, 2, 3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/page", "/page-in-a-thread"])
+def test_one_of_several_processes_makes_a_page(
+    server: RunningServer, path: str, tmp_path: Path
+) -> None:
+    async def visit(urls: list[str]) -> list[dict[str, str]]:
+        # Pages of different hosts are different pages.
+        host = {"Host": "shop.example"}
+        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, headers=host) as client:
+            visits = (client.get(url + path) for url in urls * 8)
+            return [response.json() for response in await asyncio.gather(*visits)]
+
+    url = f"tagcache://127.0.0.1:{server.port}?timeout=30&pool_size=32"
+    (tmp_path / "two").mkdir()
+    with (
+        UvicornSite(tmp_path, "django_site", TAGCACHE_URL=url) as one,
+        UvicornSite(tmp_path / "two", "django_site", TAGCACHE_URL=url) as two,
+        one.client() as client,
+        two.client() as other,
+    ):
+        for number in (1, 2):
+            pages = asyncio.run(visit([one.url(), two.url()]))
+            assert pages == [{"page": "<h1>Page</h1>"}] * 16
+            made = [each.get("/count").json()["renderings"] for each in (client, other)]
+            assert sum(made) == number
+            client.get("/invalidate")
