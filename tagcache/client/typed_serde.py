@@ -8,7 +8,14 @@ from typing import Any
 from zope.interface import implementer
 
 from tagcache.errors import BadArgument
-from tagcache.model.interfaces import ITypedSerde
+from tagcache.model.interfaces import ISerde
+
+
+class ITypedSerde(ISerde):
+    """A serde that can bring values back as an expected type."""
+
+    def typed(expected: Any) -> ISerde:
+        """Return the serde of values of a type (an annotation). Raises BadArgument."""
 
 
 @implementer(ITypedSerde)

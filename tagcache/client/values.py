@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from tagcache.client.typed_serde import ITypedSerde
 from tagcache.errors import BadArgument, CannotDecode, ValueTooLarge
-from tagcache.model.interfaces import ISerde, ITypedSerde
+from tagcache.model.interfaces import ISerde
 from tagcache.wire import values as wire
 
 K = TypeVar("K")

@@ -1,10 +1,12 @@
 """A decorator that keeps the results of a function in the cache, under tags.
 
-@cached(client, key="page:{post_id}", tags=["post:{post_id}"], ttl="5m")
-def render(post_id: int) -> str: ...
-
-render(7)              # from the cache, or produced and stored
-render.invalidate(7)   # or: client.invalidate_tag("post:7")
+>>> @cached(client, key="page:{post_id}", tags=["post:{post_id}"], ttl="5m")
+... def render(post_id: int) -> str:
+...     return f"<p>{post_id}</p>"
+>>> render(7), render.key(7), client.keys_by_tag("post:7")  # from the cache, or produced and stored
+('<p>7</p>', 'page:7', ['page:7'])
+>>> client.invalidate_tag("post:7"), render.invalidate(7)
+(1, False)
 """
 
 from __future__ import annotations
@@ -89,19 +91,10 @@ def cached(
     function adds tags to its result, and to those of cached functions around it. ``ttl`` is
     seconds, a timedelta, text like "5m", or a function of the result that returns one of them;
     None: as the server is configured. ``grace``, ``wait`` and ``early`` are those of
-    ``get_or_set``.
-    ``type`` is the type of the result, for a client with ``serde=msgspec``; None: that of the
-    function's annotation.
+    ``get_or_set``. ``type`` is the type of the result, for a client with ``serde=msgspec``; None:
+    that of the function's annotation.
 
     The decorated function has ``invalidate`` and ``key``, which take its arguments.
-
-    >>> @cached(client, key="page:{post_id}", tags=["post:{post_id}"], ttl="5m")
-    ... def render(post_id: int) -> str:
-    ...     return f"<p>{post_id}</p>"
-    >>> render(7), render.key(7), client.keys_by_tag("post:7")
-    ('<p>7</p>', 'page:7', ['page:7'])
-    >>> render.invalidate(7), render.invalidate(7)
-    (True, False)
 
     Raises BadArgument. If no key can be made of the arguments, the call raises it.
     """

@@ -447,10 +447,3 @@ class ISerde(Interface):
 
     def load(data: bytes) -> Any:
         """Return the object; the reverse of ``dump``. Raises ValueError for other data."""
-
-
-class ITypedSerde(ISerde):
-    """A serde that can bring values back as an expected type."""
-
-    def typed(expected: Any) -> ISerde:
-        """Return the serde of values of a type (an annotation). Raises BadArgument."""
