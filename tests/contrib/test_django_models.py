@@ -26,7 +26,7 @@ from tagcache.contrib.pytest_plugin import Server
 from tagcache.errors import BadArgument, ConnectionFailed
 
 from tests.contrib.django_project import blog  # isort: skip - the models need its settings
-from tests.contrib.blog.models import Author, Draft, Post, Review, Topic, Unregistered
+from tests.contrib.blog.models import Author, Draft, Essay, Post, Review, Topic, Unregistered
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +90,14 @@ class TestChanges:
         assert gone(review.save, *both, "blog.post") == {*both, "blog.post"}
         assert gone(Post.objects.get().save, *both) == both
         assert gone(review.delete, *both) == both
+
+    def test_a_child_that_is_not_registered(self) -> None:
+        essay = Essay.objects.create(title="a", words=5)
+        for change in (essay.save, lambda: Essay.objects.update(title="b"), essay.delete):
+            assert gone(change, "blog.post", "blog.post:1", "blog.essay") == {
+                "blog.post",
+                "blog.post:1",
+            }
 
     def test_many_to_many(self) -> None:
         post, topic = Post.objects.create(title="a"), Topic.objects.create(name="x")
@@ -253,6 +261,7 @@ class TestReads:
         both = {f"blog.post:{review.pk}", f"blog.review:{review.pk}"}
         assert collected(lambda: Review.objects.get(pk=review.pk)) == both
         assert collected(lambda: Post.objects.get(pk=review.pk)) == {f"blog.post:{review.pk}"}
+        assert collected(lambda: Essay.objects.count()) == {"blog.post"}
 
     def test_many_objects_have_one_tag(self) -> None:
         Author.objects.bulk_create([Author() for _ in range(200)])
@@ -359,6 +368,8 @@ class TestDecorator:
 
         assert Shelf().show() == Shelf().show() == "shelf 3"
         assert default.get("shelf:3") == "shelf 3"
+        assert Shelf().show.invalidate() is True
+        assert Shelf.show.key(Shelf()) == "shelf:3"
 
     def test_mistakes(self) -> None:
         with pytest.raises(BadArgument, match="names 'nope'"):

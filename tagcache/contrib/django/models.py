@@ -23,6 +23,7 @@ from tagcache.contrib.django.registry import (
     note_any,
     object_tag,
     register,
+    tag_of_reads,
 )
 
 __all__ = [
@@ -53,7 +54,7 @@ class TagQuerySet(models.QuerySet):
             with collecting() as collected:
                 found = super().get(*args, **kwargs)
             # Other objects do not matter.
-            collected.pop(model_tag(self.model).encode(), None)
+            collected.pop((tag_of_reads(self.model) or "").encode(), None)
             return found
         finally:
             note(collected)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.db import models
@@ -21,6 +22,8 @@ from tagcache.contrib.keys import KeyMaker, TagMaker
 _BLANK = re.compile(r"[\x00-\x20\x7f%]")
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -87,6 +90,8 @@ class Reading(Generic[P, T]):
         self._timeout = timeout
         self._terms = terms
         self._cache = cache
+        # The instance that a method is bound to.
+        self._bound: tuple[Any, ...] = ()
         self._awaits = inspect.iscoroutinefunction(function)
         if self._awaits:
             # Frameworks check whether a view is a coroutine function.
@@ -95,18 +100,33 @@ class Reading(Generic[P, T]):
             else:
                 self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Reading[P, T]: ...
+
+    @overload
+    def __get__(
+        self: Reading[Concatenate[S, Q], T], instance: S, owner: type | None = None
+    ) -> Reading[Q, T]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Reading[Any, T]:
+        if instance is None:
+            return self
+        method = copy.copy(self)
+        method._bound = (instance,)
+        return method
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         cache = tagged_cache(self._cache)
+        call: Callable[[], T] = functools.partial(
+            cast(Any, self._function), *self._bound, *args, **kwargs
+        )
         if cache is None or is_uncommitted():
-            return self._function(*args, **kwargs)
-        more = self._make_tags(args, kwargs)
+            return call()
+        more = self._make_tags((*self._bound, *args), kwargs)
         compute: Any = cache.aget_or_set if self._awaits else cache.get_or_set
         result: T = compute(
             self.key(*args, **kwargs),
-            lambda: self._function(*args, **kwargs),
+            call,
             self._timeout,
             tags=lambda found: [*self._made_of, *(more(found) if callable(more) else more)],
             **self._terms,
@@ -115,7 +135,7 @@ class Reading(Generic[P, T]):
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of a result, without prefix and version. Raises BadArgument."""
-        return self._make_key(*args, **kwargs)
+        return self._make_key(*self._bound, *args, **kwargs)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the result for these arguments; return whether there was one."""

@@ -42,8 +42,20 @@ def object_tag(of: Any, pk: object = None) -> str:
 
 
 def is_registered(model: type[models.Model]) -> bool:
-    """Return whether the objects of a model have tags."""
-    return model._meta.concrete_model in _registered
+    """Return whether the objects of a model, or of its parents or children, have tags."""
+    return next(_tags_of(model, ()), None) is not None
+
+
+def tag_of_reads(model: type[models.Model]) -> str | None:
+    """Return the tag of what reads any objects of a model; None: it is not registered.
+
+    If only a parent is registered, it is that of the parent.
+    """
+    concrete = model._meta.concrete_model
+    for each in (concrete, *concrete._meta.get_parent_list()):
+        if each in _registered:
+            return model_tag(each)
+    return None
 
 
 def register(*registering: M, cache: str = "default") -> M:
@@ -98,8 +110,8 @@ def _loaded(instance: models.Model, **_: Any) -> None:
 
 def note_any(model: type[models.Model]) -> None:
     """Give the tag of a model, if it is registered, to what is being computed around this call."""
-    if is_collecting() and is_registered(model):
-        cache_tag(model_tag(model))
+    if is_collecting() and (tag := tag_of_reads(model)) is not None:
+        cache_tag(tag)
 
 
 def invalidate_objects(

@@ -38,6 +38,13 @@ class Review(Post):
     stars = models.IntegerField()
 
 
+class Essay(Post):
+    """A child that is not registered."""
+
+    words = models.IntegerField()
+    objects = TagManager()
+
+
 class Unregistered(models.Model):
     name = models.TextField()
     objects = TagManager()
