@@ -76,7 +76,7 @@ def graceful(request: HttpRequest) -> HttpResponse:
     return made_page("graceful")
 
 
-@cache_page(60)
+@cache_page(60, wait=600)
 @cache_control(private=True)
 def private(request: HttpRequest) -> HttpResponse:
     return made_page("private")
@@ -90,9 +90,9 @@ def cookie(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@cache_page(60)
+@cache_page(60, wait=600)
 def missing(request: HttpRequest) -> HttpResponse:
-    made["missing"] += 1
+    made_page("missing")
     raise Http404
 
 

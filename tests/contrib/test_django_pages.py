@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from django.test import AsyncClient as AsyncVisitor
 from django.test import Client as Visitor
 
 from tagcache.client import Client
+from tagcache.contrib.django.pages import cache_page
 from tagcache.contrib.pytest_plugin import Server
 from tagcache.errors import BadArgument, Refused
 
@@ -110,6 +111,10 @@ class TestPages:
             get("/untagged")
         with pytest.raises(BadArgument, match=r"tags='\{nope\}'.*a tag may name request"):
             get("/mistaken")
+        with pytest.raises(TypeError, match="needs method_decorator"):
+            cache_page(60)(lambda self: None)(object())
+        with pytest.raises(BadArgument, match="not a single str"):
+            cache_page(60, tags="tag")
         with caplog.at_level(logging.WARNING, "tagcache.contrib"):
             assert get("/many-tags") == "many tags 1"
         assert "the page /many-tags is not cached: the server said: too_many_tags" in caplog.text
@@ -135,9 +140,22 @@ class TestFreshPages:
         before, making = made["numbered 7"], Event()
         # Each waits for the others to come, if there are others.
         meanwhile.append(lambda: making.wait(0.3))
-        with ThreadPoolExecutor(4) as pool:
-            pages = set(pool.map(lambda _: get("/numbered/7"), range(4)))
+        # More than there are connections.
+        with ThreadPoolExecutor(12) as pool:
+            pages = set(pool.map(lambda _: get("/numbered/7"), range(12)))
         assert pages == {f"numbered 7 {before + 1}"}
+
+    @pytest.mark.parametrize("path", ["/private", "/missing"])
+    def test_nobody_waits_for_a_page_that_is_not_kept(self, path: str) -> None:
+        def visit() -> int:
+            return Visitor().get(path).status_code
+
+        first = visit()
+        # Both must be there at the same time.
+        meanwhile.append(Barrier(2, timeout=60).wait)
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(visit) for _ in range(2)]
+            assert [each.result(60) for each in both] == [first, first]
 
     def test_a_failing_view(self) -> None:
         def fail() -> None:

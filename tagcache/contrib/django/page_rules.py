@@ -17,6 +17,10 @@ from tagcache.errors import BadArgument, Refused
 # Exceptions that are responses to the visitor.
 ANSWERS = (Http404, PermissionDenied, SuspiciousOperation, BadRequest)
 
+# The mark of a page that is not to be kept, and how long it lasts.
+NOT_KEPT = "this page is not kept"
+MARK_SECONDS = 10
+
 PageTags = Iterable[Tag] | Callable[..., Iterable[Tag]]
 
 _log = logging.getLogger("tagcache.contrib")
@@ -80,11 +84,15 @@ class PageRules(CacheMiddleware):
 def page_tags(
     tags: PageTags, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tag, ...]:
-    """Return the tags of a page. Raises BadArgument.
+    """Return the tags of a page. Raises BadArgument, or TypeError if this is no request.
 
     ``tags`` are format strings over ``request`` and the parameters of the URL, or a callable that
     gets what the view gets.
     """
+    if not hasattr(request, "META"):
+        raise TypeError(
+            "cache_page decorates functions of a request; a method needs method_decorator"
+        )
     if callable(tags):
         return collected(tags(request, *args, **kwargs))
     found = []

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 
-from tagcache.client.arguments import Duration
+from tagcache.client.arguments import Duration, collected
 from tagcache.contrib.django._async.page import AsyncPage
 from tagcache.contrib.django._sync.page import Page
 from tagcache.contrib.django.caches import tagged_cache
@@ -35,40 +35,34 @@ def cache_page(
     ``timeout`` (seconds), ``cache`` (an alias in CACHES) and ``key_prefix`` are those of Django's
     ``cache_page``, which also decides what may be kept. ``tags`` are format strings over the
     parameters of the URL and ``request``, or a callable that gets what the view gets. What the
-    view reads, and ``cache_tag``, add tags. ``grace`` and ``wait`` are those of ``get_or_set``.
-
-    A TemplateResponse is rendered at once. With Django's DummyCache nothing is kept. The view
-    raises BadArgument for tags that cannot be made, ImproperlyConfigured if the cache has no tags.
+    view reads, and ``cache_tag``, add tags. ``grace`` and ``wait`` are those of ``get_or_set``. A
+    TemplateResponse is rendered at once. The view raises BadArgument for tags that cannot be made,
+    ImproperlyConfigured if the cache has no tags.
 
         @cache_page(300, tags=["shop.product:{pk}"], grace=3600)
         def show(request, pk): ...
     """
+    alias = cache or "default"
+    made_of = tags if callable(tags) else collected(tags)
 
     def decorate(view: V) -> V:
-        def rules(request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PageRules:
-            if not hasattr(request, "META"):
-                raise TypeError(
-                    "cache_page decorates functions of a request; a method needs method_decorator"
-                )
-            given = page_tags(tags, request, args, kwargs)
+        def rules(request: Any, *args: Any, **kwargs: Any) -> PageRules:
+            given = page_tags(made_of, request, args, kwargs)
             return PageRules(timeout, key_prefix, given, grace, wait)
 
         def respond(request: Any, *args: Any, **kwargs: Any) -> Any:
-            kept_in = tagged_cache(cache or "default")
-            if kept_in is None:
+            if (kept_in := tagged_cache(alias)) is None:
                 return view(request, *args, **kwargs)
-            page = Page(kept_in, rules(request, args, kwargs), request)
+            page = Page(kept_in, rules(request, *args, **kwargs), request)
             return page.respond(lambda: view(request, *args, **kwargs))
 
         async def arespond(request: Any, *args: Any, **kwargs: Any) -> Any:
-            kept_in = tagged_cache(cache or "default")
-            if kept_in is None:
+            if (kept_in := tagged_cache(alias)) is None:
                 return await view(request, *args, **kwargs)
-            page = AsyncPage(kept_in, rules(request, args, kwargs), request)
+            page = AsyncPage(kept_in, rules(request, *args, **kwargs), request)
             return await page.respond(lambda: view(request, *args, **kwargs))
 
         wrapper: Any = arespond if iscoroutinefunction(view) else respond
-        wrapped: Any = functools.wraps(view)(wrapper)
-        return cast(V, wrapped)
+        return cast(V, functools.wraps(view)(wrapper))
 
     return decorate

@@ -12,7 +12,13 @@ from asgiref.sync import sync_to_async  # async only
 
 from tagcache.client._async.computing import AwaitedComputation
 from tagcache.client.compute_options import ComputeOptions
-from tagcache.contrib.django.page_rules import ANSWERS, PageRules, log_not_kept
+from tagcache.contrib.django.page_rules import (
+    ANSWERS,
+    MARK_SECONDS,
+    NOT_KEPT,
+    PageRules,
+    log_not_kept,
+)
 from tagcache.contrib.django.registry import is_uncommitted
 from tagcache.errors import Refused
 from tagcache.model.fetched import Found
@@ -23,7 +29,8 @@ class AsyncPage:
 
     Django keeps two entries for a page: the names of the headers that it varies on, and for each
     combination of these the response. ``_works`` has a computation for each that was looked up. If
-    the names are not known, their lease is that of the page.
+    the names are not known, their lease is that of the page. In the place of either may be a mark
+    that the page is not to be kept: then nobody waits for another visitor's page.
     """
 
     def __init__(self, cache: Any, rules: PageRules, request: Any) -> None:
@@ -31,23 +38,26 @@ class AsyncPage:
         self._rules = rules
         self._request = request
         self._works: dict[str, AwaitedComputation[Any]] = {}
+        self._is_marked = False
 
     async def respond(self, view: Callable[[], Awaitable[Any]]) -> Any:
         """Return the response that is kept, or that of ``view``, which may be kept then."""
         try:
             found = await self._find()
             if found is None:
-                found = await (self._compute(view) if self._works else view())
+                found = await (self._make(view) if self._works else view())
         finally:
             for work in self._works.values():
                 await work.give_up()
+                work.leave()
         return found
 
     async def _find(self) -> Any:
         """Return the response that is kept; None if there is none."""
         rules = self._rules
         found = rules.process_request(self._request)
-        while found is None and (asked := rules.answers.asked) is not None:
+        while found is None and not self._is_marked and rules.answers.asked is not None:
+            asked = rules.answers.asked
             rules.answers.tell(asked, await self._look_up(asked))
             found = rules.process_request(self._request)
         return found
@@ -57,37 +67,53 @@ class AsyncPage:
         return AwaitedComputation(client, self._cache.make_and_validate_key(key), options)
 
     async def _look_up(self, key: str) -> Any:
+        """Return what is kept; None: nothing. Others wait then, if this caller gets the lease."""
         work = self._works[key] = await self._work(key, self._rules.options)
-        return work.value if await work.look_up() else None
+        if not await work.begin():
+            return None
+        self._is_marked = work.value == NOT_KEPT
+        return None if self._is_marked else work.value
 
-    async def _compute(self, view: Callable[[], Awaitable[Any]]) -> Any:
-        async def answer() -> Any:
-            try:
-                response = await view()
-                if callable(getattr(response, "render", None)):
-                    render = response.render
-                    render = sync_to_async(render)  # async only
-                    response = await render()
-            except ANSWERS as error:
-                # Not a failure, for which an old page would be better.
-                return error
-            return response
+    async def _answer(self, view: Callable[[], Awaitable[Any]]) -> Any:
+        """Return the response, rendered; or an exception that is one, and not a failure."""
+        try:
+            response = await view()
+            if callable(getattr(response, "render", None)):
+                render = response.render
+                render = sync_to_async(render)  # async only
+                response = await render()
+        except ANSWERS as error:
+            return error
+        return response
 
+    async def _make(self, view: Callable[[], Awaitable[Any]]) -> Any:
         lead = list(self._works.values())[-1]
-        response = await lead.produce(answer, self._rules.tags)
+        if self._is_marked:
+            response = await self._answer(view)
+        else:
+            response = await lead.produce(lambda: self._answer(view), self._rules.tags)
+            if lead.found is Found.STALE and lead.token is None:
+                return response
+        if not isinstance(response, ANSWERS):
+            response = self._rules.process_response(self._request, response)
+        if not self._is_marked and not is_uncommitted():
+            await self._keep(lead)
         if isinstance(response, ANSWERS):
             raise response
-        if lead.found is Found.STALE and lead.token is None:
-            return response
-        response = self._rules.process_response(self._request, response)
-        if self._rules.answers.kept and not is_uncommitted():
-            try:
-                await self._keep(lead)
-            except Refused as error:
-                log_not_kept(self._request, error)
         return response
 
     async def _keep(self, lead: AwaitedComputation[Any]) -> None:
+        """Store the response, or a mark that it is not to be kept."""
+        try:
+            if self._rules.answers.kept:
+                await self._store(lead)
+                return
+        except Refused as error:
+            log_not_kept(self._request, error)
+        client = await self._cache.async_client()
+        await client.put(lead._key, NOT_KEPT, ttl=MARK_SECONDS)
+
+    async def _store(self, lead: AwaitedComputation[Any]) -> None:
         """Store the names of the headers and the response, if nothing was invalidated meanwhile."""
         (names_key, names, timeout), (page_key, response, _) = self._rules.answers.kept
         options = self._rules.options_for(timeout)

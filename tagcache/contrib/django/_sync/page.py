@@ -11,7 +11,13 @@ from typing import Any
 
 from tagcache.client._sync.computing import BlockingComputation
 from tagcache.client.compute_options import ComputeOptions
-from tagcache.contrib.django.page_rules import ANSWERS, PageRules, log_not_kept
+from tagcache.contrib.django.page_rules import (
+    ANSWERS,
+    MARK_SECONDS,
+    NOT_KEPT,
+    PageRules,
+    log_not_kept,
+)
 from tagcache.contrib.django.registry import is_uncommitted
 from tagcache.errors import Refused
 from tagcache.model.fetched import Found
@@ -22,7 +28,8 @@ class Page:
 
     Django keeps two entries for a page: the names of the headers that it varies on, and for each
     combination of these the response. ``_works`` has a computation for each that was looked up. If
-    the names are not known, their lease is that of the page.
+    the names are not known, their lease is that of the page. In the place of either may be a mark
+    that the page is not to be kept: then nobody waits for another visitor's page.
     """
 
     def __init__(self, cache: Any, rules: PageRules, request: Any) -> None:
@@ -30,23 +37,26 @@ class Page:
         self._rules = rules
         self._request = request
         self._works: dict[str, BlockingComputation[Any]] = {}
+        self._is_marked = False
 
     def respond(self, view: Callable[[], Any]) -> Any:
         """Return the response that is kept, or that of ``view``, which may be kept then."""
         try:
             found = self._find()
             if found is None:
-                found = self._compute(view) if self._works else view()
+                found = self._make(view) if self._works else view()
         finally:
             for work in self._works.values():
                 work.give_up()
+                work.leave()
         return found
 
     def _find(self) -> Any:
         """Return the response that is kept; None if there is none."""
         rules = self._rules
         found = rules.process_request(self._request)
-        while found is None and (asked := rules.answers.asked) is not None:
+        while found is None and not self._is_marked and rules.answers.asked is not None:
+            asked = rules.answers.asked
             rules.answers.tell(asked, self._look_up(asked))
             found = rules.process_request(self._request)
         return found
@@ -56,36 +66,52 @@ class Page:
         return BlockingComputation(client, self._cache.make_and_validate_key(key), options)
 
     def _look_up(self, key: str) -> Any:
+        """Return what is kept; None: nothing. Others wait then, if this caller gets the lease."""
         work = self._works[key] = self._work(key, self._rules.options)
-        return work.value if work.look_up() else None
+        if not work.begin():
+            return None
+        self._is_marked = work.value == NOT_KEPT
+        return None if self._is_marked else work.value
 
-    def _compute(self, view: Callable[[], Any]) -> Any:
-        def answer() -> Any:
-            try:
-                response = view()
-                if callable(getattr(response, "render", None)):
-                    render = response.render
-                    response = render()
-            except ANSWERS as error:
-                # Not a failure, for which an old page would be better.
-                return error
-            return response
+    def _answer(self, view: Callable[[], Any]) -> Any:
+        """Return the response, rendered; or an exception that is one, and not a failure."""
+        try:
+            response = view()
+            if callable(getattr(response, "render", None)):
+                render = response.render
+                response = render()
+        except ANSWERS as error:
+            return error
+        return response
 
+    def _make(self, view: Callable[[], Any]) -> Any:
         lead = list(self._works.values())[-1]
-        response = lead.produce(answer, self._rules.tags)
+        if self._is_marked:
+            response = self._answer(view)
+        else:
+            response = lead.produce(lambda: self._answer(view), self._rules.tags)
+            if lead.found is Found.STALE and lead.token is None:
+                return response
+        if not isinstance(response, ANSWERS):
+            response = self._rules.process_response(self._request, response)
+        if not self._is_marked and not is_uncommitted():
+            self._keep(lead)
         if isinstance(response, ANSWERS):
             raise response
-        if lead.found is Found.STALE and lead.token is None:
-            return response
-        response = self._rules.process_response(self._request, response)
-        if self._rules.answers.kept and not is_uncommitted():
-            try:
-                self._keep(lead)
-            except Refused as error:
-                log_not_kept(self._request, error)
         return response
 
     def _keep(self, lead: BlockingComputation[Any]) -> None:
+        """Store the response, or a mark that it is not to be kept."""
+        try:
+            if self._rules.answers.kept:
+                self._store(lead)
+                return
+        except Refused as error:
+            log_not_kept(self._request, error)
+        client = self._cache.client
+        client.put(lead._key, NOT_KEPT, ttl=MARK_SECONDS)
+
+    def _store(self, lead: BlockingComputation[Any]) -> None:
         """Store the names of the headers and the response, if nothing was invalidated meanwhile."""
         (names_key, names, timeout), (page_key, response, _) = self._rules.answers.kept
         options = self._rules.options_for(timeout)
