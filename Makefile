@@ -10,6 +10,9 @@
 # make format      format the sources with ruff and deno
 # make soak        run the fault tests and the long tests (20 minutes), and write docs/reliability.md
 # make bench       measure the server and other installed servers, and write docs/performance.md
+# make changelog   print what the fragments in changelog.d add to CHANGELOG.md
+# make dist        build the source archive and its bill of materials into dist/, and check them
+# make audit       look up known vulnerabilities of what the server depends on
 # make clean       remove .venv, build folders and caches
 # Each target first installs what it needs into .venv.
 PYTHON ?= python3
@@ -19,6 +22,9 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 SOAK_STAMP := $(VENV)/.installed-soak
 DOCS_STAMP := $(VENV)/.installed-docs
+RELEASE_STAMP := $(VENV)/.installed-release
+# An environment with nothing but the server and all that it can use.
+SHIPPED := build/shipped
 # Options of `tagcache server`, for example: make serve ARGS="--config my.conf"
 ARGS ?=
 # Arguments of pytest, in place of all tests, for example: make test TESTS="tests/unit -k wire". These
@@ -39,7 +45,7 @@ JAVASCRIPT := tagcache/dashboard/*.js tests/outside/other_redis_clients/node/*.m
 
 SPHINX := $(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --jobs auto --quiet
 
-.PHONY: serve test test-all test-redis lint format docs linkcheck unasync soak bench clean
+.PHONY: serve test test-all test-redis lint docs linkcheck format unasync soak bench changelog dist audit clean
 
 serve: $(STAMP)
 	@echo "== tagcache server (Ctrl-C stops it)"
@@ -120,6 +126,30 @@ $(SOAK_STAMP): $(STAMP)
 	@echo "== installing the fuzzer and the dependencies of the plot into $(VENV)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[soak]'
 	@touch $(SOAK_STAMP)
+
+$(RELEASE_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[release]'
+	@touch $(RELEASE_STAMP)
+
+changelog: $(STAMP)
+	@$(BIN)/towncrier build --draft
+
+# The wheels are built by cibuildwheel, one for each version of Python.
+dist: $(RELEASE_STAMP)
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --sdist
+	$(BIN)/twine check --strict dist/*.tar.gz
+	$(PYTHON) -m venv --clear $(SHIPPED)
+	$(SHIPPED)/bin/pip install --quiet --disable-pip-version-check "$$(echo dist/*.tar.gz)[all]"
+	$(SHIPPED)/bin/pip uninstall --quiet --yes pip setuptools
+	$(BIN)/cyclonedx-py environment $(SHIPPED) --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file dist/tagcache-server.cdx.json
+
+audit: $(RELEASE_STAMP)
+	$(PYTHON) -m venv --clear $(SHIPPED)
+	$(SHIPPED)/bin/pip install --quiet --disable-pip-version-check '.[all]'
+	$(SHIPPED)/bin/pip uninstall --quiet --yes tagcache-server pip setuptools
+	$(BIN)/pip-audit --strict $$(printf -- '--path %s' $(SHIPPED)/lib/python*/site-packages)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

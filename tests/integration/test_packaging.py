@@ -17,6 +17,7 @@ from tests.integration.running import RunningServer
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
+EPOCH = "SOURCE_DATE_EPOCH=1790000000"
 
 
 def run(*command: object, **more: object) -> str:
@@ -35,13 +36,16 @@ def run(*command: object, **more: object) -> str:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A wheel and an sdist, built in a copy of the tree, so that the tree stays clean."""
-    tree = tmp_path_factory.mktemp("tree")
+    return build(tmp_path_factory.mktemp("tree"))
+
+
+def build(tree: Path) -> dict[str, Path]:
     files = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).splitlines()
     for name in files:
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, tree / name, follow_symlinks=False)
-    run(sys.executable, "-m", "build", "--outdir", tree / "dist", tree)
+    run("env", EPOCH, sys.executable, "-m", "build", "--outdir", tree / "dist", tree)
     (wheel,) = (tree / "dist").glob("*.whl")
     (sdist,) = (tree / "dist").glob("*.tar.gz")
     return {"wheel": wheel, "sdist": sdist}
@@ -99,6 +103,13 @@ def test_an_extra_that_is_missing_is_named_in_a_sentence(
             assert server.process.wait(60) == 1
             assert f"pip install 'tagcache-server[{extra}]'" in server.text()
             assert "No module named" not in server.text()
+
+
+def test_a_second_build_gives_the_same_bytes(built: dict[str, Path], tmp_path: Path) -> None:
+    # In another folder, and later.
+    again = build(tmp_path / "elsewhere")
+    for kind, path in built.items():
+        assert again[kind].read_bytes() == path.read_bytes(), kind
 
 
 def test_an_editable_install_lists_the_command() -> None:
