@@ -18,5 +18,5 @@ cd "$scratch"
 # CPython's own allocator would hide errors, and CPython frees nothing at its end.
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc TAGCACHE_NATIVE=require PYTHONPATH=$scratch \
-    TAGCACHE_TEST_REACTOR=tagcache "$python" -m pytest -p no:cacheprovider -q \
+    TAGCACHE_TEST_REACTOR=tagcache "$python" -m pytest -p no:cacheprovider -q -n auto \
     -m "not slow and not soak" "$@"
