@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 from tagcache.config.environment import VARIABLES
 from tests.left_out import LeftOut, skip
@@ -71,6 +73,32 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers for each core: most tests wait for processes more than they compute."""
     return 2 * (os.cpu_count() or 1)
+
+
+# Files whose tests take minutes together, and share no more than a server that starts in a second.
+SPLIT = tuple(
+    f"tests/{name}.py::"
+    for name in (
+        "contrib/test_django_suite",
+        "distributed/test_dead_primary",
+        "distributed/test_fail_over",
+        "distributed/test_resharding",
+        "integration/test_commands",
+        "outside/redis_clients/test_same_as_redis",
+        "outside/redis_clients/test_their_own_tests",
+    )
+)
+
+
+class Scheduling(LoadFileScheduling):
+    """The tests of a file stay in one process, except those of long files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(SPLIT) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(tryfirst=True)
