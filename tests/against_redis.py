@@ -39,6 +39,11 @@ MOST_WORTH_IT: dict[str, tuple[str, ...]] = {
         "stopping_answers_what_has_arrived",
         "the_server_does_what_its_description_says",
     ),
+    "integration/test_fresh_values.py": (
+        "no_reader_gets_what_was_invalidated_before_it_asked",
+        "what_a_plain_put_does_instead",
+        "a_missing_value_is_computed_once",
+    ),
     "integration/test_lifecycle.py": (
         "a_client_that_sends_everything_first_gets_everything",
         "half_a_close_gets_its_replies",
@@ -46,6 +51,8 @@ MOST_WORTH_IT: dict[str, tuple[str, ...]] = {
         "sweeping_frees_what_nobody_asks_for",
         "stopping_answers_what_has_arrived",
     ),
+    "contract/test_leases.py": (),
+    "outside/test_leases.py": (),
     "outside/test_values.py": (
         "what_one_stores_each_other_reads",
         "counting_what_ends_with_a_line_feed",

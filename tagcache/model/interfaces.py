@@ -299,7 +299,7 @@ class ISession(Interface):
 
         The holder of a lease computes the value and calls ``fill``, or ``release``, within
         ``lease_ms`` milliseconds. A stale entry is returned if there is one. Counts a hit or a
-        miss. Raises KeyTooLong, NotSupportedByBackend.
+        miss. Raises KeyTooLong.
         """
 
     def fill(token: int, key: bytes, value: bytes, options: StoreOptions) -> bool | Deferred[bool]:
@@ -308,16 +308,16 @@ class ISession(Interface):
         Returns False, and stores nothing, if the value may be outdated: since the lease was
         granted, the key was stored, removed or invalidated, or a tag of the value was
         invalidated, or everything was removed; or if ``token`` is not that of a lease that is out
-        for the key. Raises like ``put``, and NotSupportedByBackend; then the lease stays.
+        for the key. Raises like ``put``; then the lease stays.
         """
 
     def release(token: int, key: bytes) -> bool | Deferred[bool]:
-        """End a lease without a value; return whether it was out. Raises NotSupportedByBackend."""
+        """End a lease without a value; return whether it was out."""
 
     def invalidate_tag(tag: bytes, soft: bool = False) -> int | Deferred[int]:
         """Remove every entry that carries the tag, at one moment; return how many.
 
-        With ``soft``, entries that have a grace become stale. Raises NotSupportedByBackend.
+        With ``soft``, entries that have a grace become stale.
         """
 
     def invalidate_any(tags: Collection[bytes], soft: bool = False) -> int | Deferred[int]:

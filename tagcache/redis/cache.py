@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from random import Random
+from random import Random, SystemRandom
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -16,8 +15,9 @@ from tagcache.model.admission import check_integer, check_lengths, check_tags, v
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, EngineTotals
 from tagcache.redis import scripts
-from tagcache.redis.deferreds import as_deferred, to_the_end, together
+from tagcache.redis.deferreds import afterwards, as_deferred, to_the_end, together
 from tagcache.redis.drafts import Drafts
+from tagcache.redis.fresh import Fresh
 from tagcache.redis.invalidation import Invalidations
 from tagcache.redis.listing import Listing
 from tagcache.redis.near import Near
@@ -28,13 +28,6 @@ _TAGS_AT_ONCE = 4000
 _FLUSH_ROUNDS = 1000
 # In the order of the fields of Counters.
 _COUNTED = (b"hits", b"misses", b"puts", b"invalidations", b"expirations", b"evictions")
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """A look-up that found nothing; ``lease`` is its sequence number among invalidations."""
-
-    lease: int
 
 
 class RedisCache:
@@ -54,6 +47,8 @@ class RedisCache:
         activity: Activity,
         monotonic: Callable[[], float],
         near: Near | None = None,
+        new_token: Callable[[], int] = lambda: SystemRandom().getrandbits(63) or 1,
+        is_heard: Callable[[], bool] = lambda: False,
         random: Random | None = None,
     ) -> None:
         self.limits = limits
@@ -62,6 +57,7 @@ class RedisCache:
         random = random or Random()  # noqa: S311 - it only picks partitions
         self.listing = Listing(partitions, random)
         self.drafts = Drafts(partitions, near, self)
+        self.fresh = Fresh(partitions, self, activity, near, new_token, is_heard)
         self._near = near
         self._activity = activity
         self._monotonic = monotonic
@@ -82,8 +78,13 @@ class RedisCache:
             self.hits += 1
         return value
 
-    def get(self, key: bytes, pipeline: int | None = None) -> Deferred[bytes | Miss]:
-        """Return the value or a Miss, and count it; a fill after a miss needs its lease."""
+    @property
+    def wants_tags(self) -> bool:
+        """Whether the tags of the next hit are needed, for a sample; they cost time in Redis."""
+        return self.hits >= self._next_sample
+
+    def get(self, key: bytes, pipeline: int | None = None) -> Deferred[bytes | None]:
+        """Return the value or None, and count it."""
         near = self._near
         if near is not None and near.is_fresh:
             begun = near.begin(key)
@@ -91,13 +92,12 @@ class RedisCache:
             return found.addCallbacks(
                 self._kept, self._not_kept, (near, key, begun), errbackArgs=(near, key)
             )
-        # Details cost time in Redis; they are only needed for samples.
-        more = b"" if self.hits < self._next_sample else b"1"
+        more = b"1" if self.wants_tags else b""
         found = self._partitions.call_for(key, pipeline, scripts.GET, more)
         return found.addCallback(self._looked_up, key)
 
-    def _kept(self, found: Any, near: Near, key: bytes, begun: tuple[int, float]) -> bytes | Miss:
-        if isinstance(found, int):
+    def _kept(self, found: Any, near: Near, key: bytes, begun: tuple[int, float]) -> bytes | None:
+        if found is None:
             near.end(key)
         else:
             value, left, tags = found
@@ -115,14 +115,12 @@ class RedisCache:
         value: bytes,
         tags: Collection[bytes] = (),
         ttl_ms: int | None = None,
-        lease: int | None = None,
+        grace_ms: int = 0,
         pipeline: int | None = None,
     ) -> Deferred[int | None]:
-        """Store, unless the key or one of the tags was invalidated since the lease."""
         tags = self._check(key, value, tags) or self.limits.tags_of(key)
         ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
-        number = b"" if lease is None else b"%d" % lease
-        stored = self._change(key, pipeline, scripts.PUT, value, _ttl(ttl_ms), number, *tags)
+        stored = self._change(key, pipeline, scripts.PUT, value, _ttl(ttl_ms), grace_ms, *tags)
 
         def conclude(_: int) -> int | None:
             self.puts += 1
@@ -194,55 +192,56 @@ class RedisCache:
         )
 
     @as_deferred
-    async def invalidate_any(self, tags: Collection[bytes]) -> int:
+    async def invalidate_any(self, tags: Collection[bytes], soft: bool = False) -> int:
         names = list(dict.fromkeys(tags))
         removed = 0
         for some in chunks(names, _TAGS_AT_ONCE):
-            removed += await self._invalidate(b"any", some)
+            removed += await self._invalidate(b"any", some, soft)
         return removed
 
     @as_deferred
-    async def invalidate_all(self, tags: Collection[bytes]) -> int:
+    async def invalidate_all(self, tags: Collection[bytes], soft: bool = False) -> int:
         names = list(dict.fromkeys(tags))
         if not names:
             return 0
         # A single tag is no combination.
-        return await self._invalidate(b"any" if len(names) == 1 else b"all", names)
+        return await self._invalidate(b"any" if len(names) == 1 else b"all", names, soft)
 
-    def _invalidate(self, kind: bytes, tags: Sequence[bytes]) -> Deferred[int]:
+    def _invalidate(self, kind: bytes, tags: Sequence[bytes], soft: bool) -> Deferred[int]:
         near = self._near
         if near is None:
-            return to_the_end(self._invalidate_there(kind, tags))
+            return to_the_end(self._invalidate_there(kind, tags, soft))
         # Each entry has all tags of a combination: holding one of them is enough.
         some = tags if kind == b"any" else tags[:1]
         near.hold_tags(some)
-        work = self._invalidate_there(kind, tags).addBoth(_after, near.release_tags, some)
+        work = self._invalidate_there(kind, tags, soft).addBoth(afterwards, near.release_tags, some)
         return to_the_end(work)
 
     @as_deferred
-    async def _invalidate_there(self, kind: bytes, tags: Sequence[bytes]) -> int:
-        removed, keys = await self._invalidations.invalidate(kind, tags)
+    async def _invalidate_there(self, kind: bytes, tags: Sequence[bytes], soft: bool) -> int:
+        removed, keys = await self._invalidations.invalidate(kind, tags, soft)
         self.invalidations += removed
         if len(tags) == 1 and removed:
             self._activity.invalidated(tags[0], keys, removed, self._monotonic())
         return removed
 
-    def invalidate_keys(self, keys: Collection[bytes]) -> Deferred[int]:
+    def invalidate_keys(self, keys: Collection[bytes], soft: bool = False) -> Deferred[int]:
+        script = scripts.SOFTEN if soft else scripts.DELETE
         by_root: dict[str, list[bytes]] = {}
         for key in dict.fromkeys(keys):
             by_root.setdefault(self._partitions.root(key), []).append(key)
         return together(
             [
-                self._delete_some(root, some)
+                self._remove_some(root, script, some)
                 for root, there in by_root.items()
                 for some in chunks(there, self._partitions.keys_at_once)
             ]
         ).addCallback(lambda counts: self._count_removed(sum(counts)))
 
-    def _delete_some(self, root: str, keys: Sequence[bytes]) -> Deferred[int]:
+    def _remove_some(self, root: str, script: Script, keys: Sequence[bytes]) -> Deferred[int]:
         near = self._near
         if near is None:
-            return self._partitions.call(root, scripts.DELETE, *keys)
+            return self._partitions.call(root, script, *keys)
         for key in keys:
             near.hold(key)
 
@@ -250,7 +249,7 @@ class RedisCache:
             for key in keys:
                 near.release(key)
 
-        return self._partitions.call(root, scripts.DELETE, *keys).addBoth(_after, release, keys)
+        return self._partitions.call(root, script, *keys).addBoth(afterwards, release, keys)
 
     def _count_removed(self, number: int) -> int:
         self.invalidations += number
@@ -261,7 +260,7 @@ class RedisCache:
         if near is None:
             return self._flush_there()
         near.hold_all()
-        return self._flush_there().addBoth(_after, lambda _: near.release_all(), None)
+        return self._flush_there().addBoth(afterwards, lambda _: near.release_all(), None)
 
     @as_deferred
     async def _flush_there(self) -> int:
@@ -306,6 +305,7 @@ class RedisCache:
             # One tag may be in many partitions.
             self._tags_seen = len(await self.listing.tags(b""))
         items, _, size, backlog = (sum(answer[n] for answer in each) for n in range(4))
+        self.fresh.out, self.fresh.stale = (sum(answer[n] for answer in each) for n in (6, 7))
         counters = _counters(answer[4] for answer in each)
         return EngineTotals(items, self._tags_seen, size, backlog, 0, 0, counters)
 
@@ -351,13 +351,13 @@ class RedisCache:
     def activity(self, tag: bytes) -> TagActivity:
         return self._activity.of(tag)
 
-    def _looked_up(self, found: Any, key: bytes) -> bytes | Miss:
+    def _looked_up(self, found: Any, key: bytes) -> bytes | None:
         if isinstance(found, bytes):
             self.hits += 1
             return found
-        if isinstance(found, int):
+        if found is None:
             self.count_look_up(key, None)
-            return Miss(found)
+            return None
         value, _, tags = found
         self.count_look_up(key, tags)
         return bytes(value)
@@ -371,16 +371,11 @@ class RedisCache:
             return self._partitions.call_for(key, pipeline, script, *arguments)
         near.hold(key)
         changed = self._partitions.call_for(key, pipeline, script, *arguments)
-        return changed.addBoth(_after, near.release, key)
+        return changed.addBoth(afterwards, near.release, key)
 
     def _check(self, key: bytes, value: bytes, tags: Collection[bytes]) -> tuple[bytes, ...]:
         check_lengths(self.limits, key, value)
         return check_tags(self.limits, tags)
-
-
-def _after(result: Any, release: Callable[[Any], None], held: Any) -> Any:
-    release(held)
-    return result
 
 
 def _ttl(ttl_ms: int | None) -> bytes:

@@ -58,6 +58,17 @@ class RedisCaches:
         """Yield the number and the cache of each database in use."""
         return iter(self._caches)
 
+    def lease_ended(self, number: int, key: bytes) -> None:
+        """Note that a lease in a database has ended early, at whatever server."""
+        cache = self._caches.used(number)
+        if cache is not None:
+            cache.fresh.ended(key)
+
+    def leases_ended(self) -> None:
+        """Note that any leases may have ended."""
+        for _, cache in self:
+            cache.fresh.all_ended()
+
     @as_deferred
     async def find_used(self, everywhere: bool = False) -> None:
         """Look for databases that were used by other servers, or before this one started.
@@ -75,4 +86,4 @@ class RedisCaches:
     @staticmethod
     async def _is_used(partitions: Partitions, roots: list[str]) -> bool:
         each = await together([partitions.call_later(root, scripts.TOTALS) for root in roots])
-        return any(items or backlog or counts for items, _, _, backlog, counts, _ in each)
+        return any(items or backlog or counts for items, _, _, backlog, counts, *_ in each)

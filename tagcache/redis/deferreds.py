@@ -30,6 +30,12 @@ def together(works: Iterable[Deferred[_T]]) -> Deferred[list[_T]]:
     return gatherResults(works, consumeErrors=True).addErrback(_unwrap)
 
 
+def afterwards(result: _T, call: Callable[[Any], None], argument: Any) -> _T:
+    """Make a call as a callback that passes on its result."""
+    call(argument)
+    return result
+
+
 def to_the_end(work: Deferred[_T]) -> Deferred[_T]:
     """Return a Deferred of the same result; cancelling it does not stop the work."""
     told: Deferred[_T] = Deferred()

@@ -92,14 +92,12 @@ class Drafts:
         keys: Collection[bytes],
         unchanged: Versions,
         decide: Callable[[Draft, State], T],
-        changing: Callable[[Collection[bytes]], None],
         counts: bool = False,
         pipeline: int | None = None,
     ) -> Deferred[T | None]:
         """Return what ``decide`` returns, and carry out its draft; None if ``unchanged`` differs.
 
-        ``decide`` may be called several times. ``changing`` is called with the keys before they
-        are changed. Raises CrossPartition.
+        ``decide`` may be called several times. Raises CrossPartition.
         """
         every = self._in_one_partition((*keys, *unchanged))
 
@@ -114,7 +112,6 @@ class Drafts:
                 draft, result = self._decide(state, decide)
                 if not draft.changes:
                     return result
-                changing(draft.changes)
                 later = await self._carry_out(draft, state, every, pipeline)
                 if later is None:
                     return result

@@ -37,8 +37,6 @@ class RedisEngine:
 
     def __init__(self, cache: RedisCache, upkeep: Upkeep) -> None:
         self.upkeep = upkeep
-        # There are no leases.
-        self.on_lease_end: Callable[[bytes], None] = lambda key: None
         self.session = RedisSession(cache)
         self._cache = cache
         self._listing = cache.listing
@@ -72,6 +70,15 @@ class RedisEngine:
     def backlog(self) -> int:
         """The number of dead and flushed entries that still use memory."""
         return self._cache.seen.backlog
+
+    @property
+    def on_lease_end(self) -> Callable[[bytes], None]:
+        """Is called with the key of a lease for which somebody waits, when it ended early."""
+        return self._cache.fresh.on_end
+
+    @on_lease_end.setter
+    def on_lease_end(self, called: Callable[[bytes], None]) -> None:
+        self._cache.fresh.on_end = called
 
     def open_session(self) -> RedisSession:
         return RedisSession(self._cache, next(self._pipelines))
@@ -145,7 +152,7 @@ class RedisEngine:
         return self._cache.activity(tag)
 
     def fresh_counts(self) -> FreshCounts:
-        return FreshCounts()
+        return self._cache.fresh.counts()
 
     def all_counters(self) -> Deferred[Counters]:
         return self._cache.counters()

@@ -33,23 +33,28 @@ class Invalidations:
         self._partitions = partitions
 
     @as_deferred
-    async def invalidate(self, kind: bytes, tags: Sequence[bytes]) -> _Removed:
+    async def invalidate(self, kind: bytes, tags: Sequence[bytes], soft: bool) -> _Removed:
         """Invalidate the entries with any of the tags (``kind`` is ``any``) or all (``all``).
 
+        With ``soft``, those that have a grace become stale.
         Fires with the number of entries and some of their keys.
         """
-        each = await together(self._in(root, kind, tags) for root in self._partitions.roots)
+        roots = self._partitions.roots
+        each = await together(self._in(root, kind, tags, soft) for root in roots)
         return sum(removed for removed, _ in each), [key for _, keys in each for key in keys]
 
     @as_deferred
-    async def _in(self, root: str, kind: bytes, tags: Sequence[bytes]) -> _Removed:
+    async def _in(self, root: str, kind: bytes, tags: Sequence[bytes], soft: bool) -> _Removed:
         """Do it in one partition."""
         at_once = self._partitions.at_once
+        mode = b"soft" if soft else b""
         removed, at, left, keys = await self._partitions.call(
-            root, scripts.INVALIDATE, at_once, kind, *tags
+            root, scripts.INVALIDATE, at_once, kind, mode, *tags
         )
-        if kind != _ANY:
-            return removed + (await self._remove_pages(root, at, left) if left else 0), keys
+        if left and (soft or kind != _ANY):
+            for some in [left] if kind != _ANY else [[tag] for tag in left]:
+                removed += await self._remove_pages(root, at, mode, some)
+            return removed, keys
         works = []
         for name in left:
             purged = self._purge_set(root, name)
@@ -60,12 +65,12 @@ class Invalidations:
                 works.append(purged)
         return removed + sum(await together(works)), keys
 
-    async def _remove_pages(self, root: str, at: int, tags: Sequence[bytes]) -> int:
+    async def _remove_pages(self, root: str, at: int, mode: bytes, tags: Sequence[bytes]) -> int:
         """Remove the entries with all of the tags that are older than an invalidation."""
         removed: int = 0
         cursor = b"0"
         while True:
-            some, cursor = await self._later(root, scripts.INVALIDATE_PAGE, cursor, at, *tags)
+            some, cursor = await self._later(root, scripts.INVALIDATE_PAGE, cursor, at, mode, *tags)
             removed += some
             if cursor == b"0":
                 return removed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from random import Random
+from random import Random, SystemRandom
 from typing import Any, Protocol
 
 from tagcache.config.limits import limits_of, near_limits
@@ -17,6 +17,7 @@ from tagcache.redis.cache import RedisCache
 from tagcache.redis.caches import RedisCaches
 from tagcache.redis.connection import connect, is_cluster, without_password
 from tagcache.redis.databases import RedisDatabases
+from tagcache.redis.lease_ends import LeaseEnds
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
 from tagcache.redis.pipeline import ScriptPipeline
@@ -50,6 +51,7 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
     note = availability.note
     count = settings.cache.databases
 
+    random = SystemRandom()
     nears = tracking = None
     if engine.near_cache_mb:
         near_caches.limits = near_limits(settings)
@@ -57,6 +59,7 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
         tracking = Tracking(servers, engine.key_prefix, nears, loop, time.monotonic, note)
 
     def moved() -> None:
+        caches.leases_ended()
         if tracking is not None:
             tracking.begin_anew()
 
@@ -76,10 +79,13 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
             Activity(Random()),  # noqa: S311 - it only picks samples
             time.monotonic,
             None if nears is None else nears[database],
+            lambda: random.getrandbits(63) or 1,
+            lambda: ends.is_heard,
         )
 
     caches = RedisCaches(count, make, partitions_of)
+    ends = LeaseEnds(servers, engine.key_prefix, loop, caches.lease_ended, caches.leases_ended)
     every = [*pipelines, background]
-    upkeep = Upkeep(caches, every, servers, availability, reactor, policies, nears, tracking)
+    upkeep = Upkeep(caches, every, servers, availability, reactor, policies, nears, tracking, ends)
     upkeep.configure(settings)
     return RedisDatabases(caches, upkeep)

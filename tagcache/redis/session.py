@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tagcache.errors import NotSupportedByBackend
 from tagcache.model.drafts import Draft
+from tagcache.model.fetched import Fetched
 from tagcache.model.interfaces import IEngine, ISession, Versions
 from tagcache.model.store_options import StoreOptions
-from tagcache.redis.cache import Miss, RedisCache
+from tagcache.redis.cache import RedisCache
 from tagcache.redis.deferreds import as_deferred, together
 from tagcache.redis.drafts import State
-from tagcache.redis.leases import Leases
 from tagcache.redis.partitions import chunks
 from tagcache.redis.transaction import DraftEngine, DraftSession
 from tagcache.redis.turns import Turns
@@ -30,9 +28,8 @@ _LOOK_UPS_AT_ONCE = 500
 class RedisSession:
     """An ISession in Redis.
 
-    With the number of a ``pipeline``, all calls are carried out in their order, and a fill after a
-    miss is refused if its key or tags were invalidated since. Without one there are no leases, and
-    only calls for the same key keep their order; for a call with several keys, that is the first.
+    With the number of a ``pipeline``, all calls are carried out in their order. Without one, only
+    calls for the same key are; for a call with several keys, that is the first.
 
     An update takes several scripts: later calls wait until it is done.
     """
@@ -40,7 +37,6 @@ class RedisSession:
     def __init__(self, cache: RedisCache, pipeline: int | None = None) -> None:
         self._cache = cache
         self._pipeline = pipeline
-        self._leases = Leases()
         self._turns = Turns()
 
     def _in_order(
@@ -70,11 +66,7 @@ class RedisSession:
         near = self._cache.get_near(key)
         if near is not None:
             return near
-        if self._pipeline is None:
-            return self._cache.get(key).addCallback(_value)
-        look_up = key, self._leases.begin(key)
-        found = self._cache.get(key, self._pipeline)
-        return found.addCallbacks(self._found, self._failed, look_up, errbackArgs=look_up)
+        return self._cache.get(key, self._pipeline)
 
     def get_many(self, keys: Sequence[bytes]) -> Deferred[list[bytes | None]]:
         @as_deferred
@@ -85,17 +77,6 @@ class RedisSession:
             return values
 
         return self._in_order(keys, work, alone=len(keys) > _LOOK_UPS_AT_ONCE)
-
-    def _found(self, found: bytes | Miss, key: bytes, number: int) -> bytes | None:
-        if isinstance(found, bytes):
-            self._leases.end(key, number)
-            return found
-        self._leases.end(key, number, found.lease)
-        return None
-
-    def _failed(self, reason: Failure, key: bytes, number: int) -> Failure:
-        self._leases.end(key, number)
-        return reason
 
     def update(
         self, keys: Collection[bytes], change: Callable[[Draft], T], counts: bool = False
@@ -137,39 +118,43 @@ class RedisSession:
         counts: bool = False,
     ) -> Deferred[T | None]:
         def call() -> Deferred[T | None]:
-            return self._cache.drafts.change(
-                keys, unchanged, decide, self._end_leases, counts, self._pipeline
-            )
+            return self._cache.drafts.change(keys, unchanged, decide, counts, self._pipeline)
 
         return self._in_order((*keys, *unchanged), call, alone=True)
-
-    def _end_leases(self, keys: Collection[bytes]) -> None:
-        for key in keys:
-            self._leases.take(key)
 
     def put(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> Deferred[int | None]:
-        return self._in_order(
-            (key,),
-            lambda: self._cache.put(
-                key, value, tags, ttl_ms, self._leases.take(key), self._pipeline
-            ),
-        )
+        return self._put(key, value, tags, ttl_ms, 0)
 
     def put_with(self, key: bytes, value: bytes, options: StoreOptions) -> Deferred[int | None]:
-        if options.grace_ms:
-            raise NotSupportedByBackend
-        return self.put(key, value, options.tags, options.asked_ms)
+        return self._put(key, value, options.tags, options.asked_ms, options.grace_ms)
 
-    def fetch(self, key: bytes, lease_ms: int) -> NoReturn:
-        raise NotSupportedByBackend
+    def _put(
+        self,
+        key: bytes,
+        value: bytes,
+        tags: Collection[bytes],
+        ttl_ms: int | None,
+        grace_ms: int,
+    ) -> Deferred[int | None]:
+        return self._in_order(
+            (key,),
+            lambda: self._cache.put(key, value, tags, ttl_ms, grace_ms, self._pipeline),
+        )
 
-    def fill(self, token: int, key: bytes, value: bytes, options: StoreOptions) -> NoReturn:
-        raise NotSupportedByBackend
+    def fetch(self, key: bytes, lease_ms: int) -> Deferred[Fetched]:
+        return self._in_order(
+            (key,), lambda: self._cache.fresh.fetch(key, lease_ms, self._pipeline)
+        )
 
-    def release(self, token: int, key: bytes) -> NoReturn:
-        raise NotSupportedByBackend
+    def fill(self, token: int, key: bytes, value: bytes, options: StoreOptions) -> Deferred[bool]:
+        return self._in_order(
+            (key,), lambda: self._cache.fresh.fill(token, key, value, options, self._pipeline)
+        )
+
+    def release(self, token: int, key: bytes) -> Deferred[bool]:
+        return self._in_order((key,), lambda: self._cache.fresh.release(token, key, self._pipeline))
 
     def add(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
@@ -194,43 +179,19 @@ class RedisSession:
         return self._in_order((key,), lambda: self._cache.touch(key, ttl_ms, self._pipeline))
 
     def delete(self, key: bytes) -> Deferred[bool]:
-        def call() -> Deferred[bool]:
-            self._leases.take(key)
-            return self._cache.delete(key, self._pipeline)
-
-        return self._in_order((key,), call)
+        return self._in_order((key,), lambda: self._cache.delete(key, self._pipeline))
 
     def invalidate_tag(self, tag: bytes, soft: bool = False) -> Deferred[int]:
         return self.invalidate_any((tag,), soft)
 
     def invalidate_any(self, tags: Collection[bytes], soft: bool = False) -> Deferred[int]:
-        return self._invalidate((), lambda: self._cache.invalidate_any(tags), soft)
+        return self._in_order((), lambda: self._cache.invalidate_any(tags, soft))
 
     def invalidate_all(self, tags: Collection[bytes], soft: bool = False) -> Deferred[int]:
-        return self._invalidate((), lambda: self._cache.invalidate_all(tags), soft)
+        return self._in_order((), lambda: self._cache.invalidate_all(tags, soft))
 
     def invalidate_keys(self, keys: Collection[bytes], soft: bool = False) -> Deferred[int]:
-        return self._invalidate(keys, lambda: self._cache.invalidate_keys(keys), soft)
+        return self._in_order(keys, lambda: self._cache.invalidate_keys(keys, soft))
 
     def flush(self) -> Deferred[int]:
-        return self._invalidate((), self._cache.flush)
-
-    def _invalidate(
-        self,
-        keys: Collection[bytes],
-        invalidate: Callable[[], Deferred[int]],
-        soft: bool = False,
-    ) -> Deferred[int]:
-        if soft:
-            raise NotSupportedByBackend
-
-        def call() -> Deferred[int]:
-            # A value that a client stores after its own invalidation is new: its leases end.
-            self._leases.clear()
-            return invalidate()
-
-        return self._in_order(keys, call)
-
-
-def _value(found: bytes | Miss) -> bytes | None:
-    return found if isinstance(found, bytes) else None
+        return self._in_order((), self._cache.flush)

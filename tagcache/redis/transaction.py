@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 from zope.interface import implementer
 
-from tagcache.errors import NotAnInteger, NotInTransaction, NotSupportedByBackend
+from tagcache.errors import NotAnInteger, NotInTransaction
 from tagcache.model import int64, stored_values
 from tagcache.model.admission import check_integer, check_lengths, check_tags
 from tagcache.model.drafts import Draft, Stored
@@ -56,7 +56,7 @@ class DraftSession:
 
     def put_with(self, key: bytes, value: bytes, options: StoreOptions) -> int | None:
         if options.grace_ms:
-            raise NotSupportedByBackend
+            raise NotInTransaction
         return self.put(key, value, options.tags, options.asked_ms)
 
     def add(
@@ -105,7 +105,7 @@ class DraftSession:
 
     def invalidate_keys(self, keys: Collection[bytes], soft: bool = False) -> int:
         if soft:
-            raise NotSupportedByBackend
+            raise NotInTransaction
         return sum(self._draft.delete(key) for key in dict.fromkeys(keys))
 
     def update(

@@ -21,6 +21,7 @@ from tagcache.model.statistics import EngineTotals
 from tagcache.redis.availability import Availability
 from tagcache.redis.caches import RedisCaches
 from tagcache.redis.deferreds import as_deferred
+from tagcache.redis.lease_ends import LeaseEnds
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.policy import EvictingPolicy, PolicyCheck, is_evicting
@@ -58,6 +59,7 @@ class Upkeep(Service):
         policies: PolicyCheck,
         nears: Numbered[Near] | None = None,
         tracking: Tracking | None = None,
+        ends: LeaseEnds | None = None,
     ) -> None:
         self._states: list[ServerState] = []
         self._warned: set[str] = set()
@@ -71,6 +73,7 @@ class Upkeep(Service):
         self.availability = availability
         self._reactor = reactor
         self._policies = policies
+        self._ends = ends
         self._nears = nears
         self._tracking = tracking
         self._interval = 1.0
@@ -119,6 +122,8 @@ class Upkeep(Service):
 
     def startService(self) -> None:
         super().startService()
+        if self._ends is not None:
+            self._ends.start()
         if self._tracking is not None:
             self._tracking.start()
         self._round = self._keep_up()
@@ -135,6 +140,8 @@ class Upkeep(Service):
         await Deferred.fromFuture(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
+        if self._ends is not None:
+            await self._ends.close()
         if self._tracking is not None:
             await self._tracking.close()
         for pipeline in self._pipelines:

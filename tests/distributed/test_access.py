@@ -35,9 +35,11 @@ COMMANDS = [
         "exists",
         "pexpire",
         "pttl",
+        "pexpireat",
         "rename",
+        "publish",
     ),
-    *("hget", "hset", "hdel", "hlen", "hvals", "hincrby", "hgetall", "hscan"),
+    *("hget", "hset", "hdel", "hlen", "hincrby", "hgetall", "hscan"),
     *(
         "zadd",
         "zrem",
@@ -47,7 +49,6 @@ COMMANDS = [
         "zrange",
         "zrangebyscore",
         "zrevrangebyscore",
-        "zremrangebyscore",
         "zmscore",
         "zrandmember",
         "zscan",
@@ -56,9 +57,10 @@ COMMANDS = [
     *("sadd", "srem", "sismember", "scard", "sscan", "spop"),
     *("rpush", "lpop", "lrem", "llen", "lindex", "lrange"),
 ]
-# Those that load scripts, that track changes for the near cache, and that tell the eviction policy.
-ASKED = ["script|load", "hello", "ping", "client|tracking", "info"]
-RIGHTS = ["resetchannels", "~tagcache:*", *(f"+{command}" for command in COMMANDS + ASKED)]
+# Those that load scripts, that hear of changes and leases, and that tell the eviction policy.
+ASKED = ["script|load", "hello", "ping", "subscribe", "client|tracking", "info"]
+PATTERNS = ["resetchannels", "&tagcache:*", "~tagcache:*"]
+RIGHTS = [*PATTERNS, *(f"+{command}" for command in COMMANDS + ASKED)]
 # A cluster is asked for its slots.
 CLUSTER_RIGHTS = [*RIGHTS, "+cluster|slots"]
 
@@ -100,6 +102,15 @@ def all_of_it(one: RunningServer, two: RunningServer) -> None:
         assert [a.line() for _ in range(1200)] == [b"OK\n"] * 1200
         eventually(lambda: a.ask(b"GET\tmore") == b"NF\n")
         assert b.ask(b"INV_TAG\tmany") == b"INV_TAG\t1200\n"
+        token = a.ask(b"FETCH\tleased\t60000").split()[1]
+        b.send(b"FETCH\tleased\t60000\t60000\n")
+        eventually(lambda: two.ask(b"FETCH\tleased\t60000").startswith(b"WAIT"))
+        assert a.ask(b"FILL\t%b\tleased\t-+60000\tt\tv" % token) == b"OK\n"
+        assert b.line() == b"HIT\tv\n"
+        assert b.ask(b"SOFT_TAG\tt") == b"SOFT_TAG\t1\n"
+        assert a.ask(b"FETCH\tleased\t60000").startswith(b"STALE\t")
+        assert b.ask(b"DEL\tleased") == b"DEL nf\n"
+        assert "not heard" not in one.text() + two.text()
     assert http(one, "POST", "/put", {"key": "h", "value": "1", "tags": ["t"]})[0] == 200
     assert [each["key"] for each in http(two, "GET", "/keys")[1]["keys"]] == ["h"]
     assert http(two, "GET", "/tags")[1]["tags"][0]["keys"] == 1

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from tagcache.errors import BackendUnavailable, OutOfMemory
 from tagcache.model.limits import Limits
+from tagcache.model.store_options import StoreOptions
 from tagcache.redis import invalidation, scripts, upkeep
 from tagcache.redis.availability import Availability
 from tagcache.redis.partitions import Partitions
@@ -55,7 +56,7 @@ def test_order_is_kept_where_some_scripts_are_not_known_yet(
     try:
         for key in (b"a", b"b", b"c", b"d", b"e"):
             assert engine.get(key) is None
-            works = [engine.cache.put(key, b"v", (), None, None, 1), engine.cache.get(key, 1)]
+            works = [engine.cache.put(key, b"v", (), None, 0, 1), engine.cache.get(key, 1)]
             assert engine.all(works) == [None, b"v"]
     finally:
         engine.close()
@@ -89,18 +90,25 @@ def test_generations_do_not_pile_up_however_quickly_they_come(
 ) -> None:
     monkeypatch.setattr(invalidation, "_GENERATIONS", 10)
     names = [b"%d" % number for number in range(2500)]
-    engine.invalidate_keys(names)
+    token = engine.fetch(b"k", 60_000).token
     engine.invalidate_any(names)
+    engine.invalidate_any(names, soft=True)
     engine.all([engine.cache.invalidate_all([b"t", name]) for name in names])
     engine.settle()
-    kept = [engine.wait(engine.client.zcard(ROOT + "0:" + n)) for n in ("keygens", "gens")]
-    assert kept == [10, 10]
-    assert engine.wait(engine.client.zcard(ROOT + "0:allgens")) == 1000
+
+    def kept() -> list[int]:
+        gens = (b"gens", b"softgens", b"allgens")
+        return [engine.wait(engine.client.zcard(b"tagcache:{all}:0:" + name)) for name in gens]
+
+    assert kept() == [10, 10, 1000]
+    engine.release(token, b"k")
+    engine.settle()
+    assert kept() == [0, 0, 0]
 
 
 def test_what_is_gone_and_not_removed_yet_is_not_counted(engine: Remote) -> None:
     put_many(engine, 20, b"t", b"u")
-    ask(engine, scripts.INVALIDATE, 5, b"any", b"t")
+    ask(engine, scripts.INVALIDATE, 5, b"any", b"", b"t")
     assert engine.count([b"u"]) == len(engine.search([b"u"])) == 0
 
 
@@ -121,9 +129,9 @@ def test_what_others_removed_is_counted_until_it_was_told(engine: Remote) -> Non
     # While there are dead entries, these cannot be counted in advance.
     for number in range(10):
         engine.put(b"other%d" % number, b"v", [b"other"])
-    ask(engine, scripts.INVALIDATE, 5, b"any", b"other")
+    ask(engine, scripts.INVALIDATE, 5, b"any", b"", b"other")
     keys = put_many(engine, 20, b"t")
-    _, _, (name,), _ = ask(engine, scripts.INVALIDATE, 5, b"any", b"t")
+    _, _, (name,), _ = ask(engine, scripts.INVALIDATE, 5, b"any", b"", b"t")
     # Upkeep runs twice between two steps of the invalidation.
     engine.put(keys[0], b"new")
     engine.settle()
@@ -136,18 +144,16 @@ def test_what_others_removed_is_counted_until_it_was_told(engine: Remote) -> Non
     assert engine.wait(engine.client.pttl(ROOT + "0:late")) <= max(left, 0)
 
 
-def test_a_miss_before_the_database_was_lost_is_of_no_use_after(
+def test_a_lease_from_before_the_database_was_lost_is_of_no_use_after(
     engine: Remote, empty_redis: RedisServer
 ) -> None:
     for _ in range(5):
         engine.invalidate_tag(b"other")
-    missed = engine.run(engine.cache.get(b"k"))
+    token = engine.fetch(b"k", 60_000).token
     empty_redis.cli("flushall")
-    engine.invalidate_tag(b"t")
-    engine.run(engine.cache.put(b"k", b"stale", [b"t"], None, missed.lease))
-    assert engine.get(b"k") is None
-    lease = engine.run(engine.cache.get(b"k")).lease
-    engine.run(engine.cache.put(b"k", b"fresh", [b"t"], None, lease))
+    assert engine.fill(token, b"k", b"stale", StoreOptions([b"t"])) is False
+    token = engine.fetch(b"k", 60_000).token
+    assert engine.fill(token, b"k", b"fresh", StoreOptions([b"t"])) is True
     assert engine.get(b"k") == b"fresh"
 
 

@@ -194,27 +194,6 @@ def test_what_was_invalidated_or_flushed_is_not_in_a_draft(engine: Any) -> None:
     assert engine.check().faults == ()
 
 
-def test_an_update_is_new_data_whatever_was_missed_before(engine: Any) -> None:
-    session = engine.engine.open_session()
-
-    def store(value: bytes, *tags: bytes) -> Callable[[Draft], None]:
-        return lambda draft: draft.put(b"k", value, tags)
-
-    assert engine.wait_for(session.get(b"k")) is None
-    engine.invalidate_tag(b"t")
-    engine.wait_for(session.update([b"k"], store(b"1", b"t")))
-    assert engine.get(b"k") == b"1"
-    # It has ended the lease of the miss; a deletion, too.
-    engine.invalidate_tag(b"t")
-    engine.wait_for(session.put(b"k", b"2", [b"t"]))
-    assert engine.get(b"k") == b"2"
-    engine.wait_for(session.update([b"k"], lambda draft: draft.delete(b"k")))
-    engine.wait_for(session.put(b"k", b"3"))
-    assert engine.get(b"k") == b"3"
-    engine.invalidate_tag(b"t")
-    assert engine.get(b"k") == b"3"
-
-
 def test_calls_of_a_session_keep_their_order_around_an_update(engine: Any) -> None:
     for session in (engine.engine.open_session(), engine.engine.session):
         results: list[Any] = []

@@ -78,7 +78,6 @@ class Protocol(ABC):
 
 class Lines(Protocol):
     def __init__(self, server: RunningServer, database: int) -> None:
-        # Apart, because a look-up grants a lease to its connection.
         self._reads, self._writes = server.connect(), server.connect()
         for client in (self._reads, self._writes):
             assert client.ask(b"SELECT\t%d" % database) == b"OK\n"

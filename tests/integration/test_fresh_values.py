@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from random import Random
+from typing import Protocol
 
 import pytest
 
@@ -27,11 +28,15 @@ class Database:
 
 
 class Reader:
-    """Reads pages that are made of two rows each, from the cache or from the database."""
+    """Reads pages that are made of two rows each, from the cache or from the database.
 
-    def __init__(self, client: Client, database: Database, seed: int) -> None:
+    Without leases it stores what it has made all the same.
+    """
+
+    def __init__(self, client: Client, database: Database, seed: int, leased: bool) -> None:
         self.client = client
         self.database = database
+        self.leased = leased
         self.random = Random(seed)
         self.seen: Counter[str] = Counter()
         self.outdated: list[tuple[bytes, dict[bytes, int]]] = []
@@ -40,15 +45,17 @@ class Reader:
         rows = self.random.sample(ROWS, 2)
         key = b"".join(sorted(rows))
         invalidated = self.database.invalidated.copy()
-        word, *rest = self.client.ask(b"FETCH\t%b\t5000\t2000" % key).strip().split(b"\t")
+        request = b"FETCH\t%b\t5000\t2000" if self.leased else b"GET\t%b"
+        word, *rest = self.client.ask(request % key).strip().split(b"\t")
         self.seen[word.decode()] += 1
-        if word == b"HIT":
+        if word in (b"HIT", b"VALUE"):
             versions = dict(part.split(b"=") for part in rest[0].split())
             if any(int(versions[row]) < invalidated[row] for row in rows):
                 self.outdated.append((rest[0], invalidated))
-        elif word == b"LEASE":
+        elif word in (b"LEASE", b"NF"):
             value = b" ".join(b"%b=%d" % (row, self.database.versions[row]) for row in rows)
-            fill = (b"FILL", rest[0], key, b"-", b",".join(rows), value)
+            store = (b"FILL", rest[0]) if self.leased else (b"PUT",)
+            fill = (*store, key, b"-", b",".join(rows), value)
             self.seen[self.client.ask(b"\t".join(fill)).strip().decode()] += 1
 
 
@@ -59,14 +66,23 @@ def write(client: Client, database: Database, row: bytes) -> None:
     database.invalidated[row] = version
 
 
-def race(server: RunningServer, goes_on: Callable[[int], bool]) -> list[Reader]:
-    """Let readers and writers race; a writer goes on while ``goes_on(changes)``."""
+class Connects(Protocol):
+    """A server, or several that share their entries."""
+
+    def connect(self) -> Client:
+        """Connect to one of them."""
+
+
+def race(
+    server: Connects, goes_on: Callable[[int, list[Reader]], bool], leased: bool = True
+) -> list[Reader]:
+    """Let readers and writers race; a writer goes on while ``goes_on(changes, readers)``."""
     database = Database()
     over = threading.Event()
 
     def writes(client: Client, row: bytes) -> None:
         changes = 0
-        while goes_on(changes):
+        while goes_on(changes, readers):
             changes += 1
             write(client, database, row)
 
@@ -76,7 +92,9 @@ def race(server: RunningServer, goes_on: Callable[[int], bool]) -> list[Reader]:
 
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(8)]
-        readers = [Reader(client, database, seed) for seed, client in enumerate(clients[:5])]
+        readers = [
+            Reader(client, database, seed, leased) for seed, client in enumerate(clients[:5])
+        ]
         reading = [threading.Thread(target=reads, args=(reader,)) for reader in readers]
         writing = [
             threading.Thread(target=writes, args=each)
@@ -93,7 +111,7 @@ def race(server: RunningServer, goes_on: Callable[[int], bool]) -> list[Reader]:
 
 
 def test_no_reader_gets_what_was_invalidated_before_it_asked(server: RunningServer) -> None:
-    readers = race(server, lambda changes: changes < 300)
+    readers = race(server, lambda changes, _: changes < 300)
     assert [reader.outdated for reader in readers] == [[]] * 5
     seen = sum((reader.seen for reader in readers), Counter())
     assert seen["HIT"]
@@ -103,7 +121,7 @@ def test_no_reader_gets_what_was_invalidated_before_it_asked(server: RunningServ
 @pytest.mark.slow
 def test_nor_in_half_a_minute(server: RunningServer) -> None:
     end = time.monotonic() + 30
-    readers = race(server, lambda changes: time.monotonic() < end)
+    readers = race(server, lambda *_: time.monotonic() < end)
     assert [reader.outdated for reader in readers] == [[]] * 5
     assert sum(reader.seen["REFUSED"] for reader in readers)
 

@@ -1,4 +1,9 @@
-"""The scripts that run inside Redis, each in a file of its own."""
+"""The scripts that run inside Redis, each in a file of its own: the wire between Python and Lua.
+
+The only key of each is the root of a partition. The last argument, which the sender adds, is the
+home of the server (see partition.lua). Below, for each: the other arguments, the result, and the
+cost, beside the lengths of the arguments.
+"""
 
 from __future__ import annotations
 
@@ -32,29 +37,140 @@ _INVALIDATION = (*_COMMON, "invalidation")
 _DRAFTS = (*_COMMON, "drafts")
 
 GET = Script("get", *_GUARDED, many=True)
+"""Arguments: pairs of a key, and '1' for details or ''. Look-ups; they change nothing. Returns
+for each key the value, or false for a miss, or an error. With details: the value, the remaining
+time to live, and the tags. Cost: O(tags) for each look-up.
+"""
 PUT = Script("put", *_COMMON, changes=True)
+"""Arguments: key, value, time to live or '', grace, tags. Returns 1. Cost: O(tags)."""
 ADD = Script("add", *_COMMON, changes=True)
+"""Arguments: key, value, time to live or '', tags. Returns 1 if it was stored, 0 if the entry
+existed. Cost: O(tags).
+"""
 INCR = Script("incr", *_COMMON, changes=True)
+"""Arguments: key, step, time to live or '', default time to live or '', largest length of a
+value, '1' or '' (the tags are only for an entry that is created), tags. Returns the new number in
+a list; otherwise an error as text: 'overflow', 'not an integer', or the length of a value that is
+too long. Cost: O(tags).
+"""
 TOUCH = Script("touch", *_COMMON, changes=True)
+"""Arguments: key, time to live or ''. Returns 1, or 0 if there is no entry. Cost: O(tags + length
+of the value).
+"""
 DELETE = Script("delete", *_COMMON, changes=True)
+"""Arguments: keys. Returns how many entries existed. Cost: O(tags) for each entry."""
+SOFTEN = Script("soften", *_COMMON, changes=True)
+"""Arguments: keys. Invalidates these entries softly. Returns how many there were. Cost: O(tags)
+for each entry.
+"""
+FETCH = Script("fetch", *_COMMON, many=True)
+"""Arguments: for each look-up five: key, '1' for the tags of a hit or '', token, milliseconds,
+largest number of leases. Looks up a key, and grants a lease with the token if there is neither an
+entry nor a lease. Returns for each the value; or the value and its tags; or the milliseconds that
+the lease of somebody else is out, 0 if this one was granted, and value and tags of a stale entry,
+or false and none. Cost: O(tags) for each look-up.
+"""
+FILL = Script("fill", *_COMMON, changes=True)
+"""Arguments: key, token of a lease, value, time to live or '', grace, tags. Stores what was
+computed under the lease, and ends it. Returns 1, or 0 if the value may be outdated, or the lease
+is not out. Cost: O(tags).
+"""
+RELEASE = Script("release", *_COMMON)
+"""Arguments: key, token of a lease. Ends the lease. Returns 1, or 0 if it is not out. Cost:
+O(1).
+"""
 DRAFT = Script("draft", *_DRAFTS)
+"""Arguments: keys. Returns their state. Cost: O(lengths of the values)."""
 CARRY_OUT = Script("carry_out", *_DRAFTS, changes=True)
+"""Arguments: first key, number of keys, the other keys; for each key its record or '' if there is
+no entry; then changes: key, value, expires ms or '', time to live, number of tags, tags. One that
+has expired removes the entry. Returns how many were removed; or the state of the keys if a record
+is another one, and then nothing is changed. Cost: O(tags) for each change.
+"""
 INVALIDATE = Script("invalidate", *_INVALIDATION, changes=True)
+"""Arguments: number of entries to remove at once, 'any' or 'all', 'soft' or '', tags. Invalidates
+the entries with any or all of the tags. With any, none of them exists from now on: many become a
+dead set. With all, or softly, many are left to invalidate_page. Returns how many were counted,
+the sequence number, what is left to do, and some of the keys. What is left are names of dead
+sets; or the tags whose entries are left; or all the tags, the rarest first. Cost: O(tags of the
+call), and O(tags) for each entry that is removed at once.
+"""
 INVALIDATE_PAGE = Script("invalidate_page", *_INVALIDATION, changes=True)
+"""Arguments: number of entries, cursor, sequence number of the invalidation, 'soft' or '', tags.
+Removes the entries with all of the tags that are older than the invalidation, or lets them become
+stale; looks for them in the index of the first tag. Returns how many there were, and the next
+cursor, '0' at the end. Cost: O(tags) for each entry.
+"""
 PURGE_SET = Script("purge_set", *_COMMON)
+"""Arguments: number of entries, name of a dead set or '' for the oldest one, and in that case
+'any', or 'uncounted' for the oldest one that is not counted. Removes entries of the set. Returns
+how many of them had not been counted, and whether some are left. Cost: O(tags) for each entry.
+"""
 FLUSH = Script("flush", *_COMMON, changes=True)
+"""Arguments: '' or 'now'. Begins a new epoch; all entries stay behind in the old one, for
+reclaim. Returns how many there were; without 'now', -1 if uncounted dead entries have to be
+removed first. Cost: O(1).
+"""
 RECLAIM = Script("reclaim", *_COMMON)
+"""Arguments: number of entries. Frees memory of the oldest flushed epoch. Returns 0 when nothing
+is left. Cost: O(number of entries).
+"""
 SWEEP = Script("sweep", *_COMMON)
+"""Arguments: number of entries, number of generations to keep. Removes expired entries, samples
+for evicted ones, and forgets old leases, stale entries and generations. Returns how many expired
+entries it looked at, and whether there are more of the others. Cost: O(tags) for each entry that
+is removed, and for 10 to 110 samples.
+"""
 PEEK = Script("peek", *_COMMON)
+"""Arguments: keys. Returns for each live entry a row and the value; false for the others. Cost:
+O(length of the value + tags) for each key.
+"""
 MEMBERS = Script("members", *_COMMON)
+"""Arguments: number of entries, cursor, entries to skip, number of required tags, these tags,
+excluded tags. Returns the next cursor, rows, and how many entries were skipped before them. Cost:
+O(tags) for each entry that is looked at.
+"""
 NEWEST = Script("newest", *_COMMON)
+"""Arguments: number of entries, score to begin at or '+inf', prefix of keys, entries to skip.
+Returns the score of the next page, '' at the end; rows, the last stored first; how many entries
+were skipped before. Cost: O(tags) for each entry that is looked at.
+"""
 KEYS = Script("keys", *_COMMON)
+"""Arguments: number of entries, cursor. Returns the next cursor, how many entries were looked at,
+and the keys of the live ones. Cost: O(tags) for each entry that is looked at.
+"""
 RANDOM_KEY = Script("random_key", *_COMMON)
+"""Arguments: number of entries to look at. Returns the key of a live one at random, or false.
+Cost: O(tags) for 10 entries or a few more.
+"""
 TAGS = Script("tags", *_COMMON)
+"""Arguments: number of tags, cursor, prefix. Returns the next cursor, and name, keys and bytes of
+each tag. Cost: O(log of the entries) for each tag.
+"""
 TOTALS = Script("totals", *_COMMON)
+"""No arguments. Returns the numbers of entries, tags and bytes, the number of dead and flushed
+entries that are still to be removed, the counts, whether the first number is exact, and the
+numbers of leases that are out and of stale entries. Cost: O(dead sets + old epochs).
+"""
 COUNTS = Script("counts", *_COMMON)
+"""Arguments: hits, misses, puts of a server since its last call. Returns the counts of all
+servers. Cost: O(1).
+"""
 COUNT = Script("count", *_COMMON)
+"""Arguments: tag. Returns the number of entries with it; -1 if one has to look at each of them.
+Cost: O(log of the entries).
+"""
 CHECK = Script("check", *_COMMON)
+"""Arguments: number of entries, 'entries' or 'tags', tag, cursor. Checks that entries and indexes
+agree, from the records to the indexes, or from the index of a tag to the records. Returns the
+next cursor, how many entries were checked, and the disagreements as pairs of a key and a text.
+Cost: O(tags) for each entry.
+"""
 ADOPT = Script("adopt", "partition", "common")
+"""Arguments: homes of the other servers. Makes this server the home of the partition. It keeps
+the entries if it had them from one of the others, which moved the slot; otherwise a new epoch
+begins, as they may be older than what clients were told. Returns 1 if they are kept, otherwise 0.
+Cost: O(other servers).
+"""
 
 EVERY = tuple(each for each in globals().values() if isinstance(each, Script))

@@ -1,6 +1,3 @@
--- ARGV: homes of the other servers. Makes this server the home of the partition. It keeps the entries if
--- it had them from one of the others, which moved the slot; otherwise a new epoch begins, as they may be
--- older than what clients were told. Returns 1 if they are kept, otherwise 0.
 local kept = held_by == home
 for _, other in ipairs(ARGV) do kept = kept or other == held_by end
 if kept then

@@ -1,7 +1,3 @@
--- ARGV: first key, number of keys, the other keys; for each key its record or '' if there is no entry; then
--- changes: key, value, expires ms or '', time to live, number of tags, tags. One that has expired removes
--- the entry. Returns how many were removed; or the state of the keys if a record is another one, and then
--- nothing is changed.
 local number, keys, old = tonumber(ARGV[2]), {ARGV[1]}, {}
 for n = 2, number do keys[n] = ARGV[n + 1] end
 for n, key in ipairs(keys) do
@@ -25,13 +21,12 @@ end
 -- Removed last: if memory is full, the first store is refused, and nothing has changed.
 if #gone > 0 then
     allow_oom()
-    at = next_seq()
     for _, key in ipairs(gone) do
-        redis.call('ZADD', KEY_GENS, digits(at), key)
         if old[key] then
             drop(key, old[key])
             removed = removed + 1
         end
+        renew(key)
     end
     count('invalidations', removed)
 end

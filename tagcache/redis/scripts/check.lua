@@ -1,6 +1,3 @@
--- ARGV: number of entries, 'entries' or 'tags', tag, cursor. Checks that entries and indexes agree,
--- from the records to the indexes, or from the index of a tag to the records. Returns the next cursor,
--- how many entries were checked, and the disagreements as pairs of a key and a text.
 local faults, looked = {}, 0
 local function fault(key, what)
     faults[#faults + 1] = key

@@ -1,7 +1,7 @@
 -- Shared by the scripts but get.
 --
 -- A record of `meta` is {expires ms or 0, stored us, time to live as text, bytes, sequence
--- number, tags}. An entry is stale when one of its tags was invalidated after that number.
+-- number, tags, grace in ms or nothing}. It is dead when one of its tags was invalidated after that number.
 --
 -- A dead entry is one that was invalidated, has expired or was evicted, and is not removed yet. The
 -- names in `dead` are sets of entries that died together, by an invalidation.
@@ -10,12 +10,18 @@ local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 local META, ALL, DUE, TAGS = b .. 'meta', b .. 'all', b .. 'due', b .. 'tags'
 local GENS, DEAD, LATE = b .. 'gens', b .. 'dead', b .. 'late'
--- The last invalidations of combinations of tags and of keys: leases are compared with them and GENS.
-local ALL_GENS, KEY_GENS = b .. 'allgens', b .. 'keygens'
+-- The last soft invalidations of tags, and the last ones of combinations of tags, soft or not. Leases are
+-- compared with them and GENS.
+local SOFT_GENS, ALL_GENS = b .. 'softgens', b .. 'allgens'
+-- Leases by key, and their keys by end. They outlive a flush, which outdates them.
+local LEASES, LEASED = base .. 'leases', base .. 'leased'
+-- Keys with a grace by its end, '+inf' before it began without a time to live; and stale entries by key.
+local GRACES, STALE = b .. 'graces', b .. 'stale'
 local SUMS, COUNTS = b .. 'sums', base .. 'counts'
 
 -- The keys of values have the same prefix in all partitions, so that one prefix tracks all of them.
 local function value_of(key) return prefix .. 'v:' .. part .. epoch .. ':' .. key end
+local function stale_value_of(key) return b .. 's:' .. key end
 local function carriers(tag) return b .. 't:' .. tag end
 local function digits(number) return string.format('%.0f', number) end
 local function seq() return tonumber(redis.call('GET', base .. 'seq') or '0') end
@@ -38,13 +44,14 @@ local function begin_epoch(at)
     redis.call('DEL', prefix .. 'f:' .. part)
 end
 
--- The next sequence number. In an empty database they begin at the clock, above those of old leases.
-local function next_seq()
+-- In an empty database the sequence numbers begin at the clock.
+local function begin_seq()
     claim()
-    if redis.call('EXISTS', base .. 'seq') == 0 then
-        redis.call('SET', base .. 'seq', digits(now_us))
-        redis.call('SET', base .. 'floor', digits(now_us))
-    end
+    redis.call('SET', base .. 'seq', digits(now_us), 'NX')
+end
+
+local function next_seq()
+    begin_seq()
     return redis.call('INCR', base .. 'seq')
 end
 
@@ -117,6 +124,22 @@ local function drop(key, meta)
     redis.call('ZREM', DUE, key)
     redis.call('HINCRBY', SUMS, 'bytes', #key - meta[4])
     for _, tag in ipairs(meta[6]) do leave_tag(tag, key, meta[4]) end
+    if meta[7] then redis.call('ZREM', GRACES, key) end
+end
+
+-- Remove an entry that became stale at the time `since`: it is kept apart until its grace is over.
+local function soften(key, meta, since)
+    local over = since + (meta[7] or 0)
+    local kept = meta[7] and over > now and redis.call('EXISTS', value_of(key)) == 1
+    if kept then
+        redis.call('RENAME', value_of(key), stale_value_of(key))
+        redis.call('PEXPIREAT', stale_value_of(key), digits(over))
+    end
+    drop(key, meta)
+    if kept then
+        redis.call('HSET', STALE, key, cmsgpack.pack({meta[5], meta[6]}))
+        redis.call('ZADD', GRACES, digits(over), key)
+    end
 end
 
 -- DEAD lists sets of dead entries. If the name of a set ends in ':c', its entries were counted when
@@ -176,7 +199,7 @@ local function drop_dead(key, meta, at)
     else
         count('evictions', 1)
     end
-    drop(key, meta)
+    if expired(meta) and not at then soften(key, meta, meta[1]) else drop(key, meta) end
 end
 
 -- The record of a live entry; a dead one is removed. Changes the database.
@@ -196,15 +219,77 @@ local function is_live(key, meta)
     return not expired(meta) and not stale(meta) and redis.call('EXISTS', value_of(key)) == 1
 end
 
+-- A lease: {token as text, sequence number, end in ms, '1' if somebody waits for its end or '0'}.
+local function save_lease(key, lease)
+    local text = string.format('%s:%.0f:%.0f:%s', lease[1], lease[2], lease[3], lease[4])
+    redis.call('HSET', LEASES, key, text)
+end
+
+-- End a lease before its time, and notify the servers at which somebody waits for that.
+local function end_lease(key, lease)
+    redis.call('HDEL', LEASES, key)
+    redis.call('ZREM', LEASED, key)
+    -- A user without the right to publish makes those who wait ask later.
+    if lease[4] == '1' then redis.pcall('PUBLISH', prefix .. 'ends', part .. key) end
+end
+
+local function lease_of(key)
+    local text = redis.call('HGET', LEASES, key)
+    if not text then return nil end
+    local token, at, ends, waited = string.match(text, '^(%d+):(-?%d+):(%d+):(%d)$')
+    ends = tonumber(ends)
+    if ends <= now then
+        redis.call('HDEL', LEASES, key)
+        redis.call('ZREM', LEASED, key)
+        return nil
+    end
+    return {token, tonumber(at), ends, waited}
+end
+
+-- Make the lease of a key useless for a fill; it remains out.
+local function outdate_lease(key)
+    local lease = lease_of(key)
+    if lease then
+        lease[2] = -1
+        save_lease(key, lease)
+    end
+end
+
+-- Note that a key was stored or removed: its lease is outdated, and its stale entry goes.
+local function renew(key)
+    if redis.call('EXISTS', LEASES, GRACES) == 0 then return end
+    outdate_lease(key)
+    redis.call('ZREM', GRACES, key)
+    if redis.call('HDEL', STALE, key) == 1 then redis.call('UNLINK', stale_value_of(key)) end
+end
+
+-- Whether a value with these tags was invalidated after a sequence number, also softly if `soft`. Where
+-- that is not remembered any more, it was.
+local function is_outdated(at, tags, soft)
+    if at < tonumber(redis.call('GET', base .. 'floor') or '0') then return true end
+    if #tags == 0 then return false end
+    for _, gens in ipairs(soft and {GENS, SOFT_GENS} or {GENS}) do
+        for _, last in ipairs(redis.call('ZMSCORE', gens, unpack(tags))) do
+            if last and tonumber(last) > at then return true end
+        end
+    end
+    for _, packed in ipairs(redis.call('ZRANGEBYSCORE', ALL_GENS, '(' .. digits(at), '+inf')) do
+        local known = cmsgpack.unpack(packed)
+        if (soft or known[1] == '') and carries_all({[6] = tags}, known[2]) then return true end
+    end
+    return false
+end
+
 -- `ttl` is in milliseconds as text, empty for none; `old` is the result of `find`. With a ttl, `deadline`
--- is when the entry expires; without one, that follows from now.
-local function store(key, value, tags, ttl, at, old, deadline)
+-- is when the entry expires; without one, that follows from now. `grace` is in milliseconds, 0 for none.
+local function store(key, value, tags, ttl, at, old, deadline, grace)
     local expires = 0
+    grace = grace or 0
     -- The first writes: if memory is full, Redis refuses these, and nothing has changed.
     claim()
     if ttl ~= '' then
         expires = math.min(deadline or now + tonumber(ttl), 9e15)
-        redis.call('SET', value_of(key), value, 'PXAT', digits(expires))
+        redis.call('SET', value_of(key), value, 'PXAT', digits(math.min(expires + grace, 9e15)))
         redis.call('ZADD', DUE, digits(expires), key)
     else
         redis.call('SET', value_of(key), value)
@@ -223,7 +308,13 @@ local function store(key, value, tags, ttl, at, old, deadline)
     -- The sum has the lengths of values only.
     local longer = old and more or #value
     if longer ~= 0 then redis.call('HINCRBY', SUMS, 'bytes', longer) end
-    redis.call('HSET', META, key, cmsgpack.pack({expires, now_us, ttl, bytes, at, tags}))
+    local record = {expires, now_us, ttl, bytes, at, tags}
+    renew(key)
+    if grace > 0 then
+        record[7] = grace
+        redis.call('ZADD', GRACES, expires > 0 and digits(expires + grace) or '+inf', key)
+    end
+    redis.call('HSET', META, key, cmsgpack.pack(record))
     redis.call('ZADD', ALL, digits(now_us), key)
     for _, tag in ipairs(tags) do
         if not had[tag] then

@@ -1,2 +1,1 @@
--- ARGV: keys. Returns their state.
 return state_of(ARGV)

@@ -1,9 +1,6 @@
--- ARGV: pairs of a key, and '1' for details or ''. Look-ups; they change nothing. Returns for each key
--- the value, or the sequence number of a miss, or an error. With details: the value, the remaining time to
--- live, and the tags.
 local META, GENS = b .. 'meta', b .. 'gens'
 local value_of = prefix .. 'v:' .. part .. epoch .. ':'
-local now, at = nil, nil
+local now = nil
 
 -- Read once, and only if needed.
 local function time()
@@ -12,11 +9,6 @@ local function time()
         now = clock[1] * 1000 + math.floor(clock[2] / 1000)
     end
     return now
-end
-
-local function missed_at()
-    at = at or tonumber(redis.call('GET', base .. 'seq') or '0')
-    return at
 end
 
 local function is_live(meta)
@@ -31,10 +23,10 @@ end
 
 local function look_up(key, more)
     local packed = redis.call('HGET', META, key)
-    if not packed then return missed_at() end
+    if not packed then return false end
     local meta = cmsgpack.unpack(packed)
     local value = is_live(meta) and redis.call('GET', value_of .. key)
-    if not value then return missed_at() end
+    if not value then return false end
     if more == '' then return value end
     local left = meta[1] > 0 and string.format('%.0f', meta[1] - time()) or ''
     return {value, left, meta[6]}

@@ -1,7 +1,3 @@
--- ARGV: key, step, time to live or '', default time to live or '', largest length of a value,
--- '1' or '' (the tags are only for an entry that is created), tags.
--- Returns the new number in a list; otherwise an error as text: 'overflow', 'not an integer', or the
--- length of a value that is too long.
 local key, tags = ARGV[1], from(7)
 local old = find(key)
 local number, ttl = '0', ARGV[3]

@@ -1,8 +1,4 @@
--- ARGV: number of entries to remove at once, 'any' or 'all', tags. Invalidates the entries with any or all
--- of the tags. With any, none of them exists from now on: many become a dead set. With all, many are left
--- to invalidate_page. Returns how many were counted, the sequence number, what is left to do, and some of
--- the keys. What is left are the names of dead sets, or all the tags, the rarest first.
-local at_once, kind, tags = tonumber(ARGV[1]), ARGV[2], from(3)
+local at_once, kind, soft, tags = tonumber(ARGV[1]), ARGV[2], ARGV[3] ~= '', from(4)
 allow_oom()
 local at, left, removed, keys = next_seq(), {}, 0, {}
 
@@ -13,7 +9,7 @@ local function remove_few(tag, tags)
     at_once = at_once - size
     if size == 0 then return true end
     for _, key in ipairs(redis.call('ZRANGE', carriers(tag), 0, -1)) do
-        if remove_older(key, at, tags) then
+        if remove_older(key, at, tags, soft) then
             removed = removed + 1
             if #keys < 256 then keys[#keys + 1] = key end
         end
@@ -22,7 +18,7 @@ local function remove_few(tag, tags)
 end
 
 if kind == 'all' then
-    outdate(kind, tags, at)
+    outdate(kind, soft, tags, at, false)
     put_rarest_first(tags)
     notify_near(tags[1])
     if not remove_few(tags[1], tags) then left = tags end
@@ -35,7 +31,11 @@ for _, tag in ipairs(tags) do
     notify_near(tag)
 end
 -- Not before those few are removed, which it would make dead.
-outdate(kind, tags, at)
+outdate(kind, soft, tags, at, #many > 0 and not soft)
+if soft then
+    count('invalidations', removed)
+    return {removed, at, many, keys}
+end
 -- Then all entries in the index are live, and none is in two of the dead sets.
 local countable = #many == 1 and redis.call('EXISTS', DEAD) == 0
 for i, tag in ipairs(many) do

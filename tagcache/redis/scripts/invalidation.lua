@@ -1,17 +1,21 @@
 -- Shared by the scripts that invalidate.
 
--- Record the invalidation, so that later fills whose lease is from before are refused.
-local function outdate(kind, tags, at)
+-- Record the invalidation, if there is anything that must be compared with it: leases, and entries with a
+-- grace; and `dead` entries.
+local function outdate(kind, soft, tags, at, dead)
+    local is_needed = dead or redis.call('EXISTS', LEASES, GRACES) > 0
+    if not is_needed then return end
     if kind == 'any' then
-        -- GT: an invalidation with a higher number may be applied already.
-        for _, tag in ipairs(tags) do redis.call('ZADD', GENS, 'GT', digits(at), tag) end
+        for _, tag in ipairs(tags) do
+            redis.call('ZADD', soft and SOFT_GENS or GENS, digits(at), tag)
+        end
         return
     end
     -- Not by `unpack`, which is limited to some thousands.
     local sorted = {}
     for i, tag in ipairs(tags) do sorted[i] = tag end
     table.sort(sorted)
-    redis.call('ZADD', ALL_GENS, digits(at), cmsgpack.pack(sorted))
+    redis.call('ZADD', ALL_GENS, digits(at), cmsgpack.pack({soft and 'soft' or '', sorted}))
 end
 
 -- Rename the index of a tag to that of a dead set.
@@ -33,12 +37,14 @@ local function put_rarest_first(tags)
     return least
 end
 
--- Remove a live entry that is older than the invalidation `at` and has all the tags; returns whether it
--- was one.
-local function remove_older(key, at, tags)
+-- Remove a live entry that is older than the invalidation `at` and has all the tags, or let it become stale
+-- if the invalidation is soft; returns whether it was one.
+local function remove_older(key, at, tags, soft)
     local meta = read(key)
     if not meta or meta[5] >= at or not carries_all(meta, tags) then return false end
     meta = find(key)
-    if meta then drop(key, meta) end
+    if meta then
+        if soft then soften(key, meta, now) else drop(key, meta) end
+    end
     return meta ~= nil
 end

@@ -1,5 +1,3 @@
--- ARGV: number of entries, cursor. Returns the next cursor, how many entries were looked at, and the keys
--- of the live ones.
 local page = redis.call('HSCAN', META, ARGV[2], 'COUNT', ARGV[1])
 local keys = {}
 for i = 1, #page[2], 2 do

@@ -1,5 +1,3 @@
--- ARGV: number of entries, cursor, entries to skip, number of required tags, these tags, excluded tags.
--- Returns the next cursor, rows, and how many entries were skipped before them.
 local skip, number = tonumber(ARGV[3]), tonumber(ARGV[4])
 local rest = from(5)
 local tags, others = {}, {}

@@ -1,5 +1,3 @@
--- ARGV: number of entries, score to begin at or '+inf', prefix of keys, entries to skip. Returns the score
--- of the next page, '' at the end; rows, the last stored first; how many entries were skipped before.
 local wanted, prefix, skip = tonumber(ARGV[1]), ARGV[3], tonumber(ARGV[4])
 local page = redis.call('ZREVRANGEBYSCORE', ALL, ARGV[2], '-inf', 'WITHSCORES', 'LIMIT', 0, wanted)
 local rows, skipped = {}, 0

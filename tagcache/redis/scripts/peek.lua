@@ -1,4 +1,3 @@
--- ARGV: keys. Returns for each live entry a row and the value; false for the others.
 local found = {}
 for i, key in ipairs(ARGV) do
     local meta = read(key)

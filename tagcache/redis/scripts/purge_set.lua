@@ -1,6 +1,3 @@
--- ARGV: number of entries, name of a dead set or '' for the oldest one, and in that case 'any', or
--- 'uncounted' for the oldest one that is not counted. Removes entries of the set. Returns how many of
--- them had not been counted, and whether some are left.
 local name, helping = ARGV[2], ARGV[2] == ''
 allow_oom()
 if helping then

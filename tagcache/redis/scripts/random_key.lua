@@ -1,4 +1,3 @@
--- ARGV: number of entries to look at. Returns the key of a live one at random, or false.
 local function pick(some)
     for _, key in ipairs(redis.call('ZRANDMEMBER', ALL, some)) do
         local meta = read(key)

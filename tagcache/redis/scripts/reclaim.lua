@@ -1,4 +1,3 @@
--- ARGV: number of entries. Frees memory of the oldest flushed epoch. Returns 0 when nothing is left.
 local old = redis.call('LINDEX', base .. 'old', 0)
 if not old then return 0 end
 local o = base .. old .. ':'
@@ -11,12 +10,15 @@ for i = 1, #popped, 2 do
     redis.call('HDEL', o .. 'meta', popped[i])
 end
 if redis.call('EXISTS', o .. 'all') == 1 then return 1 end
+popped = redis.call('ZPOPMIN', o .. 'graces', left)
+for i = 1, #popped, 2 do redis.call('UNLINK', o .. 's:' .. popped[i]) end
+if redis.call('EXISTS', o .. 'graces') == 1 then return 1 end
 for _, tag in ipairs(redis.call('SPOP', o .. 'tags', left)) do
     redis.call('UNLINK', o .. 't:' .. tag)
 end
 if redis.call('EXISTS', o .. 'tags') == 1 then return 1 end
 for _, name in ipairs(redis.call('LRANGE', o .. 'dead', 0, -1)) do redis.call('UNLINK', name) end
-for _, name in ipairs({'meta', 'due', 'gens', 'allgens', 'keygens', 'dead', 'late', 'sums'}) do
+for _, name in ipairs({'meta', 'due', 'gens', 'softgens', 'allgens', 'dead', 'late', 'sums', 'stale'}) do
     redis.call('UNLINK', o .. name)
 end
 redis.call('LPOP', base .. 'old')

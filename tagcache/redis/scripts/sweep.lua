@@ -1,12 +1,9 @@
--- ARGV: number of entries, number of generations to keep. Removes expired entries, samples for evicted
--- ones, and forgets old generations. Returns how many expired entries it looked at, and whether there are
--- more evicted entries or old generations.
 local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
 allow_oom()
 for _, key in ipairs(keys) do
     local meta = read(key)
     if meta then
-        drop_dead(key, meta, nil)
+        drop_dead(key, meta, meta[7] and stale(meta))
     else
         redis.call('ZREM', DUE, key)
     end
@@ -25,12 +22,28 @@ for _, size in ipairs({10, 100}) do
     end
     if evicted == 0 then break end
 end
--- A generation is needed while it makes an entry stale, or a lease outdated.
 local more = 4 * evicted > sampled and 1 or 0
-for _, gens in ipairs({GENS, ALL_GENS, KEY_GENS}) do
+-- Leases and graces that are over.
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', LEASED, '-inf', digits(now), 'LIMIT', 0, ARGV[1])) do
+    redis.call('HDEL', LEASES, key)
+    redis.call('ZREM', LEASED, key)
+end
+local over = redis.call('ZRANGEBYSCORE', GRACES, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
+for _, key in ipairs(over) do
+    redis.call('ZREM', GRACES, key)
+    redis.call('HDEL', STALE, key)
+    redis.call('UNLINK', stale_value_of(key))
+end
+if #over == tonumber(ARGV[1]) then more = 1 end
+-- A generation is needed while it makes an entry dead or stale, or a lease outdated.
+local is_dead = redis.call('EXISTS', DEAD) == 1
+if not is_dead and redis.call('EXISTS', LEASES, GRACES) == 0 then
+    redis.call('UNLINK', GENS, SOFT_GENS, ALL_GENS)
+end
+for _, gens in ipairs({GENS, SOFT_GENS, ALL_GENS}) do
     local most = gens == ALL_GENS and 1000 or tonumber(ARGV[2])
     local over = redis.call('ZCARD', gens) - most
-    if over > 0 and redis.call('EXISTS', DEAD) == 0 then
+    if over > 0 and not is_dead then
         local oldest = redis.call('ZPOPMIN', gens, math.min(over, 1000))
         local floor = tonumber(redis.call('GET', base .. 'floor') or '0')
         redis.call('SET', base .. 'floor', digits(math.max(floor, tonumber(oldest[#oldest]))))

@@ -1,4 +1,3 @@
--- ARGV: number of tags, cursor, prefix. Returns the next cursor, and name, keys and bytes of each tag.
 local page = redis.call('SSCAN', TAGS, ARGV[2], 'COUNT', ARGV[1])
 local rows = {}
 for _, tag in ipairs(page[2]) do

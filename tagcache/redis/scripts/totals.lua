@@ -1,5 +1,3 @@
--- Returns the numbers of entries, tags and bytes, the number of dead and flushed entries that are still
--- to be removed, the counts, and whether the first number is exact.
 local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
 local waiting = 0
 for _, name in ipairs(redis.call('LRANGE', DEAD, 0, -1)) do
@@ -12,4 +10,5 @@ return {
     redis.call('HLEN', META) - over - counted_and_left(), redis.call('SCARD', TAGS),
     tonumber(redis.call('HGET', SUMS, 'bytes') or '0'), waiting,
     redis.call('HGETALL', COUNTS), is_exact() and 1 or 0,
+    redis.call('ZCOUNT', LEASED, '(' .. digits(now), '+inf'), redis.call('HLEN', STALE),
 }

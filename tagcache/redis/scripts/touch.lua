@@ -1,4 +1,3 @@
--- ARGV: key, time to live or ''. Returns 1, or 0 if there is no entry.
 local old = find(ARGV[1])
 if not old then return 0 end
 store(ARGV[1], redis.call('GET', value_of(ARGV[1])), old[6], ARGV[2], seq(), old)

@@ -20,10 +20,11 @@ from tagcache.errors import (
     ValueTooLarge,
 )
 from tagcache.model.activity import Activity
+from tagcache.model.fetched import FreshCounts
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters
 from tagcache.redis import scripts
-from tagcache.redis.cache import Miss, RedisCache
+from tagcache.redis.cache import RedisCache
 from tagcache.redis.caches import RedisCaches
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.partitions import Partitions
@@ -75,7 +76,7 @@ def caches_of(cache: RedisCache) -> RedisCaches:
     return RedisCaches(1, lambda _: cache, Partitions)  # type: ignore[arg-type]
 
 
-def test_a_look_up_is_a_hit_or_a_miss_with_a_lease() -> None:
+def test_a_look_up_is_a_hit_or_a_miss() -> None:
     world = World()
     found = outcome(world.cache.get(b"k"))
     # The first hit is a sample.
@@ -86,8 +87,8 @@ def test_a_look_up_is_a_hit_or_a_miss_with_a_lease() -> None:
     assert world.answer(scripts.GET, b"w") == (b"k", b"")
     assert found == [b"w"]
     found = outcome(world.cache.get(b"none"))
-    world.answer(scripts.GET, 17)
-    assert found == [Miss(17)]
+    world.answer(scripts.GET, None)
+    assert found == [None]
     assert world.counted == (2, 1, 0, 0)
     assert world.cache.get_near(b"k") is None
 
@@ -100,13 +101,13 @@ def test_a_look_up_that_fails_counts_nothing() -> None:
     assert sum(world.counted) == 0
 
 
-def test_a_store_sends_time_to_live_lease_and_tags() -> None:
+def test_a_store_sends_time_to_live_grace_and_tags() -> None:
     world = World(limits=Limits(default_ttl_ms=60_000))
     done = outcome(world.cache.put(b"k", b"v"))
-    assert world.answer(scripts.PUT, 1) == (b"k", b"v", b"60000", b"")
+    assert world.answer(scripts.PUT, 1) == (b"k", b"v", b"60000", 0)
     assert done == [60_000]
     done = outcome(world.cache.put(b"k", b"v", [b"t", b"u", b"t"], 5, 17))
-    assert world.answer(scripts.PUT, 0) == (b"k", b"v", b"5", b"17", b"t", b"u")
+    assert world.answer(scripts.PUT, 1) == (b"k", b"v", b"5", 17, b"t", b"u")
     assert done == [5]
     assert world.counted == (0, 0, 2, 0)
     done = outcome(World().cache.put(b"k", b"v"))
@@ -191,16 +192,16 @@ def test_keys_are_deleted_partition_by_partition() -> None:
 def test_invalidations_count_and_show_in_the_activity_of_a_single_tag() -> None:
     world = World()
     done = outcome(world.cache.invalidate_any([b"t", b"t"]))
-    assert world.answer(scripts.INVALIDATE, [2, 0, [], [b"a", b"b"]])[1:] == (b"any", b"t")
+    assert world.answer(scripts.INVALIDATE, [2, 0, [], [b"a", b"b"]])[1:] == (b"any", b"", b"t")
     assert done == [2]
     assert world.cache.activity(b"t").invalidated == 2
     assert world.cache.activity(b"t").last_invalidated == 100
     done = outcome(world.cache.invalidate_all([b"t", b"u"]))
-    assert world.answer(scripts.INVALIDATE, [1, 0, [], []])[1:] == (b"all", b"t", b"u")
+    assert world.answer(scripts.INVALIDATE, [1, 0, [], []])[1:] == (b"all", b"", b"t", b"u")
     assert done == [1]
     # One tag is no combination, and no tag is nothing at all.
     world.cache.invalidate_all([b"t"])
-    assert world.answer(scripts.INVALIDATE, [0, 0, [], []])[1:] == (b"any", b"t")
+    assert world.answer(scripts.INVALIDATE, [0, 0, [], []])[1:] == (b"any", b"", b"t")
     assert outcome(world.cache.invalidate_all([])) == [0]
     assert outcome(world.cache.invalidate_any([])) == [0]
     assert world.cache.invalidations == 3
@@ -209,8 +210,8 @@ def test_invalidations_count_and_show_in_the_activity_of_a_single_tag() -> None:
 def test_very_many_tags_are_invalidated_in_several_calls() -> None:
     world = World()
     done = outcome(world.cache.invalidate_any([b"%d" % number for number in range(5000)]))
-    assert len(world.answer(scripts.INVALIDATE, [1, 0, [], []])) == 2 + 4000
-    assert len(world.answer(scripts.INVALIDATE, [2, 0, [], []])) == 2 + 1000
+    assert len(world.answer(scripts.INVALIDATE, [1, 0, [], []])) == 3 + 4000
+    assert len(world.answer(scripts.INVALIDATE, [2, 0, [], []])) == 3 + 1000
     assert done == [3]
 
 
@@ -253,8 +254,8 @@ def test_what_was_looked_up_is_near_until_it_changes() -> None:
 def test_a_miss_is_not_kept_near_and_an_entry_expires_there_too() -> None:
     world = World(near=True)
     found = outcome(world.cache.get(b"k"))
-    assert world.answer(scripts.GET, 5) == (b"k", b"1")
-    assert found == [Miss(5)]
+    assert world.answer(scripts.GET, None) == (b"k", b"1")
+    assert found == [None]
     world.cache.get(b"k")
     world.answer(scripts.GET, [b"v", b"500", []])
     assert world.cache.get_near(b"k") == b"v"
@@ -305,7 +306,7 @@ def test_counts_are_sent_once_and_again_if_they_were_lost() -> None:
     world = World()
     assert outcome(world.cache.send_counts()) == [None]
     world.cache.get(b"k")
-    world.answer(scripts.GET, 1)
+    world.answer(scripts.GET, None)
     done = outcome(world.cache.send_counts())
     assert world.answer(scripts.COUNTS, GONE) == (0, 1, 0)
     assert done == [GONE]
@@ -328,19 +329,20 @@ def test_totals_count_first_and_list_the_tags_of_a_cluster() -> None:
     world = World(2)
     world.pipeline.replies = {"sweep": [0, 0], "purge_set": [0, 0]}
     done = outcome(world.cache.totals())
-    world.answer(scripts.TOTALS, [3, 2, 30, 1, [b"hits", b"1"], 1])
-    world.answer(scripts.TOTALS, [4, 2, 40, 0, [], 1])
+    world.answer(scripts.TOTALS, [3, 2, 30, 1, [b"hits", b"1"], 1, 2, 3])
+    world.answer(scripts.TOTALS, [4, 2, 40, 0, [], 1, 2, 3])
     world.answer(scripts.TAGS, [b"0", [[b"t", 1, 1], [b"u", 1, 1]]])
     world.answer(scripts.TAGS, [b"0", [[b"t", 1, 1]]])
     (totals,) = done
     assert (totals.items, totals.tags, totals.bytes, totals.backlog) == (7, 2, 70, 1)
     assert totals.counters.hits == 1
+    assert world.cache.fresh.counts() == FreshCounts(leases=4, stale_items=6)
     # The number of tags is that of the last time where they are not listed.
     done = outcome(world.cache.held(False))
     for _ in range(2):
-        world.answer(scripts.TOTALS, [0, 0, 0, 0, [], 1])
+        world.answer(scripts.TOTALS, [0, 0, 0, 0, [], 1, 2, 3])
     assert done[0].tags == 2
     single = World()
     done = outcome(single.cache.held(False))
-    single.answer(scripts.TOTALS, [3, 2, 30, 1, [], 1])
+    single.answer(scripts.TOTALS, [3, 2, 30, 1, [], 1, 2, 3])
     assert done[0].tags == 2

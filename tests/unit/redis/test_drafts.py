@@ -139,8 +139,8 @@ def test_later_calls_of_the_session_wait_for_an_update() -> None:
     world.answer(scripts.DRAFT, [b"1000", row(b"w")])
     world.answer(scripts.CARRY_OUT, 0)
     assert [name for name, _ in world.pipeline.waiting] == ["get", "put", "delete"]
-    for script in (scripts.GET, scripts.PUT, scripts.DELETE):
-        world.answer(script, 1)
+    for script, answer in ((scripts.GET, None), (scripts.PUT, 1), (scripts.DELETE, 1)):
+        world.answer(script, answer)
     assert (got, stored, again, removed) == ([None], [None], [2], [True])
 
 

@@ -1,4 +1,4 @@
-"""The engine in Redis behind the contract of all engines, and the leases of its sessions."""
+"""The engine in Redis behind the contract of all engines, and its sessions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from tagcache.model.fetched import LEASE, Fetched
 from tagcache.model.interfaces import IEngine, ISession
 from tagcache.model.limits import Limits
 from tagcache.model.statistics import Totals
@@ -20,7 +21,7 @@ from tagcache.redis.policy import PolicyCheck
 from tagcache.redis.session import RedisSession
 from tagcache.redis.upkeep import Upkeep
 from tests.unit.redis.scripted import outcome
-from tests.unit.redis.test_cache import GONE, World, caches_of
+from tests.unit.redis.test_cache import World, caches_of
 
 
 def make() -> tuple[World, RedisEngine]:
@@ -42,12 +43,6 @@ def session() -> tuple[World, RedisSession]:
     return world, engine.open_session()
 
 
-def lease_of(world: World) -> bytes:
-    """Store, and return the lease that was sent."""
-    *_, lease = world.answer(scripts.PUT, 1)
-    return lease
-
-
 def test_both_keep_the_contract() -> None:
     _, engine = make()
     assert verifyObject(IEngine, engine)
@@ -57,78 +52,32 @@ def test_both_keep_the_contract() -> None:
     assert engine.limits.max_key_length == 7
 
 
-def test_a_fill_after_a_miss_presents_its_lease_once() -> None:
+def test_a_store_with_options() -> None:
     world, client = session()
-    found = outcome(client.get(b"k"))  # type: ignore[arg-type]
-    world.answer(scripts.GET, 17)
-    assert found == [None]
-    client.put(b"k", b"v")
-    assert lease_of(world) == b"17"
-    client.put(b"k", b"v")
-    assert lease_of(world) == b""
+    client.put_with(b"k", b"w", StoreOptions((b"t",), 5, 7))
+    assert world.answer(scripts.PUT, 1) == (b"k", b"w", b"5", 7, b"t")
 
 
-def test_a_hit_has_no_lease() -> None:
+def test_a_look_up_that_takes_a_lease() -> None:
     world, client = session()
-    found = outcome(client.get(b"k"))  # type: ignore[arg-type]
-    world.answer(scripts.GET, b"v")
-    assert found == [b"v"]
-    client.put_with(b"k", b"w", StoreOptions((b"t",), 5))
-    assert world.answer(scripts.PUT, 1) == (b"k", b"w", b"5", b"", b"t")
+    found = outcome(client.fetch(b"k", 5000))
+    _, _, token, lease_ms, _ = world.answer(scripts.FETCH, [0, None, []])
+    assert (found, lease_ms) == ([Fetched(LEASE, None, token)], 5000)
+    done = outcome(client.fill(token, b"k", b"v", StoreOptions((b"t",), 5, 7)))
+    assert world.answer(scripts.FILL, 1) == (b"k", token, b"v", 5, 7, b"t")
+    assert done == [True]
+    done = outcome(client.release(token, b"k"))
+    assert world.answer(scripts.RELEASE, 0) == (b"k", token)
+    assert done == [False]
 
 
-def test_a_look_up_that_fails_has_no_lease() -> None:
-    world, client = session()
-    found = outcome(client.get(b"k"))  # type: ignore[arg-type]
-    world.answer(scripts.GET, GONE)
-    assert found == [GONE]
-    client.put(b"k", b"v")
-    assert lease_of(world) == b""
-
-
-def test_changes_by_the_client_itself_end_its_leases() -> None:
-    world, client = session()
-    for end in (
-        lambda: client.delete(b"k"),
-        lambda: client.invalidate_tag(b"t"),
-        lambda: client.invalidate_all([b"t", b"u"]),
-        lambda: client.invalidate_keys([b"other"]),
-        client.flush,
-    ):
-        client.get(b"k")
-        world.answer(scripts.GET, 17)
-        end()
-        client.put(b"k", b"v")
-        assert lease_of(world) == b""
-        # The same holds for a look-up that is under way.
-        client.get(b"k")
-        end()
-        world.answer(scripts.GET, 18)
-        client.put(b"k", b"v")
-        assert lease_of(world) == b""
-
-
-def test_the_oldest_leases_are_dropped() -> None:
-    world, client = session()
-    for number in range(1025):
-        client.get(b"%d" % number)
-        world.answer(scripts.GET, number)
-    client.put(b"0", b"v")
-    assert lease_of(world) == b""
-    client.put(b"1", b"v")
-    assert lease_of(world) == b"1"
-
-
-def test_the_session_of_no_connection_has_no_leases() -> None:
+def test_the_engine_passes_on_that_a_lease_has_ended() -> None:
     world, engine = make()
-    found = outcome(engine.session.get(b"k"))  # type: ignore[arg-type]
-    world.answer(scripts.GET, 17)
-    assert found == [None]
-    engine.session.put(b"k", b"v")
-    assert lease_of(world) == b""
-    found = outcome(engine.session.get(b"k"))  # type: ignore[arg-type]
-    world.answer(scripts.GET, b"v")
-    assert found == [b"v"]
+    ended: list[bytes] = []
+    engine.on_lease_end = ended.append
+    assert engine.on_lease_end == ended.append
+    world.cache.fresh.ended(b"k")
+    assert ended == [b"k"]
 
 
 def test_what_is_near_is_answered_at_once() -> None:
@@ -156,7 +105,7 @@ def test_other_operations_of_a_session() -> None:
 def test_figures_at_once_are_those_of_the_last_round_and_of_this_server() -> None:
     world, engine = make()
     engine.session.get(b"k")
-    world.answer(scripts.GET, 1)
+    world.answer(scripts.GET, None)
     assert engine.counters().misses == 1
     assert engine.held() == Totals(0, 0, 0)
     assert (engine.memory, engine.max_memory, engine.backlog) == (0, 0, 0)
@@ -195,7 +144,7 @@ def test_lists_and_counts_of_the_engine() -> None:
     assert world.answer(scripts.PEEK, [[row, b"v"], None]) == (b"k", b"none")
     assert done == [1]
     done = outcome(engine.totals())
-    world.answer(scripts.TOTALS, [3, 2, 30, 1, [], 1])
+    world.answer(scripts.TOTALS, [3, 2, 30, 1, [], 1, 0, 0])
     assert (done[0].items, done[0].memory) == (3, 0)
     done = outcome(engine.all_counters())
     world.answer(scripts.COUNTS, [b"hits", b"3"])

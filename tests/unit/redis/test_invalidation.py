@@ -25,8 +25,8 @@ class World:
         self.roots = self.partitions.roots
         self.answer = pipeline.answer
 
-    def invalidate(self, kind: bytes, *tags: bytes) -> list[Any]:
-        return outcome(self.invalidations.invalidate(kind, tags))
+    def invalidate(self, kind: bytes, *tags: bytes, soft: bool = False) -> list[Any]:
+        return outcome(self.invalidations.invalidate(kind, tags, soft))
 
     @property
     def waiting(self) -> list[str]:
@@ -43,7 +43,7 @@ def test_one_script_in_each_partition_is_enough() -> None:
     done = world.invalidate(b"any", b"t", b"u")
     assert world.waiting == ["invalidate"] * 3
     arguments = world.answer(scripts.INVALIDATE, [2, 7, [], [b"k1", b"k2"]])
-    assert arguments == (100, b"any", b"t", b"u")
+    assert arguments == (100, b"any", b"", b"t", b"u")
     world.answer(scripts.INVALIDATE, [0, 8, [], []])
     assert done == []
     world.answer(scripts.INVALIDATE, [1, 9, [], [b"k3"]])
@@ -79,10 +79,22 @@ def test_a_combination_is_removed_page_by_page() -> None:
     world.answer(scripts.INVALIDATE, [0, 17, [b"u", b"t"], []])
     world.answer(scripts.INVALIDATE, [4, 90, [], []])
     page = world.answer(scripts.INVALIDATE_PAGE, [5, b"40"])
-    assert page == (100, b"0", 17, b"u", b"t")
+    assert page == (100, b"0", 17, b"", b"u", b"t")
     page = world.answer(scripts.INVALIDATE_PAGE, [6, b"0"])
-    assert page == (100, b"40", 17, b"u", b"t")
+    assert page == (100, b"40", 17, b"", b"u", b"t")
     assert done == [(15, [])]
+
+
+def test_a_soft_invalidation_goes_tag_by_tag_where_there_are_many() -> None:
+    world = World(1)
+    done = world.invalidate(b"any", b"t", b"u", b"v", soft=True)
+    asked = world.answer(scripts.INVALIDATE, [1, 17, [b"t", b"v"], [b"k"]])
+    assert asked == (100, b"any", b"soft", b"t", b"u", b"v")
+    page = world.answer(scripts.INVALIDATE_PAGE, [5, b"0"])
+    assert page == (100, b"0", 17, b"soft", b"t")
+    page = world.answer(scripts.INVALIDATE_PAGE, [6, b"0"])
+    assert page == (100, b"0", 17, b"soft", b"v")
+    assert done == [(12, [b"k"])]
 
 
 def test_a_failure_of_one_partition_is_the_outcome() -> None:

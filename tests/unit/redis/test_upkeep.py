@@ -43,7 +43,7 @@ NOTHING_TO_DO = {
     "purge_set": [0, 0],
     "reclaim": 0,
     "counts": [],
-    "totals": [3, 2, 30, 1, [b"expirations", b"5"], 1],
+    "totals": [3, 2, 30, 1, [b"expirations", b"5"], 1, 0, 0],
 }
 
 
