@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from twisted.logger import Logger
 
 from tagcache.redis.partitions import database_of
@@ -65,12 +65,13 @@ class LeaseEnds:
             except (RedisError, OSError) as error:
                 if self.is_heard:
                     pause, is_logged = _FIRST_PAUSE, False
-                if not is_logged:
+                # That a server cannot be reached is logged for commands.
+                if isinstance(error, ResponseError) and not is_logged:
                     is_logged = True
                     log.warn(
                         "the ends of leases are not heard: {why}. Requests that wait for a value "
                         "ask again twice a second",
-                        why=str(error) or type(error).__name__,
+                        why=str(error),
                     )
             if self.is_heard:
                 self.is_heard = False
