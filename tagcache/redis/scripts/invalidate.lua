@@ -1,13 +1,21 @@
 local at_once, kind, soft, tags = tonumber(ARGV[1]), ARGV[2], ARGV[3] ~= '', from(4)
+-- In most partitions of a cluster there is nothing to do.
+local concerned = redis.call('EXISTS', LEASES, GRACES)
+for _, tag in ipairs(tags) do
+    if concerned > 0 then break end
+    concerned = redis.call('EXISTS', carriers(tag))
+end
+if concerned == 0 then return {0, 0, {}, {}} end
 allow_oom()
 local at, left, removed, keys = next_seq(), {}, 0, {}
 
 -- Remove the entries of a tag that have all of `tags`; returns whether they were few enough.
 local function remove_few(tag, tags)
     local size = redis.call('ZCARD', carriers(tag))
+    if size == 0 then return true end
+    notify_near(tag)
     if size > at_once then return false end
     at_once = at_once - size
-    if size == 0 then return true end
     for _, key in ipairs(redis.call('ZRANGE', carriers(tag), 0, -1)) do
         if remove_older(key, at, tags, soft) then
             removed = removed + 1
@@ -20,7 +28,6 @@ end
 if kind == 'all' then
     outdate(kind, soft, tags, at, false)
     put_rarest_first(tags)
-    notify_near(tags[1])
     if not remove_few(tags[1], tags) then left = tags end
     count('invalidations', removed)
     return {removed, at, left, {}}
@@ -28,7 +35,6 @@ end
 local many = {}
 for _, tag in ipairs(tags) do
     if not remove_few(tag, {tag}) then many[#many + 1] = tag end
-    notify_near(tag)
 end
 -- Not before those few are removed, which it would make dead.
 outdate(kind, soft, tags, at, #many > 0 and not soft)
