@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from random import Random
-from typing import Any
 
 from zope.interface import implementer
 
@@ -17,6 +16,7 @@ from tagcache.engine.drafting import Drafting
 from tagcache.engine.entry import Entry
 from tagcache.engine.freshness import Freshness
 from tagcache.engine.key_scan import KeyScan
+from tagcache.engine.plain import plain_requests, use_limits
 from tagcache.engine.reclaim import Backlog
 from tagcache.engine.store import SHARD_MASK, Store
 from tagcache.engine.versions import EntryVersions
@@ -31,7 +31,6 @@ from tagcache.model.limits import Limits
 from tagcache.model.statistics import Counters, Totals
 from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import Consistency, Saved
-from tagcache.native import core
 
 __all__ = ["MemoryCache", "Policy"]
 
@@ -89,20 +88,9 @@ class MemoryCache:
         self._limits = limits or Limits()
         self._admission = Admission(self.store, self._limits)
         self._drafting = Drafting(self, self._admission, self._versions, self._clock)
-        # Answers plain requests natively where that is possible.
-        self.plain: Any = None
-        if core is not None and self._lru is None:
-            removed = self._activity.removed
-            self.plain = core.PlainRequests(
-                self.store,
-                self._shards,
-                self._dead,
-                removed,
-                self._sampled,
-                self.put_with,
-                self.delete,
-                headroom.check,
-            )
+        self.plain = plain_requests(
+            self.store, self._activity, self._sampled, self.put_with, self.delete
+        )
         self.limits = self._limits
 
     def _use_freshness(self, random_bits: Callable[[int], int]) -> None:
@@ -130,22 +118,12 @@ class MemoryCache:
         self._limits = limits
         self._short_value = min(limits.max_value_length, headroom.UNIT_BYTES)
         self._admission.renew(limits)
-        self._limit_plain()
+        if self.plain is not None:
+            use_limits(self.plain, limits, self._short_value)
         self.budget.max_memory = limits.max_memory
         self._put = self.budget.put if limits.max_memory else self.store.put
         if limits.max_memory and self.budget.total > limits.max_memory:
             self._backlog.on_garbage()
-
-    def _limit_plain(self) -> None:
-        limits = self._limits
-        if self.plain is not None:
-            self.plain.use_limits(
-                limits,
-                limits.max_key_length,
-                self._short_value,
-                limits.tag_rules is not None,
-                limits.max_memory > 0,
-            )
 
     @property
     def on_garbage(self) -> Callable[[], None]:

@@ -1,0 +1,38 @@
+"""Plain requests to a cache, which the native core answers where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tagcache.engine import headroom
+from tagcache.engine.entry import Entry
+from tagcache.engine.store import Store
+from tagcache.model.activity import Activity
+from tagcache.model.limits import Limits
+from tagcache.model.store_options import StoreOptions
+from tagcache.native import core
+
+
+def plain_requests(
+    store: Store,
+    activity: Activity,
+    sampled: Callable[[Entry], int],
+    put: Callable[[bytes, bytes, StoreOptions], int | None],
+    delete: Callable[[bytes], bool],
+) -> Any:
+    """Return a PlainRequests of the native core; None without it, and for the policy ``lru``.
+
+    ``sampled`` is called with the entry of a hit that is recorded, and returns after how many more
+    hits the next one is.
+    """
+    if core is None or store.lru is not None:
+        return None
+    parts = store, store.shards, store.dead, activity.removed
+    return core.PlainRequests(*parts, sampled, put, delete, headroom.check)
+
+
+def use_limits(plain: Any, limits: Limits, longest_value: int) -> None:
+    """Let ``plain`` store within ``limits`` from now on, and values up to so many bytes."""
+    has_tag_rules, has_max_memory = limits.tag_rules is not None, limits.max_memory > 0
+    plain.use_limits(limits, limits.max_key_length, longest_value, has_tag_rules, has_max_memory)
