@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from random import Random, SystemRandom
+from collections.abc import Callable
+from random import Random
 from typing import Any, Protocol
 
 from tagcache.config.limits import limits_of, near_limits
@@ -22,6 +23,7 @@ from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
 from tagcache.redis.pipeline import ScriptPipeline
 from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.servers import Servers
 from tagcache.redis.tracking import Tracking
 from tagcache.redis.upkeep import Upkeep
 
@@ -40,6 +42,24 @@ class NearCaches(Protocol):
         """Return the cache for a database."""
 
 
+def _track(
+    settings: Settings,
+    near_caches: NearCaches,
+    servers: Servers,
+    loop: Any,
+    note: Callable[[str], None],
+) -> tuple[Numbered[Near] | None, Tracking | None]:
+    """Return the near caches and what keeps them fresh, if there are to be any."""
+    engine = settings.engine
+    if not engine.near_cache_mb:
+        return None, None
+    near_caches.limits = near_limits(settings)
+    count = settings.cache.databases
+    nears = Numbered(count, lambda number: Near(near_caches[number], time.monotonic))
+    prefix = engine.key_prefix
+    return nears, Tracking(servers, prefix, nears, loop, time.monotonic, note)
+
+
 def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) -> RedisDatabases:
     """Return the databases of section ``[engine]``; ``near_caches`` holds what is near."""
     engine = settings.engine
@@ -51,12 +71,7 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
     note = availability.note
     count = settings.cache.databases
 
-    random = SystemRandom()
-    nears = tracking = None
-    if engine.near_cache_mb:
-        near_caches.limits = near_limits(settings)
-        nears = Numbered(count, lambda number: Near(near_caches[number], time.monotonic))
-        tracking = Tracking(servers, engine.key_prefix, nears, loop, time.monotonic, note)
+    nears, tracking = _track(settings, near_caches, servers, loop, note)
 
     def moved() -> None:
         caches.leases_ended()
@@ -79,8 +94,7 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
             Activity(Random()),  # noqa: S311 - it only picks samples
             time.monotonic,
             None if nears is None else nears[database],
-            lambda: random.getrandbits(63) or 1,
-            lambda: ends.is_heard,
+            is_heard=lambda: ends.is_heard,
         )
 
     caches = RedisCaches(count, make, partitions_of)
