@@ -8,8 +8,17 @@ from contextvars import ContextVar
 
 from tagcache.client.arguments import Tag, checked_tag
 
-# The values of the dictionary mean nothing.
-_collected: ContextVar[dict[bytes, None] | None] = ContextVar("tagcache_tags", default=None)
+
+class Collected(dict[bytes, None]):
+    """The tags that were collected; the values mean nothing.
+
+    ``has_stale`` says whether a stale value was used meanwhile.
+    """
+
+    has_stale = False
+
+
+_collected: ContextVar[Collected | None] = ContextVar("tagcache_tags", default=None)
 
 
 def cache_tag(*tags: Tag) -> None:
@@ -27,15 +36,22 @@ def note(tags: Iterable[bytes]) -> None:
         collected.update(dict.fromkeys(tags))
 
 
+def note_stale() -> None:
+    """Note that a stale value was used: what is computed around this call is not stored."""
+    collected = _collected.get()
+    if collected is not None:
+        collected.has_stale = True
+
+
 def is_collecting() -> bool:
     """Return whether a value is being computed around this call."""
     return _collected.get() is not None
 
 
 @contextmanager
-def collecting() -> Iterator[dict[bytes, None]]:
-    """Collect the tags that ``cache_tag`` gives meanwhile; the values mean nothing."""
-    collected: dict[bytes, None] = {}
+def collecting() -> Iterator[Collected]:
+    """Collect the tags that ``cache_tag`` gives meanwhile."""
+    collected = Collected()
     token = _collected.set(collected)
     try:
         yield collected

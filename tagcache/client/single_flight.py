@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from tagcache.client.awaited_pool import INetwork
@@ -26,13 +27,25 @@ _computing: ContextVar[tuple[tuple[int, bytes], ...]] = ContextVar("tagcache_com
 class Outcome:
     """What became of a computation: its value with the tags as they are sent, or its error.
 
-    ``is_fresh`` says that the value was not outdated when the computation ended.
+    ``is_fresh`` says that the value was not outdated when the computation ended, ``has_stale`` that
+    it is a stale one, or made of one.
     """
 
     value: Any = None
     tags: tuple[bytes, ...] = ()
     is_fresh: bool = False
+    has_stale: bool = False
     error: Exception | None = None
+
+
+class Phase(Enum):
+    """How far a call is."""
+
+    LOOKING = 0
+    """The producer has not been called."""
+    COMPUTING = 1
+    STORING = 2
+    """The value is on its way to the server, or was there."""
 
 
 class Call:
@@ -40,17 +53,17 @@ class Call:
 
     Attributes:
         lease: the token under which the value will be stored, if there is one.
-        is_computing: whether the producer has been called.
+        phase: how far it is.
         outcome: there at the end, unless the others must look again.
         successor: the call of another caller who was given the lease that this one waits for.
         waiting: called with the outcome; None if the others must look again.
     """
 
-    __slots__ = ("_stale", "is_computing", "lease", "outcome", "successor", "waiting")
+    __slots__ = ("_stale", "lease", "outcome", "phase", "successor", "waiting")
 
     def __init__(self) -> None:
         self.lease: bytes | None = None
-        self.is_computing = False
+        self.phase = Phase.LOOKING
         self._stale = False
         self.outcome: Outcome | None = None
         self.successor: Call | None = None
@@ -157,12 +170,12 @@ class Flights(_Table):
 
         None: look again, or ``seconds`` are over.
         """
-        was_computing = call.is_computing
+        phase = call.phase
         future: Future[Outcome | None] = Future()
         if not self._join(key, call, future.set_result):
             return None
         try:
-            return _for_late(future.result(seconds), was_computing)
+            return _for_late(future.result(seconds), phase)
         except TimeoutError:
             return None
         finally:
@@ -187,27 +200,28 @@ class AwaitedFlights(_Table):
 
     async def outcome(self, key: bytes, call: Call, seconds: float) -> Outcome | None:
         """Wait for the outcome of the call of another coroutine; see Flights.outcome."""
-        was_computing = call.is_computing
+        phase = call.phase
         promise = self._network.promise()
         if not self._join(key, call, promise.resolve):
             return None
         cancel = self._network.call_later(seconds, lambda: promise.resolve(None))
         try:
-            return _for_late(await promise.awaited, was_computing)
+            return _for_late(await promise.awaited, phase)
         finally:
             cancel()
             self._part(call, promise.resolve)
 
 
-def _for_late(outcome: Outcome | None, was_computing: bool) -> Outcome | None:
-    """Return the outcome for a caller that came when the producer ran already, or did not.
+def _for_late(outcome: Outcome | None, phase: Phase) -> Outcome | None:
+    """Return the outcome for a caller that came when the call was in this phase, or before.
 
-    What the producer read before the caller came may have been invalidated before it came, too. So
-    the caller looks again, unless the value is known to be fresh.
+    What the producer read before the caller came may have been invalidated before it came, too.
+    Then the server refused the value, if it was stored after the caller came. In other cases the
+    caller looks again.
     """
-    if outcome is None or outcome.is_fresh or outcome.error is not None or not was_computing:
+    if outcome is None or outcome.error is not None or phase is Phase.LOOKING:
         return outcome
-    return None
+    return outcome if phase is Phase.COMPUTING and outcome.is_fresh else None
 
 
 _all: weakref.WeakSet[_Table] = weakref.WeakSet()

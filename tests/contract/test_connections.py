@@ -63,7 +63,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
 
         def build(url: str = "tagcache://", **changes: Any) -> Any:
             # On a busy machine an answer may take a while.
-            options = Options.from_url(url, **{"timeout": 60.0, **changes})
+            options = Options.from_url(url, **{"timeout": 60.0, "connect_timeout": 60.0, **changes})
             match request.param:
                 case "blocking":
                     client: Any = Client(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
@@ -70,10 +71,12 @@ def test_others_get_the_old_value_while_one_computes(
     options: dict[str, Any] = {"tags": ["t"], "grace": 60}
     client.get_or_set("key", lambda: "old", **options)
     client.invalidate_tag("t", soft=True)
-    with Client(port=running.port, timeout=WAIT) as other:
+    with Client(port=running.port, timeout=WAIT) as other, ThreadPoolExecutor(1) as pool:
 
         def produce() -> str:
-            assert other.get_or_set("key", never, **options) == "old"
+            # In a thread of its own: this value is not made of that one.
+            look_up = functools.partial(other.get_or_set, "key", never, **options)
+            assert pool.submit(look_up).result(WAIT) == "old"
             return "new"
 
         assert client.get_or_set("key", produce, **options) == "new"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from tagcache.client import AsyncClient, Client, cache_tag
+from tagcache.client.lease_requests import fetch, fill
 from tagcache.contrib.cached import cached
 from tagcache.contrib.pytest_plugin import Server
 
@@ -62,31 +63,6 @@ def test_an_inner_result_that_is_invalidated_meanwhile_outdates_the_outer_one(
     assert tagcache_client.get("outer") is None
 
 
-def test_a_stale_inner_result_has_its_tags_too(tagcache_client: Client) -> None:
-    fails = False
-
-    @cached(tagcache_client, key="inner", grace=60)
-    def inner() -> str:
-        if fails:
-            raise KeyError("the database is down")
-        cache_tag("t")
-        return "inner"
-
-    @cached(tagcache_client, key="outer", grace=60)
-    def outer() -> str:
-        return inner()
-
-    inner()
-    fails = True
-    tagcache_client.invalidate_tag("t", soft=True)
-    assert inner() == "inner"
-    assert outer() == "inner"
-    assert tagcache_client.keys_by_tag("t") == ["outer"]
-    tagcache_client.invalidate_tag("t")
-    with pytest.raises(KeyError):
-        outer()
-
-
 def test_tasks_collect_for_themselves(tagcache_server: Server, tagcache_client: Client) -> None:
     async def run() -> None:
         async with AsyncClient.from_url(tagcache_server.url, timeout=60.0) as client:
@@ -109,3 +85,30 @@ def test_tasks_collect_for_themselves(tagcache_server: Server, tagcache_client: 
             f"inner:{name}2",
             f"outer:{name}",
         ]
+
+
+def test_what_is_made_of_a_stale_value_is_not_stored(tagcache_client: Client) -> None:
+    options: dict[str, Any] = {"tags": ["t"], "ttl": 60, "grace": 60}
+    client = tagcache_client
+    outer = functools.partial(client.get_or_set, "outer", ttl=60)
+    outermost = functools.partial(client.get_or_set, "outermost", ttl=60)
+
+    def inner(producer: Callable[[], str]) -> Callable[[], str]:
+        return lambda: client.get_or_set("inner", producer, **options)
+
+    def broken() -> str:
+        raise KeyError
+
+    assert inner(lambda: "old")() == "old"
+    client.invalidate_tag("t", soft=True)
+    # The stale value is used, because the new one cannot be computed.
+    assert outermost(lambda: outer(inner(broken))) == "old"
+    # And here, because somebody else computes it.
+    with Client(port=client.options.port, timeout=60) as other:
+        token = other._run(fetch(other._requests, "inner", 60_000, 0, False)).token
+        assert outermost(lambda: outer(inner(broken))) == "old"
+        assert client.get_many(["outermost", "outer", "inner"]) == {}
+        other._run(fill(other._requests, "inner", "new", token, (b"t",), 60, 60, None))
+    assert outermost(lambda: outer(inner(broken))) == "new"
+    assert sorted(client.keys_by_tag("t")) == ["inner", "outer", "outermost"]
+    assert client.get_many(["outermost", "outer"]) == {"outermost": "new", "outer": "new"}

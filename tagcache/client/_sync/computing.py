@@ -10,11 +10,11 @@ from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from tagcache.client.arguments import Key, Tag, checked_tag, collected
-from tagcache.client.collecting import collecting, is_collecting, note
+from tagcache.client.collecting import Collected, collecting, is_collecting, note, note_stale
 from tagcache.client.compute_options import LEASE_MS, ComputeOptions
 from tagcache.client.lease_requests import Lookup, fetch, fill, plain_fetch, release, soften
 from tagcache.client.requests import Requests
-from tagcache.client.single_flight import Call, Outcome
+from tagcache.client.single_flight import Call, Outcome, Phase
 from tagcache.errors import ClientError, NotSupportedByBackend, Refused
 from tagcache.model.fetched import MOST_WAIT_MS, Found
 
@@ -57,6 +57,8 @@ class BlockingComputation(Generic[T]):
         self._refused = refused
         self._lookup = Lookup(None)
         self._cost = 0.0
+        # Whether the value is made of a stale one: then it is not stored.
+        self._has_stale = False
         self.token: bytes | None = None
         self.tags: tuple[bytes, ...] = ()
 
@@ -83,7 +85,7 @@ class BlockingComputation(Generic[T]):
         get its value, unless that may have been invalidated before they came.
         """
         flights, name = self._client._flights, self._name
-        if flights.is_inside(name):
+        if self._is_inside():
             # The lease that this caller would wait for is its own.
             return self.look_up(waits=False)
         ends = flights.monotonic() + self._options.join_seconds
@@ -105,23 +107,30 @@ class BlockingComputation(Generic[T]):
                 if other is not call and self.token is not None:
                     flights.lead(name, call)
                 call.lease = self.token
-                call.is_computing = True
+                call.phase = Phase.COMPUTING
                 return False
             flights.leave(name, call)
             outcome = flights.outcome(name, other, left)
             if outcome is not None:
                 return self._shares(outcome)
 
+    def _is_inside(self) -> bool:
+        """Return whether the value of this key is being computed around this call."""
+        is_inside: bool = self._client._flights.is_inside(self._name)
+        return is_inside
+
     @contextmanager
-    def inside(self) -> Iterator[dict[bytes, None]]:
+    def inside(self) -> Iterator[Collected]:
         """Collect the tags that ``cache_tag`` gives while the caller computes the value."""
         with self._client._flights.inside(self._name), collecting() as tags:
             yield tags
+        self._has_stale = tags.has_stale
 
     def end(self, value: T) -> None:
         """Store what was computed, and let the others have it."""
+        self._call.phase = Phase.STORING
         is_fresh = self._store_unless_stale(self._call, value)
-        self._call.outcome = Outcome(value, self.tags, is_fresh)
+        self._call.outcome = Outcome(value, self.tags, is_fresh, self._has_stale)
 
     def leave(self) -> None:
         """Let those who wait for this caller go on."""
@@ -141,6 +150,8 @@ class BlockingComputation(Generic[T]):
         if outcome.error is not None:
             raise outcome.error
         note(outcome.tags)
+        if outcome.has_stale:
+            note_stale()
         self._lookup = Lookup(Found.HIT, outcome.value)
         return True
 
@@ -179,6 +190,8 @@ class BlockingComputation(Generic[T]):
         is_there = lookup.found in (Found.HIT, Found.STALE) and lookup.token is None
         if is_there:
             note(lookup.tags)
+        if is_there and lookup.found is Found.STALE and not self._is_inside():
+            note_stale()
         return is_there
 
     @property
@@ -241,6 +254,8 @@ class BlockingComputation(Generic[T]):
                 raise
             _log.warning("a stale value is used, as the new one failed", exc_info=True)
             note(self.tags)
+            note_stale()
+            self._has_stale = True
             stale: T = self._lookup.value
             return stale
         self.tag(given, more)
@@ -251,12 +266,17 @@ class BlockingComputation(Generic[T]):
         """Give tags to the computed value, and to all that is computed around it."""
         self.tags = tuple(dict.fromkeys(chain.from_iterable(tags)))
         note(self.tags)
+        if self._has_stale:
+            note_stale()
 
     def store(self, value: T) -> bool:
         """Store what ``produce`` returned, if that is to be stored.
 
         Returns whether it is fresh, as far as is known.
         """
+        if self._has_stale:
+            self.give_up()
+            return False
         client, requests, token = self._client, self._requests, self.token
         if self._lookup.found is not None and token is None:
             return False
