@@ -237,6 +237,7 @@ def test_a_narrow_window_holds_the_engine(
     watched = look(server, viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = watched.log_in()
     expect(section(page).get_by_role("rowheader")).to_be_visible()
+    watched.expected.append(r"status of 503")
     database.stop()
     expect(notice(page)).to_be_visible()
     section(page).scroll_into_view_if_needed()
