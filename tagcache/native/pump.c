@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define EVENTS_AT_ONCE 256
-/* How long calls may wait that a store has scheduled, in seconds. */
+/* How long calls may wait that the cache has scheduled, in seconds. */
 #define LONGEST_DELAY 0.001
 
 /* Pump(descriptor): `run` returns True once that one, an epoll descriptor of others, has events. */
@@ -120,7 +120,7 @@ pump_run(Pump *self, PyObject *timeout)
         return NULL;
     }
     double deadline = left < 0 ? -1 : seconds() + left;
-    double stored = 0;
+    double called = 0; /* when the cache was, since the others last ran */
     self->python_ran = self->has_called_cache = false;
     while (true) {
         int wait = self->has_called_cache ? 0 : milliseconds_until(deadline);
@@ -141,8 +141,8 @@ pump_run(Pump *self, PyObject *timeout)
         bool is_over = milliseconds_until(deadline) == 0;
         if (self->has_called_cache) {
             double now = seconds();
-            stored = stored == 0 ? now : stored;
-            is_over = is_over || count == 0 || now - stored > LONGEST_DELAY;
+            called = called == 0 ? now : called;
+            is_over = is_over || count == 0 || now - called > LONGEST_DELAY;
         }
         if (outer || self->python_ran || is_over) {
             return PyBool_FromLong(outer);

@@ -22,7 +22,7 @@ from tagcache.redis.partitions import Partitions
 _MOST_LEASES = 16_384
 # Keys for which somebody waits. Those who wait for further ones ask again at once.
 _MOST_AWAITED = 16_384
-# How long those wait who would not be told of the end of a lease.
+# How long a request waits if this server would not be told of the end of the lease.
 _UNHEARD_MS = 500
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tagcache.client.collecting import collecting
+from tagcache.client.lease_requests import fetch, release
 from tagcache.contrib.cached import cache_tag
 from tagcache.contrib.django import TagCache
 from tagcache.contrib.pytest_plugin import Server
@@ -172,6 +173,20 @@ class TestTagsOfWhatIsRead:
             assert call(cache, "get", "k") is None
             assert call(cache, "get", "k") is None
         assert call(cache, "get_or_set", "k", lambda: "new", wait=0) == "new"
+
+    def test_a_stale_value_that_get_ignores_keeps_nothing_from_being_stored(
+        self, cache: TagCache, call: Call
+    ) -> None:
+        call(cache, "get_or_set", "k", lambda: "old", tags=["t"], grace=60)
+        call(cache, "invalidate_tag", "t", soft=True)
+        client = cache.client
+        # Somebody else computes the new value.
+        lookup = client._run(fetch(client._requests, cache.make_key("k"), 60_000, 0, False))
+        assert lookup.token is not None
+        with collecting() as collected:
+            assert call(cache, "get", "k") is None
+        assert not collected.has_stale
+        client._run(release(client._requests, cache.make_key("k"), lookup.token))
 
 
 class TestConditions:

@@ -84,7 +84,7 @@ class AwaitedComputation(Generic[T]):
         get its value, unless that may have been invalidated before they came.
         """
         flights, name = self._client._flights, self._name
-        if self._is_inside():
+        if flights.is_inside(name):
             # The lease that this caller would wait for is its own.
             return await self.look_up(waits=False)
         ends = flights.monotonic() + self._options.join_seconds
@@ -93,6 +93,8 @@ class AwaitedComputation(Generic[T]):
             other = flights.enter(name, call)
             is_there = await self.look_up(waits=other is call)
             if is_there and not (other is call and await self._begins_early()):
+                if self.found is Found.STALE:
+                    note_stale()
                 return True
             if call.successor is not None:
                 # It was given the lease, after this caller had asked.
@@ -112,11 +114,6 @@ class AwaitedComputation(Generic[T]):
             outcome = await flights.outcome(name, other, left)
             if outcome is not None:
                 return self._shares(outcome)
-
-    def _is_inside(self) -> bool:
-        """Return whether the value of this key is being computed around this call."""
-        is_inside: bool = self._client._flights.is_inside(self._name)
-        return is_inside
 
     @contextmanager
     def inside(self) -> Iterator[Collected]:
@@ -189,8 +186,6 @@ class AwaitedComputation(Generic[T]):
         is_there = lookup.found in (Found.HIT, Found.STALE) and lookup.token is None
         if is_there:
             note(lookup.tags)
-        if is_there and lookup.found is Found.STALE and not self._is_inside():
-            note_stale()
         return is_there
 
     @property

@@ -85,7 +85,7 @@ class BlockingComputation(Generic[T]):
         get its value, unless that may have been invalidated before they came.
         """
         flights, name = self._client._flights, self._name
-        if self._is_inside():
+        if flights.is_inside(name):
             # The lease that this caller would wait for is its own.
             return self.look_up(waits=False)
         ends = flights.monotonic() + self._options.join_seconds
@@ -94,6 +94,8 @@ class BlockingComputation(Generic[T]):
             other = flights.enter(name, call)
             is_there = self.look_up(waits=other is call)
             if is_there and not (other is call and self._begins_early()):
+                if self.found is Found.STALE:
+                    note_stale()
                 return True
             if call.successor is not None:
                 # It was given the lease, after this caller had asked.
@@ -113,11 +115,6 @@ class BlockingComputation(Generic[T]):
             outcome = flights.outcome(name, other, left)
             if outcome is not None:
                 return self._shares(outcome)
-
-    def _is_inside(self) -> bool:
-        """Return whether the value of this key is being computed around this call."""
-        is_inside: bool = self._client._flights.is_inside(self._name)
-        return is_inside
 
     @contextmanager
     def inside(self) -> Iterator[Collected]:
@@ -190,8 +187,6 @@ class BlockingComputation(Generic[T]):
         is_there = lookup.found in (Found.HIT, Found.STALE) and lookup.token is None
         if is_there:
             note(lookup.tags)
-        if is_there and lookup.found is Found.STALE and not self._is_inside():
-            note_stale()
         return is_there
 
     @property
