@@ -100,9 +100,8 @@ class ScriptPipeline:
         for address in [each for each in self._senders if each not in primaries]:
             self._senders[address].abandon("another server has taken over")
 
-    def refused(self, sender: Sender, root: str, refused: Sequence[tuple[Call, Exception]]) -> None:
+    def refused(self, sender: Sender, root: str, calls: list[Call], error: Exception) -> None:
         """Keep the calls of a partition that the server does not have, until it is found."""
-        error = refused[0][1]
         if isinstance(error, AskError):
             named = Address(error.host or sender.address.host, error.port)
             if isinstance(error, MovedError):
@@ -110,7 +109,7 @@ class ScriptPipeline:
                 self._moved()
             else:
                 self._servers.note_moving(root, sender.address, sender.home, named)
-        calls = [call for call, _ in refused] + sender.take_of(root)
+        calls += sender.take_of(root)
         if self._closed:
             fail_all(calls, STOPS)
         else:
@@ -190,13 +189,15 @@ class ScriptPipeline:
 
     async def _clear_the_way(self, root: str, parked: _Parked, refusal: Refusal | None) -> None:
         """Wait until the calls may be sent again. Raises RedisError, OSError."""
-        if parked.refused_by is None:
+        refused_by = parked.refused_by
+        if refused_by is None or refusal is Refusal.UNSERVED:
+            # A server that has left its cluster knows nobody either.
             await self._servers.look()
-            if self._servers.topology.place(root) is None:
+            if self._servers.topology.place(root) in (None, refused_by):
                 raise ClusterDownError("no server has its slot")
         elif refusal is Refusal.STRANGE:
-            await self._servers.adopt(parked.refused_by, root)
-        elif refusal is Refusal.MOVING or self._waits_long(parked.calls[0]):
+            await self._servers.adopt(refused_by, root)
+        if refusal is Refusal.MOVING or self._waits_long(parked.calls[0]):
             await asyncio.sleep(_PAUSE)
 
     def _waits_long(self, call: Call) -> bool:

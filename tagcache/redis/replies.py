@@ -30,6 +30,7 @@ class Refusal(Enum):
 
     MOVED = "the partition is elsewhere"
     MOVING = "its slot is being moved"
+    UNSERVED = "the server knows nobody who has its slot"
     STRANGE = "the server was restarted, or another one before"
 
 
@@ -41,13 +42,15 @@ def refusal_of(result: object) -> Refusal | None:
         return Refusal.MOVED
     if isinstance(result, AskError | TryAgainError):
         return Refusal.MOVING
+    if isinstance(result, ClusterDownError) and "slot not served" in str(result):
+        return Refusal.UNSERVED
     # By scripts/guard.lua.
     return Refusal.STRANGE if code_of(result) == "HOME" else None
 
 
 def is_elsewhere(result: object) -> bool:
     """Say whether the server is no primary any more, or its cluster cannot be used."""
-    return isinstance(result, ClusterDownError | ReadOnlyError)
+    return isinstance(result, ClusterDownError | ReadOnlyError) and refusal_of(result) is None
 
 
 def code_of(error: Exception) -> str:

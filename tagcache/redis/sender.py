@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from tagcache.errors import BackendUnavailable
 from tagcache.redis.replies import Refusal, failure_of, is_elsewhere, refusal_of
-from tagcache.redis.scripts import Script
+from tagcache.redis.scripts import Effect, Script
 from tagcache.redis.servers import Servers, home_on, make_ready
 from tagcache.redis.topology import Address
 
@@ -99,8 +99,8 @@ class Waiting:
 class Owner(Protocol):
     """Whose calls a sender sends."""
 
-    def refused(self, sender: Sender, root: str, refused: Sequence[tuple[Call, Exception]]) -> None:
-        """Send the calls of a partition again, in their order: they were not carried out."""
+    def refused(self, sender: Sender, root: str, calls: list[Call], error: Exception) -> None:
+        """Send the calls of a partition again, in their order: they have changed nothing."""
 
     def lost(self, sender: Sender, waiting: Sequence[Call]) -> None:
         """Send calls that were not sent, because the connection is lost."""
@@ -273,7 +273,7 @@ class Sender(Waiting):
                 how = ("EVALSHA", script.digest)
             arguments = chain.from_iterable(batch[n].arguments for n in run)
             commands.append((*how, 1, root, *arguments, home))
-        waits = self._servers.wait_replicas and any(call.script.changes for call in batch)
+        waits = self._servers.wait_replicas and any(map(_changes, batch))
         if waits:
             commands.append(("WAIT", self._servers.wait_replicas, self._servers.wait_ms))
         # A fifth of the time that redis-py itself takes for it.
@@ -302,27 +302,30 @@ class Sender(Waiting):
             return
         why = f"it was carried out, and {confirmed} of {wanted} replicas have confirmed it"
         for n, call in enumerate(batch):
-            if call.script.changes and not isinstance(results[n], Exception):
+            if _changes(call) and not isinstance(results[n], Exception):
                 results[n] = RedisError(why)
 
     def _settle_all(self, batch: Sequence[Call], results: Sequence[Any]) -> bool:
         """Settle the calls of a batch; return whether the server cannot carry out any."""
-        refused: dict[str, list[tuple[Call, Exception]]] = {}
+        refused: dict[str, list[tuple[Call, Any]]] = {}
         for call, result in zip(batch, results, strict=True):
             refusal = refusal_of(result)
             if refusal is Refusal.STRANGE:
                 self.home = None
+            early = refused.get(call.root)
             if refusal is not None:
                 refused.setdefault(call.root, []).append((call, result))
-            elif call.root in refused:
-                # Sent again, they would come after this one.
-                for early, error in refused.pop(call.root):
-                    self._settle(early, error)
+            elif early is None:
                 self._settle(call, result)
+            elif call.script.effect is Effect.NONE:
+                # It was carried out, as its slot was free again, and waits for those before it.
+                early.append((call, result))
             else:
-                self._settle(call, result)
+                # Sent again, those before it would come after it.
+                for one, answer in [*refused.pop(call.root), (call, result)]:
+                    self._settle(one, answer)
         for root, calls in refused.items():
-            self._owner.refused(self, root, calls)
+            self._owner.refused(self, root, [call for call, _ in calls], calls[0][1])
         return any(map(is_elsewhere, results))
 
     def _settle(self, call: Call, result: Any) -> None:
@@ -363,6 +366,10 @@ def _runs(batch: Sequence[Call], most: int) -> list[list[int]]:
             runs.append(run)
         run.append(n)
     return runs
+
+
+def _changes(call: Call) -> bool:
+    return call.script.effect is Effect.CHANGE
 
 
 def _size(result: Any) -> int:

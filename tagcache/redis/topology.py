@@ -125,13 +125,15 @@ class Cluster:
     async def look(self, ask: Ask, suspects: Collection[Address]) -> None:
         known = list(dict.fromkeys([*self.nodes, *self._addresses]))
         trusted = [address for address in known if address not in suspects]
+        # A node that has left its cluster answers, and knows nobody.
+        what = ("CLUSTER", "SLOTS"), bool
         try:
             try:
-                told_by, rows = await _first(ask, trusted, ("CLUSTER", "SLOTS"))
+                told_by, rows = await _first(ask, trusted, *what)
             except (RedisError, OSError):
                 if len(trusted) == len(known):
                     raise
-                told_by, rows = await _first(ask, known, ("CLUSTER", "SLOTS"))
+                told_by, rows = await _first(ask, known, *what)
         except (RedisError, OSError) as error:
             raise ConnectionError(f"Redis Cluster cannot be connected: {error}") from error
         self._take(told_by, rows)
@@ -161,7 +163,7 @@ async def _first(
     """Ask all at once; return who answered first, and the answer. Raises RedisError, OSError."""
     tasks = {asyncio.ensure_future(ask(address, *words)): address for address in addresses}
     waiting = set(tasks)
-    error: BaseException = ConnectionError("no server is known")
+    error: BaseException = ConnectionError("no server knows")
     try:
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -7,25 +7,36 @@ cost, beside the lengths of the arguments.
 
 from __future__ import annotations
 
+from enum import Enum
 from hashlib import sha1
 from importlib import resources
+
+
+class Effect(Enum):
+    """What a script does to a partition."""
+
+    NONE = "it only reads, and may run twice"
+    HIDDEN = "it changes leases, counts or garbage, and no entry"
+    CHANGE = "it changes entries, and replicas may confirm it"
 
 
 class Script:
     """A script: its name, its text, and its SHA-1 digest, by which Redis knows it.
 
     A script with ``many`` takes the arguments of any number of calls, one after the other, and
-    returns a list of their results. One that ``changes`` entries does what replicas may confirm.
+    returns a list of their results.
     """
 
-    __slots__ = ("changes", "digest", "many", "name", "text")
+    __slots__ = ("digest", "effect", "many", "name", "text")
 
-    def __init__(self, name: str, *before: str, many: bool = False, changes: bool = False) -> None:
+    def __init__(
+        self, name: str, *before: str, many: bool = False, effect: Effect = Effect.HIDDEN
+    ) -> None:
         folder = resources.files(__package__)
         texts = [folder.joinpath(f"{each}.lua").read_bytes() for each in (*before, name)]
         self.name = name
         self.many = many
-        self.changes = changes
+        self.effect = effect
         self.text = b"".join(texts)
         # Redis identifies scripts by SHA-1; nothing depends on its strength.
         self.digest = sha1(self.text, usedforsecurity=False).hexdigest().encode()
@@ -36,30 +47,30 @@ _COMMON = (*_GUARDED, "common")
 _INVALIDATION = (*_COMMON, "invalidation")
 _DRAFTS = (*_COMMON, "drafts")
 
-GET = Script("get", *_GUARDED, many=True)
+GET = Script("get", *_GUARDED, many=True, effect=Effect.NONE)
 """Arguments: pairs of a key, and '1' for details or ''. Look-ups; they change nothing. Returns
 for each key the value, or false for a miss, or an error. With details: the value, the remaining
 time to live, and the tags. Cost: O(tags) for each look-up.
 """
-PUT = Script("put", *_COMMON, changes=True)
+PUT = Script("put", *_COMMON, effect=Effect.CHANGE)
 """Arguments: key, value, time to live or '', grace, tags. Returns 1. Cost: O(tags)."""
-ADD = Script("add", *_COMMON, changes=True)
+ADD = Script("add", *_COMMON, effect=Effect.CHANGE)
 """Arguments: key, value, time to live or '', tags. Returns 1 if it was stored, 0 if the entry
 existed. Cost: O(tags).
 """
-INCR = Script("incr", *_COMMON, changes=True)
+INCR = Script("incr", *_COMMON, effect=Effect.CHANGE)
 """Arguments: key, step, time to live or '', default time to live or '', largest length of a
 value, '1' or '' (the tags are only for an entry that is created), tags. Returns the new number in
 a list; otherwise an error as text: 'overflow', 'not an integer', or the length of a value that is
 too long. Cost: O(tags).
 """
-TOUCH = Script("touch", *_COMMON, changes=True)
+TOUCH = Script("touch", *_COMMON, effect=Effect.CHANGE)
 """Arguments: key, time to live or ''. Returns 1, or 0 if there is no entry. Cost: O(tags + length
 of the value).
 """
-DELETE = Script("delete", *_COMMON, changes=True)
+DELETE = Script("delete", *_COMMON, effect=Effect.CHANGE)
 """Arguments: keys. Returns how many entries existed. Cost: O(tags) for each entry."""
-SOFTEN = Script("soften", *_COMMON, changes=True)
+SOFTEN = Script("soften", *_COMMON, effect=Effect.CHANGE)
 """Arguments: keys. Invalidates these entries softly. Returns how many there were. Cost: O(tags)
 for each entry.
 """
@@ -70,7 +81,7 @@ entry nor a lease. Returns for each the value; or the value and its tags; or the
 the lease of somebody else is out, 0 if this one was granted, and value and tags of a stale entry,
 or false and none. Cost: O(tags) for each look-up.
 """
-FILL = Script("fill", *_COMMON, changes=True)
+FILL = Script("fill", *_COMMON, effect=Effect.CHANGE)
 """Arguments: key, token of a lease, value, time to live or '', grace, tags. Stores what was
 computed under the lease, and ends it. Returns 1, or 0 if the value may be outdated, or the lease
 is not out. Cost: O(tags).
@@ -79,15 +90,15 @@ RELEASE = Script("release", *_COMMON)
 """Arguments: key, token of a lease. Ends the lease. Returns 1, or 0 if it is not out. Cost:
 O(1).
 """
-DRAFT = Script("draft", *_DRAFTS)
+DRAFT = Script("draft", *_DRAFTS, effect=Effect.NONE)
 """Arguments: keys. Returns their state. Cost: O(lengths of the values)."""
-CARRY_OUT = Script("carry_out", *_DRAFTS, changes=True)
+CARRY_OUT = Script("carry_out", *_DRAFTS, effect=Effect.CHANGE)
 """Arguments: first key, number of keys, the other keys; for each key its record or '' if there is
 no entry; then changes: key, value, expires ms or '', time to live, number of tags, tags. One that
 has expired removes the entry. Returns how many were removed; or the state of the keys if a record
 is another one, and then nothing is changed. Cost: O(tags) for each change.
 """
-INVALIDATE = Script("invalidate", *_INVALIDATION, changes=True)
+INVALIDATE = Script("invalidate", *_INVALIDATION, effect=Effect.CHANGE)
 """Arguments: number of entries to remove at once, 'any' or 'all', 'soft' or '', tags. Invalidates
 the entries with any or all of the tags. With any, none of them exists from now on: many become a
 dead set. With all, or softly, many are left to invalidate_page. Returns how many were counted,
@@ -95,7 +106,7 @@ the sequence number, what is left to do, and some of the keys. What is left are 
 sets; or the tags whose entries are left; or all the tags, the rarest first. Cost: O(tags of the
 call), and O(tags) for each entry that is removed at once.
 """
-INVALIDATE_PAGE = Script("invalidate_page", *_INVALIDATION, changes=True)
+INVALIDATE_PAGE = Script("invalidate_page", *_INVALIDATION, effect=Effect.CHANGE)
 """Arguments: number of entries, cursor, sequence number of the invalidation, 'soft' or '', tags.
 Removes the entries with all of the tags that are older than the invalidation, or lets them become
 stale; looks for them in the index of the first tag. Returns how many there were, and the next
@@ -106,7 +117,7 @@ PURGE_SET = Script("purge_set", *_COMMON)
 'any', or 'uncounted' for the oldest one that is not counted. Removes entries of the set. Returns
 how many of them had not been counted, and whether some are left. Cost: O(tags) for each entry.
 """
-FLUSH = Script("flush", *_COMMON, changes=True)
+FLUSH = Script("flush", *_COMMON, effect=Effect.CHANGE)
 """Arguments: '' or 'now'. Begins a new epoch; all entries stay behind in the old one, for
 reclaim. Returns how many there were; without 'now', -1 if uncounted dead entries have to be
 removed first. Cost: O(1).
@@ -121,33 +132,33 @@ for evicted ones, and forgets old leases, stale entries and generations. Returns
 entries it looked at, and whether there are more of the others. Cost: O(tags) for each entry that
 is removed, and for 10 to 110 samples.
 """
-PEEK = Script("peek", *_COMMON)
+PEEK = Script("peek", *_COMMON, effect=Effect.NONE)
 """Arguments: keys. Returns for each live entry a row and the value; false for the others. Cost:
 O(length of the value + tags) for each key.
 """
-MEMBERS = Script("members", *_COMMON)
+MEMBERS = Script("members", *_COMMON, effect=Effect.NONE)
 """Arguments: number of entries, cursor, entries to skip, number of required tags, these tags,
 excluded tags. Returns the next cursor, rows, and how many entries were skipped before them. Cost:
 O(tags) for each entry that is looked at.
 """
-NEWEST = Script("newest", *_COMMON)
+NEWEST = Script("newest", *_COMMON, effect=Effect.NONE)
 """Arguments: number of entries, score to begin at or '+inf', prefix of keys, entries to skip.
 Returns the score of the next page, '' at the end; rows, the last stored first; how many entries
 were skipped before. Cost: O(tags) for each entry that is looked at.
 """
-KEYS = Script("keys", *_COMMON)
+KEYS = Script("keys", *_COMMON, effect=Effect.NONE)
 """Arguments: number of entries, cursor. Returns the next cursor, how many entries were looked at,
 and the keys of the live ones. Cost: O(tags) for each entry that is looked at.
 """
-RANDOM_KEY = Script("random_key", *_COMMON)
+RANDOM_KEY = Script("random_key", *_COMMON, effect=Effect.NONE)
 """Arguments: number of entries to look at. Returns the key of a live one at random, or false.
 Cost: O(tags) for 10 entries or a few more.
 """
-TAGS = Script("tags", *_COMMON)
+TAGS = Script("tags", *_COMMON, effect=Effect.NONE)
 """Arguments: number of tags, cursor, prefix. Returns the next cursor, and name, keys and bytes of
 each tag. Cost: O(log of the entries) for each tag.
 """
-TOTALS = Script("totals", *_COMMON)
+TOTALS = Script("totals", *_COMMON, effect=Effect.NONE)
 """No arguments. Returns the numbers of entries, tags and bytes, the number of dead and flushed
 entries that are still to be removed, the counts, whether the first number is exact, and the
 numbers of leases that are out and of stale entries. Cost: O(dead sets + old epochs).
@@ -156,11 +167,11 @@ COUNTS = Script("counts", *_COMMON)
 """Arguments: hits, misses, puts of a server since its last call. Returns the counts of all
 servers. Cost: O(1).
 """
-COUNT = Script("count", *_COMMON)
+COUNT = Script("count", *_COMMON, effect=Effect.NONE)
 """Arguments: tag. Returns the number of entries with it; -1 if one has to look at each of them.
 Cost: O(log of the entries).
 """
-CHECK = Script("check", *_COMMON)
+CHECK = Script("check", *_COMMON, effect=Effect.NONE)
 """Arguments: number of entries, 'entries' or 'tags', tag, cursor. Checks that entries and indexes
 agree, from the records to the indexes, or from the index of a tag to the records. Returns the
 next cursor, how many entries were checked, and the disagreements as pairs of a key and a text.

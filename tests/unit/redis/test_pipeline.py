@@ -372,6 +372,40 @@ async def test_a_slot_that_is_being_moved_is_waited_for() -> None:
         assert it.troubles == []
 
 
+UNSERVED = Error("CLUSTERDOWN Hash slot not served")
+
+
+@in_fake_time
+async def test_the_partitions_of_a_node_that_has_left_are_where_the_others_say() -> None:
+    async with cluster_of_two() as (gone, living, it):
+        gone.expect(*evalsha(scripts.TOTALS, ROOT), answer=[0])
+        assert await result(it.call(scripts.TOTALS, ROOT)) == [0]
+        # It answers first, and knows nobody.
+        gone.replies[b"CLUSTER SLOTS"] = []
+        living.replies[b"CLUSTER SLOTS"] = slots((0, 16383, living))
+        gone.expect(b"EVALSHA", answer=UNSERVED)
+        living.expect(*evalsha(scripts.DELETE, ROOT, b"a"), answer=1)
+        assert await result(it.call(scripts.DELETE, ROOT, b"a")) == 1
+        assert it.troubles == []
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+@in_fake_time
+async def test_a_slot_that_nobody_serves_is_unavailable_at_once(is_listed: bool) -> None:
+    async with cluster_of_two() as (one, two, it):
+        two.expect(*evalsha(scripts.TOTALS, OTHER), answer=[0])
+        assert await result(it.call(scripts.TOTALS, OTHER)) == [0]
+        one.expect(b"EVALSHA", answer=UNSERVED)
+        if not is_listed:
+            one.replies[b"CLUSTER SLOTS"] = two.replies[b"CLUSTER SLOTS"] = slots(
+                (8192, 16383, two)
+            )
+        with pytest.raises(BackendUnavailable, match="no server has its slot"):
+            await result(it.call(scripts.DELETE, ROOT, b"a"))
+        two.expect(*evalsha(scripts.TOTALS, OTHER), answer=[0])
+        assert await result(it.call(scripts.TOTALS, OTHER)) == [0]
+
+
 @in_fake_time
 async def test_a_slot_that_stays_on_its_way_is_unavailable() -> None:
     async with cluster_of_two() as (source, target, it):
@@ -393,6 +427,35 @@ async def test_what_was_overtaken_is_not_sent_again() -> None:
         with pytest.raises(BackendUnavailable):
             await result(calls[0])
         assert await result(calls[1]) == 1
+
+
+@in_fake_time
+async def test_look_ups_that_overtook_others_are_sent_again_behind_them() -> None:
+    async with cluster_of_two() as (source, target, it):
+        # Of an unknown length: two in a run.
+        source.expect(b"EVALSHA", answer=on_its_way(target))
+        source.expect(*evalsha(scripts.GET, ROOT, b"c", b""), answer=[1])
+        calls = [it.call(scripts.GET, ROOT, key, b"") for key in (b"a", b"b", b"c")]
+        await until(lambda: not source.script)
+        keys = [each for key in (b"a", b"b", b"c") for each in (key, b"")]
+        source.expect(*evalsha(scripts.GET, ROOT, *keys), answer=[2, 3, 4])
+        await advance_when_awaited(0.02)
+        assert [await result(call) for call in calls] == [2, 3, 4]
+        assert it.troubles == []
+
+
+@in_fake_time
+async def test_a_look_up_is_not_sent_again_behind_a_change() -> None:
+    async with cluster_of_two() as (source, target, it):
+        source.expect(b"EVALSHA", answer=on_its_way(target))
+        source.expect(*evalsha(scripts.GET, ROOT, b"c", b""), answer=[1])
+        source.expect(*evalsha(scripts.DELETE, ROOT, b"a"), answer=1)
+        calls = [it.call(scripts.GET, ROOT, key, b"") for key in (b"a", b"b", b"c")]
+        calls.append(it.call(scripts.DELETE, ROOT, b"a"))
+        for call in calls[:2]:
+            with pytest.raises(BackendUnavailable):
+                await result(call)
+        assert [await result(call) for call in calls[2:]] == [1, 1]
 
 
 def told(home: bytes, role: bytes = b"master", ids: tuple[bytes, bytes] = (b"", b"0")) -> bytes:
