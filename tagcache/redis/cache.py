@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from random import Random, SystemRandom
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
 from tagcache.errors import IntegerOverflow, NotAnInteger
@@ -68,6 +68,7 @@ class RedisCache:
         self.invalidations = 0
         # The hits, misses and puts that were sent to Redis.
         self._sent = (0, 0, 0)
+        self._sending = DeferredLock()
         self._tags_seen = 0
         self.seen = EngineTotals(0, 0, 0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
 
@@ -316,7 +317,13 @@ class RedisCache:
         return _counters(each)
 
     def send_counts(self) -> Deferred[Any]:
-        """Add the counts of this server to those of all servers in Redis."""
+        """Add the counts of this server to those of all servers in Redis.
+
+        They are there afterwards, whoever sends them.
+        """
+        return self._sending.run(self._send_counts)
+
+    def _send_counts(self) -> Deferred[Any]:
         now, before = (self.hits, self.misses, self.puts), self._sent
         if now == before:
             return succeed(None)

@@ -317,6 +317,17 @@ def test_counts_are_sent_once_and_again_if_they_were_lost() -> None:
     assert outcome(world.cache.send_counts()) == [None]
 
 
+def test_who_sends_counts_waits_for_those_on_their_way() -> None:
+    world = World()
+    world.cache.put(b"k", b"v")
+    world.answer(scripts.PUT, 1)
+    world.cache.send_counts()
+    done = outcome(world.cache.send_counts())
+    assert done == []
+    world.answer(scripts.COUNTS, [])
+    assert done == [None]
+
+
 def test_counters_are_those_of_all_partitions() -> None:
     world = World(2)
     done = outcome(world.cache.counters())
