@@ -40,10 +40,11 @@ class NativeAnswers(NamedTuple):
     """What the native core may answer on a connection, in one dialect.
 
     ``verbs`` are the names of a look-up, a store, a store with tags, a look-up of many keys, of two
-    steps of a counter and of two with an argument, and of a removal; empty for those that the
-    dialect does not have. The readers are called with the bytes of a store that say how: in a line
-    the fields of TTL and tags with the tab between them, in RESP the bulk strings after the value.
-    They return StoreOptions; None, or an exception, leaves the request to Python.
+    steps of a counter and of two with an argument, of a removal, and of a look-up that takes a
+    lease after a miss; empty for those that the dialect does not have. The readers are called with
+    the bytes of a store that say how: in a line the fields of TTL and tags with the tab between
+    them, in RESP the bulk strings after the value. They return StoreOptions; None, or an exception,
+    leaves the request to Python.
     """
 
     dialect: Dialect

@@ -132,7 +132,9 @@ enum dialect { LINE, RESP2, RESP3 };
 
 /* What is asked for; the order is that of the verbs of tagcache.native.NativeAnswers. STORE is PUT or
  * SET, TAG_STORE is TAG.SET. */
-enum verb { LOOK_UP, STORE, TAG_STORE, LOOK_UP_MANY, INCR, DECR, INCRBY, DECRBY, DELETE, VERBS };
+enum verb {
+    LOOK_UP, STORE, TAG_STORE, LOOK_UP_MANY, INCR, DECR, INCRBY, DECRBY, DELETE, FETCH, VERBS
+};
 
 /* What a connection answers natively. The readers are called with the bytes of a request that follow
  * the key in a line, and the value in RESP; they return the options to store with, or None if these are

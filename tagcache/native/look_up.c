@@ -55,6 +55,28 @@ write_value(Output *output, enum dialect dialect, const char *value, size_t leng
     return true;
 }
 
+/* The same for the reply to a FETCH that finds an entry, and takes no lease. */
+static bool
+write_hit(Output *output, enum dialect dialect, const char *value, size_t length)
+{
+    if (output->capacity - output->length < length + 2 * FRAME_BYTES) {
+        return false;
+    }
+    if (dialect == LINE) {
+        if (memchr(value, '\n', length) != NULL) {
+            return false;
+        }
+        append(output, "HIT\t", 4);
+        append(output, value, length);
+        append(output, "\n", 1);
+        return true;
+    }
+    append(output, "*3\r\n$3\r\nHIT\r\n", 13);
+    write_value(output, dialect, value, length);
+    write_missing(output, dialect);
+    return true;
+}
+
 /* What look-ups have found; it is counted once all keys of a request are answered. */
 typedef struct {
     long long hits, misses;
@@ -117,6 +139,19 @@ look_up(PlainRequests *self, enum dialect dialect, const Key *key, double now, O
     Tally tally = {0};
     enum found found = find_value(self, dialect, key, now, output, &tally);
     return found == ANSWERED ? count_look_ups(self, &tally) : found;
+}
+
+enum found
+answer_fetch(PlainRequests *self, enum dialect dialect, const Key *key, double now, Output *output)
+{
+    Entry *entry = find_live(self, key, now);
+    if (entry == NULL || !write_hit(output, dialect, PyBytes_AS_STRING(entry->value),
+                                    (size_t)PyBytes_GET_SIZE(entry->value))) {
+        return FOR_PYTHON;
+    }
+    entry->visited = 1;
+    Tally tally = {.hits = 1, .last_hit = entry};
+    return count_look_ups(self, &tally);
 }
 
 /* Look up the next few keys of a request. */

@@ -106,6 +106,8 @@ answer_one(PlainRequests *self, const Answers *answers, const Request *request, 
         return look_up(self, answers->dialect, key, now, output);
     case LOOK_UP_MANY:
         return look_up_many(self, answers->dialect, request, now, output);
+    case FETCH:
+        return answer_fetch(self, answers->dialect, key, now, output);
     case INCR:
     case DECR:
     case INCRBY:

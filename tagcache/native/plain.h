@@ -35,9 +35,11 @@ Entries *table_of(const PlainRequests *self, Py_hash_t hash);
 /* Let the processor fetch what look-ups of these keys will read. */
 void prefetch(const PlainRequests *self, const Key *keys, size_t count);
 
-/* Answer a GET, and a MGET; see look_up.c. */
+/* Answer a GET, a FETCH that is a hit, and a MGET; see look_up.c. */
 enum found look_up(PlainRequests *self, enum dialect dialect, const Key *key, double now,
                    Output *output);
+enum found answer_fetch(PlainRequests *self, enum dialect dialect, const Key *key, double now,
+                        Output *output);
 enum found look_up_many(PlainRequests *self, enum dialect dialect, const Request *request,
                         double now, Output *output);
 

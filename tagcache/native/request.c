@@ -4,6 +4,9 @@
 
 /* The arguments of a store in RESP. */
 #define MOST_ARGUMENTS 40
+/* Milliseconds; tagcache/model/fetched.py. */
+#define MOST_LEASE_MS 3600000
+#define MOST_WAIT_MS 600000
 
 static bool
 starts_with(const char *input, size_t length, const char *text, size_t text_length)
@@ -25,6 +28,20 @@ take_field(Part *line, Part *field)
     line->length -= field->length + 1;
     line->start = tab + 1;
     return true;
+}
+
+/* Whether it is a decimal number from `least` to `most`, which has at most seven digits. */
+static bool
+is_between(Part part, long least, long most)
+{
+    long number = 0;
+    for (size_t at = 0; at < part.length; at++) {
+        if (at == 7 || part.start[at] < '0' || part.start[at] > '9') {
+            return false;
+        }
+        number = number * 10 + (part.start[at] - '0');
+    }
+    return part.length > 0 && number >= least && number <= most;
 }
 
 /* PUT<TAB>key<TAB>ttl<TAB>tags<TAB>value<LF> */
@@ -53,6 +70,33 @@ read_key(Part *line, Request *request)
     return memchr(line->start, '\t', line->length) == NULL;
 }
 
+/* FETCH<TAB>key<TAB>lease<LF>, FETCH<TAB>key<TAB>lease<TAB>wait<LF>, both in milliseconds */
+static bool
+read_fetch(Part *line, Request *request)
+{
+    Part lease;
+    if (!take_field(line, &request->key)) {
+        return false;
+    }
+    if (take_field(line, &lease)) {
+        return is_between(lease, 1, MOST_LEASE_MS) && is_between(*line, 0, MOST_WAIT_MS);
+    }
+    return is_between(*line, 1, MOST_LEASE_MS);
+}
+
+static bool
+read_line_arguments(Part *line, Request *request)
+{
+    switch (request->verb) {
+    case STORE:
+        return read_put(line, request);
+    case FETCH:
+        return read_fetch(line, request);
+    default:
+        return read_key(line, request);
+    }
+}
+
 /* Move behind the verb; false if it is another one. */
 static bool
 take_line_verb(Part *line, enum verb *verb)
@@ -63,7 +107,7 @@ take_line_verb(Part *line, enum verb *verb)
         enum verb verb;
     } verbs[] = {
         {"GET\t", 4, LOOK_UP}, {"PUT\t", 4, STORE}, {"INCR\t", 5, INCR},
-        {"DECR\t", 5, DECR},   {"DEL\t", 4, DELETE},
+        {"DECR\t", 5, DECR},   {"DEL\t", 4, DELETE}, {"FETCH\t", 6, FETCH},
     };
     for (size_t at = 0; at < sizeof(verbs) / sizeof(verbs[0]); at++) {
         if (starts_with(line->start, line->length, verbs[at].start, verbs[at].length)) {
@@ -89,8 +133,7 @@ read_line(const char *input, size_t length)
         return request;
     }
     line.length = (size_t)(end - line.start);
-    bool is_plain = request.verb == STORE ? read_put(&line, &request) : read_key(&line, &request);
-    request.length = is_plain ? (size_t)(end - input) + 1 : 0;
+    request.length = read_line_arguments(&line, &request) ? (size_t)(end - input) + 1 : 0;
     return request;
 }
 
@@ -129,9 +172,9 @@ take_bulk(const char *input, size_t length, size_t *at, Part *bulk)
 }
 
 static bool
-is_verb(Part verb, const char *name)
+is_word(Part part, const char *word)
 {
-    return verb.length == strlen(name) && memcmp(verb.start, name, verb.length) == 0;
+    return part.length == strlen(word) && memcmp(part.start, word, part.length) == 0;
 }
 
 /* Read so many bulk strings; the part with all of them. */
@@ -159,13 +202,30 @@ resp_verb(Part name)
         {"GET", LOOK_UP},       {"SET", STORE},     {"TAG.SET", TAG_STORE},
         {"MGET", LOOK_UP_MANY}, {"INCR", INCR},     {"DECR", DECR},
         {"INCRBY", INCRBY},     {"DECRBY", DECRBY}, {"DEL", DELETE},
+        {"TAG.FETCH", FETCH},
     };
     for (size_t at = 0; at < sizeof(verbs) / sizeof(verbs[0]); at++) {
-        if (is_verb(name, verbs[at].name)) {
+        if (is_word(name, verbs[at].name)) {
             return verbs[at].verb;
         }
     }
     return VERBS;
+}
+
+/* What follows the key: LEASE milliseconds, or LEASE milliseconds WAIT milliseconds. */
+static bool
+read_fetch_options(const char *input, size_t length, size_t *at, size_t count)
+{
+    Part name, lease, wait = {"0", 1};
+    if (!take_bulk(input, length, at, &name) || !is_word(name, "LEASE") ||
+        !take_bulk(input, length, at, &lease)) {
+        return false;
+    }
+    if (count == 4 && (!take_bulk(input, length, at, &name) || !is_word(name, "WAIT") ||
+                       !take_bulk(input, length, at, &wait))) {
+        return false;
+    }
+    return is_between(lease, 1, MOST_LEASE_MS) && is_between(wait, 0, MOST_WAIT_MS);
 }
 
 /* Read what follows the verb; false if it is not plain, or not complete. */
@@ -182,6 +242,9 @@ read_arguments(const char *input, size_t length, size_t *at, size_t count, Reque
     case DECRBY:
         return count == 2 && take_bulk(input, length, at, &request->key) &&
                take_bulk(input, length, at, &request->step) && request->step.length > 0;
+    case FETCH:
+        return (count == 3 || count == 5) && take_bulk(input, length, at, &request->key) &&
+               read_fetch_options(input, length, at, count - 1);
     case LOOK_UP_MANY:
         request->key_count = count;
         return count > 0 && take_bulks(input, length, at, count, &request->keys);

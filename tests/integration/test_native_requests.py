@@ -71,6 +71,20 @@ def test_every_look_up_is_counted_everywhere(server: RunningServer) -> None:
             assert connection["idle_seconds"] <= connection["age_seconds"]
 
 
+def test_fetches_are_counted_whoever_answers(server: RunningServer) -> None:
+    with server.connect() as lines, server.connect() as redis:
+        assert lines.ask(b"FETCH\tk\t1000") == b"HIT\tvalue\n"
+        assert lines.ask(b"FETCH\tk\t1000\t5000") == b"HIT\tvalue\n"
+        assert lines.ask(b"FETCH\tnone\t1000").startswith(b"LEASE\t")
+        assert lines.ask(b"FETCH\tnone\t1000").startswith(b"WAIT\t")
+        fetch = resp(b"TAG.FETCH", b"k", b"LEASE", b"1000")
+        exactly(redis, fetch * 2, b"*3\r\n$3\r\nHIT\r\n$5\r\nvalue\r\n$-1\r\n" * 2)
+        assert lines.ask(b"STATS") == b"STATS\t4\t2\t1\t0\t0.666667\n"
+    metrics = get(server, "/metrics").decode()
+    assert 'tagcache_commands_total{cmd="fetch"} 4.0' in metrics
+    assert 'tagcache_commands_total{cmd="tag.fetch"} 2.0' in metrics
+
+
 def test_durations_of_native_plain_are_sampled(server: RunningServer) -> None:
     with server.connect() as client:
 

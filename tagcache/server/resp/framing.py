@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _MAX_BYTES = 128 * 2**20
 _MAX_ARGUMENT_BYTES = 16 * 2**20
 _COUNTERS = (b"INCR", b"DECR", b"INCRBY", b"DECRBY")
-_VERBS = (b"GET", b"SET", b"TAG.SET", b"MGET", *_COUNTERS, b"DEL")
+_VERBS = (b"GET", b"SET", b"TAG.SET", b"MGET", *_COUNTERS, b"DEL", b"TAG.FETCH")
 _NATIVE_2 = NativeAnswers(Dialect.RESP2, _VERBS, plain_options, plain_tag_options)
 _NATIVE_3 = NativeAnswers(Dialect.RESP3, _VERBS, plain_options, plain_tag_options)
 # Their arguments may be secrets.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tagcache import native
 from tagcache.engine.memory import MemoryCache
+from tagcache.model.fetched import hit
 from tagcache.model.limits import Limits
 from tagcache.native import Dialect
 from tagcache.server.commands import cache as commands
@@ -129,6 +130,12 @@ def test_any_bytes_are_answered_or_left(dialect: Dialect, chunk: bytes) -> None:
         b"*1\r\n$4\r\nINCR\r\n",
         b"*3\r\n$4\r\nINCR\r\n$5\r\nplain\r\n$1\r\n1\r\n",
         b"*3\r\n$6\r\nINCRBY\r\n$5\r\nplain\r\n$0\r\n\r\n",
+        resp.request(b"TAG.FETCH", b"plain"),
+        resp.request(b"TAG.FETCH", b"plain", b"LEASE"),
+        resp.request(b"TAG.FETCH", b"plain", b"lease", b"1000"),
+        resp.request(b"TAG.FETCH", b"plain", b"WAIT", b"1000"),
+        resp.request(b"TAG.FETCH", b"plain", b"LEASE", b"1000", b"TAGS"),
+        resp.request(b"TAG.FETCH", b"plain", b"LEASE", b"1000", b"LEASE", b"1000"),
         b"*0\r\n",
         b"GET\tplain\n",
     ],
@@ -143,6 +150,8 @@ def test_other_requests_are_left(chunk: bytes) -> None:
     [
         *(b"get\tplain\n", b"GET\tplain\r\n", b"GET\ta\tb\n", b"GET plain\n", b"DEL\ta\tb\n"),
         *(b"INCR\tplain\n", b"INCR\tn\t\n", b"INCR\tn\t1\t-\n", b"incr\tn\n", b"PUT\tn\t1\n"),
+        *(b"FETCH\tplain\n", b"FETCH\tplain\t\n", b"FETCH\tplain\t1\t\n"),
+        *(b"fetch\tplain\t1\n", b"FETCH\tplain\t1\t1\t1\n"),
     ],
 )
 def test_other_lines_are_left(chunk: bytes) -> None:
@@ -169,6 +178,63 @@ def test_many_keys_are_answered_together_or_left(keys: list[bytes], version: int
         assert sum(len(VALUES.get(key, b"")) + 32 for key in keys) + 32 > ROOM
     for cut in range(1, len(request)):
         assert answer(cache, Dialect.RESP2, request[:cut]) == (0, 0, b"")
+
+
+def fetching(dialect: Dialect, key: bytes, lease: bytes, wait: bytes | None) -> bytes:
+    if dialect is Dialect.LINE:
+        return b"\t".join((b"FETCH", key, lease, *([] if wait is None else [wait]))) + b"\n"
+    waits = () if wait is None else (b"WAIT", wait)
+    return resp.request(b"TAG.FETCH", key, b"LEASE", lease, *waits)
+
+
+def fetched(dialect: Dialect, value: bytes) -> bytes:
+    if dialect is Dialect.LINE:
+        return line.fetched(hit(value))
+    return resp.array([resp.bulk(b"HIT"), resp.bulk(value), resp.null(dialect.value + 1)])
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("wait", [None, b"0", b"600000"])
+def test_a_fetch_that_is_a_hit_is_answered(dialect: Dialect, wait: bytes | None) -> None:
+    for key, value in VALUES.items():
+        if dialect is Dialect.LINE and b"\n" in key + value:
+            continue
+        cache, _ = filled()
+        twin, _ = filled()
+        request = fetching(dialect, key, b"3600000", wait)
+        assert answer(cache, dialect, request) == (len(request), 1, fetched(dialect, value))
+        twin.get(key)
+        assert cache.counters() == twin.counters()
+        entry = cache.peek(key)
+        assert entry is not None
+        assert entry.visited
+        # The reply as a whole, or nothing.
+        for room in (0, len(value), len(value) + 63):
+            assert answer(cache, dialect, request, room) == (0, 0, b"")
+        for cut in range(1, min(len(request), 100)):
+            assert answer(cache, dialect, request[:cut]) == (0, 0, b"")
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize(
+    ("key", "lease", "wait"),
+    [
+        *((key, b"1000", None) for key in (b"missing", b"short", b"dropped")),
+        *((b"plain", lease, None) for lease in (b"", b"0", b"3600001", b"10000000", b"-1", b"1.5")),
+        *((b"plain", b"1", wait) for wait in (b"600001", b"-1", b"x", b"0000000000", b"1 ")),
+    ],
+)
+def test_any_other_fetch_is_left(
+    dialect: Dialect, key: bytes, lease: bytes, wait: bytes | None
+) -> None:
+    cache, _ = filled()
+    assert answer(cache, dialect, fetching(dialect, key, lease, wait)) == (0, 0, b"")
+    assert cache.counters() == filled()[0].counters()
+
+
+def test_a_value_that_a_line_cannot_hold_is_left_to_python() -> None:
+    cache, _ = filled()
+    assert answer(cache, Dialect.LINE, b"FETCH\tlines\t1000\n") == (0, 0, b"")
 
 
 STORES = [
@@ -288,4 +354,4 @@ def test_wrong_parts_are_refused() -> None:
         with pytest.raises(ValueError, match="power of two"):
             core.PlainRequests(fields, tables[:count], [], {}, *calls)
     strangers = core.PlainRequests(fields, [{}, {}], [], {}, *calls)
-    assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0,) * 9, b"")
+    assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0,) * 10, b"")
