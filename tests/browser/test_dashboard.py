@@ -131,6 +131,7 @@ def test_without_authentication_nothing_is_asked(start: Start, look: Look) -> No
     expect(page.get_by_role("button", name="Log out")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_numbers_move_under_load(server: RunningServer, look: Look) -> None:
     fill(server, 30)
     server.ask(b"PUT\thot\t-\t-\tv")

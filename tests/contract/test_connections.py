@@ -701,7 +701,8 @@ def test_old_idle_connections_are_tested_first(connect: Connect) -> None:
         silent(sock)
 
     with ScriptedServer(dead, answering(b"$1\r\n2\r\n")) as server:
-        client = connect(port=server.port, timeout=20, health_check_seconds=0.05)
+        # It waits for half of the time to connect, not for the whole timeout.
+        client = connect(port=server.port, connect_timeout=4, health_check_seconds=0.05)
         assert client.get("key") == 1
         time.sleep(0.1)
         assert client.get("key") == 2

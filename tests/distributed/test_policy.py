@@ -52,7 +52,9 @@ def test_such_a_server_is_refused_from_the_first_command_on(redis: Redis, front:
 
 def test_a_policy_that_changes_is_noticed(redis: Redis, front: Front) -> None:
     server = redis("--maxmemory-policy", "noeviction")
-    ours = front(server.url, {"near_cache_mb": 8})
+    ours = front(server.url, {"near_cache_mb": 8}, server={"cleanup_interval_seconds": 1})
+    # Until then it has not looked at the policy, and is not healthy either.
+    eventually(lambda: healthy(ours))
     with ours.connect() as client:
         assert client.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
         eventually(lambda: client.json(b"INFO")["engine"]["near_cache"]["fresh"])
@@ -91,7 +93,8 @@ def test_where_only_config_tells_it_is_asked_for(redis: Redis, front: Front) -> 
 def test_one_node_of_a_cluster(tmp_path_factory: pytest.TempPathFactory, front: Front) -> None:
     nodes = RedisCluster(tmp_path_factory.mktemp("policies"))
     try:
-        ours = front(nodes.url)
+        ours = front(nodes.url, server={"cleanup_interval_seconds": 1})
+        eventually(lambda: healthy(ours))
         with ours.connect() as client:
             assert client.ask(b"PUT\tk\t-\tt\tv") == b"OK\n"
             nodes.nodes[2].cli("config", "set", "maxmemory-policy", "allkeys-lru")

@@ -219,6 +219,7 @@ def test_keepalive_finds_a_dead_peer(cut: Cut, door: str, measured: Measured) ->
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_without_keepalive_a_dead_peer_is_kept(cut: Cut, door: str, measured: Measured) -> None:
     assert ("nothing", door) not in cut.seconds

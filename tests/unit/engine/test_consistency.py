@@ -131,7 +131,10 @@ def test_it_reports_how_much_it_checked_and_a_few_faults() -> None:
     assert len(found.faults) == MOST_FAULTS
 
 
-@pytest.mark.parametrize("policy", ["sieve", "lru", "noeviction"])
+@pytest.mark.parametrize(
+    "policy",
+    ["sieve", *(pytest.param(each, marks=pytest.mark.slow) for each in ("lru", "noeviction"))],
+)
 def test_changes_during_a_check_are_no_fault(policy: str) -> None:
     random = Random(7)
     now = [100.0]

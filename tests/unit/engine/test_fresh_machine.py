@@ -296,6 +296,7 @@ def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(leases, "_CHECKED_AT_ONCE", 1)
 
 
+@pytest.mark.slow
 class TestLargeSets(FreshMachine.TestCase):
     at_once = 1
     settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -102,7 +102,7 @@ def content(cache: MemoryCache) -> dict[bytes, tuple[bytes, tuple[bytes, ...], f
     return {key: (each.value, each.tags, each.ttl) for key, each in found.items() if each}
 
 
-@pytest.mark.parametrize("policy", ["sieve", "lru"])
+@pytest.mark.parametrize("policy", ["sieve", pytest.param("lru", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_each_allocation_fails_once(policy: Policy, change: Change) -> None:
     cache = filled(policy)

@@ -143,7 +143,7 @@ def told(entry: Any) -> tuple[Any, ...]:
     return entry.key, entry.value, entry.tags, *times, entry.visited, waits
 
 
-TestTwins = Twins.TestCase
+TestTwins = pytest.mark.slow(Twins.TestCase)
 TestTwins.settings = settings(max_examples=60, stateful_step_count=40)
 
 
