@@ -97,20 +97,24 @@ read_line_arguments(Part *line, Request *request)
     }
 }
 
+typedef struct {
+    const char *name;
+    size_t length;
+    enum verb verb;
+} Named;
+
+#define NAMED(name, verb) {name, sizeof(name) - 1, verb}
+
 /* Move behind the verb; false if it is another one. */
 static bool
 take_line_verb(Part *line, enum verb *verb)
 {
-    static const struct {
-        const char *start;
-        size_t length;
-        enum verb verb;
-    } verbs[] = {
-        {"GET\t", 4, LOOK_UP}, {"PUT\t", 4, STORE}, {"INCR\t", 5, INCR},
-        {"DECR\t", 5, DECR},   {"DEL\t", 4, DELETE}, {"FETCH\t", 6, FETCH},
+    static const Named verbs[] = {
+        NAMED("GET\t", LOOK_UP), NAMED("PUT\t", STORE),  NAMED("INCR\t", INCR),
+        NAMED("DECR\t", DECR),   NAMED("DEL\t", DELETE), NAMED("FETCH\t", FETCH),
     };
     for (size_t at = 0; at < sizeof(verbs) / sizeof(verbs[0]); at++) {
-        if (starts_with(line->start, line->length, verbs[at].start, verbs[at].length)) {
+        if (starts_with(line->start, line->length, verbs[at].name, verbs[at].length)) {
             *verb = verbs[at].verb;
             *line = (Part){line->start + verbs[at].length, line->length - verbs[at].length};
             return true;
@@ -195,17 +199,15 @@ take_bulks(const char *input, size_t length, size_t *at, size_t count, Part *bul
 static enum verb
 resp_verb(Part name)
 {
-    static const struct {
-        const char *name;
-        enum verb verb;
-    } verbs[] = {
-        {"GET", LOOK_UP},       {"SET", STORE},     {"TAG.SET", TAG_STORE},
-        {"MGET", LOOK_UP_MANY}, {"INCR", INCR},     {"DECR", DECR},
-        {"INCRBY", INCRBY},     {"DECRBY", DECRBY}, {"DEL", DELETE},
-        {"TAG.FETCH", FETCH},
+    static const Named verbs[] = {
+        NAMED("GET", LOOK_UP),       NAMED("SET", STORE),     NAMED("TAG.SET", TAG_STORE),
+        NAMED("MGET", LOOK_UP_MANY), NAMED("INCR", INCR),     NAMED("DECR", DECR),
+        NAMED("INCRBY", INCRBY),     NAMED("DECRBY", DECRBY), NAMED("DEL", DELETE),
+        NAMED("TAG.FETCH", FETCH),
     };
     for (size_t at = 0; at < sizeof(verbs) / sizeof(verbs[0]); at++) {
-        if (is_word(name, verbs[at].name)) {
+        if (name.length == verbs[at].length &&
+            memcmp(name.start, verbs[at].name, name.length) == 0) {
             return verbs[at].verb;
         }
     }
