@@ -1,4 +1,4 @@
-"""Standard workloads: TagCache on each of its reactors, by lines and by RESP, and Redis.
+"""Standard workloads: TagCache on each of its reactors, by lines and by RESP, Redis and Valkey.
 
 python -m benchmarks.compare [--quick] [--seconds N] [--rounds N]
 """
@@ -48,8 +48,7 @@ def measure(options: Options) -> dict[str, Any]:
     rounds = options.rounds_or(7)
     with ExitStack() as stack:
         running = [stack.enter_context(servers.tagcache(reactor)) for reactor in servers.reactors()]
-        if servers.installed("redis-server"):
-            running.append(stack.enter_context(servers.redis()))
+        running += [stack.enter_context(start()) for start in servers.others().values()]
         for server in running:
             load.fill(server, WORKLOADS["GET, 32 connections"])
         running = [view for server in running for view in _views(server)]
@@ -95,8 +94,9 @@ def section(found: Any, plots: Path) -> str:
     latencies = {"p50_microseconds": "p50, µs", "p99_microseconds": "p99, µs"}
     text = (
         "10,000 keys with 100-byte values. A TagCache entry has two tags and a time to live, "
-        "except in PUT without tags; Redis, which has no tags, does plain `SET` and `GET` without "
-        "a TTL. One running TagCache is sent lines and RESP (`SET`, `TAG.SET`, `GET`) in turns. "
+        "except in PUT without tags; Redis and Valkey, which have no tags, do plain `SET` and "
+        "`GET` without a TTL. One running TagCache is sent lines and RESP (`SET`, `TAG.SET`, "
+        "`GET`) in turns. "
         f"Medians of {found['rounds']} rounds of {found['seconds']:g} s, server by server; the "
         "ratio of CPU times is taken in each round. Latencies are those of a batch.\n"
     )

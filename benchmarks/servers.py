@@ -10,15 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
-from benchmarks.machine import on_server_core
+from benchmarks.machine import REDIS_SERVERS, on_server_core
 from tagcache import native
 
 HOST = "127.0.0.1"
@@ -106,9 +107,20 @@ def tagcache(
         yield Server(f"TagCache ({name})", "line", pid, port, http_port, has_tags=True)
 
 
+def others() -> dict[str, Callable[[], AbstractContextManager[Server]]]:
+    """Return the starters of the installed servers that Redis's clients know, by name."""
+    return {
+        name: partial(redis, name=name, program=program)
+        for name, program in REDIS_SERVERS.items()
+        if installed(program)
+    }
+
+
 @contextmanager
-def redis(more: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run redis-server without persistence. ``more`` are further options."""
+def redis(
+    more: Mapping[str, str] | None = None, name: str = "Redis", program: str = "redis-server"
+) -> Iterator[Server]:
+    """Run a server without persistence. ``more`` are further options."""
     with ExitStack() as stack:
         directory = _directory(stack)
         (port,) = free_ports(1)
@@ -122,10 +134,10 @@ def redis(more: Mapping[str, str] | None = None) -> Iterator[Server]:
             "dir": str(directory),
             **(more or {}),
         }
-        command = ["redis-server"]
-        for name, value in options.items():
-            command += [f"--{name}", value]
-        yield Server("Redis", "resp", _start(stack, directory, command, [port]), port)
+        command = [program]
+        for option, value in options.items():
+            command += [f"--{option}", value]
+        yield Server(name, "resp", _start(stack, directory, command, [port]), port)
 
 
 @contextmanager

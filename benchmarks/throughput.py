@@ -101,7 +101,7 @@ def starts(tagcache_only: bool = False) -> list[Start]:
     """Return the starters of all installed servers."""
     found: list[Start] = [lambda: servers.tagcache(servers.default_reactor())]
     if not tagcache_only:
-        found += [servers.redis] if servers.installed("redis-server") else []
+        found += servers.others().values()
         found += [servers.memcached] if servers.installed("memcached") else []
     return found
 
@@ -162,7 +162,8 @@ def section(found: Any, plots: Path) -> str:
             "GETs of 100-byte values among 10,000 keys over 32 connections, each of which waits "
             "for a reply before its next request, except for the parameter that a table varies. "
             "The CPU time is that of all threads of the server. TagCache gets lines and RESP in "
-            "turns, Redis plain `GET` and `SET`, memcached (one worker thread) its text protocol. "
+            "turns, Redis and Valkey plain `GET` and `SET`, memcached (one worker thread) its text "
+            "protocol. "
             "Medians of rounds, one server after the other.\n"
         )
     ]
