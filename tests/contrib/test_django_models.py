@@ -9,7 +9,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.cache import cache as default
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.test import override_settings
 
 from tagcache.client import Client
@@ -21,6 +21,7 @@ from tagcache.contrib.django.models import (
     model_tag,
     object_tag,
     reads,
+    register,
 )
 from tagcache.contrib.pytest_plugin import Server
 from tagcache.errors import BadArgument, ConnectionFailed
@@ -58,6 +59,21 @@ class TestNames:
     def test_names(self) -> None:
         assert model_tag(Post) == model_tag(Draft) == "blog.post"
         assert object_tag(Post, 7) == object_tag(Draft(pk=7)) == "blog.post:7"
+
+
+class TestRegister:
+    def test_it_decorates(self) -> None:
+        assert register(Post) is Post
+        assert register(cache="default")(Post) is Post
+
+    def test_an_abstract_model(self) -> None:
+        class Base(models.Model):
+            class Meta:
+                app_label = "blog"
+                abstract = True
+
+        with pytest.raises(ImproperlyConfigured, match="Base is abstract: register the models"):
+            register(Base)
 
 
 class TestChanges:
@@ -190,6 +206,15 @@ class TestTransactions:
                 post.save()
             assert len(connection.run_on_commit) == 1
 
+    def test_more_changes_than_fit_into_a_request(self) -> None:
+        def change() -> None:
+            with transaction.atomic():
+                invalidate_objects(Post, range(150_000))
+
+        assert gone(change, "blog.post", "blog.post:0", "blog.post:149999") == {
+            *("blog.post", "blog.post:0", "blog.post:149999")
+        }
+
     def test_tags_of_ones_own(self) -> None:
         def change() -> None:
             with transaction.atomic():
@@ -233,6 +258,8 @@ class TestReads:
             ),
             (lambda: list(Post.objects.all()), {"blog.post", "blog.post:1", "blog.post:2"}),
             (lambda: Post.objects.first(), {"blog.post", "blog.post:1"}),
+            (lambda: Post.objects.latest("title"), {"blog.post", "blog.post:2"}),
+            (lambda: (Post.objects.count(), Post.objects.get(pk=1)), {"blog.post", "blog.post:1"}),
             (lambda: list(Post.objects.values("title")), {"blog.post"}),
             (lambda: Post.objects.filter(title="none").exists(), {"blog.post"}),
             (lambda: Post.objects.count(), {"blog.post"}),
@@ -244,7 +271,7 @@ class TestReads:
             (lambda: list(Unregistered.objects.all()), set()),
             (lambda: Post(title="new"), set()),
         ],
-        ids=range(15),
+        ids=range(17),
     )
     def test_they_give_tags(self, read: Callable[[], object], tags: set[str]) -> None:
         assert collected(read) == tags
@@ -268,6 +295,10 @@ class TestReads:
         found = collected(lambda: list(Author.objects.all()))
         assert len(found) < 100
         assert "blog.author" in found
+        Post.objects.bulk_create([Post(title="c") for _ in range(200)])
+        found = collected(lambda: [Post.objects.get(pk=1 + number) for number in range(200)])
+        assert len(found) < 100
+        assert "blog.post" in found
 
     def test_coroutines(self) -> None:
         async def read() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import models
 
-from tagcache.client.collecting import cache_tag, collecting, is_collecting, note
+from tagcache.client.collecting import cache_tag, is_collecting
 from tagcache.contrib.django.reading import reads
 from tagcache.contrib.django.registry import (
     invalidate_objects,
@@ -22,8 +22,8 @@ from tagcache.contrib.django.registry import (
     model_tag,
     note_any,
     object_tag,
+    reading_one,
     register,
-    tag_of_reads,
 )
 
 __all__ = [
@@ -47,17 +47,11 @@ class TagQuerySet(models.QuerySet):
     """
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
-        if not is_collecting():
+        # Of several objects, latest() gets the first: there the others matter.
+        if self.query.is_sliced or not is_collecting():
             return super().get(*args, **kwargs)
-        collected: dict[bytes, None] = {}
-        try:
-            with collecting() as collected:
-                found = super().get(*args, **kwargs)
-            # Other objects do not matter.
-            collected.pop((tag_of_reads(self.model) or "").encode(), None)
-            return found
-        finally:
-            note(collected)
+        with reading_one(self.model):
+            return super().get(*args, **kwargs)
 
     def _fetch_all(self) -> None:
         note_any(self.model)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar, overload
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models, transaction
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_init, post_save
 
-from tagcache.client.collecting import _collected, cache_tag, is_collecting
+from tagcache.client.collecting import _collected, cache_tag, collecting, is_collecting, note
 from tagcache.contrib.django.caches import tagged_cache
 
 # A value that is made of more objects has the tag of their model: an entry has 100 tags at most.
 _MOST_OBJECTS = 50
+# How many tags are invalidated by one request: the server takes 131,072 arguments.
+_TAGS_AT_ONCE = 50_000
 
 M = TypeVar("M", bound="type[Any]")
 
@@ -58,16 +63,33 @@ def tag_of_reads(model: type[models.Model]) -> str | None:
     return None
 
 
-def register(*registering: M, cache: str = "default") -> M:
+@overload
+def register(*, cache: str = "default") -> Callable[[M], M]: ...
+
+
+@overload
+def register(first: M, /, *others: type[Any], cache: str = "default") -> M: ...
+
+
+def register(*registering: Any, cache: str = "default") -> Any:
     """Let changes of a model's objects invalidate their tags, when the transaction is committed.
 
     Returns the first model, so it may decorate one. ``cache`` is an alias in CACHES. The tags are
-    those of ``model_tag`` and ``object_tag``.
+    those of ``model_tag`` and ``object_tag``. Raises ImproperlyConfigured for an abstract model.
 
         @register
         class Post(models.Model): ...
+
+        @register(cache="pages")
+        class Author(models.Model): ...
     """
+    if not registering:
+        return partial(register, cache=cache)
     for each in registering:
+        if each._meta.abstract:
+            raise ImproperlyConfigured(
+                f"{each.__name__} is abstract: register the models that inherit from it"
+            )
         model = each._meta.concrete_model
         _registered[model] = cache
         for relative in (model, *model._meta.get_parent_list(), *_descendants(model)):
@@ -112,6 +134,23 @@ def note_any(model: type[models.Model]) -> None:
     """Give the tag of a model, if it is registered, to what is being computed around this call."""
     if is_collecting() and (tag := tag_of_reads(model)) is not None:
         cache_tag(tag)
+
+
+@contextmanager
+def reading_one(model: type[models.Model]) -> Iterator[None]:
+    """Keep the tag of a model from what is being computed: only one object is read, if it is there.
+
+    The object itself gives its tag, or that of the model if there are many objects already.
+    """
+    outer = _collected.get()
+    try:
+        with collecting() as collected:
+            collected.update(outer or {})
+            yield
+        if len(collected) < _MOST_OBJECTS:
+            collected.pop((tag_of_reads(model) or "").encode(), None)
+    finally:
+        note(collected)
 
 
 def invalidate_objects(
@@ -200,9 +239,10 @@ class _Invalidation:
         self.tags = tags
 
     def __call__(self) -> None:
-        cache = tagged_cache(self.cache)
+        cache, tags = tagged_cache(self.cache), list(self.tags)
         if cache is not None:
-            cache.invalidate_tags(self.tags)
+            for start in range(0, len(tags), _TAGS_AT_ONCE):
+                cache.invalidate_tags(tags[start : start + _TAGS_AT_ONCE])
 
 
 def invalidate_on_commit(
