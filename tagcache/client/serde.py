@@ -22,7 +22,11 @@ from tagcache.model.interfaces import ISerde
 
 @implementer(ISerde)
 class BytesSerde:
-    """Bytes, unchanged."""
+    """Bytes, unchanged; a bytearray or memoryview comes back as bytes. Others raise TypeError.
+
+    >>> BytesSerde().load(BytesSerde().dump(b"a"))
+    b'a'
+    """
 
     name = "bytes"
 
@@ -37,7 +41,11 @@ class BytesSerde:
 
 @implementer(ISerde)
 class TextSerde:
-    """Text (str) as UTF-8."""
+    """Text (str) as UTF-8. Anything else raises TypeError.
+
+    >>> TextSerde().load(TextSerde().dump("a"))
+    'a'
+    """
 
     name = "text"
 
@@ -66,6 +74,9 @@ class JsonSerde:
 
     A tuple is written as a list, and comes back as one. Any other type raises TypeError, even a
     subclass, because it would come back as another type.
+
+    >>> JsonSerde().load(JsonSerde().dump({"a": (1, None)}))
+    {'a': [1, None]}
     """
 
     name = "json"
@@ -96,7 +107,11 @@ class MsgpackSerde:
     """The types of MessagePack: as JSON, and bytes, any float, and keys of these types.
 
     A tuple is written as a list, and comes back as one, a bytearray as bytes; neither can be a
-    key. Needs ``tagcache-server[msgpack]``.
+    key. Any other type raises TypeError. Needs ``tagcache-server[msgpack]``. Raises BadArgument.
+
+    >>> serde = MsgpackSerde()
+    >>> serde.load(serde.dump({7: (b"a", float("inf"))}))
+    {7: [b'a', inf]}
     """
 
     name = "msgpack"
@@ -135,7 +150,13 @@ def _list_of_tuple(value: Any) -> list[Any]:
 
 @implementer(ISerde)
 class PickleSerde:
-    """Any Python object. Whoever can write to the cache can run code in its readers."""
+    """Any Python object. Whoever can write to the cache can run code in its readers.
+
+    What cannot be pickled raises TypeError.
+
+    >>> PickleSerde().load(PickleSerde().dump({1, 2}))
+    {1, 2}
+    """
 
     name = "pickle"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -12,10 +13,21 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tests.contrib.django_project  # noqa: F401 - the settings that Django's modules need
 from tagcache.client import Client
+from tagcache.contrib._sync.cached import CachedFunction
+from tagcache.contrib.cached import cached
+from tagcache.contrib.django import TagCache, cache_tag, close_clients, models
+from tagcache.contrib.django._sync.locks import Lock
+from tagcache.contrib.django.lock_requests import LockError
+from tagcache.contrib.django.pages import cache_page
+from tagcache.contrib.django.reading import Reading
+from tagcache.contrib.django.sessions import SessionStore
+from tagcache.contrib.fastapi import ResponseCache
 from tagcache.contrib.pytest_plugin import Server
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -48,6 +60,37 @@ def test_each_framework_has_an_example() -> None:
         *("Serdes and serializers", "The decorator", "From django-redis"),
         *("Django", "Flask-Caching", "cachelib", "dogpile.cache", "pytest"),
     }
+
+
+def public_names(facade: type) -> Iterator[tuple[Any, str]]:
+    """Yield the methods and properties of a class that are not those of a framework."""
+    for name in dir(facade):
+        member = inspect.getattr_static(facade, name)
+        function = getattr(member, "fget", member)
+        if not name.startswith("_") and getattr(function, "__module__", "").startswith("tagcache"):
+            yield function, name
+
+
+FACADES = (TagCache, Lock, Reading, CachedFunction, ResponseCache)
+FUNCTIONS = (cached, cache_page, cache_tag, close_clients, LockError, SessionStore, ResponseCache)
+# Called by Django, or for what its API does not have.
+NOT_SHOWN = {"client", "async_client"}
+
+
+def test_every_public_name_is_documented_and_in_an_example() -> None:
+    """A coroutine stands for the method of the same name without its `a`, and the other way."""
+    public = [(each, each.__name__) for each in FUNCTIONS]
+    public += [(getattr(models, name), name) for name in models.__all__]
+    for facade in FACADES:
+        public += public_names(facade)
+    files = [*DOCS.glob("examples/*.py"), *DOCS.parent.glob("examples/**/*.py")]
+    code = [code for _, code in examples()] + [file.read_text(encoding="utf-8") for file in files]
+    code += re.findall(r"```python\n(.*?)```", (DOCS / "fastapi.md").read_text(), re.DOTALL)
+    words = set(re.findall(r"\w+", "\n".join(code))) | NOT_SHOWN
+    assert [name for each, name in public if not inspect.getdoc(each)] == []
+    assert [
+        name for _, name in public if words.isdisjoint({name, f"a{name}", name.removeprefix("a")})
+    ] == []
 
 
 @pytest.mark.slow

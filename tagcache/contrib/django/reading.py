@@ -138,11 +138,14 @@ class Reading(Generic[P, T]):
         return self._make_key(*self._bound, *args, **kwargs)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the result for these arguments; return whether there was one."""
+        """Remove the result for these arguments; return whether there was one.
+
+        Raises BadArgument, and what ``delete`` of the cache raises.
+        """
         cache = tagged_cache(self._cache)
         return cache is not None and cache.delete(self.key(*args, **kwargs))
 
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the result for these arguments; return whether there was one."""
+        """Remove the result for these arguments; see ``invalidate``."""
         cache = tagged_cache(self._cache)
         return cache is not None and await cache.adelete(self.key(*args, **kwargs))

@@ -58,8 +58,9 @@ class AsyncOperations(TagCacheBase):
     ) -> bool:
         """Store a value with ``tags``, and return whether it was stored; see BaseCache.
 
-        With ``nx`` only if there is none, with ``xx`` only if there is one. A timeout that has
-        passed removes the value: returns whether there was one. Raises BadArgument.
+        ``timeout`` is in seconds; None: as the server is configured. With ``nx`` only if there is
+        no value, with ``xx`` only if there is one. A timeout that has passed removes the value:
+        returns whether there was one. Raises BadArgument.
         """
         if nx and xx:
             raise BadArgument("set takes nx or xx, not both")
@@ -87,7 +88,7 @@ class AsyncOperations(TagCacheBase):
         *,
         tags: Iterable[Tag] = (),
     ) -> bool:
-        """Store a value with ``tags`` if there is none; see BaseCache."""
+        """Store a value with ``tags`` if there is none; return whether it was; see ``aset``."""
         name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = await self.async_client()
         if ttl == EXPIRED:
@@ -98,6 +99,10 @@ class AsyncOperations(TagCacheBase):
     async def atouch(
         self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> bool:
+        """Set the time to live in seconds; return whether there is a value; see BaseCache.
+
+        None: as the server is configured. One that has passed removes the value.
+        """
         name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = await self.async_client()
         if ttl == EXPIRED:
@@ -105,6 +110,7 @@ class AsyncOperations(TagCacheBase):
         return await client.touch(name, ttl)
 
     async def adelete(self, key: Any, version: int | None = None) -> bool:
+        """Remove a value; return whether there was one."""
         name = self.make_and_validate_key(key, version)
         client = await self.async_client()
         return await client.delete(name)
@@ -127,7 +133,10 @@ class AsyncOperations(TagCacheBase):
         *,
         tags: Iterable[Tag] = (),
     ) -> list[Any]:
-        """Store values, all with the same ``tags``; return the keys that there was no room for."""
+        """Store values, all with the same ``tags``; return the keys that there was no room for.
+
+        See ``aset``.
+        """
         names = {self.make_and_validate_key(key, version): key for key in data}
         ttl = self._ttl(timeout)
         client = await self.async_client()
@@ -139,6 +148,7 @@ class AsyncOperations(TagCacheBase):
         return [names[name] for name in refused]
 
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Remove values; those that are not there are ignored."""
         names = [self.make_and_validate_key(key, version) for key in keys]
         client = await self.async_client()
         await client.delete_many(names)
@@ -201,6 +211,7 @@ class AsyncOperations(TagCacheBase):
         return total
 
     async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        """Return whether there is a value."""
         return await self.aget(key, self._missing_key, version) is not self._missing_key
 
     async def aincr_version(

@@ -59,8 +59,9 @@ class Operations(TagCacheBase):
     ) -> bool:
         """Store a value with ``tags``, and return whether it was stored; see BaseCache.
 
-        With ``nx`` only if there is none, with ``xx`` only if there is one. A timeout that has
-        passed removes the value: returns whether there was one. Raises BadArgument.
+        ``timeout`` is in seconds; None: as the server is configured. With ``nx`` only if there is
+        no value, with ``xx`` only if there is one. A timeout that has passed removes the value:
+        returns whether there was one. Raises BadArgument.
         """
         if nx and xx:
             raise BadArgument("set takes nx or xx, not both")
@@ -88,7 +89,7 @@ class Operations(TagCacheBase):
         *,
         tags: Iterable[Tag] = (),
     ) -> bool:
-        """Store a value with ``tags`` if there is none; see BaseCache."""
+        """Store a value with ``tags`` if there is none; return whether it was; see ``set``."""
         name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = self.client
         if ttl == EXPIRED:
@@ -97,6 +98,10 @@ class Operations(TagCacheBase):
         return added or is_session_without_cache(key, client)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Set the time to live in seconds; return whether there is a value; see BaseCache.
+
+        None: as the server is configured. One that has passed removes the value.
+        """
         name, ttl = self.make_and_validate_key(key, version), self._ttl(timeout)
         client = self.client
         if ttl == EXPIRED:
@@ -104,6 +109,7 @@ class Operations(TagCacheBase):
         return client.touch(name, ttl)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
+        """Remove a value; return whether there was one."""
         name = self.make_and_validate_key(key, version)
         client = self.client
         return client.delete(name)
@@ -126,7 +132,10 @@ class Operations(TagCacheBase):
         *,
         tags: Iterable[Tag] = (),
     ) -> list[Any]:
-        """Store values, all with the same ``tags``; return the keys that there was no room for."""
+        """Store values, all with the same ``tags``; return the keys that there was no room for.
+
+        See ``set``.
+        """
         names = {self.make_and_validate_key(key, version): key for key in data}
         ttl = self._ttl(timeout)
         client = self.client
@@ -138,6 +147,7 @@ class Operations(TagCacheBase):
         return [names[name] for name in refused]
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Remove values; those that are not there are ignored."""
         names = [self.make_and_validate_key(key, version) for key in keys]
         client = self.client
         client.delete_many(names)
@@ -198,6 +208,7 @@ class Operations(TagCacheBase):
         return total
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
+        """Return whether there is a value."""
         return self.get(key, self._missing_key, version) is not self._missing_key
 
     def incr_version(
