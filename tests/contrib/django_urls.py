@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
 from django.template import engines
 from django.template.response import SimpleTemplateResponse
 from django.urls import path
@@ -47,6 +48,12 @@ def named(request: HttpRequest, name: str) -> HttpResponse:
 def post(request: HttpRequest, pk: int) -> HttpResponse:
     made["post"] += 1
     return HttpResponse(f"{Post.objects.get(pk=pk).title} {made['post']}")
+
+
+@cache_page(60)
+def form(request: HttpRequest) -> HttpResponse:
+    get_token(request)
+    return made_page("form")
 
 
 @cache_page(60, tags=["async"])
@@ -141,6 +148,7 @@ urlpatterns: list[Any] = [
     path("graceful", graceful),
     path("private", private),
     path("cookie", cookie),
+    path("form", form),
     path("missing", missing),
     path("aged", aged),
     path("not-kept", not_kept),

@@ -85,7 +85,7 @@ class TestPages:
         assert get("/numbered/9") == "numbered 9 2"
 
     def test_what_is_not_kept(self) -> None:
-        for path in ("/private", "/cookie", "/not-kept"):
+        for path in ("/private", "/cookie", "/not-kept", "/form"):
             name = path[1:].replace("-", " ")
             assert [get(path) for _ in range(2)] == [f"{name} 1", f"{name} 2"]
         assert [Visitor().get("/missing").status_code for _ in range(2)] == [404, 404]

@@ -103,6 +103,18 @@ async def async_visits(request: Any) -> JsonResponse:
     return JsonResponse({"visits": seen})
 
 
+@cache_page(60)
+def seen(request: Any) -> JsonResponse:
+    render()
+    return JsonResponse({"visits": request.session.get("visits", 0)})
+
+
+@cache_page(60, tags=["visits:{request.session[visits]}"])
+async def async_seen(request: Any) -> JsonResponse:
+    render()
+    return JsonResponse({"visits": await request.session.aget("visits", 0)})
+
+
 def errors(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"told": told})
 
@@ -116,6 +128,8 @@ urlpatterns = [
     path("invalidate", invalidate),
     path("visits", visits),
     path("async-visits", async_visits),
+    path("seen", seen),
+    path("async-seen", async_seen),
     path("errors", errors),
 ]
 app = get_asgi_application()

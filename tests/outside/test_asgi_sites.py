@@ -51,6 +51,25 @@ def test_django(server: RunningServer, tmp_path: Path) -> None:
         assert seen == [{"visits": number} for number in (1, 2, 3)]
 
 
+def test_visitors_of_django_do_not_see_each_others_pages(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    url = f"tagcache://127.0.0.1:{server.port}?timeout=30"
+    with (
+        UvicornSite(tmp_path, "django_site", TAGCACHE_URL=url) as site,
+        site.client() as one,
+        site.client() as other,
+        site.client() as nobody,
+    ):
+        visitors = (one, one, other)
+        assert [each.get("/visits").json()["visits"] for each in visitors] == [1, 2, 1]
+        for path in ("/seen", "/async-seen"):
+            before = nobody.get("/count").json()["renderings"]
+            assert [each.get(path).json()["visits"] for each in visitors] == [2, 2, 1]
+            assert nobody.get("/count").json()["renderings"] == before + 2
+        assert nobody.get("/seen").json() == {"visits": 0}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["/page", "/page-in-a-thread"])
 def test_one_of_several_processes_makes_a_page(

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404
 from django.middleware.cache import CacheMiddleware
+from django.utils.cache import patch_vary_headers
 
 from tagcache.client.arguments import Duration, Tag, collected, ttl_ms
 from tagcache.client.compute_options import ComputeOptions
@@ -71,6 +72,16 @@ class PageRules(CacheMiddleware):
         self.answers = self.cache = Answers()
         self.tags = tags
         self.options = ComputeOptions(None, grace, wait)
+
+    def process_response(self, request: Any, response: Any) -> Any:
+        """Keep the response, if that is allowed; one of a session for its visitor only."""
+        if request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
+            # It has a token that forms of this visitor need, and no one else may have.
+            return response
+        if getattr(getattr(request, "session", None), "accessed", False):
+            # SessionMiddleware adds the same header, but after the page is stored.
+            patch_vary_headers(response, ("Cookie",))
+        return super().process_response(request, response)
 
     def options_for(self, timeout: float) -> ComputeOptions:
         """Return the options for a page that is kept for ``timeout`` seconds."""
