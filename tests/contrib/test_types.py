@@ -19,9 +19,12 @@ from flask import Flask
 
 from tagcache import AsyncClient, Client
 from tagcache.contrib.cached import cached
+from tagcache.contrib.django.models import reads
 from tagcache.contrib.dogpile import TagRegion
+from tagcache.contrib.fastapi import ResponseCache
 from tagcache.contrib.flask_caching import Cache
 
+responses = ResponseCache()
 client, region, cache = Client(), TagRegion(), Cache(Flask(__name__))
 aclient = AsyncClient()
 
@@ -56,6 +59,26 @@ def memo(post: int) -> str:
     return str(post)
 
 
+@responses.cached(ttl="5m", tags=["post:{post}"])
+async def path_function(post: int) -> str:
+    return str(post)
+
+
+@responses.cached(ttl=lambda result: 5)
+def path_function_in_a_thread(post: int) -> str:
+    return str(post)
+
+
+@reads(tags=["post:{post}"], timeout=300)
+def read(post: int) -> str:
+    return str(post)
+
+
+@reads()
+async def aread(post: int) -> str:
+    return str(post)
+
+
 async def main(page: Page) -> None:
     reveal_type(show(1))
     reveal_type(show.invalidate(1))
@@ -73,15 +96,22 @@ async def main(page: Page) -> None:
     reveal_type(made(1))
     reveal_type(made.refresh(1))
     reveal_type(memo(1))
+    reveal_type(await path_function(1))
+    reveal_type(path_function_in_a_thread(1))
+    reveal_type(read(1))
+    reveal_type(read.invalidate(1))
+    reveal_type(await aread(1))
 """
 REVEALED = ["str", "bool", "str", "str", "bool", "str", "bool", "str", "str"]
-REVEALED += ["int", "str", "bool", "bool", "str", "str", "str"]
+REVEALED += ["int", "str", "bool", "bool", "str", "str", "str", "str", "str", "str", "bool", "str"]
 WRONG = """
 show('x')
 _ = ashow('x')
 Page().render('x')
 made('x')
 memo('x')
+_ = path_function('x')
+read('x')
 """
 FIRST_WRONG = SAMPLE.count("\n") + 2
 
@@ -114,7 +144,7 @@ def test_types(sample: Path, tmp_path: Path) -> None:
     assert [name.replace("builtins.", "") for name in revealed] == REVEALED, lines
     errors = [line for line in lines if ": error: " in line]
     assert [int(line.split(":")[1]) for line in errors] == list(
-        range(FIRST_WRONG, FIRST_WRONG + 5)
+        range(FIRST_WRONG, FIRST_WRONG + 7)
     ), errors
     assert all("[arg-type]" in line and "sample.py" in line for line in errors)
 
@@ -128,7 +158,7 @@ def test_types_for_pyright(sample: Path) -> None:
     assert [message.rpartition(' is "')[2].rstrip('"') for message in told] == REVEALED
     errors = [each for each in found if each["severity"] == "error"]
     lines = [each["range"]["start"]["line"] + 1 for each in errors]
-    assert lines == list(range(FIRST_WRONG, FIRST_WRONG + 5)), errors
+    assert lines == list(range(FIRST_WRONG, FIRST_WRONG + 7)), errors
 
 
 @pytest.mark.parametrize(
