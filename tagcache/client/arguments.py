@@ -1,4 +1,4 @@
-"""The arguments of the clients' methods: checked, and as they are sent."""
+"""Check the arguments of the clients' methods, and convert them for the wire."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Key: TypeAlias = "str | bytes"
 Tag: TypeAlias = "str | bytes"
 # Seconds, or a timedelta.
 Ttl: TypeAlias = "float | timedelta"
-# The same, or text such as "5m".
+# Seconds, a timedelta, or text such as "5m".
 Duration: TypeAlias = "Ttl | str"
 Mode: TypeAlias = Literal["any", "all"]
 
 # The largest time to live, in milliseconds.
 _MAX_TTL_MS = 2**64 - 1
-# The largest one on the wire: the server's clock may be added to it, and the sum fits 64 bits.
+# The largest one on the wire: the server adds its clock to it, and the sum must fit 64 bits.
 _MAX_SENT_TTL_MS = 2**62
 
 
@@ -38,7 +38,7 @@ def ttl_ms(ttl: Ttl | None) -> int | None:
 
 
 def seconds_of(duration: Duration | None) -> Ttl | None:
-    """Return a duration without text. Raises BadArgument.
+    """Return a duration as seconds, or the timedelta unchanged. Raises BadArgument.
 
     >>> seconds_of("1.5h"), seconds_of("250ms"), seconds_of(60)
     (5400.0, 0.25, 60)
@@ -109,7 +109,7 @@ def some(names: Iterable[bytes], what: str) -> list[bytes]:
 
 
 def checked_mode(mode: Mode) -> bytes:
-    """Return a mode as it is sent. Raises BadArgument."""
+    """Return ``mode`` ("any" or "all") as it is sent. Raises BadArgument."""
     if mode not in ("any", "all"):
         raise BadArgument(f'mode must be "any" or "all", not {mode!r}')
     return mode.upper().encode()

@@ -1,4 +1,4 @@
-"""What the client for asyncio waits with: connections of event loops, and a pool for each loop."""
+"""The network of the asyncio client: connections of event loops, and a pool for each loop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tagcache.sockopts import AppliedOption, SocketOptions
 
 T = TypeVar("T")
 
-# The reason for an error that has none.
+# The reason of a connection error that gives none.
 _LATE = "timed out"
 
 
@@ -58,7 +58,7 @@ class _Carrier(asyncio.Protocol):
         # Transports of other event loops do not inherit from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        # The second time, because event loops set TCP_NODELAY themselves.
+        # Apply them again, because event loops set TCP_NODELAY themselves.
         self._asked.apply(sock)
         self._unread = watch(sock.fileno())
         self._connection.connected(self)
@@ -167,7 +167,7 @@ class AsyncioNetwork:
                 return sock
             except OSError as error:
                 if isinstance(error, TimeoutError) and _is_connected(sock):
-                    # The loop was late, not the server.
+                    # The event loop was late, not the server.
                     return sock
                 sock.close()
                 late = late and isinstance(error, TimeoutError)
@@ -256,7 +256,7 @@ class PoolPerLoop:
         if pool is None:
             if self._closed:
                 raise ConnectionFailed("the client is closed")
-            # Connections refer to their loop, so that the weak keys alone would never be dropped.
+            # Connections refer to their loop, so its weak key alone would never be dropped.
             with self._lock:
                 for ended in [each for each in self._by_loop if each.is_closed()]:
                     del self._by_loop[ended]
@@ -277,7 +277,7 @@ class PoolPerLoop:
         await asyncio.sleep(0)
 
     def forked(self) -> None:
-        """Start without connections: in a child process they belong to the parent."""
+        """Start without connections in a child process; they belong to the parent."""
         self._lock = threading.Lock()
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AwaitedPool] = (
             weakref.WeakKeyDictionary()

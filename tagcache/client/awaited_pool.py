@@ -1,7 +1,7 @@
 """Connections and their pool, for clients whose methods are awaited.
 
 Their coroutines await futures on asyncio and Deferreds on Twisted; INetwork hides the difference.
-The pool for threads is in tagcache.client.pool: it needs locks where this one needs promises.
+The pool for threads is in tagcache.client.pool; it uses locks, and this one uses promises.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tagcache.errors import (
 )
 from tagcache.sockopts import AppliedOption
 
-# Seconds that a busy event loop gets to read what has already arrived.
+# Seconds that a late event loop gets to read what has already arrived.
 _GRACE = 0.01
 
 
@@ -62,7 +62,7 @@ class INetwork(Interface):
     """Where coroutines wait: asyncio's event loop, or a Twisted reactor."""
 
     def here() -> Hashable:
-        """Return what the coroutines that may share a promise have in common."""
+        """Return a key that is equal for all coroutines that may share a promise."""
 
     def promise() -> IPromise:
         """Return a new promise."""
@@ -98,7 +98,7 @@ class AwaitedConnection:
     def is_clean(self) -> bool:
         """Return whether the connection is open, and there is nothing to read on it.
 
-        Between requests that could only be the end of the stream, or an unexpected reply.
+        Between requests, only the end of the stream or an unexpected reply can arrive.
         """
         return self._carrier is not None and not self._carrier.unread()
 
@@ -121,7 +121,7 @@ class AwaitedConnection:
             promise, self._promise = self._promise, None
             promise.resolve(replies)
         elif self._timeout is not None and self._replies.progress > before:
-            # Each reply may take the whole timeout, from the one before it.
+            # The timeout starts again with each reply.
             self._due = self._network.monotonic() + self._timeout
 
     def lost(self, reason: str) -> None:
@@ -160,7 +160,7 @@ class AwaitedConnection:
         if left > 0:
             self._schedule_check(left)
         elif not last and self._carrier.unread():
-            # The loop is late, not the server: it has not read the reply yet.
+            # The event loop is late, not the server: it has not read the reply yet.
             self._schedule_check(_GRACE, last=True)
         else:
             self._end(TimedOut(f"{self._options.address} did not answer within {self._timeout} s"))
@@ -224,7 +224,7 @@ class AwaitedPool:
             if connection.is_open:
                 if not new and await self._is_usable(connection):
                     return connection, True
-                # The others have been idle for longer, and are likely to be stale too.
+                # The others have been idle for longer, and are probably stale too.
                 self._drop_idle()
                 connection.close()
                 connection = AwaitedConnection(self._network, self._options)
@@ -260,7 +260,7 @@ class AwaitedPool:
     async def _wait(self) -> AwaitedConnection:
         seconds = self._options.pool_timeout
         exhausted = PoolExhausted(
-            f"all {self._options.pool_size} connections are in use, for {seconds} s"
+            f"all {self._options.pool_size} connections were in use for {seconds} s"
         )
         if not seconds:
             raise exhausted
@@ -281,7 +281,7 @@ class AwaitedPool:
 
     def _wake(self) -> None:
         if self._turns:
-            # In the next turn: on Twisted the waiting caller would run right here, recursively.
+            # In the loop's next turn: on Twisted, the waiting caller would run recursively here.
             self._network.call_later(0, self._call_first)
 
     def _call_first(self) -> None:

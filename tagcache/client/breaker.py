@@ -1,4 +1,4 @@
-"""The circuit breaker: whether a server is considered unavailable, and when it is tried again."""
+"""The circuit breaker: marks a server as unavailable, and decides when to try it again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _CLOSED = _View()
 
 
 class Breaker:
-    """A circuit breaker: stops commands to a server that fails; after a pause, one tries it again.
+    """A circuit breaker stops commands to a failed server, and tries one again after a pause.
 
     The first pause is ``pause`` seconds long (0: the breaker never opens), and each further one
     twice as long, up to 30 s. ``random`` (0 to 1) adds up to a half to each, so that the clients
@@ -118,8 +118,7 @@ class Breaker:
 
         If another command has been answered since it ``began``, the server works and was slow with
         this command only; without ``began``, answers do not matter. If a used connection breaks,
-        that may concern this connection only. Errors other than Unavailable say nothing about the
-        server.
+        the server may still work. Errors other than Unavailable say nothing about the server.
         """
         if not self._pause or not isinstance(error, Unavailable):
             return
@@ -130,7 +129,7 @@ class Breaker:
         with self._lock:
             view, failed_at = self._view, self._monotonic()
             if view.state is State.OPEN:
-                # The command began before the breaker opened, and tells nothing new.
+                # The command began before the breaker opened, so its failure is nothing new.
                 return
             if view.state is State.CLOSED:
                 view = replace(view, since=failed_at, pause=self._pause)

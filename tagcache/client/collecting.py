@@ -1,4 +1,4 @@
-"""Tags that only the code knows which computes a value: they are collected around it."""
+"""Collect the tags of a value while it is computed, where only the producer knows them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tagcache.client.arguments import Tag, checked_tag
 
 
 class Collected(dict[bytes, None]):
-    """The tags that were collected; the values mean nothing.
+    """The collected tags, as an ordered set: the values of the dict mean nothing.
 
-    ``has_stale`` says whether a stale value was used meanwhile.
+    ``has_stale`` says whether a stale value was used while they were collected.
     """
 
     has_stale = False
@@ -22,35 +22,35 @@ _collected: ContextVar[Collected | None] = ContextVar("tagcache_tags", default=N
 
 
 def cache_tag(*tags: Tag) -> None:
-    """Give tags to every value that is being computed around this call, and cached then.
+    """Add tags to every value whose producer makes this call.
 
-    Outside of that it does nothing. Raises BadArgument.
+    Does nothing outside of a producer. Raises BadArgument.
     """
     note(tuple(map(checked_tag, tags)))
 
 
 def note(tags: Iterable[bytes]) -> None:
-    """Do the same with tags as they are sent."""
+    """Add tags, given as they are sent, to every value whose producer makes this call."""
     collected = _collected.get()
     if collected is not None:
         collected.update(dict.fromkeys(tags))
 
 
 def note_stale() -> None:
-    """Note that a stale value was used: what is computed around this call is not stored."""
+    """Note that a stale value was used, so that the values computed from it are not stored."""
     collected = _collected.get()
     if collected is not None:
         collected.has_stale = True
 
 
 def is_collecting() -> bool:
-    """Return whether a value is being computed around this call."""
+    """Return whether a producer makes this call."""
     return _collected.get() is not None
 
 
 @contextmanager
 def collecting() -> Iterator[Collected]:
-    """Collect the tags that ``cache_tag`` gives meanwhile."""
+    """Collect the tags that ``cache_tag`` adds within the block."""
     collected = Collected()
     token = _collected.set(collected)
     try:
@@ -61,7 +61,7 @@ def collecting() -> Iterator[Collected]:
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """Keep the tags of what is looked up meanwhile from what is being computed around it."""
+    """Look values up within the block without adding their tags to the value being computed."""
     token = _collected.set(None)
     try:
         yield

@@ -11,9 +11,9 @@ from tagcache.client.early import Early
 from tagcache.errors import BadArgument
 from tagcache.model.fetched import MOST_WAIT_MS
 
-# How long a producer may take before another one begins.
+# How long a producer may take before another caller gets the lease.
 LEASE_MS = 60_000
-# How long others wait for a producer in another process, if nobody says.
+# How long callers wait for a producer in another process by default.
 WAIT_SECONDS = 5.0
 
 DurationOf: TypeAlias = "Duration | Callable[[Any], Duration | None]"
@@ -25,7 +25,7 @@ class ComputeOptions:
 
     ``ttl``, ``grace`` and ``wait`` are seconds, timedeltas or text like "5m"; ``ttl`` may be a
     function of the value. A ``wait`` of None is the default. ``early`` says when to refresh
-    before the end. Raises BadArgument.
+    the value before it expires. Raises BadArgument.
     """
 
     ttl: DurationOf | None = None
@@ -39,7 +39,7 @@ class ComputeOptions:
         ttl_ms(self.grace_seconds)
         if self.early is not None and (self.ttl is None or self.grace is None):
             raise BadArgument(
-                "early needs a ttl, and a grace: that is how long others get the old value"
+                "early needs a ttl, and a grace: others get the old value during the grace"
             )
 
     def ttl_of(self, value: Any) -> Ttl | None:
@@ -47,7 +47,7 @@ class ComputeOptions:
         return seconds_of(self.ttl(value) if callable(self.ttl) else self.ttl)
 
     def times(self, ttl: Ttl | None, cost: float) -> tuple[float, float] | None:
-        """Return when a value expires that is stored now, and its cost; None without ``early``."""
+        """Return when a value stored now expires, and its cost; None without ``early``."""
         milliseconds = ttl_ms(ttl)
         if self.early is None or milliseconds is None:
             return None
@@ -55,7 +55,7 @@ class ComputeOptions:
 
     @property
     def grace_seconds(self) -> Ttl | None:
-        """How long the value is stale after its time to live. Raises BadArgument."""
+        """How long the value is kept as stale after its time to live. Raises BadArgument."""
         return seconds_of(self.grace)
 
     @property

@@ -23,9 +23,9 @@ _CHUNK = 1 << 16
 class Connection:
     """A connection, closed at first; ``open`` logs in and sets the socket options.
 
-    ``socket_options`` are the requested values and those in effect right after connecting, and
-    ``home`` is what its owner knows it by. After
-    any exception of ``open`` or ``exchange`` the state is unknown: close it before opening again.
+    ``socket_options`` are the requested values and those in effect right after connecting.
+    ``home`` is the pool's set of connections that this one belongs to. After any exception of
+    ``open`` or ``exchange`` the state is unknown: close it before opening again.
     """
 
     __slots__ = (
@@ -102,7 +102,7 @@ class Connection:
         try:
             self._send(payload)
             if len(payload) > _CHUNK:
-                # Sending may have taken a while, so that the timeout of recv is no longer right.
+                # Sending may have taken a while, so the timeout of recv is no longer right.
                 return self._collect(b"", count, began)
             chunk = self._receive(_CHUNK)
             if count == 1 and (string := only_string(chunk)) is not None:
@@ -118,7 +118,7 @@ class Connection:
     def _collect(self, chunk: bytes, count: int, began: float) -> list[Any]:
         """Receive until all replies have arrived; ``chunk`` was received before (b"": nothing).
 
-        Each reply may take the whole timeout, from the one before it, in any number of chunks.
+        The timeout starts again with each reply, which may come in any number of chunks.
         """
         if self._sock is None:
             raise ConnectionFailed(f"{self._options.address}: the connection is closed")
@@ -150,7 +150,7 @@ class Connection:
         raise ConnectionFailed(f"{self._options.address} closed the connection")
 
     def is_usable(self) -> bool:
-        """Return whether the connection is open and works, and there is nothing to read on it."""
+        """Return whether the connection is open and works, with nothing to read on it."""
         if self._sock is None or self._unread(0):
             return False
         if time.monotonic() - self.last_used < self._options.health_check_seconds:
@@ -184,7 +184,7 @@ class Connection:
                 return
 
     def abandon(self) -> None:
-        """Close this process's descriptor silently: another process uses the connection."""
+        """Close this process's descriptor only: another process uses the connection."""
         sock, self._sock = self._sock, None
         if sock is not None:
             os.close(sock.detach())

@@ -59,7 +59,7 @@ class _Carrier(Protocol):
         self._connection = connection
         self._asked = asked
         self._carriers = carriers
-        # A transport without a socket passes on everything at once.
+        # A transport without a socket delivers everything at once.
         self._unread: Callable[[int], list[tuple[int, int]]] = lambda timeout: []
         self.closed: Deferred[None] = Deferred()
 

@@ -1,8 +1,9 @@
-"""Probabilistic early refresh: one caller computes a value anew, shortly before it expires.
+"""Probabilistic early refresh: one caller recomputes a value shortly before it expires.
 
 This is XFetch of A. Vattani, F. Chierichetti, K. Lowenstein, "Optimal Probabilistic Cache Stampede
 Prevention", Proceedings of the VLDB Endowment 8 (8), 2015. Each caller decides for itself, by a
-random number; the closer the end, and the longer the computation takes, the more likely.
+random number. A refresh becomes more likely the closer the value is to its end, and the longer its
+computation takes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from tagcache.errors import BadArgument
 class Early:
     """When to refresh early.
 
-    ``beta`` is more than 1 to refresh earlier, and less than 1 to refresh later. ``now`` returns
-    seconds of the wall clock, which the clients of a cache share, and ``random`` a number from 0
+    A ``beta`` of more than 1 refreshes earlier, one of less than 1 later. ``now`` returns seconds
+    of the wall clock, which the clients of a cache share, and ``random`` a number from 0
     to 1, exclusive. Raises BadArgument.
 
     A value that took 2 seconds to compute is refreshed 2 seconds before its end with this number:
@@ -40,13 +41,13 @@ class Early:
             raise BadArgument(f"early must be more than 0, and finite: {self.beta}")
 
     def is_due(self, expires: float, cost: float) -> bool:
-        """Return whether this caller is to compute a value anew that expires at ``expires``.
+        """Return whether this caller must refresh a value that expires at ``expires``.
 
-        ``cost`` is how many seconds it took to compute it.
+        ``cost`` is the seconds that it took to compute the value.
         """
         return self.now() - cost * self.beta * log(1.0 - self.random()) >= expires
 
 
 def early_of(early: Early | float | None) -> Early | None:
-    """Return what an argument means: a number is the ``beta``. Raises BadArgument."""
+    """Return the Early for an argument: a number is its ``beta``. Raises BadArgument."""
     return early if early is None or isinstance(early, Early) else Early(early)

@@ -33,9 +33,9 @@ _DATABASES = 16
 
 
 class FakeClient(BlockingClient):
-    """A Client whose cache is in this process: the server's own, but for the sockets.
+    """A Client whose cache is in this process: the code of the server, without sockets.
 
-    Two of them share nothing. ``monotonic`` is the clock that times to live go by. Raises
+    Two of them share nothing. ``monotonic`` is the clock for times to live. Raises
     BadArgument, and Refused for a ``db`` that a server with the default configuration lacks.
     """
 
@@ -56,7 +56,7 @@ class FakeClient(BlockingClient):
 
     @property
     def state(self) -> State:
-        """Its server is always there."""
+        """Always CLOSED: the server is always available."""
         return State.CLOSED
 
     def __enter__(self) -> FakeClient:
@@ -66,7 +66,7 @@ class FakeClient(BlockingClient):
         self.close()
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def _perform(self, request: Request[T]) -> T:
         return request.read(self._reply(request.payload))
@@ -80,7 +80,7 @@ class FakeClient(BlockingClient):
 
 
 class _Server:
-    """The commands on a cache, without a connection: what a Caller is on a server."""
+    """Runs the commands on a cache without a connection, as a Caller does in the server."""
 
     resp = 2
 
@@ -121,11 +121,11 @@ class _Server:
         self.session = self.engine.open_session()
 
     def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched:
-        # Nobody would end the wait: one call at a time is executed.
+        # Only one call runs at a time, so nobody would end the wait.
         return self.session.fetch(key, lease_ms)
 
     def run_work(self, work: Generator[None, None, T]) -> T:
         return run_to_end(work)
 
     def invalidated(self, verb: bytes, names: Sequence[bytes], count: int) -> None:
-        """Nobody looks at the events."""
+        """Do nothing: there are no events here."""

@@ -1,4 +1,4 @@
-"""The requests for leases, which the clients make by themselves. No I/O."""
+"""The requests for leases, which ``get_or_set`` makes. No I/O."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tagcache.wire.values import timed, timing
 
 
 class Lookup(NamedTuple):
-    """What a look-up that takes a lease has found.
+    """The result of a look-up that takes a lease on a miss.
 
-    ``found`` is None if an unavailable cache is ignored, or there are no leases; ``value`` is
-    there with HIT and STALE, ``tags`` are its tags if they were asked for; ``token`` is that of
-    the lease, if this look-up took it. ``fits`` is False if there is a value that does not fit the
-    expected type. ``timing`` is when the value expires and what it cost, if that is known.
+    ``found`` is None if the cache is unavailable and that is ignored, or without leases.
+    ``value`` is set with HIT and STALE, ``tags`` if they were asked for, ``token`` if this
+    look-up took the lease. ``fits`` is False if the stored value does not fit the expected type.
+    ``timing`` is when the value expires and the seconds that it took to compute, if known.
     """
 
     found: Found | None
@@ -33,8 +33,8 @@ class Lookup(NamedTuple):
 def fetch(requests: Requests, key: Key, lease_ms: int, wait_ms: int, tags: bool) -> Request[Lookup]:
     """Return the value of ``key``, or the lease to compute it, for ``lease_ms`` milliseconds.
 
-    Waits for ``wait_ms`` milliseconds while somebody else has the lease. ``tags``: return the tags
-    of the value as well.
+    Waits for ``wait_ms`` milliseconds while another client has the lease. ``tags`` asks for the
+    tags of the value as well.
     """
     name = requests._key(key)
     options = (b"LEASE", b"%d" % lease_ms, b"WAIT", b"%d" % wait_ms, *((b"TAGS",) if tags else ()))
@@ -55,7 +55,7 @@ def fetch(requests: Requests, key: Key, lease_ms: int, wait_ms: int, tags: bool)
 
 
 def plain_fetch(requests: Requests, key: Key) -> Request[Lookup]:
-    """Do the same without a lease, for servers that have none."""
+    """Return the value of ``key`` without a lease, for servers that have none."""
     name = requests._key(key)
 
     def read(reply: Any) -> Lookup:
@@ -84,7 +84,7 @@ def fill(
 ) -> Request[bool]:
     """Store ``value`` under a lease; return whether it was still fresh, and stored.
 
-    ``times`` are when it expires, and what it cost.
+    ``times`` are when it expires, and the seconds that it took to compute.
     """
     name = requests._key(key)
     stale_ms = ttl_ms(grace)
@@ -99,13 +99,13 @@ def fill(
 
 
 def soften(requests: Requests, key: Key) -> Request[int]:
-    """Let a value that has a grace become stale; return how many did."""
+    """Make the value stale if it has a grace, otherwise remove it; return 1, or 0 if none."""
     name = requests._key(key)
     payload = request(b"TAG.INVALIDATE", b"KEYS", b"SOFT", b"1", name)
     return Request(payload, replies.read_integer, 0, False, name)
 
 
 def release(requests: Requests, key: Key, token: bytes) -> Request[bool]:
-    """Give a lease back; return whether it was out."""
+    """Release a lease; return whether it still existed."""
     name = requests._key(key)
     return Request(request(b"TAG.RELEASE", name, token), is_one, False, True, name)

@@ -1,4 +1,4 @@
-"""What options mean for requests: how values and keys are written, and how a connection begins."""
+"""Make from options the Requests of a client, and the requests that begin a connection."""
 
 from __future__ import annotations
 

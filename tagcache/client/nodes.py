@@ -1,4 +1,4 @@
-"""Several servers: each key belongs to one of them, a tag may be on all."""
+"""Several servers: each key belongs to one of them, a tag may be on all of them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ C = TypeVar("C", bound=Client | AsyncClient)
 _FIRST_PAUSE = 0.5
 
 
-# Options that apply before a node is chosen, or after several nodes have answered.
+# Options that must be the same for all nodes: they apply before a node is chosen, or after
+# several nodes have answered.
 _OF_ALL = ("serde", "serde_secret", "compress_over", "key_prefix", "ignore_exc", "on_error")
 
 
 class Node(Generic[C]):
     """One server, and whether it is in use.
 
-    A node that failed is not asked for a while. Before it is used again it is flushed, as it may
-    have missed invalidations.
+    A node that failed is not used for a while. It is flushed before it is used again, because it
+    may have missed invalidations.
     """
 
     def __init__(self, client: C, monotonic: Callable[[], float]) -> None:
@@ -59,7 +60,7 @@ class Node(Generic[C]):
         self.breaker.failed(error)
 
     def is_due(self) -> bool:
-        """Return whether to try the node again now: True to one caller only."""
+        """Return whether to try the node again now; only one caller gets True."""
         try:
             self.breaker.begin()
         except CircuitOpen:
@@ -158,13 +159,13 @@ class OverNodes(Generic[C]):
                     raise BadArgument(f"{name} is given for all nodes, not for {options.address}")
         self._options = common
         self._flush_on_return = flush_on_return
-        # Errors of a node must reach this client, which has a circuit breaker for each node.
+        # This client has a circuit breaker for each node, so it must see their errors.
         alone: OptionFields = {"ignore_exc": False, "on_error": None, "breaker_seconds": 0}
         self._ring = Ring(
             [Node(type(self)._client_of(options.changed(alone)), monotonic) for options in each]
         )
         self._requests = requests_for(self._options, self._ring.group)
-        # Those of one node serve for the keys of all.
+        # Single flight works by key, so that of one node serves the keys of all.
         self._flights: Any = self._ring.nodes[0].client._flights
 
     @property

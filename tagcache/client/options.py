@@ -19,9 +19,9 @@ DEFAULT_PORT = 1984
 _SCHEMES = ("tagcache", "tagcaches", "unix")
 # A month.
 LONGEST_SECONDS = 2_678_400
-# Servers may allow fewer.
+# A server may allow fewer databases.
 _LARGEST_DB = 255
-# The options that a URL has before the ?.
+# The options that stand before the ? of a URL.
 _IN_FRONT = ("host", "port", "path", "tls", "username", "password")
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCHES |= {"0": False, "false": False, "no": False, "off": False}
@@ -70,10 +70,10 @@ class Options:
     number of the database, which every connection selects.
 
     ``timeout`` is how long, in seconds, a command may take from sending to the whole reply, and
-    ``connect_timeout`` how long each address that is tried may take; None: no limit. Of several
+    ``connect_timeout`` how long connecting to each address may take; None: no limit. Of several
     commands that are sent together, each may take ``timeout``. ``pool_size`` is the maximum number
     of connections (with asyncio, of each event loop); when all are in use, callers wait in order
-    of arrival for ``pool_timeout`` seconds (0: not at all). A connection that was idle for
+    of arrival for ``pool_timeout`` seconds (0: they do not wait). A connection that was idle for
     ``health_check_seconds`` is tested with PING before it is used. A server that fails is
     considered unavailable for ``breaker_seconds`` at first (None: half of ``timeout``; 0: never),
     and twice as long each time, up to 30 s.
@@ -81,11 +81,11 @@ class Options:
     ``serde`` is ``json``, ``text``, ``bytes``, ``msgpack``, ``msgspec``, ``pickle``,
     ``signed_pickle`` (with ``serde_secret``) or an ISerde. Values of more than ``compress_over``
     bytes are compressed (None: never), and decompressed up to ``max_value_bytes``. ``key_prefix``
-    goes before every key. With ``ignore_exc``, an Unavailable cache, a full one and a value that
+    goes before every key. With ``ignore_exc``, an unavailable cache, a full one and a value that
     cannot be read are misses; ``on_error`` is called with each such ClientError.
 
-    The socket options are those of the server's ``[performance]`` section; None leaves one to
-    the system.
+    The socket options are those of the server's ``[performance]`` section; None keeps the
+    system's default.
     """
 
     host: str = "127.0.0.1"
@@ -262,8 +262,8 @@ class Options:
 def split_url(url: str) -> SplitResult:
     """Return the parts of a URL, with a valid port.
 
-    Raises BadArgument without any part of the URL, which might belong to a password in which a
-    character is not escaped.
+    Raises BadArgument with a message that has no part of the URL: if a character of the password
+    is not escaped, any part may belong to it.
     """
     try:
         parts = urlsplit(url)
@@ -299,7 +299,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if quoted else text
 
 
-# Reading the certificates of the system takes tens of milliseconds.
+# Cached, because reading the system's certificates takes tens of milliseconds.
 @lru_cache(maxsize=16)
 def _tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
     try:

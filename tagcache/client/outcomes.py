@@ -1,4 +1,4 @@
-"""What to send together, the outcome of each request, and the errors that count as misses."""
+"""Group requests for sending, read their outcomes, and turn ignored errors into misses."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tagcache.errors import (
 
 T = TypeVar("T")
 
-# Bytes of requests that are sent before their replies are read: few enough for the buffers of the
-# sockets, so that client and server never both wait for the other side to read.
+# Bytes of requests to send before reading their replies: few enough for the sockets' buffers, so
+# that client and server never both wait for the other side to read.
 _WINDOW = 16384
 
 
@@ -50,14 +50,14 @@ def read_all(requests: list[Request[Any]], replies: list[Any]) -> list[Any]:
 
 
 def is_too_large(outcome: Any) -> bool:
-    """Return whether the server refused to return that much for one request."""
+    """Return whether the server refused the request because its reply would be too large."""
     return isinstance(outcome, Refused) and outcome.code == AnswerTooLarge.code
 
 
 def ignored_result(options: Options, request: Request[Any], error: ClientError) -> Any:
     """Return the result of a failed request whose error ``ignore_exc`` covers.
 
-    Raises ``error`` without that option, and where the caller is at fault.
+    Raises ``error`` if the option is not set, or if the caller is at fault.
     """
     is_full = isinstance(error, Refused) and error.code == OutOfMemory.code
     if not options.ignore_exc or not (is_full or isinstance(error, (CannotDecode, Unavailable))):

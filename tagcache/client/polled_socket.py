@@ -1,4 +1,4 @@
-"""A socket that is polled before it is read."""
+"""A socket that polls only before it reads."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import socket
 
 
 class PolledSocket:
-    """What a connection uses of a socket, with fewer system calls.
+    """The methods of a socket that a connection uses, with fewer system calls.
 
-    A socket with a timeout polls before each call, also before sending, which hardly ever has to
-    wait. This one sends at once, and polls before it receives. It is not for TLS, where there may
-    be something to read though the socket has nothing.
+    Python's socket with a timeout polls before each call, even before sending, which hardly ever
+    has to wait. This one sends at once, and polls before it receives. It is not for TLS, where
+    data can be waiting though the socket has nothing to read.
     """
 
     __slots__ = ("_milliseconds", "_poll", "_receive", "_seconds", "_send", "_sock")
@@ -53,6 +53,6 @@ class PolledSocket:
             try:
                 return self._receive(size)
             except BlockingIOError:
-                # Linux may be wrong about what there is to read.
+                # Linux may report a socket as readable when it is not.
                 continue
         raise TimeoutError

@@ -1,7 +1,7 @@
 """The pool of blocking connections: bounded, last in first out, safe for threads and forks.
 
-Some programs raise exceptions from signal handlers (the time limits of Celery and RQ), that is
-between any two steps of this code. So there is no counter that could be left wrong: the pool
+Some programs raise exceptions from signal handlers (the time limits of Celery and RQ), that is,
+between any two steps of this code. So the pool keeps no counter, which could be left wrong: it
 counts the connections that exist, and one that an interrupted caller drops is garbage collected.
 Locks are only held in ``with`` blocks, which always release them.
 """
@@ -21,7 +21,7 @@ from tagcache.client.options import Options
 from tagcache.client.single_flight import Flights
 from tagcache.errors import ConnectionFailed, PoolExhausted
 
-# Seconds until a waiting caller looks again by itself: an interruption may swallow the wake-up.
+# Seconds until a waiting caller looks again by itself, in case an interruption lost the wake-up.
 _LOOK_AGAIN = 0.1
 
 
@@ -51,7 +51,7 @@ class Pool:
         self._lock = threading.RLock()
 
     def here(self) -> Pool:
-        """Return the pool of this thread, which is the same for all threads."""
+        """Return the pool of this thread: all threads share one."""
         return self
 
     @property
@@ -81,7 +81,7 @@ class Pool:
             if not new and connection.is_usable():
                 return connection, True
             if connection.is_open:
-                # The others have been idle for longer, and are likely to be stale too.
+                # The others have been idle for longer, and are probably stale too.
                 self._drop_idle()
                 connection.close()
             connection.open()
@@ -93,7 +93,7 @@ class Pool:
         return connection, False
 
     def _claim(self, turn: threading.Lock | None) -> Connection | None:
-        """Return an idle connection, or a new one, if it is this caller's turn and there is one."""
+        """Return an idle or new connection; None if the pool is full, or others come first."""
         with self._lock:
             if self._closed:
                 raise ConnectionFailed("the client is closed")
@@ -131,7 +131,7 @@ class Pool:
                     return connection
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise PoolExhausted(f"all {self._size} connections are in use, for {timeout} s")
+                    raise PoolExhausted(f"all {self._size} connections were in use for {timeout} s")
                 turn.acquire(timeout=min(left, _LOOK_AGAIN))
         finally:
             self._turns.pop(turn, None)
@@ -141,7 +141,7 @@ class Pool:
         if self._turns and (self._idle or len(self._existing) < self._size):
             turn = self._next_turn()
             if turn is not None:
-                # The caller may be awake already.
+                # The caller may be awake already, and its lock released.
                 with suppress(RuntimeError):
                     turn.release()
 

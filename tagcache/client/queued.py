@@ -1,4 +1,4 @@
-"""The commands as methods of a pipeline, which return what will hold the result."""
+"""The commands as methods of a pipeline; each returns an object that will hold the result."""
 
 from __future__ import annotations
 

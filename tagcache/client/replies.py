@@ -1,4 +1,4 @@
-"""What the server answers: replies out of a stream of bytes, and what each means. No I/O."""
+"""Parse the replies of the server from a stream of bytes, and convert them. No I/O."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from tagcache.errors import AuthenticationFailed, ConnectionFailed, Refused, UnexpectedReply
 from tagcache.wire.resp_replies import ErrorReply, ReplyReader, only_string
 
-# So many bytes of a reply may take as long as a reply.
+# Each stretch of this many bytes of a reply restarts the timeout, as a reply does.
 _STRETCH = 1024 * 1024
 _MOST_REFUSAL = 1024
-# Codes of errors that begin with a word of Redis, or are told in its words.
+# The codes of errors that the server sends in the words of Redis.
 _CODES = {
     "NOAUTH": "auth_required",
     "WRONGPASS": "auth_failed",
@@ -28,7 +28,7 @@ _CLOSING = ("ERR Protocol error", "ERR max_connections")
 
 
 class Replies:
-    """The replies on one connection, from chunks; ``expect`` begins an exchange.
+    """Parses the replies on one connection from chunks; ``expect`` begins an exchange.
 
     ``progress`` grows with every reply, and with every mebibyte of a long one.
     """
@@ -37,8 +37,8 @@ class Replies:
 
     def __init__(self) -> None:
         self._reader = ReplyReader()
-        # A server that is full says so on a line, because it does not know the protocol yet. None
-        # once something else has arrived.
+        # A full server refuses the connection with a line of text, because it does not know the
+        # protocol yet. None once something else has arrived.
         self._refusal: bytes | None = b""
         self.expect(0)
 
@@ -55,7 +55,7 @@ class Replies:
     def feed(self, chunk: bytes) -> list[Any] | None:
         """Add a chunk; return the replies once all have arrived.
 
-        Raises UnexpectedReply if there are more than expected, or if it is another protocol.
+        Raises UnexpectedReply if there are more than expected, or if this is not RESP.
         """
         if self._count == 1 and not self._bytes and (string := only_string(chunk)) is not None:
             self._bytes = 1
@@ -77,7 +77,7 @@ class Replies:
         return None if missing else found
 
     def _feed_refusal(self, line: bytes) -> list[Any] | None:
-        """Read the line, as far as it has arrived, of a server that refuses the connection."""
+        """Read what has arrived of the line with which a server refuses the connection."""
         self._refusal = line
         if b"\n" not in line and len(line) <= _MOST_REFUSAL:
             return None
@@ -115,7 +115,7 @@ def read_json(reply: Any) -> Any:
 
 
 def is_word(word: bytes, absent: bool = False) -> Callable[[Any], bool]:
-    """Return a function that returns whether a reply is ``word``; ``absent``: or nothing."""
+    """Return a function that tells whether a reply is ``word``; with ``absent``, or null."""
 
     def read(reply: Any) -> bool:
         if reply == word:
@@ -145,7 +145,7 @@ def error_in(reply: Any) -> AuthenticationFailed | ConnectionFailed | Refused | 
 
 
 def _code_of(message: str) -> tuple[str, str]:
-    """Return the code and the detail of an error; a code that is not ours is ``bad_request``."""
+    """Return the code and the detail of an error; the code of an unknown one is ``bad_request``."""
     code = _CODES.get(message) or _CODES.get(message.partition(" ")[0])
     if code is not None:
         return code, ""

@@ -1,6 +1,6 @@
 """Every command of the clients: what is sent, and how the replies are read. No I/O.
 
-The clients differ only in how they perform a request, see tagcache.client._async.commands.
+The clients differ only in how they perform a request; see tagcache.client._async.commands.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tagcache.model import int64
 from tagcache.wire.resp import request
 
 T = TypeVar("T")
-# Few enough that the server hardly ever has to refuse to return so many values at once.
+# Few enough keys that the server rarely has to refuse a reply with all their values.
 _KEYS_AT_ONCE = 128
 _SOFT: dict[bool, tuple[bytes, ...]] = {False: (), True: (b"SOFT",)}
 
@@ -56,7 +56,7 @@ class Request(Generic[T]):
     ``payload`` (bytes) is sent, ``read`` converts the reply to the result; ``absent`` is the result
     if an unavailable cache is ignored. ``safe`` says that it may be sent twice. ``key`` (bytes)
     decides to which of several servers it goes; if None, it goes to every server, and ``merge``
-    combines their results. ``singly`` returns requests for less that have the same result together.
+    combines their results. ``singly`` returns smaller requests that give the same result together.
     """
 
     __slots__ = ("absent", "key", "merge", "payload", "read", "safe", "singly")
@@ -101,12 +101,12 @@ def together(keys: list[Key], names: list[bytes]) -> Groups:
 class Requests:
     """Makes requests, with one key prefix and one serde.
 
-    ``unreadable`` is called with the error of each value of several that cannot be read, which is
-    then a miss; if None, the error is raised. ``group`` divides keys, and their full names, into
-    those that one server can look up together.
+    When several values are read, ``unreadable`` is called with the error of each that cannot be
+    read, and that value is a miss; if None, the error is raised. ``group`` divides keys, and
+    their full names, into groups that one server can look up together.
 
     Attributes:
-        is_typed: whether the values are of one type; one that does not fit it is a miss.
+        is_typed: whether the values are of one type; a value of another type is a miss.
     """
 
     __slots__ = (
@@ -144,11 +144,11 @@ class Requests:
         return self._values.knows_types
 
     def typed(self, expected: Any) -> Requests:
-        """Return the same for values of one type (an annotation). Raises BadArgument."""
+        """Return the Requests for values of one type (an annotation). Raises BadArgument."""
         try:
             found = self._typed.get(expected)
         except TypeError:
-            # Annotated with something that cannot be hashed.
+            # The annotation cannot be hashed, so it cannot be cached.
             return self._of_type(expected)
         if found is None:
             found = self._typed[expected] = self._of_type(expected)
@@ -387,7 +387,7 @@ class Requests:
         except (TypeError, UnicodeEncodeError):
             names = [b""]
         if b"" in names:
-            # Bytes are keys, too; for another one, this raises an error that names it.
+            # Keys may be bytes, too. For any other key, this raises an error that names it.
             return list(map(self._key, keys))
         return [self._prefix + name for name in names] if self._prefix else names
 

@@ -1,4 +1,4 @@
-"""Serdes, which convert objects to bytes and back; each can be chosen by name."""
+"""Serdes convert objects to bytes and back; each can be chosen by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BytesSerde:
             return bytes(value)
         raise TypeError(f"expected bytes, not {type(value).__name__}")
 
-    # The bytes themselves, without a call of Python.
+    # Returns the bytes themselves, without calling a Python function.
     load = staticmethod(bytes.__bytes__)
 
 
@@ -63,8 +63,8 @@ _ORJSON_OPTIONS = (
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
-# How marshal writes a float that is not finite: a code, and the eight bytes of a double. Other data
-# may match too.
+# Matches how marshal writes a float that is not finite: a type code and the eight bytes of a
+# double. Other data may match, too.
 _PERHAPS_NOT_FINITE = re.compile(rb"[g\xe7].{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 
 
@@ -92,8 +92,8 @@ def _json(value: Any) -> bytes:
     data = orjson.dumps(value, option=_ORJSON_OPTIONS)
     if type(value) in _PLAIN:
         return data
-    # orjson has no option against writing a UUID, or an Enum as its value. marshal accepts only
-    # built-in types, and walks through a value in C, as orjson does.
+    # orjson cannot be told to reject a UUID or an Enum, so marshal checks the types: it accepts
+    # only built-in ones, and walks through a value in C, as orjson does.
     written = marshal.dumps(value)
     if b"null" in data and _PERHAPS_NOT_FINITE.search(written):
         for part in _parts(value):
@@ -145,7 +145,7 @@ class MsgpackSerde:
 def _list_of_tuple(value: Any) -> list[Any]:
     if type(value) is tuple:
         return list(value)
-    raise TypeError(f"{_type_name(value)} is not a type of MessagePack")
+    raise TypeError(f"MessagePack has no {_type_name(value)}")
 
 
 @implementer(ISerde)
@@ -175,18 +175,18 @@ class PickleSerde:
             raise ValueError(f"this is not a pickle: {error}") from error
 
 
-# Bytes of the code in front of a signed pickle, and of the shortest key.
+# Bytes of the signature before a signed pickle, and of the shortest secret.
 _CODE_BYTES = 32
 _SHORTEST_KEY = 16
 
 
 @implementer(ISerde)
 class SignedPickleSerde(PickleSerde):
-    """Any Python object, with a code (HMAC-SHA256) in front, without which it is not read.
+    """Any Python object, after a signature (HMAC-SHA256) that is checked before it is read.
 
-    So only who has the ``secret`` (str, at least 16 bytes as UTF-8) can let readers run code. Who
-    can write to the cache can still put one signed value in the place of another. Raises
-    BadArgument.
+    So only those who know the ``secret`` (str, at least 16 bytes as UTF-8) can run code in
+    readers. Anyone who can write to the cache can still replace one signed value by another.
+    Raises BadArgument.
 
     >>> serde = SignedPickleSerde("a secret of the application")
     >>> serde.load(serde.dump({1, 2}))
@@ -220,7 +220,7 @@ _SERDES = (BytesSerde, TextSerde, JsonSerde, MsgpackSerde, MsgspecSerde, PickleS
 
 
 def _exact(dump: Callable[[Any], bytes], value: Any) -> bytes:
-    """Return ``dump(value)``; raise TypeError that names the part that it rejects."""
+    """Return ``dump(value)``, or raise a TypeError that names the part that ``dump`` rejects."""
     try:
         return dump(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -233,7 +233,7 @@ def _exact(dump: Callable[[Any], bytes], value: Any) -> bytes:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Yield everything in lists, tuples and dicts; a key as a dict with only this key."""
+    """Yield everything in lists, tuples and dicts; each dict key as a dict with only this key."""
     left = [value]
     seen: set[int] = set()
     while left:
@@ -266,8 +266,8 @@ def _type_name(value: Any) -> str:
 
 
 def _advice(part: Any) -> str:
-    """Return a hint at a serde that can hold what another rejects."""
-    if type(part) not in (bytearray, memoryview):  # msgpack would bring back bytes
+    """Return a hint that names a serde for what another one rejects."""
+    if type(part) not in (bytearray, memoryview):  # msgpack would return bytes
         try:
             MsgpackSerde().packed(part)
         except (TypeError, ValueError, OverflowError):

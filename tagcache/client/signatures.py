@@ -1,4 +1,4 @@
-"""What ``help`` shows of the clients' methods, which are made from functions that make requests."""
+"""The signatures that ``help`` shows for methods made from functions that return requests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _OF_REQUEST = re.compile(r"(?:Request|Batch)\[(.*)\]")
 
 
 def describe(method: Callable[..., Any], make: Callable[..., Any], form: str = "{}") -> None:
-    """Let a method tell what it returns: ``form``, with the result of the request in it.
+    """Give ``method`` the signature of ``make``; it returns ``form`` with the result type in it.
 
-    ``make`` returns the request; or it is a method that awaits the result.
+    ``make`` returns the request, or is a method that awaits the result.
     """
     signature = inspect.signature(make)
     text = str(signature.return_annotation)

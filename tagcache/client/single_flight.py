@@ -1,4 +1,4 @@
-"""Single flight: of all callers in one process that miss the same key, one waits or computes.
+"""Single flight: of all callers in one process that miss the same key, one computes the value.
 
 The two classes differ in more than ``await``: threads need locks, and coroutines promises.
 """
@@ -19,16 +19,16 @@ from typing import Any
 
 from tagcache.client.awaited_pool import INetwork
 
-# The keys that are being computed around this call, each with its table.
+# The keys whose producers make this call, each with the id of its table.
 _computing: ContextVar[tuple[tuple[int, bytes], ...]] = ContextVar("tagcache_computing", default=())
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a computation: its value with the tags as they are sent, or its error.
+    """The result of a computation: the value with its tags as they are sent, or the error.
 
-    ``is_fresh`` says that the value was not outdated when the computation ended, ``has_stale`` that
-    it is a stale one, or made of one.
+    ``is_fresh`` says that the value was stored, and not invalidated meanwhile; ``has_stale`` that
+    the value is stale, or was computed from a stale one.
     """
 
     value: Any = None
@@ -39,24 +39,24 @@ class Outcome:
 
 
 class Phase(Enum):
-    """How far a call is."""
+    """The progress of a call."""
 
     LOOKING = 0
     """The producer has not been called."""
     COMPUTING = 1
     STORING = 2
-    """The value is on its way to the server, or was there."""
+    """The value is being stored, or the server has received it."""
 
 
 class Call:
-    """A miss that one caller deals with; others may wait for its outcome.
+    """A miss that one caller handles; others may wait for its outcome.
 
     Attributes:
         lease: the token under which the value will be stored, if there is one.
-        phase: how far it is.
-        outcome: there at the end, unless the others must look again.
-        successor: the call of another caller who was given the lease that this one waits for.
-        waiting: called with the outcome; None if the others must look again.
+        phase: its progress.
+        outcome: set at the end, unless the others must look again.
+        successor: the call of another caller, which got the lease that this one waits for.
+        waiting: functions to call with the outcome, or with None if the others must look again.
     """
 
     __slots__ = ("_stale", "lease", "outcome", "phase", "successor", "waiting")
@@ -79,9 +79,9 @@ class Call:
 
 
 class _Table:
-    """The calls that are under way, by their key.
+    """The calls in progress, by their key.
 
-    ``waiting`` is how many callers wait for others.
+    ``waiting`` is the number of callers that wait for others.
     """
 
     def __init__(self) -> None:
@@ -95,16 +95,16 @@ class _Table:
         self._calls: dict[tuple[Hashable, bytes], Call] = {}
 
     def _here(self) -> Hashable:
-        """Return what callers who can wait for one another have in common."""
+        """Return a key that is equal for all callers that can wait for one another."""
         return None
 
     def enter(self, key: bytes, call: Call) -> Call:
-        """Return the call for ``key`` that is under way; ``call`` itself if there was none."""
+        """Return the call in progress for ``key``; begin ``call`` if there is none."""
         with self._lock:
             return self._calls.setdefault((self._here(), key), call)
 
     def lead(self, key: bytes, call: Call) -> None:
-        """Let later callers wait for ``call``, in place of any other."""
+        """Replace the call in progress for ``key``, so that later callers wait for ``call``."""
         place = (self._here(), key)
         with self._lock:
             before = self._calls.get(place)
@@ -113,7 +113,7 @@ class _Table:
             self._calls[place] = call
 
     def leave(self, key: bytes, call: Call) -> None:
-        """End a call, and let those who wait for it go on."""
+        """End a call, and wake the callers that wait for it."""
         place = (self._here(), key)
         with self._lock:
             if self._calls.get(place) is call:
@@ -123,7 +123,7 @@ class _Table:
             wake(call.outcome)
 
     def _join(self, key: bytes, call: Call, wake: Callable[[Outcome | None], object]) -> bool:
-        """Let ``wake`` be called at the end of ``call``; return False if that has come already."""
+        """Call ``wake`` at the end of ``call``; return False if ``call`` has already ended."""
         with self._lock:
             is_there = self._calls.get((self._here(), key)) is call
             if is_there:
@@ -138,12 +138,12 @@ class _Table:
                 call.waiting.remove(wake)
 
     def is_inside(self, key: bytes) -> bool:
-        """Return whether the value of ``key`` is being computed around this call."""
+        """Return whether the producer of ``key`` makes this call."""
         return (id(self), key) in _computing.get()
 
     @contextmanager
     def inside(self, key: bytes) -> Iterator[None]:
-        """Mark all that is called meanwhile: it must not wait for its own caller."""
+        """Mark the calls of the block as made by the producer, which must not wait for itself."""
         token = _computing.set((*_computing.get(), (id(self), key)))
         try:
             yield
@@ -151,7 +151,7 @@ class _Table:
             _computing.reset(token)
 
     def forget(self, key: bytes) -> list[bytes]:
-        """Keep the results of the current calls from later callers; return their leases."""
+        """Mark the calls in progress for ``key`` as invalidated; return their leases."""
         with self._lock:
             places = [place for place in self._calls if place[1] == key]
             calls = [self._calls.pop(place) for place in places]
@@ -166,9 +166,9 @@ class Flights(_Table):
     monotonic = staticmethod(time.monotonic)
 
     def outcome(self, key: bytes, call: Call, seconds: float) -> Outcome | None:
-        """Wait for the outcome of the call of another thread; see ``_for_late``.
+        """Wait for the outcome of another thread's call; see ``_for_late``.
 
-        None: look again, or ``seconds`` are over.
+        Returns None if the caller must look again, or after ``seconds``.
         """
         phase = call.phase
         future: Future[Outcome | None] = Future()
@@ -199,7 +199,7 @@ class AwaitedFlights(_Table):
         return here
 
     async def outcome(self, key: bytes, call: Call, seconds: float) -> Outcome | None:
-        """Wait for the outcome of the call of another coroutine; see Flights.outcome."""
+        """Wait for the outcome of another coroutine's call; see Flights.outcome."""
         phase = call.phase
         promise = self._network.promise()
         if not self._join(key, call, promise.resolve):
@@ -213,11 +213,11 @@ class AwaitedFlights(_Table):
 
 
 def _for_late(outcome: Outcome | None, phase: Phase) -> Outcome | None:
-    """Return the outcome for a caller that came when the call was in this phase, or before.
+    """Return the outcome for a caller that began to wait in this phase; None: it must look again.
 
-    What the producer read before the caller came may have been invalidated before it came, too.
-    Then the server refused the value, if it was stored after the caller came. In other cases the
-    caller looks again.
+    What the producer read before the caller came may also have been invalidated before the caller
+    came. If the value was stored after that, the server has refused it, so a stored value is
+    fresh for this caller. If it may have been stored before, the caller looks again.
     """
     if outcome is None or outcome.error is not None or phase is Phase.LOOKING:
         return outcome
@@ -228,7 +228,7 @@ _all: weakref.WeakSet[_Table] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    # Those who compute exist only in the parent.
+    # The threads that compute exist only in the parent.
     for table in list(_all):
         table.begin()
 

@@ -1,4 +1,4 @@
-"""A serde that brings values back as the type that is expected: ``serde=msgspec``."""
+"""A serde that loads values as the expected type: ``serde=msgspec``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tagcache.model.interfaces import ISerde
 
 
 class ITypedSerde(ISerde):
-    """A serde that can bring values back as an expected type."""
+    """A serde that can load values as an expected type."""
 
     def typed(expected: Any) -> ISerde:
         """Return the serde of values of a type (an annotation). Raises BadArgument."""
@@ -20,10 +20,10 @@ class ITypedSerde(ISerde):
 
 @implementer(ITypedSerde)
 class MsgspecSerde:
-    """What a type annotation says, as MessagePack: dataclasses, attrs, TypedDict, datetime, UUID,
+    """Values of an annotated type, as MessagePack: dataclasses, attrs, TypedDict, datetime, UUID,
     Decimal, Enum, tuples, sets and more; and pydantic's models, by their class.
 
-    Without a type, such values come back as dicts, lists and text. Needs
+    Without a type, such values are loaded as dicts, lists and text. Needs
     ``tagcache-server[msgspec]``. Raises BadArgument.
 
     >>> import uuid
@@ -47,7 +47,7 @@ class MsgspecSerde:
         try:
             self._decode = msgpack.Decoder(expected, dec_hook=_model_of_text).decode
         except TypeError as error:
-            raise BadArgument(f"serde=msgspec does not know {expected!r}: {error}") from None
+            raise BadArgument(f"serde=msgspec does not support {expected!r}: {error}") from None
 
     def typed(self, expected: Any) -> MsgspecSerde:
         """Return the serde of values of a type. Raises BadArgument."""
@@ -67,12 +67,12 @@ class MsgspecSerde:
         try:
             return self._decode(data)
         except (TypeError, ValueError, OverflowError) as error:
-            # Those of the classes' own __post_init__, too.
+            # The __post_init__ of a class may raise any exception, too.
             raise ValueError(f"this is not a {self._expected!r}: {error}") from error
 
 
 def _text_of_model(value: Any) -> str:
-    """Return a model of pydantic as JSON; for what msgspec does not know."""
+    """Return a pydantic model, which msgspec does not know, as JSON text."""
     if hasattr(value, "model_dump_json"):
         text: str = value.model_dump_json(by_alias=False, round_trip=True)
         return text

@@ -1,4 +1,4 @@
-"""Whether there is anything to read on an idle connection."""
+"""Check whether there is anything to read on an idle connection."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 def watch(descriptor: int) -> Callable[[int], list[tuple[int, int]]]:
-    """Return a function that, called with 0, returns a list, empty if there is nothing to read.
+    """Return a function that, called with 0, returns an empty list if there is nothing to read.
 
-    Between two requests that can only be the end of the stream, or an unexpected reply, which
-    would be taken for the reply to the next request, and so on.
+    Between two requests, only the end of the stream or an unexpected reply can arrive. Such a
+    reply would be taken for that to the next request, and so on.
     """
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)

@@ -1,4 +1,4 @@
-"""Objects to stored bytes and back: by a serde, and compressed where that is worth it."""
+"""Convert objects to stored bytes and back: with a serde, and compressed if that saves space."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class Values:
-    """Objects to the bytes that are stored, and back.
+    """Converts objects to stored bytes and back.
 
-    Values of more than ``compress_over`` bytes are compressed if that makes them smaller; None:
-    never. Values of more than ``max_bytes`` are neither compressed nor decompressed.
+    Values of more than ``compress_over`` bytes (None: no values) are compressed if that makes them
+    smaller. Values of more than ``max_bytes`` are neither compressed nor decompressed.
 
     Attributes:
-        knows_types: whether there is a serde of values of one type.
+        knows_types: whether the serde can load values as an expected type.
     """
 
     __slots__ = ("_compress_over", "_load", "_max_bytes", "_serde", "knows_types")
@@ -40,7 +40,7 @@ class Values:
         self._max_bytes = max_bytes
 
     def typed(self, expected: Any) -> Values:
-        """Return the same for values of one type (an annotation). Raises BadArgument."""
+        """Return the Values of one type (an annotation). Raises BadArgument."""
         if not self.knows_types:
             raise BadArgument(f"serde={self._serde.name} knows no types: use serde=msgspec")
         serde = ITypedSerde(self._serde).typed(expected)

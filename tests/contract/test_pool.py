@@ -80,7 +80,7 @@ def test_waiting_ends_after_pool_timeout(running: RunningServer) -> None:
     with Client(port=running.port, pool_size=1, pool_timeout=0.05, timeout=60) as client:
         connection, _ = client._pool.take()
         begin = time.monotonic()
-        with pytest.raises(PoolExhausted, match=r"all 1 connections are in use, for 0\.05 s"):
+        with pytest.raises(PoolExhausted, match=r"all 1 connections were in use for 0\.05 s"):
             client.ping()
         assert time.monotonic() - begin >= 0.05
         client._pool.give_back(connection)

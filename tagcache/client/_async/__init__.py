@@ -1,1 +1,1 @@
-"""Clients that await, from which ``make unasync`` generates the blocking ones."""
+"""One half of the clients: ``make unasync`` generates the blocking half from the other one."""

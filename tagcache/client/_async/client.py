@@ -1,4 +1,4 @@
-"""Clients: what they share, and the client of one server."""
+"""The base class of all clients, and the client of one server."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class AwaitedClient(AwaitedCommands):
     _requests: Requests
     _options: Options
     _flights: AwaitedFlights
-    # Whether the server has leases, as far as is known.
+    # False once the server has answered that it has no leases.
     _leases = True
 
     @cached_property
     def _waiting(self) -> BoundedSemaphore:
-        # Leases are filled over the same connections, so those who wait for the values of several
-        # keys must not take all of them.
+        # A waiting look-up holds a connection. Filling a lease needs one too, so look-ups must not
+        # take all of them.
         return BoundedSemaphore(self._options.pool_size // 2)
 
     async def _run(self, work: Request[T] | Batch[T]) -> T:
@@ -126,19 +126,20 @@ class AwaitedClient(AwaitedCommands):
     ) -> T:
         """Return the stored value, or the result of ``producer``, which is then stored.
 
-        A client for asyncio or Twisted awaits that result if it is awaitable. One of all callers
-        produces. The others wait for up to ``wait`` seconds (None: 5 for another process, 60 in
-        this one), and then produce a value for themselves; so do callers who find that half of
-        ``pool_size`` wait for other keys. In one process, the others get the same object, or the
-        exception of the producer. The result is returned, but not stored, if one of its tags was
-        invalidated meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft
-        invalidation, the old value is returned to the others while one caller produces, and to
-        that one if it fails. With ``early`` (1 is usual), one caller does so before the end of
-        ``ttl``; see Early. ``tags`` and ``ttl`` may be functions of the result. ``type``
-        is that of the value, for a serde that knows types (``serde=msgspec``); a stored value that
-        does not fit it is removed, and is a miss.
+        A client for asyncio or Twisted awaits that result if it is awaitable. Only one caller calls
+        ``producer``. The others wait for up to ``wait`` seconds (None: 5 for another process, 60 in
+        this one), and then call their own ``producer``; so do callers when half of ``pool_size``
+        connections already wait for other keys. In one process, the others get the same object, or
+        the exception of the producer. The result is returned, but not stored, if one of its tags
+        was invalidated meanwhile. For ``grace`` seconds after its ``ttl``, or after a soft
+        invalidation, the others get the old value while one caller computes a new one; that caller
+        gets it too if its producer fails. With ``early`` (1 is usual), one caller computes a new
+        value before the end of ``ttl``; see Early. ``tags`` and ``ttl`` may be functions of the
+        result. ``type`` is the type of the value, for a serde that knows types
+        (``serde=msgspec``); a stored value of another type is removed, and is a miss.
 
-        With the Redis engine a caller in each process produces, and every result is stored.
+        With the Redis engine, one caller in each process calls ``producer``, and every result is
+        stored.
 
         Durations are seconds, timedeltas or text like "5m". Raises BadArgument for what cannot be
         sent or stored, Refused, Unavailable, and what ``producer`` raises.
@@ -191,7 +192,7 @@ class PooledClient(AwaitedClient):
             pool.give_back(connection)
 
     async def get(self, key: Key, default: Any = None) -> Any:
-        # By far the most frequent command: it skips the objects that the others are made of.
+        # GET is by far the most frequent command, so it does without a Request.
         payload = self._requests.look_up(key)
         try:
             replies = await self._exchange(payload, 1, True)

@@ -1,4 +1,4 @@
-"""Computing a missing value: under a lease, so that it is fresh, and computed once."""
+"""Compute a missing value under a lease, so that it is fresh, and computed once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tagcache.model.fetched import MOST_WAIT_MS, Found
 T = TypeVar("T")
 Tags: TypeAlias = Iterable[Tag] | Callable[[T], Iterable[Tag]]
 
-# A look-up waits for this much of the time that a reply may take, and is then repeated.
+# A look-up waits for at most this share of ``timeout``, and is then repeated.
 _SHARE_OF_TIMEOUT = 0.5
 
 _log = logging.getLogger("tagcache.client")
@@ -30,13 +30,13 @@ class AwaitedComputation(Generic[T]):
     """One look-up of a key, and the computation of its value if there is none.
 
     ``client`` is a client with ``_run``, ``_requests``, ``_options`` and ``_flights``. ``requests``
-    are those for values of one type. ``refused`` is called with the error of the server if it
-    refuses to store the value; None: that is raised.
+    are those for values of one type. ``refused`` is called with the error if the server refuses
+    to store the value; if it is None, the error is raised.
 
     Attributes:
-        token: that of the lease, while there is one.
-        tags: those of the value, as they are sent; of a value that was found only where a value
-            is being computed around this one.
+        token: the token of the lease, while this caller holds one.
+        tags: the tags of the value, as they are sent. Those of a stored value are known only if
+            it was looked up by the producer of another value.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class AwaitedComputation(Generic[T]):
         self._refused = refused
         self._lookup = Lookup(None)
         self._cost = 0.0
-        # Whether the value is made of a stale one: then it is not stored.
+        # A value that was computed from a stale one is not stored.
         self._has_stale = False
         self.token: bytes | None = None
         self.tags: tuple[bytes, ...] = ()
@@ -79,13 +79,14 @@ class AwaitedComputation(Generic[T]):
     async def begin(self) -> bool:
         """Return whether there is a ``value`` to use; if not, the caller computes it.
 
-        Then ``end`` stores it. In any case the caller calls ``leave``. Of all callers in this
-        process that find no value, one waits on the server, and computes if need be; the others
-        get its value, unless that may have been invalidated before they came.
+        The caller then passes the computed value to ``end``, and always calls ``leave`` at last.
+        Of all callers in this process that miss the key, one waits for the server, and computes
+        the value if it must. The others get its value, unless that may have been invalidated
+        before they asked.
         """
         flights, name = self._client._flights, self._name
         if flights.is_inside(name):
-            # The lease that this caller would wait for is its own.
+            # This call comes from the producer of this key, which already holds the lease.
             return await self.look_up(waits=False)
         ends = flights.monotonic() + self._options.join_seconds
         while True:
@@ -97,7 +98,7 @@ class AwaitedComputation(Generic[T]):
                     note_stale()
                 return True
             if call.successor is not None:
-                # It was given the lease, after this caller had asked.
+                # Another caller got the lease after this one had asked for it.
                 other = call.successor
                 if other.outcome is not None:
                     await self.give_up()
@@ -117,32 +118,32 @@ class AwaitedComputation(Generic[T]):
 
     @contextmanager
     def inside(self) -> Iterator[Collected]:
-        """Collect the tags that ``cache_tag`` gives while the caller computes the value."""
+        """Collect the tags that ``cache_tag`` adds while the caller computes the value."""
         with self._client._flights.inside(self._name), collecting() as tags:
             yield tags
         self._has_stale = tags.has_stale
 
     async def end(self, value: T) -> None:
-        """Store what was computed, and let the others have it."""
+        """Store the computed value, and pass it to the waiting callers."""
         self._call.phase = Phase.STORING
         is_fresh = await self._store_unless_stale(self._call, value)
         self._call.outcome = Outcome(value, self.tags, is_fresh, self._has_stale)
 
     def leave(self) -> None:
-        """Let those who wait for this caller go on."""
+        """Wake the callers that wait for this one."""
         self._client._flights.leave(self._name, self._call)
 
     async def _begins_early(self) -> bool:
-        """Return whether this caller is to compute the value anew, though it is there."""
+        """Return whether this caller must refresh the value before it expires."""
         early, times = self._options.early, self._lookup.timing
         if early is None or times is None or not early.is_due(*times):
             return False
-        # The others get it as a stale value meanwhile.
+        # Other callers get the stale value meanwhile.
         await self._client._run(soften(self._requests, self._key))
         return not await self.look_up(waits=False)
 
     def _shares(self, outcome: Outcome) -> bool:
-        """Take, or raise, what another caller computed."""
+        """Take the value that another caller computed, or raise its error."""
         if outcome.error is not None:
             raise outcome.error
         note(outcome.tags)
@@ -169,12 +170,13 @@ class AwaitedComputation(Generic[T]):
     async def look_up(self, waits: bool = True) -> bool:
         """Look up the value, or take the lease; return whether there is a ``value`` to use.
 
-        ``waits``: while somebody else computes it, as the options say.
+        ``waits`` says whether to wait, as long as the options allow, while another caller
+        computes the value.
         """
         wait_ms = self._options.wait_ms if waits else 0
         lookup = await self._fetch(wait_ms)
         if not lookup.fits:
-            # Most likely, another version of the program has stored it.
+            # Another version of the program has probably stored it.
             self.token = lookup.token
             await self.give_up()
             await self._client.delete(self._key)
@@ -190,7 +192,7 @@ class AwaitedComputation(Generic[T]):
 
     @property
     def found(self) -> Found | None:
-        """What the look-up found; None: the server has no leases, or was not there."""
+        """What the look-up found; None: the server has no leases, or is unavailable."""
         return self._lookup.found
 
     @property
@@ -228,10 +230,9 @@ class AwaitedComputation(Generic[T]):
         return lookup
 
     async def produce(self, producer: Callable[[], Awaitable[T] | T], tags: Tags[T] = ()) -> T:
-        """Return the result of ``producer``, to be stored; or a stale value if it raises.
+        """Return the result of ``producer``, or a stale value if it raises.
 
-        Tags that ``cache_tag`` gives meanwhile are added to ``tags``, which may be a function of
-        the result.
+        ``tags`` may be a function of the result; tags from ``cache_tag`` are added.
         """
         try:
             given = () if callable(tags) else tuple(map(checked_tag, collected(tags)))
@@ -248,7 +249,7 @@ class AwaitedComputation(Generic[T]):
             await self.give_up()
             if self._lookup.found is not Found.STALE or not isinstance(error, Exception):
                 raise
-            _log.warning("a stale value is used, as the new one failed", exc_info=True)
+            _log.warning("using a stale value: computing a new one failed", exc_info=True)
             note(self.tags)
             note_stale()
             self._has_stale = True
@@ -259,16 +260,16 @@ class AwaitedComputation(Generic[T]):
         return value
 
     def tag(self, *tags: Iterable[bytes]) -> None:
-        """Give tags to the computed value, and to all that is computed around it."""
+        """Set the tags of the value, and add them to the values computed from it."""
         self.tags = tuple(dict.fromkeys(chain.from_iterable(tags)))
         note(self.tags)
         if self._has_stale:
             note_stale()
 
     async def store(self, value: T) -> bool:
-        """Store what ``produce`` returned, if that is to be stored.
+        """Store what ``produce`` returned, unless it is stale or another caller has the lease.
 
-        Returns whether it is fresh, as far as is known.
+        Returns whether it was stored.
         """
         if self._has_stale:
             await self.give_up()
@@ -279,7 +280,7 @@ class AwaitedComputation(Generic[T]):
         try:
             ttl = self._options.ttl_of(value)
             if token is None:
-                # The server has no leases, or was not there.
+                # The server has no leases, or is unavailable.
                 await client._run(requests.put(self._key, value, tags=self.tags, ttl=ttl))
                 return True
             grace = self._options.grace_seconds
@@ -293,7 +294,7 @@ class AwaitedComputation(Generic[T]):
         return stored
 
     async def give_up(self) -> None:
-        """Give the lease back, if there is one and the server can be reached."""
+        """Release the lease, if there is one and the server can be reached."""
         token, self.token = self.token, None
         if token is not None:
             with suppress(ClientError):

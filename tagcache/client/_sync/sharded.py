@@ -53,7 +53,7 @@ class ShardedClient(OverNodes[Client], BlockingClient):
     ) -> list[Any] | ClientError | None:
         """Return the outcomes of the requests; None if the node is down.
 
-        An error of this node is returned, so that the other nodes are asked all the same.
+        An error of this node is returned, not raised, so that the other nodes are still asked.
         """
         if not node.is_up and not node.is_due():
             return None
@@ -67,7 +67,8 @@ class ShardedClient(OverNodes[Client], BlockingClient):
                 node.returned()
             return client._perform_all(requests)
         except PoolExhausted as error:
-            # The node is not at fault, but it must not answer with what it has missed.
+            # The node is not at fault. But it misses these writes, so it must be flushed before
+            # it answers again.
             if not self._options.ignore_exc:
                 return error
             if not all(request.safe for request in requests):
