@@ -1,1 +1,1 @@
-"""TagCache for the frameworks that people already use; each module needs its extra only."""
+"""TagCache for other frameworks; each module needs only its own extra."""

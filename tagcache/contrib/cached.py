@@ -1,4 +1,4 @@
-"""A decorator that keeps the results of a function in the cache, under tags.
+"""A decorator that caches the results of a function with tags.
 
 >>> @cached(client, key="page:{post_id}", tags=["post:{post_id}"], ttl="5m")
 ... def render(post_id: int) -> str:
@@ -79,9 +79,9 @@ def cached(
     early: Early | float | None = None,
     type: Any = None,
 ) -> Any:
-    """Return a decorator that keeps the results of a function in the cache of ``client``.
+    """Return a decorator that stores the results of a function in the cache of ``client``.
 
-    A blocking client is for functions, a client for asyncio is for coroutine functions.
+    Functions need a blocking client, coroutine functions a client for asyncio.
 
     ``key`` is a format string over the parameters (``"post:{post_id}"``), or a callable that gets
     the arguments; without it, the key consists of the function's qualified name and its arguments,
@@ -96,7 +96,7 @@ def cached(
 
     The decorated function has ``invalidate`` and ``key``, which take its arguments.
 
-    Raises BadArgument. If no key can be made of the arguments, the call raises it.
+    Raises BadArgument. If no key can be made from the arguments, the call raises it.
     """
     options = ComputeOptions(ttl, grace, wait, early_of(early))
     awaits = isinstance(client, (AsyncClient, AsyncShardedClient))

@@ -25,20 +25,20 @@ from tagcache.contrib.connecting import AnyClient, Connecting
 from tagcache.errors import CannotDecode
 
 _ABSENT = object()
-# The time to live for a negative timeout.
+# What a negative timeout means: the value has already expired.
 EXPIRED: Literal[-1] = -1
 
 
 class TagCache(BaseCache):
-    """cachelib's API over TagCache, with tags.
+    """TagCache with the API of cachelib, and with tags.
 
     ``location`` is a URL or several. ``options`` are the fields of tagcache.client.Options, and
     ``serializer``: one of cachelib's, or any object with ``dumps`` and ``loads``.
 
     Timeouts are whole seconds or a timedelta; 0: no timeout. ``clear`` removes everything from the
     server. Errors of the client are raised (tagcache.errors), unless ``ignore_exc`` is set: then
-    an unavailable cache is a miss. A value that the server has no room for is logged and not
-    cached. Raises BadArgument.
+    an unavailable cache is a miss. If the server is full, a value is not cached, and that is
+    logged. Raises BadArgument.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class TagCache(BaseCache):
 
     @property
     def serializer(self) -> Any:
-        """Converts values to bytes and back; None: the option ``serde`` does.
+        """Converts values to bytes and back; if None, the option ``serde`` is used.
 
         It may be set before the cache is used. Raises BadArgument.
         """
@@ -144,7 +144,7 @@ class TagCache(BaseCache):
         return self.client.delete(key)
 
     def delete_many(self, *keys: str) -> list[Any]:
-        """Remove entries; return all keys, as none of them has a value any more."""
+        """Remove entries; return all ``keys``, because none of them has a value any more."""
         self.client.delete_many(keys)
         return list(keys)
 

@@ -1,4 +1,4 @@
-"""Clients for frameworks, made from their settings; for asyncio one for each event loop."""
+"""Create clients from the settings of frameworks; for asyncio, one for each event loop."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _KNOWN = {field.name for field in fields(Options)} | {"flush_on_return", "serial
 
 
 class CountablePickle(PickleSerde):
-    """Any Python object; an int of up to 64 bits in decimal, which the server can increment.
+    """Pickles any Python object, but writes an int in decimal, so that the server can increment it.
 
-    The frameworks' own caches pickle too, and their users store any object. Whoever can write to
-    the cache can run code in its readers.
+    An int may have up to 64 bits. The frameworks' own caches pickle too, because their users store
+    any object. Anyone who can write to the cache can run code in its readers.
     """
 
     def dump(self, value: Any) -> bytes:
         if type(value) is int and int64.MIN <= value <= int64.MAX:
             return b"%d" % value
-        # For objects that cannot be pickled, the error is that of the frameworks' own caches.
+        # An object that cannot be pickled raises the same error as in the frameworks' own caches.
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def load(self, data: bytes) -> Any:
@@ -53,7 +53,7 @@ COUNTABLE_PICKLE = CountablePickle()
 
 @implementer(ISerde)
 class Serialized:
-    """The serde of a serializer: an object with ``dumps`` and ``loads``, or a callable for one.
+    """The serde for a serializer, an object with ``dumps`` and ``loads``, or a callable for one.
 
     ``dumps`` returns bytes, str or int, ``loads`` gets bytes. Two are equal if their serializers
     are the same object. Raises BadArgument.
@@ -86,7 +86,7 @@ class Serialized:
         try:
             return self._loads(data)
         except Exception as error:
-            # The serializer may raise any exception for data that others have written.
+            # The serializer may raise any exception for data that another program has written.
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
@@ -200,6 +200,6 @@ class ClientPerLoop:
         try:
             yield
         finally:
-            # The weak key alone would never be dropped: the generator refers to its loop.
+            # The weak key alone would never be dropped, because the generator refers to its loop.
             self._clients.pop(loop, None)
             await client.close()

@@ -44,7 +44,7 @@ Tags = Iterable[Tag] | Callable[..., Iterable[Tag]]
 _tags: ContextVar[tuple[Tag, ...]] = ContextVar("_tags", default=())
 # The attribute that holds the tags of a decorated function.
 _TAGS_ATTRIBUTE = "_tagcache_tags"
-# A lock that can neither be acquired nor found this many times means that the cache is unavailable.
+# If a lock can neither be acquired nor found this many times, the cache is unavailable.
 _MAX_MISSES = 5
 
 
@@ -70,7 +70,7 @@ class CachedOnArguments(Protocol[P, R_co]):
 
 @contextmanager
 def tagged(*tags: Tag) -> Iterator[None]:
-    """Put ``tags`` on all that this thread or task stores in any region within the block."""
+    """Add ``tags`` to everything that this thread or task stores in any region within the block."""
     token = _tags.set(tags)
     try:
         yield
@@ -83,8 +83,8 @@ class TagCacheBackend(BytesBackend):
 
     ``arguments``: ``url`` is a URL or several. ``ttl`` is how long the server keeps entries, in
     seconds (None: as it is configured); it should be more than the region's expiration time.
-    ``region_tag`` is a tag of every entry of the region. With ``distributed_lock`` one process
-    replaces an old value for all, too; ``lock_timeout`` (30 seconds) limits how long a lock is
+    ``region_tag`` is a tag of every entry of the region. With ``distributed_lock``, only one
+    process at a time replaces an old value; ``lock_timeout`` (30 seconds) limits how long a lock is
     held, and how long others wait, and ``lock_sleep`` (0.1 seconds) is the time between attempts.
     ``serde`` converts values, unless the region has its own ``serializer`` and ``deserializer``;
     default: pickle, as in dogpile. All other arguments are fields of tagcache.client.Options.
@@ -126,7 +126,7 @@ class TagCacheBackend(BytesBackend):
         self.client.close()
 
     def computation(self, key: Any) -> BlockingComputation[bytes]:
-        """Return what looks up a key, and computes its value under a lease."""
+        """Return the computation that looks up a key, and computes its value under a lease."""
         options = ComputeOptions(ttl=self._ttl, wait=self._lock_timeout)
         refused = functools.partial(best_effort.log_if_no_room, key)
         return BlockingComputation(self.client, key, options, None, refused)
@@ -135,7 +135,7 @@ class TagCacheBackend(BytesBackend):
         return self._distributed_lock
 
     def get_mutex(self, key: Any) -> CacheMutex | None:
-        """Return a lock among processes with ``distributed_lock``; else None: the region's own."""
+        """Return a lock for all processes with ``distributed_lock``; None: use the region's own."""
         if not self._distributed_lock:
             return None
         return Mutex(self.client, f"_lock{key}", self._lock_timeout, self._lock_sleep)
@@ -165,10 +165,10 @@ class TagCacheBackend(BytesBackend):
 
 
 class Mutex(CacheMutex):
-    """A lock among processes, which expires after ``timeout`` seconds.
+    """A lock for all processes, which expires after ``timeout`` seconds.
 
-    Its only purpose is to avoid duplicate work: a caller that has waited for ``timeout`` seconds,
-    or finds the cache unavailable, proceeds without the lock.
+    It only avoids duplicate work: a caller that has waited for ``timeout`` seconds, or finds the
+    cache unavailable, proceeds without the lock.
     """
 
     def __init__(self, client: AnyClient, key: str, timeout: float, sleep: float) -> None:
@@ -194,7 +194,7 @@ class Mutex(CacheMutex):
 
     def release(self) -> None:
         mine, self._mine = self._mine, None
-        # If it has expired, it may now belong to another process.
+        # An expired lock may now belong to another process.
         if mine is not None and self._client.get(self._key) == mine:
             self._client.delete(self._key)
 
@@ -261,12 +261,12 @@ class TagRegion(CacheRegion):
     ) -> Any:
         """Return the stored value, or the result of ``creator``, which is stored with ``tags``.
 
-        If there is none, one of all processes creates it; the others wait for up to
+        If there is none, only one process creates it; the others wait for up to
         ``lock_timeout`` seconds. A value whose tags were invalidated meanwhile is not stored. A
-        value that is only older than ``expiration_time`` is replaced without a lease.
+        stored value that is older than ``expiration_time`` is replaced without a lease.
         """
         decorated, tags_of = getattr(creator, _TAGS_ATTRIBUTE, (None, tuple))
-        # A wrapper of a decorated function has its attributes too, but not its tags.
+        # A wrapper around a decorated function has its attributes, too, but must not use its tags.
         if decorated is creator:
             args, kwargs = creator_args or ((), {})
             tags = (*tags, *collected(tags_of(*args, **kwargs)))
@@ -307,7 +307,7 @@ class TagRegion(CacheRegion):
     def cache_on_arguments(
         self, *args: Any, tags: Tags | None = None, **kwargs: Any
     ) -> Callable[[Callable[P, R]], CachedOnArguments[P, R]]:
-        """See dogpile's. ``tags`` are the tags, or a callable that gets the arguments."""
+        """See dogpile's method. ``tags`` are the tags, or a callable that gets the arguments."""
         decorate: Any = super().cache_on_arguments(*args, **kwargs)
         if tags is None:
             return cast("Callable[[Callable[P, R]], CachedOnArguments[P, R]]", decorate)
@@ -363,7 +363,7 @@ def _also(tags: Iterable[Tag]) -> Iterator[None]:
 
 
 def _untagged(creator: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a creator that does not put the tags of its result on what it stores itself."""
+    """Return a creator that does not add the tags of its result to what it stores itself."""
 
     @functools.wraps(creator)
     def create(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Leases for the creators of dogpile.cache: they create, and dogpile stores afterwards."""
+"""Leases for dogpile.cache, where the creator returns a value, and dogpile stores it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tagcache.client.collecting import apart
 
 class _State(Enum):
     IDLE = "nothing was created"
-    CREATED = "the next store of the key is to be under the lease"
+    CREATED = "the next store of the key uses the lease"
     FOUND = "another process has created the value: it is not stored again"
 
 
 class Creation:
-    """One call of get_or_create: the look-up under a lease, and the store of what was created."""
+    """One call of get_or_create: looks up the key, and stores the created value under a lease."""
 
     def __init__(self, work: BlockingComputation[bytes], key: Any) -> None:
         self._work = work
@@ -35,7 +35,7 @@ class Creation:
 
         def create(*args: Any, **kwargs: Any) -> Any:
             if current() is not self:
-                # dogpile runs it in the background, to replace an old value.
+                # dogpile runs the creator in the background, to replace an old value.
                 return creator(*args, **kwargs)
             with apart():
                 is_there = self._work.begin()
@@ -52,7 +52,7 @@ class Creation:
         return create
 
     def store(self, key: Any, value: bytes, tags: Iterable[Tag]) -> bool:
-        """Store what was created, unless it is outdated; return False if that is not to be done."""
+        """Store the created value, unless it is outdated; return False if there is none."""
         state, self._state = self._state, _State.IDLE
         if key != self._key or state is _State.IDLE:
             return False
@@ -62,7 +62,7 @@ class Creation:
         return True
 
     def leave(self) -> None:
-        """Give the lease back, if nothing was stored."""
+        """Release the lease, if nothing was stored."""
         self._work.give_up()
         self._work.leave()
 
@@ -71,13 +71,13 @@ _creation: ContextVar[Creation | None] = ContextVar("_creation", default=None)
 
 
 def current() -> Creation | None:
-    """Return the call of get_or_create that is under way, unless its creator runs."""
+    """Return the get_or_create call in progress, unless its creator is running."""
     return _creation.get()
 
 
 @contextmanager
 def creating(creation: Creation | None) -> Iterator[None]:
-    """Make it the current one."""
+    """Make ``call`` the current one within the block."""
     token = _creation.set(creation)
     try:
         yield

@@ -49,7 +49,7 @@ Tags = Iterable[Tag] | Callable[..., Iterable[Tag]]
 
 
 class TagCache(cachelib.TagCache, BaseCache):
-    """The backend, which Flask-Caching creates from ``app.config``.
+    """The backend that Flask-Caching creates from ``app.config``.
 
     CACHE_TAGCACHE_URL is a URL or several. CACHE_OPTIONS are fields of tagcache.client.Options.
     CACHE_KEY_PREFIX, CACHE_DEFAULT_TIMEOUT and CACHE_SERIALIZER are Flask-Caching's; the prefix
@@ -75,8 +75,8 @@ _ABSENT = object()
 class _Call:
     """One call of a decorated function: Flask-Caching looks up its key, and stores its result.
 
-    ``value`` is the result, which has ``tags``; the next store is of that, unless a
-    response_filter declines it.
+    ``value`` is the result, with ``tags``. Flask-Caching stores it next, unless a response_filter
+    declines it.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class _Call:
         self.tags: tuple[Tag, ...] = ()
 
     def look_up(self, backend: TagCache, key: str) -> Any:
-        """Return the stored value, or None: then this caller computes it, under a lease."""
+        """Return the stored value; None if this caller must compute it, under a lease."""
         if self._has_looked:
             return backend.get(key)
         self._has_looked = True
@@ -109,7 +109,7 @@ class _Call:
 
     @contextmanager
     def computing(self) -> Iterator[dict[bytes, None]]:
-        """Collect the tags that ``cache_tag`` gives in the function."""
+        """Collect the tags that ``cache_tag`` adds in the function."""
         token = _call.set(None)
         try:
             with collecting() if self._work is None else self._work.inside() as more:
@@ -133,14 +133,14 @@ class _Call:
         return True
 
     def leave(self, work: BlockingComputation[Any] | None = None) -> None:
-        """Give the lease back, if the result was not stored."""
+        """Release the lease, if the result was not stored."""
         work = work or self._work
         if work is not None:
             work.give_up()
             work.leave()
 
 
-# The call of a decorated function that is under way.
+# The call of a decorated function that is in progress.
 _call: ContextVar[_Call | None] = ContextVar("_call", default=None)
 
 
@@ -152,7 +152,7 @@ class Cache(flask_caching.Cache):
     take ``tags`` too. A NullCache ignores tags. ``cache_tag`` in a decorated function adds tags to
     its result. Decorated functions around it do not get them.
 
-    Decorated functions compute under a lease: of all callers in all processes one computes, the
+    Decorated functions compute under a lease: only one caller in all processes computes, the
     others wait for up to 5 seconds, and a result that was outdated meanwhile is not stored.
     """
 
@@ -239,7 +239,7 @@ def _tagging(decorate: Any, tags: Tags) -> Any:
                 call.leave()
 
         functools.update_wrapper(calling, decorated, updated=())
-        # Attributes such as cache_timeout may be set, and Flask-Caching reads them.
+        # Programs set attributes such as cache_timeout, and Flask-Caching reads them.
         calling.__dict__ = decorated.__dict__
         return calling
 
@@ -247,7 +247,7 @@ def _tagging(decorate: Any, tags: Tags) -> Any:
 
 
 def _noting(function: Callable[P, R], tags: Tags) -> Callable[P, R]:
-    """Return a function that notes its result, with its tags, before Flask-Caching stores it."""
+    """Return a function that records its result and tags before Flask-Caching stores the result."""
 
     @contextmanager
     def noting_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[list[Any]]:

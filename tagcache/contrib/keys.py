@@ -1,4 +1,4 @@
-"""Keys and tags of function calls: of the name of the function, its arguments and its result."""
+"""Make the keys and tags of function calls from the function's name, arguments and result."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from uuid import UUID
 from tagcache.client.arguments import Tag, collected
 from tagcache.errors import BadArgument
 
-# Types whose repr is the same in every process, and differs if the values differ.
+# Types whose repr is the same in every process, and different for different values.
 _PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes),
     *(date, datetime, time, timedelta, Decimal, Fraction, UUID),
 )
 # Longer keys end in a hash of the arguments, to save memory. The limit is that of memcached.
 _MAX_BYTES = 250
-# The name of the result in tags.
+# The name of the result in the format strings of tags.
 _RESULT = "result"
 
 
@@ -58,9 +58,9 @@ class _Parameters:
 class TagMaker:
     """Makes the tags for a call of ``function`` (callable).
 
-    ``tags`` are the tags, of which a str is a format string over the names of the parameters, and
-    ``result``; or a callable that gets the arguments, and ``result=`` if it has that parameter and
-    the function has not. Raises BadArgument.
+    ``tags`` are format strings (str) over the names of the parameters and ``result``, or tags as
+    bytes; or a callable that gets the arguments, and ``result=`` if it has that parameter and the
+    function does not. Raises BadArgument.
 
     >>> def find(post_id): ...
     >>> TagMaker(find, ["post:{post_id}", "author:{result}"])((7,), {})("Ann")
@@ -86,7 +86,7 @@ class TagMaker:
     def __call__(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterable[Tag] | Callable[[Any], Iterable[Tag]]:
-        """Return the tags of a call, or a callable that makes them of the result."""
+        """Return the tags of a call, or a callable that makes them from the result."""
         if self._of_result:
             return lambda result: self._make(args, kwargs, {_RESULT: result})
         return self._make(args, kwargs, {})
@@ -106,8 +106,8 @@ class KeyMaker:
     """Makes the key for a call of ``function`` (callable).
 
     ``key`` is a callable that gets the arguments and returns the key (str), or a format string
-    over the names of the parameters such as ``"post:{post_id}"``; with None, a key consists of the
-    qualified name and the arguments. Raises BadArgument.
+    over the names of the parameters such as ``"post:{post_id}"``. If it is None, a key consists of
+    the qualified name and the arguments. Raises BadArgument.
 
     >>> def find(post_id): ...
     >>> KeyMaker(find, "post:{post_id}")(7)
@@ -140,7 +140,7 @@ class KeyMaker:
         return key
 
     def _text(self, value: Any) -> str:
-        """Return an argument as text: the same for equal arguments only, in every process."""
+        """Return an argument as text: the same in every process, and only for equal arguments."""
         kind = type(value)
         if kind in _PLAIN:
             return repr(value)

@@ -1,6 +1,6 @@
-"""Fixtures for the tests of programs that use TagCache: a real server, and a client of it.
+"""Fixtures for the tests of programs that use TagCache: a real server, and a client for it.
 
-pytest finds them as soon as TagCache is installed.
+pytest finds them when TagCache is installed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ http_port = 0
 [authentication]
 password = {password}
 """
-# What the `twistd` command does, which may not be on the path.
+# Does what the `twistd` command does, which may not be on the path.
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 _LISTENING = re.compile(r"(\w+): listening on (\S+?):(\d+);")
 # Seconds.
@@ -98,7 +98,7 @@ def _ports(process: subprocess.Popen[bytes], log: Path) -> dict[str, int]:
     """Wait until the server listens; return the ports of its listeners. Raises RuntimeError."""
     end = time.monotonic() + _START
     while True:
-        # Checked before the log is read, so that the log is complete if the process has ended.
+        # Check this before reading the log: if the process has ended, the log is complete.
         ended = process.poll() is not None
         text = log.read_text(encoding="utf-8", errors="replace")
         ports = {name: int(port) for name, _, port in _LISTENING.findall(text)}
@@ -118,7 +118,7 @@ def tagcache_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 @pytest.fixture
 def tagcache_client(tagcache_server: Server) -> Iterator[Client]:
     """A blocking client of ``tagcache_server``, which is flushed before each test."""
-    # Imported late, because programs measure the coverage of what their tests import.
+    # Imported late: coverage does not count modules that are imported before it starts.
     from tagcache.client import Client
 
     with Client.from_url(tagcache_server.url, timeout=5.0, connect_timeout=5.0) as client:

@@ -1,4 +1,4 @@
-"""The type of a function's results, for serdes that bring values back as their type."""
+"""The type of a function's results, for serdes that load values as their type."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tagcache.errors import BadArgument
 def typed_requests(requests: Requests, function: Callable[..., Any], expected: Any) -> Requests:
     """Return the requests for the results of a function.
 
-    With a serde that knows types they are of the type ``expected``, or if that is None, of that in
-    the function's annotation. Raises BadArgument.
+    With a serde that knows types, the results have the type ``expected``, or if that is None, the
+    type of the function's annotation. Raises BadArgument.
     """
     if expected is None:
         if not requests.knows_types:

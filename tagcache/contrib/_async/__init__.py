@@ -1,1 +1,1 @@
-"""Backends that await, from which ``make unasync`` generates the blocking ones."""
+"""One half of the backends: ``make unasync`` generates the blocking half from the other one."""

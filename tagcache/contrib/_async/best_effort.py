@@ -1,4 +1,4 @@
-"""Best-effort stores: a value that the server has no room for is logged and not cached."""
+"""Best-effort stores: if the server is full, the value is not cached, and that is logged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_ROOM = ("value_too_large", "line_too_long", "out_of_memory")
 
 
 def log_if_no_room(name: str, error: Refused) -> None:
-    """Log that an entry is not cached for want of room, or raise ``error`` if it says otherwise."""
+    """Log that an entry is not cached because the server is full; raise any other ``error``."""
     if error.code not in _NO_ROOM:
         raise error
     _log.warning("%s is not cached: %s", name, error)
@@ -47,7 +47,7 @@ async def add(
 async def put_many(
     client: AnyAsyncClient, values: Mapping[str, Any], tags: Iterable[Tag], ttl: Ttl | None
 ) -> list[str]:
-    """Store values in a pipeline; delete those that there is no room for, and return their keys."""
+    """Store values in a pipeline; delete those without room, and return their keys."""
     tags = list(tags)
     pipe = client.pipeline()
     stored = {name: pipe.put(name, value, tags=tags, ttl=ttl) for name, value in values.items()}

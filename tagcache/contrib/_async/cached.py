@@ -1,4 +1,4 @@
-"""Functions whose results are kept in the cache."""
+"""Functions whose results are cached."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _ABSENT = object()
 
 
 class CachedCoroutine(Generic[P, T]):
-    """A coroutine function whose results are kept in the cache; see tagcache.contrib.cached.
+    """A coroutine function whose results are cached; see tagcache.contrib.cached.
 
-    Calls compute as get_or_set of the client does. Raises what the function and the client raise.
+    A call computes as the client's get_or_set does. Raises what the function and the client raise.
     """
 
     __wrapped__: Callable[..., Any]
@@ -51,11 +51,11 @@ class CachedCoroutine(Generic[P, T]):
         self._make_key = KeyMaker(function, key)
         self._make_tags = TagMaker(function, tags)
         self._options = options
-        # Not before the first call: an annotation may name what is defined later.
+        # Done at the first call, because an annotation may name what is defined later.
         self._requests = functools.cache(
             lambda: typed_requests(client._requests, function, expected)
         )
-        # The instance that a method is bound to.
+        # The instance to which a method is bound.
         self._bound: tuple[Any, ...] = ()
         if hasattr(inspect, "markcoroutinefunction"):  # async only
             # Frameworks check whether a view is a coroutine function.
@@ -84,7 +84,7 @@ class CachedCoroutine(Generic[P, T]):
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key for these arguments, without the client's ``key_prefix``.
 
-        Raises BadArgument if no key can be made of them.
+        Raises BadArgument if no key can be made from them.
         """
         return self._make_key(*self._bound, *args, **kwargs)
 
@@ -92,7 +92,7 @@ class CachedCoroutine(Generic[P, T]):
         given = (*self._bound, *args)
         key = self._make_key(*given, **kwargs)
         if not is_collecting() and self._options.early is None:
-            # This is faster, but tells neither the tags of the value, nor when it expires.
+            # This is faster, but returns neither the tags of the value, nor when it expires.
             found = await self._find(key)
             if found is not _ABSENT:
                 return cast(T, found)
@@ -115,13 +115,13 @@ class CachedCoroutine(Generic[P, T]):
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the result for these arguments; return whether there was one.
 
-        A result that this process is producing at the moment will not be stored.
+        A result that this process is computing now will not be stored.
         """
         key = self.key(*args, **kwargs)
         client = self._client
         leases = client._flights.forget(client._requests._key(key))
         deleted = await client.delete(key)
         for lease in leases:
-            # Later callers need not wait for a result that is outdated.
+            # Release the lease, so that later callers do not wait for an outdated result.
             await client._run(release(client._requests, key, lease))
         return deleted

@@ -1,2 +1,2 @@
 # Generated from tagcache/contrib/_async/__init__.py by tools/unasync.py: do not edit.
-"""Backends that await, from which ``make unasync`` generates the blocking ones."""
+"""One half of the backends: ``make unasync`` generates the blocking half from the other one."""

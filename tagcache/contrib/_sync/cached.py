@@ -1,5 +1,5 @@
 # Generated from tagcache/contrib/_async/cached.py by tools/unasync.py: do not edit.
-"""Functions whose results are kept in the cache."""
+"""Functions whose results are cached."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _ABSENT = object()
 
 
 class CachedFunction(Generic[P, T]):
-    """A function whose results are kept in the cache; see tagcache.contrib.cached.
+    """A function whose results are cached; see tagcache.contrib.cached.
 
-    Calls compute as get_or_set of the client does. Raises what the function and the client raise.
+    A call computes as the client's get_or_set does. Raises what the function and the client raise.
     """
 
     __wrapped__: Callable[..., Any]
@@ -50,11 +50,11 @@ class CachedFunction(Generic[P, T]):
         self._make_key = KeyMaker(function, key)
         self._make_tags = TagMaker(function, tags)
         self._options = options
-        # Not before the first call: an annotation may name what is defined later.
+        # Done at the first call, because an annotation may name what is defined later.
         self._requests = functools.cache(
             lambda: typed_requests(client._requests, function, expected)
         )
-        # The instance that a method is bound to.
+        # The instance to which a method is bound.
         self._bound: tuple[Any, ...] = ()
 
     @overload
@@ -78,7 +78,7 @@ class CachedFunction(Generic[P, T]):
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key for these arguments, without the client's ``key_prefix``.
 
-        Raises BadArgument if no key can be made of them.
+        Raises BadArgument if no key can be made from them.
         """
         return self._make_key(*self._bound, *args, **kwargs)
 
@@ -86,7 +86,7 @@ class CachedFunction(Generic[P, T]):
         given = (*self._bound, *args)
         key = self._make_key(*given, **kwargs)
         if not is_collecting() and self._options.early is None:
-            # This is faster, but tells neither the tags of the value, nor when it expires.
+            # This is faster, but returns neither the tags of the value, nor when it expires.
             found = self._find(key)
             if found is not _ABSENT:
                 return cast(T, found)
@@ -107,13 +107,13 @@ class CachedFunction(Generic[P, T]):
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the result for these arguments; return whether there was one.
 
-        A result that this process is producing at the moment will not be stored.
+        A result that this process is computing now will not be stored.
         """
         key = self.key(*args, **kwargs)
         client = self._client
         leases = client._flights.forget(client._requests._key(key))
         deleted = client.delete(key)
         for lease in leases:
-            # Later callers need not wait for a result that is outdated.
+            # Release the lease, so that later callers do not wait for an outdated result.
             client._run(release(client._requests, key, lease))
         return deleted

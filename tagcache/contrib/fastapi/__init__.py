@@ -1,4 +1,4 @@
-"""Responses of FastAPI and Starlette in the cache, under tags.
+"""Cache responses of FastAPI and Starlette with tags.
 
 cache = ResponseCache("tagcache://127.0.0.1:1984")
 app = FastAPI(lifespan=cache.lifespan)

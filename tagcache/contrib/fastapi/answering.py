@@ -1,4 +1,4 @@
-"""The answer to one request: from the cache, or by the path function."""
+"""Answer one request from the cache, or with the path function."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _FIRST_OF_THE_SERVER = 500
 
 
 class NotStored(Exception):
-    """The response is for one request only. It never leaves this package."""
+    """The response is for one request only. This exception never leaves the package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a decorator was given; see ResponseCache.cached. ``vary`` is in lower case."""
+    """The options of a decorator; see ResponseCache.cached. ``vary`` is in lower case."""
 
     options: ComputeOptions
     vary: tuple[str, ...]
@@ -39,7 +39,7 @@ class Policy:
     refresh: bool
 
     def why_bypassed(self, call: Call) -> str | None:
-        """Return what keeps a request from the cache, or None."""
+        """Return why a request must not use the cache, or None."""
         if call.request.method != "GET":
             return "method"
         if self.refresh and "no-store" in request_directives(call.request):
@@ -50,13 +50,13 @@ class Policy:
 
 
 class Attempt:
-    """One request: the call of the path function, if it comes to that, and the answer.
+    """One request: the call of the path function, if it is needed, and the answer.
 
     Attributes:
         began: whether the function was called.
-        result: what it returned.
-        response: the same, as a response.
-        stored: the same, if it may be stored.
+        result: what the function returned.
+        response: the result as a response.
+        stored: the response to store, if it may be stored.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Attempt:
         return self.stored
 
     async def produce_or_none(self) -> StoredResponse | None:
-        """Do the same, and return None in place of NotStored."""
+        """Call ``produce``; return None if it raises NotStored."""
         try:
             return await self.produce()
         except NotStored:

@@ -1,4 +1,4 @@
-"""The cache of an application's responses."""
+"""Cache the responses of an application."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _log = logging.getLogger("tagcache.contrib")
 
 
 class ResponseCache:
-    """The responses of path functions in the cache, under tags.
+    """Caches the responses of path functions with tags.
 
     ``location`` is the URL of a server, or several; ``options`` are fields of
-    tagcache.client.Options but ``serde``. Nothing is connected before the first request; there are
-    connections of their own for each event loop. Raises BadArgument.
+    tagcache.client.Options except ``serde``. Nothing is connected before the first request; each
+    event loop has its own connections. Raises BadArgument.
 
     >>> cache = ResponseCache("tagcache://127.0.0.1:1984", timeout=0.5)
     >>> app = FastAPI(lifespan=cache.lifespan)
@@ -112,7 +112,7 @@ class ResponseCache:
         authenticated: bool = False,
         refresh: bool = False,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Return a decorator for a path function, to be written below that of the route.
+        """Return a decorator for a path function; write it below the decorator of the route.
 
         ``ttl``, ``tags``, ``grace``, ``wait`` and ``early`` are those of ``cached`` in
         tagcache.contrib.cached: tags are format strings over the parameters and ``result``, or a
@@ -124,11 +124,11 @@ class ResponseCache:
         depend on. ``key`` is a format string over the parameters, or a callable that gets the
         arguments. ``vary`` names request headers that the response depends on.
 
-        ``cache_control`` (None: no header) is for browsers and proxies. ``authenticated``: requests
-        of people who are logged in use the cache, too. ``refresh``: requests may ask for a new
-        response with Cache-Control.
+        ``cache_control`` (None: no header) is for browsers and proxies. With ``authenticated``,
+        requests of logged-in users use the cache, too. With ``refresh``, a request may ask for a
+        new response with Cache-Control.
 
-        Raises BadArgument; a request raises it if no key can be made of its arguments.
+        Raises BadArgument; a request raises it if no key can be made from its arguments.
         """
         options = ComputeOptions(ttl, grace, wait, early_of(early))
         names = tuple(sorted(name.lower() for name in vary))
@@ -163,14 +163,14 @@ class ResponseCache:
         attempt = Attempt(function, renderer, policy, call)
         found = await self._found(function, attempt, policy, call)
         if found is None and not attempt.began:
-            # The cache is away, or the response that this request waited for is for another one.
+            # The cache is unavailable, or the awaited response is only for another request.
             found = await attempt.produce_or_none()
         return attempt.answer(found)
 
     async def _found(
         self, function: PathFunction, attempt: Attempt, policy: Policy, call: Call
     ) -> StoredResponse | None:
-        """Return the response, by the attempt if it is not in the cache; None if there is none."""
+        """Return the cached response, or the one that the attempt makes; None if there is none."""
         key, options = function.key(call, policy.vary), policy.options
         client = await self._clients.here()
         try:
@@ -190,7 +190,7 @@ class ResponseCache:
             raise
         except ClientError as error:
             if attempt.began and attempt.stored is None:
-                # It was raised by the path function.
+                # The path function raised it.
                 raise
             self._ignore(error)
             return attempt.stored
@@ -198,14 +198,14 @@ class ResponseCache:
 
     def _ignore(self, error: ClientError) -> None:
         if not isinstance(error, CircuitOpen):
-            # What opened the circuit breaker was logged.
+            # The error that opened the circuit breaker was logged.
             _log.warning("responses are not cached: %s", error)
         if self._on_error is not None:
             self._on_error(error)
 
 
 def _with_status(result: Any, call: Call, status: str) -> Any:
-    """Say that the cache was not used, in the response that is or will be made of a result."""
+    """Add a Cache-Status to the response that the result is, or that FastAPI makes from it."""
     response = result if isinstance(result, Response) else call.injected
     if response is not None:
         response.headers.append("cache-status", status)
@@ -213,7 +213,7 @@ def _with_status(result: Any, call: Call, status: str) -> Any:
 
 
 def _mark_as_coroutine_function(function: Callable[..., Any]) -> None:
-    """Let frameworks await what a plain function returns."""
+    """Mark a plain function as a coroutine function, so that frameworks await its result."""
     mark = getattr(inspect, "markcoroutinefunction", None)
     if mark is None:  # Python 3.11
         function.__dict__["_is_coroutine"] = getattr(asyncio.coroutines, "_is_coroutine", None)

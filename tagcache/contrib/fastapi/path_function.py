@@ -23,12 +23,12 @@ from tagcache.errors import BadArgument
 Key = str | Callable[..., str] | None
 Tags = Iterable[Tag] | Callable[..., Iterable[Tag]]
 
-# The parameters that FastAPI fills, of functions that do not have them.
+# Parameters that are added to a function without a request or a response. FastAPI fills them.
 _REQUEST = "tagcache_request"
 _RESPONSE = "tagcache_response"
-# Arguments that the framework makes for each request. Their type is no part of a key.
+# Types of arguments that the framework creates for each request. They are not part of a key.
 _OF_THE_FRAMEWORK = (HTTPConnection, Response, BackgroundTask)
-# Types of which equal texts are equal values.
+# Types whose values are equal if their texts are.
 _AS_IN_A_PATH = (str, int, UUID)
 _LONGEST_PATH = 180
 
@@ -55,9 +55,9 @@ class Call:
 
 
 class PathFunction:
-    """A path function, with what its keys and tags are made of. Raises BadArgument.
+    """A path function, and how its keys and tags are made. Raises BadArgument.
 
-    ``signature`` is the function's, with a request and a response that FastAPI is to inject.
+    ``signature`` is the function's, with a request and a response for FastAPI to inject.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PathFunction:
         self._tags = TagMaker(function, tags)
 
     def call_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call | None:
-        """Return the call that the framework makes; None if the program makes it."""
+        """Return the call if the framework makes it; None if the program does."""
         own = {name: each for name, each in kwargs.items() if name not in (_REQUEST, _RESPONSE)}
         given = (*args, *kwargs.values())
         request = next((each for each in given if isinstance(each, Request)), None)
@@ -89,7 +89,7 @@ class PathFunction:
         return Call(request, injected, before, args, own)
 
     async def run(self, call: Call) -> Any:
-        """Return what the function does, which runs in a thread if it is not a coroutine."""
+        """Return the result of the function, which runs in a thread if it is not a coroutine."""
         if self.is_coroutine:
             return await self._function(*call.args, **call.kwargs)
         return await run_in_threadpool(self._function, *call.args, **call.kwargs)
@@ -106,16 +106,16 @@ class PathFunction:
         return _with_digest(f"{self.name}({path})", parts)
 
     def _parts(self, call: Call) -> Iterator[str]:
-        """Yield all that the key depends on beside the path. Raises BadArgument."""
+        """Yield everything that the key depends on, except the path. Raises BadArgument."""
         known = call.request.path_params
         for name, value in self._arguments(call).items():
             if isinstance(value, Request):
-                # Whoever takes the request may read its host and its query.
+                # A function that takes the request may read its host and its query.
                 yield str(value.url)
             if name in self._ignored or isinstance(value, _OF_THE_FRAMEWORK):
                 continue
             if name in known and type(value) in _AS_IN_A_PATH and str(value) == str(known[name]):
-                # The path has it. A dependency may have the same name, and another value.
+                # The path contains it. A dependency may have the same name, and another value.
                 continue
             try:
                 yield f"{name}={_text_of(_plain(value))}"
@@ -128,11 +128,11 @@ class PathFunction:
 
     def _arguments(self, call: Call) -> dict[str, Any]:
         if not call.args:
-            # FastAPI gives all of them by name.
+            # FastAPI passes all arguments by name.
             return call.kwargs
         bound = self._own.bind(*call.args, **call.kwargs)
         bound.apply_defaults()
-        # The instance of a class-based endpoint stands for its request.
+        # For a class-based endpoint, the instance holds the request.
         return {name: each for name, each in bound.arguments.items() if name != "self"}
 
     def tags(self, call: Call, result: Any) -> Iterable[Tag]:
@@ -144,14 +144,14 @@ class PathFunction:
 def _with_injected(function: Callable[..., Any]) -> inspect.Signature:
     """Return the signature with a request and a response if it has none.
 
-    Annotations that are text are resolved, because FastAPI may not look for their names in the
+    Annotations given as text are resolved, because FastAPI may not look for their names in the
     function's module.
     """
     signature = inspect.signature(function)
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, AttributeError, TypeError):
-        # Names that are imported for annotations only. FastAPI itself needs all of them.
+        # Some names are imported for annotations only. FastAPI itself needs all of them.
         hints = {}
 
     def resolved(name: str, annotation: Any) -> Any:
@@ -177,7 +177,7 @@ def _with_injected(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _argument(value: Any) -> None:
-    """Stand for a function of one argument, of which a key is made."""
+    """A placeholder: a function of one argument, from which a key is made."""
 
 
 _text_of = KeyMaker(_argument)
@@ -201,7 +201,7 @@ def _plain(value: Any) -> Any:
 
 
 def _with_digest(key: str, parts: Iterable[str]) -> str:
-    """Return the key with a digest of the parts, which may be secret."""
+    """Return the key with a digest of the parts, because these may be secret."""
     listed = list(parts)
     if not listed:
         return key

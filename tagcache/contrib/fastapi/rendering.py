@@ -1,4 +1,4 @@
-"""The response that FastAPI makes of what a path function returns."""
+"""Make the response that FastAPI makes from the result of a path function."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from tagcache.contrib.fastapi.path_function import Call
 from tagcache.errors import BadArgument
 
-# What is passed to the function below, which FastAPI calls.
+# The place in the request's scope where ``_give`` finds the result.
 _GIVEN = "tagcache.result"
 _OF_THE_ROUTE = (
     *("response_model", "status_code", "response_class"),
@@ -24,10 +24,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Renderer:
-    """Makes the response that FastAPI would make of the result of a path function.
+    """Makes the response that FastAPI would make from the result of a path function.
 
-    A function that returns the result is given to a route of FastAPI with the options of the
-    function's own route.
+    It creates a FastAPI route with the options of the function's own route, whose function
+    returns the result.
     """
 
     def __init__(self, name: str, is_coroutine: bool) -> None:
@@ -63,7 +63,7 @@ class Renderer:
 
 
 def _route(request: Request) -> Any:
-    # The options of routers that include the route are here, in recent versions of FastAPI.
+    # Recent versions of FastAPI keep the options of the including routers here.
     known = request.scope.get("fastapi")
     context = known.get("effective_route_context") if isinstance(known, dict) else None
     return context if hasattr(context, "response_model") else request.scope.get("route")

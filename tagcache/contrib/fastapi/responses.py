@@ -1,4 +1,4 @@
-"""Responses as they are kept in the cache, and what HTTP says about them. No I/O."""
+"""Cached responses, and the rules of HTTP for them. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tagcache.model.interfaces import ISerde
 
 # The statuses that are cached: RFC 9110 (15.1) without errors and parts of a response.
 _STATUSES = frozenset((200, 203, 204, 300, 301, 308))
-# The headers that a 304 has of the response that it stands for: RFC 9110, 15.4.5.
+# The headers that a 304 repeats from the response: RFC 9110, 15.4.5.
 _OF_304 = frozenset((b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary"))
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _SEPARATOR = re.compile(r"\s*,\s*")
@@ -27,10 +27,10 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response as it is kept in the cache.
+    """A cached response.
 
-    ``headers`` are as they are sent, with lower-case names, and have an ETag. ``is_whole``: the
-    path function made the response by itself, so FastAPI adds no headers of dependencies to it.
+    ``headers`` are as sent, with lower-case names, and include an ETag. ``is_whole`` says that the
+    path function made the response itself, so FastAPI adds no headers of dependencies to it.
     """
 
     status: int
@@ -43,13 +43,13 @@ class StoredResponse:
         """Return a response to be stored; it has a weak ETag if it had none."""
         headers, body = tuple(response.raw_headers), bytes(response.body)
         if not _values(headers, b"etag"):
-            # Weak, as a middleware may compress the body.
+            # Weak, because a middleware may compress the body.
             digest = blake2b(body, digest_size=16).hexdigest().encode()
             headers = (*headers, (b"etag", b'W/"%s"' % digest))
         return cls(response.status_code, headers, body, is_whole)
 
     def response(self, request: Request, more: Iterable[tuple[bytes, bytes]]) -> Response:
-        """Return the response to ``request`` with more headers; a 304 if the client has it."""
+        """Return the response to ``request`` with ``more`` headers; a 304 if the client has it."""
         headers = [*self.headers, *more]
         if self.status == 200 and self._is_known(request):
             response = Response(status_code=304)
@@ -70,7 +70,7 @@ class StoredResponse:
 
 @implementer(ISerde)
 class ResponseSerde:
-    """Stored responses: a line of JSON with the status and the headers, and the body as it is."""
+    """Stores a response as a line of JSON with the status and the headers, and then the body."""
 
     name = "response"
 
@@ -96,7 +96,7 @@ def _header(pair: Any) -> tuple[bytes, bytes]:
 
 
 def why_personal(request: Request) -> str | None:
-    """Return what makes a request one of a particular person, or None."""
+    """Return which part of a request identifies a user, or None."""
     if "authorization" in request.headers:
         return "Authorization"
     if getattr(request.scope.get("user"), "is_authenticated", False):
@@ -110,10 +110,10 @@ def sets_cookie(headers: Headers) -> bool:
 
 
 def why_not_stored(response: Response, more: Headers, vary: Collection[str]) -> str | None:
-    """Return what forbids to store a response, or None.
+    """Return why a response must not be stored, or None.
 
-    ``more`` are its headers beside its own, ``vary`` the lower-case names of the request headers
-    that the key has.
+    ``more`` are headers that are added to it, ``vary`` the lower-case names of the request headers
+    that the key contains.
     """
     if response.status_code not in _STATUSES:
         return f"status {response.status_code}"
@@ -128,7 +128,7 @@ def why_not_stored(response: Response, more: Headers, vary: Collection[str]) -> 
 
 
 def asks_for_new(request: Request) -> bool:
-    """Return whether the client asks for a response that is not from a cache."""
+    """Return whether the client asks for a response from the origin, not from a cache."""
     return bool({"no-cache", "max-age=0"} & request_directives(request))
 
 
