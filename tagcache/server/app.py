@@ -1,4 +1,4 @@
-"""Builds the parts of the server, each from the configuration and the parts before it."""
+"""Build the parts of the server, each from the configuration and earlier parts."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def build_shared(
 def build_engine(settings: Settings, slices: Slices, reactor: Any) -> EngineParts:
     """Return the engine of ``[engine]``."""
     local = settings.engine.backend == "memory"
-    # A near cache must always make room.
+    # A near cache must always evict to make room.
     policy = settings.cache.eviction_policy if local else "sieve"
     limits = limits_of(settings)
     caches = MemoryCaches(lambda: MemoryCache(limits, policy=policy), settings.cache.databases)
@@ -161,11 +161,11 @@ def _memory_engine(
 def _redis_engine(
     settings: Settings, caches: MemoryCaches, slices: Slices, reactor: Any
 ) -> EngineParts:
-    # It needs an extra, which is not required with the memory engine.
+    # Imported here because it needs an extra that the memory engine does not.
     from tagcache.redis.opening import open_databases
 
     databases = open_databases(settings, caches, reactor)
-    # There is no snapshot: the entries outlive this process.
+    # Redis keeps the entries, so there is no snapshot.
     without = replace(settings, persistence=replace(settings.persistence, snapshot_file=""))
     persistence = Persistence(caches, without, reactor)
 
@@ -309,7 +309,7 @@ def build_manhole(
     service: TagCacheService, shared: SharedParts
 ) -> tuple[IProtocolFactory, Listener]:
     """Return the factory of the shell, and its listener. Raises KeyFileError."""
-    # It needs an extra, which is not required without the shell.
+    # Imported here because it needs an extra that is only for the shell.
     from tagcache.server.manhole import commands, shell
 
     listener = Listener("manhole", service.settings, shared.connections, counted=False)

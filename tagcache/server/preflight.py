@@ -1,4 +1,4 @@
-"""Finds settings that are invalid or have no effect, before anything starts."""
+"""Find settings that are invalid or have no effect, before anything starts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = Logger(namespace="tagcache.start")
 
 # File descriptors for files, pipes and the reactor, besides those of connections.
 SPARE_DESCRIPTORS = 64
-# Lua in Redis cannot unpack many more values at once.
+# Lua in Redis cannot unpack many more values in one call.
 MOST_REMOTE_TAGS = 4000
 _PORTS = ("server.tcp_port", "server.http_port")
 _TCP_ONLY = (
@@ -39,9 +39,9 @@ _TCP_ONLY = (
 
 
 class Preflight:
-    """The checks of a start and of each reload.
+    """Checks the configuration at the start and at each reload.
 
-    It remembers the targets of each endpoint string, because a second check could disturb a
+    Remembers the targets of each endpoint string, because a second check could disturb a
     listening server, for instance one with a descriptor from systemd.
     """
 
@@ -49,10 +49,7 @@ class Preflight:
         self._targets: dict[str, list[Target]] = {}
 
     def check(self, configuration: Configuration) -> list[str]:
-        """Return the notices an operator should see.
-
-        Raises ConfigurationError with all faults.
-        """
+        """Return notices for the operator. Raises ConfigurationError with all faults."""
         settings = configuration.settings
         faults = _password(settings)
         notices = list(configuration.notices)
@@ -90,7 +87,7 @@ class Preflight:
             "server.http_port": description(settings.server.http_port, host),
         }
         if settings.manhole.enabled:
-            # A plain number means loopback, whatever server.host says: the shell can do anything.
+            # A plain number means loopback, not server.host, because the shell can do anything.
             endpoints["manhole.port"] = description(settings.manhole.port, "127.0.0.1")
         found = {}
         for knob, endpoint in endpoints.items():
@@ -192,8 +189,8 @@ def _manhole_exposure(where: list[Target]) -> Iterator[str]:
     for target in where:
         if not target.only_local:
             yield (
-                f"manhole.port listens beyond this machine ({_interface(target)}): whoever holds "
-                "an authorized key can run any code in the server"
+                f"manhole.port is open to other machines ({_interface(target)}): anyone with an "
+                "authorized key can run any code in the server"
             )
 
 
@@ -242,15 +239,15 @@ def _snapshot_file(settings: Settings) -> Iterator[str]:
     elif not path.parent.is_dir():
         yield f"persistence.snapshot_file: there is no directory {path.parent}"
     elif not os.access(path.parent, os.W_OK | os.X_OK):
-        yield f"persistence.snapshot_file: no file can be made in {path.parent}"
+        yield f"persistence.snapshot_file: no file can be created in {path.parent}"
 
 
 def _shared_port(settings: Settings) -> Iterator[str]:
     if settings.performance.reuse_port and settings.engine.backend == "memory":
         yield (
-            "performance.reuse_port: with engine.backend = memory each process has entries of its "
-            "own, so that several on one port answer the same client from different caches, and an "
-            "invalidation reaches one of them only. Share the entries with engine.backend = redis, "
+            "performance.reuse_port: with engine.backend = memory each process has its own "
+            "entries, so several on one port answer the same client from different caches, and an "
+            "invalidation reaches only one of them. Share the entries with engine.backend = redis, "
             "or use one process"
         )
 
@@ -343,7 +340,7 @@ def _snapshots_without_effect(persistence: PersistenceSettings) -> Iterator[str]
         )
     elif persistence.after_crash == "empty":
         yield (
-            "persistence.snapshot_interval_seconds: snapshots of a running server are written, and "
+            "persistence.snapshot_interval_seconds: snapshots of a running server are written, but "
             "not loaded unless persistence.after_crash = load"
         )
 
@@ -352,7 +349,7 @@ def _fast_open_allowed() -> bool:
     try:
         allowed = Path("/proc/sys/net/ipv4/tcp_fastopen").read_text(encoding="ascii")
     except OSError:
-        return True  # Not Linux: setting the socket option will show it.
+        return True  # Not Linux: setting the socket option will show whether it works.
     return bool(int(allowed) & 2)
 
 

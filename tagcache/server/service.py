@@ -103,7 +103,7 @@ class TagCacheService(MultiService):
     def setServiceParent(self, parent: Any) -> None:
         super().setServiceParent(parent)
         if self._log_writer is not None and isinstance(parent, Componentized):
-            # twistd looks here for a service that writes the log itself.
+            # twistd looks for the log observer of the application here.
             parent.setComponent(ILogObserver, self._log_writer)
 
     def listeners(self) -> list[ListenerService]:
@@ -111,15 +111,16 @@ class TagCacheService(MultiService):
         return [each for each in self if isinstance(each, ListenerService)]
 
     def privilegedStartService(self) -> None:
-        # Set first: a SIGHUP during the start must not end the process. The reload follows the
-        # start.
+        # Set the handler first: a SIGHUP during the start must not end the process. The reload
+        # follows the start.
         self._old_sighup = signal.signal(signal.SIGHUP, self._on_sighup)
         raise_descriptor_limit(self.settings)
         try:
-            # No client may see the cache before its entries are loaded.
+            # Load before listening: no client may see the cache without its entries.
             self.persistence.load()
             super().privilegedStartService()
-            # A start that fails keeps the snapshot. No command has been executed yet.
+            # Listening comes first, so that a failed start keeps the snapshot. No command has
+            # been executed yet.
             self.persistence.put_aside()
         except (ListenError, PersistenceError) as error:
             log.critical("{why}", why=str(error))
@@ -148,7 +149,7 @@ class TagCacheService(MultiService):
             if each.name != "http" or not port.isdigit():
                 continue
             host = each.address.removesuffix(f":{port}")
-            # A server that listens on all addresses can be reached on this one.
+            # A server that listens on all addresses can be reached on loopback.
             host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
             scheme = "https" if each.endpoint.startswith("ssl:") else "http"
             url = f"{scheme}://{host}:{port}"
@@ -169,14 +170,14 @@ class TagCacheService(MultiService):
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
         systemd.notify(self._environ, "STOPPING=1")
         if self._old_sighup is not None:
-            # The default action of a signal would end the process before the stop is complete. A
-            # second request to stop closes all connections at once.
+            # The default action of SIGHUP would end the process before the stop is complete. A
+            # second signal to stop closes all connections at once.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_second_signal)
-        log.info("stopping: {clients} connections are open", clients=len(self.connections))
+        log.info("stopping; open connections: {clients}", clients=len(self.connections))
         yield DeferredList([each.stopService() for each in self.listeners()])
-        # It would keep connections open.
+        # Waiting look-ups would keep connections open.
         self._waits.stop()
         grace = self.settings.server.shutdown_grace_seconds
         yield DeferredList([factory.drain(grace) for factory in self._factories])
@@ -202,7 +203,7 @@ class TagCacheService(MultiService):
             new = self._reread()
             in_effect = replace(new, settings=_keep_until_restart(self.settings, new.settings))
             notices = self._check.check(new)
-            # Settings that stay until the next start may contradict those that change now.
+            # Settings that need a restart keep their old values, which may contradict new ones.
             self._check.check(in_effect)
         except ConfigurationError as error:
             log.error("reload: nothing changed. {why}", why=str(error))
@@ -233,7 +234,7 @@ class TagCacheService(MultiService):
             self._reactor.callFromThread(factory.abort_all)
 
     def _on_sighup(self, number: int, frame: FrameType | None) -> None:
-        # A signal can interrupt any code. The reactor runs this between two events.
+        # A signal can interrupt any code, so let the reactor reload between two events.
         self._reactor.callFromThread(self.reload)
 
     def info(self) -> dict[str, Any] | Deferred[dict[str, Any]]:
@@ -250,7 +251,7 @@ class TagCacheService(MultiService):
     def _of_each(
         self, ask: Callable[[IEngine], T | Deferred[T]]
     ) -> dict[int, T] | Deferred[dict[int, T]]:
-        """Return the answers of the databases in use, by their numbers."""
+        """Return the result of ``ask`` for each database in use, by its number."""
         numbers, engines = zip(*self.databases, strict=True)
         answers = together([ask(engine) for engine in engines])
         return then(answers, lambda each: dict(zip(numbers, each, strict=True)))
@@ -282,7 +283,7 @@ class TagCacheService(MultiService):
         return {**asdict(counts), "waiting_fetches": len(self._waits)}
 
     def _database(self, number: int, totals: EngineTotals) -> dict[str, Any]:
-        # Redis does not tell the memory of each.
+        # Redis does not report the memory of each database.
         here = self.databases[number].store is not None
         memory = totals.memory if here else None
         return {"db": number, **described(totals), "memory_used_bytes": memory}
@@ -347,7 +348,7 @@ def event_loop(reactor: Any) -> str:
 
 
 def _differences(old: Settings, new: Settings) -> Iterator[tuple[tuple[str, str], Any, Any]]:
-    """Yield ((section, key), old value, new value); None for a tag rule that is not there."""
+    """Yield ((section, key), old value, new value); None for a tag rule that does not exist."""
     before, after = ({(s, key): value for s, key, value in each.knobs()} for each in (old, new))
     for name in before | after:
         values = before.get(name), after.get(name)
@@ -356,7 +357,7 @@ def _differences(old: Settings, new: Settings) -> Iterator[tuple[tuple[str, str]
 
 
 def _keep_until_restart(old: Settings, new: Settings) -> Settings:
-    """Return the new settings, but the old ones where a restart is needed."""
+    """Return the new settings, with the old values of those that need a restart."""
     sections = {}
     for section in fields(Settings):
         before, after = getattr(old, section.name), getattr(new, section.name)

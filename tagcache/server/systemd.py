@@ -1,4 +1,4 @@
-"""Reports the state of the server to systemd, if its unit has Type=notify."""
+"""Report the state of the server to systemd, if its unit has Type=notify."""
 
 from __future__ import annotations
 

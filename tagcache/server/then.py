@@ -1,4 +1,4 @@
-"""Continues with a result, whether it is a value or a Deferred."""
+"""Continue with a result, whether it is a value or a Deferred."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look-ups that wait until somebody else has computed the value."""
+"""Look-ups that wait until another client has computed the value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tagcache.model.fetched import WAIT, Fetched
 from tagcache.model.interfaces import IEngine, ISession
 from tagcache.server.then import then
 
-# Look-ups that may wait together; further ones are answered at once.
+# The most look-ups that may wait; further ones are answered at once.
 MOST_WAITING = 10_000
 # Those that are answered in one go.
 _AT_ONCE = 100
@@ -22,7 +22,7 @@ _Place: TypeAlias = "tuple[IEngine, bytes]"
 
 
 class _Waiting:
-    """A look-up that waits: for whom, for what, and until when."""
+    """A waiting look-up: its connection, its key, and its deadline."""
 
     __slots__ = ("deadline", "deferred", "lease_ms", "owner", "place", "session", "timer")
 
@@ -39,16 +39,16 @@ class _Waiting:
 
 
 class Waits:
-    """Look-ups of values that are being computed, of all connections.
+    """The look-ups of all connections that wait for values being computed.
 
-    Nothing polls: a look-up is repeated when a lease of its key ends, or its time is over. Those
-    for one key are answered in the order in which they came.
+    Nothing polls: a look-up is repeated when a lease of its key ends, or at its deadline. The
+    look-ups of one key are answered in the order of their arrival.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._stopped = False
-        # In the order of their coming; the values mean nothing.
+        # In the order of arrival; the values of the inner dict mean nothing.
         self._by_place: dict[_Place, dict[_Waiting, None]] = {}
         self._by_owner: dict[object, set[_Waiting]] = {}
         self._count = 0
@@ -67,7 +67,7 @@ class Waits:
         lease_ms: int,
         wait_ms: int,
     ) -> Fetched | Deferred[Fetched]:
-        """Call ``fetch`` of a session; wait up to ``wait_ms`` where somebody else has the lease.
+        """Call ``fetch`` of a session; wait up to ``wait_ms`` while another client has the lease.
 
         ``owner`` is the connection, for ``end``.
         """
@@ -87,12 +87,12 @@ class Waits:
         return then(fetched, conclude)
 
     def end(self, owner: object) -> None:
-        """Cancel what a connection waits for."""
+        """Cancel the look-ups of a connection."""
         for waiting in list(self._by_owner.get(owner, ())):
             waiting.deferred.cancel()
 
     def stop(self) -> None:
-        """Answer all with what there is; nothing waits from now on."""
+        """Answer all look-ups with the current state; let none wait from now on."""
         self._stopped = True
         for waiting in [each for place in self._by_place.values() for each in place]:
             self._ask(waiting)
@@ -122,7 +122,7 @@ class Waits:
             del self._by_owner[waiting.owner]
 
     def _set_timer(self, waiting: _Waiting, fetched: Fetched) -> None:
-        """Repeat a look-up when its time is over, or that of the lease."""
+        """Repeat a look-up at its deadline, or when the lease expires."""
         left = max(waiting.deadline - self._reactor.seconds(), 0.0)
         seconds = min(left, fetched.left_ms / 1000)
         waiting.timer = self._reactor.callLater(seconds, self._time_over, waiting)
@@ -152,7 +152,7 @@ class Waits:
         return waiting in self._by_place.get(waiting.place, ())
 
     def _ask(self, waiting: _Waiting) -> bool:
-        """Repeat a look-up; return whether it waits no more, as far as that is known now."""
+        """Repeat a look-up; return False if it certainly still waits."""
         _, key = waiting.place
         try:
             fetched = waiting.session.fetch(key, waiting.lease_ms)

@@ -84,7 +84,7 @@ def test_the_right_key_gets_a_prompt(shell: Shell) -> None:
         assert session.stdout is not None
         said = b""
         for typed, told in (
-            (b"", b"help() lists what is here"),
+            (b"", b"help() lists the commands"),
             # The Redis engine answers later.
             (b"cache.get(b'k')\r", b"b'value'"),
             (b"1/0\r", b"ZeroDivisionError"),

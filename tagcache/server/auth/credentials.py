@@ -130,7 +130,8 @@ class Credentials:
         return answer
 
     def _conclude(self, right: bool, username: bytes, stored: str, address: str) -> bool:
-        # Both are always compared. Credentials that changed in the meantime are no longer right.
+        # Always compare both, so that the time does not reveal which is wrong. Credentials that
+        # changed in the meantime are wrong.
         name_is_right = secrets.compare_digest(username, self._username.encode())
         if right and name_is_right and stored == self._stored:
             self.throttle.succeeded(address)
@@ -151,8 +152,8 @@ class Credentials:
     def known_header(self, header: bytes, address: str) -> bool | None:
         """Return whether an ``Authorization`` header is right; None if only a slow check can tell.
 
-        A Basic header is known if it was right before, from the same address. A right password
-        resets the count of failures.
+        A Basic header that was right before from the same address is accepted at once. A right
+        password resets the count of failures.
         """
         known = self._known(header, address)
         if known and self.throttle.counting and header[:6] == b"Basic ":
@@ -216,7 +217,7 @@ class Credentials:
 
         def store(hashed: str) -> None:
             if generation != self._generation:
-                raise CredentialsFixed("somebody else has just changed the credentials")
+                raise CredentialsFixed("another client has just changed the credentials")
             self._persist({_USERNAME: username, _PASSWORD: hashed})
             self._use(username, hashed, password == DEFAULT_PASSWORD)
 
@@ -234,8 +235,8 @@ class Credentials:
         for name, variable in ((_USERNAME, "TAGCACHE_USERNAME"), (_PASSWORD, "TAGCACHE_PASSWORD")):
             if self._configuration.origins[name] is Origin.ENVIRONMENT:
                 raise CredentialsFixed(
-                    f"the environment variable {variable} sets it, and would again at the next "
-                    "start"
+                    f"the environment variable {variable} sets it, and would overwrite it at the "
+                    "next start"
                 )
 
     def _persist(self, changes: dict[tuple[str, str], str | list[str] | None]) -> None:

@@ -31,7 +31,7 @@ class Rates:
             self._buckets.clear()
 
     def take(self, address: str) -> float:
-        """Take one from the address's bucket; if it is empty, return the seconds to wait."""
+        """Take a token from the address's bucket; if there is none, return the seconds to wait."""
         if not self.limited:
             return 0.0
         now = self._monotonic()

@@ -45,13 +45,13 @@ def group_of(address: str) -> str:
 
 
 class Throttle:
-    """Counts consecutive failures per group of addresses; after some, each one doubles a pause.
+    """Counts consecutive failures per group of addresses; after a few, each one doubles a pause.
 
-    During the pause the caller refuses attempts without a check, so that a guess costs time.
+    During the pause the caller refuses attempts without a check, so that guessing takes time.
     Groups that never gave a right password also share a budget of failures: when it is used up,
-    all of them wait until it refills. The last 10,000 groups that gave one, and this machine
-    itself, then have a separate budget, so that an attacker with many addresses does not lock
-    them out. ``monotonic`` returns seconds.
+    all of them wait until it refills. The last 10,000 groups that gave a right password, and this
+    machine itself, then have a separate budget, so that an attacker with many addresses does not
+    lock them out. ``monotonic`` returns seconds.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

@@ -15,7 +15,7 @@ _ALPHABET = string.ascii_letters + string.digits
 class Tokens:
     """Tokens that are valid for ``lifetime`` seconds; beyond the limit the oldest is removed.
 
-    Only digests are kept, so that the timing of a look-up reveals nothing about a token.
+    Only digests are stored, so that the timing of a look-up reveals nothing about a token.
     """
 
     def __init__(

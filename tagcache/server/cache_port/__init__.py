@@ -1,1 +1,1 @@
-"""The cache port: its connections, whose framing the first byte chooses."""
+"""The cache port; the first byte of a connection chooses its framing."""

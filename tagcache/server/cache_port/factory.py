@@ -1,4 +1,4 @@
-"""Makes a protocol for each connection of the cache port."""
+"""Create the protocol of each connection of the cache port."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ log = Logger(namespace="tagcache.commands")
 
 
 class CacheFactory(ServingFactory):
-    """The cache port: the policy of admission, and what all its clients share.
+    """The cache port: the policy of admission, and the state that all its clients share.
 
-    ``traffic`` counts requests, ``events`` records invalidations, and ``waits`` has the look-ups
+    ``traffic`` counts requests, ``events`` records invalidations, and ``waits`` holds the look-ups
     that wait for a value.
     """
 
@@ -80,7 +80,7 @@ class CacheFactory(ServingFactory):
         if self._require_auth and not had_to:
             self.listener.close(
                 lambda connection: not connection.logged_in,
-                "they have not logged in, and security.require_tcp_auth is true now",
+                "they have not logged in, and security.require_tcp_auth is now true",
             )
         for protocol in self.protocols:
             protocol.use_limit(self._max_line_length)
@@ -92,22 +92,22 @@ class CacheFactory(ServingFactory):
         )
 
     def log_left_out(self, peer: str, count: int) -> None:
-        """Log that a list for a client left out keys that a line cannot contain."""
+        """Log that a reply left out keys that a line cannot contain."""
         more = self._left_out.now()
         if more is not None:
             log.info(
-                "KEYS for {peer} left out {count} keys that hold a comma or a line feed{more}",
+                "KEYS for {peer} left out {count} keys that contain a comma or a line feed{more}",
                 more=more,
                 peer=peer,
                 count=count,
             )
 
     def line_framing(self, protocol: CacheProtocol) -> LineFraming:
-        """Return the line protocol for a connection."""
+        """Return the framing of the line protocol for a connection."""
         return LineFraming(protocol, self.table, self._max_line_length)
 
     def resp_framing(self, protocol: CacheProtocol) -> RespFraming:
-        """Return RESP for a connection."""
+        """Return the framing of RESP for a connection."""
         return RespFraming(protocol, self._resp_table, self._max_line_length, self._wall)
 
     @property

@@ -1,4 +1,4 @@
-"""What a client is told when a command fails, and what the log is told."""
+"""Turn the exception of a failed command into a reply and a log line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = Logger(namespace="tagcache.protocol")
 def answer_to(
     error: BaseException | None, failure: Failure | None, connection: Connection
 ) -> CommandError:
-    """Return the error to reply with; what nobody expects is logged.
+    """Return the error to reply with; log an unexpected one.
 
-    ``failure`` holds ``error`` with its traceback; None if it is being handled.
+    ``failure`` holds ``error`` with its traceback; None while ``error`` is being handled.
     """
     if isinstance(error, CommandError):
         return error

@@ -1,4 +1,4 @@
-"""What a connection of the cache port asks of the protocol that its client speaks."""
+"""The interface between a connection of the cache port and the protocol of its client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tagcache.errors import CommandError
 from tagcache.native import NativeAnswers
 from tagcache.server.commands.table import Reply
 
-# At most this many bytes are split into requests at once.
+# The most bytes that are split into requests at once.
 PIECE = 64 * 1024
 
 
@@ -25,7 +25,7 @@ class IFraming(Interface):
     partial_bytes: int = Attribute("The memory of the request that is not complete yet, in bytes.")
     held_bytes: int = Attribute("``partial_bytes``, and the memory of queued requests, in bytes.")
 
-    native: NativeAnswers | None = Attribute("What may be answered natively now; None: nothing.")
+    native: NativeAnswers | None = Attribute("What the native core may answer now; None: nothing.")
 
     def feed(data: bytes) -> list[Any]:
         """Return the requests that ``data`` completes; empty ones are ignored.
@@ -34,16 +34,16 @@ class IFraming(Interface):
         """
 
     def take_fast(data: bytes) -> bool:
-        """Execute ``data`` if it is an ordinary chunk of complete requests; say whether it was.
+        """Execute ``data`` if it is an ordinary chunk of complete requests; return whether it was.
 
-        This does nothing that ``feed`` and ``execute`` do not do; it is only faster.
+        This is a fast path: it has the same effect as ``feed`` and ``execute``.
         """
 
     def execute(request: Any) -> Reply:
         """Execute a request; return its reply, or a Deferred of it. Raises Disconnect."""
 
     def concerns_one_key(request: Any) -> bool:
-        """Return whether the engine itself keeps the order of this request and others."""
+        """Return whether a request concerns one key, so that the engine keeps its order."""
 
     def error(error: CommandError) -> bytes:
         """Return the reply to a request that failed."""
@@ -58,13 +58,14 @@ class IFraming(Interface):
         """Accept the commands that the client may use now."""
 
     def lost() -> None:
-        """Release the connection, which is lost; only ``error`` may be called after that."""
+        """Release the lost connection; only ``error`` may be called after that."""
 
 
 class BrokenFraming(Exception):
     """Raised by a framing that has lost the boundaries of requests.
 
-    ``requests`` (list) came before it; ``reply`` (bytes) is sent before the connection closes.
+    ``requests`` (list) are complete requests from before; ``reply`` (bytes) is sent before the
+    connection closes.
     """
 
     def __init__(self, requests: list[Any], reply: bytes) -> None:

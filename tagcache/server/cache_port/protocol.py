@@ -1,4 +1,4 @@
-"""A client of the cache port: bytes in, commands, bytes out, in order."""
+"""The connection of a cache port client: it executes requests, and replies in their order."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The first byte of every request in RESP, and of no request in lines.
+# The first byte of every RESP request, and of no request of the line protocol.
 _ARRAY = b"*"
-# Values may be large, so few are looked up before the server checks whether the client reads.
+# Values may be large, so look up only a few before checking whether the client reads replies.
 _GETS_AT_ONCE = 16
 # How many bytes a client may send before it is admitted.
 _MOST_BEFORE_AUTH = 64 * 1024
 
-# Commands that wait on purpose: they are not slow.
+# Commands that wait on purpose, and so do not count as slow.
 _WAITING = frozenset((b"FETCH", b"TAG.FETCH"))
 
 
@@ -53,7 +53,7 @@ class CacheProtocol(ServedProtocol):
     ) -> None:
         super().__init__(factory, traffic, len)
         self.admitted = admitted
-        # What answers plain requests natively; None if the transport cannot.
+        # The native table that answers plain requests; None if the transport cannot use it.
         self._plain: Any = None
         self._use_database(factory.databases[0])
         self._rates = rates
@@ -62,7 +62,7 @@ class CacheProtocol(ServedProtocol):
         # The longest chunk that a fast path may take; 0 in unusual states, which include the first
         # request.
         self._fast_up_to = 0
-        # Silent clients are told in lines why their connection ends.
+        # A client that has sent nothing yet gets a closing reply of the line protocol.
         self.framing: IFraming = factory.line_framing(self)
         self._begun = False
 
@@ -84,7 +84,7 @@ class CacheProtocol(ServedProtocol):
         )
 
     def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched | Deferred[Fetched]:
-        """Look up a key, or take its lease; wait where somebody else has it."""
+        """Look up a key, or take its lease; wait while another client has it."""
         waits = self.factory.waits
         return waits.fetch(self.engine, self.session, self, key, lease_ms, wait_ms)
 
@@ -113,12 +113,12 @@ class CacheProtocol(ServedProtocol):
         self._use_store()
 
     def _use_store(self) -> None:
-        # The cache that answers plain look-ups at once, if any.
+        # The cache that answers plain look-ups at once, if there is one.
         store = self.engine.store if self.admitted else None
         self.store: ICache | None = store
         self._plain = None
         if isinstance(self.transport, PumpTransport):
-            # Until this is offered, too.
+            # The transport answers nothing until ``_offer_plain`` offers the new table.
             self.transport.answer_nothing()
             self._plain = None if store is None else store.plain
 
@@ -146,7 +146,7 @@ class CacheProtocol(ServedProtocol):
             self.transport.answer_nothing()
 
     def _look_around(self) -> None:
-        """Find out whether a fast path may take the next chunk."""
+        """Decide whether a fast path may take the next chunk."""
         ordinary = (
             self.phase is SERVING
             and self.flow is READY
@@ -160,7 +160,7 @@ class CacheProtocol(ServedProtocol):
             self._offer_plain()
 
     def _offer_plain(self) -> None:
-        """Let the transport answer plain requests from now on, if nothing is unusual."""
+        """Let the transport answer plain requests from now on, if the state is ordinary."""
         answers = self.framing.native
         if self._fast_up_to and answers is not None and self._unread is None:
             self.transport.answer(self._plain, answers)
@@ -189,7 +189,8 @@ class CacheProtocol(ServedProtocol):
     ) -> None:
         """Execute requests of ``size`` bytes together, in turns if they take long.
 
-        ``broken``: the boundaries of requests were lost after them, and the connection ends.
+        ``broken`` says that the framing lost the boundaries of requests after these, so the
+        connection ends.
         """
         if broken is not None:
             self._take_no_more(broken.reply)
@@ -220,7 +221,7 @@ class CacheProtocol(ServedProtocol):
                 and (self.inbox or self.framing.partial_bytes)
                 and self._monotonic() >= end
             ):
-                # To read requests takes time, too, and uvloop goes on while more data arrives.
+                # Parsing takes time, too, and uvloop keeps reading while more data arrives.
                 self._end_turn()
             elif self.inbox:
                 has_read = True
@@ -284,12 +285,12 @@ class CacheProtocol(ServedProtocol):
             self._note_request(request, took)
 
     def _execute(self) -> None:
-        """Execute requests that wait, until the turn is over."""
+        """Execute waiting requests until the turn is over."""
         requests, queue = self._waiting, self._queue
         end = self.now + SLICE_SECONDS
         replies: list[bytes] = []
         size = commands = 0
-        # The common verb of all commands so far; empty if they differ.
+        # The verb that all commands so far share; empty if they differ.
         common = b""
         request: Any = b""
         while requests and self.flow is READY:
@@ -297,7 +298,7 @@ class CacheProtocol(ServedProtocol):
             if not request:
                 continue
             if queue.slots and not queue.admits(self.framing.concerns_one_key(request)):
-                # It continues when the requests in progress are answered.
+                # Continue when the requests in progress are answered.
                 requests.appendleft(request)
                 self._await_replies()
                 break
@@ -318,7 +319,7 @@ class CacheProtocol(ServedProtocol):
             elif reply is not None:
                 queue.put(request, reply)
             if size > MOST_AT_ONCE or (replies and queue.slots):
-                # Small requests can have large replies, and a client may not read them.
+                # Send early: small requests can have large replies, which the client may not read.
                 self._send_all(replies)
                 replies.clear()
                 size = 0
@@ -403,7 +404,7 @@ class CacheProtocol(ServedProtocol):
             self._settle()
 
     def _disconnect(self, disconnect: Disconnect) -> None:
-        # Data after it is ignored, even a request that is too long.
+        # Ignore all further data, even a request that is too long.
         self._waiting.clear()
         self._take_no_more()
         self.finish(disconnect.reply)
@@ -416,7 +417,7 @@ class CacheProtocol(ServedProtocol):
             self.send(b"".join(replies))
 
     def _send_ready(self) -> None:
-        """Send the replies whose turn it is, while the client reads them."""
+        """Send the replies that are next in order, while the client reads them."""
         while not self._replies.paused and (slots := self._queue.take()):
             self._send_all([slot.reply for slot in slots])
 

@@ -20,7 +20,7 @@ from tagcache.wire import line as wire
 
 _REMEMBERED_OPTIONS = 4096
 _REMEMBERED_LENGTH = 256
-# Of the number of a database.
+# The most digits of a database number.
 _MOST_DIGITS = 9
 
 
@@ -28,7 +28,7 @@ def get(caller: Caller, fields: list[bytes]) -> Reply:
     if len(fields) < 2:
         raise InvalidArgument("missing_key")
     value = caller.session.get(fields[1])
-    # Checked first, because finding out that a value is not a Deferred is slow.
+    # Checked first, because isinstance(value, Deferred) is slow.
     if value is None or isinstance(value, bytes):
         return _value_or_not(value)
     return value.addCallback(_value_or_not)
@@ -40,7 +40,7 @@ def _value_or_not(value: bytes | None) -> bytes:
 
 def put(caller: Caller, fields: list[bytes]) -> Reply:
     key, ttl, tags, value = entry_of(fields)
-    # Most clients repeat the same few options.
+    # Cached, because most clients repeat the same few options.
     options = (_options if len(tags) <= _REMEMBERED_LENGTH else read_options)(ttl, tags)
     stored = caller.session.put_with(key, value, options)
     if stored is None or isinstance(stored, int):

@@ -23,7 +23,7 @@ def fetch(caller: Caller, fields: list[bytes]) -> Reply:
 
 @lru_cache(1024)
 def _times(lease: bytes, wait: bytes) -> tuple[int, int]:
-    # Most clients repeat the same few times.
+    # Cached, because most clients repeat the same few times.
     return wire.parse_lease(lease), wire.parse_wait(wait)
 
 
@@ -32,7 +32,7 @@ def fill(caller: Caller, fields: list[bytes]) -> Reply:
     number = wire.parse_token(token)
     if not key:
         raise InvalidArgument("missing_key")
-    # The framing has split off five fields.
+    # The framing splits a line into five fields only; the last holds the tags and the value.
     tags, _, value = rest.partition(b"\t")
     filled = caller.session.fill(number, key, value, read_options(ttl, tags))
     return then(filled, lambda stored: wire.OK if stored else wire.REFUSED)

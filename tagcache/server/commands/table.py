@@ -32,7 +32,7 @@ class Caller(Protocol):
         """The engine that keeps the entries."""
 
     def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched | Deferred[Fetched]:
-        """Look up a key, or take its lease; wait where somebody else has it."""
+        """Look up a key, or take its lease; wait while another client has it."""
 
     def select(self, database: int) -> None:
         """Use another database from the next request on. Raises InvalidDatabase."""
@@ -58,11 +58,11 @@ class Command:
     Attributes:
         run: takes a caller and the fields of the request, the verb first; raises CommandError for
             fields that it cannot use.
-        form: the fields after the verb, for the documentation; a TAB is written as a blank.
-        replies: the replies other than errors, with commas between them.
+        form: the fields after the verb, for the documentation, with a blank for each TAB.
+        replies: the replies other than errors, separated by commas.
         about: what it does, in a sentence.
-        one_key: whether it concerns one key, so that the engine itself keeps the order, and several
-            commands of one client may be in progress.
+        one_key: whether it concerns one key. The engine keeps the order of such commands, so
+            several of one client may be in progress.
     """
 
     verb: bytes

@@ -1,4 +1,4 @@
-"""Leads a request to its endpoint: the checks in their order, and what all endpoints share."""
+"""Check each request, and pass it to its endpoint."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _UNAUTHORIZED = failure(
 )
 _TOO_LARGE = (ValueTooLarge, AnswerTooLarge)
 _NOTHING: dict[str, Any] = {}
-# The limit for a body if the request needs no credentials, or has no valid ones.
+# The limit for the body of a request that needs no credentials, or has no valid ones.
 _MOST_OPEN_BODY = 64 * 1024
 _PERCENT, _BACKSLASH = b"%\\"
 _NOT_FOUND = failure(404, "not_found", "there is no such path")
@@ -111,7 +111,7 @@ class HttpApplication:
             return _UNAUTHORIZED
         header = request.headers[b"authorization"]
         checked = self._credentials.verify_header(header, request.peer)
-        # A thread computes a hash; a plain password is compared at once.
+        # A thread checks a hashed password; a plain one is compared at once.
         request.waited = not checked.called
         return checked.addCallbacks(
             lambda right: (
@@ -181,7 +181,7 @@ class HttpApplication:
             return refusal
         if route is None:
             return self._no_route(methods, request)
-        # A further check would reveal which credentials are right, before they are verified.
+        # Further checks would reveal whether the credentials are right before they are verified.
         return _UNAUTHORIZED if self._admitted_at_once(route, request) is False else None
 
     def header_lines(self, request: HttpRequest) -> bytes:
@@ -298,7 +298,7 @@ def _content_type(request: HttpRequest) -> Response | None:
 
 
 def response_to(error: BaseException | None) -> Response | None:
-    """Return the response to an error that an endpoint may raise; None for a defect."""
+    """Return the response to an error that an endpoint may raise; None for an unexpected one."""
     if isinstance(error, OutOfMemory):
         return failure(507, error.code, str(error))
     if isinstance(error, BackendUnavailable):
@@ -334,7 +334,7 @@ def _translate(reason: Failure) -> Response | Failure:
 def _read_body(text: bytes, fields: Sequence[Field]) -> Generator[None, None, dict[str, Any]]:
     """Work that returns the fields of a JSON body. Raises jsontext.NotJson, InvalidField."""
     body = check_body((yield from jsontext.read(text)), fields)
-    # The parser keeps the last of several equal names. The exact check is slow and rarely needed.
+    # If a name is repeated, the parser keeps the last. The exact check is slow and rarely needed.
     suspicious = _BACKSLASH in text and b"\\u" in text
     for field in fields:
         suspicious = suspicious or text.count(field.quoted) > 1

@@ -24,13 +24,13 @@ _HOST = re.compile(
 _DEFAULT_PORT = {b"http": b":80", b"https": b":443"}
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _FOREIGN_SITES = frozenset((b"cross-site", b"same-site"))
-# Values of Host that passed the check, so that it is not repeated for each request.
+# The most values of Host that are remembered as checked.
 _MOST_REMEMBERED = 256
 _MOST_LOGGED = 200
 
 _BAD_HOST = failure(400, "bad_request", "Host is not a name or an address, with or without a port")
 _UNKNOWN_HOST = failure(
-    421, "unknown_host", "server.allowed_hosts does not name the host that was asked for"
+    421, "unknown_host", "server.allowed_hosts does not name the requested host"
 )
 _FOREIGN_ORIGIN = failure(
     403,
@@ -71,7 +71,7 @@ class BrowserRules:
         return host is None or host in self._good_hosts or self._is_known(host)
 
     def refusal(self, request: HttpRequest) -> Response | None:
-        """Return the error for a request that is refused whatever its credentials are, or None."""
+        """Return the error for a request that no credentials could make acceptable, or None."""
         headers = request.headers
         if not self.knows_host(headers):
             return self._refuse_host(request)

@@ -1,4 +1,4 @@
-"""Makes a protocol for each connection of the HTTP port, and closes those that are too slow."""
+"""Create the protocol of each HTTP connection, and close connections that are too slow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHECK_SECONDS = 0.5
 
 @implementer(IProtocolNegotiationFactory)
 class HttpFactory(ServingFactory):
-    """Makes the protocols of the HTTP port."""
+    """Creates the protocols of the HTTP port."""
 
     full = failure(503, "max_connections", "the server has no room").encode(False, True)
 

@@ -1,4 +1,4 @@
-"""The fields of requests, declared once for the checks and for the API description."""
+"""The fields of requests, declared once for the checks and the API description."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Field:
     kind: Kind
     about: str
     required: bool = False
-    # Its name as JSON text.
+    # The name as JSON text.
     quoted: bytes = dataclass_field(init=False)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import orjson
 from tagcache.model.work import run_to_end
 
 MAX_DEPTH = 127
-# No repetition can match in two ways, so no text causes backtracking.
+# Each repetition can match in one way only, so no text causes backtracking.
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _STRUCTURE = re.compile(rb"(" + _STRING + rb")[ \t\r\n]*(:)?|[\[\]{}]", re.DOTALL)
 _EXPONENT = re.compile(_STRING + rb"|e\+", re.DOTALL)
@@ -79,7 +79,7 @@ def _is_shallow(text: bytes) -> Generator[None, None, bool]:
     """
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return True
-    # Without escapes, every second part between quotes is a string.
+    # With escapes removed, every second part between quotes is a string.
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside = b"".join(text.split(b'"')[::2])

@@ -26,8 +26,8 @@ class HttpRequest:
     """One request. ``path`` and ``query`` are raw; header names are in lower case.
 
     ``too_large``: the body was not read, because it exceeds the limit. ``secure``: the request
-    came over TLS. ``waited``: it waited for the hash of a password, or for a value that somebody
-    else computes.
+    came over TLS. ``waited``: it waited for the hash of a password, or for a value that another
+    client computes.
     """
 
     method: bytes
@@ -46,7 +46,7 @@ class HttpRequest:
 class Response:
     """One response. ``headers`` are whole lines, each with its CR and LF.
 
-    Do not change a shared one. (A frozen dataclass takes four times as long to create.)
+    Never change a shared one. (It is not frozen, because that takes four times as long to create.)
     """
 
     status: int
@@ -55,16 +55,16 @@ class Response:
     headers: bytes = b""
 
     def encode(self, head: bool, close: bool, more: bytes = b"") -> bytes:
-        """Return its bytes, without the body for ``head``. ``more`` are further header lines."""
+        """Return the response as bytes, without the body for ``head``; ``more``: extra headers."""
         if (
             self.status == 200
             and self.content_type is JSON
             and not (head or close or more or self.headers)
         ):
-            # Nearly every response.
+            # The fast path of nearly every response.
             return plain(self.body)
         if self.status == 304:
-            # It has no body, so it must not state a length.
+            # A 304 has no body, so it must not state a length.
             return _STATUS_LINES[304] + self.headers + more + b"\r\n"
         return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
             _STATUS_LINES[self.status],

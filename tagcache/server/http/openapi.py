@@ -1,4 +1,4 @@
-"""The routes as an OpenAPI 3.1 document, and as a page for people."""
+"""Describe the routes in an OpenAPI 3.1 document, and on an HTML page."""
 
 from __future__ import annotations
 

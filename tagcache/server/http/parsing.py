@@ -1,4 +1,4 @@
-"""Parses HTTP/1.1 with httptools, and refuses invalid requests that httptools accepts."""
+"""Parse HTTP/1.1 with httptools, and refuse invalid requests that httptools accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_TARGET_BYTES = 8 * 1024
 # A complete HTTP/0.9 request.
 _SIMPLE_REQUEST = re.compile(rb"[A-Z]+ [^ \r\n]+\r?\n")
 _OTHER_VERSIONS = frozenset(("0.9", "2.0"))
-# A proxy on the way might use the other one of two, and decide differently.
+# These headers must not be repeated: a proxy might use another one, and decide differently.
 _ONCE = frozenset((b"authorization", b"host", b"origin", b"sec-fetch-site"))
 
 _HEAD_TOO_LARGE = failure(
@@ -36,7 +36,7 @@ _URI_TOO_LONG = failure(414, "uri_too_long", f"at most {MAX_TARGET_BYTES} bytes"
 
 
 class Part(enum.Enum):
-    """What comes next."""
+    """What the parser expects next."""
 
     NOTHING = "a request, when there is one"
     HEAD = "the head of a request, or the rest of it"
@@ -48,7 +48,7 @@ NOTHING, HEAD, BODY = Part
 
 
 class NoMoreRequests(Exception):
-    """The connection cannot continue; ``response`` is the response to that, if any."""
+    """The connection cannot continue; ``response`` is the last response, if there is one."""
 
     def __init__(self, response: Response | None = None) -> None:
         super().__init__(response)
@@ -94,8 +94,8 @@ class RequestParser:
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
-        # The data since the chunk in which the request begins, and where its line is: exactly at 0,
-        # or somewhere from that position on, behind other requests.
+        # The data from the chunk in which the request begins, and where its request line is:
+        # exactly at 0, or somewhere after that position, behind other requests.
         self._came = b""
         self._line_from = 0
         self._body: list[bytes] = []
@@ -124,7 +124,7 @@ class RequestParser:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # No other protocol is supported; the request is answered, and what follows is not HTTP.
+            # No other protocol is supported. The request is answered; data after it is not HTTP.
             raise NoMoreRequests from None
         except httptools.HttpParserError as error:
             self._refuse(error)
@@ -136,7 +136,7 @@ class RequestParser:
     # Callbacks of httptools.
 
     def on_message_begin(self) -> None:
-        """See httptools, as for all of these."""
+        """See httptools, which describes all of these callbacks."""
         self._target = b""
         self._headers = {}
         self._head_bytes = 0
@@ -151,7 +151,7 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.part is not HEAD:
-            return  # a trailer, which must not be taken for a header
+            return  # A trailer must not be taken for a header.
         self._head_bytes += len(name) + len(value)
         name = name.lower()
         if name in self._headers:
@@ -240,11 +240,11 @@ class RequestParser:
         objection = self._objection(request)
         if objection is not None:
             raise NoMoreRequests(objection)
-        # It is sent once all earlier requests are answered.
+        # The protocol sends the 100 once all earlier requests are answered.
         self.owes_continue = True
 
     def _check_size(self) -> None:
-        """Refuse incomplete requests: of other versions, or with endless heads or bodies."""
+        """Refuse an incomplete request of another version, or with an endless head or body."""
         if self.part is HEAD:
             if self._parser.get_http_version() in _OTHER_VERSIONS or (
                 self._line_from == 0 and _SIMPLE_REQUEST.match(self._came)
@@ -256,7 +256,7 @@ class RequestParser:
             self._refuse_body()
 
     def _refuse(self, error: httptools.HttpParserError) -> None:
-        """Raise NoMoreRequests for an error of httptools, or for its cause."""
+        """Raise NoMoreRequests for an error of httptools, or for the exception that caused it."""
         cause = error.__context__
         if isinstance(cause, NoMoreRequests):
             raise NoMoreRequests(cause.response) from None
@@ -268,7 +268,7 @@ class RequestParser:
         raise NoMoreRequests(failure(400, "bad_request", str(error) or "not HTTP"))
 
     def _refuse_body(self) -> None:
-        """Let the application refuse the request, which does not show limits to strangers."""
+        """Let the application refuse the request: it does not show the limits to strangers."""
         request = self.request
         if request is not None:
             request.keep_alive = False

@@ -22,12 +22,12 @@ from tagcache.server.upkeep.slices import SLICE_SECONDS
 # A chunk with more heads than this is parsed in pieces of ``_PIECE`` bytes.
 _MANY_HEADS = 8
 _PIECE = 4096
-# How many bytes of a stream may be unread, besides those in the buffers of the system.
+# How many bytes of a stream may be unread, without those in the buffers of the system.
 _MOST_UNREAD = 256 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_SLOW = failure(408, "request_timeout", "the request took too long to arrive")
 _OUT_OF_MEMORY = failure(507, "out_of_memory", "the system gives the server no more memory")
-_INTERNAL_ERROR = failure(500, "internal_error", "a defect of the server; its log has the details")
+_INTERNAL_ERROR = failure(500, "internal_error", "the server failed; its log has the details")
 
 log = Logger(namespace="tagcache.http")
 
@@ -50,7 +50,7 @@ class Application(Protocol):
         """Return the response to a GET that is a plain look-up; None if it needs anything more."""
 
     def objection(self, request: HttpRequest) -> Response | None:
-        """Return the error that a request will get whatever its body is, or None."""
+        """Return the error of a request that no body could make acceptable, or None."""
 
     def header_lines(self, request: HttpRequest) -> bytes:
         """Return the header lines for every response to this request."""
@@ -151,7 +151,7 @@ class HttpProtocol(ServedProtocol):
         self._settle()
 
     def _parse(self) -> None:
-        """Parse requests from the inbox; of a very long chunk only a piece."""
+        """Parse requests from the inbox, but only a piece of a very long chunk."""
         data = self.inbox.take(_PIECE if _has_many_heads(self.inbox.peek()) else None)
         parser = self._parser
         between = parser.part is NOTHING
@@ -257,7 +257,7 @@ class HttpProtocol(ServedProtocol):
             self._flush()
             self.finish()
         elif self._answers_size > MOST_AT_ONCE:
-            # Small requests can have large answers, and a client may not read them.
+            # Send early: small requests can have large responses, which the client may not read.
             self._flush()
 
     def _flush(self) -> None:
@@ -301,7 +301,7 @@ class HttpProtocol(ServedProtocol):
             return False
         self.send(data)
         if self._replies.held_bytes > _MOST_UNREAD:
-            log.warn("{peer} does not read its events, and is dropped", peer=self.connection.peer)
+            log.warn("dropped {peer}: it does not read its events", peer=self.connection.peer)
             self.connection.abort()
             return False
         return True
@@ -327,7 +327,7 @@ class HttpProtocol(ServedProtocol):
     # The end
 
     def end_idle(self) -> None:
-        if self.phase is not STREAMING:  # a client that listens is silent
+        if self.phase is not STREAMING:  # The client of a stream is silent.
             super().end_idle()
 
     def drain(self) -> None:

@@ -39,12 +39,12 @@ class RepeatedHead:
         self._peer = peer
         self._secure = secure
         self._max_body = 0
-        # Of the last request.
+        # The headers of the last request.
         self.headers: dict[bytes, bytes] = {}
         self.forget()
 
     def forget(self) -> None:
-        """Recognise nothing until the next head is parsed."""
+        """Recognise no repeated head until the next head is parsed."""
         self._last: HttpRequest | None = None
         # The header lines of a GET, including the empty one.
         self._head = b""
@@ -83,7 +83,7 @@ class RepeatedHead:
         return None
 
     def get(self, path: bytes, query: bytes) -> HttpRequest:
-        """Return the GET of a target that ``target`` returned."""
+        """Return the GET request for a target that ``target`` returned."""
         return self._again(b"GET", path, query, b"")
 
     def with_body(self, data: bytes) -> HttpRequest | None:

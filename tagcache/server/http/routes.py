@@ -1,4 +1,4 @@
-"""Maps requests to endpoints; declared once, for routing and for the API description."""
+"""Map requests to endpoints; declared once for routing and the API description."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Route:
         body: the fields of the JSON body; None if no body is read.
         query: the parameters of the query.
         statuses: the statuses that do not follow from the other attributes.
-        lookup: takes a key, returns the body of a 200 at once and raises nothing; None if the
-            endpoint needs more than a key, or more time.
+        lookup: a function that takes a key, returns the body of a 200 at once, and never
+            raises; None if the endpoint needs more than a key, or more time.
         label: the name under which its requests are counted.
         needs_query: whether a request without a query is refused.
     """

@@ -13,7 +13,7 @@ from tagcache.server.observe.events import EventLog
 
 MOST_STREAMS = 32
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
-# The limit of one batch; a client that needs more reads the log.
+# The most events in one batch; a client can get more from /events/log.
 _MOST_EVENTS = 100
 _TOO_MANY = failure(503, "too_many_streams", f"at most {MOST_STREAMS} at once")
 
@@ -21,11 +21,11 @@ _TOO_MANY = failure(503, "too_many_streams", f"at most {MOST_STREAMS} at once")
 class Streams:
     """The open streams of ``GET /events``.
 
-    Every sample is pushed. It is also the heartbeat: a client that receives nothing for some
+    Every sample is pushed, and serves as the heartbeat: a client that receives nothing for some
     seconds may consider the connection lost. ``engine`` returns the part of INFO about the engine,
     which is pushed with a sample when it has changed; None if it never changes. ``admits`` returns
-    whether the request of a stream would still be admitted; if not (its token has expired, or the
-    password was changed), the stream ends with an event that says so.
+    whether the request of a stream would still be admitted. If not (its token has expired, or the
+    password has changed), the stream ends with an event that says so.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Streams:
         def opened(outlet: Outlet) -> None:
             self._open[outlet] = request
             outlet.push(event("hello", orjson.dumps({"connection": outlet.id})))
-            # All streams receive the state again with the next sample.
+            # The next sample brings the state to all streams again, and so to the new one.
             self._engine_sent = b""
 
         return succeed(

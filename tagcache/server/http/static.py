@@ -1,4 +1,4 @@
-"""The dashboard's files: read once, served from memory."""
+"""Serve the files of the dashboard from memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLICY = (
 )
 _NO_FILE = failure(404, "not_found", "the dashboard has no such file")
 _PREFIX = b"/dashboard/"
-# The page sends this header with each of its requests.
+# The dashboard sends this header with each request.
 _MARK = b"tagcache-dashboard"
 
 

@@ -1,4 +1,4 @@
-"""The line protocol on a connection: lines in, one reply each."""
+"""The line protocol on a connection: one reply to each line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tagcache.wire import line as wire
 if TYPE_CHECKING:
     from tagcache.server.cache_port.protocol import CacheProtocol
 
-# How much of an incomplete first line is enough to recognise an HTTP method.
+# How many bytes of an incomplete first line are enough to recognise an HTTP method.
 _METHOD_BYTES = 8
 _NATIVE_VERBS = (b"GET", b"PUT", b"", b"", b"INCR", b"DECR", b"", b"", b"DEL", b"FETCH")
 _NATIVE = NativeAnswers(Dialect.LINE, _NATIVE_VERBS, plain_options, plain_options)
@@ -54,7 +54,7 @@ class LineFraming:
 
     @property
     def held_bytes(self) -> int:
-        """The same: no complete request is kept."""
+        """The same as ``partial_bytes``: no complete request is kept."""
         return len(self._lines.partial)
 
     def use_verbs(self, verbs: Verbs) -> None:
@@ -126,7 +126,7 @@ class LineFraming:
         return command(self._protocol, fields)
 
     def _look_again(self, verb: bytes) -> tuple[Function, bytes]:
-        """Return the command for a verb in mixed case, or an unknown one, and its name to count."""
+        """Return the command for a verb in mixed case or an unknown verb, and the verb to count."""
         upper = verb.upper()
         command = self._verbs.get(upper)
         return (self._understood.otherwise, b"unknown") if command is None else (command, upper)
@@ -142,7 +142,7 @@ class LineFraming:
         verb = verb.strip().upper()
         argument: bytes | None = rest.partition(b"\t")[0].rstrip(b"\r\n")
         if verb not in self._verbs:
-            # The end of a long line, or an unknown verb, which may be anything.
+            # This may be the end of a long line, or an unknown verb: never show it.
             last = self._protocol.connection.last_verb.upper()
             verb, argument = last if last in self._verbs else UNKNOWN.encode(), None
         if verb == b"AUTH" or not argument:

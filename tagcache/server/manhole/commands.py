@@ -112,7 +112,7 @@ class Commands:
         return then(self._databases[db].totals(), show_one)
 
     def in_use(self) -> Report:
-        """the databases in use: what they hold, counting what has expired and is still there"""
+        """the databases in use, and their totals with expired entries that are not reclaimed yet"""
         rows = []
         for number, engine in self._databases:
             held, counters = engine.held(), engine.counters()
@@ -121,7 +121,7 @@ class Commands:
         return table(("db", "items", "tags", "bytes", "hits", "misses"), rows, "nothing")
 
     def top_tags(self, count: int = 20, db: int = 0) -> Report | Deferred[Report]:
-        """the tags with the most keys, and what happened to them"""
+        """the tags with the most keys, and their activity"""
         engine = self._databases[db]
 
         def show(found: list[TagSize]) -> Report:
@@ -171,7 +171,7 @@ class Commands:
     def help(self, topic: object = None) -> Report:
         """this list"""
         rows = [
-            ("config", "every knob, its value and where it came from; config.settings"),
+            ("config", "every knob, its value and where it comes from; config.settings"),
             ("cache", "the live cache, database 0: cache.peek(b'key'), cache.totals(), ..."),
             ("databases", "all of them: databases[3].session.get(b'key'), ..."),
             ("service", "the whole server: service.reload(), service.info(), ..."),

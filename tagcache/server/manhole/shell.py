@@ -60,10 +60,7 @@ class _Portal(Portal):
 
 
 class Interpreter(manhole.ManholeInterpreter):
-    """Ends the session, not the server, if the typed code exits.
-
-    For a Deferred, it shows the result.
-    """
+    """Runs typed code. Exiting ends the session, not the server; a Deferred shows its result."""
 
     def runcode(self, *args: Any, **more: Any) -> None:
         try:
@@ -83,7 +80,7 @@ class Interpreter(manhole.ManholeInterpreter):
             super().displayhook(obj)
             return
         self.locals["_"] = obj
-        # A result that arrives after the next prompt is shown is written before that prompt.
+        # If the result arrives after the next prompt was shown, write it before that prompt.
         late = not obj.called
         obj.addCallbacks(self._show, self._tell, callbackArgs=(late,), errbackArgs=(late,))
 
@@ -99,7 +96,7 @@ class Interpreter(manhole.ManholeInterpreter):
 class OneCommand(Interpreter):
     """Runs one command.
 
-    ``awaited`` fire when the results of Deferreds are shown; then ``status`` is the exit status.
+    The Deferreds in ``awaited`` fire when their results are shown; then ``status`` is final.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -145,12 +142,12 @@ class Shell(manhole.Manhole):
 
     def initializeScreen(self) -> None:
         self.terminal.reset()
-        self.terminal.write(b"TagCache; help() lists what is here, Ctrl-D leaves.\n")
+        self.terminal.write(b"TagCache; help() lists the commands, Ctrl-D leaves.\n")
         self.terminal.write(self.ps[self.pn])
         self.setInsertMode()
 
     def terminalSize(self, width: int, height: int) -> None:
-        """Note the size without clearing the screen, which would remove the greeting."""
+        """Set the size without clearing the screen, because that would remove the greeting."""
         self.width, self.height = width, height
 
 
@@ -177,7 +174,7 @@ class Session(manhole_ssh.TerminalSession):
 
     namespace: dict[str, Any]
     reactor: Any
-    # For a session without a terminal.
+    # Used by a session without a terminal.
     width, height = 80, 24
 
     def execCommand(self, proto: Any, cmd: bytes) -> None:
@@ -196,10 +193,10 @@ class Session(manhole_ssh.TerminalSession):
         DeferredList(interpreter.awaited).addCallback(end)
 
     def windowChanged(self, newWindowSize: Any) -> None:
-        """Nothing depends on the size of the window."""
+        """Ignore the size of the window."""
 
     def eofReceived(self) -> None:
-        """The prompt ends with Ctrl-D or with the connection."""
+        """Ignore the end of input: Ctrl-D or the end of the connection ends the prompt."""
 
 
 def _ended(status: int) -> Failure:
@@ -208,7 +205,7 @@ def _ended(status: int) -> Failure:
 
 
 class Transport(SSHServerTransport):
-    """Sets its socket options and is listed among the connections."""
+    """An SSH connection that sets its socket options, and is listed among the connections."""
 
     connection: Connection | None = None
 
@@ -224,7 +221,7 @@ class Transport(SSHServerTransport):
         super().dataReceived(data)
 
     def receiveError(self, reasonCode: int, description: bytes) -> None:
-        # A client that disconnects uses the same message as one that reports an error.
+        # A client that disconnects sends the same message as one that reports an error.
         if reasonCode != DISCONNECT_BY_APPLICATION:
             super().receiveError(reasonCode, description)
 
@@ -267,7 +264,7 @@ class ManholeFactory(manhole_ssh.ConchFactory):
             # A client that has not logged in yet has no avatar.
             if hasattr(each, "avatar") and each.avatar.key not in keys
         }
-        self.listener.close(stale.__contains__, "their keys are not authorized any more")
+        self.listener.close(stale.__contains__, "their keys are no longer authorized")
 
     def buildProtocol(self, addr: IAddress) -> Protocol | None:
         if self.listener.refuse(addr) is not None:

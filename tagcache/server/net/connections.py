@@ -18,18 +18,18 @@ log = Logger(namespace="tagcache.connections")
 
 
 class Connection:
-    """What the server knows about one connection.
+    """The state of one connection.
 
-    Times are seconds of a monotonic clock. ``socket_options`` holds each requested option, and the
-    value in effect right after; ``last_verb`` is spelled as the client sent it; ``host`` is the
-    peer without its port; ``counted`` says whether it counts towards ``max_connections``;
-    ``logged_in`` whether credentials admitted the connection as a whole; ``dashboard`` whether the
-    last HTTP request came from the dashboard; ``abort`` closes it at once, and ``hang_up`` does so
-    without a reset if the peer reads its replies; ``held_bytes`` is its memory use when last
-    measured, and ``measure`` returns the current one; ``catch_up`` adds what was answered
-    natively since the last call to the counts and times here; ``name`` is what a Redis client calls
-    itself, and ``library`` the name and version of its library; ``database`` is the number of the
-    one that it has selected.
+    Times are seconds of a monotonic clock. ``socket_options`` holds each requested option with its
+    effective value right after it was set; ``last_verb`` is spelled as the client sent it;
+    ``host`` is the peer without its port; ``counted`` says whether it counts towards
+    ``max_connections``; ``logged_in`` whether credentials admitted the connection as a whole;
+    ``dashboard`` whether the last HTTP request came from the dashboard. ``abort`` closes it at
+    once, and ``hang_up`` does so without a reset if the peer reads its replies. ``held_bytes`` is
+    its memory use when last measured, and ``measure`` returns the current one. ``catch_up`` adds
+    the requests that the native core has answered since the last call to the counts and times
+    here. ``name`` is what a Redis client calls itself, ``library`` the name and version of its
+    library, and ``database`` the number of the selected database.
     """
 
     __slots__ = (
@@ -143,7 +143,7 @@ class Connections:
         return iter(list(self._open.values()))
 
     def catch_up(self) -> None:
-        """Let the counts and times of all connections be those of now."""
+        """Bring the counts and times of all connections up to date."""
         for connection in self._open.values():
             connection.catch_up()
 
@@ -176,7 +176,7 @@ class Connections:
         """Record how much a connection holds; drop the largest if together they hold too much."""
         self._note(connection, held_bytes)
         if 0 < self.max_held_bytes < self.held_bytes:
-            # Some may have read replies since the last measurement. Dropped ones already count 0.
+            # Measure again, because clients may have read replies. Dropped ones already count 0.
             for other in self._open.values():
                 if other.held_bytes:
                     self._note(other, other.measure())
@@ -193,7 +193,7 @@ class Connections:
         if more is not None:
             log.warn(
                 "{listener}: dropped {peer}, which holds {held} bytes: all clients together hold "
-                "{total}, and performance.max_client_memory is {limit}{more}",
+                "{total} bytes, and performance.max_client_memory is {limit}{more}",
                 listener=largest.listener,
                 peer=largest.peer,
                 held=largest.held_bytes,
@@ -214,18 +214,18 @@ class Connections:
             self.clients -= connection.counted
             self._bytes_in += connection.bytes_in
             self._bytes_out += connection.bytes_out
-            # They refer to each other, and the garbage collector rarely looks at old objects.
+            # Break the reference cycle: the garbage collector rarely looks at old objects.
             connection.transport = None
             connection.abort = connection.hang_up = connection.catch_up = _nothing
             connection.measure = _nothing_held
 
 
 def _nothing() -> None:
-    """Replace ``abort``, ``hang_up`` and ``catch_up`` of a closed connection."""
+    """Stand in for ``abort``, ``hang_up`` and ``catch_up`` of a closed connection."""
 
 
 def _nothing_held() -> int:
-    """Replace ``measure`` of a closed connection."""
+    """Stand in for ``measure`` of a closed connection."""
     return 0
 
 

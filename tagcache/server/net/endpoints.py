@@ -1,4 +1,4 @@
-"""Listens on Twisted endpoint strings, with our options on the listening socket."""
+"""Listen on Twisted endpoint strings, with our options on the listening socket."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def targets(endpoint: str) -> list[Target]:
 
 
 class ListeningReactor:
-    """A reactor that applies ListenOptions to listening sockets; the rest is the real reactor's.
+    """Wraps a reactor to apply ListenOptions to listening sockets.
 
-    Twisted's endpoints create, bind and listen in one call; this gets in between.
+    Twisted's endpoints create, bind and listen in one call; this sets the options in between.
     """
 
     def __init__(self, reactor: Any, options: ListenOptions, explicit_backlog: bool) -> None:
@@ -107,7 +107,7 @@ class ListeningReactor:
         backlog: int = 50,
         interface: str = "",
     ) -> IListeningPort:
-        # Needs an extra, which is not required without TLS.
+        # Imported here because it needs an extra that is only for TLS.
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
         from tagcache.server.net.tls import ServerTls
@@ -132,7 +132,7 @@ class ListeningReactor:
 
 @implementer(ILogObserver)
 class _OutOfDescriptors:
-    """Replaces what Twisted logs for each connection it cannot accept by one throttled warning."""
+    """Replaces Twisted's log line for each connection it cannot accept by a throttled warning."""
 
     def __init__(self) -> None:
         self._log_throttle = LogThrottle()
@@ -142,7 +142,7 @@ class _OutOfDescriptors:
             globalLogPublisher(event)
         elif (more := self._log_throttle.now()) is not None:
             log.warn(
-                "out of file descriptors: connections are closed unserved until some are free "
+                "out of file descriptors: new connections are closed until some are free "
                 "(ulimit -n, LimitNOFILE=){more}",
                 more=more,
             )
@@ -198,5 +198,5 @@ class _RecordingReactor:
             with socket.fromfd(descriptor, family, socket.SOCK_STREAM) as sock:
                 interface = sock.getsockname()[0]
         self.targets.append(Target("systemd", interface))
-        # The endpoint closes an adopted descriptor, which the server still needs.
+        # Do not adopt it: the endpoint would close the descriptor, which the server still needs.
         raise _NotAdopted

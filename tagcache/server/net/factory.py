@@ -1,4 +1,4 @@
-"""What all ports share: they admit clients, watch them, and drain them at a stop."""
+"""The base factory of all ports: admits clients, watches them, and drains them at a stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClosingProtocol(Protocol):
         self._reactor = reactor
 
     def connectionMade(self) -> None:
-        # A TLS handshake that never ends must not keep it open.
+        # A TLS handshake that never ends must not keep the connection open.
         self._too_late = self._reactor.callLater(LINGER_SECONDS, self.transport.abortConnection)
         self.transport.write(self._reply)
         self.transport.loseConnection()
@@ -113,7 +113,7 @@ class ServingFactory(ServerFactory):
             pass  # not even enough memory for a log line
 
     def watch(self, protocol: ServedProtocol) -> None:
-        """Check from now on whether a client reads its replies."""
+        """Start checking whether a client reads its replies."""
         self._blocked[protocol] = (0, self.listener.connections.monotonic())
         if not self._send_check.running:
             _run_often(self._send_check, self._send_timeout)

@@ -1,4 +1,4 @@
-"""Received data that is not executed yet, unparsed."""
+"""Received data that is not parsed yet."""
 
 from __future__ import annotations
 

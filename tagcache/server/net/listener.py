@@ -1,4 +1,4 @@
-"""What every listener does with a new connection: admit it, set its socket options, count it."""
+"""Admit each new connection, set its socket options, and count it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Rejection(enum.Enum):
 
     ADDRESS = "address not allowed"
     FULL = "max_connections reached"
-    HTTP = "an HTTP request came, maybe from a page in a browser"
-    TLS = "a TLS handshake came, and this port does not speak TLS"
+    HTTP = "received an HTTP request, maybe from a page in a browser"
+    TLS = "received a TLS handshake, but this port does not use TLS"
 
 
 class Listener:
@@ -55,11 +55,11 @@ class Listener:
         self._unhonoured.clear()
         self.close(
             lambda connection: not self._admits(connection.host),
-            "their addresses are not in security.allowed_ips any more",
+            "their addresses are no longer in security.allowed_ips",
         )
 
     def close(self, stale: Callable[[Connection], bool], why: str) -> None:
-        """Close at once those of its connections for which ``stale`` returns True."""
+        """Close at once the connections of this listener for which ``stale`` returns True."""
         closed = 0
         for connection in self.connections:
             if connection.listener == self.name and stale(connection):

@@ -24,7 +24,7 @@ log = Logger(namespace="tagcache.service")
 
 
 class ListenerService(Service):
-    """Listens while it runs. A port that cannot be opened fails the start.
+    """Listens while the service runs. A port that cannot be opened fails the start.
 
     ``knob`` is the name of the setting of the port, for messages. ``endpoint`` is a Twisted
     endpoint description.
@@ -88,8 +88,8 @@ class ListenerService(Service):
             return
         if wanted.receive_buffer_bytes is None:
             log.warn(
-                "{name}: performance.receive_buffer_bytes returns to the system's own choice "
-                "only at the next start",
+                "{name}: performance.receive_buffer_bytes returns to the system's default only "
+                "at the next start",
                 name=self.name,
             )
             return

@@ -1,4 +1,4 @@
-"""The transport of a connection whose bytes the native pump moves."""
+"""The transport of a connection that the native pump reads and writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Answered(NamedTuple):
     """Requests that a transport has answered without the protocol.
 
     ``requests`` counts them by verb; ``last_active`` is when the last one came, in seconds of the
-    monotonic clock, 0 for none ever.
+    monotonic clock; 0 if there was none.
     """
 
     requests: dict[bytes, int]
@@ -44,10 +44,10 @@ class PumpTransport(SocketTransport):
         sock.setblocking(False)
         self.protocol = protocol
         self.disconnecting = False
-        # What is answered without the protocol; None while nothing is.
+        # What the pump answers without the protocol; None for nothing.
         self.answers: NativeAnswers | None = None
         self._verbs: tuple[bytes, ...] = ()
-        # Is called with seconds, the number of requests, and the verb of one of them.
+        # Called with the duration in seconds, the number of requests, and the verb of one of them.
         self.on_slow: Callable[[float, int, bytes], None] = _nothing
         self._reactor = reactor
         self._full = False
@@ -68,12 +68,12 @@ class PumpTransport(SocketTransport):
         )
 
     def answer_nothing(self) -> None:
-        """Give all that comes to the protocol."""
+        """Pass all received data to the protocol."""
         self.answers = None
         self._channel.answer_nothing()
 
     def take_answered(self) -> Answered:
-        """Return what was answered without the protocol since the last call."""
+        """Return the requests that were answered without the protocol since the last call."""
         requests, last, bytes_in, bytes_out, last_active = self._channel.take_counts()
         known = zip(self._verbs, requests, strict=False)
         counts = {verb: count for verb, count in known if count}
@@ -83,18 +83,18 @@ class PumpTransport(SocketTransport):
     # Calls of the channel
 
     def slow(self, seconds: float, requests: int, verb: int) -> None:
-        """The answers to a chunk took long."""
+        """Called when answering a chunk took long."""
         self.on_slow(seconds, requests, self._verbs[verb])
 
     def full(self) -> None:
-        """Much is unsent."""
+        """Called when too much is unsent."""
         if not self._full:
             self._full = True
             if self._producer is not None and self._streaming:
                 self._producer.pauseProducing()
 
     def drained(self) -> None:
-        """Everything is sent."""
+        """Called when everything is sent."""
         was_full, self._full = self._full, False
         if self._producer is not None and not self._streaming:
             self._producer.resumeProducing()
@@ -109,7 +109,7 @@ class PumpTransport(SocketTransport):
             self._shut_down()
 
     def read_ended(self) -> None:
-        """The peer sends nothing more."""
+        """Called when the peer has closed its side."""
         closeable: Any = IHalfCloseableProtocol(self.protocol, None)
         if closeable is None or self.disconnecting:
             self._lost(ConnectionDone())
@@ -117,7 +117,7 @@ class PumpTransport(SocketTransport):
             closeable.readConnectionLost()
 
     def lost(self, error: int) -> None:
-        """The connection failed."""
+        """Called when the connection has failed, with an errno."""
         self._lost(ConnectionLost(os.strerror(error)))
 
     def _lost(self, reason: Exception) -> None:
@@ -197,7 +197,7 @@ class PumpTransport(SocketTransport):
 
 
 def _nothing(seconds: float, requests: int, verb: bytes) -> None:
-    """Nobody wants to know."""
+    """Do nothing."""
 
 
 def _ignore(data: bytes) -> None:

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 
 # Replies are sent together up to this many bytes.
 MOST_AT_ONCE = 256 * 1024
-# How many requests of one client may be in progress: before its first reply, and at least and at
-# most after it; and how many bytes their replies may have, if these are as long as the last ones.
+# How many requests of one client may be in progress: before its first reply, and the minimum and
+# maximum after it; and how many bytes their replies may have, judged by the last replies.
 _FIRST_UNDER_WAY = 64
 _FEWEST_UNDER_WAY = 8
 _MOST_UNDER_WAY = 1000
@@ -19,7 +19,7 @@ _MUCH_TO_COME = 4 * 2**20
 
 
 class Slot:
-    """A request, its time of arrival in seconds, and its reply: None while it is pending.
+    """A request, its time of arrival in seconds, and its reply (None while it is pending).
 
     ``queued`` is false until the slot is in the queue: before that, its reply can be sent at once.
     """
@@ -36,8 +36,9 @@ class Slot:
 class ReplyQueue:
     """The requests of one client in progress, and the replies that wait for earlier ones.
 
-    A request is executed alone, after all before it and before all that follow, or pipelined:
-    together with other pipelined ones. ``size`` returns the length of a reply in bytes.
+    A request is executed alone, when all earlier ones have ended and before any later one begins;
+    or pipelined, together with other pipelined ones. ``size`` returns the length of a reply in
+    bytes.
 
     Attributes:
         slots: the requests, in order.
@@ -62,7 +63,7 @@ class ReplyQueue:
         self.alone: Deferred[Any] | None = None
         self._limit = _FIRST_UNDER_WAY
         self.held_bytes = 0
-        # Of the replies since the last ``take``.
+        # The length of the replies that arrived since the last ``take``.
         self._arrived_bytes = 0
 
     def admits(self, pipelined: bool) -> bool:

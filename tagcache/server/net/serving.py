@@ -1,4 +1,4 @@
-"""What all ports do for one client: take turns, order replies, control the flow, close."""
+"""The base protocol of all ports: takes turns, orders replies, controls the flow, closes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from tagcache.sockopts import socket_of
 if TYPE_CHECKING:
     from tagcache.server.net.factory import ServingFactory
 
-# How long we still read from a connection that we close. Unread data would reset it before the
-# last replies have arrived.
+# How long we keep reading from a connection that we close. Unread data would reset it before the
+# last replies arrive.
 LINGER_SECONDS = 1.0
 # How long a client may take to read its last replies.
 CLOSING_SECONDS = 60.0
@@ -53,7 +53,7 @@ class ServedProtocol(Protocol):
 
     Requests are executed for about a millisecond at a time, and only while the client reads its
     replies; data that arrives in between is put into ``inbox``, unparsed. Some clients send
-    everything before they read, so the server reads from them until ``max_reply_buffer`` bytes
+    everything before they read, so the server keeps reading until ``max_reply_buffer`` bytes
     wait; then it stops.
 
     ``size`` returns the length in bytes of a reply that waits for earlier ones.
@@ -75,14 +75,14 @@ class ServedProtocol(Protocol):
         self._waiting: deque[Any] = deque()
         self._queue = ReplyQueue(size)
         self._meter = Meter(traffic)
-        # Sends the finished replies.
+        # The scheduled call that sends the finished replies.
         self._soon: IDelayedCall | None = None
-        # Sent once everything is answered.
+        # The reply to send once everything is answered.
         self._closing_reply = b""
         self._monotonic = factory.listener.connections.monotonic
         self._reading = True
         self._read_ended = False
-        # Aborts a client that takes too long to close; and the time to do so in any case.
+        # The scheduled call that aborts a client that does not close; and the latest time for it.
         self._patience: IDelayedCall | None = None
         self._give_up_at = 0.0
         # How many of the bytes that had arrived when draining began are still to be read.
@@ -115,11 +115,11 @@ class ServedProtocol(Protocol):
         raise NotImplementedError
 
     def _gone(self) -> None:
-        """The connection is lost: stop everything."""
+        """Called when the connection is lost: stop everything."""
         raise NotImplementedError
 
     def _not_ordinary(self) -> None:
-        """The next chunk cannot be taken by a fast path."""
+        """Called when no fast path may take the next chunk."""
 
     # Replies
 
@@ -173,7 +173,7 @@ class ServedProtocol(Protocol):
             elif self._queue.due:
                 self._go_on()
             elif self._soon is None and self._queue.is_next(slot):
-                # Many replies usually arrive together, and are then sent in one write.
+                # Replies usually arrive together, so wait a turn to send them in one write.
                 self._soon = self.factory.reactor.callLater(0, self._send_soon)
         except Exception as error:
             self.fail(error)
@@ -185,7 +185,7 @@ class ServedProtocol(Protocol):
     # Turns, and the flow of data
 
     def _go_on(self) -> None:
-        """Run outside ``dataReceived``; any error closes the connection."""
+        """Call ``run`` outside ``dataReceived``; any error closes the connection."""
         if self.phase is FINISHED:
             return
         try:
@@ -233,7 +233,7 @@ class ServedProtocol(Protocol):
             self._stop_reading()
 
     def _most_waiting(self) -> int:
-        """Return how many bytes are read from a client that does not read its replies."""
+        """Return how many bytes may wait from a client that does not read its replies."""
         return self.factory.max_reply_buffer
 
     def _stop_reading(self) -> None:
@@ -243,7 +243,7 @@ class ServedProtocol(Protocol):
             self.transport.pauseProducing()
 
     def _settle(self) -> None:
-        """Finish a run: close if that is due, read again if there is room, record the memory."""
+        """Finish a run: close if all is answered, read again if there is room, record memory."""
         if self.phase is ENDING:
             self._finish_if_answered()
         waits = self.flow is AWAITING or self.flow is TURN_OVER
@@ -258,7 +258,7 @@ class ServedProtocol(Protocol):
         return self.inbox.held_bytes() + self._queue.held_bytes + unsent
 
     def _note_held(self) -> None:
-        """Record how much memory the client takes; it may be dropped for that."""
+        """Record how much memory the client takes; it may be dropped for using too much."""
         connection = self.connection
         held = self.held_bytes()
         if held or connection.held_bytes:
@@ -278,7 +278,7 @@ class ServedProtocol(Protocol):
     def hang_up(self) -> None:
         """Execute no more requests, and close; reset only a peer that does not read its replies.
 
-        Some clients connect again where a stream ends, but fail where it is reset.
+        Some clients reconnect when a stream ends, but fail when it is reset.
         """
         if self._replies.paused:
             self.connection.abort()
@@ -286,7 +286,7 @@ class ServedProtocol(Protocol):
             self.finish()
 
     def fail(self, error: Exception) -> None:
-        """Drop the client because of the exception that is being handled, and log it."""
+        """Drop the client because of ``error``, which is being handled, and log it."""
         self.connection.abort()  # first, because it frees memory
         if isinstance(error, MemoryError):
             self.factory.out_of_memory(self)
@@ -323,14 +323,14 @@ class ServedProtocol(Protocol):
         with socket_of(self.transport) as sock:
             self._unread = _bytes_to_read(sock.fileno()) if sock is not None else 0
         if self._unread and ISSLTransport.providedBy(self.transport):
-            # The encrypted data is longer than what it decrypts to.
+            # Encrypted data is longer than what it decrypts to, so wait for one byte only.
             self._unread = 1
         self._not_ordinary()
         if not self._unread:
             self.end()
 
     def _count_drained(self, count: int) -> None:
-        """Record that ``count`` bytes are processed; end when all that had arrived are."""
+        """Record that ``count`` bytes are processed; end when all bytes to drain are."""
         if self._unread is not None:
             self._unread -= count
             if self._unread <= 0:
@@ -367,7 +367,7 @@ class ServedProtocol(Protocol):
             self.end()
 
     def writeConnectionLost(self) -> None:
-        # The last reply is sent, and the peer knows that there are no more.
+        # The last reply is sent, and the peer knows that no more will come.
         self._stop_patience()
         self._patience = self.factory.reactor.callLater(LINGER_SECONDS, self._linger)
 

@@ -1,4 +1,4 @@
-"""The part of a transport that is about its socket."""
+"""The base of our transports: their socket and producer methods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 
 
 class SocketTransport:
-    """What an ITCPTransport says of its socket and sets there, and whose producer it asks.
+    """The methods of an ITCPTransport for its socket and its producer.
 
     ``client`` is the address of the peer, as ``socket.accept`` returns it.
     """
@@ -61,7 +61,7 @@ class SocketTransport:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
 
     def reset_at_close(self) -> None:
-        """Send nothing more once the socket is closed, and let the peer know that it was."""
+        """Make closing the socket drop unsent data, and send the peer a reset."""
         if self.socket.fileno() >= 0:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

@@ -1,7 +1,7 @@
 """The two states of a connection: what it waits for, and how close it is to its end.
 
-They are plain enums, compared by identity. They are checked for each request, and each input of an
-Automat machine would take several calls.
+They are plain enums, compared by identity, because they are checked for each request: each input
+of an Automat machine would take several calls.
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ class Phase(enum.Enum):
     FINISHED = "nothing more is sent; received data is ignored"
 
 
-# Before Python 3.12 each look-up of a member in its class costs a call.
+# Before Python 3.12, each look-up of a member in its class costs a call.
 READY, AWAITING, TURN_OVER, BLOCKED = Flow
 SERVING, ENDING, STREAMING, FINISHED = Phase

@@ -65,12 +65,12 @@ def _context(options: Any, protocols: Sequence[bytes]) -> SSL.Context:
         context.add_extra_chain_cert(certificate.to_cryptography())
 
     def choose(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
-        # A client that offers no protocol we know is served without ALPN. A refusal would exclude
-        # clients that only list what they prefer.
+        # If the client offers no protocol that we know, serve it without ALPN. Refusing would
+        # exclude clients that only list what they prefer.
         known = (each for each in protocols if each in offered)
         return next(known, SSL.NO_OVERLAPPING_PROTOCOLS)
 
     context.set_alpn_select_callback(choose)
-    # Last, because pyOpenSSL then considers the context used, and warns about changes.
+    # Must come last: pyOpenSSL then considers the context used, and warns about changes.
     context.set_cipher_list(_CIPHERS)
     return context

@@ -1,7 +1,7 @@
 """The transports of accepted connections: a short path from the socket and back.
 
-That path is most of the cost of a small request, so there are two besides Twisted's own. CPU time
-of the server for a GET, with 32 connections:
+That path is most of the cost of a small request, so there are two transports besides Twisted's own.
+CPU time of the server for a GET, with 32 connections:
 
     reactor   Twisted's   EagerServer   UvloopTransport
     epoll     22 us       18 us
@@ -33,7 +33,7 @@ from zope.interface import implementer
 from tagcache.server.net.pump_transport import PumpTransport
 from tagcache.server.net.socket_transport import SocketTransport
 
-# How much is read if there is hardly any memory.
+# How much to read if there is hardly any memory.
 _LITTLE = 4096
 _FLUSH_CHECK_SECONDS = 0.02
 
@@ -55,7 +55,7 @@ def server_transport(
 
 
 class EagerServer(tcp.Server):
-    """Twisted's own transport, except that it sends at once if nothing waits."""
+    """Twisted's own transport, except that it sends at once if no data waits."""
 
     def doRead(self) -> Any:
         try:
@@ -87,7 +87,7 @@ class EagerServer(tcp.Server):
 
     def abortConnection(self) -> None:
         super().abortConnection()
-        # It is never sent. A client that is dropped for its memory must release it now.
+        # The unsent data is never sent. Release it now: the client may be dropped for its memory.
         self.dataBuffer = b""
         self.offset = 0
         self._tempDataBuffer = []
@@ -153,14 +153,14 @@ class UvloopTransport(SocketTransport):
         for data in self._early:
             transport.write(data)
         self._early.clear()
-        # From now on, writes go straight to uvloop.
+        # Later writes go straight to uvloop.
         self.write = transport.write  # type: ignore[method-assign]
         if self._half_closed:
             self._half_close()
         self._close_if_done()
 
     def _settle(self) -> None:
-        """Take the short path for data; by now uvloop has begun to read in any case."""
+        """Pass data straight to the protocol from now on: uvloop has begun to read."""
         if self._transport is not None and not self._transport.is_closing():
             if not self._reading:
                 self._transport.pause_reading()
@@ -183,7 +183,7 @@ class UvloopTransport(SocketTransport):
         reason = ConnectionDone() if error is None else ConnectionLost(str(error))
         protocol, self.protocol = self.protocol, None
         protocol.connectionLost(Failure(reason))
-        # They refer to each other, and the garbage collector rarely looks at old objects.
+        # Break the reference cycle: the garbage collector rarely looks at old objects.
         self._task = None
         self._transport = None
 
@@ -228,7 +228,7 @@ class UvloopTransport(SocketTransport):
         self._tell_when_flushed()
 
     def _tell_when_flushed(self) -> None:
-        """Notice when everything is written: uvloop shuts down then, without a notification."""
+        """Poll until everything is written: uvloop shuts down then, but does not tell us."""
         if not self.connected or self.disconnecting:
             return
         if self._transport.get_write_buffer_size():

@@ -1,4 +1,4 @@
-"""Recent events for the operator: the last ones of each kind."""
+"""The last events of each kind, for the operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tagcache.server.observe.traffic import Slow
 
-# Per kind, so that many invalidations do not push out a single error.
+# The limit is per kind, so that many invalidations do not push out a single error.
 MOST_OF_A_KIND = 500
 _MOST_NAMES = 10
 _MOST_NAME_BYTES = 128
@@ -71,7 +71,7 @@ class EventLog:
 
         def describe() -> dict[str, Any]:
             described = slow.describe()
-            # The event has a number and a time of its own.
+            # The event already has a number and a time.
             del described["id"], described["time"]
             return described
 

@@ -1,4 +1,4 @@
-"""Limits log lines of which clients could cause any number."""
+"""Limit the log lines that a client could cause in any number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LogThrottle:
         self._suppressed = 0
 
     def now(self) -> str | None:
-        """Return a note about suppressed lines to append to the line; None if it is suppressed."""
+        """Return a note about suppressed lines, to append to this one; None: suppress it."""
         moment = self._monotonic()
         if moment < self._quiet_until:
             self._suppressed += 1

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tagcache.config.settings import Settings
 
-# Twisted logs starts and stops with the names of its classes; we log the same in our words.
+# Twisted logs starts and stops by class name. We leave these out, and log our own lines.
 _DETAILS = ("twisted.scripts.", "log_legacy")
 
 log = Logger(namespace="tagcache.logs")
@@ -74,8 +74,8 @@ class LogWriter:
             self._stream.write(self._format(moment, level.name, namespace, message, traceback))
             self._stream.flush()
         except (OSError, ValueError, MemoryError):
-            # A full disk, a closed pipe or a lack of memory must not stop the server, and there is
-            # nowhere to report it.
+            # A full disk, a closed pipe or a lack of memory must not stop the server, and cannot be
+            # reported anywhere.
             return
 
 
@@ -94,7 +94,7 @@ def _pretty(
     moment: datetime, level: str, namespace: str, message: str, traceback: str | None
 ) -> str:
     text = message if traceback is None else f"{message}\n{traceback.rstrip()}"
-    # Indented, so that text from a client cannot be taken for a separate log line.
+    # Indent further lines, so that text from a client cannot pass for a separate log line.
     text = text.replace("\r", "\\r").replace("\n", "\n    ")
     stamp = moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
     return f"{stamp} {level:<8} {namespace}: {text}\n"

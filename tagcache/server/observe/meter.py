@@ -17,7 +17,7 @@ class Meter:
     """
 
     __slots__ = ("connection", "traffic", "verbs")
-    # Known once the connection is made.
+    # Set once the connection is made.
     connection: Connection
 
     def __init__(self, traffic: Traffic) -> None:
@@ -25,7 +25,7 @@ class Meter:
         self.verbs = traffic.verbs
 
     def follow(self, transport: PumpTransport) -> None:
-        """Count and time what this transport answers, too."""
+        """Also count and time the requests that this transport answers itself."""
         transport.on_slow = self._note_answers
         self.connection.catch_up = lambda: self._add(transport.take_answered())
 

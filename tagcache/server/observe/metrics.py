@@ -21,7 +21,7 @@ from tagcache.server.net.connections import Connections
 from tagcache.server.observe.traffic import BUCKETS, Traffic
 
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
-# Their names, what they are, and the names of the fields of Counters and of Totals.
+# Name, description, and the field of Counters, then of Totals.
 _COUNTERS = (
     ("keyspace_hits", "Look-ups that found their key.", "hits"),
     ("keyspace_misses", "Look-ups that did not find their key.", "misses"),
@@ -35,7 +35,7 @@ _HELD = (
     ("tags", "Tags that entries carry.", "tags"),
     ("data_bytes", "Total length of all values.", "bytes"),
 )
-# The same for the fields of FreshCounts.
+# Name, description, and the field of FreshCounts.
 _FRESH_HELD = (
     ("leases", "Leases to compute a value that have not ended.", "leases"),
     ("stale_keys", "Stale entries that are kept for their grace.", "stale_items"),
@@ -44,7 +44,7 @@ _FRESH_COUNTERS = (
     ("leases_granted", "Leases granted.", "leases_granted"),
     ("leases_released", "Leases that were given back without a value.", "leases_released"),
     ("fills", "Values stored under a lease.", "fills"),
-    ("fills_refused", "Values refused, as they may have been outdated.", "fills_refused"),
+    ("fills_refused", "Values refused because they may have been outdated.", "fills_refused"),
     ("stale_served", "Look-ups answered with a stale entry.", "stale_served"),
 )
 _BOUNDS = [*(repr(bound) for bound in BUCKETS), "+Inf"]
@@ -56,8 +56,8 @@ class Metrics:
     What belongs to one of the ``databases`` has its number as the label ``db``.
 
     ``lag`` and ``uptime`` return seconds; ``streams`` returns the number of open streams,
-    ``waiting`` that of look-ups that wait for a value;
-    ``persistence`` and ``engine`` return these parts of INFO.
+    ``waiting`` the number of look-ups that wait for a value; ``persistence`` and ``engine`` return
+    these parts of INFO.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Metrics:
         self._waiting = waiting
         self._uptime = uptime
         self._engine = engine
-        # A separate registry does not show the metrics of other code.
+        # Use a separate registry, which does not show the metrics of other code.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)

@@ -107,7 +107,7 @@ class Sampler(Service):
         lag = max(now - self._due, 0.0)
         self._lags.append(lag)
         self._worst = max(self._worst, lag)
-        # The loop skips the ticks that it missed.
+        # LoopingCall skips missed ticks, so skip them here, too.
         self._due += TICK_SECONDS * (lag // TICK_SECONDS + 1)
         self._traffic.tick()
         self._ticks += 1
@@ -174,7 +174,7 @@ class Sampler(Service):
 
 
 class _Totals:
-    """All counts at one moment."""
+    """The values of all counters at one time."""
 
     def __init__(
         self,

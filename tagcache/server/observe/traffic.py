@@ -17,9 +17,9 @@ from tagcache.server.observe.log_throttle import LogThrottle
 MOST_SLOW = 256
 # How much of a path, a key or a tag the slow log shows.
 _MOST_ARGUMENT_BYTES = 128
-# How many chunks are timed for the histograms after each tick: all on a quiet server.
+# How many chunks are timed for the histograms after each tick; on a quiet server, that is all.
 TIMED_A_TICK = 64
-# These hash a password in a thread, which is slow on purpose.
+# These commands hash a password in a thread, which is slow on purpose.
 _HASHING = frozenset(
     {"auth", "POST /auth/login", "POST /auth/change_password", "POST /auth/rotate"}
 )
@@ -109,8 +109,8 @@ class Traffic:
             requests, this comparison is the only cost.
         histograms: sampled durations by command.
 
-    ``catch_up`` is called before counts are read. ``pump`` is that of the native core, which times
-    what it answers itself; None if there is none.
+    ``catch_up`` is called before counts are read. ``pump`` is the pump of the native core, which
+    times the requests that it answers; None if there is none.
     """
 
     def __init__(
@@ -145,12 +145,12 @@ class Traffic:
         self.above = 0.0 if self._left else self._slow_seconds
 
     def know_verbs(self, verbs: Iterable[bytes]) -> None:
-        """Begin to count these, so that their counts start at 0."""
+        """List these verbs in the counts, starting at 0."""
         for verb in verbs:
             self.verbs.setdefault(verb, 0)
 
     def know_routes(self, labels: Iterable[str]) -> None:
-        """Begin to count these, so that their counts start at 0."""
+        """List these routes in the counts, starting at 0."""
         for label in labels:
             self.routes.setdefault(label, 0)
 

@@ -1,4 +1,4 @@
-"""A Redis client: what its commands need of its connection."""
+"""The Caller of a Redis client: what its commands use of its connection."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class RespCaller:
     """The Caller of commands over RESP.
 
     Attributes:
-        commands: what all clients may use.
+        commands: the commands that all clients may use.
         resp: the version of the protocol, 2 or 3.
-        transaction: what was queued since MULTI; None without MULTI.
+        transaction: the commands queued since MULTI; None without MULTI.
         watched: the states of the entries that WATCH named.
         watched_bytes: the approximate memory of ``watched``.
     """
@@ -85,11 +85,11 @@ class RespCaller:
         self._protocol.invalidated(verb, names, count)
 
     def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched | Deferred[Fetched]:
-        """Look up a key, or take its lease; wait where somebody else has it."""
+        """Look up a key, or take its lease; wait while another client has it."""
         return self._protocol.fetch(key, lease_ms, wait_ms)
 
     def forget_watched(self) -> None:
-        """Watch no entry any more."""
+        """Stop watching all entries."""
         self.watched: Versions = {}
         self.watched_bytes = 0
 

@@ -16,7 +16,7 @@ from tagcache.server.commands.resp.transactions import TRANSACTION_COMMANDS
 
 _BEFORE_LOGIN = frozenset((b"AUTH", b"HELLO", b"QUIT", b"RESET"))
 
-# The commands that need no collaborators but their caller.
+# The commands that need nothing but their caller.
 ENTRY_COMMANDS = (
     *STRING_COMMANDS,
     *EXPIRY_COMMANDS,
@@ -30,7 +30,7 @@ ENTRY_COMMANDS = (
 class RespTable:
     """The rows by verb: ``everything``, and those ``before_login``.
 
-    ``supported`` are the rows that are not there only to be refused.
+    ``supported`` are the rows without those of refused commands.
     """
 
     def __init__(self, rows: Iterable[RespCommand]) -> None:

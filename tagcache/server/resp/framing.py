@@ -1,4 +1,4 @@
-"""RESP on a connection: arrays of bulk strings in, one reply each."""
+"""RESP on a connection: one reply to each array of bulk strings."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from tagcache.server.cache_port.protocol import CacheProtocol
 
 # The longest request with several values, and the longest argument. A request with a single value
-# may be as long as in a line. Longer arguments would hold up other clients while they are copied.
+# may be as long as a line. Copying longer arguments would block other clients.
 _MAX_BYTES = 128 * 2**20
 _MAX_ARGUMENT_BYTES = 16 * 2**20
 _COUNTERS = (b"INCR", b"DECR", b"INCRBY", b"DECRBY")
 _VERBS = (b"GET", b"SET", b"TAG.SET", b"MGET", *_COUNTERS, b"DEL", b"TAG.FETCH")
 _NATIVE_2 = NativeAnswers(Dialect.RESP2, _VERBS, plain_options, plain_tag_options)
 _NATIVE_3 = NativeAnswers(Dialect.RESP3, _VERBS, plain_options, plain_tag_options)
-# Their arguments may be secrets.
+# Commands whose arguments may be secrets.
 _SECRET = frozenset((b"AUTH", b"HELLO"))
 
 
@@ -115,7 +115,7 @@ class RespFraming:
         if len(requests) == 1 and not keeps and not self._requests.partial:
             protocol.execute_one(requests[0])
             if caller.watched_bytes:
-                # This records the memory.
+                # Record the memory of the watched keys.
                 protocol.run()
         else:
             protocol.take_requests(requests, len(data))
@@ -123,7 +123,7 @@ class RespFraming:
 
     @property
     def native(self) -> NativeAnswers | None:
-        """What may be answered natively now; nothing while MULTI queues requests."""
+        """What the native core may answer now; nothing while MULTI queues requests."""
         caller = self._caller
         if caller.transaction is not None:
             return None

@@ -1,1 +1,1 @@
-"""Maintenance besides requests: expiry, snapshots, garbage collection, slices of long work."""
+"""Background maintenance: expiry, snapshots, garbage collection, slices of long work."""

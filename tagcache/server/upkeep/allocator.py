@@ -1,4 +1,4 @@
-"""Returns freed memory that the C library keeps to the system."""
+"""Return memory to the system that is free, but kept by the C library."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def trim() -> None:
-    """Return free memory to the system; does nothing if the C library cannot.
+    """Return free memory to the system; do nothing if the C library cannot.
 
-    It takes some milliseconds, in which other threads continue.
+    It takes some milliseconds, during which other threads continue.
     """
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:

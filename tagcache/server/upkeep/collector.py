@@ -1,4 +1,4 @@
-"""Keeps Python's cyclic garbage collector from traversing millions of entries."""
+"""Keep Python's cyclic garbage collector from traversing millions of entries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.internet.task import LoopingCall
 from tagcache.model.interfaces import IMaintained
 
 CHECK_SECONDS = 60.0
-# A full collection over so many entries takes a few milliseconds.
+# A full collection over this many entries takes a few milliseconds.
 FEW_ENTRIES = 20_000
 _NEVER = 2**31 - 1
 
@@ -40,7 +40,7 @@ class Collector(Service):
 
     def _freeze(self) -> None:
         gc.collect()
-        # The present objects are considered permanent.
+        # Treat all present objects as permanent.
         gc.freeze()
         young, middle, _ = self._before
         gc.set_threshold(young, middle, _NEVER)

@@ -1,4 +1,4 @@
-"""Keeps the entries across restarts: loads a snapshot at the start, and writes snapshots."""
+"""Keep the entries across restarts: load a snapshot at the start, and write snapshots."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ log = Logger(namespace="tagcache.persistence")
 class Persistence(Service):
     """Loads ``persistence.snapshot_file`` before the first request, and saves snapshots to it.
 
-    While the server runs, a forked process writes: it sees all entries as they were at one
-    moment, and clients wait for the fork only. Loading such a snapshot would bring back what was
-    removed or overwritten after that moment, so it is not loaded, unless
-    ``persistence.after_crash`` is ``load``. At a clean stop this process writes the snapshot: it
-    is final, and the next start loads it.
+    While the server runs, a forked process writes snapshots: it sees all entries as they were at
+    the fork, and clients wait only for the fork. Loading such a snapshot would bring back entries
+    that were removed or overwritten after the fork, so it is not loaded, unless
+    ``persistence.after_crash`` is ``load``. At a clean stop, this process writes the snapshot;
+    that one is final, and the next start loads it.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Persistence(Service):
         }
 
     def load(self) -> None:
-        """Lock the snapshot, and load it if that cannot bring back what was removed.
+        """Lock the snapshot, and load it if that cannot bring back removed entries.
 
         A broken one is put aside and logged. Raises PersistenceError.
         """
@@ -100,9 +100,9 @@ class Persistence(Service):
             return
         file.lock()
         file.remove_unfinished()
-        # A file that was already loaded remains only if no new one was written since.
+        # A loaded file remains only if no new one has been written since.
         path = file.path if file.path.exists() else file.loaded
-        # The collector would traverse all entries again and again.
+        # The garbage collector would traverse all entries again and again.
         gc.disable()
         try:
             with path.open("rb") as opened:
@@ -161,8 +161,8 @@ class Persistence(Service):
         )
         if homeless:
             log.warn(
-                "{homeless} entries of {path} were not loaded: the numbers of their databases are "
-                "not below cache.databases. The next snapshot will not contain them",
+                "{homeless} entries of {path} were not loaded, because their database numbers are "
+                "not less than cache.databases. The next snapshot will not contain them",
                 homeless=homeless,
                 path=opened.name,
             )
@@ -174,11 +174,11 @@ class Persistence(Service):
         else:
             what = (
                 "Starting with an empty cache (persistence.after_crash = load would load it; the "
-                "next snapshot takes its place)"
+                "next snapshot replaces it)"
             )
         log.warn(
-            "no clean stop of this version wrote {path}: it can still contain entries that were "
-            "removed or overwritten later. {what}",
+            "{path} was not written by a clean stop of this version: it may contain entries that "
+            "were removed or overwritten later. {what}",
             path=str(path),
             what=what,
         )
@@ -190,8 +190,8 @@ class Persistence(Service):
             pass
         aside = file.put_aside(path, f"broken-{int(self._wall())}")
         log.error(
-            "the snapshot {path} cannot be used: {why}; it is now {aside}. Starting with an "
-            "empty cache",
+            "the snapshot {path} cannot be used: {why}; it was renamed to {aside}. Starting with "
+            "an empty cache",
             path=str(path),
             why=getattr(error, "strerror", None) or str(error),
             aside=str(aside),
@@ -207,7 +207,7 @@ class Persistence(Service):
         super().stopService()
         self._unschedule()
         if self._child is not None:
-            # Its snapshot would be out of date.
+            # The child's snapshot would be out of date.
             os.kill(self._child, signal.SIGKILL)
             yield self._wait_for_child(self._child)
         if self._file is not None:
@@ -233,8 +233,8 @@ class Persistence(Service):
         saved.addCallback(lambda _: self._schedule() if self.running else None)
 
     def _broke(self, failure: Failure) -> None:
-        """Record an unexpected error; the next snapshot is tried anyway."""
-        log.failure("a snapshot failed; the next one is tried as scheduled", failure)
+        """Record an unexpected error; the next snapshot is still scheduled."""
+        log.failure("a snapshot failed; the next one is still scheduled", failure)
         self._state["snapshot_error"] = repr(failure.value)
 
     def save(self) -> Deferred[None]:
@@ -243,7 +243,7 @@ class Persistence(Service):
         if file is None or self._child is not None:
             return succeed(None)
         started = time.monotonic()
-        # The entries are those of this moment; the child may begin much later.
+        # Take the time now: the child has the entries of this moment, but may begin later.
         taken = self._wall()
         parent = os.getpid()
         ends: tuple[int, ...] = ()
@@ -307,13 +307,13 @@ class Persistence(Service):
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            # This process must not keep connections open that the server closes, nor the lock
+            # This process must not hold open connections that the server closes, nor the lock
             # after the server has ended.
             os.closerange(3, child_end)
             os.closerange(child_end + 1, 2**31 - 1)
             os.nice(10)
             try:
-                # A child that outlives its server must not replace a file of the next server.
+                # A child that outlives its server must not replace the file of the next server.
                 said = self._write(file, False, taken, lambda: os.getppid() == parent)
             except OSError as error:
                 said = {"error": error.strerror or str(error)}

@@ -1,4 +1,4 @@
-"""Runs long work in short slices, so that other clients do not wait for it."""
+"""Run long work in short slices, so that other clients do not wait for it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Turns:
         self._scheduled = False
 
     def wait(self, run: Callable[[], object]) -> None:
-        """Call ``run``, which must not raise, after all that already wait."""
+        """Call ``run``, which must not raise, after all callables that already wait."""
         self._waiting.append(run)
         self._schedule()
 

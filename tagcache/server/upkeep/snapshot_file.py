@@ -13,7 +13,7 @@ from typing import BinaryIO
 from tagcache.errors import PersistenceError
 
 _BUFFER_BYTES = 2**20
-# Only the owner may read it. No link or file that somebody else created is followed or reused.
+# Never follow a link, or reuse a file that another process created.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -33,7 +33,7 @@ class SnapshotFile:
         self._lock: int | None = None
 
     def lock(self) -> None:
-        """Lock it against other processes. Raises PersistenceError."""
+        """Lock the snapshot against other processes. Raises PersistenceError."""
         name = self._beside("lock")
         descriptor = -1
         try:
@@ -60,7 +60,7 @@ class SnapshotFile:
             self._lock = None
 
     def remove_unfinished(self) -> None:
-        """Remove unfinished files of killed processes; one that still writes then fails."""
+        """Remove unfinished files of killed processes; if one still writes, it fails."""
         for unfinished in self.path.parent.glob(f"{glob.escape(self.path.name)}.new-*"):
             with suppress(OSError):
                 unfinished.unlink()
@@ -81,8 +81,8 @@ class SnapshotFile:
             _sync_directory(aside.parent)
         except OSError as error:
             raise PersistenceError(
-                f"{file} cannot be renamed to {aside.name}: {error.strerror}; remove it, or else "
-                "a later start might bring back what is removed from now on"
+                f"{file} cannot be renamed to {aside.name}: {error.strerror}; remove it, or a "
+                "later start might bring back entries that are removed from now on"
             ) from None
         return aside
 
@@ -95,7 +95,7 @@ class SnapshotFile:
         """
         pid = os.getpid()
         new = self._unfinished(pid)
-        # In a container each server may have the same process number.
+        # A file of this name may remain: in a container, each server may have the same process id.
         with suppress(FileNotFoundError):
             new.unlink()
         try:
@@ -113,7 +113,7 @@ class SnapshotFile:
             self.remove_unfinished_of(pid)
             raise
         with suppress(OSError):
-            # The new one is newer.
+            # The new file replaces the loaded one.
             self.loaded.unlink()
         return size
 

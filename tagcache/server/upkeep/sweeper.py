@@ -1,4 +1,4 @@
-"""Reclaims expired entries at intervals, and invalidated ones at once."""
+"""Reclaim expired entries at intervals, and invalidated ones at once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tagcache.config.settings import Settings
 from tagcache.model.interfaces import IMaintained
 from tagcache.server.upkeep.slices import Slices
 
-# This many entries free some ten megabytes.
+# Reclaiming this many entries frees roughly ten megabytes.
 MUCH = 20_000
-# How much the memory besides the entries may grow without a trim.
+# How many bytes the memory outside the entries may grow before a trim.
 _SLACK_BYTES = 16 * 2**20
 
 log = Logger(namespace="tagcache.sweeper")
@@ -26,9 +26,9 @@ log = Logger(namespace="tagcache.sweeper")
 class Sweeper(Service):
     """Sweeps the cache every ``server.cleanup_interval_seconds``, in slices.
 
-    Invalidated entries that still hold memory are reclaimed at once. After many of them ``trim``
-    is called, which returns freed memory to the system. It is also called when ``resident`` (bytes)
-    has grown well beyond the cache's own estimate, as it does when small values overwrite large
+    Invalidated entries that still hold memory are reclaimed at once. After many of them, it calls
+    ``trim``, which returns freed memory to the system. It also does so when ``resident`` (bytes)
+    has grown well beyond the cache's own estimate, for example when small values overwrite large
     ones.
     """
 
@@ -44,7 +44,7 @@ class Sweeper(Service):
         self._cache = cache
         self._trim = trim
         self._resident = resident
-        # The memory besides the entries after the last trim, or the minimum since then.
+        # The memory outside the entries after the last trim, or the minimum since then.
         self._besides: int | None = None
         self._trimming = False
         self._slices = slices
@@ -71,7 +71,7 @@ class Sweeper(Service):
         self._stop()
 
     def _start(self) -> None:
-        # A new loop each time: one that was stopped during a sweep has not ended yet.
+        # Use a new loop each time: one that was stopped during a sweep has not ended yet.
         self._loop = LoopingCall(self._sweep)
         self._loop.clock = self._reactor
         self._loop.start(self._interval, now=False)
@@ -82,18 +82,17 @@ class Sweeper(Service):
         self._loop = None
 
     def _sweep(self) -> Deferred[None]:
-        # The loop waits for the Deferred, so that sweeps never overlap. A failure would end the
-        # loop.
+        # The loop waits for the Deferred, so sweeps never overlap. A failure would end the loop.
         if self._cache.backlog:
             self._reclaim()
         try:
             self._look_at_resident()
         except Exception:
-            log.failure("the process's memory could not be read; the next sweep tries again")
+            log.failure("cannot read the memory use of the process; the next sweep tries again")
         return self._slices.run(self._cache.sweep()).addErrback(self._failed)
 
     def _look_at_resident(self) -> None:
-        """Trim if much freed memory was not returned to the system."""
+        """Trim if much freed memory has not been returned to the system."""
         if self._trimming:
             return
         estimate = self._cache.memory
@@ -105,7 +104,7 @@ class Sweeper(Service):
             maybeDeferred(self._trim).addErrback(self._failed).addCallback(self._trimmed)
 
     def _trimmed(self, _: object) -> None:
-        # The rest is in use or cannot be returned: no reason to try again.
+        # The rest is in use or cannot be returned, so do not try again for it.
         self._trimming = False
         self._besides = self._resident() - self._cache.memory
 

@@ -253,7 +253,7 @@ def test_a_manhole_without_its_files_is_refused() -> None:
 
 def test_a_manhole_for_other_machines_is_reported(keys: dict[str, Any]) -> None:
     (notice,) = check(manhole={**keys, "port": "tcp:2222"})
-    assert "listens beyond this machine (all interfaces)" in notice
+    assert "is open to other machines (all interfaces)" in notice
 
 
 def test_a_manhole_without_its_extra_is_refused(

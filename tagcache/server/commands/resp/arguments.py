@@ -1,4 +1,4 @@
-"""Reading the arguments of Redis clients as Redis does."""
+"""Read the arguments of Redis clients as Redis does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def decimal(text: bytes, error: str = "ERR value is not a valid float") -> Decim
 
 
 class Expiry:
-    """When an entry expires, as a request says it.
+    """When an entry expires, as given in a request.
 
     ``at_ms`` is milliseconds since 1970, ``in_ms`` milliseconds from now; one of them is None.
     """
@@ -53,7 +53,7 @@ class Expiry:
     __slots__ = ("at_ms", "in_ms")
 
     def __init__(self, text: bytes, unit_ms: int, absolute: bool, verb: str) -> None:
-        """Read a number of units. Raises RedisError."""
+        """Read ``text``, a number of ``unit_ms`` milliseconds. Raises RedisError."""
         number = integer(text) * unit_ms
         if not int64.MIN <= number <= (int64.MAX if absolute else _MOST_MS):
             raise RedisError(f"ERR invalid expire time in '{verb}' command")
@@ -61,7 +61,7 @@ class Expiry:
         self.in_ms = None if absolute else number
 
     def check_positive(self, verb: str) -> Expiry:
-        """Return it. Raises RedisError if it is 0 or less."""
+        """Return this expiry. Raises RedisError if it is 0 or less."""
         if (self.in_ms if self.at_ms is None else self.at_ms) <= 0:  # type: ignore[operator]
             raise RedisError(f"ERR invalid expire time in '{verb}' command")
         return self
@@ -71,7 +71,7 @@ class Expiry:
         return draft.now_ms + (self.in_ms or 0) if self.at_ms is None else self.at_ms
 
 
-# The options of SET and GETEX: the unit in milliseconds, and whether the number is a time of day.
+# The options of SET and GETEX: the unit in milliseconds, and whether the number is a point in time.
 EXPIRY_OPTIONS = {
     b"EX": (1000, False),
     b"PX": (1, False),
@@ -80,14 +80,14 @@ EXPIRY_OPTIONS = {
 }
 
 
-# The units in milliseconds of the options that give a time from now, as most clients write them.
+# The options that give a time from now, as most clients write them: their units in milliseconds.
 RELATIVE = {b"EX": 1000, b"PX": 1, b"ex": 1000, b"px": 1}
 
 
 def time_to_live(word: bytes, text: bytes, verb: str) -> int:
     """Return the milliseconds that a word of RELATIVE and its number give. Raises RedisError.
 
-    Most stores have no other option, and this takes a fraction of the time of Options.
+    This is a fast path for stores without other options; it takes a fraction of Options' time.
     """
     in_ms = integer(text) * RELATIVE[word]
     if not 0 < in_ms <= _MOST_MS:
@@ -104,9 +104,9 @@ class Options:
     def __init__(
         self, arguments: Sequence[bytes], words: frozenset[bytes], with_value: frozenset[bytes]
     ) -> None:
-        """Read them; of a word that is repeated, the last value counts.
+        """Read the options; if a word is repeated, the last value counts.
 
-        Raises RedisError for another word or a missing value.
+        Raises RedisError for an unknown word or a missing value.
         """
         self.given: dict[bytes, bytes | bool] = {}
         at = 0

@@ -25,11 +25,11 @@ from tagcache.wire import resp
 if TYPE_CHECKING:
     from tagcache.server.resp.caller import RespCaller
 
-# Clients choose what they send by this version: it is the one whose commands are offered.
+# The version of Redis whose commands are offered. Clients choose their commands by it.
 REDIS_VERSION = "7.4.0"
 _WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."  # noqa: S105
 _DEFAULT_USER = b"default"
-# All clients here are normal ones.
+# The types that CLIENT LIST TYPE accepts, as in Redis. All clients here are "normal".
 _CLIENT_TYPES = frozenset((b"normal", b"master", b"replica", b"slave", b"pubsub"))
 _CLIENT_ERROR = "ERR syntax error; use CLIENT KILL ID id, or CLIENT KILL ADDR ip:port"
 
@@ -117,8 +117,8 @@ class ConnectionCommands:
     def _log_in(self, caller: RespCaller, user: bytes, password: bytes) -> Deferred[None]:
         """Admit the client, or fail with RedisError.
 
-        The user ``default``, whom clients name that know a password only, is the configured one.
-        A token is a password of any user.
+        The user ``default``, which clients send if they only have a password, means the configured
+        user. A token is accepted as the password of any user.
         """
         credentials = self._credentials
         if credentials.accepts_token(password):
@@ -145,7 +145,7 @@ class ConnectionCommands:
     def select(self, caller: RespCaller, arguments: list[bytes]) -> bytes:
         number = integer(arguments[1], "ERR invalid DB index")
         if caller.watched and number != caller.connection.database:
-            # The states of entries are those of one database.
+            # The watched states belong to one database.
             raise RedisError("ERR SELECT after WATCH is not supported; send UNWATCH before it")
         try:
             caller.select(number)
@@ -249,7 +249,7 @@ class ConnectionCommands:
         return resp.integer(self._kill_one(caller, what, value, skip_me))
 
     def _kill_one(self, caller: RespCaller, what: bytes, value: bytes, skip_me: bool) -> int:
-        """Close the connection with this ID or ADDR; return how many there were, 0 or 1.
+        """Close the connection with this ID or ADDR; return how many were closed, 0 or 1.
 
         Raises Disconnect if it is the caller's own.
         """

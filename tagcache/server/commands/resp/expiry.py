@@ -63,7 +63,7 @@ def _conditions(words: list[bytes]) -> set[bytes]:
 
 
 def _applies(conditions: set[bytes], entry: Stored, deadline: int) -> bool:
-    """Return whether the options allow the new deadline; without one, an entry lives for ever."""
+    """Return whether the options allow the new deadline; an entry without one lives forever."""
     now = entry.expires_ms
     return not (
         (b"NX" in conditions and now is not None)

@@ -24,8 +24,8 @@ _HIT = resp.bulk(b"HIT")
 def tag_fetch(caller: Caller, arguments: list[bytes]) -> Reply:
     """Reply to ``TAG.FETCH key LEASE ms [WAIT ms] [TAGS]``.
 
-    It is a list: ``HIT``, ``STALE``, ``LEASE`` or ``WAIT``; the value or nil; the token of the
-    lease or nil; after ``WAIT`` the milliseconds until the lease of somebody else ends; and with
+    The reply is a list: ``HIT``, ``STALE``, ``LEASE`` or ``WAIT``; the value or nil; the token of
+    the lease or nil; after ``WAIT`` the milliseconds until the other client's lease ends; and with
     ``TAGS`` the list of the tags of the value.
     """
     lease_ms, wait_ms, tags = _remembered(tuple(arguments[2:]))
@@ -48,7 +48,7 @@ def _read_options(words: tuple[bytes, ...]) -> tuple[int, int, bool]:
     return lease_ms, wait_ms, b"TAGS" in options
 
 
-# Most clients repeat the same few options; the longest are refused.
+# Cached, because most clients repeat the same few options. Long ones are refused.
 _remembered = lru_cache(1024)(_read_options)
 
 
@@ -57,7 +57,7 @@ def _with_tags(caller: Caller, key: bytes, result: Fetched) -> Reply:
         tags = result.tags if entry is None else entry.tags
         return resp.array([*_items(result, caller.resp), resp.values(tags, caller.resp)])
 
-    # No other request comes between the two.
+    # No other request runs between the look-up and this one, so they see the same entry.
     return then(caller.engine.peek(key) if result.found is HIT else None, write)
 
 
@@ -81,7 +81,7 @@ def _items(result: Fetched, version: int) -> list[bytes]:
 
 
 def tag_release(caller: Caller, arguments: list[bytes]) -> Reply:
-    """Reply to ``TAG.RELEASE key token``: 1, or 0 if this lease is not out."""
+    """Reply to ``TAG.RELEASE key token``: 1, or 0 if there is no such lease."""
     released = caller.session.release(token_of(arguments[2]), arguments[1])
     return then(released, resp.one_or_zero)
 

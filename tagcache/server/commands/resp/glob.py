@@ -1,4 +1,4 @@
-"""The patterns of KEYS, SCAN and CONFIG GET."""
+"""Match the patterns of KEYS, SCAN and CONFIG GET."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 
 from tagcache.server.commands.resp.table import RedisError
 
-# The bounds of what a pattern costs: to compile it, and to match it.
+# Limits the cost of compiling a pattern, and of matching it.
 _MAX_PATTERN_BYTES: Final = 256
 
 
 def matcher(pattern: bytes) -> Callable[[bytes], bool] | None:
     r"""Return a test of names for a pattern with ``* ? [a-z] [^a] \x``; None: all names match.
 
-    A part between two stars takes the first place where it fits, and that is final: so no pattern
+    A part between two stars matches at the first possible place, without backtracking, so no match
     takes longer than the product of both lengths. Raises RedisError.
     """
     if len(pattern) > _MAX_PATTERN_BYTES:
@@ -40,7 +40,7 @@ def _parts(pattern: bytes) -> list[bytes]:
         char = pattern[at : at + 1]
         at += 1
         if char == b"*":
-            # Many stars are one.
+            # Several stars match the same as one.
             if len(parts) == 1 or parts[-1]:
                 parts.append(b"")
         elif char == b"?":

@@ -131,7 +131,7 @@ def scan(caller: Caller, arguments: list[bytes]) -> Reply:
     if count < 1:
         raise RedisError(SYNTAX_ERROR)
     if kind is not None and kind.lower() != b"string":
-        # There are entries of no other type.
+        # All entries are strings.
         return resp.array([resp.bulk(b"0"), resp.EMPTY_ARRAY])
     wanted = None if pattern is None else matcher(pattern)
 
@@ -148,12 +148,12 @@ def dbsize(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 def flush(caller: Caller, arguments: list[bytes]) -> Reply:
-    """Reply to FLUSHDB; both forms return when no entry is left."""
+    """Reply to FLUSHDB; SYNC and ASYNC both reply when no entry is left."""
     return _flushed(caller, arguments, caller.session.flush)
 
 
 def flush_all(caller: RespCaller, arguments: list[bytes]) -> Reply:
-    """Reply to FLUSHALL, which is about all databases."""
+    """Reply to FLUSHALL, which empties all databases."""
     return _flushed(caller, arguments, caller.databases.flush_all)
 
 
@@ -190,7 +190,7 @@ def object_(caller: Caller, arguments: list[bytes]) -> Reply:
     def idle(found: bytes | None) -> Reply:
         if found is not None:
             return found
-        # What is known is when it was stored last.
+        # The time of the last read is not recorded, so use the time of the last store.
         return then(caller.engine.peek(arguments[2]), _age)
 
     def _age(entry: EntryView | None) -> bytes:
@@ -202,7 +202,7 @@ def object_(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 def _encoding(value: bytes) -> bytes:
-    """Return how Redis would keep the value."""
+    """Return the encoding in which Redis would keep the value."""
     try:
         integer(value)
     except RedisError:
@@ -231,11 +231,11 @@ KEY_COMMANDS = (
         -2,
         exists,
         ALL_KEYS,
-        summary="how many of the keys are there",
+        summary="how many of the keys exist",
         most=MAX_ARGUMENTS,
     ),
     RespCommand(
-        b"TOUCH", -2, exists, ALL_KEYS, summary="how many of the keys are there", most=MAX_ARGUMENTS
+        b"TOUCH", -2, exists, ALL_KEYS, summary="how many of the keys exist", most=MAX_ARGUMENTS
     ),
     RespCommand(b"TYPE", 2, type_, ONE_KEY, summary="string, or none"),
     RespCommand(b"RENAME", 3, rename, _TWO_KEYS, True, summary="rename the key"),

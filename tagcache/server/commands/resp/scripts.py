@@ -1,6 +1,6 @@
-"""The scripts that well-known clients ship with, known by their digests.
+"""The scripts of well-known clients, recognised by their digests.
 
-No script is run. What these do is done by functions here; ``docs/redis-clients.md`` lists them.
+No script is run: a function here does the work of each. ``docs/redis-clients.md`` lists them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _RUNS_NONE = (
     "KEEPTTL, or WATCH, MULTI and EXEC"
 )
 _MAX_SCRIPT_BYTES = 8 * 1024
-# Digests of scripts that are remembered.
+# The most digests that are remembered.
 _MOST_KNOWN = 1000
-# A script holds up all other clients until it is done.
+# A script blocks all other clients until it is done.
 _MOST_ARGUMENTS = 256
 
 
@@ -56,20 +56,20 @@ class _Call:
         return self.value == self.given[argument]
 
     def left_ms(self) -> int:
-        """Return what PTTL would."""
+        """Return what PTTL replies for the first key."""
         entry = self.draft.get(self.keys[0])
         if entry is None:
             return -2
         return -1 if entry.expires_ms is None else entry.expires_ms - self.draft.now_ms
 
     def expire_in(self, ms: int) -> None:
-        """Give the entry of the first key another deadline."""
+        """Set a new deadline for the entry of the first key."""
         entry = self.draft.get(self.keys[0])
         if entry is not None:
             self.draft.put(self.keys[0], entry.value, entry.tags, self.draft.now_ms + ms)
 
     def set(self, value: bytes, ttl_ms: int | None, key: bytes | None = None) -> None:
-        """Store under the first key."""
+        """Store a value under ``key``, or under the first key."""
         deadline = self.draft.default_expiry() if ttl_ms is None else self.draft.now_ms + ttl_ms
         self.draft.put(self.keys[0] if key is None else key, value, None, deadline)
 
@@ -86,7 +86,7 @@ def _delete_if_equal(call: _Call) -> bytes:
 
 
 def _extend(call: _Call) -> bytes:
-    """Replace the time to live, or add to it: the third argument is 0."""
+    """Replace the time to live, or add to it if the third argument is "0"."""
     left = call.left_ms()
     if not call.is_owner() or left < 0:
         return resp.ZERO
@@ -200,8 +200,8 @@ class _Script:
     many_keys: bool = False
 
 
-# By the digest of the text in its normal form: programs write the same few scripts with other
-# blanks, quotes and line breaks.
+# By the digest of the text in its normal form, because programs write the same few scripts with
+# different blanks, quotes and line breaks.
 _BY_NORMAL_FORM = {
     # Delete if equal, the release of a lock: cashews, aiocache, phpredis, Laravel, and many more.
     "8373738e6785bdc635ee2866b4e8418c07d6f4a6": _Script(_delete_if_equal, 1),
@@ -209,7 +209,7 @@ _BY_NORMAL_FORM = {
     "b83c83e5b00537b34fef106f87819487c9229098": _Script(_delete_if_equal, 1),
     "be395f27dfca49691fd43fcb7e47bc7699ce5e60": _Script(_extend, 3),
     "25507b46078f5568a7f79242a312ba0ba536e620": _Script(_expire_if_equal, 2),
-    # django-redis: incr of an entry that must be there; of any.
+    # django-redis: incr of an entry that must exist; incr of any entry.
     "67856fe508131eb5758554831ac85987d14dceab": _Script(_add_if_there, 1),
     "1b8b2df7b4398e3d12f06f4aa415254bc8d7096b": _Script(_add, 1),
     # cashews: counting with a time to live.
@@ -228,7 +228,7 @@ _BY_NORMAL_FORM = {
     "9580e0bd5ad4d35ed4fbbe108b5145c9271fe0d0": _Script(_unlock_all, 1, many_keys=True),
     "b8610e20bb77f68a1f89a95d0aefd43d74e59052": _Script(_extend_all, 2, many_keys=True),
 }
-# Digests that clients use without a text before: they know that of their own script.
+# Digests that clients use without sending the text first, because they know their own script's.
 _WELL_KNOWN = {
     "c3f8721cbb97f72bc19e972846bd7aaf91901658": "b83c83e5b00537b34fef106f87819487c9229098",
     "a4e8783852e6b949f9ef3a97212805108459a890": "be395f27dfca49691fd43fcb7e47bc7699ce5e60",
@@ -240,9 +240,9 @@ _WELL_KNOWN = {
 
 
 class Scripts:
-    """The scripts that are known by their digests: those above, and what clients have sent since.
+    """The scripts that are known by their digests: those above, and texts equivalent to them.
 
-    Of a script that is not one of them, nothing is kept.
+    The digest of such a text is remembered when a client sends it. Other texts are not kept.
     """
 
     def __init__(self) -> None:
@@ -280,7 +280,7 @@ class Scripts:
         raise RedisError("ERR only SCRIPT LOAD, SCRIPT EXISTS and SCRIPT FLUSH are supported")
 
     def _learn(self, text: bytes) -> str:
-        """Return the digest of a script, which is known from now on. Raises RedisError."""
+        """Remember the digest of a script, and return it. Raises RedisError if it is not known."""
         if len(text) > _MAX_SCRIPT_BYTES:
             raise RedisError(_RUNS_NONE)
         digest = _sha1(text)
@@ -301,9 +301,9 @@ def _row(verb: bytes, run: RespFunction) -> RespCommand:
 
 
 def normal_form(text: bytes) -> bytes:
-    """Return a script without what makes no difference between two of the known ones."""
+    """Return a script without comments and other differences that do not change its meaning."""
     text = re.sub(rb"--[^\n]*", b"", text).replace(b'"', b"'").lower()
-    # Blanks separate words only.
+    # Remove the blanks that do not separate two words.
     return re.sub(rb" ?([^\w' ]+) ?", rb"\1", re.sub(rb"\s+", b" ", text)).strip()
 
 

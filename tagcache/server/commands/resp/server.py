@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SLOW_SHOWN = 10
 # The most arguments of COMMAND INFO and COMMAND DOCS.
 _MOST_NAMES = 128
-# The policy of Redis that comes closest.
+# The Redis policy that is closest to each of ours.
 _POLICIES = {
     "sieve": "allkeys-lru",
     "lru": "allkeys-lru",
@@ -236,14 +236,14 @@ def _slow(slow: Slow) -> list[Any]:
 
 @cache
 def _documented(verb: bytes, summary: str, protocol: int) -> tuple[bytes, bytes]:
-    """Return what COMMAND DOCS tells of a command: its name, and the rest."""
+    """Return what COMMAND DOCS replies for a command: its name, and its documentation."""
     docs = [resp.bulk(word) for word in (b"summary", summary.encode(), b"group", b"generic")]
     docs += resp.bulk(b"arguments"), encode(arguments_of(verb), protocol)
     return resp.bulk(verb.lower()), resp.mapping(docs, protocol)
 
 
 def _described(row: RespCommand) -> list[Any]:
-    """Return what COMMAND INFO tells of a command."""
+    """Return what COMMAND INFO replies for a command."""
     flags = ["write" if row.writes else "readonly"] if row.keys != NO_KEYS else ["loading"]
     return [row.verb.lower(), row.arity, flags, *row.keys, [], [], [], []]
 

@@ -1,8 +1,8 @@
 """The commands of Redis clients that read and write values.
 
-Each is a plain function of the caller and the arguments of the request, the verb first. Redis's
-documentation says what they do; here, a store without KEEPTTL drops the tags as it drops the time
-to live, and what changes a part of a value keeps both.
+Each is a plain function of the caller and the arguments of the request, the verb first. They do
+what Redis's documentation says. In addition, a store without KEEPTTL drops the tags along with the
+time to live, and a command that changes a part of a value keeps both.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from tagcache.server.then import then
 from tagcache.wire import resp
 
 _NO_NUMBER = "ERR increment would produce NaN or Infinity"
-# Entries that are stored at one moment, which takes a few milliseconds.
+# The most entries that are stored at once, which takes a few milliseconds.
 _PAIRS_AT_ONCE = 500
 _OVERFLOW = "ERR increment or decrement would overflow"
 _SET_WORDS = frozenset((b"NX", b"XX", b"GET", b"KEEPTTL"))
 _GETEX_WORDS = frozenset((b"PERSIST",))
 _EXPIRY_WORDS = frozenset(EXPIRY_OPTIONS)
-# What a number may have after the point in the reply to INCRBYFLOAT, as in Redis.
+# The most digits after the point in the reply to INCRBYFLOAT, as in Redis.
 _DECIMAL_PLACES = 17
 _DECIMAL_DIGITS = 60
 
@@ -139,10 +139,10 @@ def set_(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 class StoreIf:
-    """A change that stores if NX or XX of ``options`` allows it.
+    """An update that stores a value if NX or XX of ``options`` allows it.
 
-    It returns whether it stored, and the old value. ``tags`` are those of the new entry; None:
-    those of the tag rules.
+    It returns whether it stored, and the old value. ``tags`` are those of the new entry; if None,
+    the tag rules give them.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class StoreIf:
         return draft.default_expiry()
 
 
-# Most clients repeat the same few times to live.
+# Cached, because most clients repeat the same few times to live.
 @lru_cache(4096)
 def _options(ttl_ms: int | None) -> StoreOptions:
     return StoreOptions((), ttl_ms)
@@ -187,7 +187,7 @@ def _expiring(word: bytes, text: bytes) -> StoreOptions:
 
 @lru_cache(4096)
 def plain_options(bulks: bytes) -> StoreOptions | None:
-    """Return the options of a SET from what follows its value; None if it is more than a store.
+    """Parse the arguments after the value of a SET; None if they need more than a plain store.
 
     Raises RedisError.
     """
@@ -224,7 +224,7 @@ def getset(caller: Caller, arguments: list[bytes]) -> Reply:
 
 def mset(caller: Caller, arguments: list[bytes]) -> Reply:
     pairs = _pairs(arguments)
-    # In a transaction, and on an engine elsewhere, all are stored at one moment.
+    # In a transaction, and with a remote engine, all are stored atomically.
     if len(pairs) > _PAIRS_AT_ONCE and caller.engine.store is not None:
         return then(caller.run_work(_set_in_slices(caller, pairs)), lambda _: resp.OK)
     return then(_set_all(caller, pairs, only_new=False), lambda _: resp.OK)
@@ -238,7 +238,7 @@ def msetnx(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 def _pairs(arguments: list[bytes]) -> dict[bytes, bytes]:
-    """Return the values by their keys; of several for the same key, the last one."""
+    """Return the values by their keys; if a key is repeated, its last value."""
     if len(arguments) % 2 == 0:
         verb = arguments[0].decode("ascii").lower()
         raise RedisError(f"ERR wrong number of arguments for '{verb}' command")
@@ -246,7 +246,7 @@ def _pairs(arguments: list[bytes]) -> dict[bytes, bytes]:
 
 
 def _set_in_slices(caller: Caller, pairs: dict[bytes, bytes]) -> Generator[None, None, None]:
-    """Work that stores many entries, not at one moment; none if one exceeds a limit of lengths."""
+    """Work that stores many entries, not atomically; none if one exceeds a limit of lengths."""
     limits = caller.engine.limits
     for key, value in pairs.items():
         check_lengths(limits, key, value)
@@ -277,7 +277,7 @@ def setrange(caller: Caller, arguments: list[bytes]) -> Reply:
         raise RedisError("ERR offset is out of range")
     if not part:
         return strlen(caller, arguments)
-    # Checked before the zeros in front of it take memory.
+    # Check the limit before allocating the zeros that fill the gap.
     limits = caller.engine.limits
     if offset + len(part) > limits.max_value_length:
         raise value_too_large(limits, offset + len(part))

@@ -21,8 +21,8 @@ _STORE_EXPIRY = b"[" + _EXPIRY + b"|KEEPTTL]"
 _TAG_OPTIONS = b"[EX seconds|PX milliseconds] [TAGS number tag...]"
 _EXPIRE_IF = b"[NX|XX|GT|LT]"
 
-# A name in lower case stands for an argument, one in upper case for itself. [...] may be left out,
-# | separates alternatives, {...} belongs together, and what is before ... may be repeated.
+# A name in lower case is an argument, one in upper case is a literal word. [...] is optional,
+# | separates alternatives, {...} groups, and whatever precedes ... may be repeated.
 _SYNTAX = {
     b"APPEND": b"key value",
     b"AUTH": b"[username] password",
@@ -131,7 +131,7 @@ def _encode(argument: dict[str, Any], protocol: int) -> bytes:
         if name == "arguments":
             items.append(encode(value, protocol))
         elif name == "flags":
-            # redis-cli aborts where these are bulk strings.
+            # redis-cli aborts if these are bulk strings.
             items.append(resp.set_of([resp.simple(flag) for flag in value], protocol))
         else:
             items.append(resp.bulk(value.encode()))
@@ -139,7 +139,7 @@ def _encode(argument: dict[str, Any], protocol: int) -> bytes:
 
 
 class _Words:
-    """The words of a syntax, of which the first ones are read."""
+    """A parser that reads the words of a syntax from the left."""
 
     def __init__(self, syntax: bytes) -> None:
         self._left = _WORD.findall(syntax)[::-1]
@@ -197,7 +197,7 @@ def _argument(word: bytes) -> dict[str, Any]:
 
 
 def _one(sequence: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one argument for those of a sequence."""
+    """Return one argument that stands for those of a sequence."""
     return sequence[0] if len(sequence) == 1 else _together("block", sequence)
 
 

@@ -1,4 +1,4 @@
-"""The rows of the table of RESP commands, and who calls them."""
+"""The rows of the table of RESP commands, and the interface of their caller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class RedisError(CommandError):
     """A request of a Redis client that cannot be executed.
 
-    ``text`` is the reply; its first word is Redis's word for this kind of error.
+    ``text`` is the reply; its first word is Redis's prefix for this kind of error.
     """
 
     def __init__(self, text: str, code: str = "bad_request") -> None:
@@ -35,15 +35,15 @@ class RedisError(CommandError):
         self.code = code
 
 
-# The longest list of values; a longer one would hold up other clients while it is written.
+# The longest list of values; a longer one would block other clients while it is written.
 MOST_ANSWER_BYTES = 64 * 2**20
-# The most arguments of a request, and of one without a list of keys, values or tags.
+# The most arguments of a request; and of a request without a list of keys, values or tags.
 MAX_ARGUMENTS = 128 * 1024
 _FEW_ARGUMENTS = 64
 _MOST_SHOWN_BYTES = 128
 SYNTAX_ERROR = "ERR syntax error"
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
-# Errors that Redis has as well, in its words.
+# Errors that Redis has as well, in the words of Redis.
 _IN_REDIS: dict[type[CommandError], str] = {
     NotAnInteger: NOT_AN_INTEGER,
     IntegerOverflow: "ERR increment or decrement would overflow",
@@ -55,8 +55,8 @@ _IN_REDIS: dict[type[CommandError], str] = {
 def error_reply(error: CommandError) -> bytes:
     """Return the reply to a request that failed.
 
-    It is in the words of Redis or, for what Redis does not know, ``ERR``, the code of the error,
-    and the detail.
+    It is in the words of Redis. For an error that Redis does not have, it is ``ERR``, the code of
+    the error, and the detail.
     """
     if isinstance(error, RedisError):
         return resp.error(str(error))
@@ -84,7 +84,7 @@ class Caller(Protocol):
         """The engine that keeps the entries."""
 
     def fetch(self, key: bytes, lease_ms: int, wait_ms: int) -> Fetched | Deferred[Fetched]:
-        """Look up a key, or take its lease; wait where somebody else has it."""
+        """Look up a key, or take its lease; wait while another client has it."""
 
     def now_ms(self) -> int:
         """Return the time in milliseconds since 1970."""
@@ -101,7 +101,7 @@ class Caller(Protocol):
 
 
 class Keys(NamedTuple):
-    """Where the keys of a command are among its arguments, as COMMAND INFO tells it.
+    """Where the keys of a command are among its arguments, as in COMMAND INFO.
 
     ``last`` counts from the end if it is negative. All zero: it has no keys.
     """
@@ -119,7 +119,7 @@ class Keys(NamedTuple):
 
 
 class ScriptKeys(Keys):
-    """The keys of EVAL and EVALSHA, whose number is the argument before them."""
+    """The keys of EVAL and EVALSHA; the argument before them is their number."""
 
     __slots__ = ()
 
@@ -142,17 +142,17 @@ class RespCommand:
 
     Attributes:
         verb: the name in upper case.
-        arity: the number of arguments, the verb included; negative: at least so many.
+        arity: the number of arguments, including the verb; if negative, the minimum.
         run: takes a caller and the arguments, the verb first; returns the reply. Raises
             CommandError.
         keys: where its keys are.
         writes: whether it may change entries.
         transaction: whether it may be queued by MULTI.
-        refused: whether ``run`` only says what to use instead.
+        refused: whether the command is not supported, and ``run`` names an alternative.
         summary: what it does, for COMMAND DOCS.
-        alone: whether it waits for earlier commands of the client even if it has one key, as it
-            does not go through the session, which keeps their order.
-        most: the largest number of arguments, the verb included.
+        alone: whether it waits for earlier commands of the client even if it has one key,
+            because it bypasses the session, which keeps their order.
+        most: the largest number of arguments, including the verb.
     """
 
     verb: bytes
@@ -175,7 +175,7 @@ def outside_transactions(verb: bytes, arity: int, run: RespFunction, summary: st
 def for_each(
     caller: Caller, items: Collection[bytes], call: Callable[[bytes], T | Deferred[T]]
 ) -> list[T] | Deferred[list[T]]:
-    """Return the results of ``call`` for each of the items, which may be many."""
+    """Return the results of ``call`` for each of the items, in slices if there are many."""
 
     def work() -> Generator[None, None, list[T | Deferred[T]]]:
         results: list[T | Deferred[T]] = []

@@ -46,11 +46,11 @@ def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
     """
     key, value = arguments[1], arguments[2]
     rest = tuple(arguments[3:])
-    # Most clients repeat the same few options.
+    # Cached, because most clients repeat the same few options.
     read = _remembered if sum(map(len, rest)) <= _REMEMBERED_LENGTH else _read_options
     tags, options, expiry, plain, only_new, lease = read(rest)
     if plain is None:
-        # Refused whether or not the entry is stored.
+        # Check the tags even if the entry will not be stored.
         checked = check_tags(caller.engine.limits, tags) or None
         changed = caller.session.update((key,), StoreIf(key, value, expiry, options, checked))
         return then(changed, lambda outcome: resp.OK if outcome[0] else resp.null(caller.resp))
@@ -67,9 +67,9 @@ def tag_set(caller: Caller, arguments: list[bytes]) -> Reply:
 
 
 class _TagSet(NamedTuple):
-    """What follows the value in TAG.SET.
+    """The parsed arguments after the value of a TAG.SET.
 
-    ``plain`` is there if ``put``, ``add`` or ``fill`` needs no more; ``lease`` is a token.
+    ``plain`` is set if ``put``, ``add`` or ``fill`` can do the store; ``lease`` is a token.
     """
 
     tags: tuple[bytes, ...]
@@ -105,7 +105,7 @@ _remembered = lru_cache(4096)(_read_options)
 
 @lru_cache(4096)
 def plain_tag_options(bulks: bytes) -> StoreOptions | None:
-    """Return the options of a TAG.SET from what follows its value; None if it is more than that.
+    """Parse the arguments after the value of a TAG.SET; None if they need more than a plain store.
 
     Raises RedisError.
     """
@@ -116,7 +116,7 @@ def plain_tag_options(bulks: bytes) -> StoreOptions | None:
 def tag_incr(caller: Caller, arguments: list[bytes]) -> Reply:
     """Reply to ``TAG.INCR key by [EX s|PX ms] [TAGS n tag [tag ...]]``, and to ``TAG.DECR``.
 
-    Unlike that of INCRBY, the time to live starts again.
+    Unlike with INCRBY, the time to live starts again.
     """
     session = caller.session
     count = session.increment if arguments[0].upper() == b"TAG.INCR" else session.decrement
@@ -140,7 +140,7 @@ def _ttl_ms(words: Sequence[bytes], verb: str) -> int | None:
 def _split_tags(
     arguments: tuple[bytes, ...], required: bool = True
 ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Return what comes before ``TAGS n``, and the n tags after it, which end the request."""
+    """Return the arguments before ``TAGS n``, and the n tags after it, which end the request."""
     for number, word in enumerate(arguments[:-1]):
         if word.upper() == b"TAGS":
             tags = arguments[number + 2 :]

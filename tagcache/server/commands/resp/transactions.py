@@ -1,4 +1,4 @@
-"""MULTI and EXEC: commands that are queued, and executed at one moment."""
+"""MULTI and EXEC: commands that are queued, and executed atomically."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A transaction holds up all other clients until it is done.
+# A transaction blocks all other clients until it is done.
 MOST_QUEUED = 10_000
 MOST_QUEUED_ARGUMENTS = 100_000
 MOST_WATCHED = 1000
 _TOO_LARGE = f"the answers of a transaction have more than {MOST_ANSWER_BYTES} bytes"
 _SHORT = 1024
-# The approximate memory of a key that is watched, beside the key.
+# The approximate memory of a watched key, without the key itself.
 _VERSION_BYTES = 300
 
 
@@ -44,7 +44,7 @@ class Transaction:
         queued: the commands, each with its arguments.
         count: the number of all their arguments.
         held_bytes: the approximate memory of ``queued``.
-        refused: whether a command could not be queued: then EXEC executes nothing.
+        refused: whether a command could not be queued, so that EXEC will execute nothing.
     """
 
     __slots__ = ("count", "held_bytes", "queued", "refused")
@@ -56,7 +56,7 @@ class Transaction:
         self.refused = False
 
     def queue(self, command: RespCommand, arguments: list[bytes]) -> bytes:
-        """Add a command, and return the reply for now. Raises RedisError."""
+        """Add a command, and return the reply ``QUEUED``. Raises RedisError."""
         if not command.transaction:
             raise RedisError("ERR Command not allowed inside a transaction")
         if len(self.queued) >= MOST_QUEUED:
@@ -74,7 +74,7 @@ class Transaction:
 
 
 class _Executor:
-    """The Caller of the commands of a transaction: no result of theirs is a Deferred."""
+    """The Caller of the commands of a transaction; their results are never Deferreds."""
 
     def __init__(self, caller: RespCaller, session: ISession, engine: IEngine) -> None:
         self.session = session
@@ -94,7 +94,7 @@ class _Executor:
         raise NotInTransaction
 
     def forget_watched(self) -> None:
-        """Do nothing: EXEC has done it."""
+        """Do nothing: EXEC records the invalidations."""
 
     def execute(self, command: RespCommand, arguments: list[bytes]) -> bytes:
         """Return the reply to a command; an error does not end the transaction."""
@@ -165,7 +165,7 @@ def unwatch(caller: RespCaller, arguments: list[bytes]) -> Reply:
     return resp.OK
 
 
-# These are executed at once, also after MULTI.
+# These are executed at once, even after MULTI.
 IMMEDIATE = frozenset((b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"QUIT", b"RESET"))
 
 TRANSACTION_COMMANDS = (

@@ -50,7 +50,7 @@ class ConnectionList:
             abort = connection.abort
 
             def soon() -> Iterator[None]:
-                # Called after the response is sent, because that may use this same connection.
+                # Close after the response is sent, because it may use this same connection.
                 yield
                 abort()
 

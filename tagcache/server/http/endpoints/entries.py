@@ -87,7 +87,7 @@ class Entries:
         self._waits = waits
         self._databases = databases
         self._slices = slices
-        # In database 0; None if a look-up takes time.
+        # Looks up a key in database 0; None if a look-up takes time.
         self.look_up: Callable[[bytes], bytes] | None = None
         store = databases[0].store
         if store is not None:
@@ -244,7 +244,7 @@ class Entries:
                         raise AnswerTooLarge(f"the answer has more than {_MOST_BYTES} bytes")
                 yield
 
-        # A few at a time, because all values together may be too large for a response.
+        # Look up a few at a time, because all values together may be too large for a response.
         for start in range(0, len(keys), _KEYS_TOGETHER):
             found = yield engine.peek_many(keys[start : start + _KEYS_TOGETHER])
             yield self._slices.run(dump(found))

@@ -1,4 +1,4 @@
-"""Look-ups that take a lease, and what is stored under one."""
+"""Look up under a lease, and store under a lease."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def fetched_response(fetched: Fetched | Deferred[Fetched], most_bytes: int) -> E
 def fill(
     session: ISession, lease: str, key: bytes, value: bytes, options: StoreOptions
 ) -> EventualResponse:
-    """Store what was computed under a lease; return the response."""
+    """Store a value that was computed under a lease; return the response."""
 
     def conclude(stored: bool) -> Response:
         return json_response({"ok": True, "ttl_ms": options.ttl_ms}) if stored else _REFUSED

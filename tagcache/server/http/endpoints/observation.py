@@ -1,4 +1,4 @@
-"""Endpoints to watch the server: samples, events, slow commands, traffic, metrics."""
+"""Endpoints to observe the server: samples, events, slow commands, traffic, metrics."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Status:
 
     @route("GET", "/config", _CONFIG)
     def config(self, call: Call) -> EventualResponse:
-        """Every knob: its value, the origin of that, what it does; secrets are masked."""
+        """Every knob: its value, where the value comes from, what it does; secrets are masked."""
         configuration = self._configuration()
         knobs = [
             {
@@ -140,7 +140,7 @@ class Status:
         trouble = self._databases[0].trouble
         if not trouble:
             return json_response({"status": "ok", "time": _now()})
-        # It contains addresses, which strangers must not see.
+        # The reason contains addresses, which strangers must not see.
         detail = (
             trouble if is_loopback(call.request.peer) else "the engine cannot be reached: see /info"
         )
