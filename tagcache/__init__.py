@@ -13,7 +13,7 @@ __all__ = ["AsyncClient", "Client", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # The server does not load the clients.
+    # Import clients on demand: the server does not need them.
     if name in ("AsyncClient", "Client"):
         from tagcache import client
 

@@ -1,4 +1,4 @@
-"""``python -m tagcache``: the command, where its script is not on the path."""
+"""``python -m tagcache``: runs the command if its script is not on the path."""
 
 from __future__ import annotations
 

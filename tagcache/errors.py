@@ -75,20 +75,20 @@ class IntegerOverflow(CommandError):
 
 
 class CrossPartition(CommandError):
-    """Entries that are to be changed together are kept apart: the operator's fault, who chose the
-    engine, or the client's."""
+    """Entries that must change together are in different partitions: the fault of the operator,
+    who chose the engine, or of the client."""
 
     code = "cross_partition"
 
     def __init__(self) -> None:
         super().__init__(
-            "the entries are in different partitions of the Redis engine, so that they cannot be "
-            "changed at one moment"
+            "the entries are in different partitions of the Redis engine, so they cannot be "
+            "changed atomically"
         )
 
 
 class NotInTransaction(CommandError):
-    """The engine cannot do this as a part of a transaction: the client's fault."""
+    """The engine cannot do this in a transaction: the client's fault."""
 
     code = "not_in_transaction"
 
@@ -115,7 +115,7 @@ class AnswerTooLarge(CommandError):
 
 
 class InternalError(CommandError):
-    """The server met an error that it does not expect, and logged it: our defect."""
+    """The server met an unexpected error, and logged it: our bug."""
 
     code = "internal_error"
 
@@ -128,7 +128,7 @@ class RateLimited(CommandError):
 
 
 class AuthenticationRequired(CommandError):
-    """The client has not authenticated, and must: the client's fault."""
+    """The client must authenticate first: the client's fault."""
 
     code = "auth_required"
 
@@ -151,7 +151,7 @@ class InvalidDatabase(CommandError):
 
 
 class BrokenSnapshot(TagCacheError):
-    """A snapshot is damaged or another kind of file: the fault of the disk or the operator.
+    """A snapshot is damaged or not a snapshot: the fault of the disk or the operator.
 
     ``str(error)`` says what is wrong with it.
     """
@@ -176,7 +176,7 @@ class MalformedRequest(TagCacheError):
     """A request in RESP breaks the protocol or is larger than any legal one: the client's fault.
 
     ``requests`` (list of lists of bytes) are the complete requests that came before it;
-    ``str(error)`` is what the client is told, in the words of Redis.
+    ``str(error)`` is the message to the client, in the words of Redis.
     """
 
     def __init__(self, reason: str) -> None:
@@ -228,8 +228,8 @@ class CircuitOpen(ConnectionFailed):
 
 
 class TimedOut(Unavailable, TimeoutError):
-    """The server did not accept or answer in time; the connection is closed, as its state is
-    unknown. The command may have been executed."""
+    """The server did not accept or answer in time; the connection is closed, because its state
+    is unknown. The command may have been executed."""
 
 
 class PoolExhausted(Unavailable):
@@ -245,7 +245,7 @@ class Refused(ClientError):
     """The server refused the request and changed nothing: the request's fault, or a limit's.
 
     ``code`` (str) is an error word of docs/protocol.md, for instance ``value_too_large``;
-    ``str(error)`` has the detail as well, if the server told any.
+    ``str(error)`` has the detail as well, if the server sent one.
     """
 
     def __init__(self, code: str, detail: str = "") -> None:
@@ -263,4 +263,4 @@ class CannotDecode(ClientError):
 
 
 class UnexpectedReply(ClientError):
-    """The reply does not follow the protocol: it is another kind of server, or our defect."""
+    """The reply does not follow the protocol: another kind of server, or our bug."""

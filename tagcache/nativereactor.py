@@ -13,8 +13,8 @@ from tagcache import native
 class NativeReactor(EPollReactor):
     """Waits within ``pump``, which reads and writes the connections of TagCache's own ports.
 
-    Everything else is Twisted's: it waits in an epoll set of its own, which the pump watches. The
-    pump returns whenever Python code ran, so that calls it has scheduled are made in time.
+    Twisted handles everything else in its own epoll set, which the pump watches. The pump returns
+    whenever it has run Python code, so that calls which that code scheduled are made in time.
     """
 
     def __init__(self, core: ModuleType) -> None:

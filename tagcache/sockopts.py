@@ -1,6 +1,6 @@
-"""Sets socket options and reads their effective values back from the kernel.
+"""Set socket options, and read their effective values back from the kernel.
 
-An option that the platform does not have or refuses is reported. It is never fatal.
+An option that the platform lacks or refuses is reported, and is never fatal.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class AppliedOption:
 
     @property
     def honoured(self) -> bool:
-        """Whether the effective value is the one asked for, or one that the kernel makes of it.
+        """Whether the effective value is the requested one, or what the kernel makes of that.
 
         Linux doubles buffer sizes for its own bookkeeping, and rounds the defer-accept time up to
-        a retransmission. For these options a larger value is as asked.
+        a retransmission. For these options, a larger value counts as the requested one.
         """
         if self.asked is None:
             return True
@@ -184,7 +184,7 @@ class SocketOptions:
         return _apply(self, _CONNECTION_OPTIONS, sock)
 
     def probe(self, family: int) -> tuple[AppliedOption, ...]:
-        """Apply them to a new, unconnected socket, to know the effective values in advance."""
+        """Apply the options to a new, unconnected socket, and return the effective values."""
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             return self.apply(sock)
 

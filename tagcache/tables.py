@@ -1,4 +1,4 @@
-"""Tables that print well in an interactive session."""
+"""Format tables for an interactive session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 class Report:
-    """A text that is its own ``repr``, so that the prompt shows it as it is."""
+    """A text that is its own ``repr``, so that the prompt shows it unquoted."""
 
     def __init__(self, text: str) -> None:
         self.text = text

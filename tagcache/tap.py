@@ -1,4 +1,4 @@
-"""The ``twistd tagcache`` command: its options, and how its service is made."""
+"""The ``twistd tagcache`` command: its options, and its makeService."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _check_reactor(configuration: Configuration, reactor: Any) -> None:
 
 
 def _log_destination(twistd: Mapping[str, Any], settings: Settings) -> tuple[Path | None, str]:
-    """Return the log file (None: standard output), and why our log has no effect (empty: it has).
+    """Return the log file (None: standard output), and why ``[logging]`` has no effect, if so.
 
     ``twistd`` are twistd's own options.
     """

@@ -23,8 +23,8 @@ def install() -> None:
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Report unhandled errors as asyncio does, except those of name look-ups.
 
-    When a connection attempt is cancelled, uvloop lets its look-up go on, and nobody handles the
-    error. The canceller has reported the reason already.
+    When a connection attempt is cancelled, uvloop lets its look-up continue, and nobody handles its
+    error. The code that cancelled it has already reported the reason.
     """
     future = context.get("future")
     if isinstance(context.get("exception"), socket.gaierror) and not isinstance(

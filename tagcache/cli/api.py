@@ -1,4 +1,4 @@
-"""The server that the commands ask, over HTTP, and errors that become exit codes."""
+"""Talk to the server over HTTP, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unauthorised() -> Failed:
 
 
 class IServer(Interface):
-    """The server that a command asks.
+    """The server to which a command sends requests.
 
     Requests and answers are those of the HTTP API, over any protocol.
     """
@@ -71,7 +71,7 @@ class Credentials:
 @implementer(IServer)
 @dataclass(frozen=True, slots=True)
 class HttpServer:
-    """A server that is asked over HTTP; ``url`` is like ``http://127.0.0.1:8080``.
+    """A server with an HTTP port; ``url`` is like ``http://127.0.0.1:8080``.
 
     Calls concern database ``db``; None: no number is sent, which means 0. The port must be valid.
     Raises click.UsageError for a URL or token that cannot be used.
@@ -127,7 +127,7 @@ class HttpServer:
         return answer
 
     def _unavailable_because(self, error: Exception) -> str:
-        """Return what to print for an exchange that failed."""
+        """Return the message for a failed exchange."""
         match error:
             case ssl.SSLCertVerificationError():
                 return (
@@ -156,7 +156,7 @@ class HttpServer:
 
 
 def pass_server(command: Command) -> Command:
-    """Pass a command, as its first argument, the server that the options name.
+    """Pass a command the server that the options name, as its first argument.
 
     It is created only for a command that needs it: ``tagcache server`` must ignore a wrong URL.
     """
@@ -170,7 +170,7 @@ def pass_server(command: Command) -> Command:
 
 
 def pass_database(command: Command) -> Command:
-    """Add ``--db`` to a command, and pass it, as its first argument, the server with that database.
+    """Add ``--db`` to a command, and pass it the server with that database as its first argument.
 
     The calls of the command then concern that database.
     """

@@ -135,7 +135,7 @@ async def _run(load: _Load, conns: int, duration: float) -> _Result:
         )
         for _ in some:
             if await reader.readline() != b"OK\n":
-                raise Failed("the server does not store", _WRONG_REPLIES)
+                raise Failed("the server does not store the values", _WRONG_REPLIES)
     writer.close()
     connections = [await load.connect() for _ in range(conns)]
     result = _Result()

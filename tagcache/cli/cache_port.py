@@ -1,4 +1,4 @@
-"""The server that the commands ask, over its cache port: for ``tagcache://`` URLs."""
+"""Talk to the server over its cache port, for ``tagcache://`` URLs."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ Fields = Mapping[str, Any]
 
 @implementer(IServer)
 class CachePortServer:
-    """A server that is asked over its cache port, on one connection.
+    """A server with a cache port, over one connection.
 
-    ``url`` is one for the Python clients, without username and password; its ``key_prefix`` goes
-    before every key, and its number of a database counts unless ``db`` is given. Commands that the
-    port lacks fail with a hint at HTTP. Raises click.UsageError for a URL that cannot be used.
+    ``url`` is a URL of the Python clients, without username and password; its ``key_prefix`` goes
+    before every key, and its database is used unless ``db`` is given. Commands that the port does
+    not have fail with a hint at HTTP. Raises click.UsageError for a URL that cannot be used.
     """
 
     def __init__(self, url: str, credentials: Credentials, db: int | None = None) -> None:
@@ -96,7 +96,7 @@ class CachePortServer:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            # The database is selected after a log-in.
+            # Log in before selecting the database.
             connection = Connection(self._options.changed({"db": 0}))
             connection.open()
             given = self.credentials
@@ -161,7 +161,7 @@ class CachePortServer:
         except Refused as error:
             if " " not in error.code:
                 raise
-            # The value cannot be incremented. HTTP too reports that in words.
+            # The value cannot be incremented. HTTP reports that in words, too.
             return {"ok": False, "error": error.code}
         return {"ok": True, "ttl_ms": body.get("ttl_ms") or None, "value": value}
 

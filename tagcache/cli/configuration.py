@@ -82,7 +82,7 @@ def _complete_knob(
 @CONFIG_OPTION
 @json_option
 def show(file: Path | None, as_json: bool) -> None:
-    """Print every knob and tag rule, its value, and where that is from; secrets are masked."""
+    """Print every knob and tag rule, its value, and the value's source; secrets are masked."""
     rows = [
         (f"{section}.{key}", _shown(value), origin.value)
         for section, key, value, origin in load_or_exit(file).knobs()
@@ -189,7 +189,7 @@ def check(file: Path | None, as_json: bool) -> None:
 
     Environment variables apply as they do at a start. Exit code 1 if FILE cannot be used.
     """
-    # It imports Twisted, which takes longer than anything else that a command does.
+    # Imported here because it imports Twisted, which takes longer than most commands.
     from tagcache.server.preflight import Preflight
 
     used = file or find(os.environ)
@@ -278,9 +278,9 @@ def _change(
 
 
 def _file_of(server: IServer, applies: str) -> tuple[Path, str]:
-    """Return the file to change if none is given, and a notice for afterwards.
+    """Return the file to change if none is given, and a notice to print afterwards.
 
-    It is the file of the running server: changing or creating another one would not affect that
+    This is the file of the running server: changing or creating another one would not affect that
     server. ``applies`` is the notice for a server that uses the file. Raises Failed if the file is
     unknown or not on this machine.
     """
@@ -298,7 +298,7 @@ def _file_of(server: IServer, applies: str) -> tuple[Path, str]:
             NOT_AUTHORISED,
         ) from None
     if not isinstance(told, dict) or "server" not in told:
-        # It is not a TagCache server.
+        # The other end is not a TagCache server.
         return no_server
     file = told["server"]["config_file"]
     if file is None:

@@ -11,7 +11,7 @@ from tagcache.model import durations
 _MOST_MILLISECONDS = 2**64 - 1
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]  # older ones are not generic
+class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in older versions
     """A duration like ``500ms``, ``90``, ``1.5h`` or ``7d``; its value is in milliseconds (int)."""
 
     name = "duration"

@@ -66,7 +66,7 @@ def main(
 
 
 def _server_at(url: str, given: Credentials, in_url: bool, db: int | None = None) -> IServer:
-    """Return the server; ``in_url``: credentials in the URL override those given.
+    """Return the server. With ``in_url``, credentials in the URL override those given.
 
     ``db`` is the number of the database; None: that of the URL.
     """
@@ -108,7 +108,7 @@ def server(file: Path | None = None, reactor: str | None = None) -> None:
     from twisted.scripts import twistd
 
     reactor = reactor or _fastest_reactor(file)
-    # Installed here, because twistd prints its own usage if this fails.
+    # Install it here, because twistd would answer a failure with its own usage text.
     try:
         installReactor(reactor)
     except NoSuchReactor:
@@ -128,7 +128,7 @@ def _fastest_reactor(file: Path | None) -> str:
     try:
         backend = load(file or find(os.environ), os.environ).settings.engine.backend
     except ConfigurationError:
-        # It is reported later, when the server reads it.
+        # The server reports the fault when it reads the configuration.
         backend = "memory"
     if backend == "memory" and native.core is not None:
         return "tagcache"

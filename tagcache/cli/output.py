@@ -31,7 +31,7 @@ def table_text(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
 def redraw(text: str) -> None:
     """Replace the content of the terminal."""
-    # Move the cursor to the top, clear each line behind its text, then everything below.
+    # Move the cursor to the top, clear each line after its text, then everything below.
     lines = text.replace("\n", "\x1b[K\n")
     click.echo(f"\x1b[H{lines}\x1b[K\n\x1b[J", nl=False)
 

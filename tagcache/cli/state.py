@@ -15,7 +15,7 @@ import click
 from tagcache.cli.api import IServer, pass_database, pass_server
 from tagcache.cli.output import json_option, print_json, print_rows, redraw, table_text
 
-# Totals that only grow, and so have a rate.
+# Totals that only grow, so that they have a rate.
 _COUNTERS = ("hits", "misses", "puts", "invalidations", "expirations", "evictions")
 
 

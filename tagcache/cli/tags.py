@@ -82,7 +82,7 @@ def explain(key: str, file: Path | None, as_json: bool) -> None:
 
 
 def _explained(limits: Limits, key: bytes) -> Iterator[tuple[str, bytes, str | None]]:
-    """Yield (rule, tag, note) for each tag that is made of the key; no note: the entry gets it."""
+    """Yield (rule, tag, note) for each tag made from the key; without a note, the entry gets it."""
     if limits.tag_rules is None:
         return
     given = limits.tags_of(key)

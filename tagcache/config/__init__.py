@@ -1,1 +1,1 @@
-"""The configuration: the knobs, where their values come from, and what is wrong with them."""
+"""The configuration: the knobs, the sources of their values, and the faults in them."""

@@ -1,4 +1,4 @@
-"""The value types of configspec.ini that configobj does not have itself."""
+"""The value types of configspec.ini that configobj itself does not have."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _NotAHost(VdtValueError):  # type: ignore[misc]
 
 
 def port_or_endpoint(value: object) -> str:
-    """Accept a port number or what looks like a Twisted endpoint string."""
+    """Accept a port number, or a text that looks like a Twisted endpoint string."""
     if not isinstance(value, str):
         raise VdtTypeError(value)
     if value.isascii() and value.isdigit() and int(value) <= 65535:

@@ -1,4 +1,4 @@
-"""What each knob does, in the words of conf/tagcache.conf, which the package includes."""
+"""Describe each knob in the words of conf/tagcache.conf, which the package includes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAG_RULE = (
 
 
 def description(section: str, key: str) -> str:
-    """Return what a knob or a tag rule does."""
+    """Return the description of a knob or a tag rule."""
     return _TAG_RULE if section == "tag_rules" else descriptions()[section, key]
 
 

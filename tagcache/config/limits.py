@@ -1,4 +1,4 @@
-"""What the configuration says about the size of entries, and about their tags."""
+"""Make the limits of entries from the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the configuration: one Settings, or one list of everything that is wrong."""
+"""Read the configuration: return one Settings, or report everything that is wrong at once."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _KEY = re.compile(r"""\s*["']?([^#=\s"']+)["']?\s*=""")
 
 
 class Origin(enum.Enum):
-    """Where a knob's value came from."""
+    """The source of a knob's value."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -71,7 +71,7 @@ class Origin(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Settings, and where they came from.
+    """Settings and their sources.
 
     ``path`` is the file that was read, or None. ``origins`` has the source of the value of each
     (section, key). ``notices`` are sentences that the operator should see.
@@ -203,7 +203,7 @@ def _line_numbers(text: str) -> dict[tuple[str, ...], int]:
 
 
 def _cut_values(text: str) -> list[str]:
-    """Find values with a # that was meant as part of the value but begins a comment."""
+    """Find values with a # that is probably part of the value, but begins a comment."""
     return [
         f"line {number}: {match[1]}: a # in a value must be in quotes; write a "
         "blank before one that begins a comment"
@@ -214,7 +214,10 @@ def _cut_values(text: str) -> list[str]:
 
 
 def _misplaced(config: ConfigObj, lines: Mapping[tuple[str, ...], int]) -> list[str]:
-    """Remove values in place of sections, and sections in place of values: the validator fails."""
+    """Remove values in place of sections, and sections in place of values.
+
+    The validator would fail with them.
+    """
     faults = []
     for section in config.configspec:
         if section not in config:
@@ -255,7 +258,7 @@ def _value_faults(
 
 
 def _no_address(from_environment: Mapping[tuple[str, str], Override]) -> Iterator[str]:
-    """Yield a fault if the environment's HOST is not an address, and so not meant for us."""
+    """Yield a fault if the environment's HOST is not an address: it was not set for us, then."""
     host = from_environment.get(("server", "host"))
     if host is None or host.value == "localhost":
         return

@@ -1,4 +1,4 @@
-"""Stored passwords: a scrypt hash, or plain text until the file is next rewritten."""
+"""Stored passwords: scrypt hashes, or plain text until the file is next rewritten."""
 
 from __future__ import annotations
 

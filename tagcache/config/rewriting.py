@@ -1,4 +1,4 @@
-"""Changes values in a configuration file, and nothing else in it."""
+"""Change values in a configuration file, and nothing else in it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _hash_password(config: ConfigObj) -> None:
 
 
 def _space_comments(config: ConfigObj) -> None:
-    """Keep the blank before a comment that follows a value: ConfigObj.write would drop it."""
+    """Keep the blank before a comment that follows a value, which ConfigObj.write would drop."""
     for section in (config, *(config[name] for name in config.sections)):
         for name, comment in section.inline_comments.items():
             if comment:
@@ -55,7 +55,7 @@ def _space_comments(config: ConfigObj) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    target = path.resolve()  # a symbolic link stays one
+    target = path.resolve()  # A symbolic link must stay one.
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
@@ -77,7 +77,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _keep_owner(target: Path, descriptor: int) -> None:
-    """Give the new file, which mkstemp made for this process's user, to the owner of the old."""
+    """Give the new file, which mkstemp created for this process's user, the old file's owner."""
     with contextlib.suppress(OSError):
         status = target.stat()
         os.fchown(descriptor, status.st_uid, status.st_gid)

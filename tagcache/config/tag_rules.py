@@ -1,4 +1,4 @@
-"""Reads section ``[tag_rules]``, whose names are the operator's own."""
+"""Read section ``[tag_rules]``, where the operator chooses the names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def read_rules(given: Mapping[str, str | list[str]]) -> tuple[TagRules, list[tup
     rules = []
     faults = []
     for name, value in given.items():
-        # A value without a comma is no list.
+        # Without a comma, the value is not a list.
         pattern, *tags = (value or [""]) if isinstance(value, list) else [value]
         try:
             rules.append(TagRule(name, pattern, tuple(tags)))

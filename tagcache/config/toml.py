@@ -1,4 +1,4 @@
-"""Converts the TOML configuration of the reference implementation."""
+"""Convert the TOML configuration of the reference implementation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def from_toml(text: str, spec: ConfigObj) -> tuple[ConfigObj, list[str]]:
                 continue
             taken = _taken(section, key, value)
             if taken != value:
-                notices.append(f"{section}.{key} = {value} is taken as {taken}")
+                notices.append(f"{section}.{key} = {value} is converted to {taken}")
             ours.setdefault(section, {})[key] = taken
     return ours, notices
 
