@@ -66,7 +66,7 @@ class Session extends EventTarget {
   }
 
   headers() {
-    // By this header the server distinguishes the dashboard's connections from those of clients.
+    // This header distinguishes the dashboard's connections from those of clients.
     const mark = { "Tagcache-Dashboard": "1" };
     return this.token ? { Authorization: `Bearer ${this.token}`, ...mark } : mark;
   }

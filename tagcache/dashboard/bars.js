@@ -2,12 +2,12 @@
 
 import { h } from "./dom.js";
 
-// If the largest is this many times the median, the scale is logarithmic: the others would be too short.
+// If the largest value is this many times the median, use a logarithmic scale, or other bars would be too short.
 const GIANT = 20;
 
 export const LOG_NOTE = "Bars: logarithmic scale";
 
-/** The scale for some values: `share(value)` is the length of a bar, from 0 to 1; `log`: is it logarithmic? */
+/** The scale for some values: `share(value)` is the length of a bar, from 0 to 1; `log` says if it is logarithmic. */
 export function scale(values) {
   const sorted = values.filter((value) => value > 0).sort((a, b) => a - b);
   const most = sorted.at(-1) ?? 1;

@@ -59,7 +59,7 @@ export function engineParts() {
   function draw(info) {
     const engine = isElsewhere(info) ? info.engine : null;
     const away = isAway(info);
-    // A screen reader reads what is added to an alert, not what is in it already.
+    // A screen reader reads what is added to an alert, not what it already contains.
     if (away !== notice.hasChildNodes()) put(notice, away ? told : null);
     section.hidden = engine === null;
     if (engine === null) return;

@@ -132,7 +132,7 @@ export function mountEntry(container, signal, key) {
 
   async function load() {
     try {
-      // As text, because JavaScript would lose digits of large numbers.
+      // Keep numbers as text, because JavaScript would lose digits of large ones.
       [item] = (await post(inDatabase("/keys/bulk/get?raw=true"), { keys: [key] }, signal)).items;
       draw();
     } catch (error) {

@@ -7,9 +7,9 @@ import { ago, count, entries, moment, ttl, visible } from "./format.js";
 import { address, inDatabase, titled, visit } from "./route.js";
 
 export const PAGE = 50;
-// The most that the server lists at once.
+// The most entries that the server lists at once.
 export const MOST = 10_000;
-// The JSON of one request in bytes, well below the default limit of a server.
+// The most bytes of JSON in one request, well below a server's default limit.
 const MOST_CHARACTERS = 256 * 1024;
 
 /** The lines of a text field, without empty and repeated ones. */
@@ -74,7 +74,7 @@ export function entryPages(signal, { empty, emptyDetail, where }) {
     holder.setAttribute("aria-busy", "true");
     if (!table.isConnected) put(holder, state("loading", "Searching…"));
     try {
-      // One more than a page, to know whether there is a next page.
+      // Ask for one more than a page, to know whether there is a next page.
       const found = (await post(inDatabase("/search"), { ...query, limit: PAGE + 1, offset }, signal)).keys;
       if (mine === asked) draw(found);
     } catch (error) {

@@ -24,7 +24,7 @@ const TABS = [
   ["events", "Events", events],
 ];
 
-// Views of entries, which are in a database.
+// The views that show entries of one database.
 const IN_DATABASE = ["overview", "tags", "keys"];
 
 function brand() {
@@ -110,7 +110,7 @@ function showApp() {
     scrollTo(0, 0);
     choose(tab[0], live.info?.databases ?? []);
     if (live.status === "live") {
-      // Clients may have begun to use others.
+      // Clients may have begun to use other databases.
       get("/info", view.signal).then(({ databases }) => choose(tab[0], databases)).catch(() => {});
     }
   }
@@ -128,7 +128,7 @@ function showApp() {
 
   function move() {
     route();
-    // The focused element was in the old content, and is gone.
+    // The focused element was in the old content, which is gone.
     if (document.activeElement === document.body) main.focus({ preventScroll: true });
   }
 

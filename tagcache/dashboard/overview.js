@@ -115,17 +115,17 @@ const CHARTS = [
   },
 ];
 
-// The notes of charts whose values belong to an engine that several servers share.
+// The notes of charts whose values concern an engine shared by several servers.
 const SHARED = { Memory: "of the Redis servers", "Entries and tags": "of the whole engine" };
 
-/** A section about leases and stale entries; hidden while there were none. */
+/** A section about leases and stale entries; hidden until there have been any. */
 function freshParts() {
   const holder = h("dl", { class: "facts" });
   const section = h(
     "section",
     { class: "card engine", "aria-label": "Leases", hidden: true },
     h("div", { class: "engine-head" }, h("h2", {}, "Leases and stale entries")),
-    h("p", { class: "about" }, "When this page was loaded; counts are since the start of the server."),
+    h("p", { class: "about" }, "As of when this page was loaded; counts are since the start of the server."),
     holder,
   );
 
@@ -134,7 +134,7 @@ function freshParts() {
     section.hidden = !(cache?.leases_granted || cache?.stale_items);
     if (section.hidden) return;
     const facts = [
-      ["Leases", cache.leases, "clients that compute a value now"],
+      ["Leases", cache.leases, "clients that are computing a value"],
       ["Waiting", cache.waiting_fetches, "requests that wait for such a value"],
       ["Filled", cache.fills, "values stored under a lease"],
       ["Refused", cache.fills_refused, "values that were outdated before they were stored"],

@@ -234,7 +234,7 @@ function one(container, signal, tag, from) {
         post(inDatabase("/invalidate/tags?dry_run=true"), { tags: [tag] }, signal),
         get(inDatabase(`/tags?limit=${MOST}&prefix=${encodeURIComponent(tag)}`), signal),
       ]);
-      // If very many tags have this prefix, the tag may not be in the list.
+      // With very many tags of this prefix, the tag may not be in the list.
       const seen = tags.find((each) => each.name === tag);
       text(told, `${plural(keys, "key")}${seen ? ` · ${bytes(seen.bytes)} · ${compact(seen.hits)} hits` : ""}`);
     } catch {

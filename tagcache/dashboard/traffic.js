@@ -11,7 +11,7 @@ import { SORTS } from "./tags.js";
 
 const MOST_ROWS = 8;
 const MOST_TAGS = 8;
-// Not more often, because the server has to read all tags.
+// Do not read the tags more often, because the server has to read all of them.
 const TAGS_EVERY_MS = 30_000;
 let sort = "keys";
 
@@ -177,7 +177,7 @@ export function topTags(signal) {
   }, TAGS_EVERY_MS);
   signal.addEventListener("abort", () => clearInterval(timer), { once: true });
   on(["history"], ask, signal);
-  // Most changes are only figures. The tags are read again when the engine is back.
+  // Most events only change figures. Read the tags again only when the engine is back.
   on(["engine"], () => {
     if (away !== isAway(live.info)) ask();
   }, signal);
