@@ -1,1 +1,1 @@
-"""The cache itself: entries, tags, expiry and limits. It knows no sockets and no JSON."""
+"""The cache itself: entries, tags, expiry and limits. It knows nothing of sockets or JSON."""

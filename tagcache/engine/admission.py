@@ -1,4 +1,4 @@
-"""What may be stored, and equal tag sets and times to live stored once."""
+"""Check what may be stored, and share equal tag sets and times to live."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from tagcache.model.admission import check_tags
 from tagcache.model.limits import Limits
 from tagcache.model.store_options import NEVER, StoreOptions
 
-# Most entries have a tag set and a time to live that others have too. One object for all of them
-# saves memory. What is remembered for that is bounded: longer tag sets are not shared, and once
-# there are too many, all are forgotten.
+# Most entries have the same tag set and time to live as others. Sharing one object for equal ones
+# saves memory. The number of remembered objects is bounded: longer tag sets are not shared, and
+# when there are too many, all are forgotten.
 _SHARED_TAGS = 8192
 _SHARED_TAG_BYTES = 512
 _SHARED_TTLS = 4096
-# How many tag sets are remembered between two checks that there is memory for them.
+# Check for free memory each time that so many tag sets are remembered.
 _CHECKED_AFTER = 256
 
 
@@ -32,12 +32,12 @@ class Admission:
         return len(self._shared_tags)
 
     def renew(self, limits: Limits) -> None:
-        """Forget the tag sets, which were checked against other limits, or whose entries left."""
+        """Use new limits, and forget the tag sets, which were checked against the old ones."""
         self._limits = limits
         self._shared_tags.clear()
 
     def check(self, options: StoreOptions) -> None:
-        """Fill in what ``options`` mean by the limits. Raises TooManyTags, TagTooLong."""
+        """Check ``options``, and set the effective TTL in them. Raises TooManyTags, TagTooLong."""
         limits = self._limits
         if options.tags:
             options.tags = self.tags(options.tags)
@@ -60,14 +60,14 @@ class Admission:
         return checked
 
     def _give_way(self) -> None:
-        """Forget the tag sets, even those of stores that were refused, if memory ends."""
+        """Forget the tag sets if memory is low: refused stores may have left some, too."""
         try:
             headroom.check()
         except MemoryError:
             self._shared_tags.clear()
 
     def ttl(self, seconds: float) -> float:
-        """Return the time to live, as one object for all that are equal."""
+        """Return the time to live as one shared object for all equal ones."""
         if len(self._shared_ttls) >= _SHARED_TTLS:
             self._shared_ttls.clear()
         return self._shared_ttls.setdefault(seconds, seconds)

@@ -1,4 +1,4 @@
-"""How much memory the entries take, and making room where that is limited."""
+"""Count the memory of the entries, and make room when there is a limit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from tagcache.errors import OutOfMemory
 if TYPE_CHECKING:
     from tagcache.engine.shared_limit import SharedLimit
 
-# How many entries one store may evict, or reclaim in one cache, at most: what is left is done by
-# ``reclaim``.
+# The most entries that one store may evict, or reclaim in one cache. ``reclaim`` does the rest.
 _MOST_EVICTIONS = 64
 _MOST_RECLAIMED = 128
 
@@ -26,11 +25,12 @@ class Budget:
     """Keeps the entries below ``max_memory`` bytes; 0 is no limit.
 
     Attributes:
-        evictions: how many entries had to make room.
-        beside: what belongs to the entries and is not stored, in bytes.
-        evict_beside: drops one piece of that; returns whether there was one.
-        shared: the limit that this cache has together with others, if there are others.
-        counted: the memory that counts towards it.
+        evictions: how many entries were evicted to make room.
+        beside: the memory of leases, graces and stale entries, which are not in the store, in
+            bytes.
+        evict_beside: drops one stale entry; returns whether there was one.
+        shared: the limit that this cache shares with others, if there are others.
+        counted: the memory of this cache when the shared limit last counted it.
     """
 
     def __init__(self, store: Store, backlog: Backlog, policy: Policy) -> None:
@@ -46,7 +46,7 @@ class Budget:
 
     @property
     def stored(self) -> int:
-        """About how many bytes the stored entries take with all that belongs to them."""
+        """The approximate bytes of the stored entries with their tags and indexes."""
         store = self._store
         tags = store.tags
         return (
@@ -59,12 +59,12 @@ class Budget:
 
     @property
     def memory(self) -> int:
-        """``stored``, what was flushed and still takes memory, and what is ``beside``."""
+        """``stored``, ``beside``, and flushed entries that still take memory."""
         return self.stored + self._backlog.flushed_memory + self.beside
 
     @property
     def total(self) -> int:
-        """The ``memory`` of all caches that have the limit together."""
+        """The ``memory`` of all caches that share the limit."""
         return self.memory if self.shared is None else self.shared.count_all()
 
     @property
@@ -87,7 +87,7 @@ class Budget:
             if (self.memory if shared is None else shared.count(self)) > self.max_memory:
                 self._make_room(entry)
         except MemoryError:
-            # The entry is stored; what is too much is evicted later.
+            # The entry is stored, so evict the excess later.
             self._backlog.on_garbage()
 
     def _check_room(self, key: bytes, cost: int, tags: tuple[bytes, ...]) -> None:
@@ -117,7 +117,7 @@ class Budget:
             raise OutOfMemory(f"the limit is {self.max_memory} bytes")
 
     def tidy(self) -> bool:
-        """Remove what is gone already, as far as that is quickly done.
+        """Remove a limited number of invalidated and expired entries.
 
         Returns whether no invalidated entry is left.
         """
@@ -130,7 +130,7 @@ class Budget:
         return True
 
     def _make_room(self, stored: Entry) -> None:
-        """Get below the limit, as far as that is quickly done."""
+        """Evict a limited number of entries to get below the limit."""
         if self.shared is not None:
             if self.shared.make_room(stored, self.max_memory, _MOST_EVICTIONS):
                 return
@@ -150,11 +150,11 @@ class Budget:
             yield
 
     def _waits(self) -> bool:
-        """Say whether removed entries are about to make room."""
+        """Return whether removed entries will make room when they are reclaimed."""
         return self.has_backlog if self.shared is None else self.shared.has_backlog()
 
     def evict(self, kept: Entry | None) -> bool:
-        """Remove one entry, other than ``kept``, if the policy allows that; say whether it did."""
+        """Evict an entry other than ``kept``, if the policy allows it; return whether it did."""
         if self.beside and self.evict_beside():
             return True
         if not self._evicts:
@@ -173,5 +173,5 @@ class Budget:
 
 
 def _nothing() -> bool:
-    """There is nothing beside the entries."""
+    """Drop nothing: there is nothing beside the entries."""
     return False

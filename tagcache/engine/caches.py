@@ -40,7 +40,7 @@ class MemoryCaches:
         return cache
 
     def _share(self, cache: MemoryCache) -> None:
-        # The only one has a limit of its own, which takes less time to check.
+        # A single cache checks its own limit, which is faster than a shared one.
         if self._first.budget.shared is None:
             self._limit.join(self._first.budget)
         self._limit.join(cache.budget)
@@ -63,7 +63,7 @@ class MemoryCaches:
 
     @property
     def limits(self) -> Limits:
-        """What an entry may be at most."""
+        """The limits of an entry."""
         return self._first.limits
 
     @limits.setter
@@ -73,7 +73,7 @@ class MemoryCaches:
 
     @property
     def on_garbage(self) -> Callable[[], None]:
-        """Is called when there is something to reclaim."""
+        """Called when there is something to reclaim."""
         return self._first.on_garbage
 
     @on_garbage.setter
@@ -89,12 +89,12 @@ class MemoryCaches:
 
     @property
     def memory(self) -> int:
-        """How many bytes the entries take with all that belongs to them, about."""
+        """The approximate bytes that all entries and their indexes take."""
         return sum(cache.memory for _, cache in self)
 
     @property
     def backlog(self) -> int:
-        """How many entries were removed already and still hold memory."""
+        """How many entries were removed but still use memory."""
         return sum(cache.backlog for _, cache in self)
 
     def counters(self) -> Counters:
@@ -112,9 +112,9 @@ class MemoryCaches:
             yield from cache.reclaim()
 
     def flush(self) -> Generator[None, None, int]:
-        """Work that removes every entry, of all databases at one moment; returns how many."""
+        """Work that removes every entry of all databases atomically; returns how many."""
         yield from self.sweep()
-        # What has expired is gone, so nothing here takes long.
+        # The expired entries have been removed, so nothing here takes long.
         return sum(run_to_end(cache.flush()) for _, cache in self)
 
     def saved(self) -> Iterator[Saved]:

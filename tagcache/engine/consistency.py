@@ -1,4 +1,4 @@
-"""Whether the entries, the indexes and the totals agree, found out while the cache is in use."""
+"""Check that the entries, the indexes and the totals agree, while the cache is in use."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tagcache.engine.tags import ManyEntries, TagIndex, parts
 from tagcache.model.store_options import NEVER
 from tagcache.model.views import MOST_FAULTS, Consistency
 
-# Entries that are looked at in one go; to add up their lengths is much faster.
+# Entries that are checked in one slice; adding up their lengths is much faster.
 _SOME = 64
-# The lengths of the names of so many tags are added up in one go. For more, this is tried so many
-# times until none came or went meanwhile.
+# The lengths of up to this many tag names are added up in one step. With more tags, the sum is
+# tried this many times, until no tag is added or removed meanwhile.
 _NAMES_AT_ONCE = 20_000
 _ATTEMPTS = 5
-# What the store keeps running totals of.
+# The running totals of the store.
 _TOTALS = ("entries", "bytes of keys and values", "bytes of keys", "tags of entries")
 
 
 class View(Protocol):
-    """What a check reads of the store, see there; it changes nothing."""
+    """The part of Store that a check reads; see Store. It changes nothing."""
 
     @property
     def shards(self) -> Sequence[Entries]: ...
@@ -46,12 +46,12 @@ class View(Protocol):
 
 
 class Recount:
-    """Adds up what is stored, a shard at a time, and follows what changes behind it.
+    """Adds up the entries, a shard at a time, and follows changes in the shards already counted.
 
-    The store tells it of each key whose entry is about to be stored or removed. What the running
-    totals change until the next such moment belongs to that key: if its shard was counted
-    already, the change is added to the sum. So the sum can be compared with the totals at any
-    time, although the cache never stops.
+    The store reports each key whose entry is about to be stored or removed. The change of the
+    running totals until the next report belongs to that key: if its shard has been counted, the
+    change is added to the sum. So the sum can be compared with the totals at any time, although
+    the cache never stops.
     """
 
     def __init__(self, store: View) -> None:
@@ -182,7 +182,7 @@ def _entry_faults(store: View, number: int, key: bytes, entry: Entry) -> Iterato
 
 
 def _is_between(entry: Entry, before: str, after: str) -> bool:
-    """Say whether its neighbours in an order have it as their neighbour."""
+    """Return whether the neighbours of an entry in an order have it as their neighbour."""
     previous, following = getattr(entry, before, None), getattr(entry, after, None)
     return getattr(previous, after, None) is entry and getattr(following, before, None) is entry
 
@@ -218,7 +218,7 @@ def _check_carriers(
     for number, part in enumerate(parts(carriers)):
         keys = list(part)
         for start in range(0, len(keys), _SOME):
-            # The tag may have been invalidated, or split: then its entries were all looked at.
+            # Stop if the tag was invalidated, or its entries were split into parts.
             if store.tags is not index or index.carriers(tag) is not carriers:
                 return
             # A part from which much was removed is replaced by a smaller copy.

@@ -1,4 +1,4 @@
-"""Drafts of entries: what is stored, and changes that are made together or not at all."""
+"""Drafts of entries: read entries, and change them all or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Drafting:
-    """Reads drafts from a cache, and carries them out there."""
+    """Reads drafts from a cache, and applies them to it."""
 
     def __init__(
         self,
@@ -31,11 +31,11 @@ class Drafting:
         self._clock = clock
 
     def draft(self, keys: Collection[bytes], counts: bool = False) -> Draft:
-        """Return what is stored for these keys; see ICache.draft."""
+        """Return a draft of the entries with these keys; see ICache.draft."""
         if counts:
             for key in keys:
                 self._cache.get(key)
-        # Whole milliseconds, so that a deadline reads as it was given.
+        # Round to milliseconds, so that a deadline reads back as it was given.
         epoch_ms = round(self._clock.epoch * 1000)
         stored: dict[bytes, Stored | None] = {}
         for key in keys:
@@ -63,7 +63,8 @@ class Drafting:
             for key, new in draft.changes.items():
                 if new is None:
                     done.append(key)
-                    # It may be an absent entry that was stored with a deadline in the past.
+                    # Report the change even if the entry is absent: it may have been stored with
+                    # a deadline in the past.
                     self._versions.changing(key)
                     self._cache.delete(key)
             for key, value, options in stores:
@@ -74,7 +75,7 @@ class Drafting:
             raise
 
     def _take_back(self, draft: Draft, changed: list[bytes], now: float) -> None:
-        """Restore entries that a draft changed before there was no room; it was enough for them."""
+        """Restore the changed entries after a failure. There is room: they fitted before."""
         for key in reversed(changed):
             old = draft.original(key)
             entry = self._cache.store.find(key)
@@ -92,5 +93,5 @@ class Drafting:
 
 
 def _whole_ms(seconds: float) -> int:
-    """Return milliseconds, rounded down; a little less than a whole number is that number."""
+    """Return milliseconds, rounded down, but up if they are only just below a whole number."""
     return int(seconds * 1000 + 0.001)

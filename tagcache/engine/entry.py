@@ -1,4 +1,4 @@
-"""One stored value and what is known of it: natively, or in Python."""
+"""The types of entries and their tables: the native ones, or those in Python."""
 
 from __future__ import annotations
 

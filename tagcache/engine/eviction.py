@@ -1,4 +1,4 @@
-"""Which entry is evicted when memory is full."""
+"""The eviction policies: choose the entry to evict when memory is full."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 from tagcache.engine.entry import Entry, Links, UsedEntry
 
-# Entries that are looked at for one that was not visited; after that the last of them goes.
+# The most entries to examine for one that was not visited. If all were, the last one is evicted.
 _LONGEST_SEARCH = 2000
 
 
 class Sieve:
     """SIEVE (Zhang et al., NSDI '24), over the ring of all entries in the order of storing.
 
-    The ``hand`` moves from the oldest entry towards the newest. It passes those that were
-    visited since it last came by, and evicts the first that was not. A hit only sets a flag.
+    The ``hand`` moves from the oldest entry towards the newest. It skips entries that were
+    visited since it last passed, and evicts the first that was not. A hit only sets a flag.
     """
 
     __slots__ = ("hand",)
@@ -53,7 +53,7 @@ class Lru:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all entries; they keep their links. This needs no memory."""
+        """Forget all entries, which keep their links. Allocates no memory."""
         self._end.start_use()
 
     def add(self, entry: Any) -> None:

@@ -1,14 +1,13 @@
-"""When to look at which entry, so that expiry never has to walk all of them.
+"""An index of deadlines, so that expiry never has to walk all entries.
 
 Entries wait in buckets. A bucket is named by the tick (1/16 second) at which its entries must be
-looked at. A deadline within the next 128 ticks has a bucket of its own tick. One further away
-shares a coarser bucket, whose tick comes before the deadline; the entry is then put into a finer
-bucket, so a TTL of a month is looked at four times. There are at most some hundred buckets for
-any span of deadlines. A bucket is a ring: scheduling an entry and taking it back cost O(1), and
-nothing stale remains.
+checked. A deadline within the next 128 ticks has a bucket of its own tick. A later one shares a
+coarser bucket, whose tick comes before the deadline; there, the entry moves to a finer bucket, so
+a TTL of a month is checked four times. There are at most a few hundred buckets for any span of
+deadlines. A bucket is a ring: adding and removing an entry cost O(1), and leave nothing behind.
 
-An entry whose deadline moves further away may stay where it is: it is looked at too early, and
-is then scheduled again.
+An entry whose deadline moves further away may stay where it is: it is checked too early, and is
+then scheduled again.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _FINE_BITS = 7
 
 
 class ExpiryIndex:
-    """Entries ordered by the moment at which their expiry must be looked at."""
+    """Entries ordered by the time at which their expiry must be checked."""
 
     __slots__ = ("_ticks", "buckets")
 
@@ -54,8 +53,8 @@ class ExpiryIndex:
     def past(self, now: float) -> Iterator[Entry]:
         """Yield the entries of all ticks that are over, the earliest tick first.
 
-        Each has either expired or must be scheduled again; the caller takes it back before it
-        asks for the next.
+        Each has either expired or must be scheduled again; the caller removes it from its bucket
+        before it asks for the next.
         """
         current = int(now * TICKS_PER_SECOND)
         ticks = self._ticks
@@ -65,7 +64,7 @@ class ExpiryIndex:
             if isinstance(entry, Entry):
                 yield entry
             else:
-                # An empty ring refers to itself, so its links are deleted.
+                # Delete the links of the empty ring, which refer to itself.
                 del self.buckets[heappop(ticks)]
                 bucket.break_links()
 
@@ -81,7 +80,7 @@ class ExpiryIndex:
         return found
 
     def agrees(self) -> bool:
-        """Say whether the ticks and the buckets are the same."""
+        """Return whether the ticks and the buckets agree."""
         return len(self._ticks) == len(self.buckets) and self.buckets.keys() == set(self._ticks)
 
     def dismantle(self) -> None:

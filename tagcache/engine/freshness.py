@@ -1,11 +1,11 @@
-"""Leases, grace and soft invalidation: values that are computed once, and never outdated.
+"""Leases, graces and soft invalidation: values are computed once, and never stored outdated.
 
-The store knows nothing of this. What leaves it passes by here, while there is anything to keep in
-mind.
+The store knows nothing of these. It reports each entry that leaves it here, but only while there
+is a lease, a grace or a stale entry.
 
-A lease is granted for a key that is not stored. Whether the key was stored since, the store itself
-tells when the lease is used: either an entry is there, or one has left. So a store need not look
-for leases.
+A lease is granted for a key that is not stored. When it is used, the store shows whether the key
+was stored since: either there is an entry, or one has left. So storing an entry need not look for
+leases.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from tagcache.model.limits import Limits
 from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import MOST_FAULTS, Consistency
 
-# Names that are looked at in one go.
+# Names that are checked in one slice.
 _NAMES_AT_ONCE = 256
 
 
 class Freshness:
-    """What a cache does beside storing, so that values are fresh and computed once.
+    """The leases, graces and stale entries of a cache.
 
-    ``get`` and ``put_with`` are those of the cache, ``limits`` returns the present ones.
+    ``get`` and ``put_with`` are those of the cache; ``limits`` returns the current limits.
 
-    ``leases`` are those that are out; ``graces`` says what becomes stale, and ``stale`` keeps it;
-    ``hard`` are the invalidations after which nothing does.
+    ``leases`` holds the current leases. ``graces`` decides which entries become stale, and
+    ``stale`` holds these. ``hard`` performs the invalidations that leave no stale entries.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Freshness:
         return self.hard.count + self._soft.count
 
     def counts(self) -> FreshCounts:
-        """Return what there is, and what there was since the start."""
+        """Return the current numbers, and the counts since the start."""
         return FreshCounts(
             leases=len(self.leases),
             stale_items=len(self.stale),
@@ -112,7 +112,7 @@ class Freshness:
         return Fetched(WAIT if token is None else LEASE, None, token, left_ms)
 
     def fill(self, token: int, key: bytes, value: bytes, options: StoreOptions) -> bool:
-        """Store what was computed under a lease, if it is still fresh; see ISession.fill."""
+        """Store a value computed under a lease, if it is still fresh; see ISession.fill."""
         lease = self._lease(key, self._store.monotonic())
         tags = options.tags or self._limits().tags_of(key)
         if lease is None or lease.token != token:
@@ -120,7 +120,7 @@ class Freshness:
             return False
         fresh = self.leases.is_good(lease, tags) and self._store.find(key) is None
         if fresh:
-            # If this raises, nothing has changed: the lease is still out.
+            # If this raises, nothing has changed, and the lease still exists.
             self._put_with(key, value, options)
             self.stale.discard(key)
             self._fills += 1
@@ -133,7 +133,7 @@ class Freshness:
     def _lease(self, key: bytes, now: float) -> Lease | None:
         lease = self.leases.of(key, now)
         if lease is None:
-            # One may just have ended.
+            # ``of`` may have removed a lease that has expired.
             self._measure()
         return lease
 
@@ -142,7 +142,7 @@ class Freshness:
         self._activity.refused(tags)
 
     def release(self, token: int, key: bytes) -> bool:
-        """End a lease without a value; return whether it was out."""
+        """End a lease without a value; return whether it still existed."""
         lease = self._lease(key, self._store.monotonic())
         if lease is None or lease.token != token:
             return False
@@ -151,12 +151,12 @@ class Freshness:
         self._measure()
         return True
 
-    # What becomes of entries
+    # Entries that become stale
 
     def give_grace(self, key: bytes, seconds: float) -> None:
-        """Let the entry that was just stored be stale for so long afterwards.
+        """Give a grace, in seconds, to the entry that was just stored.
 
-        Where memory ends, it has no grace.
+        Without enough memory, the entry gets no grace.
         """
         try:
             self._watch()
@@ -186,14 +186,14 @@ class Freshness:
     def any_of(self, tags: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
         """Invalidate every entry that carries at least one of the tags."""
         removed = yield from (self._soft if soft else self.hard).any_of(tags)
-        # From here to the next yield is the same moment.
+        # Until the next yield, this is atomic with the invalidation.
         self.leases.outdate_tags(tags)
         yield from self._conclude(soft, lambda stale: stale.any_of(tags))
         return removed
 
     def all_of(self, tags: Collection[bytes], soft: bool = False) -> Generator[None, None, int]:
         """Invalidate every entry that carries all of the tags; none for no tags."""
-        # What carries all tags carries this one; few other values do.
+        # An entry with all tags has the rarest one, and few other entries have it.
         some = islice(tags, _NAMES_AT_ONCE)
         rarest = (min(some, key=self._store.tags.count),) if tags else ()
         removed = yield from (self._soft if soft else self.hard).all_of(tags)
@@ -231,12 +231,12 @@ class Freshness:
     def _conclude(
         self, soft: bool, choose: Callable[[Invalidation], Generator[None, None, int]]
     ) -> Iterator[None]:
-        """Invalidate stale entries, too, before anybody is told that it is done."""
+        """Invalidate stale entries, too, before the invalidation is reported as done."""
         if self._store.leaving is None:
             return
         if not soft:
             while self.graces.are_pending():
-                # They are not stale yet, and must not become so later.
+                # Softened entries that are still stored must not become stale later.
                 yield from self._backlog.reclaim()
             if self.stale.store.items:
                 yield from self.stale.invalidate(choose)
@@ -261,12 +261,12 @@ class Freshness:
         return evicted
 
     def _measure(self) -> None:
-        """Let the budget know how much memory all this takes."""
+        """Update the memory of all this in the budget."""
         stale = self.stale.memory if self.stale.store.items or self.stale.backlog else 0
         self._budget.beside = stale + self.graces.memory + self.leases.memory
 
     def sweep(self) -> Iterator[None]:
-        """Forget what is over, yielding often."""
+        """Forget expired leases and stale entries, yielding often."""
         yield from self._measured(self.stale.sweep())
         yield from self._measured(self.stale.reclaim())
         yield from self.leases.sweep(self._store.monotonic())
@@ -275,11 +275,11 @@ class Freshness:
             self._store.leaving = None
 
     def reclaim(self) -> Iterator[None]:
-        """Give back the memory of what was dropped, yielding often."""
+        """Free the memory of dropped stale entries, yielding often."""
         yield from self._measured(self.stale.reclaim())
 
     def _measured(self, work: Iterator[None]) -> Iterator[None]:
-        """Do work that changes how much memory there is."""
+        """Run ``work``, and update the memory in the budget after each step."""
         for _ in work:
             self._measure()
             yield

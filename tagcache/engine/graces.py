@@ -1,6 +1,6 @@
-"""How long entries may be stale, and which become so.
+"""The graces of entries: how long an entry may be stale.
 
-An entry with a grace becomes stale when its time to live is over, or when it is invalidated softly.
+An entry with a grace becomes stale when its time to live ends, or when it is softly invalidated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tagcache.engine.store import SHARD_MASK, SHARDS, Store
 from tagcache.engine.tags import ManyEntries, parts, shrink
 from tagcache.model.views import Saved
 
-# About how many bytes the grace of an entry takes.
+# The approximate bytes that the grace of an entry takes.
 _GRACE_BYTES = 180
 _NO_GRACE = (-1.0, 0.0)
 
@@ -23,17 +23,17 @@ _NO_GRACE = (-1.0, 0.0)
 class Graces:
     """The graces of the entries in ``store``; most entries have none. An Heir.
 
-    A grace belongs to one store of its key, which the time of that store tells: whoever stores
-    without a grace need not know of this table. What becomes stale goes to ``stale``.
+    A grace is only valid for the entry that was stored at the recorded time, so storing without a
+    grace need not touch this table. Entries that become stale go to ``stale``.
     """
 
     def __init__(self, store: Store, stale: Stale) -> None:
         self._store = store
         self._stale = stale
-        # By key, when the entry was stored, and its grace in seconds.
+        # By key: when the entry was stored, and its grace, both in seconds.
         self._shards: list[dict[bytes, tuple[float, float]]] = [{} for _ in range(SHARDS)]
         self._count = 0
-        # Sets of entries that were softened and are still in the store, and when that was.
+        # Sets of softened entries that are still in the store, and when they were softened.
         self._softened: list[tuple[Entries | ManyEntries, float]] = []
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class Graces:
 
     @property
     def memory(self) -> int:
-        """About how many bytes they take."""
+        """The approximate bytes that all graces take."""
         return self._count * _GRACE_BYTES
 
     def give(self, key: bytes, seconds: float) -> None:
@@ -59,7 +59,7 @@ class Graces:
         return seconds if stored == entry.stored else 0.0
 
     def _take(self, entry: Entry) -> float:
-        """Return the same, and forget it."""
+        """Return the grace of an entry, and forget it."""
         grace = self.of(entry)
         number = hash(entry.key) & SHARD_MASK
         if self._shards[number].pop(entry.key, None) is not None:
@@ -82,10 +82,10 @@ class Graces:
             self._keep(entry, since + grace)
 
     def _stale_since(self, entry: Entry) -> float | None:
-        """Return when an entry that leaves became stale; None if it is gone."""
+        """Return when a leaving entry became stale; None if it does not become stale."""
         if self._store.dead and self._store.is_dead(entry):
             softened = [when for dead, when in self._softened if dead.get(entry.key) is entry]
-            # Another invalidation may have meant it as well.
+            # A hard invalidation may have marked the entry dead as well.
             marked = sum(dead.get(entry.key) is entry for dead in self._store.dead)
             return min(softened) if softened and len(softened) == marked else None
         return entry.expires if entry.expires <= self._store.monotonic() else None
@@ -93,7 +93,7 @@ class Graces:
     def _keep(self, entry: Entry, until: float) -> None:
         now = self._store.monotonic()
         if until > now:
-            # Where memory ends, there is one stale value less.
+            # Without enough memory, the stale value is lost.
             with suppress(MemoryError):
                 self._stale.keep(entry.key, entry.value, entry.tags, until, now)
 
@@ -111,7 +111,7 @@ class Graces:
             self._softened += [(each, now) for each in dead]
 
     def are_pending(self) -> bool:
-        """Say whether softened entries are still in the store, and become stale later."""
+        """Return whether softened entries are still in the store, and will become stale later."""
         stored = self._store.dead
         self._softened = [
             each for each in self._softened if any(each[0] is dead for dead in stored)
@@ -133,5 +133,5 @@ class Graces:
 
 
 def _saved(entry: Entry, left: float) -> Saved:
-    """Return an entry whose time to live is over, and that is stale for so many seconds yet."""
+    """Return an expired entry that stays stale for ``left`` more seconds."""
     return Saved(entry.key, entry.value, entry.tags, 0.0, 0.0, grace=left)

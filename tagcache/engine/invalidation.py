@@ -1,4 +1,4 @@
-"""Removing entries by key or by tag, all of them at one moment whatever their number."""
+"""Remove entries by key or by tag: any number of them atomically."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tagcache.engine.store import Store
 from tagcache.engine.tags import ManyEntries
 from tagcache.model.activity import Activity
 
-# Up to so many entries are removed in one go, which takes less than a millisecond. More are found
-# in slices, marked dead together, and reclaimed later.
+# Up to this many entries are removed in one step, which takes less than a millisecond. More are
+# found in slices, marked dead together, and reclaimed later.
 AT_ONCE = 500
-# Sets of dead entries that wait to be reclaimed: each makes a look-up a little slower.
+# The most sets of dead entries that may wait to be reclaimed: each makes look-ups a little slower.
 _MOST_DEAD = 16
-# Names that are looked at in one go, and those of them whose activity is noted.
+# Names that are checked in one step; and tags of one invalidation whose activity is recorded.
 _NAMES_AT_ONCE = 256
 _NOTED_TAGS = 64
 
 
 class Heir(Protocol):
-    """What becomes of entries that are invalidated softly."""
+    """Takes over entries that are softly invalidated."""
 
     def soften(self, entry: Entry) -> None:
-        """Remove a live entry from the store, and keep what is wanted of it."""
+        """Remove a live entry from the store, and keep it as stale if it has a grace."""
 
     def softened(self, dead: list[Entries | ManyEntries]) -> None:
         """Note that the entries of these sets were marked dead, and are removed later."""
@@ -36,7 +36,7 @@ class Heir(Protocol):
 class Invalidation:
     """Removes entries on request. Its methods return work, as those of ICache do.
 
-    ``count`` is how many entries were removed. ``heir`` gets them, if there is one.
+    ``count`` is how many entries were removed. If there is an ``heir``, it takes them over.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Invalidation:
         return smallest
 
     def _any_of_many(self, tags: list[bytes], largest: bytes) -> Generator[None, None, int]:
-        """Take the largest set as it is, and from the others what that does not hold."""
+        """Mark the entries of the largest tag dead as they are, and the rest of the others'."""
         store = self._store
         others = set(tags) - {largest}
         rest = Selection(
@@ -172,7 +172,7 @@ class Invalidation:
         return removed
 
     def keys_by_tag(self, tag: bytes) -> Generator[None, None, list[bytes]]:
-        """Return the keys of the entries that carry the tag at one moment."""
+        """Work that returns the keys of the entries that carry the tag at one point in time."""
         store = self._store
         if store.tags.count(tag) <= AT_ONCE:
             now = store.monotonic()
@@ -189,9 +189,9 @@ class Invalidation:
         return keys
 
     def _select(self, look: Iterator[None], *selections: Selection) -> Iterator[None]:
-        """Find what an invalidation means: exactly that at the end, but not before.
+        """Find the entries to invalidate; only at the end are the selections exact.
 
-        ``look`` finds it; it begins after the expired entries are removed. At the end, no expired
+        ``look`` finds them; it begins after the expired entries are removed. At the end, no expired
         entry is in the selections, nor anywhere else.
         """
         store = self._store
@@ -209,7 +209,7 @@ class Invalidation:
                     yield from selection.consider(dead)
                     yield from selection.look_again()
                 yield from store.sweep()
-            # From here to the end in one go: there is not much left.
+            # Finish without yielding: only a little is left.
             store.settle()
             for selection in selections:
                 for _ in selection.look_again():

@@ -1,4 +1,4 @@
-"""Going through all keys in parts, while entries come and go."""
+"""Scan all keys in parts, while entries come and go."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from tagcache.engine.store import SHARDS, Store
 
-# A place is the number of a shard and the upper bits of the hash of a key, in so many bits that
-# clients in which all numbers are doubles can hold it.
+# A place is the number of a shard and the upper bits of a key's hash. It has few enough bits for
+# clients whose numbers are all doubles.
 _HASH_BITS = 44
 _HASH_MASK = (1 << _HASH_BITS) - 1
 _END = SHARDS << _HASH_BITS
@@ -20,7 +20,7 @@ _END = SHARDS << _HASH_BITS
 _MOST_SORTED = 16
 _PART_BITS = 6
 _KEYS_AT_ONCE = 256
-# A test of a key may take a time that grows with its length.
+# Testing a key may take time in proportion to its length.
 _TESTED_AT_ONCE = 32
 _TESTED_BYTES = 512
 # Attempts to find a live key at random, and keys that are looked at after that.
@@ -38,9 +38,9 @@ class _Shard(NamedTuple):
 class KeyScan:
     """Scans the keys in the order of their hashes, which no change of other keys affects.
 
-    So a cursor needs no memory in the server, and a key that is there throughout is returned,
-    whatever comes and goes. A sorted shard is kept for the next calls: it may lack keys that came
-    since, and those were not there throughout.
+    So a cursor needs no memory in the server, and a key that exists throughout the scan is
+    returned, whatever else changes. A sorted shard is cached for the next calls: it may lack newer
+    keys, but these have not existed throughout.
     """
 
     def __init__(self, store: Store, random: Random) -> None:
@@ -105,7 +105,7 @@ class KeyScan:
                 key = next(islice(shard, self._random.randrange(len(shard)), None))
                 if self._is_live(key):
                     return key
-        # There are few entries, or few that have not expired.
+        # There are few entries, or nearly all have expired.
         some = islice(chain.from_iterable(shards), _MOST_LOOKED_AT)
         return next(filter(self._is_live, some), None)
 
@@ -115,7 +115,7 @@ class KeyScan:
         return entry is not None and store.is_live(entry, store.monotonic())
 
     def _sorted_shard(self, number: int, at_start: bool) -> Generator[None, None, _Shard]:
-        """Work that returns a shard sorted by places; as it is now, ``at_start`` of a scan of it.
+        """Work that returns a shard sorted by places; ``at_start`` of its scan, sorted anew.
 
         The keys are sorted in parts by the first bits of their places, because sorting many would
         take long.

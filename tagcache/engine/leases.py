@@ -1,9 +1,9 @@
-"""Who computes which value, and whether what was computed is still fresh.
+"""Leases: who computes which value, and whether a computed value is still fresh.
 
-A lease is granted for a key that is not there. The value that its holder computes meanwhile may be
-outdated when it is stored: what it was made of may have changed, and been invalidated. So a lease
-knows since when it is out, and it is remembered when each tag was last invalidated. The memory of
-that is bounded: leases that are older than what is remembered are not good any more.
+A lease is granted for a key that is not stored. The value that its holder computes may be outdated
+when it is stored: its sources may have changed, and its tags been invalidated. So a lease records
+when it was granted, and this table records when each tag was last invalidated. The table is
+bounded: a lease that is older than the oldest forgotten record is no longer good.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 
-# Leases that are out together, and tags that are remembered; the oldest give way.
+# The most leases, and the most remembered tags; beyond that, the oldest are forgotten.
 MOST_LEASES = 16_384
 MOST_TAGS = 16_384
-# Of one invalidation. One of more tags ends the goodness of all leases, which takes no time.
+# The most tags of one invalidation that are recorded. With more, all leases become bad, which takes
+# no time.
 MOST_TAGS_AT_ONCE = 1024
 _CHECKED_AT_ONCE = 256
-# About how many bytes a lease and a remembered tag take, besides the key and the name.
+# The approximate bytes of a lease and of a remembered tag, without the key and the name.
 _LEASE_BYTES = 350
 _TAG_BYTES = 200
-# Of a lease whose key was stored or removed meanwhile: before any invalidation.
+# ``since`` of a lease whose key was stored or removed meanwhile: before any invalidation.
 _NOT_GOOD = -1
 
 
@@ -30,7 +31,7 @@ class Lease:
     Attributes:
         token: a random number that its holder presents.
         since: how many invalidations there had been when it was granted.
-        ends: when it ends at the latest, in seconds of the clock that ``grant`` was given.
+        ends: when it expires, in seconds of the clock that ``grant`` uses.
     """
 
     __slots__ = ("ends", "since", "token")
@@ -42,14 +43,14 @@ class Lease:
 
 
 class Leases:
-    """The leases that are out: one at most for each key.
+    """The current leases: at most one for each key.
 
     ``new_token`` returns a random number that nobody can guess, not 0. Times are seconds of one
     monotonic clock.
 
     Attributes:
-        on_end: is called with the key of a lease that ended before its time.
-        granted, released: how many there were since the start.
+        on_end: called with the key of a lease that ended early.
+        granted, released: how many were granted and released since the start.
     """
 
     def __init__(self, new_token: Callable[[], int]) -> None:
@@ -57,12 +58,12 @@ class Leases:
         self.granted = 0
         self.released = 0
         self._new_token = new_token
-        # The oldest comes first.
+        # Oldest first.
         self._leases: OrderedDict[bytes, Lease] = OrderedDict()
-        # The number of the last invalidation of each tag; the oldest comes first.
+        # The number of the last invalidation of each tag, oldest first.
         self._tags: OrderedDict[bytes, int] = OrderedDict()
         self._number = 0
-        # What is older is not remembered.
+        # Invalidations with this number or a lower one may be forgotten.
         self._floor = 0
 
     def __len__(self) -> int:
@@ -70,11 +71,11 @@ class Leases:
 
     @property
     def memory(self) -> int:
-        """About how many bytes the leases and what is remembered for them take."""
+        """The approximate bytes that the leases and the remembered tags take."""
         return len(self._leases) * _LEASE_BYTES + len(self._tags) * _TAG_BYTES
 
     def of(self, key: bytes, now: float) -> Lease | None:
-        """Return the lease that is out for a key."""
+        """Return the current lease of a key, or None."""
         lease = self._leases.get(key)
         if lease is not None and lease.ends <= now:
             self._forget(key)
@@ -82,7 +83,7 @@ class Leases:
         return lease
 
     def grant(self, key: bytes, seconds: float, now: float) -> Lease:
-        """Grant a lease for a key for which none is out."""
+        """Grant a lease for a key that has none."""
         lease = Lease(self._new_token(), self._number, now + seconds)
         self._leases[key] = lease
         self.granted += 1
@@ -92,9 +93,9 @@ class Leases:
         return lease
 
     def is_good(self, lease: Lease, tags: Collection[bytes]) -> bool:
-        """Say whether what was computed since a lease was granted is not outdated.
+        """Return whether a value computed under a lease is not outdated.
 
-        ``tags`` are those of the computed value. The lease is one that ``of`` returns.
+        ``tags`` are those of the computed value. The lease is one that ``of`` returned.
         """
         last = self._tags
         return lease.since >= self._floor and all(last.get(tag, 0) <= lease.since for tag in tags)
@@ -107,11 +108,11 @@ class Leases:
     def _forget(self, key: bytes) -> None:
         del self._leases[key]
         if not self._leases:
-            # Leases that are granted later are newer than all that is remembered.
+            # Later leases will be newer than all remembered invalidations.
             self._tags.clear()
 
     def outdate(self, key: bytes) -> None:
-        """Note that a key was stored or removed: its lease is not good any more."""
+        """Note that a key was stored or removed, so that its lease is no longer good."""
         lease = self._leases.get(key)
         if lease is not None:
             lease.since = _NOT_GOOD
@@ -145,7 +146,7 @@ class Leases:
         self._tags.clear()
 
     def sweep(self, now: float) -> Iterator[None]:
-        """Forget the leases whose time is over, yielding now and then."""
+        """Forget the expired leases, yielding from time to time."""
         keys = list(self._leases)
         for number, key in enumerate(keys):
             self.of(key, now)
@@ -154,4 +155,4 @@ class Leases:
 
 
 def _nobody_waits(key: bytes) -> None:
-    """Nobody waits for the end of a lease."""
+    """Do nothing: nobody waits for the end of a lease."""

@@ -41,15 +41,15 @@ _TOKEN_BITS = 63
 class MemoryCache:
     """An ICache in this process; one thread owns it.
 
-    ``monotonic`` and ``wall`` return seconds. Expiry and age go by the first, which never jumps;
-    the second tells the time of day. ``random`` picks the look-ups that are sampled;
-    ``random_bits`` returns a random number of so many bits that nobody can guess.
+    ``monotonic`` and ``wall`` return seconds. Expiry and age use the first, which never jumps;
+    the second is the time of day. ``random`` picks the look-ups to sample; ``random_bits`` returns
+    a random number of so many bits that nobody can guess.
 
     ``policy`` says what happens when ``limits.max_memory`` is reached: ``sieve`` or ``lru``
     evict entries, ``noeviction`` refuses to store.
 
-    This is a facade: ``store`` holds the entries (for checks; not to be changed), and each other
-    part works on it. ``budget`` keeps the memory below the limit, which other caches may share.
+    This is a facade: ``store`` holds the entries (others may only read it), and each other part
+    works on it. ``budget`` keeps the memory below the limit, which other caches may share.
     ``freshness`` has the leases and the stale entries.
     """
 
@@ -73,17 +73,17 @@ class MemoryCache:
         self._versions = EntryVersions(self.store)
         self.budget = Budget(self.store, self._backlog, policy)
         self._use_freshness(random_bits)
-        # What every look-up needs, one attribute nearer; these stay the same objects.
+        # Shortcuts for look-ups. These stay the same objects.
         self._shards = self.store.shards
         self._dead = self.store.dead
         self._lru = self.store.lru
         self._hits = 0
-        # Tags are noted for a sample of the hits, and this is the next one: a comparison of two
-        # integers is all that the other hits cost.
+        # The number of the next hit whose tags are recorded, as a sample. Other hits only cost
+        # comparing two integers.
         self._next_sample = 1
         self._misses = 0
         self._puts = 0
-        # There is enough memory for so many puts, if none of them is large.
+        # Memory has been checked for puts up to this number, if none of them is large.
         self._enough_for = 0
         self._limits = limits or Limits()
         self._admission = Admission(self.store, self._limits)
@@ -110,7 +110,7 @@ class MemoryCache:
 
     @property
     def limits(self) -> Limits:
-        """What an entry may be at most."""
+        """The limits of an entry."""
         return self._limits
 
     @limits.setter
@@ -127,7 +127,7 @@ class MemoryCache:
 
     @property
     def on_garbage(self) -> Callable[[], None]:
-        """Is called when there is something to reclaim."""
+        """Called when there is something to reclaim."""
         return self._backlog.on_garbage
 
     @on_garbage.setter
@@ -144,12 +144,12 @@ class MemoryCache:
 
     @property
     def backlog(self) -> int:
-        """How many entries were removed already and still hold memory."""
+        """How many entries were removed but still use memory."""
         return len(self._backlog)
 
     @property
     def memory(self) -> int:
-        """How many bytes the entries take with all that belongs to them, about."""
+        """The approximate bytes that all entries and their indexes take."""
         return self.budget.memory
 
     def get(self, key: bytes, now: float | None = None) -> bytes | None:
@@ -171,7 +171,7 @@ class MemoryCache:
         return None
 
     def _take_counts(self) -> None:
-        """Add what was answered natively."""
+        """Add the counts of requests that the native core answered."""
         plain = self.plain
         if plain is not None:
             self._hits += plain.hits
@@ -180,7 +180,7 @@ class MemoryCache:
             plain.hits = plain.misses = plain.puts = 0
 
     def _sampled(self, entry: Entry) -> int:
-        """Record a native hit; return after how many more hits the next one is recorded."""
+        """Record a hit of the native core; return how many hits later to record the next one."""
         self._take_counts()
         self._next_sample = self._activity.sample(self._hits, entry.tags)
         return self._next_sample - self._hits
@@ -253,7 +253,7 @@ class MemoryCache:
     def add(
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> bool:
-        # Bad arguments are refused whether or not the key is there.
+        # Refuse bad arguments even if the key exists.
         options = self.checked(key, value, tags, ttl_ms)
         if self.peek(key) is not None:
             return False
@@ -263,7 +263,7 @@ class MemoryCache:
     def checked(
         self, key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None
     ) -> StoreOptions:
-        """Check what is about to be stored, and return its options.
+        """Check an entry before it is stored, and return its options.
 
         Raises KeyTooLong, ValueTooLarge, TooManyTags, TagTooLong.
         """
@@ -296,7 +296,7 @@ class MemoryCache:
     def put_checked(
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
     ) -> None:
-        """Store what was checked; ``ttl`` is in seconds from ``now``. Raises OutOfMemory."""
+        """Store a checked entry; ``ttl`` is in seconds from ``now``. Raises OutOfMemory."""
         puts = self._puts + 1
         self._put(key, value, tags, ttl, now)
         self._puts = puts
@@ -304,7 +304,7 @@ class MemoryCache:
     def put_back(
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
     ) -> None:
-        """Store what was there before; that counts as no store."""
+        """Restore an entry; this does not count as a put."""
         self._put(key, value, tags, ttl, now)
 
     def reserve(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Plain requests to a cache, which the native core answers where that is possible."""
+"""Let the native core answer plain requests to a cache, if it can."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def plain_requests(
 ) -> Any:
     """Return a PlainRequests of the native core; None without it, and for the policy ``lru``.
 
-    ``sampled`` is called with the entry of a hit that is recorded, and returns after how many more
-    hits the next one is.
+    ``sampled`` is called with the entry of a hit that is recorded, and returns how many hits later
+    to record the next one.
     """
     if core is None or store.lru is not None:
         return None
@@ -33,6 +33,6 @@ def plain_requests(
 
 
 def use_limits(plain: Any, limits: Limits, longest_value: int) -> None:
-    """Let ``plain`` store within ``limits`` from now on, and values up to so many bytes."""
+    """Make ``plain`` obey ``limits`` from now on, and store only values up to so many bytes."""
     has_tag_rules, has_max_memory = limits.tag_rules is not None, limits.max_memory > 0
     plain.use_limits(limits, limits.max_key_length, longest_value, has_tag_rules, has_max_memory)

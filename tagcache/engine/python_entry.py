@@ -1,6 +1,6 @@
 """The types of tagcache.engine.entry in Python; tagcache/native has the same ones in C.
 
-Both pass the same tests. What is not documented here must not be used.
+Both pass the same tests. Do not use anything that is not documented here.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from tagcache.model.int64 import UINT64_MAX
 from tagcache.model.store_options import NEVER
 
-# What an entry takes besides its key and its value, what each of its tags adds, and what a tag
-# takes that few entries carry; in bytes, measured on CPython 3.11.
+# The bytes of an entry without its key and value, of each tag of an entry, and of a tag that few
+# entries carry; measured on CPython 3.11.
 ENTRY_BYTES = 285
 REFERENCE_BYTES = 44
 TAG_BYTES = 130
@@ -18,13 +18,13 @@ TAG_BYTES = 130
 class Links:
     """A place in two rings: the order of storing, and a bucket of the expiry index.
 
-    The rings run through the entries themselves. So an entry is moved or taken out in constant
-    time, and no list of a million entries is ever copied when it grows; this costs 32 bytes an
-    entry. The neighbours are strong references here: whoever drops entries without taking them out
-    of their rings must break these, or only the garbage collector finds them. In the native core
-    they are not references, and a place that is freed leaves its rings.
+    The rings run through the entries themselves. So an entry is moved or removed in constant time,
+    and no list of a million entries is ever copied when it grows; this costs 32 bytes an entry.
+    The neighbours are strong references here: code that drops entries without removing them from
+    their rings must break the links, or only the garbage collector finds the entries. In the native
+    core they are not references, and a freed place leaves its rings.
 
-    A Links that is no Entry is the end of a ring, or the mark of a scan in it.
+    A Links that is not an Entry is the end of a ring, or the mark of a scan in it.
 
     Attributes, to be read only; AttributeError outside the ring:
         older, newer: neighbours in the order of storing, which holds all entries.
@@ -40,11 +40,11 @@ class Links:
     later: Links
 
     def start_rings(self) -> None:
-        """Be the end of an empty ring of each kind."""
+        """Become the end of an empty ring of each kind."""
         self.older = self.newer = self.sooner = self.later = self
 
     def break_links(self) -> None:
-        """Forget all neighbours, which are about to be dropped, too."""
+        """Drop the links to all neighbours, which are about to be dropped, too."""
         for name in ("older", "newer", "sooner", "later"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -64,7 +64,7 @@ class Links:
         del self.older, self.newer
 
     def move_before(self, newer: Links) -> None:
-        """Do the same as ``unlink`` and ``link_before``, in half the time."""
+        """Do ``unlink`` and ``link_before`` in half the time."""
         following, older = self.newer, self.older
         older.newer = following
         following.older = older
@@ -134,7 +134,7 @@ class UsedEntry(Entry):
     hotter: UsedEntry
 
     def start_use(self) -> None:
-        """Be the end of an empty order of use."""
+        """Become the end of an empty order of use."""
         self.colder = self.hotter = self
 
     def break_links(self) -> None:
@@ -159,18 +159,19 @@ class UsedEntry(Entry):
 class Entries(dict[bytes, Entry]):
     """Entries by key; each is stored by its own key.
 
-    Used of a dictionary: ``get(key)``, ``pop(key, default)``, ``clear``, ``[]``, ``in``, ``len``,
-    and iteration, also once over ``values()`` or ``items()``. A MemoryError changes nothing.
+    It has these operations of a dict: ``get(key)``, ``pop(key, default)``, ``clear``, ``[]``,
+    ``in``, ``len``, and iteration, also over ``values()`` or ``items()`` once. A MemoryError
+    changes nothing.
     """
 
     __slots__ = ()
 
     def copy(self) -> Entries:
-        """Return a copy, which is much faster than to fill one."""
+        """Return a copy, which is much faster than filling a new one."""
         return Entries(self)
 
     def last(self) -> Entry:
-        """Return an entry, the newest here. Raises KeyError."""
+        """Return an entry; in this version, the newest. Raises KeyError."""
         for entry in reversed(self.values()):
             return entry
         raise KeyError
@@ -181,10 +182,10 @@ class Entries(dict[bytes, Entry]):
 
 
 class StoreFields:
-    """What the native core reads and changes of a Store: see there."""
+    """The attributes of Store that the native core reads and changes; see Store."""
 
 
 class TagTotals:
-    """What the native core reads and changes of a TagIndex: see there."""
+    """The attributes of TagIndex that the native core reads and changes; see TagIndex."""
 
     __slots__ = ("count_all", "name_bytes", "references", "shards")

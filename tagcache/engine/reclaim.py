@@ -1,4 +1,4 @@
-"""Giving back the memory of entries that are removed already, a little at a time."""
+"""Free the memory of removed entries, a little at a time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tagcache.engine.tags import ManyEntries, parts
 
 
 class Backlog:
-    """The entries that exist for nobody any more and still hold memory.
+    """The removed entries that still use memory.
 
-    Those that were marked dead are still stored, and are removed one by one. Those that were
-    flushed are not: only the tables that held them are taken apart.
+    Entries that were marked dead are still stored, and are removed one by one. Flushed entries are
+    not stored: only the tables that held them are dismantled.
 
     Attributes:
-        on_garbage: is called when there is something to reclaim.
+        on_garbage: called when there is something to reclaim.
         flushed: how many flushed entries are left.
-        flushed_memory: about how many bytes they take.
+        flushed_memory: the approximate bytes that they take.
     """
 
     def __init__(self, store: Store) -> None:
@@ -27,7 +27,7 @@ class Backlog:
         self.on_garbage: Callable[[], None] = _nothing
         self.flushed = 0
         self.flushed_memory = 0
-        # One piece of work for each flush.
+        # The work of dismantling, one for each flush.
         self._flushes: deque[Iterator[None]] = deque()
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Backlog:
         self.on_garbage()
 
     def reclaim(self) -> Iterator[None]:
-        """Remove the dead and give back what was flushed, yielding after each entry."""
+        """Remove dead entries and free flushed ones, yielding after each entry."""
         dead = self._store.dead
         while dead:
             oldest = dead[-1]
@@ -56,14 +56,14 @@ class Backlog:
                 dead.pop()
         while self._flushes:
             flush = self._flushes[0]
-            # Not "yield from": whoever stops in the middle would close it for all others.
+            # Not "yield from": a caller that stops in the middle would close it for all others.
             for _ in flush:
                 yield
             if self._flushes and self._flushes[0] is flush:
                 self._flushes.popleft()
 
     def _remove_all(self, dead: Entries) -> Iterator[None]:
-        """Remove these dead entries: each is in the set until it is removed, or it would live."""
+        """Remove these dead entries. Each stays in the set until then, or it would live again."""
         store = self._store
         while dead:
             entry = dead.last()
@@ -76,7 +76,7 @@ class Backlog:
         yield from _clear(flushed.dead)
         yield from flushed.tags.dismantle()
         flushed.expiry.dismantle()
-        # Entries that are neighbours in a ring may hold each other.
+        # Break the links, because neighbours in a ring refer to each other.
         flushed.end.break_links()
         each = memory // flushed.items
         for shard in flushed.shards:
@@ -97,4 +97,4 @@ def _clear(sets: list[Entries | ManyEntries]) -> Iterator[None]:
 
 
 def _nothing() -> None:
-    """Nobody waits for garbage."""
+    """Do nothing: nobody waits for garbage."""

@@ -1,6 +1,6 @@
-"""Going through entries and tags while they come and go, and for a snapshot.
+"""Scan entries and tags while they come and go, or for a snapshot.
 
-A scan yields None for each entry that does not fit, so that its caller can stop and go on.
+A scan yields None for each entry that does not match, so that its caller can pause and continue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def any_of(store: Store, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry
     for tag in dict.fromkeys(tags):
         for entry in store.tags.entries(tag):
             carried = entry.tags if store.is_current(entry) else ()
-            # What was stored since may have had another of the tags before.
+            # Skip entries stored since the start: they may have been yielded with an earlier tag.
             if (
                 tag in carried
                 and entry.stored <= started
@@ -45,14 +45,14 @@ def all_of(store: Store, tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry
 def by_prefix(store: Store, prefix: bytes) -> Iterator[tuple[bytes, Entry] | None]:
     """Yield the entries whose keys begin with ``prefix``, the last stored first.
 
-    A mark in the ring says how far the scan is: entries come and go on both sides of it, and
-    those that are stored meanwhile go to the newest end, which the scan has left behind.
+    A mark in the ring is the position of the scan. Entries may come and go on both sides of it;
+    new ones are added at the newest end, which the scan has already passed.
     """
     end = store.end
     mark = Links()
     mark.link_before(end)
     try:
-        # Another end means that there was a flush: this ring is being taken apart.
+        # A new end means that the cache was flushed, and this ring is being dismantled.
         while store.end is end and (place := mark.older) is not end:
             store.sieve.leave(mark)
             mark.unlink()
@@ -90,8 +90,8 @@ def tags_by_prefix(store: Store, prefix: bytes) -> Iterator[tuple[bytes, int, in
 def saved(store: Store, grace_of: Callable[[Entry], float]) -> Iterator[Saved]:
     """Yield every entry for a snapshot, the oldest first; nothing may change meanwhile.
 
-    ``grace_of`` returns the grace of an entry in seconds. One whose time to live is over is there
-    as well, while its grace lasts.
+    ``grace_of`` returns the grace of an entry in seconds. An expired entry is included while its
+    grace lasts.
     """
     now = store.monotonic()
     place = store.end.newer

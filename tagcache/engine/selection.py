@@ -1,4 +1,4 @@
-"""Which entries an invalidation means, found in slices while entries come and go."""
+"""Select the entries to invalidate, in slices, while entries come and go."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import TypeAlias
 from tagcache.engine.entry import Entries, Entry
 from tagcache.engine.tags import ManyEntries, parts
 
-# Keys that are looked at in one go.
+# Keys that are checked in one slice.
 _SOME = 2048
-# Keys that may be left for the last step, which is done in one go.
+# The most keys that may be left for the last step, which is not sliced.
 _FEW = 256
 
 Carriers: TypeAlias = Entries | ManyEntries
 
 
 class Selection:
-    """The entries that an invalidation in progress means; it watches what changes meanwhile.
+    """The entries to invalidate; watches the store for changes while they are being found.
 
-    ``wanted`` returns those of some entries that are meant, and ``lookup`` the entry of a key.
-    ``found`` has the entries that were found so far. ``touched`` are the keys of the entries that
-    were stored or removed since the beginning; they are looked at again at the end.
+    ``wanted`` filters the matching ones out of a list of entries, and ``lookup`` returns the entry
+    of a key. ``found`` holds the matches so far. ``touched`` are the keys of entries that were
+    stored or removed since the start; they are checked again at the end.
     """
 
     __slots__ = ("_considered", "_flushed", "_lookup", "found", "touched", "wanted")
@@ -43,7 +43,7 @@ class Selection:
         self.touched.add(key)
 
     def flushed(self) -> None:
-        """Note that all entries were removed; this needs no memory."""
+        """Note that all entries were removed. Allocates no memory."""
         self._flushed = True
         self.touched.clear()
         number = len(self.found.parts)
@@ -52,7 +52,7 @@ class Selection:
             self.found.parts[number].clear()
 
     def look_at(self, some: Iterable[list[Entry]]) -> Iterator[None]:
-        """Take those entries that are meant, yielding after each list of them."""
+        """Add the matching entries, yielding after each list."""
         for entries in some:
             if self._flushed:
                 return
@@ -60,10 +60,10 @@ class Selection:
             yield
 
     def look_at_common(self, carriers: list[ManyEntries]) -> Iterator[None]:
-        """Take the entries that are in all ``carriers``, yielding after some; all are meant.
+        """Add the entries that are in all ``carriers``, which all match; yields from time to time.
 
-        The first should be the smallest. Only keys are read: that is twice as fast as to ask each
-        entry for its tags, which are elsewhere in memory.
+        The first should be the smallest. Only keys are read: that is twice as fast as reading the
+        tags of each entry, which are elsewhere in memory.
         """
         smallest, *others = carriers
         for number, part in enumerate(smallest.parts):
@@ -77,15 +77,15 @@ class Selection:
                 yield
             if self._flushed:
                 return
-            # What came or went since the keys were listed was touched.
+            # Entries that came or went since the keys were listed are in ``touched``.
             self.found.parts[number] = _only(common, part)
 
     def is_behind(self, dead: list[Carriers]) -> bool:
-        """Say whether much was touched, or a set of dead entries was not considered yet."""
+        """Return whether many keys were touched, or a set of dead entries is not considered yet."""
         return len(self.touched) > _FEW or any(map(self._is_new, dead))
 
     def consider(self, dead: list[Carriers]) -> Iterator[None]:
-        """Take account of the sets of dead entries that are new, yielding after some."""
+        """Apply the new sets of dead entries, yielding from time to time."""
         for new in list(filter(self._is_new, dead)):
             self._considered.append(new)
             yield from self._consider(new)
@@ -94,14 +94,14 @@ class Selection:
         return not any(dead is each for each in self._considered)
 
     def _consider(self, dead: Carriers) -> Iterator[None]:
-        """Leave out what is dead already."""
+        """Remove entries that are already dead."""
         for some in _in_both(self.found, dead):
             for key in some:
                 self.found.discard(key)
             yield
 
     def look_again(self) -> Iterator[None]:
-        """Take account of what was touched, yielding after each."""
+        """Check the touched keys again, yielding after each."""
         while self.touched:
             key = self.touched.pop()
             entry = self._lookup(key)
@@ -113,9 +113,9 @@ class Selection:
 
 
 class Overlap(Selection):
-    """Those entries of a tag that are dead already, so that they are not counted twice.
+    """The entries of a tag that are already dead, so that they are not counted twice.
 
-    ``carriers`` returns the entries of the tag; ``wanted`` says which of them are dead.
+    ``carriers`` returns the entries of the tag; ``wanted`` filters the dead ones.
     """
 
     __slots__ = ("_carriers",)
@@ -156,14 +156,14 @@ def _in_both(one: Carriers, other: Carriers) -> Iterator[list[bytes]]:
 
 
 def _only(keys: list[bytes], entries: Entries) -> Entries:
-    """Return those of ``entries`` that have one of ``keys``, and maybe some that came since."""
+    """Return the ``entries`` with these keys, and perhaps some that were added since."""
     if len(keys) < len(entries) // 2:
         some = Entries()
         for key in keys:
             if (entry := entries.get(key)) is not None:
                 some[key] = entry
         return some
-    # To copy a whole table is much faster than to fill one.
+    # Copying a whole table is much faster than filling a new one.
     rest = entries.copy()
     if len(keys) < len(entries):
         for key in set(entries).difference(keys):

@@ -1,4 +1,4 @@
-"""The cache in this process, with the interface of all engines."""
+"""The engine in this process: sessions and the engine interface over the cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Look-ups in one go, which take well below a millisecond.
+# Look-ups in one step, which take well below a millisecond.
 _LOOK_UPS_AT_ONCE = 500
 
 
@@ -161,7 +161,7 @@ class MemoryEngine:
 
     @property
     def on_lease_end(self) -> Callable[[bytes], None]:
-        """Is called with the key of a lease that ended before its time."""
+        """Called with the key of a lease that ended early."""
         return self.store.freshness.leases.on_end
 
     @on_lease_end.setter
@@ -246,7 +246,7 @@ class MemoryEngine:
         self, prefix: bytes, most: int, measure: TagMeasure = "keys"
     ) -> list[TagSize] | Deferred[list[TagSize]]:
         def work() -> Generator[None, None, list[TagSize]]:
-            # The smallest of the kept ones comes first.
+            # A heap: the smallest of the kept tags comes first.
             largest: list[tuple[int, TagSize]] = []
             for item in self.store.scan_tags(prefix):
                 if item is not None and most:
@@ -265,7 +265,7 @@ class MemoryEngine:
     def totals(self) -> EngineTotals | Deferred[EngineTotals]:
         def work() -> Generator[None, None, EngineTotals]:
             yield from self.store.sweep()
-            self.store.totals()  # removes what has expired in the meantime
+            self.store.totals()  # removes entries that have expired in the meantime
             return EngineTotals.of(self)
 
         return self._finish(work())

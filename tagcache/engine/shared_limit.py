@@ -15,11 +15,12 @@ _counted = attrgetter("counted")
 class SharedLimit:
     """Keeps the memory of all its budgets together below their ``max_memory``.
 
-    The cache that takes the most makes room, so that a small one can grow beside a large one.
+    The cache that takes the most memory makes room, so that a small one can grow beside a large
+    one.
 
-    What a store adds is counted at once. Removals are noticed when a cache is counted again. To
-    count all caches for every store at the limit would take longer the more of them there are, so
-    they take turns: that happens once for as many stores as there are caches.
+    A store is counted at once. Removals are noticed when a cache is counted again. Counting all
+    caches for every store at the limit would take longer with more caches, so they are all counted
+    only once in as many stores as there are caches.
 
     ``total`` is the memory of all caches as last counted, in bytes.
     """
@@ -31,7 +32,7 @@ class SharedLimit:
         self._had_backlog = False
 
     def join(self, budget: Budget) -> None:
-        """Let a budget share the limit."""
+        """Add a budget to those that share the limit."""
         budget.shared = self
         self._budgets.append(budget)
         self.count(budget)
@@ -40,7 +41,7 @@ class SharedLimit:
         """Count the memory of one cache again; return the total."""
         memory = budget.memory
         total = self.total + memory - budget.counted
-        # From here on nothing needs memory.
+        # Nothing below allocates memory.
         self.total = total
         budget.counted = memory
         return total
@@ -52,13 +53,13 @@ class SharedLimit:
         return self.total
 
     def has_backlog(self) -> bool:
-        """Say whether removed entries of any cache still use memory."""
+        """Return whether removed entries of any cache still use memory."""
         return any(each.has_backlog for each in self._budgets)
 
     def tidy(self) -> bool:
-        """Remove what is gone already from all caches, as far as that is quickly done.
+        """Remove a limited number of invalidated and expired entries from all caches.
 
-        Returns whether nothing of it is left.
+        Returns whether no invalidated entry is left.
         """
         left = [each for each in self._budgets if not each.tidy()]
         self._had_backlog = bool(left)
@@ -66,7 +67,7 @@ class SharedLimit:
         return not left
 
     def make_room(self, stored: Entry, max_memory: int, most: int) -> bool:
-        """Get below the limit with ``most`` evictions; say whether that was enough."""
+        """Get below the limit with at most ``most`` evictions; return whether that was enough."""
         self._since += 1
         if self._since >= len(self._budgets):
             self._since = 0
@@ -81,7 +82,7 @@ class SharedLimit:
         return False
 
     def evict(self, kept: Entry | None) -> bool:
-        """Evict an entry, other than ``kept``, where most memory is used.
+        """Evict an entry, other than ``kept``, from the cache that takes the most memory.
 
         Returns whether there was one.
         """

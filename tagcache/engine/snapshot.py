@@ -1,17 +1,17 @@
-"""All entries in a file, and back: versioned, checksummed, and nothing but data.
+"""Write all entries to a file, and read them back: versioned, checksummed, data only.
 
-In a file, with all numbers little-endian, are:
+A file consists of these parts, with all numbers little-endian:
 
 - ``TagCache snapshot`` and a line feed; then the version (u32), the approximate number of entries
   (u64), when the snapshot was taken (f64, seconds since 1970), whether it is final (u8, 1 or 0),
-  and the CRC-32 (u32) of these four. Version 1 does not have the fourth;
+  and the CRC-32 (u32) of these four. Version 1 lacks the fourth;
 - blocks: each has its length (u32, not 0), its CRC-32 (u32), and then records. A record has the
   lengths of key and value (u32 each), the number of its tag set (u32), its age (f64, seconds) and
   its time to live (f64, seconds; infinite for none), the key and the value. If the number of the
   tag set was not used before, the number of its tags follows (u32), and for each tag its length
   (u32) and the tag;
-- between them, blocks of 4 bytes, which is less than any record has: the number of the database
-  (u32) of the records that follow. It is 0 at the beginning, and always before version 3;
+- between them, blocks of 4 bytes, which is less than any record: the number of the database (u32)
+  of the records that follow. It is 0 at the beginning, and always before version 3;
 - and blocks of 8 bytes: the grace (f64, seconds) of the records that follow. It is 0 at the
   beginning, and always before version 4;
 - a length of 0, and the exact number of entries (u64).
@@ -43,7 +43,7 @@ _PIECE_BYTES = 16 * 2**20
 
 
 class Header(NamedTuple):
-    """What a snapshot says before its entries.
+    """The header of a snapshot.
 
     Attributes:
         about: the approximate number of entries.
@@ -97,7 +97,7 @@ def write(file: BinaryIO, header: Header, entries: Iterable[Saved]) -> int:
 
 
 def _write_marks(file: BinaryIO, old: tuple[int, float], new: tuple[int, float]) -> None:
-    """Write the database and the grace of the records that follow, as far as they differ."""
+    """Write the database and the grace of the records that follow, if they change."""
     if new[0] != old[0]:
         _write_block(file, [_U32.pack(new[0])])
     if new[1] != old[1]:
@@ -111,12 +111,12 @@ def _write_block(file: BinaryIO, block: list[bytes]) -> None:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read the beginning of a snapshot. Raises BrokenSnapshot, OSError."""
+    """Read the header of a snapshot. Raises BrokenSnapshot, OSError."""
     if file.read(len(MAGIC)) != MAGIC:
         raise BrokenSnapshot("it is not a snapshot of TagCache")
     head = _exactly(file, _U32.size)
     (version,) = _U32.unpack(head)
-    # The layout of an unknown version is unknown too: only its number can be read.
+    # The layout of an unknown version is unknown, too; only its number can be read.
     layout = _HEADER_1 if version == 1 else _HEADER
     head += _exactly(file, layout.size)
     (checksum,) = _U32.unpack(_exactly(file, _U32.size))
@@ -129,7 +129,7 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def read_entries(file: BinaryIO) -> Iterator[Saved]:
-    """Yield the entries, whole blocks only. Raises BrokenSnapshot, OSError."""
+    """Yield the entries of complete blocks. Raises BrokenSnapshot, OSError."""
     sets: list[tuple[bytes, ...]] = []
     count = database = 0
     grace = 0.0
@@ -152,12 +152,12 @@ def read_entries(file: BinaryIO) -> Iterator[Saved]:
                 count += 1
                 yield entry
         except (struct.error, IndexError):
-            raise BrokenSnapshot(f"it makes no sense after {count} entries") from None
+            raise BrokenSnapshot(f"it is malformed after {count} entries") from None
     (total,) = _U64.unpack(_exactly(file, _U64.size))
     if total != count:
         raise BrokenSnapshot(f"it has {count} entries instead of {total}")
     if file.read(1):
-        raise BrokenSnapshot("something follows its end")
+        raise BrokenSnapshot("there is data after its end")
 
 
 def _records(
@@ -191,7 +191,7 @@ def _records(
 def _exactly(file: BinaryIO, count: int) -> bytes:
     pieces = []
     while count:
-        # A damaged length must not make it allocate memory that the file cannot fill.
+        # A damaged length must not allocate memory that the file cannot fill.
         piece = file.read(min(count, _PIECE_BYTES))
         if not piece:
             raise BrokenSnapshot("its end is missing")

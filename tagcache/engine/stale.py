@@ -1,4 +1,4 @@
-"""Entries that exist only for those who would rather have an old value than none."""
+"""Stale entries: old values for look-ups that prefer an old value to none."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tagcache.model.activity import Activity
 
 
 class Stale:
-    """The stale entries, each until its grace is over: a store of its own.
+    """The stale entries, in a store of their own, each until its grace ends.
 
-    A stale entry does not count if an entry is stored for its key in the meantime; it is dropped
-    when that leaves, at the latest.
+    A stale entry is ignored if an entry is stored for its key in the meantime; it is dropped at the
+    latest when that entry leaves.
 
-    ``store`` holds them: their time to live is what is left of their grace.
+    ``store`` holds them, with the rest of their grace as time to live.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -34,18 +34,18 @@ class Stale:
 
     @property
     def memory(self) -> int:
-        """About how many bytes they take."""
+        """The approximate bytes that the stale entries take."""
         return self._budget.memory
 
     @property
     def backlog(self) -> int:
-        """How many were removed already and still hold memory."""
+        """How many were removed but still use memory."""
         return len(self._backlog)
 
     def keep(
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], until: float, now: float
     ) -> None:
-        """Keep what an entry that leaves was, until a time of the monotonic clock."""
+        """Store a stale entry until a time of the monotonic clock."""
         self.store.put(key, value, tags, until - now, now)
 
     def get(self, key: bytes, now: float) -> Entry | None:
@@ -60,7 +60,7 @@ class Stale:
         return entry
 
     def entries(self, now: float) -> Iterator[Entry]:
-        """Yield all of them; nothing may change meanwhile."""
+        """Yield all stale entries; nothing may change meanwhile."""
         for shard in self.store.shards:
             for entry in shard.values():
                 if self.store.is_live(entry, now):
@@ -75,24 +75,24 @@ class Stale:
     def invalidate(
         self, choose: Callable[[Invalidation], Generator[None, None, int]]
     ) -> Generator[None, None, int]:
-        """Work that drops what an invalidation means; ``choose`` calls that."""
+        """Work that invalidates stale entries; ``choose`` calls a method of the Invalidation."""
         removed = yield from choose(self._invalidation)
-        # It remembers keys, which nobody looks for here.
+        # The invalidation remembered keys to count misses, which are not counted here.
         self._activity.removed.clear()
         return removed
 
     def evict(self) -> bool:
-        """Drop one, to make room; say whether there was one."""
+        """Drop a stale entry to make room; return whether there was one."""
         return self._budget.evict(None)
 
     def flush(self) -> None:
-        """Drop all."""
+        """Drop all stale entries."""
         self._invalidation.flush(self._budget.stored)
 
     def sweep(self) -> Iterator[None]:
-        """Drop those whose grace is over, yielding after each."""
+        """Drop the entries whose grace has ended, yielding after each."""
         return self.store.sweep()
 
     def reclaim(self) -> Iterator[None]:
-        """Give back the memory of those that were dropped, yielding after each."""
+        """Free the memory of dropped entries, yielding after each."""
         return self._backlog.reclaim()

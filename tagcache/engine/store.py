@@ -1,4 +1,4 @@
-"""The entries with everything that refers to them, kept in agreement."""
+"""The entries and all indexes of them, kept consistent."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from tagcache.engine.tags import ManyEntries, TagIndex, shrink
 from tagcache.model.activity import Activity
 from tagcache.model.store_options import NEVER
 
-# A dictionary that grows is copied as a whole: with a million entries in one, that stops the
-# server for 30 ms. By the hash of the key, entries are divided among so many dictionaries that a
-# copy takes less than a millisecond up to some ten million entries.
+# A growing dictionary is copied as a whole: with a million entries, that stops the server for
+# 30 ms. So the entries are divided by the hash of the key among so many dictionaries that a copy
+# takes less than a millisecond, up to about ten million entries.
 SHARDS = 256
 SHARD_MASK = SHARDS - 1
 
 
 class Watcher(Protocol):
-    """Work in slices that has to know what changes between them."""
+    """Sliced work that must know what changes between its slices."""
 
     def changing(self, key: bytes) -> None:
         """Note that the entry of this key is about to be stored or removed.
 
-        It may stay as it is after all, where memory ends.
+        The change may still fail for lack of memory.
         """
 
     def flushed(self) -> None:
-        """Note that all entries were removed; this must not need memory."""
+        """Note that all entries were removed. Must not allocate memory."""
 
 
 class Tables(NamedTuple):
-    """What holds the entries, for a flush."""
+    """The tables that hold the entries, for a flush."""
 
     items: int
     shards: list[Entries]
@@ -44,32 +44,32 @@ class Tables(NamedTuple):
 
 
 class Store(StoreFields):
-    """The entries, and the one way in and the one way out for each of them.
+    """The entries. ``put`` is the only way in for an entry, ``remove`` the only way out.
 
     An entry is in a shard, in the ring of all entries in the order of storing, in the index of
     its tags, in a bucket of the expiry index if it has a time to live, and in the order of use if
-    the least recently used one is evicted. ``put`` and ``remove`` change all of them together.
+    the policy is ``lru``. ``put`` and ``remove`` change all of them together.
 
-    Everything belongs to one thread, and each method is one step of it: nothing is locked. What
-    runs in slices (invalidations, checks) watches what others change between its slices.
+    Everything belongs to one thread, and each method is one step of it, so nothing is locked.
+    Sliced work (invalidations, checks) watches for changes between its slices.
 
-    A MemoryError leaves an entry as it was, neither half stored nor half removed: all that needs
-    memory comes first, integers included, and what follows only sets attributes and deletes.
+    A MemoryError leaves an entry as it was, neither half stored nor half removed: each method
+    first allocates all memory, even for integers, and then only sets attributes and deletes.
 
     Attributes:
-        shards: the entries by key. The list stays the same object, so that it may be kept.
-        end: the end of the ring of entries in the order of storing; another one after a flush.
-        tags, expiry: the indexes; other ones after a flush.
-        sieve, lru: which entry is evicted; ``lru`` is None if SIEVE decides.
+        shards: the entries by key. The list stays the same object, so others may refer to it.
+        end: the end of the ring of entries in the order of storing; a flush replaces it.
+        tags, expiry: the indexes; a flush replaces them.
+        sieve, lru: the eviction policies; ``lru`` is None if SIEVE decides.
         items, size, key_size: the number of entries, and the lengths of their keys and values,
             and of their keys alone.
-        dead: sets of entries that were invalidated and are still stored: they exist for nobody.
+        dead: sets of entries that were invalidated but are still stored; no client sees them.
             The newest comes first; the list stays the same object.
         dead_left: how many such entries there are.
         expirations: how many entries were removed because they had expired.
-        watchers: who is told of every change.
-        leaving: is called with each entry that is about to be removed, if it is set. The entry
-            stays if that raises a MemoryError.
+        watchers: are notified of every change.
+        leaving: called, if set, with each entry that is about to be removed. The entry stays if
+            it raises a MemoryError.
     """
 
     def __init__(self, monotonic: Callable[[], float], activity: Activity, lru: bool) -> None:
@@ -98,27 +98,27 @@ class Store(StoreFields):
         return None if entry is not None and self.dead and self.is_dead(entry) else entry
 
     def is_dead(self, entry: Entry) -> bool:
-        """Say whether a stored entry was invalidated."""
+        """Return whether a stored entry was invalidated."""
         return any(dead.get(entry.key) is entry for dead in self.dead)
 
     def is_live(self, entry: Entry, now: float) -> bool:
-        """Say whether a stored entry exists: it has neither expired nor been invalidated.
+        """Return whether a stored entry exists: it has neither expired nor been invalidated.
 
-        MemoryCache.get, MemoryCache.get_many and ``put`` have the same test in line: with a call, a
-        look-up takes a fifth longer.
+        MemoryCache.get, MemoryCache.get_many and ``put`` inline this test, because a call makes a
+        look-up take a fifth longer.
         """
         return entry.stored + entry.ttl > now and not (self.dead and self.is_dead(entry))
 
     def is_current(self, entry: Entry) -> bool:
-        """Say whether an entry that was found a while ago is still stored and live."""
+        """Return whether an entry that was found a while ago is still stored and live."""
         return self.find(entry.key) is entry and self.is_live(entry, self.monotonic())
 
     def put(
         self, key: bytes, value: bytes, tags: tuple[bytes, ...], ttl: float, now: float
     ) -> Entry:
-        """Store an entry, or overwrite the one that there is, as the newest; return it.
+        """Store an entry as the newest, or overwrite the existing one; return it.
 
-        ``ttl`` is in seconds from ``now``. Tags without repetition.
+        ``ttl`` is in seconds from ``now``. ``tags`` must not repeat a tag.
         """
         entry = self.shards[hash(key) & SHARD_MASK].get(key)
         if (
@@ -154,7 +154,7 @@ class Store(StoreFields):
             except MemoryError:
                 del shard[key]
                 raise
-        # From here on nothing needs memory.
+        # Nothing below allocates memory.
         if bucket is not None:
             entry.wait_in(bucket)
         if lru is not None:
@@ -170,13 +170,13 @@ class Store(StoreFields):
     ) -> None:
         size = self.size + len(value) - len(entry.value)
         bucket = None
-        # With the same time to live it is looked at before its new deadline, which is soon enough.
+        # A deadline that moves further away may keep its bucket: expiry will reschedule it.
         moves = entry.ttl != ttl and not (entry.ttl != NEVER and entry.expires <= now + ttl < NEVER)
         if moves and ttl != NEVER:
             bucket = self.expiry.bucket(now + ttl, now)
         if entry.tags is not tags:
             self.tags.replace(entry, tags)
-        # From here on nothing needs memory.
+        # Nothing below allocates memory.
         if moves:
             if entry.ttl != NEVER:
                 entry.take_back()
@@ -193,7 +193,7 @@ class Store(StoreFields):
         entry.move_before(self.end)
 
     def remove(self, entry: Entry) -> None:
-        """Remove a stored entry: the one way out, whatever the reason."""
+        """Remove a stored entry. This is the only way out, for any reason."""
         key = entry.key
         if self.watchers:
             self._announce(key)
@@ -206,7 +206,7 @@ class Store(StoreFields):
         shard = self.shards[number]
         if entry.tags:
             self.tags.discard(entry, entry.tags)
-        # From here on nothing needs memory.
+        # Nothing below allocates memory.
         del shard[key]
         if entry.ttl != NEVER:
             entry.take_back()
@@ -236,15 +236,15 @@ class Store(StoreFields):
         self.dead_left = left
 
     def mark_dead(self, found: ManyEntries, count: int, tag: bytes | None = None) -> None:
-        """Let these entries, and those that carry ``tag``, exist no longer, all at once.
+        """Mark these entries, and those that carry ``tag``, as dead, all at once.
 
-        ``count`` is how many that are, without those with the tag that are dead already.
+        ``count`` is their number, without those that are already dead.
         """
         if tag is not None and not self.tags.count(tag):
             tag = None
         some_found = len(found) > 0
         left = self.dead_left + count
-        # Empty sets keep the places: once the tag is taken out, nothing may need memory.
+        # Reserve the places with empty sets: after take_out, nothing may allocate memory.
         self.dead[:0] = [Entries()] * (some_found + (tag is not None))
         if tag is not None:
             self.dead[0] = self.tags.take_out(tag)
@@ -253,7 +253,7 @@ class Store(StoreFields):
         self.dead_left = left
 
     def sweep(self) -> Iterator[None]:
-        """Remove what has expired up to now but for the current tick, yielding after each."""
+        """Remove entries that expired before the current tick, yielding after each."""
         now = self.monotonic()
         expiry = self.expiry
         for entry in expiry.past(now):
@@ -268,7 +268,7 @@ class Store(StoreFields):
                 return
 
     def settle(self) -> None:
-        """Remove all that has expired up to now, so that the totals are exact."""
+        """Remove all expired entries, so that the totals are exact."""
         for _ in self.sweep():
             pass
         now = self.monotonic()
@@ -277,18 +277,18 @@ class Store(StoreFields):
                 self.remove_gone(entry)
 
     def tables(self) -> Tables:
-        """Return what holds the entries, to be taken apart after ``flush``."""
+        """Return the tables of the entries, to be dismantled after ``flush``."""
         return Tables(
             self.items, self.shards.copy(), self.end, self.tags, self.expiry, self.dead.copy()
         )
 
     def flush(self) -> None:
-        """Begin again without entries."""
+        """Start again without entries."""
         shards = [Entries() for _ in range(SHARDS)]
         end, tags, expiry = _ring(), TagIndex(), ExpiryIndex()
         watchers = iter(self.watchers)
         self.shards[:] = shards
-        # From here on nothing needs memory.
+        # Nothing below allocates memory.
         self.dead.clear()
         self.dead_left = self.items = self.size = self.key_size = 0
         self.end = self.sieve.hand = end

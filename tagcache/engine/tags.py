@@ -1,4 +1,4 @@
-"""Which entries carry which tag."""
+"""The tag index: which entries carry which tag."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 
 from tagcache.engine.entry import Entries, Entry, TagTotals
 
-# A dictionary that grows is copied as a whole, which takes 30 ms for a million entries. Split into
-# parts by hash, only one part is copied at a time. A tag that few entries carry is not worth
-# splitting: 64 empty dictionaries take 4 KiB.
+# A growing dictionary is copied as a whole, which takes 30 ms for a million entries. If it is split
+# into parts by hash, only one part is copied at a time. Splitting does not pay for tags with few
+# entries: 64 empty dictionaries take 4 KiB.
 _SPLIT_AT = 16384
 _PARTS = 64
 _MASK = _PARTS - 1
-# A dictionary keeps its size when entries are removed. Its size is checked once in so many
-# removals; up to _SMALL bytes are never too many, and beyond that _SPARSE bytes per entry are: a
-# copy takes at most 110.
+# A dictionary does not shrink when entries are removed. Its size is checked once in this many
+# removals: it is too large if it takes more than _SMALL bytes and _SPARSE bytes per entry. A copy
+# takes at most 110 bytes per entry.
 _CHECK_EVERY = 32
 _SMALL = 4096
 _SPARSE = 240
@@ -26,7 +26,7 @@ _SOME = 512
 
 
 class ManyEntries:
-    """A great many entries by key, in parts by the hash of the key."""
+    """A large number of entries by key, in parts by the hash of the key."""
 
     __slots__ = ("parts",)
 
@@ -55,10 +55,10 @@ class ManyEntries:
 
 
 def shrink(tables: Any, place: Any) -> None:
-    """Replace ``tables[place]`` by a copy if it takes more than twice what the copy would.
+    """Replace ``tables[place]`` by a copy if it is more than twice as large as the copy.
 
-    To be called after each removal from that dictionary. The copy saves memory only, so it is
-    skipped where there is no memory to make it.
+    Call this after each removal from that dictionary. The copy only saves memory, so it is skipped
+    if there is no memory for it.
     """
     try:
         table = tables[place]
@@ -73,7 +73,7 @@ def parts(entries: Entries | ManyEntries) -> list[Entries]:
     return entries.parts if isinstance(entries, ManyEntries) else [entries]
 
 
-# Most tags have few entries, and many have only one: it needs no table.
+# Most tags have few entries, and many have only one, which needs no table.
 Carriers: TypeAlias = Entry | Entries | ManyEntries
 
 
@@ -83,7 +83,7 @@ class TagIndex(TagTotals):
     The native core adds the tags of new entries, too.
 
     Attributes:
-        shards: the carriers by tag, in parts that are quickly gone through; not to be changed.
+        shards: the carriers by tag, in parts that are quick to iterate; others must not change it.
         references: the sum of the numbers of tags of all entries.
         count_all: the number of tags.
         name_bytes: the sum of their lengths.
@@ -98,7 +98,7 @@ class TagIndex(TagTotals):
         self.name_bytes = 0
 
     def add(self, entry: Entry, tags: Collection[bytes]) -> None:
-        """Note that ``entry`` carries ``tags``, none of which it has yet.
+        """Add ``entry`` to ``tags``, none of which it has yet.
 
         A MemoryError changes nothing.
         """
@@ -137,28 +137,28 @@ class TagIndex(TagTotals):
             self.name_bytes = new_bytes
 
     def _undo(self, entry: Entry, tags: Iterable[bytes]) -> None:
-        """Take ``entry`` out of those of ``tags`` that ``add`` has put it into."""
+        """Remove ``entry`` from those ``tags`` to which ``add`` has already added it."""
         for tag in tags:
             shard = self.shards[hash(tag) & _MASK]
             carriers = shard.get(tag)
             if carriers is entry:
                 del shard[tag]
             elif carriers is not None and not isinstance(carriers, Entry):
-                # Other entries carry the tag too, or there would be no table.
+                # Other entries carry the tag, too, or there would be no table.
                 for part in parts(carriers):
                     if part.get(entry.key) is entry:
                         del part[entry.key]
 
     def discard(self, entry: Entry, tags: Collection[bytes]) -> None:
-        """Forget that ``entry`` carries ``tags``; a MemoryError changes nothing.
+        """Remove ``entry`` from ``tags``; a MemoryError changes nothing.
 
-        A tag that was taken out has no entries here that could be forgotten.
+        Tags that were taken out are skipped: the index has no entries for them.
         """
         key = entry.key
         part = hash(key) & _MASK
         shards = self.shards
         names = name_size = 0
-        # A table and the name to delete from it; and where that table is found.
+        # A table and the name to delete from it; and the place of that table.
         deletions: list[tuple[Any, bytes, Any, Any]] = []
         for tag in tags:
             number = hash(tag) & _MASK
@@ -174,7 +174,7 @@ class TagIndex(TagTotals):
                 table = carriers.parts[part]
                 if table.get(key) is not entry:
                     continue
-                # All parts are counted only where this one is about to be empty.
+                # Count all parts only if this one is about to become empty.
                 if len(table) > 1 or len(carriers) > 1:
                     deletions.append((table, key, carriers.parts, part))
                     continue
@@ -195,7 +195,7 @@ class TagIndex(TagTotals):
         count_all = self.count_all - names
         name_bytes = self.name_bytes - name_size
         shrinking = iter(deletions)
-        # From here on nothing needs memory.
+        # Nothing below allocates memory.
         for table, name, _, _ in deletions:
             del table[name]
         self.references = references
@@ -205,7 +205,7 @@ class TagIndex(TagTotals):
             shrink(tables, place)
 
     def replace(self, entry: Entry, tags: tuple[bytes, ...]) -> None:
-        """Give ``entry`` other tags; a MemoryError changes nothing."""
+        """Replace the tags of ``entry``; a MemoryError changes nothing."""
         old, new = set(entry.tags), set(tags)
         before = self.references, self.count_all, self.name_bytes
         self.add(entry, new - old)
@@ -218,7 +218,7 @@ class TagIndex(TagTotals):
         entry.tags = tags
 
     def take_out(self, tag: bytes) -> Entries | ManyEntries:
-        """Forget ``tag`` and return its entries by key; a MemoryError changes nothing."""
+        """Remove ``tag``, and return its entries by key; a MemoryError changes nothing."""
         carriers = self.by_key(tag)
         if carriers:
             shard = self.shards[hash(tag) & _MASK]
@@ -233,7 +233,7 @@ class TagIndex(TagTotals):
         return self.shards[hash(tag) & _MASK].get(tag)
 
     def name(self, tag: bytes) -> bytes:
-        """Return ``tag`` as the object that the entries with it have already, if there are any."""
+        """Return the object for ``tag`` that its entries already share, if there are any."""
         carriers = self.carriers(tag)
         if carriers is None:
             return tag
@@ -285,7 +285,7 @@ class TagIndex(TagTotals):
                 yield tag, _count(carriers)
 
     def dismantle(self) -> Iterator[None]:
-        """Give back the memory of the whole index, yielding now and then."""
+        """Free the memory of the whole index, yielding from time to time."""
         for shard in self.shards:
             while shard:
                 _, carriers = shard.popitem()

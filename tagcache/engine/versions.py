@@ -1,4 +1,4 @@
-"""The versions of entries, by which WATCH notices every change."""
+"""The versions of entries, with which WATCH detects every change."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class _Version:
 
 
 class EntryVersions:
-    """Hands out a version of an entry that every change replaces; a Watcher of the store.
+    """Hands out versions of entries; every change replaces the version. A Watcher of the store.
 
-    A version exists as long as somebody keeps it. Without one, the store has nothing to report.
+    A version exists as long as somebody refers to it. Without any, the store reports nothing.
     """
 
     def __init__(self, store: Store) -> None:
@@ -24,11 +24,11 @@ class EntryVersions:
         self._current: WeakValueDictionary[bytes, _Version] = WeakValueDictionary()
 
     def of(self, key: bytes) -> object:
-        """Return the current version of an entry; two are equal unless it changed in between."""
+        """Return the current version of an entry; two are equal if it did not change in between."""
         store = self._store
         entry = store.find(key)
         if entry is not None and not store.is_live(entry, store.monotonic()):
-            # Its later removal would look like a change of an entry that is absent already.
+            # Remove it now: its removal later would look like a change of an absent entry.
             store.remove_gone(entry)
             entry = None
         version = self._current.get(key)
@@ -36,14 +36,14 @@ class EntryVersions:
             version = self._current[key] = _Version()
             if self not in store.watchers:
                 store.watchers.append(self)
-        # An entry that expires or is flushed ceases to exist without a report.
+        # Include whether it exists: an entry expires or is flushed without a report.
         return entry is not None, version
 
     def changing(self, key: bytes) -> None:
         self._current.pop(key, None)
         if not self._current:
-            # A new list, because the store goes through the old one at this moment.
+            # Make a new list, because the store is iterating over the old one.
             self._store.watchers = [each for each in self._store.watchers if each is not self]
 
     def flushed(self) -> None:
-        """Do nothing: what was there is absent now, and what was absent has not changed."""
+        """Do nothing: the versions already include whether an entry exists."""

@@ -1,10 +1,10 @@
-"""The time of day, by a clock that never jumps."""
+"""Convert times of the monotonic clock to the time of day."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# The wall clock may drift away from the monotonic one by so much before that is noticed.
+# How many seconds the wall clock may drift from the monotonic one before ``epoch`` follows it.
 _JUMP_SECONDS = 1.0
 
 

@@ -15,7 +15,7 @@ _MOST_KEYS = 16384
 _KEYS_OF_ONE = 256
 # Counting each hit for each tag of its entry would take longer than the look-up. So, on average,
 # one hit in this many is recorded, and stands for all hits since the previous one. The distance is
-# random: with a fixed one, a client that cycles through its keys might show the same key each time.
+# random: with a fixed one, a client that cycles through its keys might hit the same key each time.
 SAMPLE = 128
 
 
@@ -31,7 +31,7 @@ class TagActivity:
         last_invalidated: the time of the last one, in seconds of the cache's monotonic clock; None
             if there was none.
         stale_served: look-ups of entries with the tag that were answered with a stale one.
-        refused: values with the tag that were refused, as they were outdated already.
+        refused: values with the tag that were refused because they were outdated.
     """
 
     hits: int = 0
@@ -44,7 +44,7 @@ class TagActivity:
 
     @property
     def weight(self) -> int:
-        """How busy the tag is."""
+        """A measure of how busy the tag is."""
         return self.hits + self.misses + self.invalidated
 
 
@@ -54,7 +54,7 @@ class Activity:
     When there are too many tags, the less busy half is forgotten.
 
     ``removed`` maps each remembered invalidated key to the tag that removed it, and to the number
-    of keys for which it stands. It stays the same object.
+    of keys that it represents. It stays the same object.
     """
 
     __slots__ = ("_random", "_sampled", "_tags", "removed")
@@ -81,7 +81,7 @@ class Activity:
         return hits + self._random.randrange(1, 2 * SAMPLE)
 
     def invalidated(self, tag: bytes, keys: Iterable[bytes], count: int, now: float) -> None:
-        """Record that a tag removed ``count`` entries, some or all of which have these keys."""
+        """Record that a tag removed ``count`` entries; ``keys`` are those of some or all."""
         noticed = self._noticed(tag)
         noticed.invalidations += 1
         noticed.invalidated += count
@@ -110,7 +110,7 @@ class Activity:
             self._noticed(tag).stale_served += 1
 
     def refused(self, tags: Iterable[bytes]) -> None:
-        """Record that a value with these tags was refused, as it was outdated."""
+        """Record that a value with these tags was refused because it was outdated."""
         for tag in tags:
             self._noticed(tag).refused += 1
 

@@ -13,7 +13,7 @@ def check_lengths(limits: Limits, key: bytes, value: bytes) -> None:
     """Raise KeyTooLong, ValueTooLarge."""
     if len(key) > limits.max_key_length:
         raise KeyTooLong(f"the key has {len(key)} bytes, the limit is {limits.max_key_length}")
-    # A mark and its escapes do not count.
+    # The header, or a mark and its escapes, do not count.
     if len(value) > limits.max_value_length < (size := stored_values.length(value)):
         raise value_too_large(limits, size)
 

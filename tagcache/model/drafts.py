@@ -1,4 +1,4 @@
-"""Changing entries by what is stored, at one moment: the same for all engines."""
+"""Drafts: read entries and change them atomically, in the same way with all engines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tagcache.model.limits import Limits
 
 
 class Stored(NamedTuple):
-    """An entry that is stored, or is about to be.
+    """A stored entry, or one that will be stored.
 
-    ``expires_ms`` is when it ceases to exist, in milliseconds since 1970 by the clock of the
-    engine; None: never.
+    ``expires_ms`` is when it expires, in milliseconds since 1970 by the clock of the engine;
+    None: never.
     """
 
     value: bytes
@@ -21,12 +21,12 @@ class Stored(NamedTuple):
 
 
 class Draft:
-    """Entries as they are at one moment, and what is to become of them.
+    """A consistent view of some entries, and the changes to make to them.
 
     Attributes:
-        now_ms: that moment, in milliseconds since 1970 by the clock of the engine.
-        changes: by key, each entry to store; None for each entry to remove, and for each one that
-            is absent because it would expire at once.
+        now_ms: the time of the view, in milliseconds since 1970 by the clock of the engine.
+        changes: by key, each entry to store; None for each entry to remove, and for an absent
+            entry that was stored with a deadline in the past.
     """
 
     __slots__ = ("_limits", "_stored", "changes", "now_ms")
@@ -38,11 +38,11 @@ class Draft:
         self._limits = limits
 
     def get(self, key: bytes) -> Stored | None:
-        """Return the entry, with the changes so far. Raises KeyError for a key not asked for."""
+        """Return the entry, with the changes so far. Raises KeyError for any other key."""
         return self.changes[key] if key in self.changes else self._stored[key]
 
     def original(self, key: bytes) -> Stored | None:
-        """Return the entry without the changes. Raises KeyError for a key not asked for."""
+        """Return the entry without the changes. Raises KeyError for any other key."""
         return self._stored[key]
 
     def put(
@@ -54,7 +54,7 @@ class Draft:
     ) -> None:
         """Store an entry; one that would expire at once is removed instead.
 
-        Without ``tags`` (None) it gets those of the tag rules.
+        If ``tags`` is None, the tag rules give the tags.
         """
         if expires_ms is not None and expires_ms <= self.now_ms:
             self.changes[key] = None
@@ -70,6 +70,6 @@ class Draft:
         return there
 
     def default_expiry(self) -> int | None:
-        """Return when an entry expires that is stored now without a time to live."""
+        """Return when an entry stored now without a time to live expires."""
         ttl_ms = self._limits.default_ttl_ms
         return self.now_ms + ttl_ms if ttl_ms else None

@@ -1,4 +1,4 @@
-"""What a look-up returns that may take a lease to compute the value."""
+"""The result of a look-up that may take a lease to compute the value."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ MOST_WAIT_MS = 600_000
 
 
 class Found(enum.Enum):
-    """What such a look-up found."""
+    """The outcome of such a look-up."""
 
     HIT = "the entry"
-    STALE = "an entry whose time to live is over, or that was invalidated softly"
-    LEASE = "nothing; the caller is to compute the value"
-    WAIT = "nothing; somebody else computes the value"
+    STALE = "an entry whose time to live has ended, or that was softly invalidated"
+    LEASE = "nothing; the caller must compute the value"
+    WAIT = "nothing; another client is computing the value"
 
 
-# Before Python 3.12 each look-up of a member in its class costs a call.
+# Before Python 3.12, each look-up of a member in its class costs a call.
 HIT, STALE, LEASE, WAIT = Found
 _new = tuple.__new__
 
@@ -29,9 +29,9 @@ _new = tuple.__new__
 class Fetched(NamedTuple):
     """The result of ISession.fetch.
 
-    ``value`` is there with HIT and STALE; ``token`` is that of the lease, with LEASE, and with
-    STALE unless somebody else has the lease; ``left_ms`` is how many milliseconds the lease of
-    somebody else lasts, with WAIT and with STALE; ``tags`` are those of a stale entry.
+    ``value`` is set with HIT and STALE; ``token``, that of the lease, with LEASE, and with STALE
+    unless another client has the lease; ``left_ms``, how many milliseconds another client's lease
+    lasts, with WAIT and STALE; ``tags``, those of a stale entry, with STALE.
     """
 
     found: Found
@@ -42,7 +42,7 @@ class Fetched(NamedTuple):
 
 
 def hit(value: bytes) -> Fetched:
-    """Return the result with an entry's value, in a third of the time."""
+    """Return a HIT with this value, in a third of the time of the constructor."""
     return _new(Fetched, (HIT, value, None, 0, ()))
 
 
@@ -50,9 +50,9 @@ def hit(value: bytes) -> Fetched:
 class FreshCounts:
     """Leases and stale entries.
 
-    ``leases`` is how many leases are out, ``stale_items`` how many stale entries are kept. Since
-    the start: ``leases_granted``; ``fills`` and ``fills_refused``; ``leases_released``;
-    ``stale_served``, stale entries that were returned.
+    ``leases`` is how many leases there are, ``stale_items`` how many stale entries are kept. Counts
+    since the start: ``leases_granted``; ``fills`` and ``fills_refused``; ``leases_released``;
+    ``stale_served``, the look-ups answered with a stale entry.
     """
 
     leases: int = 0

@@ -12,8 +12,7 @@ _MAX_DIGITS = 19
 def parse(text: bytes) -> int | None:
     """Read ``[+-]?[0-9]+``; return None for other text, or for a number that does not fit.
 
-    The time is linear in the length, because a value may be a million zeros, and each step of a
-    counter reads it.
+    Takes linear time: a value may be a million zeros, and each step of a counter reads it.
     """
     digits = text[1:] if text[:1] in (b"+", b"-") else text
     if not digits.isdigit():

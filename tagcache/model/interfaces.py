@@ -16,23 +16,23 @@ from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import Consistency, EntryView, Saved, TagMeasure, TagSize
 
 if TYPE_CHECKING:
-    # The engine in memory must not need Twisted.
+    # The memory engine must not need Twisted.
     from twisted.internet.defer import Deferred
 
     from tagcache.engine.entry import Entry
 
 T = TypeVar("T")
 
-# By key, something that differs after every change of the entry.
+# By key, an object that differs after every change of the entry.
 Versions: TypeAlias = "Mapping[bytes, object]"
 
 
 class IMeasured(Interface):
-    """What a cache can report about itself at once, at no cost."""
+    """What a cache can report about itself at once, almost for free."""
 
     memory: int = Attribute("The approximate bytes that all entries and their indexes take.")
     max_memory: int = Attribute("The bytes that they may take; 0: no limit.")
-    backlog: int = Attribute("How many entries were removed and still use memory.")
+    backlog: int = Attribute("How many entries were removed but still use memory.")
 
     def counters() -> Counters:
         """Return the counts since the start."""
@@ -42,7 +42,7 @@ class IMeasured(Interface):
 
 
 class IMaintained(IMeasured):
-    """What a server does with the entries in this process as a whole: of one cache or of several.
+    """Maintenance of all entries in this process, of one cache or of several.
 
     Work is a generator that yields often; see ICache.
     """
@@ -84,11 +84,11 @@ class ICache(IMaintained):
 
     Invalidations are work: a generator that yields often, so that the caller can do other things
     in between, and returns how many entries were removed. Nothing happens before it runs. All
-    matching entries disappear at one moment, whatever their number; the memory of many is freed
-    later, by ``reclaim``. With ``soft``, those that have a grace become stale.
+    matching entries disappear at once, whatever their number; if there are many, ``reclaim`` frees
+    their memory later. With ``soft``, those that have a grace become stale.
     """
 
-    plain: Any = Attribute("What answers plain requests natively, a PlainRequests; None without.")
+    plain: Any = Attribute("The PlainRequests of the native core; None without the core.")
 
     def get(key: bytes, now: float | None = None) -> bytes | None:
         """Return the value, or None; counts a hit or a miss.
@@ -97,13 +97,13 @@ class ICache(IMaintained):
         """
 
     def get_many(keys: Collection[bytes], now: float | None = None) -> list[bytes | None]:
-        """Return what ``get`` returns for each of the keys, at one moment."""
+        """Return what ``get`` returns for each of the keys, atomically."""
 
     def peek(key: bytes) -> Entry | None:
         """Return the whole entry, or None; count nothing. The caller must not change it."""
 
     def created_ms(entry: Entry) -> int:
-        """Return when it was stored, in milliseconds since 1970 by the present wall clock."""
+        """Return when an entry was stored, in milliseconds since 1970 by the current wall clock."""
 
     def put(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> int | None:
         """Store, replacing value, tags, TTL and creation time.
@@ -115,7 +115,7 @@ class ICache(IMaintained):
     def put_with(
         key: bytes, value: bytes, options: StoreOptions, now: float | None = None
     ) -> int | None:
-        """Do the same as ``put``; check tags and TTL only if these options are not checked yet."""
+        """Like ``put``, but check tags and TTL only if these options have not been checked."""
 
     def add(key: bytes, value: bytes, tags: Collection[bytes], ttl_ms: int | None) -> bool:
         """Store only if the key is absent; return whether it was stored. Raises like ``put``."""
@@ -143,16 +143,16 @@ class ICache(IMaintained):
         """Return a draft of these entries as they are now; ``counts``: count hits and misses."""
 
     def carry_out(draft: Draft) -> None:
-        """Store and remove what the draft says. Raises like ``put``, before it changes anything.
+        """Make the changes of the draft. Raises like ``put``, before it changes anything.
 
-        Only OutOfMemory may come when some of its changes are made. Nothing else may happen
-        between ``draft`` and this.
+        Only OutOfMemory may be raised after some changes were made. Nothing else may happen between
+        ``draft`` and this.
         """
 
     def version(key: bytes) -> object:
-        """Return something that differs after every change of the entry, which may be absent.
+        """Return an object that differs after every change of the entry, which may be absent.
 
-        It must be kept for as long as it is compared.
+        The caller must keep the object for as long as it compares it.
         """
 
     def invalidate_tag(tag: bytes, soft: bool = False) -> Generator[None, None, int]:
@@ -168,7 +168,7 @@ class ICache(IMaintained):
         """Work that removes the entries with these keys."""
 
     def keys_by_tag(tag: bytes) -> Generator[None, None, list[bytes]]:
-        """Work that returns the keys of the entries with the tag at one moment, in no order."""
+        """Work that returns the keys of the entries with the tag, atomically, in no order."""
 
     def scan_any(tags: Collection[bytes]) -> Iterator[tuple[bytes, Entry] | None]:
         """Yield the entries that carry at least one of the tags, each once; see ``scan``."""
@@ -186,7 +186,7 @@ class ICache(IMaintained):
     def scan_keys(
         cursor: int, count: int | None, wanted: Callable[[bytes], bool] | None
     ) -> Generator[None, None, tuple[int, list[bytes]]]:
-        """Work that returns what IEngine.scan_keys does."""
+        """Work that returns what IEngine.scan_keys returns."""
 
     def random_key() -> bytes | None:
         """Return a key at random, or None if there is none."""
@@ -210,13 +210,13 @@ class ICache(IMaintained):
     def check() -> Generator[None, None, Consistency]:
         """Work that checks whether entries, indexes and totals agree, and returns its findings.
 
-        The cache can be used in the meantime; a flush restarts the check. The lengths of very many
-        tag names are added up only if no tag is added or removed during that.
+        The cache can be used in the meantime; a flush restarts the check. If there are very many
+        tags, the lengths of their names are only checked if no tag is added or removed meanwhile.
         """
 
 
 class ISession(Interface):
-    """What one client does with the entries of an engine.
+    """The operations of one client on the entries of an engine.
 
     Keys, values and tags are ``bytes``; ``ttl_ms`` is milliseconds, None and 0 both mean the
     default. Every method returns its result, or a Deferred of it. It raises a CommandError at
@@ -238,7 +238,7 @@ class ISession(Interface):
     def put_with(
         key: bytes, value: bytes, options: StoreOptions
     ) -> int | Deferred[int | None] | None:
-        """Do the same as ``put``, with options that many calls share."""
+        """Like ``put``, with options that many calls share."""
 
     def add(
         key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
@@ -268,17 +268,17 @@ class ISession(Interface):
     def get_many(
         keys: Sequence[bytes],
     ) -> list[bytes | None] | Deferred[list[bytes | None]]:
-        """Return what ``get`` returns for each of the keys, not necessarily at one moment."""
+        """Return what ``get`` returns for each of the keys, not necessarily atomically."""
 
     def update(
         keys: Collection[bytes], change: Callable[[Draft], T], counts: bool = False
     ) -> T | Deferred[T]:
-        """Let ``change`` read these entries and decide what becomes of them, at one moment.
+        """Let ``change`` read and change these entries, atomically.
 
-        Returns what ``change`` returns. It may be called again, if another server has changed an
-        entry meanwhile: it must do nothing but read and change the draft. ``counts``: count a hit
-        or a miss for each key. Raises like ``put``; CrossPartition if the entries are too far
-        apart to be changed together; whatever ``change`` raises, which then changes nothing.
+        Returns what ``change`` returns. It may be called again if another server has changed an
+        entry meanwhile, so it must only read and change the draft. ``counts``: count a hit or a
+        miss for each key. Raises like ``put``; CrossPartition if the entries are in different
+        partitions; and whatever ``change`` raises, in which case nothing is changed.
         """
 
     def versions(keys: Collection[bytes]) -> Versions | Deferred[Versions]:
@@ -287,15 +287,15 @@ class ISession(Interface):
     def transact(
         unchanged: Versions, keys: Collection[bytes], run: Callable[[ISession, IEngine], T]
     ) -> T | Deferred[T | None] | None:
-        """Call ``run`` so that all it does happens at one moment, and return its result.
+        """Call ``run`` so that everything it does is atomic, and return its result.
 
-        It is given a session and an engine to use, whose methods return no Deferred; ``keys`` are
-        those of the entries that it reads or changes. Returns None, and does nothing, if an entry
-        of ``unchanged`` has changed. See ``update``.
+        ``run`` gets a session and an engine, whose methods return no Deferreds; ``keys`` are those
+        of the entries that it reads or changes. Returns None, and does nothing, if an entry of
+        ``unchanged`` has changed. See ``update``.
         """
 
     def fetch(key: bytes, lease_ms: int) -> Fetched | Deferred[Fetched]:
-        """Look up a key; without an entry, take the lease for its value, unless it is out.
+        """Look up a key; if it has no entry, take its lease, unless another client has it.
 
         The holder of a lease computes the value and calls ``fill``, or ``release``, within
         ``lease_ms`` milliseconds. A stale entry is returned if there is one. Counts a hit or a
@@ -307,24 +307,24 @@ class ISession(Interface):
 
         Returns False, and stores nothing, if the value may be outdated: since the lease was
         granted, the key was stored, removed or invalidated, or a tag of the value was
-        invalidated, or everything was removed; or if ``token`` is not that of a lease that is out
-        for the key. Raises like ``put``; then the lease stays.
+        invalidated, or everything was removed; or if ``token`` is not that of the key's current
+        lease. Raises like ``put``; then the lease stays.
         """
 
     def release(token: int, key: bytes) -> bool | Deferred[bool]:
-        """End a lease without a value; return whether it was out."""
+        """End a lease without a value; return whether it still existed."""
 
     def invalidate_tag(tag: bytes, soft: bool = False) -> int | Deferred[int]:
-        """Remove every entry that carries the tag, at one moment; return how many.
+        """Remove every entry that carries the tag, atomically; return how many.
 
         With ``soft``, entries that have a grace become stale.
         """
 
     def invalidate_any(tags: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
-        """Remove every entry that carries at least one of the tags, at one moment."""
+        """Remove every entry that carries at least one of the tags, atomically."""
 
     def invalidate_all(tags: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
-        """Remove every entry that carries all of the tags, at one moment; none for no tags."""
+        """Remove every entry that carries all of the tags, atomically; none for no tags."""
 
     def invalidate_keys(keys: Collection[bytes], soft: bool = False) -> int | Deferred[int]:
         """Remove the entries with these keys."""
@@ -336,8 +336,8 @@ class ISession(Interface):
 class IEngine(IMeasured):
     """Where entries are kept: in this process, or in servers that several processes share.
 
-    Every method but those of IMeasured and ``activity``, ``describe``, ``fresh_counts`` and
-    ``open_session`` returns its result, or a Deferred of it; see ISession.
+    Every method returns its result, or a Deferred of it (see ISession), except those of IMeasured,
+    and ``activity``, ``describe``, ``fresh_counts`` and ``open_session``.
     """
 
     limits: Limits = Attribute("The limits of an entry; may be replaced while running.")
@@ -348,7 +348,7 @@ class IEngine(IMeasured):
     eviction_policy: str | None = Attribute("What is evicted when memory is full; None: nothing.")
     trouble: str = Attribute("Why the engine cannot be used now; empty while it can.")
     on_lease_end: Callable[[bytes], None] = Attribute(
-        "Called with the key of a lease that ended before its time."
+        "Called with the key of a lease that ended early."
     )
 
     def open_session() -> ISession:
@@ -360,10 +360,10 @@ class IEngine(IMeasured):
     def peek_many(
         keys: Sequence[bytes],
     ) -> list[EntryView | None] | Deferred[list[EntryView | None]]:
-        """Return what ``peek`` returns for each of the keys, not necessarily at one moment."""
+        """Return what ``peek`` returns for each of the keys, not necessarily atomically."""
 
     def keys_by_tag(tag: bytes) -> list[bytes] | Deferred[list[bytes]]:
-        """Return the keys of the entries that carry the tag, at one moment, in no order."""
+        """Return the keys of the entries that carry the tag, atomically, in no order."""
 
     def search(
         tags: Sequence[bytes], every: bool = False, offset: int = 0, limit: int | None = None
@@ -381,7 +381,7 @@ class IEngine(IMeasured):
         """Return the next cursor, 0 at the end, and keys from ``cursor`` on; 0 is the start.
 
         About ``count`` keys are looked at, or all; those for which ``wanted`` is false are left
-        out. A key that is there throughout a scan is returned at least once.
+        out. A key that exists throughout a scan is returned at least once.
         """
 
     def random_key() -> bytes | Deferred[bytes | None] | None:
@@ -399,7 +399,7 @@ class IEngine(IMeasured):
         """Return at most ``most`` tags that begin with ``prefix``, the largest first."""
 
     def activity(tag: bytes) -> TagActivity:
-        """Return the activity of a tag; not all of it is known for every tag."""
+        """Return the activity of a tag, as far as it is known."""
 
     def fresh_counts() -> FreshCounts:
         """Return the counts of leases and stale entries; all 0 if the engine has none."""
@@ -420,8 +420,8 @@ class IEngine(IMeasured):
 class IDatabases(IMeasured):
     """The numbered databases of an engine: each is an IEngine with its own entries and counts.
 
-    A database is made when it is first used, except 0, which is always there. What IMeasured
-    declares is about all of them.
+    A database is created when it is first used, except 0, which always exists. The attributes and
+    methods of IMeasured concern all of them together.
     """
 
     count: int = Attribute("How many databases there may be; their numbers begin with 0.")
@@ -438,7 +438,7 @@ class IDatabases(IMeasured):
 
 
 class ISerde(Interface):
-    """How a client turns objects into bytes and back."""
+    """Converts objects to bytes and back, for a client."""
 
     name = Attribute("its name in options and URLs (str)")
 

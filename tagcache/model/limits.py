@@ -1,4 +1,4 @@
-"""How large an entry may be, and its time to live and tags if none are given."""
+"""The limits of an entry, and its time to live and tags if none are given."""
 
 from __future__ import annotations
 

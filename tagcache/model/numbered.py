@@ -1,4 +1,4 @@
-"""The parts of numbered databases, each made when it is first used."""
+"""The parts of numbered databases, each created when it is first used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Numbered(Generic[T]):
-    """Equal parts with numbers from 0 to ``count - 1``, such as one cache for each database.
+    """Parts of one kind with numbers from 0 to ``count - 1``, such as a cache for each database.
 
     ``make`` returns the part for a number. It is called when that part is first used.
     """
@@ -35,6 +35,6 @@ class Numbered(Generic[T]):
         return self._made.get(number)
 
     def __iter__(self) -> Iterator[tuple[int, T]]:
-        """Yield the number and the part for those in use, in the order of their numbers."""
+        """Yield number and part of those in use, in the order of their numbers."""
         for number in sorted(self._made):
             yield number, self._made[number]

@@ -1,4 +1,4 @@
-"""What the cache counts."""
+"""The counts and totals of a cache."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the cache holds at one moment.
+    """The contents of a cache at one point in time.
 
     ``items`` is the number of entries, ``tags`` that of tags in use, ``bytes`` the length of all
     values.
@@ -58,10 +58,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class EngineTotals:
-    """What an engine holds at one moment, and the counts of all its servers.
+    """The contents of an engine at one point in time, and the counts of all its servers.
 
     ``items``, ``tags`` and ``bytes`` are those of Totals. ``memory`` and ``max_memory`` (0: no
-    limit) are bytes. ``backlog`` is the number of entries that were removed and still use memory.
+    limit) are bytes. ``backlog`` is the number of entries that were removed but still use memory.
     """
 
     items: int
@@ -74,7 +74,7 @@ class EngineTotals:
 
     @classmethod
     def of(cls, measured: IMeasured) -> EngineTotals:
-        """Return what a cache or an engine can say about itself at once."""
+        """Return the totals that a cache or an engine can report at once."""
         held = measured.held()
         return cls(
             items=held.items,
@@ -88,7 +88,7 @@ class EngineTotals:
 
     @classmethod
     def sum(cls, each: Iterable[EngineTotals], whole: IMeasured) -> EngineTotals:
-        """Return the totals of ``whole``, whose databases have these."""
+        """Return the totals of ``whole`` from those of its databases."""
         every = list(each)
         return cls(
             items=sum(totals.items for totals in every),

@@ -10,7 +10,7 @@ NEVER = float("inf")
 
 
 class StoreOptions:
-    """Tags and a time to live. Many stores share one such object, so it is checked only once.
+    """Tags and a time to live. Many stores share one object, so it is checked only once.
 
     Attributes:
         tags: tuple of bytes; without duplicates once they are checked.
@@ -18,7 +18,7 @@ class StoreOptions:
         ttl_ms, ttl: the effective one under the limits ``checked``, in milliseconds (None: none)
             and in seconds (NEVER: none).
         checked: the limits against which tags and time to live were checked; None before that.
-        grace_ms: how long the entry is stale after it expires, or is invalidated softly, in
+        grace_ms: how long the entry is stale after it expires or is softly invalidated, in
             milliseconds.
     """
 

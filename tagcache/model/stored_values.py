@@ -1,6 +1,6 @@
 """The length and the number of a stored value.
 
-A value is stored as it is, but after a header if it is compressed, or begins like a header itself:
+A value is stored as it is, or after a header if it is compressed, or itself begins like a header:
 see ``wire/values.py``. Earlier versions wrote marks, and escaped what follows. Limits and counters
 apply to the value itself.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 
-# It begins no UTF-8 text, no pickle, no JSON and no MessagePack.
+# No UTF-8 text, pickle, JSON or MessagePack begins with it.
 HEADER_BYTE = b"\xc1"
 RAW = b"\xc1r"
 COMPRESSED = b"\xc1z"
-# In front of another stored value: until when it is fresh, and what it cost to compute.
+# The header before a stored value that says when it expires, and the cost to compute it.
 TIMED = b"\xc1t"
 TIMING = struct.Struct(">dd")
 # The marks of earlier versions.

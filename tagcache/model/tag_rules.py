@@ -1,9 +1,9 @@
 """Rules that give tags to entries by their keys.
 
-A rule has a pattern for keys, and tags that are made of what the pattern's placeholders matched. In
-a pattern ``{name}`` matches one or more bytes, ``*`` any number of bytes, each as few as possible,
-and everything else itself. A pattern matches whole keys. In patterns and tags a backslash precedes
-a brace, a star or a backslash that has no special meaning.
+A rule has a pattern for keys, and tags made from what the pattern's placeholders matched. In a
+pattern, ``{name}`` matches one or more bytes and ``*`` any number of bytes, both as few as
+possible; everything else matches itself. A pattern matches whole keys. In patterns and tags, a
+backslash takes the special meaning from a brace, a star or a backslash.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tagcache.model.limits import Limits
 
-# An escaped character, a placeholder, a star, other text, or a character that is out of place.
+# An escaped character, a placeholder, a star, other text, or a misplaced character.
 _TOKEN = re.compile(r"\\([\\{}*])|(\{[^{}]*\})|(\*)|([^\\{}*]+)|(.)", re.DOTALL)
 _NAME = re.compile(r"\{[A-Za-z0-9_]+\}")
 _OUT_OF_PLACE = {
@@ -37,7 +37,7 @@ class BadTagRule(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """Literal text, or a wildcard as it is written: ``*``, or a name in braces."""
+    """Literal text, or a wildcard as written: ``*``, or a name in braces."""
 
     text: str
     is_wildcard: bool = False
@@ -48,7 +48,7 @@ class _Text:
 
     @property
     def least(self) -> int:
-        """How many bytes it matches or makes at least."""
+        """The minimum number of bytes that the part matches or produces."""
         if self.is_wildcard:
             return int(self.text != "*")
         return len(self.data)
@@ -113,11 +113,11 @@ def _read_tag(tag: str, known: frozenset[str] | None, faults: list[str]) -> list
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """A pattern that is ready to match.
+    """A compiled pattern.
 
-    ``head`` and ``tail`` are what a key begins and ends with. ``steps`` are the wildcards but the
-    last, each with the text after it; ``last`` is the last one, or None if there is no wildcard. A
-    wildcard is the key of what it matched (None: nobody asks), and how many bytes it has at least.
+    A key begins with ``head`` and ends with ``tail``. ``steps`` are the wildcards except the last,
+    each with the text after it; ``last`` is the last one, or None if there is no wildcard. A
+    wildcard is the name of what it matched (None: no tag uses it), and its minimum length in bytes.
     """
 
     head: bytes
@@ -145,8 +145,8 @@ class _Pattern:
     def match(self, key: bytes) -> dict[bytes, bytes] | None:
         """Return what each placeholder matched; None if the key does not match.
 
-        Each text is looked for once, from where the one before it was found. That finds a match if
-        there is one: a later place for a text leaves less of the key for what follows.
+        Each text is searched once, from the end of the previous one. This finds a match if there is
+        one: a later place for a text would only leave less of the key for the rest.
         """
         if not (key.startswith(self.head) and key.endswith(self.tail)):
             return None
@@ -172,15 +172,15 @@ class _Pattern:
 
 @dataclass(frozen=True, slots=True)
 class TagRule:
-    """A rule as it is configured: its name, its pattern, and its tags. Raises BadTagRule."""
+    """A configured rule: its name, its pattern, and its tags. Raises BadTagRule."""
 
     name: str
     pattern: str
     tags: tuple[str, ...]
     _pattern: _Pattern = field(init=False, repr=False, compare=False)
-    # Each tag as a format of bytes for what the pattern matched.
+    # Each tag as a bytes format for what the pattern matched.
     _formats: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
-    # How many bytes keys have at least, and then each of the tags.
+    # The minimum number of bytes of a key, and of each tag.
     _least: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class TagRule:
 
     @property
     def head(self) -> bytes:
-        """What every key begins with that the rule matches."""
+        """The beginning of every key that the rule matches."""
         return self._pattern.head
 
     def made_of(self, key: bytes) -> Sequence[bytes]:
@@ -210,7 +210,7 @@ class TagRule:
         return () if matched is None else [each % matched for each in self._formats]
 
     def faults(self, limits: Limits) -> Iterator[str]:
-        """Yield a sentence for each limit that the rule can never keep."""
+        """Yield a sentence for each limit that the rule always exceeds."""
         shortest, *tags = self._least
         if shortest > limits.max_key_length:
             yield (
@@ -240,8 +240,8 @@ def _format(part: _Text) -> bytes:
 class TagRules:
     """All rules, in their order, ready to be applied.
 
-    A key is looked up by its first bytes among the rules, so that keys that no rule can match cost
-    next to nothing.
+    Rules are looked up by the first bytes of a key, so keys that no rule can match cost next to
+    nothing.
     """
 
     rules: tuple[TagRule, ...] = ()
@@ -265,7 +265,7 @@ class TagRules:
         return self._by_head.get(key[: self._length], self._without_head)
 
     def made_of(self, key: bytes) -> Iterator[tuple[TagRule, bytes]]:
-        """Yield each rule that matches with each of its tags, in order, whatever the limits."""
+        """Yield each matching rule with each of its tags, in order, regardless of limits."""
         for rule in self.fitting(key):
             for tag in rule.made_of(key):
                 yield rule, tag
@@ -274,7 +274,7 @@ class TagRules:
         """Return the tags for an entry that is stored under ``key`` without tags.
 
         They are in the order of the rules, without duplicates. Tags longer than ``max_tag_length``
-        bytes are left out, and then what is beyond the first ``max_tags``.
+        bytes are left out; of the others, the first ``max_tags`` are returned.
         """
         tags: dict[bytes, None] = {}
         for rule in self.fitting(key):

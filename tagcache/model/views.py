@@ -1,4 +1,4 @@
-"""What engines report about entries and about themselves."""
+"""The views of entries and of the engine that engines return."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tagcache.model.activity import TagActivity
 # The measures by which tags are ranked.
 TagMeasure: TypeAlias = Literal["keys", "bytes", "hits"]
 
-# Further faults are only counted, because one cause may affect every entry.
+# The most faults to report. Others are only counted, because one cause may affect every entry.
 MOST_FAULTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class EntryView:
-    """An entry as it was at one moment.
+    """An entry as it was at one point in time.
 
     ``value`` is None in lists; ``size`` is the length of key and value in bytes; ``left_ms`` is
     the remaining time to live, None if it has none; ``stored_us`` is when it was stored, in
@@ -43,7 +43,7 @@ class TagSize(NamedTuple):
     bytes: int
 
     def rank(self, measure: TagMeasure, activity: Callable[[builtins.bytes], TagActivity]) -> int:
-        """Return what the tag is ranked by; ``activity`` returns what happened to a tag."""
+        """Return the value by which the tag is ranked; ``activity`` returns that of a tag."""
         if measure == "hits":
             return activity(self.name).hits
         return self.keys if measure == "keys" else self.bytes
@@ -52,8 +52,8 @@ class TagSize(NamedTuple):
 class Saved(NamedTuple):
     """An entry in a snapshot; ``age`` (when the snapshot was taken) and ``ttl`` are in seconds.
 
-    ``database`` is the number of its database. ``grace`` is how long it is stale after its time to
-    live, in seconds.
+    ``database`` is the number of its database. ``grace`` is how long it stays stale after its time
+    to live, in seconds.
     """
 
     key: bytes

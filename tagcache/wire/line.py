@@ -1,4 +1,4 @@
-"""The line protocol: bytes to requests and results to replies, without any I/O.
+"""The line protocol: parse requests, and write replies, without any I/O.
 
 A request is a line of up to five fields, separated by TAB; the fifth may contain further tabs.
 The specification is docs/protocol.md.
@@ -30,10 +30,10 @@ PONG = b"PONG\n"
 TLS_HANDSHAKE = b"\x16\x03"
 _MAX_FIELDS = 5
 _KEYS_AT_ONCE = 1024
-# As numbers: searching bytes for a number is several times as fast as for a bytes of length one.
+# As numbers: searching bytes for a number is several times as fast as for bytes of length one.
 _TAB, _LF, _CR = b"\t\n\r"
 _MAX_TTL_DIGITS = len(str(UINT64_MAX))
-# Our verbs are followed by a TAB, so that no request of ours matches.
+# Our verbs are followed by a TAB, so none of our requests matches.
 _HTTP = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) |(?i:host:)")
 
 
@@ -50,8 +50,8 @@ REFUSED = b"REFUSED\n"
 def max_line_length(limits: Limits) -> int:
     """Return the maximum length of a valid request, in bytes, without the line end.
 
-    It is that of a FILL with every field at its limit. Lists of keys or tags have no separate
-    limit.
+    This is the length of a FILL with every field at its limit. Lists of keys or tags have no
+    separate limit.
     """
     verb, tabs, token, ttl_and_grace = 4, 5, 19, 41
     tags = limits.max_tags_per_entry * (limits.max_tag_length + 1)
@@ -76,7 +76,7 @@ class LineBuffer:
         """Return the lines that ``chunk`` completes, without LF and any CR before it.
 
         Raises LineTooLong, with the lines before, as soon as a line exceeds the limit, even if
-        its end has not arrived; what follows is lost. A MemoryError changes nothing.
+        its end has not arrived; the rest of the data is lost. A MemoryError changes nothing.
         """
         lines = chunk.split(b"\n")
         rest = lines.pop()
@@ -86,7 +86,7 @@ class LineBuffer:
         completed = bool(partial and lines)
         if completed:
             lines[0] = b"".join((partial, lines[0]))
-            # Only this line and the rest can be longer than the chunk.
+            # Only the first line and the rest can be longer than the chunk.
             longest = max(longest, len(lines[0]))
             carriage_returns = carriage_returns or lines[0].endswith(b"\r")
         if carriage_returns:
@@ -118,7 +118,7 @@ class LineBuffer:
 def only_gets(chunk: bytes) -> list[bytes] | None:
     """Return the keys if ``chunk`` consists of complete, plain GETs only; else None.
 
-    Clients send mostly these, and this takes a fraction of the time of splitting lines.
+    A fast path for the most common chunks; it takes a fraction of the time of splitting lines.
     """
     if chunk[:4] != b"GET\t" or chunk[-1:] != b"\n" or _CR in chunk:
         return None
@@ -139,7 +139,7 @@ def is_http(line: bytes) -> bool:
     """Return whether a line, or the beginning of one, is part of an HTTP request."""
     if _HTTP.match(line) is not None:
         return True
-    # Any other method, with the version after the target.
+    # Look for other methods by the version after the target.
     return line[-9:-3] == b" HTTP/" and b"\t" not in line[: line.find(b" ")]
 
 
@@ -193,7 +193,7 @@ def parse_token(field: bytes) -> int:
 
 
 def parse_lease(field: bytes) -> int:
-    """Read how long a lease is wanted, in milliseconds.
+    """Read the requested length of a lease, in milliseconds.
 
     Raises InvalidArgument (``missing_lease``, ``invalid_lease``).
     """
@@ -256,8 +256,7 @@ def value(content: bytes) -> bytes:
 def fetched(result: Fetched) -> bytes:
     """Return the reply to FETCH.
 
-    A stale value that a line cannot hold is left out; another value that it cannot hold is an
-    error.
+    If a line cannot contain the value, a stale value is left out, and any other is an error.
     """
     content = result.value
     if result.found is HIT and content is not None:
@@ -281,7 +280,7 @@ def count(verb: bytes, number: int) -> bytes:
 
 
 def keys(found: Sequence[bytes]) -> Generator[None, None, tuple[bytes, int]]:
-    """Build the reply to KEYS in slices; return it, and the number of keys that it cannot hold.
+    """Build the reply to KEYS in slices; return it, and the number of keys that it leaves out.
 
     A key with a comma or LF cannot be in a comma-separated line.
     """

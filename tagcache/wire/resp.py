@@ -1,6 +1,6 @@
-"""The Redis protocol, RESP2 and RESP3: results to replies and arguments to requests, without I/O.
+"""The Redis protocol, RESP2 and RESP3: write requests and replies, without any I/O.
 
-``protocol`` is 2 or 3. Requests are read by wire/resp_requests.py, replies by wire/resp_replies.py.
+``protocol`` is 2 or 3. wire/resp_requests.py reads requests, wire/resp_replies.py replies.
 The specification is https://redis.io/docs/latest/develop/reference/protocol-spec/.
 """
 
@@ -20,23 +20,24 @@ EMPTY_ARRAY = b"*0\r\n"
 ZERO = b":0\r\n"
 ONE = b":1\r\n"
 
-# No reply is nested so deep; readers have a limit, too.
+# No reply is nested deeper; readers have a limit, too.
 _MAX_DEPTH = 8
 _ITEMS_AT_ONCE = 1024
-# What is formatted with a length and a content for each item.
+# Formats with a length and a content for each item.
 _BULK = b"$%d\r\n%b\r\n"
 _ARRAYS = [b"*%d\r\n" % count + _BULK * count for count in range(17)]
 _NULLS = {2: b"$-1\r\n", 3: b"_\r\n"}
 _NULL_ARRAYS = {2: b"*-1\r\n", 3: b"_\r\n"}
-# Small numbers are looked up or compared, not parsed. These are the first lines of bulk strings.
+# The first lines of short bulk strings: they are looked up or compared, which is faster than
+# parsing their numbers.
 BULK_LINES = [b"$%d" % length for length in range(1025)]
 _SMALL_NUMBERS = {b"%d" % number: number for number in range(1025)}
-# CR and LF would end a line early.
+# Replaces CR and LF, which would end a line early.
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
 def read_integer(digits: bytes) -> int | None:
-    """Read a signed 64-bit integer; None if this is none, or is not in its shortest form."""
+    """Read a signed 64-bit integer in its shortest form; None for other text."""
     number = _SMALL_NUMBERS.get(digits)
     if number is not None:
         return number
@@ -103,7 +104,7 @@ def bulk(content: bytes) -> bytes:
 
 
 def split_bulks(bulks: bytes) -> list[bytes]:
-    """Return the contents of bulk strings that follow each other; they are well formed."""
+    """Return the contents of consecutive bulk strings, which must be well formed."""
     contents = []
     while bulks:
         length, _, rest = bulks[1:].partition(b"\r\n")
@@ -114,22 +115,22 @@ def split_bulks(bulks: bytes) -> list[bytes]:
 
 
 def null(protocol: int) -> bytes:
-    """Return the absence of a bulk string."""
+    """Return a null bulk string."""
     return _NULLS[protocol]
 
 
 def null_array(protocol: int) -> bytes:
-    """Return the absence of an array."""
+    """Return a null array."""
     return _NULL_ARRAYS[protocol]
 
 
 def value(content: bytes | None, protocol: int) -> bytes:
-    """Return a bulk string, or its absence."""
+    """Return a bulk string, or a null one."""
     return _NULLS[protocol] if content is None else b"$%d\r\n%b\r\n" % (len(content), content)
 
 
 def values(contents: Sequence[bytes | None], protocol: int) -> bytes:
-    """Return an array of bulk strings and absent ones."""
+    """Return an array of bulk strings and null ones."""
     if None not in contents:
         return _bulks(contents)  # type: ignore[arg-type]
     nothing = _NULLS[protocol]
@@ -147,7 +148,7 @@ def replies(contents: Sequence[bytes | None], protocol: int) -> bytes:
 def array_in_slices(
     contents: Sequence[bytes | None], protocol: int
 ) -> Generator[None, None, bytes]:
-    """Build an array of bulk strings and absent ones in slices; return it."""
+    """Build an array of bulk strings and null ones in slices; return it."""
     nothing = _NULLS[protocol][:-2]
     lines = [b"*%d" % len(contents)]
     parts: list[bytes] = []
@@ -159,7 +160,7 @@ def array_in_slices(
             for each in some:
                 lines += (nothing,) if each is None else (b"$%d" % len(each), each)
         lines.append(b"")
-        # Joined in slices, too: the last step only copies a few long parts.
+        # Join in slices, too: the last step then only copies a few long parts.
         parts.append(b"\r\n".join(lines))
         lines = []
         yield
@@ -184,7 +185,7 @@ def set_of(items: Sequence[bytes], protocol: int) -> bytes:
 
 
 def push(items: Sequence[bytes], protocol: int) -> bytes:
-    """Return a message that is no reply, from encoded replies; in RESP2 it is an array."""
+    """Return a push message of encoded replies; in RESP2 it is an array."""
     return b"%c%d\r\n%b" % (b"*" if protocol == 2 else b">", len(items), b"".join(items))
 
 
@@ -195,7 +196,7 @@ def double(number: float, protocol: int) -> bytes:
 
 
 def one_or_zero(truth: bool) -> bytes:
-    """Return 1 or 0, by which most commands say whether they did something."""
+    """Return 1 or 0, which most commands reply to say whether they did something."""
     return ONE if truth else ZERO
 
 

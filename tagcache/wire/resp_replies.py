@@ -1,4 +1,4 @@
-"""The replies of RESP as a client reads them, RESP2 and RESP3, without any I/O."""
+"""Read the replies of RESP2 and RESP3, as a client does, without any I/O."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ _AGGREGATES = frozenset(b"*~%>")
 _DOUBLE = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|inf|nan)", re.IGNORECASE)
 
 _NULLS = (b"$-1", b"_")
-# Optional.
+# hiredis is optional.
 _hiredis: Any = import_module("hiredis") if find_spec("hiredis") else None
-# Shorter replies are parsed in the time that it takes to look whether hiredis can be used.
+# Parsing a shorter reply takes no longer than checking whether hiredis can be used.
 _MANY_BYTES = 256
 _MAX_NUMBER_LINE = 16
-# How items begin that contain others. A string may match too.
+# The beginning of items that contain others. A string may match, too.
 _NESTED = b"*%~>|"
 _PERHAPS_NESTED = re.compile(rb"\n[%b]" % _NESTED)
 _STRING_TYPES = frozenset((bytes, type(None)))
-# The fast path is for arrays of at least so many items, in lines of so many bytes on average.
+# The fast path is for arrays of at least this many items, with lines of at most this many bytes on
+# average.
 _MANY_ITEMS = 16
 _COMMON_LINE_BYTES = 128
 
@@ -65,7 +66,7 @@ class _Aggregate:
         self.items: list[Any] = []
 
     def value(self) -> Any:
-        """Return it as a Python value, once it is complete."""
+        """Return the complete aggregate as a Python value."""
         if self.kind == _PUSH:
             return Push(self.items)
         if self.kind != _MAP:
@@ -92,7 +93,7 @@ class ReplyReader:
         self._common_lengths = BULK_LINES[: max_string_bytes + 1]
         # The aggregates that are not complete, the innermost last.
         self._open: list[_Aggregate] = []
-        # The beginning of a line, or of a string that takes so many bytes with its first line.
+        # The beginning of a line; or of a string, which with its first line has ``_needed`` bytes.
         self._rest = bytearray()
         self._needed = 0
 
@@ -109,7 +110,7 @@ class ReplyReader:
                 rest += chunk
                 self._check_line()
                 return []
-            # No byte of a string or a line is copied here twice, because it is complete now.
+            # The string or line is complete now, so each of its bytes is copied only once here.
             chunk = b"".join((rest, chunk))
         elif _hiredis is not None and not self._open and len(chunk) >= _MANY_BYTES:
             strings = self._take_strings(chunk)
@@ -123,14 +124,14 @@ class ReplyReader:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no reply has begun that is not complete."""
+        """Whether there is no incomplete reply."""
         return not self._rest and not self._open
 
     def _take_strings(self, chunk: bytes) -> list[bytes | None] | None:
         """Return the reply if ``chunk`` is one array of strings, and nothing else.
 
-        hiredis is several times as fast as parsing, but has no limits: it allocates a list of any
-        length that is announced (8 GB for 15 bytes), and nests without end.
+        hiredis is several times as fast as our parser, but has no limits: it allocates a list of
+        any announced length (8 GB for 15 bytes), and accepts any depth of nesting.
         """
         head = chunk[1 : chunk.find(b"\r\n", 0, _MAX_NUMBER_LINE)]
         if (
@@ -160,7 +161,7 @@ class ReplyReader:
             raise UnexpectedReply("a line of the reply is too long")
 
     def _parse(self, data: bytes, replies: list[Any]) -> int:
-        """Parse what is complete, and add the complete replies; return how far this got."""
+        """Parse complete items, and add complete replies; return where parsing stopped."""
         at = self._take_common(data, 0) if self._open else 0
         self._needed = 0
         while (line_end := data.find(_LF, at)) >= 0:
@@ -206,7 +207,7 @@ class ReplyReader:
         replies.append(value)
 
     def _read_count(self, kind: int, line: bytes) -> int | None:
-        """Return how many items an aggregate has; None if it stands for nothing."""
+        """Return the number of items of an aggregate; None if it is null."""
         count = read_integer(line)
         if count == -1:
             return None
@@ -221,7 +222,7 @@ class ReplyReader:
         return count
 
     def _read_length(self, line: bytes) -> int | None:
-        """Return the length of a string; None if it stands for nothing."""
+        """Return the length of a string; None if it is null."""
         length = read_integer(line)
         if length == -1:
             return None
@@ -232,10 +233,10 @@ class ReplyReader:
         return length
 
     def _take_common(self, data: bytes, at: int) -> int:
-        """Add items to the innermost aggregate as long as they are short strings or nothing.
+        """Add items to the innermost aggregate while they are short strings or nulls.
 
-        Returns how far this got. It is several times as fast as parsing, with the same result. The
-        last item of the aggregate is left.
+        A fast path: several times as fast as parsing, with the same result. Leaves the last item of
+        the aggregate to the parser. Returns where it stopped.
         """
         aggregate = self._open[-1]
         most = aggregate.missing - 1
@@ -247,7 +248,7 @@ class ReplyReader:
         items, known = aggregate.items, self._common_lengths
         found = lines[1::2]
         if len(lines) == 2 * len(found) and _are_lengths(lines[::2], found, known):
-            # The usual case: none of them is nothing.
+            # The usual case: no nulls.
             items += found
             aggregate.missing -= len(found)
             return at + len(part) - rest
@@ -271,7 +272,7 @@ class ReplyReader:
 
 def _perhaps_nested(chunk: bytes) -> bool:
     """Return whether an item in an array may contain others."""
-    # To look for single bytes takes a fraction of the time, and most chunks have none.
+    # Searching for single bytes takes a fraction of the time, and most chunks have none of them.
     return (
         any(chunk.find(kind, 1) >= 0 for kind in _NESTED)
         and _PERHAPS_NESTED.search(chunk) is not None
@@ -281,7 +282,7 @@ def _perhaps_nested(chunk: bytes) -> bool:
 def only_string(chunk: bytes) -> bytes | None:
     """Return the string if ``chunk`` is one reply, and that is a string; else None.
 
-    Most replies are, and this takes a fraction of the time of ``ReplyReader.feed``.
+    A fast path for most replies; it takes a fraction of the time of ``ReplyReader.feed``.
     """
     begin = chunk.find(b"\r\n") + 2
     length = len(chunk) - begin - 2
@@ -291,7 +292,7 @@ def only_string(chunk: bytes) -> bytes | None:
 
 
 def _are_lengths(lines: list[bytes], items: list[bytes], known: list[bytes]) -> bool:
-    """Return whether each line tells the length of its item, and no item is long."""
+    """Return whether each line has the length of its item, and no item is long."""
     try:
         return lines == [known[len(each)] for each in items]
     except IndexError:
@@ -343,13 +344,13 @@ def _read_null(line: bytes) -> None:
 
 
 def _read_verbatim(content: bytes) -> bytes:
-    """Return the text behind its format, three letters and a colon."""
+    """Return the text without its format, which is three letters and a colon."""
     if content[3:4] != b":":
         raise _unexpected(content)
     return content[4:]
 
 
-# What is read from a line, by its first byte.
+# How to read the value of a line, by its first byte.
 _LINES: dict[int, Callable[[bytes], Any]] = {
     ord("+"): _read_simple,
     ord("-"): _read_error,
@@ -359,7 +360,7 @@ _LINES: dict[int, Callable[[bytes], Any]] = {
     ord("#"): _read_boolean,
     ord("_"): _read_null,
 }
-# What is read from the content that follows a line with its length.
+# How to read the content after a line with its length, by the first byte of the line.
 _STRINGS: dict[int, Callable[[bytes], Any]] = {
     ord("$"): bytes,
     ord("!"): lambda content: ErrorReply(content.decode("utf-8", "replace")),

@@ -1,4 +1,4 @@
-"""The requests of RESP as a server reads them: arrays of bulk strings, without any I/O."""
+"""Read the requests of RESP, arrays of bulk strings, as a server does, without any I/O."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ _OBJECT_BYTES = sys.getsizeof(b"") + 8
 _LENGTHS = {line: length for length, line in enumerate(BULK_LINES)}
 _COUNTS = {b"*%d" % count: count for count in range(1, 129)}
 _GET = b"*2\r\n$3\r\nGET\r\n"
-# A longer chunk consists of short requests if it begins with so many lines in so many bytes. To
-# search large values for line ends costs more than to parse the requests around them.
+# A longer chunk is taken for short requests if it begins with this many lines in this many bytes.
+# Searching large values for line ends would cost more than parsing the requests around them.
 _SHORT = 1024
 _MANY_LINES = 16
-# The fast path takes requests of two and three arguments without comparing that with the limit.
+# The fast path accepts two and three arguments without checking the limit of arguments.
 _FEWEST_ARGUMENTS = 3
 
 
 class _Incomplete:
-    """What has arrived of a request that is not complete.
+    """The part of an incomplete request that has arrived.
 
-    ``arguments`` are complete, with ``size`` bytes together, and ``missing`` are not. ``rest`` is
-    not parsed: it is the beginning of a line, or of an argument that takes ``needed`` bytes.
+    ``arguments`` are complete, ``size`` is their total length in bytes, and ``missing`` how many
+    more there are. ``rest`` is not parsed: it is the beginning of a line, or of an argument that
+    takes ``needed`` bytes.
     """
 
     __slots__ = ("arguments", "missing", "needed", "rest", "size")
@@ -49,7 +50,7 @@ class RequestBuffer:
     """
 
     # hiredis could read requests, but has no limits: it allocates a list of any announced length,
-    # and takes strings and nested arrays of any kind for arguments.
+    # and accepts strings of any kind and nested arrays as arguments.
 
     __slots__ = (
         "_common_up_to",
@@ -71,18 +72,18 @@ class RequestBuffer:
     def use_limits(
         self, max_request_bytes: int, max_arguments: int, max_argument_bytes: int | None = None
     ) -> None:
-        """Accept requests of this many arguments and of this many bytes in all their arguments.
+        """Set the most arguments of a request, and the most bytes of all its arguments.
 
         One argument has at most ``max_argument_bytes``; None: as many as the request.
 
-        The limits apply to what is read from now on.
+        The limits apply to requests that are read from now on.
         """
         self._max_bytes = max_request_bytes
         self._max_arguments = max_arguments
         self._max_argument_bytes = (
             max_request_bytes if max_argument_bytes is None else max_argument_bytes
         )
-        # No chunk up to this length can exceed the limits where the fast path takes it.
+        # A chunk up to this length cannot exceed the limits in the fast path.
         self._common_up_to = max_request_bytes if max_arguments >= _FEWEST_ARGUMENTS else 0
         self._short_up_to = min(self._common_up_to, _SHORT)
 
@@ -90,7 +91,7 @@ class RequestBuffer:
         """Return the requests that ``chunk`` completes, each as the list of its arguments.
 
         Empty requests are left out. Raises MalformedRequest, with the requests before, as soon as
-        a length exceeds a limit or the stream breaks the protocol; what follows is lost. A
+        a length exceeds a limit or the stream breaks the protocol; the rest of the data is lost. A
         MemoryError changes nothing.
         """
         requests: list[list[bytes]] = []
@@ -126,13 +127,13 @@ class RequestBuffer:
     def _feed(
         self, before: _Incomplete | None, chunk: bytes, requests: list[list[bytes]]
     ) -> _Incomplete | None:
-        """Add the requests that ``chunk`` completes; return the one that is incomplete then."""
+        """Add the requests that ``chunk`` completes; return the incomplete one at its end."""
         if before is not None:
             rest = before.rest
             if len(rest) + len(chunk) < before.needed:
                 rest += chunk
                 return before
-            # An argument is copied here once, as all of it is there now.
+            # The argument is complete now, so it is copied only once here.
             chunk = b"".join((rest, chunk))
             if before.missing:
                 after, at = self._parse_arguments(
@@ -150,7 +151,7 @@ class RequestBuffer:
         return self._parse(chunk, requests)
 
     def _parse(self, data: bytes, requests: list[list[bytes]]) -> _Incomplete | None:
-        """Parse any requests, and add them; return the one that is incomplete."""
+        """Parse requests and add them; return the incomplete one at the end."""
         at = 0
         while at < len(data):
             if data.startswith(b"\r\n", at):
@@ -181,7 +182,7 @@ class RequestBuffer:
     def _parse_arguments(
         self, data: bytes, at: int, arguments: list[bytes], size: int, missing: int
     ) -> tuple[_Incomplete | None, int]:
-        """Parse arguments, and add them; return what is incomplete, and how far this got."""
+        """Parse arguments and add them; return what is incomplete, and where parsing stopped."""
         left = self._max_bytes - size
         needed = 0
         while missing:
@@ -211,11 +212,11 @@ class RequestBuffer:
 
 
 def _take_common(chunk: bytes, requests: list[list[bytes]], max_arguments: int) -> bytes:
-    """Add the complete requests at the beginning of a chunk; return what follows them.
+    """Add the complete requests at the beginning of a chunk; return the data after them.
 
-    This is several times as fast as parsing, but stops at whatever is not common: a long argument,
-    one that contains CRLF, all that is wrong. A line that has the announced length is the whole
-    argument, so the result is the same as that of parsing.
+    This is several times as fast as parsing, but stops at anything uncommon: a long argument, one
+    that contains CRLF, or an error. A line with the announced length is the whole argument, so the
+    result is the same as with parsing.
     """
     lines = chunk.split(b"\r\n")
     rest = lines.pop()
@@ -256,7 +257,7 @@ def _take_common(chunk: bytes, requests: list[list[bytes]], max_arguments: int) 
 
 
 def _common_arguments(lines: list[bytes], at: int, max_arguments: int) -> list[bytes] | None:
-    """Return the arguments of the request that begins at a line, if it is a common one."""
+    """Return the arguments of the request that begins at a line, if it is an ordinary one."""
     first = lines[at]
     count = _COUNTS.get(first)
     if count is None and first[:1] == b"*":
@@ -292,7 +293,7 @@ def _shown(data: bytes, at: int) -> str:
 def only_gets(chunk: bytes) -> list[bytes] | None:
     """Return the keys if ``chunk`` consists of complete GETs of short keys only; else None.
 
-    Clients send mostly these, and this takes a fraction of the time of splitting requests.
+    A fast path for the most common chunks; it takes a fraction of the time of splitting requests.
     """
     if chunk[:13] != _GET or chunk[-2:] != b"\r\n":
         return None

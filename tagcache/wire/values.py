@@ -21,7 +21,7 @@ from tagcache.model.stored_values import (
 )
 
 _OLD_MARKS = (ESCAPED, ESCAPED_COMPRESSED)
-# What values that are not stored as they are begin with.
+# The first bytes of values that are not stored as they are.
 HEADERS = (HEADER_BYTE, *_OLD_MARKS)
 FIRST_BYTES = frozenset(header[0] for header in HEADERS)
 _SWAPPED = bytes.maketrans(b"\\\n", b"\n\\")
@@ -38,7 +38,7 @@ def compressed(data: bytes) -> bytes:
 
 
 def timed(content: bytes, expires: float, cost: float) -> bytes:
-    """Return a stored value with the time when it expires, and the seconds that it took to compute.
+    """Put a header with the expiry and the cost (seconds to compute) before a stored value.
 
     ``expires`` is in seconds of the wall clock.
     """
@@ -46,7 +46,7 @@ def timed(content: bytes, expires: float, cost: float) -> bytes:
 
 
 def timing(content: bytes) -> tuple[float, float] | None:
-    """Return what ``timed`` was given, or None if the value has no times."""
+    """Return expiry and cost from the header of ``timed``, or None if there is none."""
     if not content.startswith(TIMED) or len(content) < len(TIMED) + TIMING.size:
         return None
     expires, cost = TIMING.unpack_from(content, len(TIMED))
@@ -56,9 +56,9 @@ def timing(content: bytes) -> tuple[float, float] | None:
 def original(content: bytes, most: int | None = None) -> bytes:
     """Return the bytes before ``stored`` or ``compressed``, and ``timed``.
 
-    Earlier versions wrote marks, and escaped what a line cannot hold: that is read as well. Raises
-    ValueError if ``content`` has a header or a mark, but what follows was not written after one;
-    ValueTooLarge if it has more than ``most`` bytes when decompressed (None: no limit).
+    Also reads the marks and escapes of earlier versions. Raises ValueError if ``content`` has a
+    header or a mark, but the rest was not written after one; ValueTooLarge if it has more than
+    ``most`` bytes when decompressed (None: no limit).
     """
     if content.startswith(TIMED):
         content = content[len(TIMED) + TIMING.size :]
@@ -80,8 +80,8 @@ def original(content: bytes, most: int | None = None) -> bytes:
 def plain(content: bytes, most: int) -> bytes:
     """Return the value that is stored as ``content``.
 
-    It is ``content`` itself if that has no header, or was not written by a client of ours. Raises
-    ValueTooLarge as ``original`` does.
+    This is ``content`` itself if it has no header, or was not written by one of our clients. Raises
+    ValueTooLarge like ``original``.
     """
     try:
         return original(content, most)
@@ -109,8 +109,8 @@ def _unescape(data: bytes) -> bytes:
         raise ValueError("a line feed is not escaped")
     if b"\\" not in data:
         return data
-    # A line feed replaces each escaped backslash until the other escapes are read. Each step is a
-    # pass over all the data in C: a megabyte takes milliseconds, in which the reactor waits.
+    # A line feed stands for each escaped backslash until the other escapes are read. Each step is a
+    # pass over all the data in C: a megabyte takes milliseconds, during which the reactor waits.
     rest = data.replace(b"\\\\", b"\n")
     others = rest.count(b"\\") - rest.count(b"\\n")
     if others:

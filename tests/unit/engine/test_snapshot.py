@@ -85,7 +85,7 @@ def test_a_missing_end_is_noticed_wherever_it_begins() -> None:
     for length in range(len(good)):
         with pytest.raises(BrokenSnapshot):
             read(good[:length])
-    with pytest.raises(BrokenSnapshot, match="follows"):
+    with pytest.raises(BrokenSnapshot, match="after its end"):
         read(good + b"x")
 
 
