@@ -1,1 +1,1 @@
-"""The cache in a Redis or Valkey server that several TagCache servers share."""
+"""The engine in a Redis or Valkey server that several TagCache servers share."""

@@ -1,4 +1,4 @@
-"""Whether Redis can be used, and otherwise the reason."""
+"""Record whether Redis can be used, and if not, the reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Availability:
         self._logged = False
 
     def begin(self) -> None:
-        """Begin an attempt to use it."""
+        """Begin an attempt to use the engine."""
         self._failed = False
 
     def note(self, error: str) -> None:
@@ -32,7 +32,7 @@ class Availability:
             self.lost(error)
 
     def lost(self, why: str) -> None:
-        """Record that an attempt to use it failed."""
+        """Record that an attempt to use the engine failed."""
         self.trouble = why
         if not self._logged:
             self._logged = True
@@ -44,11 +44,11 @@ class Availability:
             )
 
     def timed_out(self, error: str) -> None:
-        """Record that an attempt timed out; an earlier error of a command says more than that."""
+        """Record that an attempt timed out. An earlier error of a command is more helpful."""
         self.lost(self._last_error or error)
 
     def reached(self) -> None:
-        """Record that an attempt to use it succeeded. It counts if no command failed meanwhile."""
+        """Record that an attempt succeeded. It counts only if no command failed meanwhile."""
         if self._failed:
             return
         if self.trouble:

@@ -34,10 +34,10 @@ class RedisCache:
     """The entries in ``partitions``, with the near cache ``near``.
 
     Arguments are those of ISession and IEngine, results are Deferreds. Calls with the same number
-    ``pipeline`` are carried out in their order; without one, calls for the same key are. A call
-    that fails with BackendUnavailable may have been carried out.
+    ``pipeline`` are executed in their order; without one, calls for the same key are. A call that
+    fails with BackendUnavailable may have been executed.
 
-    ``seen`` is what it held when the upkeep last looked.
+    ``seen`` are the totals of the last round of upkeep.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RedisCache:
         self.misses = 0
         self.puts = 0
         self.invalidations = 0
-        # The hits, misses and puts that were sent to Redis.
+        # The hits, misses and puts that have been sent to Redis.
         self._sent = (0, 0, 0)
         self._sending = DeferredLock()
         self._tags_seen = 0
@@ -81,7 +81,7 @@ class RedisCache:
 
     @property
     def wants_tags(self) -> bool:
-        """Whether the tags of the next hit are needed, for a sample; they cost time in Redis."""
+        """Whether the next hit is sampled, and so needs its tags, which cost time in Redis."""
         return self.hits >= self._next_sample
 
     def get(self, key: bytes, pipeline: int | None = None) -> Deferred[bytes | None]:
@@ -161,7 +161,7 @@ class RedisCache:
         check_integer(by)
         limits = self.limits
         given = self._check(key, b"", tags)
-        # An entry that is there keeps its tags if none are given, whatever the rules say.
+        # Without given tags, an existing entry keeps its own; the tag rules apply to a new one.
         created, tags = (b"", given) if given else (b"1", limits.tags_of(key))
         ttls = _ttl(ttl_ms or None), _ttl(limits.default_ttl_ms or None)
         counted = self._change(
@@ -205,14 +205,14 @@ class RedisCache:
         names = list(dict.fromkeys(tags))
         if not names:
             return 0
-        # A single tag is no combination.
+        # A single tag needs no search for combinations.
         return await self._invalidate(b"any" if len(names) == 1 else b"all", names, soft)
 
     def _invalidate(self, kind: bytes, tags: Sequence[bytes], soft: bool) -> Deferred[int]:
         near = self._near
         if near is None:
             return to_the_end(self._invalidate_there(kind, tags, soft))
-        # Each entry has all tags of a combination: holding one of them is enough.
+        # With "all", each entry has all of the tags, so holding one of them is enough.
         some = tags if kind == b"any" else tags[:1]
         near.hold_tags(some)
         work = self._invalidate_there(kind, tags, soft).addBoth(afterwards, near.release_tags, some)
@@ -298,12 +298,12 @@ class RedisCache:
 
     @as_deferred
     async def held(self, list_tags: bool) -> EngineTotals:
-        """Return the totals; the number of tags in a cluster is only new with ``list_tags``."""
+        """Return the totals; in a cluster, only ``list_tags`` updates the number of tags."""
         each = await self._partitions.call_everywhere(scripts.TOTALS)
         if len(each) == 1:
             self._tags_seen = each[0][1]
         elif list_tags:
-            # One tag may be in many partitions.
+            # A tag may be in many partitions, so count distinct names.
             self._tags_seen = len(await self.listing.tags(b""))
         items, _, size, backlog = (sum(answer[n] for answer in each) for n in range(4))
         self.fresh.out, self.fresh.stale = (sum(answer[n] for answer in each) for n in (6, 7))
@@ -390,7 +390,7 @@ def _ttl(ttl_ms: int | None) -> bytes:
 
 
 def _counters(each: Iterable[list[bytes]]) -> Counters:
-    """Add up the counts of partitions, each a list of names and numbers in turn."""
+    """Add up the counts of partitions; each is a list of alternating names and numbers."""
     counts: dict[bytes, int] = {}
     for pairs in each:
         for name, number in zip(pairs[::2], pairs[1::2], strict=True):

@@ -13,7 +13,7 @@ from tagcache.redis.partitions import Partitions
 
 
 class RedisCaches:
-    """A RedisCache for each database, made by ``make`` when any server uses it.
+    """A RedisCache for each database, created by ``make`` when any server uses it.
 
     ``partitions_of`` returns the partitions of a database.
     """
@@ -59,7 +59,7 @@ class RedisCaches:
         return iter(self._caches)
 
     def lease_ended(self, number: int, key: bytes) -> None:
-        """Note that a lease in a database has ended early, at whatever server."""
+        """Note that a lease in a database has ended early, at any server."""
         cache = self._caches.used(number)
         if cache is not None:
             cache.fresh.ended(key)
@@ -71,10 +71,10 @@ class RedisCaches:
 
     @as_deferred
     async def find_used(self, everywhere: bool = False) -> None:
-        """Look for databases that were used by other servers, or before this one started.
+        """Look for databases that other servers use, or that were used before this one started.
 
-        The first partition has the counts of all servers, as of their last rounds of upkeep. With
-        ``everywhere``, all partitions are asked whether they have entries.
+        The first partition has the counts of all servers from their last rounds of upkeep. With
+        ``everywhere``, look for entries in all partitions.
         """
         unknown = [number for number in range(self.count) if self._caches.used(number) is None]
         for number in unknown:

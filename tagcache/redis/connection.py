@@ -1,4 +1,4 @@
-"""The URL of Redis, and the servers that it names."""
+"""Parse the URL of Redis, and connect to the servers that it names."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _SENTINEL_PORT = 26379
 
 
 class _Target(NamedTuple):
-    """What a URL names: where partitions are, and how connections are made.
+    """The contents of a URL: where the partitions are, and how to connect.
 
-    ``guides`` are the options of connections to those who know where the partitions are.
+    ``guides`` are the options of connections to the servers that know where the partitions are.
     """
 
     topology: ITopology
@@ -44,7 +44,7 @@ class _Target(NamedTuple):
 
 
 def is_cluster(url: str) -> bool:
-    """Say whether the URL names a cluster."""
+    """Return whether the URL names a cluster."""
     several = _SEVERAL.fullmatch(url)
     return several is not None and several[2] == "cluster"
 
@@ -67,10 +67,10 @@ def connect(url: str, timeout: float, policies: PolicyCheck) -> Servers:
     """
     target = _read(url)
     options: dict[str, Any] = {
-        # redis-py's own timeout would break in on a command, whatever engine.timeout_ms is.
+        # Our calls have their own timeout. redis-py's would interrupt commands regardless of it.
         "socket_timeout": None,
         "socket_connect_timeout": timeout,
-        # A command that is sent twice could count twice; the caller gets an error instead.
+        # Do not retry: a command sent twice could count twice. The caller gets an error instead.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
@@ -127,7 +127,8 @@ def _login(user: str | None, password: str | None) -> dict[str, str | None]:
 async def _prepare(policies: PolicyCheck, connection: Any) -> None:
     """Log in, check the eviction policy, and load the scripts.
 
-    A script that is not loaded would run after the others in its batch. Raises EvictingPolicy.
+    A script that is not loaded fails at first, and so runs after the others in its batch. Raises
+    EvictingPolicy.
     """
     await connection.on_connect()
     await policies.ask(connection)

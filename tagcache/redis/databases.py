@@ -51,7 +51,7 @@ class RedisDatabases:
 
     @property
     def backlog(self) -> int:
-        """The number of dead and flushed entries that still use memory."""
+        """How many dead and flushed entries still use memory."""
         return sum(engine.backlog for _, engine in self)
 
     def __getitem__(self, number: int) -> RedisEngine:
@@ -69,6 +69,6 @@ class RedisDatabases:
 
     @as_deferred
     async def flush_all(self) -> int:
-        """Remove every entry of every database, also of those that only other servers use."""
+        """Remove every entry of every database, even of those that only other servers use."""
         await self._caches.find_used(everywhere=True)
         return sum(await together(engine.session.flush() for _, engine in self))

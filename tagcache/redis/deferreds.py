@@ -1,4 +1,4 @@
-"""Coroutines as Deferreds, and waiting for several Deferreds."""
+"""Run coroutines as Deferreds, and wait for several Deferreds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def together(works: Iterable[Deferred[_T]]) -> Deferred[list[_T]]:
 
 
 def afterwards(result: _T, call: Callable[[Any], None], argument: Any) -> _T:
-    """Make a call as a callback that passes on its result."""
+    """Make a call as a callback, and pass on the callback's argument."""
     call(argument)
     return result
 

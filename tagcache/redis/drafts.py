@@ -1,4 +1,4 @@
-"""Changes of entries by what is stored: read, decide, and store unless something has changed."""
+"""Optimistic updates: read entries, decide, and store unless they have changed meanwhile."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tagcache.redis.turns import Turns
 
 T = TypeVar("T")
 
-# Attempts to change what other servers change too. Each costs a round trip, and in each one server
-# succeeds.
+# Attempts to change entries that other servers change, too. Each costs a round trip, and in each
+# one of the servers succeeds.
 _ROUNDS = 1000
 
 
 class Tally(Protocol):
-    """What counts look-ups and changes, and knows the limits."""
+    """Counts look-ups and changes, and knows the limits."""
 
     @property
     def limits(self) -> Limits:
@@ -40,9 +40,9 @@ class Tally(Protocol):
 
 
 class Found(NamedTuple):
-    """An entry as it is stored.
+    """A stored entry.
 
-    ``ttl_ms`` is the time to live that it was given, ``stored_us`` when it was stored, in
+    ``ttl_ms`` is the time to live with which it was stored, ``stored_us`` when that was, in
     microseconds since 1970, and ``record`` differs after every change.
     """
 
@@ -53,13 +53,13 @@ class Found(NamedTuple):
 
 
 class State(NamedTuple):
-    """Entries at one moment."""
+    """A consistent view of some entries."""
 
     now_ms: int
     found: Mapping[bytes, Found | None]
 
     def record(self, key: bytes) -> bytes | None:
-        """Return what differs after every change of the entry; None if there is none."""
+        """Return the record of an entry, which every change replaces; None without an entry."""
         found = self.found[key]
         return found and found.record
 
@@ -70,10 +70,10 @@ class State(NamedTuple):
 
 
 class Drafts:
-    """Changes entries of one partition at one moment.
+    """Changes entries of one partition atomically.
 
-    In this server, only one change of an entry is under way at a time: the others wait. That of
-    another server makes it begin again with what is stored then.
+    In this server, only one change of an entry is in progress at a time, and the others wait. If
+    another server changes the entry meanwhile, the change begins again with the new state.
     """
 
     def __init__(
@@ -95,7 +95,9 @@ class Drafts:
         counts: bool = False,
         pipeline: int | None = None,
     ) -> Deferred[T | None]:
-        """Return what ``decide`` returns, and carry out its draft; None if ``unchanged`` differs.
+        """Call ``decide``, make the changes of its draft, and return its result.
+
+        Returns None if an entry of ``unchanged`` has changed.
 
         ``decide`` may be called several times. Raises CrossPartition.
         """
@@ -116,7 +118,7 @@ class Drafts:
                 if later is None:
                     return result
                 state = later
-            raise BackendUnavailable("other servers change these entries all the time")
+            raise BackendUnavailable("other servers keep changing these entries")
 
         return self._turns.run(every, work)
 
@@ -129,7 +131,7 @@ class Drafts:
         return {key: state.record(key) for key in keys}
 
     def _in_one_partition(self, keys: Collection[bytes]) -> list[bytes]:
-        """Return the keys, each once, and any key for none. Raises CrossPartition."""
+        """Return the keys, each once, or any key if there is none. Raises CrossPartition."""
         if len({self._partitions.root(key) for key in keys}) > 1:
             raise CrossPartition
         return list(dict.fromkeys(keys)) or [b""]
@@ -146,7 +148,7 @@ class Drafts:
         result = decide(draft, state)
         check_changes(draft, limits)
         if not draft.changes.keys() <= state.found.keys():
-            raise KeyError("an entry is changed that was not read")
+            raise KeyError("the draft changes an entry that was not read")
         return draft, result
 
     async def _read(self, keys: Sequence[bytes], pipeline: int | None) -> State:
@@ -156,7 +158,7 @@ class Drafts:
     async def _carry_out(
         self, draft: Draft, state: State, keys: Sequence[bytes], pipeline: int | None
     ) -> State | None:
-        """Change the entries, or return their state if it is another one by now."""
+        """Change the entries; if their state has changed meanwhile, return it instead."""
         arguments: list[Any] = [len(keys), *keys[1:]]
         arguments += (state.record(key) or b"" for key in keys)
         for key, new in draft.changes.items():
@@ -192,7 +194,7 @@ class Drafts:
 
 
 def _state(keys: Sequence[bytes], answer: Sequence[Any]) -> State:
-    """Return the state that a script has answered."""
+    """Return the state in the answer of a script."""
     found: dict[bytes, Found | None] = dict.fromkeys(keys)
     for key, row in zip(keys, answer[1:], strict=True):
         if row:

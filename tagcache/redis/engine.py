@@ -1,4 +1,4 @@
-"""The Redis engine behind the contract of all engines."""
+"""The Redis engine, with the interface of all engines."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class RedisEngine:
     """An IEngine in Redis, which several servers share.
 
     The figures that it returns at once (IMeasured) are from the last round of ``upkeep``, except
-    that look-ups, stores and removals are those of this server.
+    the numbers of look-ups, stores and removals, which are those of this server.
     """
 
     store = None
-    # The Redis servers have their own.
+    # The Redis servers have policies of their own.
     eviction_policy = None
 
     def __init__(self, cache: RedisCache, upkeep: Upkeep) -> None:
@@ -68,12 +68,12 @@ class RedisEngine:
 
     @property
     def backlog(self) -> int:
-        """The number of dead and flushed entries that still use memory."""
+        """How many dead and flushed entries still use memory."""
         return self._cache.seen.backlog
 
     @property
     def on_lease_end(self) -> Callable[[bytes], None]:
-        """Is called with the key of a lease for which somebody waits, when it ended early."""
+        """Called with the key of a lease that ended early, if somebody waits for it."""
         return self._cache.fresh.on_end
 
     @on_lease_end.setter

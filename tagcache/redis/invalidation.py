@@ -1,4 +1,4 @@
-"""Invalidation of tags in all partitions, and the removal of dead entries."""
+"""Invalidate tags in all partitions, and remove dead entries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tagcache.redis import scripts
 from tagcache.redis.deferreds import as_deferred, together
 from tagcache.redis.partitions import Partitions
 
-# Sequence numbers of invalidated tags and deleted keys that are kept, in all partitions together.
+# The most sequence numbers of invalidated tags and deleted keys to keep, in all partitions.
 _GENERATIONS = 200_000
 _ROUNDS = 1000
 
@@ -24,9 +24,9 @@ _Removed = tuple[int, list[bytes]]
 
 
 class Invalidations:
-    """Invalidates tags in all partitions at a time, each of them at its own moment.
+    """Invalidates tags in all partitions concurrently; atomically in each, but not in all together.
 
-    When the last one has answered, nobody finds an entry that is older than the call.
+    When the last partition has answered, nobody finds an entry that is older than the call.
     """
 
     def __init__(self, partitions: Partitions) -> None:
@@ -36,8 +36,8 @@ class Invalidations:
     async def invalidate(self, kind: bytes, tags: Sequence[bytes], soft: bool) -> _Removed:
         """Invalidate the entries with any of the tags (``kind`` is ``any``) or all (``all``).
 
-        With ``soft``, those that have a grace become stale.
-        Fires with the number of entries and some of their keys.
+        With ``soft``, those that have a grace become stale. Fires with the number of entries, and
+        some of their keys.
         """
         roots = self._partitions.roots
         each = await together(self._in(root, kind, tags, soft) for root in roots)
@@ -45,7 +45,7 @@ class Invalidations:
 
     @as_deferred
     async def _in(self, root: str, kind: bytes, tags: Sequence[bytes], soft: bool) -> _Removed:
-        """Do it in one partition."""
+        """Do ``invalidate`` in one partition."""
         at_once = self._partitions.at_once
         mode = b"soft" if soft else b""
         removed, at, left, keys = await self._partitions.call(
@@ -59,7 +59,7 @@ class Invalidations:
         for name in left:
             purged = self._purge_set(root, name)
             if name.endswith(b":c"):
-                # They are counted already. If this fails, the upkeep removes the rest.
+                # These entries are already counted. If this fails, the upkeep removes the rest.
                 purged.addErrback(Failure.trap, CommandError)
             else:
                 works.append(purged)
@@ -77,11 +77,11 @@ class Invalidations:
 
     @as_deferred
     async def settle(self) -> None:
-        """Remove what has expired or was invalidated up to now, also by servers that are lost."""
+        """Remove all expired and invalidated entries, even those left by crashed servers."""
         await together(self._settle(root, _ANY) for root in self._partitions.roots)
 
     def count_all(self) -> Deferred[Any]:
-        """Remove expired entries, and those invalidated ones that are not counted yet."""
+        """Remove expired entries, and invalidated ones that are not counted yet."""
         return together(self.count_in(root) for root in self._partitions.roots)
 
     def count_in(self, root: str) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""Lists of entries and tags, from all partitions."""
+"""List entries and tags from all partitions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tagcache.redis import scripts
 from tagcache.redis.deferreds import as_deferred, together
 from tagcache.redis.partitions import Partitions, chunks
 
-# A page is divided by the number of partitions, at most by this.
+# The page size is divided by the number of partitions, but at most by this.
 _MOST_SHARES = 16
-# Entries that are looked at for a live one at random, in each partition.
+# How many entries to look at for a random live one, in each partition.
 _SAMPLE = 100
 
 
@@ -37,7 +37,7 @@ class _Newest:
         self.rows: deque[list[Any]] = deque()
 
     def stored(self) -> int:
-        """Return minus the time at which the first row was stored, for a heap."""
+        """Return the negated time at which the first row was stored, for a heap."""
         return -int(self.rows[0][1])
 
 
@@ -98,7 +98,7 @@ class Listing:
         each = [_Newest(root) for root in self._partitions.roots]
         page = max(self._partitions.page // min(len(each), _MOST_SHARES), 1)
         found: list[EntryView] = []
-        # Partitions with rows left, by the time of their first row.
+        # The partitions that have rows left, by the time of their first row.
         heap: list[tuple[int, int]] = []
         while len(found) < limit:
             if any(not those.rows and those.before for those in each):
@@ -128,11 +128,11 @@ class Listing:
         self, cursor: int, count: int | None, wanted: Callable[[bytes], bool] | None
     ) -> tuple[int, list[bytes]]:
         partitions = self._partitions
-        # Redis' own cursor in one partition, and the number of the partition.
+        # Redis's cursor within a partition, and the number of the partition.
         within, number = divmod(cursor, len(partitions))
         found: dict[bytes, None] = {}
         left = math.inf if count is None else count
-        # Redis refuses such a cursor, and never returned it.
+        # Redis never returns such a cursor, and would refuse it: end the scan.
         if within > UINT64_MAX:
             number = len(partitions)
         while number < len(partitions) and left > 0:
@@ -193,7 +193,7 @@ class Listing:
 
     @as_deferred
     async def _members(self, root: str, query: list[bytes], most: int | None) -> list[list[Any]]:
-        """Return rows of entries with all tags of the query, each once, few more than ``most``."""
+        """Return rows of entries with all tags of the query, each once; slightly over ``most``."""
         found: dict[bytes, Any] = {}
         cursor = b"0"
         while most is None or len(found) < most:
@@ -212,9 +212,9 @@ class Listing:
         limit: int | None,
         found: dict[bytes, EntryView],
     ) -> int:
-        """Add the entries of one query of ``search`` to ``found``, but for the first ``offset``.
+        """Add the entries of one query of ``search`` to ``found``, except the first ``offset``.
 
-        Redis skips those, in one partition after the other. Returns how many are left to skip.
+        Redis skips these, in one partition after the other. Returns how many are left to skip.
         """
         for root in self._partitions.roots:
             cursor = b""

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable
 from tagcache.errors import CommandError
 from tagcache.model.interfaces import ICache
 
-# A change that is older than this many seconds is visible in every answer.
+# A change that is older than this many seconds is visible in every reply.
 STALENESS_SECONDS = 1.0
 _MOST_TAGS_NOTED = 10_000
 
 
 class Near:
-    """Entries that were looked up in Redis, kept in ``cache``, a cache of this process.
+    """Keeps entries that were looked up in Redis in ``cache``, a cache of this process.
 
     The tracking reports changes (``changed``, ``tags_changed``, ``clear``) and sets
     ``fresh_until``, the time of the monotonic clock in seconds until which its reports are
-    complete. While this server changes an entry, it holds the key or the tags (``hold`` until
-    ``release``), and nothing of the entry is kept: no client finds the old value here.
+    complete. While this server changes an entry, it holds the key or the tags (from ``hold`` to
+    ``release``); the entry is not kept meanwhile, so that no client finds the old value here.
 
     A look-up in Redis whose result is to be kept begins with ``begin`` and ends with ``keep``.
     """
@@ -30,7 +30,7 @@ class Near:
         self.hits = 0
         self.cleared = 0
         self._monotonic = monotonic
-        # Changes are numbered: a look-up that began before one may have found the old value.
+        # Changes are numbered: a look-up that began before a change may have found the old value.
         self._number = 0
         self._looking_up: Counter[bytes] = Counter()
         self._changed: dict[bytes, int] = {}
@@ -92,7 +92,7 @@ class Near:
         try:
             self.cache.put(key, value, tags, left_ms)
         except CommandError:
-            # Too large for this cache.
+            # The entry is too large for this cache.
             self.cache.delete(key)
 
     def end(self, key: bytes) -> None:
@@ -140,7 +140,7 @@ class Near:
 
     def lose(self) -> None:
         """Drop everything, and answer nothing until changes are tracked again."""
-        # A failed attempt to track again has nothing more to drop.
+        # After a failed attempt to track again, there is nothing to drop.
         self.cleared += self.fresh_until > 0
         self.fresh_until = 0.0
         self._drop_all()

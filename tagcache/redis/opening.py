@@ -1,4 +1,4 @@
-"""Assembles the Redis engine."""
+"""Assemble the Redis engine."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tagcache.redis.servers import Servers
 from tagcache.redis.tracking import Tracking
 from tagcache.redis.upkeep import Upkeep
 
-# A cluster cannot have more useful shards than there are partitions.
+# The number of partitions in a cluster: more shards than this would be of no use.
 _PARTITIONS = 64
-# Small batches, so that upkeep does not delay clients.
+# Upkeep uses small batches, so that it does not delay clients.
 _FEW_TOGETHER = 2
 
 
 class NearCaches(Protocol):
-    """A cache in this process for each database, all with the same limits."""
+    """The caches in this process, one for each database, all with the same limits."""
 
     limits: Limits
 
@@ -49,7 +49,7 @@ def _track(
     loop: Any,
     note: Callable[[str], None],
 ) -> tuple[Numbered[Near] | None, Tracking | None]:
-    """Return the near caches and what keeps them fresh, if there are to be any."""
+    """Return the near caches and their tracking, if near caches are configured."""
     engine = settings.engine
     if not engine.near_cache_mb:
         return None, None
@@ -61,7 +61,7 @@ def _track(
 
 
 def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) -> RedisDatabases:
-    """Return the databases of section ``[engine]``; ``near_caches`` holds what is near."""
+    """Return the databases of section ``[engine]``; ``near_caches`` are for the near cache."""
     engine = settings.engine
     timeout = engine.timeout_ms / 1000
     policies = PolicyCheck(engine.allow_evicting_policies)

@@ -1,4 +1,4 @@
-"""The query of ``engine.url``: options with the names that they have in redis-py."""
+"""Parse the query of ``engine.url``: options with their names in redis-py."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _check_certificates(options: dict[str, Any]) -> None:
             raise BadUrl("ssl_keyfile needs ssl_certfile")
         return
     try:
-        # Without this argument OpenSSL would ask for a password on the terminal.
+        # Without this argument, OpenSSL would ask for a password on the terminal.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError:
         raise BadUrl(

@@ -1,7 +1,7 @@
 """The partitions of the engine, and calls of scripts in them.
 
-All Redis keys of a partition have the same hash tag, and so are in the same slot of a cluster. One
-script in one round trip does everything for one entry.
+All Redis keys of a partition have the same hash tag, so they are in the same slot of a cluster.
+Everything that concerns one entry is one script in one round trip.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Partitions:
     """
 
     at_once = 100
-    """Entries that a script removes in one run: Redis serves nobody else meanwhile."""
+    """Entries that a script removes in one run, during which Redis serves nobody else."""
     page = 500
     """Rows that a script returns in one run."""
     keys_at_once = 200
@@ -79,7 +79,7 @@ class Partitions:
     ) -> Deferred[Any]:
         """Call a script in the partition of a key, after earlier calls in the same pipeline.
 
-        Without a number of a pipeline, it runs after earlier calls for the same key.
+        If ``pipeline`` is None, it runs after earlier calls for the same key.
         """
         number = crc32(key) if pipeline is None else pipeline
         return self._pipelines[number % len(self._pipelines)].call(

@@ -1,4 +1,4 @@
-"""Calls scripts in Redis: in order, in batches, and within a time limit."""
+"""Call scripts in Redis: in order, in batches, and within a time limit."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tagcache.redis.sender import STOPS, Call, Sender, Waiting, fail_all
 from tagcache.redis.servers import Servers
 from tagcache.redis.topology import Address
 
-# Calls in a batch.
+# The most calls in a batch.
 _MOST_TOGETHER = 256
 # The pause before a partition that is being moved is tried again.
 _PAUSE = 0.02
-# With less time left, in seconds, no call is tried again.
+# A call with less time left than this, in seconds, is not tried again.
 _LEAST_TIME = 0.1
 
 
 class _Parked(Waiting):
-    """The calls of a partition that the server at ``refused_by`` refused, or that nobody has yet.
+    """The waiting calls of a partition that a server refused, or whose server is not known.
 
-    ``error`` is what it answered, and ``task`` makes the next attempt.
+    The server at ``refused_by`` answered ``error``; ``task`` makes the next attempt.
     """
 
     def __init__(self, error: Exception | None, refused_by: Address | None) -> None:
@@ -42,7 +42,7 @@ class ScriptPipeline:
 
     The Deferred of ``call`` fires with the result of the script within ``timeout`` seconds, or
     fails with BackendUnavailable or OutOfMemory. Calls in the same partition keep their order, and
-    where there is one server all calls do. A server that fails or hangs holds up only its own.
+    with a single server, all calls do. A server that fails or hangs delays only its own calls.
 
     ``trouble`` is called with the text of each error that makes the backend unavailable, ``moved``
     when partitions may have another server. A batch has at most ``most_together`` calls.
@@ -64,8 +64,8 @@ class ScriptPipeline:
         self._servers = servers
         self._loop = loop
         self._senders: dict[Address, Sender] = {}
-        # Where the calls in a partition wait. It changes only while none of them is under way:
-        # so they keep their order.
+        # Where the calls in a partition wait. This changes only while none of them is in progress,
+        # so that they keep their order.
         self._queues: dict[str, Sender | _Parked] = {}
         self._attached = self._closed = False
 
@@ -81,7 +81,7 @@ class ScriptPipeline:
         return call.answer
 
     async def close(self) -> None:
-        """Fail the calls under way, and refuse new ones."""
+        """Fail the calls in progress, and refuse new ones."""
         self._closed = True
         for parked in [each for each in self._queues.values() if isinstance(each, _Parked)]:
             if parked.task is not None:
@@ -91,17 +91,17 @@ class ScriptPipeline:
             await sender.close()
 
     def suspects(self) -> list[Address]:
-        """Return the servers that fail, or have not answered for some time."""
+        """Return the servers that failed last, or have not answered for some time."""
         return [sender.address for sender in self._senders.values() if sender.is_suspect]
 
     def rerouted(self) -> None:
-        """Leave the servers that have no partitions any more."""
+        """Disconnect from the servers that no longer have partitions."""
         primaries = self._servers.topology.primaries
         for address in [each for each in self._senders if each not in primaries]:
             self._senders[address].abandon("another server has taken over")
 
     def refused(self, sender: Sender, root: str, calls: list[Call], error: Exception) -> None:
-        """Keep the calls of a partition that the server does not have, until it is found."""
+        """Park the calls of a partition that the server does not have."""
         if isinstance(error, AskError):
             named = Address(error.host or sender.address.host, error.port)
             if isinstance(error, MovedError):
@@ -116,7 +116,7 @@ class ScriptPipeline:
             self._park(root, calls, error, sender.address)
 
     def lost(self, sender: Sender, waiting: Sequence[Call]) -> None:
-        """Send what waited for a server that is lost to where its partitions are now."""
+        """Send the calls that waited for a lost server to where its partitions are now."""
         if self._servers.topology.may_change:
             if sender.is_suspect:
                 self._servers.alarm(sender.address)
@@ -135,7 +135,7 @@ class ScriptPipeline:
             (self._queues.get(call.root) or self._find_queue(call.root)).put(call)
 
     def _find_queue(self, root: str) -> Sender | _Parked:
-        """Return where calls in a partition are to wait from now on."""
+        """Return where the calls in a partition wait from now on."""
         if not self._attached:
             self._attached = True
             self._servers.attach(self, self._loop)
@@ -164,7 +164,7 @@ class ScriptPipeline:
         return parked
 
     async def _release(self, root: str, parked: _Parked) -> None:
-        """Send parked calls when it is known where, or after a pause."""
+        """Send parked calls when the server is known, or after a pause."""
         refusal = refusal_of(parked.error)
         why = f"{refusal.value} ({parked.error})" if refusal else "no answer in time"
         try:
@@ -173,13 +173,13 @@ class ScriptPipeline:
         except TimeoutError:
             pass
         except Exception as error:
-            # Whatever it is, the callers wait for an answer.
+            # Catch any error, because the callers wait for an answer.
             why = str(error) or type(error).__name__
             if parked.refused_by is not None:
                 self._servers.alarm(parked.refused_by)
             self.trouble(why)
             fail_all(parked.take_all(), why)
-        # An attempt that could not end in time would cost the connection.
+        # Do not send late calls: an attempt that times out would cost the connection.
         late = parked.take_late(self._loop.time() + min(_LEAST_TIME, self.timeout / 4))
         if late:
             self.trouble(why)
@@ -191,7 +191,7 @@ class ScriptPipeline:
         """Wait until the calls may be sent again. Raises RedisError, OSError."""
         refused_by = parked.refused_by
         if refused_by is None or refusal is Refusal.UNSERVED:
-            # A server that has left its cluster knows nobody either.
+            # A server that has left its cluster does not know the new server, either.
             await self._servers.look()
             if self._servers.topology.place(root) in (None, refused_by):
                 raise ClusterDownError("no server has its slot")
@@ -201,5 +201,5 @@ class ScriptPipeline:
             await asyncio.sleep(_PAUSE)
 
     def _waits_long(self, call: Call) -> bool:
-        """Say whether a call waits for longer than it takes to follow one answer."""
+        """Return whether a call has waited longer than following one redirection takes."""
         return self._loop.time() > call.deadline - self.timeout + _PAUSE

@@ -1,4 +1,4 @@
-"""The eviction policy of a Redis server: it must not evict the records of invalidations."""
+"""Check the eviction policy of a Redis server: it must not evict records of invalidations."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, ResponseError
 
-# Either answer contains the policy. CONFIG is last: many managed servers forbid it, and Redis
-# records each refusal in its ACL log.
+# Either reply contains the policy. CONFIG is last, because many managed servers forbid it, and
+# Redis records each refusal in its ACL log.
 _QUESTIONS = (("INFO", "memory"), ("CONFIG", "GET", "maxmemory-policy"))
 
 
 class EvictingPolicy(ConnectionError):
     """A server may evict keys without a time to live, such as the record of an invalidation.
 
-    It is a ConnectionError, so that redis-py sends no command on the connection.
+    This is a ConnectionError, so that redis-py sends no command on the connection.
     """
 
     def __init__(self, address: str, policy: str) -> None:
@@ -50,7 +50,7 @@ class PolicyCheck:
 
 
 def is_evicting(policy: str) -> bool:
-    """Say whether the policy evicts keys without a time to live, too."""
+    """Return whether the policy also evicts keys without a time to live."""
     return policy.startswith("allkeys")
 
 

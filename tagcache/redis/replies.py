@@ -1,4 +1,4 @@
-"""What an error that Redis answers means for the call."""
+"""Decide what an error reply of Redis means for the call."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from redis.exceptions import (
 
 from tagcache.errors import BackendUnavailable, OutOfMemory
 
-# Redis 6.2 puts the error of a command in a script inside a sentence.
+# Redis 6.2 embeds the error of a command in a script in a sentence.
 _IN_A_SENTENCE = re.compile(r"-([A-Z]+) ")
-# Errors of what was asked, not of the server that was asked.
+# The codes of errors that are the fault of the call, not of the server.
 _OUR_FAULTS = ("ERR", "WRONGTYPE", "CROSSSLOT")
-# But these, which have no code of their own: a right that is missing, a cluster that is down.
+# Exceptions without a code of their own: a missing permission, or a cluster that is down.
 _OF_THE_SERVER = re.compile("The user executing the script|Script attempted to execute a write")
 
 
 class Refusal(Enum):
-    """Why a server did not carry out a call, which may be sent again."""
+    """Why a server did not execute a call, which may be sent again."""
 
     MOVED = "the partition is elsewhere"
     MOVING = "its slot is being moved"
-    UNSERVED = "the server knows nobody who has its slot"
-    STRANGE = "the server was restarted, or another one before"
+    UNSERVED = "the server knows no server that has its slot"
+    STRANGE = "the server was restarted, or another server had the partition"
 
 
 def refusal_of(result: object) -> Refusal | None:
-    """Return why a call was refused, and nothing carried out; None if it was not."""
+    """Return why a call was refused, without any effect; None if it was not refused."""
     if not isinstance(result, ResponseError):
         return None
     if isinstance(result, MovedError):
@@ -44,12 +44,12 @@ def refusal_of(result: object) -> Refusal | None:
         return Refusal.MOVING
     if isinstance(result, ClusterDownError) and "slot not served" in str(result):
         return Refusal.UNSERVED
-    # By scripts/guard.lua.
+    # scripts/guard.lua answers this.
     return Refusal.STRANGE if code_of(result) == "HOME" else None
 
 
 def is_elsewhere(result: object) -> bool:
-    """Say whether the server is no primary any more, or its cluster cannot be used."""
+    """Return whether the server is no longer a primary, or its cluster cannot be used."""
     return isinstance(result, ClusterDownError | ReadOnlyError) and refusal_of(result) is None
 
 

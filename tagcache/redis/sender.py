@@ -1,4 +1,4 @@
-"""One connection to a Redis server: calls of scripts wait, and travel in batches."""
+"""One connection to a Redis server, over which calls of scripts are sent in batches."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tagcache.redis.scripts import Effect, Script
 from tagcache.redis.servers import Servers, home_on, make_ready
 from tagcache.redis.topology import Address
 
-# Bytes of arguments from which on a batch is full.
+# A batch with this many bytes of arguments is full.
 _MUCH = 2**20
-# Bytes of answers that a batch may bring, estimated from earlier answers.
+# The most bytes of answers to a batch, estimated from earlier answers.
 _MUCH_TO_COME = 16 * 2**20
 _UNKNOWN = 2**20
-# Look-ups in one run of a script: Redis serves nobody else meanwhile.
+# The most look-ups in one run of a script, during which Redis serves nobody else.
 _MOST_AT_ONCE = 64
-# Calls that may wait, and bytes of their arguments; more would only run into the timeout.
+# The most calls that may wait, and bytes of their arguments; more would only time out.
 _MOST_WAITING = 10_000
 _MOST_WAITING_BYTES = 64 * 2**20
-# A server that has not answered for so many seconds is suspect.
+# A server that has not answered for this many seconds is suspect.
 _SUSPECT_SECONDS = 0.1
 STOPS = "the server is stopping"
 
@@ -50,21 +50,21 @@ class Call:
 
 
 class Waiting:
-    """Calls that wait in their order; no more than can be answered in time."""
+    """A queue of calls, with no more than can be answered in time."""
 
     def __init__(self) -> None:
         self.calls: deque[Call] = deque()
         self.bytes = 0
 
     def takes(self, call: Call) -> bool:
-        """Return whether there is room for one more."""
+        """Return whether there is room for one more call."""
         number = len(self.calls)
         return number < _MOST_WAITING and (
             not number or self.bytes + call.size <= _MOST_WAITING_BYTES
         )
 
     def put(self, call: Call) -> None:
-        """Add a call behind the others."""
+        """Add a call at the end."""
         self.calls.append(call)
         self.bytes += call.size
 
@@ -97,13 +97,13 @@ class Waiting:
 
 
 class Owner(Protocol):
-    """Whose calls a sender sends."""
+    """The owner of a sender, whose calls it sends."""
 
     def refused(self, sender: Sender, root: str, calls: list[Call], error: Exception) -> None:
-        """Send the calls of a partition again, in their order: they have changed nothing."""
+        """Send the refused calls of a partition again, in their order: they had no effect."""
 
     def lost(self, sender: Sender, waiting: Sequence[Call]) -> None:
-        """Send calls that were not sent, because the connection is lost."""
+        """Send calls elsewhere that were not sent, because the connection is lost."""
 
     def trouble(self, why: str) -> None:
         """Note an error that makes calls fail."""
@@ -113,7 +113,7 @@ class Sender(Waiting):
     """Sends calls to the server at ``address``, one batch of at most ``most_together`` at a time.
 
     Each is answered by its deadline. Calls of one partition keep their order. ``home`` is that of
-    the server, None if it is to be asked.
+    the server; None if the server must be asked.
     """
 
     def __init__(
@@ -133,14 +133,14 @@ class Sender(Waiting):
         self._loop = loop
         self._owner = owner
         self._most_together = most_together
-        # Bytes that the answer to a call is expected to have.
+        # The expected bytes of the answer to a call.
         self._expected = _UNKNOWN
         self._work: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        # When the batch under way was sent.
+        # When the batch in progress was sent.
         self._sent_at: float | None = None
         self._fails = False
-        # Why the work under way is stopped.
+        # Why the work in progress is stopped.
         self._stopped = ""
 
     @property
@@ -150,7 +150,7 @@ class Sender(Waiting):
         return self._fails or late
 
     def put(self, call: Call) -> None:
-        """Send a call when those before it are answered."""
+        """Send a call when the earlier ones are answered."""
         super().put(call)
         if self._work is None:
             self._work = self._loop.create_task(self._run())
@@ -158,9 +158,9 @@ class Sender(Waiting):
             self._set_alarm()
 
     def abandon(self, why: str) -> None:
-        """Disconnect, and leave the calls that wait to the owner.
+        """Disconnect, and leave the waiting calls to the owner.
 
-        Calls under way fail if the server does not answer; otherwise it goes on with its work.
+        Calls in progress fail if the server does not answer; otherwise they are finished first.
         """
         if self._work is None:
             self._work = self._loop.create_task(self._leave())
@@ -226,12 +226,12 @@ class Sender(Waiting):
             fail_all(batch, "timeout")
             return True
         except Exception as error:
-            # Whatever it is, the callers wait for an answer.
+            # Catch any error, because the callers wait for an answer.
             self._owner.trouble(str(error) or type(error).__name__)
             fail_all(batch, "no connection")
             return True
         brought = sum(map(_size, results)) // len(results)
-        # The estimate grows at once, and shrinks by half.
+        # The estimate grows at once, but at most halves when it shrinks.
         self._expected = max(brought, self._expected // 2, 1)
         return self._settle_all(batch, results)
 
@@ -251,7 +251,7 @@ class Sender(Waiting):
         if await make_ready(self._connection) or self.home is None:
             self.home = await home_on(self._connection)
         results = await self._execute(batch)
-        # A server that was restarted or has just become the primary does not have the scripts.
+        # A server that was restarted, or has just become the primary, does not have the scripts.
         unknown = [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]
         if unknown:
             again = await self._execute([batch[n] for n in unknown], by_text=True)
@@ -276,7 +276,7 @@ class Sender(Waiting):
         waits = self._servers.wait_replicas and any(map(_changes, batch))
         if waits:
             commands.append(("WAIT", self._servers.wait_replicas, self._servers.wait_ms))
-        # A fifth of the time that redis-py itself takes for it.
+        # This takes a fifth of the time of redis-py's own packing.
         await self._connection.send_packed_command(list(map(pack_command, commands)))
         results: list[Any] = [None] * len(batch)
         for run in runs:
@@ -289,7 +289,7 @@ class Sender(Waiting):
         return results
 
     async def _read(self) -> Any:
-        """Return the next answer; an error of the server too."""
+        """Return the next answer, which may be an error of the server."""
         try:
             return await self._connection.read_response()
         except ResponseError as error:
@@ -300,13 +300,13 @@ class Sender(Waiting):
         wanted = self._servers.wait_replicas
         if isinstance(confirmed, int) and confirmed >= wanted:
             return
-        why = f"it was carried out, and {confirmed} of {wanted} replicas have confirmed it"
+        why = f"it was executed, but only {confirmed} of {wanted} replicas have confirmed it"
         for n, call in enumerate(batch):
             if _changes(call) and not isinstance(results[n], Exception):
                 results[n] = RedisError(why)
 
     def _settle_all(self, batch: Sequence[Call], results: Sequence[Any]) -> bool:
-        """Settle the calls of a batch; return whether the server cannot carry out any."""
+        """Settle the calls of a batch; return whether the server cannot execute any."""
         refused: dict[str, list[tuple[Call, Any]]] = {}
         for call, result in zip(batch, results, strict=True):
             refusal = refusal_of(result)
@@ -318,10 +318,11 @@ class Sender(Waiting):
             elif early is None:
                 self._settle(call, result)
             elif call.script.effect is Effect.NONE:
-                # It was carried out, as its slot was free again, and waits for those before it.
+                # It was executed, because its slot was available again. But it only reads, so
+                # send it again after the refused calls before it.
                 early.append((call, result))
             else:
-                # Sent again, those before it would come after it.
+                # It has taken effect, so do not send the refused calls again after it.
                 for one, answer in [*refused.pop(call.root), (call, result)]:
                     self._settle(one, answer)
         for root, calls in refused.items():
@@ -336,7 +337,7 @@ class Sender(Waiting):
         failure = failure_of(result)
         if isinstance(failure, BackendUnavailable):
             self._owner.trouble(str(failure))
-        if not call.answer.called:  # neither timed out nor cancelled
+        if not call.answer.called:  # It has neither timed out nor been cancelled.
             call.answer.errback(failure)
 
 
@@ -348,7 +349,7 @@ def fail_all(calls: Sequence[Call], why: str) -> None:
 
 
 def _runs(batch: Sequence[Call], most: int) -> list[list[int]]:
-    """Group the calls of a batch, by index, into runs of a script with at most ``most`` calls.
+    """Group the calls of a batch, by index, into runs of one script with at most ``most`` calls.
 
     Calls in the same partition keep their order.
     """

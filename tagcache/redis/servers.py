@@ -14,18 +14,18 @@ from twisted.logger import Logger
 from tagcache.redis.scripts import ADOPT
 from tagcache.redis.topology import Address, ITopology
 
-# How long a server may take to tell of the others.
+# How long a server may take to answer where the partitions are.
 _ASK_SECONDS = 1.0
-# How long another server may take to tell its home.
+# How long another server may take to answer with its home.
 _HOME_SECONDS = 1.0
-# How often it is looked whether another server has taken over, while one is suspect.
+# How often to look whether another server has taken over, while one is suspect.
 WATCH_SECONDS = 0.1
 
 log = Logger(namespace="tagcache.backend")
 
 
 class Dialer:
-    """Makes connections, of ``connection_class`` and with these ``options`` (redis-py's)."""
+    """Creates connections of ``connection_class`` with these ``options`` of redis-py."""
 
     def __init__(self, connection_class: type[AbstractConnection], options: dict[str, Any]) -> None:
         self.connection_class = connection_class
@@ -40,41 +40,41 @@ class Dialer:
 
 
 async def make_ready(connection: Any) -> bool:
-    """Open a connection, or anew one that was closed; return whether it is another one now."""
+    """Open a connection if it is closed, or unusable; return whether it was opened."""
     if connection.is_connected and not await connection.can_read():
         return False
-    # What can be read between commands is the end of the stream, or nothing that was asked for.
+    # Between commands, only the end of the stream or an unrequested reply can arrive.
     await connection.disconnect(nowait=True)
     await connection.connect()
     return True
 
 
-# The home of a replica, which has no partition: the scripts refuse it.
+# The home of a replica, which has no partitions: the scripts refuse it.
 _OF_A_REPLICA = "a replica"
 
 
 async def home_on(connection: Any) -> str:
-    """Return the home of partitions at the server of a connection; empty if it does not tell.
+    """Return the home of partitions at the server of a connection; empty if it is not known.
 
-    It is another one after a restart, and after a replica has taken over. Raises RedisError.
+    It changes after a restart, and when a replica takes over. Raises RedisError.
     """
     await connection.send_command("INFO")
     try:
         return _home_in(read_info(await connection.read_response()))
     except ResponseError:
-        # A user without permission to run INFO.
+        # The user has no permission to run INFO.
         return ""
 
 
 def _home_in(info: dict[str, str]) -> str:
     if info.get("role") == "slave":
         return _OF_A_REPLICA
-    # Not the replication ID: that also changes when a first replica comes.
+    # Not the replication ID, which also changes when the first replica connects.
     return info.get("run_id", "")
 
 
 class _Line:
-    """A connection for questions, one at a time."""
+    """A connection that sends one command at a time."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -97,22 +97,22 @@ class _Line:
 
 
 class User(Protocol):
-    """Who has connections to the servers."""
+    """A user of connections to the servers."""
 
     def suspects(self) -> list[Address]:
-        """Return the servers that fail, or have not answered for some time."""
+        """Return the servers that failed last, or have not answered for some time."""
 
     def rerouted(self) -> None:
-        """Be told that partitions may have another server now."""
+        """Called when partitions may have moved to another server."""
 
 
 class Servers:
     """Connections to the servers of ``topology``.
 
-    ``dialer`` makes those for commands, and ``guides`` those to whom knows where the partitions
-    are: nodes of the cluster, or Sentinels. ``generation`` changes when all are to be made anew.
-    ``flush_on_failover`` says whether partitions begin empty where they may be old. A change is to
-    be confirmed by ``wait_replicas`` replicas within ``wait_ms`` milliseconds.
+    ``dialer`` creates connections for commands, ``guides`` those to servers that know where the
+    partitions are: nodes of the cluster, or Sentinels. ``generation`` changes when all connections
+    must be opened anew. ``flush_on_failover`` says whether partitions begin empty if they may be
+    out of date. ``wait_replicas`` replicas must confirm a change within ``wait_ms`` milliseconds.
     """
 
     def __init__(self, topology: ITopology, dialer: Dialer, guides: Dialer) -> None:
@@ -122,9 +122,10 @@ class Servers:
         self.flush_on_failover = True
         self.wait_replicas = 0
         self.wait_ms = 0
-        # Those that had partitions, unless they failed. One without any may have moved them.
+        # The servers that had partitions and have not failed since. One that has none now may have
+        # moved them elsewhere.
         self._seen: set[Address] = set()
-        # By root: the server that moves a partition, its home, and to whom.
+        # By root: the server that is moving a partition, its home, and the target.
         self._moving: dict[str, tuple[Address, str, Address]] = {}
         self._logged: set[tuple[Address, str]] = set()
         self._guides = guides
@@ -141,7 +142,7 @@ class Servers:
         self.wait_ms = wait_ms
 
     def attach(self, user: User, loop: asyncio.AbstractEventLoop) -> None:
-        """Look for the partitions whenever a server is suspect to this user."""
+        """Add a user; look for the partitions whenever it suspects a server."""
         self._users.append(user)
         if self.topology.may_change and self._watching is None:
             self._watching = loop.create_task(self._watch())
@@ -161,7 +162,7 @@ class Servers:
         """Learn where the partitions are. Raises RedisError, OSError."""
         if self._looking is None:
             self._looking = asyncio.ensure_future(self._look())
-        # Several wait for one answer, and each may give up.
+        # Shielded, because several callers wait for one answer, and each may be cancelled.
         await asyncio.shield(self._looking)
 
     async def known_nodes(self) -> list[Address]:
@@ -176,35 +177,36 @@ class Servers:
     async def adopt(self, address: Address, root: str) -> None:
         """Make a server the home of a partition that had another one. Raises RedisError, OSError.
 
-        The entries are kept if a server moved them that still is what it was; otherwise the
-        partition begins empty: they may be older than what clients were told.
+        The entries are kept if another server, which has not been restarted or replaced since,
+        moved them here. Otherwise they may be older than what clients have seen, and the partition
+        begins empty.
         """
         info = read_info(await self.ask(address, "INFO"))
         home = _home_in(info)
         if home == _OF_A_REPLICA:
             raise ReadOnlyError(f"{address} is a replica")
         others = {*self._seen, *self.topology.primaries} - {address}
-        # The primary that this one was a replica of moved nothing, though it may not know yet that
-        # it was replaced.
+        # Leave out the former primary of this server: it moved nothing, though it may not yet know
+        # that it was replaced.
         replaced = info.get("master_replid2")
         told = await asyncio.gather(*map(self._info_of, others))
         homes = {_home_in(each) for each in told if each.get("master_replid") != replaced}
         move = self._moving.get(root)
         if move is not None and move[2] == address:
-            # A node that has given away its last slot becomes a replica, and has another home.
+            # A node that has moved its last slot away becomes a replica, and its home changes.
             homes.add(move[1])
         homes -= {"", _OF_A_REPLICA}
         kept = await self.ask(address, "EVAL", ADOPT.text.decode(), "1", root, *homes, home)
         if not kept and (address, home) not in self._logged:
             self._logged.add((address, home))
             log.warn(
-                "{address} was restarted or has taken over: its partitions begin empty, as "
-                "they may be older than what clients were told",
+                "{address} was restarted or has taken over: its partitions begin empty, because "
+                "they may be older than what clients have seen",
                 address=str(address),
             )
 
     async def _info_of(self, address: Address) -> dict[str, str]:
-        """Return what a server that may have moved partitions tells; empty if it is away."""
+        """Return the INFO of a server that may have moved partitions; empty if it is away."""
         with suppress(RedisError, OSError):
             async with asyncio.timeout(_HOME_SECONDS):
                 return read_info(await self.ask(address, "INFO"))
@@ -217,7 +219,7 @@ class Servers:
             await line.close()
 
     async def close(self) -> None:
-        """Stop watching, and close the connections that are not a user's."""
+        """Stop watching, and close our own connections."""
         for task in (self._watching, self._looking):
             if task is not None:
                 task.cancel()
@@ -246,7 +248,7 @@ class Servers:
             is_alarmed = self._alarm.is_set()
             self._alarm.clear()
             if is_alarmed or self._suspects():
-                # If nobody knows, calls fail and tell why.
+                # If no server knows, calls fail with the reason.
                 with suppress(RedisError, OSError):
                     await self.look()
                 await asyncio.sleep(WATCH_SECONDS)
@@ -266,7 +268,7 @@ class Servers:
 class ServerState:
     """The state of a server; ``used_memory`` and ``max_memory`` (0: no limit) are in bytes.
 
-    ``policy`` is its maxmemory-policy, and ``home`` that of partitions there, empty if unknown.
+    ``policy`` is its maxmemory-policy, ``home`` the home of its partitions; empty if unknown.
     """
 
     address: str
@@ -277,7 +279,7 @@ class ServerState:
     home: str = ""
 
     def describe(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
+        """Return the state as a JSON object."""
         return {
             "address": self.address,
             "version": self.version,
@@ -295,7 +297,7 @@ async def look_at(servers: Servers) -> list[ServerState]:
 
 
 def read_info(text: bytes) -> dict[str, str]:
-    """Return the fields of an answer to INFO."""
+    """Return the fields of a reply to INFO."""
     lines = text.decode("utf-8", "replace").split("\r\n")
     return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
 

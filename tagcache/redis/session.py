@@ -28,10 +28,10 @@ _LOOK_UPS_AT_ONCE = 500
 class RedisSession:
     """An ISession in Redis.
 
-    With the number of a ``pipeline``, all calls are carried out in their order. Without one, only
-    calls for the same key are; for a call with several keys, that is the first.
+    With the number of a ``pipeline``, all calls are executed in their order. Without one, only
+    calls for the same key are; for a call with several keys, the first one counts.
 
-    An update takes several scripts: later calls wait until it is done.
+    An update takes several scripts, so later calls wait until it is done.
     """
 
     def __init__(self, cache: RedisCache, pipeline: int | None = None) -> None:
@@ -44,10 +44,10 @@ class RedisSession:
     ) -> Deferred[T]:
         """Make a call after the earlier ones.
 
-        One that is ``alone`` makes several calls of scripts: the later ones wait for its result.
+        One that is ``alone`` calls several scripts, so later calls wait for its result.
         """
         if self._pipeline is not None:
-            # All calls keep their order.
+            # The key under which all calls of the pipeline keep their order.
             keys = (b"",)
         if alone or self._turns.is_taken(keys):
             return self._turns.run(keys, call, alone)
@@ -84,7 +84,7 @@ class RedisSession:
         def decide(draft: Draft, _: State) -> T:
             return change(draft)
 
-        # Without keys that must be unchanged, there is a result.
+        # The result is None only if keys had to be unchanged.
         return cast("Deferred[T]", self._change(keys, {}, decide, counts))
 
     def versions(self, keys: Collection[bytes]) -> Deferred[Versions]:

@@ -1,4 +1,4 @@
-"""Which server has which partition: one server, a cluster, or the primary that Sentinels name."""
+"""Find the server of each partition: one server, a cluster, or the primary that Sentinels name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zope.interface import Attribute, Interface, implementer
 
 
 class Address(NamedTuple):
-    """Where a server is reached; without a port, ``host`` is the path of a socket."""
+    """The address of a server; without a port, ``host`` is the path of a socket."""
 
     host: str
     port: int | None
@@ -22,27 +22,27 @@ class Address(NamedTuple):
 
 
 class Ask(Protocol):
-    """Asks a server, and returns its answer. Raises RedisError, OSError, TimeoutError."""
+    """Sends a command to a server. Raises RedisError, OSError, TimeoutError."""
 
     def __call__(self, address: Address, *words: str) -> Awaitable[Any]:
-        """Send a command outside of any pipeline."""
+        """Send a command outside any pipeline, and return the answer."""
 
 
 class ITopology(Interface):
-    """Knows the servers. It sends nothing by itself."""
+    """Knows the servers. It sends nothing on its own connections."""
 
     may_change = Attribute("Whether another server may take over: bool.")
-    primaries = Attribute("Those that have partitions: list[Address].")
+    primaries = Attribute("The servers that have partitions: list[Address].")
     nodes = Attribute("Primaries and replicas: list[Address].")
 
     def place(root: str) -> Address | None:
         """Return the server that has a partition; None if that is not known."""
 
     def moved(slot: int, address: Address) -> None:
-        """Note that a server has told who has a slot now."""
+        """Note that a server has reported which server has a slot now."""
 
     def look(ask: Ask, suspects: Collection[Address]) -> Awaitable[None]:
-        """Learn where the partitions are, from suspects last. Raises RedisError, OSError."""
+        """Ask where the partitions are, suspects last. Raises RedisError, OSError."""
 
 
 @implementer(ITopology)
@@ -104,9 +104,9 @@ class Cluster:
         self.primaries: list[Address] = []
         self.nodes: list[Address] = []
         self._addresses = addresses
-        # The first and the last slot of each range, and who has it.
+        # The first and the last slot of each range, and its server.
         self._ranges: list[tuple[int, int, Address]] = []
-        # What nodes have told since, by slot.
+        # The servers of slots that nodes have reported since.
         self._moved: dict[int, Address] = {}
 
     def place(self, root: str) -> Address | None:
@@ -125,7 +125,7 @@ class Cluster:
     async def look(self, ask: Ask, suspects: Collection[Address]) -> None:
         known = list(dict.fromkeys([*self.nodes, *self._addresses]))
         trusted = [address for address in known if address not in suspects]
-        # A node that has left its cluster answers, and knows nobody.
+        # A node that has left its cluster answers with an empty list.
         what = ("CLUSTER", "SLOTS"), bool
         try:
             try:
@@ -139,9 +139,9 @@ class Cluster:
         self._take(told_by, rows)
 
     def _take(self, told_by: Address, rows: Sequence[Any]) -> None:
-        """Take over an answer to CLUSTER SLOTS: rows of first slot, last slot, primary, replicas.
+        """Store a reply to CLUSTER SLOTS: rows of first slot, last slot, primary, replicas.
 
-        An address is a host and a port; a host that is empty or null is that of the node itself.
+        An address is a host and a port; an empty or null host is that of the answering node.
         """
 
         def address_of(node: Sequence[Any]) -> Address:
@@ -160,7 +160,10 @@ async def _first(
     words: Sequence[str],
     is_answer: Callable[[Any], bool] = lambda answer: True,
 ) -> tuple[Address, Any]:
-    """Ask all at once; return who answered first, and the answer. Raises RedisError, OSError."""
+    """Ask all servers at once; return the first to answer, and its answer.
+
+    Raises RedisError, OSError.
+    """
     tasks = {asyncio.ensure_future(ask(address, *words)): address for address in addresses}
     waiting = set(tasks)
     error: BaseException = ConnectionError("no server knows")

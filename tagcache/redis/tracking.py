@@ -1,4 +1,4 @@
-"""Tracks changes in Redis for the near caches, by its client-side caching in broadcast mode."""
+"""Track changes in Redis for the near caches, with client-side caching in broadcast mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.partitions import database_of
 from tagcache.redis.servers import Servers
 
-# When a PING is answered, every change before it has been reported.
+# Seconds between PINGs. When a PING is answered, every change before it has been reported.
 _BEAT_SECONDS = 0.25
 _SILENCE_SECONDS = 2.0
 _FIRST_PAUSE = 0.25
@@ -26,10 +26,10 @@ _LONGEST_PAUSE = 5.0
 class Tracking:
     """Follows every server, primaries and replicas, and reports each change to ``nears``.
 
-    They are the near caches by the number of the database. If the connection to a server is lost,
-    they are emptied and all servers are followed anew.
-    Replicas report every change as well, so that none is missed when one becomes the primary.
-    ``trouble`` is called with the reason of each loss.
+    ``nears`` are the near caches by the number of their database. If the connection to a server is
+    lost, they are emptied, and all servers are followed anew. Replicas report every change, too, so
+    that none is missed when one becomes the primary. ``trouble`` is called with the reason of each
+    loss.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Tracking:
         self._confirmed: dict[AbstractConnection, float] = {}
 
     def start(self) -> None:
-        """Begin to follow the servers; failed attempts are repeated for ever."""
+        """Start following the servers; failed attempts are repeated forever."""
         self._task = self._loop.create_task(self._run())
 
     def begin_anew(self) -> None:
@@ -130,7 +130,7 @@ class Tracking:
             beating.cancel()
 
     async def _beat(self, connection: AbstractConnection, sent: deque[float]) -> None:
-        with suppress(RedisError, OSError):  # the reader sees it as well
+        with suppress(RedisError, OSError):  # The reader gets the same error.
             while True:
                 sent.append(self._monotonic())
                 await connection.send_command("PING")

@@ -1,4 +1,4 @@
-"""What a transaction is given to use: a session and an engine that work on a draft."""
+"""The session and the engine of a transaction, which work on a draft."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 
 @implementer(ISession)
 class DraftSession:
-    """An ISession whose methods change a draft, at once.
+    """An ISession whose methods change a draft, without Deferreds.
 
     ``looked_up`` has the keys of the look-ups to count, each with the tags of the entry, or None.
     """
@@ -119,7 +119,7 @@ class DraftSession:
             result = change(draft)
             check_changes(draft, self._limits)
         except BaseException:
-            # What fails changes nothing.
+            # A failed command changes nothing.
             draft.changes = before
             raise
         return result
@@ -154,7 +154,7 @@ class DraftSession:
         )
 
     def _ttl_ms(self, key: bytes, stored: Stored) -> int | None:
-        """Return the time to live that an entry was given."""
+        """Return the time to live with which an entry was stored."""
         found = self._state.found[key]
         if found is not None and key not in self._draft.changes:
             return found.ttl_ms

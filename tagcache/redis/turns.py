@@ -1,4 +1,4 @@
-"""Work that waits until earlier work on the same keys is done."""
+"""Run work after earlier work on the same keys is done."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class _Turn:
 
 
 class Turns:
-    """Runs work in the order of the calls, as far as it concerns the same keys.
+    """Runs work on the same keys in the order of the calls.
 
-    Work gets its place in the queues of all its keys at one moment, so there is no deadlock. Where
-    work fails with BackendUnavailable, what waits behind it fails as well: it would wait as long.
+    Work joins the queues of all its keys at the same time, so there is no deadlock. If work fails
+    with BackendUnavailable, the work behind it fails, too: it would have to wait as long.
     """
 
     def __init__(self) -> None:
-        # The first of each queue runs, or waits for its turns in others.
+        # The first in each queue runs, or waits for its turn in other queues.
         self._queues: dict[bytes, deque[_Turn]] = {}
         self._ready: deque[_Turn] = deque()
         self._is_starting = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether no work is under way."""
+        """Whether no work is in progress."""
         return not self._queues
 
     def is_taken(self, keys: Collection[bytes]) -> bool:
@@ -54,8 +54,8 @@ class Turns:
     ) -> Deferred[T]:
         """Call ``work`` in its turn, and return its result.
 
-        ``alone``: later work on the keys waits for the result; otherwise only until it is called.
-        Cancelling does not stop the work.
+        With ``alone``, later work on the keys waits for the result; otherwise only until ``work``
+        is called. Cancelling does not stop the work.
         """
         turn = _Turn(frozenset(keys))
         for key in turn.keys:
@@ -63,7 +63,7 @@ class Turns:
 
         def start(_: None) -> Deferred[T]:
             if turn.fails and alone:
-                raise BackendUnavailable("a change before this failed")
+                raise BackendUnavailable("an earlier change failed")
             if alone:
                 return work()
             try:
@@ -98,7 +98,7 @@ class Turns:
         self._start_those(*dict.fromkeys(following))
 
     def _start_those(self, *turns: _Turn) -> None:
-        """Start those that wait for no other, one after the other however many end at once."""
+        """Start the work that waits for no other, without recursion however much ends at once."""
         self._ready += [
             turn for turn in turns if all(self._queues[key][0] is turn for key in turn.keys)
         ]

@@ -28,14 +28,14 @@ from tagcache.redis.policy import EvictingPolicy, PolicyCheck, is_evicting
 from tagcache.redis.servers import Servers, ServerState, look_at
 from tagcache.redis.tracking import Tracking
 
-# The longest time between two looks at the servers.
+# The longest time between two checks of the servers.
 _LOOK_AGAIN_SECONDS = 60.0
 # The first and the longest pause between attempts while the engine is away.
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 # How long servers may take to report their state.
 _LOOK_SECONDS = 5.0
-# The tags are not listed again for so many times the duration of the last listing.
+# The tags are not listed again for this many times the duration of the last listing.
 _TAGS_SHARE = 100
 
 log = Logger(namespace="tagcache.backend")
@@ -46,7 +46,7 @@ class Upkeep(Service):
 
     A round begins every ``server.cleanup_interval_seconds``, and shows whether Redis can be
     reached. It sets ``seen`` of each of the ``caches``. ``memory`` and ``max_memory`` are those of
-    the Redis servers, with everything else that they hold. ``nears`` are the near caches by number.
+    the Redis servers, including other data in them. ``nears`` are the near caches by number.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Upkeep(Service):
     ) -> None:
         self._states: list[ServerState] = []
         self._warned: set[str] = set()
-        # When the tags may next be listed only to count them.
+        # When the tags may next be listed just to count them.
         self._tags_due = 0.0
         # When to look next for databases that other servers use.
         self._others_due = 0.0
@@ -108,7 +108,7 @@ class Upkeep(Service):
     def configure(self, settings: Settings) -> None:
         """Apply the interval and what may change in ``[engine]``.
 
-        A command under way keeps the timeout that it began with.
+        A command in progress keeps the timeout with which it began.
         """
         self._policies.allows_evicting = settings.engine.allow_evicting_policies
         self._servers.configure(
@@ -163,7 +163,7 @@ class Upkeep(Service):
                 self.availability.lost(str(error) or type(error).__name__)
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
             except CommandError as error:
-                # Redis answers, but its memory is full.
+                # Redis is available, but its memory is full.
                 self.availability.reached()
                 log.warn(
                     "{place}: upkeep is postponed: {why}",
@@ -206,7 +206,7 @@ class Upkeep(Service):
         before = {each.address: each.home for each in self._states}
         self._states = await Deferred.fromFuture(asyncio.ensure_future(looking))
         if any(before.get(each.address, each.home) != each.home for each in self._states):
-            # A server was a replica for a time, which connections to it may have outlasted.
+            # A server was a replica for a while; connections from before that may still be open.
             await Deferred.fromFuture(asyncio.ensure_future(self._servers.drop()))
         await self._look_at_policies()
 
@@ -227,7 +227,7 @@ class Upkeep(Service):
             if is_evicting(each.policy):
                 log.warn(
                     "{address} has maxmemory-policy {policy}, which may evict the record of an "
-                    "invalidation: invalidated entries may be found again",
+                    "invalidation, so that clients may read invalidated entries again",
                     address=each.address,
                     policy=each.policy,
                 )
@@ -250,7 +250,7 @@ def _described(nears: Numbered[Near]) -> dict[str, Any]:
         "staleness_bound_ms": round(STALENESS_SECONDS * 1000),
         "items": sum(near.cache.held().items for near in every),
         "memory_used_bytes": sum(near.cache.memory for near in every),
-        # One limit for all of them.
+        # The databases share one limit.
         "max_memory_bytes": first.cache.max_memory,
         "hits": sum(near.hits for near in every),
         "evictions": sum(near.cache.counters().evictions for near in every),

@@ -68,7 +68,7 @@ def test_a_policy_that_changes_is_noticed(redis: Redis, front: Front) -> None:
         assert "engine.allow_evicting_policies: False -> True" in said
         eventually(lambda: healthy(ours))
         assert client.ask(b"INV_TAG\tt") == b"INV_TAG\t1\n"
-        ours.wait_for_log("invalidated entries may be found again")
+        ours.wait_for_log("clients may read invalidated entries again")
         ours.reload(engine={"allow_evicting_policies": "false"})
         eventually(lambda: client.ask(b"GET\tk") == UNAVAILABLE)
 

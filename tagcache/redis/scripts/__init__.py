@@ -1,8 +1,8 @@
-"""The scripts that run inside Redis, each in a file of its own: the wire between Python and Lua.
+"""The scripts that run inside Redis, each in its own file: the interface between Python and Lua.
 
 The only key of each is the root of a partition. The last argument, which the sender adds, is the
-home of the server (see partition.lua). Below, for each: the other arguments, the result, and the
-cost, beside the lengths of the arguments.
+home of the server (see partition.lua). Below are the other arguments of each, its result, and its
+cost (without the lengths of the arguments).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import resources
 
 
 class Effect(Enum):
-    """What a script does to a partition."""
+    """The effect of a script on a partition."""
 
     NONE = "it only reads, and may run twice"
     HIDDEN = "it changes leases, counts or garbage, and no entry"
@@ -78,17 +78,17 @@ FETCH = Script("fetch", *_COMMON, many=True)
 """Arguments: for each look-up five: key, '1' for the tags of a hit or '', token, milliseconds,
 largest number of leases. Looks up a key, and grants a lease with the token if there is neither an
 entry nor a lease. Returns for each the value; or the value and its tags; or the milliseconds that
-the lease of somebody else is out, 0 if this one was granted, and value and tags of a stale entry,
-or false and none. Cost: O(tags) for each look-up.
+another client's lease lasts, 0 if this lease was granted, and value and tags of a stale entry, or
+false and none. Cost: O(tags) for each look-up.
 """
 FILL = Script("fill", *_COMMON, effect=Effect.CHANGE)
-"""Arguments: key, token of a lease, value, time to live or '', grace, tags. Stores what was
-computed under the lease, and ends it. Returns 1, or 0 if the value may be outdated, or the lease
-is not out. Cost: O(tags).
+"""Arguments: key, token of a lease, value, time to live or '', grace, tags. Stores a value that was
+computed under the lease, and ends the lease. Returns 1, or 0 if the value may be outdated, or there
+is no such lease. Cost: O(tags).
 """
 RELEASE = Script("release", *_COMMON)
-"""Arguments: key, token of a lease. Ends the lease. Returns 1, or 0 if it is not out. Cost:
-O(1).
+"""Arguments: key, token of a lease. Ends the lease. Returns 1, or 0 if there is no such lease.
+Cost: O(1).
 """
 DRAFT = Script("draft", *_DRAFTS, effect=Effect.NONE)
 """Arguments: keys. Returns their state. Cost: O(lengths of the values)."""
@@ -178,9 +178,9 @@ next cursor, how many entries were checked, and the disagreements as pairs of a 
 Cost: O(tags) for each entry.
 """
 ADOPT = Script("adopt", "partition", "common")
-"""Arguments: homes of the other servers. Makes this server the home of the partition. It keeps
-the entries if it had them from one of the others, which moved the slot; otherwise a new epoch
-begins, as they may be older than what clients were told. Returns 1 if they are kept, otherwise 0.
+"""Arguments: homes of the other servers. Makes this server the home of the partition. The entries
+are kept if one of these servers moved the slot here; otherwise a new epoch begins, because they may
+be older than what clients have seen. Returns 1 if they are kept, otherwise 0.
 Cost: O(other servers).
 """
 

@@ -13,12 +13,12 @@ while i <= #ARGV do
     else
         for n = i + 5, last do tags[#tags + 1] = ARGV[n] end
         store(key, ARGV[i + 1], tags, ARGV[i + 3], at, old[key], expires)
-        -- Each has a time of its own: it is where the next page of a list begins.
+        -- Each entry has a different time, because the next page of a list begins at a time.
         now_us = now_us + 1
     end
     i = last + 1
 end
--- Removed last: if memory is full, the first store is refused, and nothing has changed.
+-- Remove last: if memory is full, the first store is refused, and nothing has changed.
 if #gone > 0 then
     allow_oom()
     for _, key in ipairs(gone) do

@@ -1,4 +1,4 @@
--- Shared by the scripts but get.
+-- Shared by all scripts except get.
 --
 -- A record of `meta` is {expires ms or 0, stored us, time to live as text, bytes, sequence
 -- number, tags, grace in ms or nothing}. It is dead when one of its tags was invalidated after that number.
@@ -26,7 +26,7 @@ local function carriers(tag) return b .. 't:' .. tag end
 local function digits(number) return string.format('%.0f', number) end
 local function seq() return tonumber(redis.call('GET', base .. 'seq') or '0') end
 
--- Note whose partition it is, with the first write.
+-- Record the home of the partition with its first write.
 local function claim()
     if not stored_epoch and home ~= '' then
         stored_epoch = epoch .. ':' .. home
@@ -44,7 +44,7 @@ local function begin_epoch(at)
     redis.call('DEL', prefix .. 'f:' .. part)
 end
 
--- In an empty database the sequence numbers begin at the clock.
+-- In an empty database, sequence numbers start at the time of the clock.
 local function begin_seq()
     claim()
     redis.call('SET', base .. 'seq', digits(now_us), 'NX')
@@ -59,8 +59,8 @@ local function count(what, by)
     if by ~= 0 then redis.call('HINCRBY', COUNTS, what, by) end
 end
 
--- Allow commands that need memory in a full database: a script that has written may go on. Only for
--- scripts that free memory.
+-- Allow commands that need memory in a full database, because a script that has written may continue.
+-- Only for scripts that free memory.
 local function allow_oom() redis.call('DEL', base .. 'nothing') end
 
 local function read(key)

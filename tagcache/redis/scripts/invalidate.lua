@@ -36,13 +36,13 @@ local many = {}
 for _, tag in ipairs(tags) do
     if not remove_few(tag, {tag}) then many[#many + 1] = tag end
 end
--- Not before those few are removed, which it would make dead.
+-- Record it after these few are removed, which it would otherwise make dead.
 outdate(kind, soft, tags, at, #many > 0 and not soft)
 if soft then
     count('invalidations', removed)
     return {removed, at, many, keys}
 end
--- Then all entries in the index are live, and none is in two of the dead sets.
+-- After that, all entries in the index are live, and none is in two dead sets.
 local countable = #many == 1 and redis.call('EXISTS', DEAD) == 0
 for i, tag in ipairs(many) do
     if redis.call('EXISTS', carriers(tag)) == 1 then

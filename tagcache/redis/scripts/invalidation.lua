@@ -11,7 +11,7 @@ local function outdate(kind, soft, tags, at, dead)
         end
         return
     end
-    -- Not by `unpack`, which is limited to some thousands.
+    -- In a loop, because `unpack` is limited to a few thousand values.
     local sorted = {}
     for i, tag in ipairs(tags) do sorted[i] = tag end
     table.sort(sorted)

@@ -6,7 +6,7 @@ if helping then
         if ARGV[3] == 'any' or not is_counted(names[i]) then name = names[i] end
     end
     if name == '' then
-        -- The server that began an invalidation may be about to read its count; not in a minute.
+        -- The server that began the invalidation may still read its count, but not after a minute.
         if #names == 0 and redis.call('PTTL', LATE) == -1 then
             redis.call('PEXPIRE', LATE, 60000)
         end
@@ -18,7 +18,7 @@ local removed = 0
 local popped = redis.call('ZPOPMIN', name, ARGV[1])
 for i = 1, #popped, 2 do
     local meta = read(popped[i])
-    -- One that was stored since stays.
+    -- Keep an entry that was stored since.
     if meta and stale(meta) then
         if is_counted(name) or was_counted(popped[i]) then
             -- Counted already.

@@ -5,5 +5,5 @@ local function pick(some)
     end
     return false
 end
--- Without the sign, all of few entries are returned, in their order: that finds the last live ones.
+-- Without the minus sign, Redis returns all of a few entries in their order: this finds the last live ones.
 return pick(-10) or pick(ARGV[1])

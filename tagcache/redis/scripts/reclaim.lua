@@ -2,8 +2,8 @@ local old = redis.call('LINDEX', base .. 'old', 0)
 if not old then return 0 end
 local o = base .. old .. ':'
 local left = tonumber(ARGV[1])
--- Not by HSCAN of `meta` from cursor 0: in a large table it would pass over the buckets that were
--- emptied before, again each time.
+-- Do not use HSCAN of `meta` from cursor 0: in a large table, each call would pass over the buckets
+-- that earlier calls have emptied.
 local popped = redis.call('ZPOPMIN', o .. 'all', left)
 for i = 1, #popped, 2 do
     redis.call('UNLINK', prefix .. 'v:' .. part .. old .. ':' .. popped[i])

@@ -23,7 +23,7 @@ for _, size in ipairs({10, 100}) do
     if evicted == 0 then break end
 end
 local more = 4 * evicted > sampled and 1 or 0
--- Leases and graces that are over.
+-- Remove expired leases, and graces that have ended.
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', LEASED, '-inf', digits(now), 'LIMIT', 0, ARGV[1])) do
     redis.call('HDEL', LEASES, key)
     redis.call('ZREM', LEASED, key)
