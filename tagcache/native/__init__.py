@@ -1,7 +1,7 @@
-"""The native core: entries and their tables in C, where it was built.
+"""The native core: entries and their tables in C, if it could be built.
 
-Without it, the same is done in Python (tagcache.engine.python_entry). The environment variable
-TAGCACHE_NATIVE chooses: ``0`` does without it, and ``require`` lets no server start without it.
+Without it, tagcache.engine.python_entry does the same in Python. With ``0``, the environment
+variable TAGCACHE_NATIVE disables the core; with ``require``, no server starts without it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VARIABLE = "TAGCACHE_NATIVE"
 
 
 class NativeState(Enum):
-    """Whether the native core is in use, and why not; the values are shown to users."""
+    """Whether the native core is in use, or why not; the values are shown to users."""
 
     IN_USE = "in use"
     TURNED_OFF = "turned off"
@@ -39,11 +39,11 @@ class Dialect(Enum):
 class NativeAnswers(NamedTuple):
     """What the native core may answer on a connection, in one dialect.
 
-    ``verbs`` are the names of a look-up, a store, a store with tags, a look-up of many keys, of two
-    steps of a counter and of two with an argument, of a removal, and of a look-up that takes a
-    lease after a miss; empty for those that the dialect does not have. The readers are called with
-    the bytes of a store that say how: in a line the fields of TTL and tags with the tab between
-    them, in RESP the bulk strings after the value. They return StoreOptions; None, or an exception,
+    ``verbs`` are the names of a look-up, a store, a store with tags, a look-up of many keys,
+    incrementing and decrementing a counter, the same with an argument, a removal, and a look-up
+    that takes a lease after a miss; empty for those that the dialect does not have. The readers
+    parse the options of a store: in a line, the fields of TTL and tags with the tab between them;
+    in RESP, the bulk strings after the value. They return StoreOptions; None, or an exception,
     leaves the request to Python.
     """
 

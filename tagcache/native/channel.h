@@ -1,33 +1,33 @@
-/* What a pump and its channels know of each other. */
+/* The interface between a pump and its channels. */
 
 #ifndef TAGCACHE_CHANNEL_H
 #define TAGCACHE_CHANNEL_H
 
 #include "core.h"
 
-/* At most so many bytes are read at once, from one client. */
+/* The most bytes that are read at once from one client. */
 #define INPUT_BYTES (64 * 1024)
 /* Replies to one chunk that are sent together. */
 #define OUTPUT_BYTES (256 * 1024)
-/* With more unsent bytes, the owner is told not to write. */
+/* With more unsent bytes than this, the owner is told not to write. */
 #define HIGH_WATER (64 * 1024)
 #define MOST_TIMED 64
 
 typedef struct {
     PyObject_HEAD
     int epoll;
-    PyObject *channels; /* set: what is open */
+    PyObject *channels; /* set: the open ones */
     char *input;
     Output output;
     bool python_ran; /* it may have scheduled something, so `run` returns */
-    bool has_called_cache; /* the same, but `run` returns only if nothing else waits, or soon */
-    double durations[MOST_TIMED]; /* of chunks that were answered natively */
+    bool has_called_cache; /* the same, but `run` may go on for a while if more is waiting */
+    double durations[MOST_TIMED]; /* of natively answered chunks */
     int timed, most_timed;
-    double slow_seconds; /* the owner is told of chunks that took at least so long */
+    double slow_seconds; /* the owner gets a report of chunks that took at least this long */
 } Pump;
 
-/* One socket. The owner has these methods, which are never called from within another method of the
- * channel, but for `full`: full(), drained(), read_ended(), lost(errno),
+/* One socket. The owner has these methods. They are never called from within another method of the
+ * channel, except `full`: full(), drained(), read_ended(), lost(errno),
  * slow(seconds, requests, verb). */
 typedef struct {
     PyObject_HEAD
@@ -44,7 +44,7 @@ typedef struct {
     int error;          /* of a send; the owner is told later */
     char *unsent;
     size_t unsent_start, unsent_end, unsent_capacity;
-    /* What was answered here since counts were last taken. */
+    /* The counts of requests answered here since they were last taken. */
     long long bytes_in, bytes_out, counts[VERBS];
     enum verb last_verb;
     double last_active;
@@ -56,13 +56,13 @@ void channel_watch(Channel *self);
 /* Note that the connection has failed; the owner is told later. */
 void channel_fail(Channel *self, int error);
 
-/* Send at once what the kernel takes, and keep the rest. -1 with an exception. */
+/* Send at once as much as the kernel accepts, and keep the rest. -1 with an exception. */
 int channel_send(Channel *self, const char *bytes, size_t length);
 
-/* Answer what is plain at the beginning of the input; return how many bytes were. */
+/* Answer the plain requests at the beginning of the input; return how many bytes they take. */
 size_t channel_answer_plain(Channel *self, const char *input, size_t length, double now);
 
-/* Handle events of epoll. An exception is never set afterwards. */
+/* Handle events of epoll. Never leaves an exception set. */
 void channel_handle(Channel *self, uint32_t events, double now);
 
 #endif

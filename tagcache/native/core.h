@@ -1,4 +1,4 @@
-/* What the parts of the native core know of each other. */
+/* The interfaces between the parts of the native core. */
 
 #ifndef TAGCACHE_CORE_H
 #define TAGCACHE_CORE_H
@@ -9,11 +9,11 @@
 #include <stdint.h>
 #include <time.h>
 
-/* A place in two rings; see tagcache/engine/python_entry.py for what they are.
+/* A place in two rings; tagcache/engine/python_entry.py describes them.
  *
- * A place that is in no ring has null pointers there. The pointers are borrowed: the tables own the
- * entries, and a place that is freed leaves its rings first. So an entry needs no header of the
- * garbage collector, and to move it changes no reference count. */
+ * A place outside a ring has null pointers for it. The pointers are borrowed: the tables own the
+ * entries, and a freed place leaves its rings first. So an entry needs no header of the garbage
+ * collector, and moving it changes no reference count. */
 typedef struct Links {
     PyObject_HEAD
     struct Links *older, *newer;
@@ -70,14 +70,14 @@ extern PyTypeObject TagTotalsType;
 /* A neighbour as an attribute; AttributeError with this name if there is none. */
 PyObject *neighbour(void *place, const char *name);
 
-/* Whether a place may join a ring before another one; an exception is set if not. */
+/* Whether a place may join a ring before another one; sets an exception if not. */
 bool may_join(bool is_free, bool is_ring);
 
-/* Let a place that is in no such ring join one, before another place. */
+/* Add a place that is in no such ring to one, before another place. */
 void join_storing(Links *place, Links *newer);
 void join_bucket(Links *place, Links *later);
 
-/* Make a place, which is in the order of storing, the last one before the end. */
+/* Move a place that is in the order of storing to its end. */
 void move_storing(Links *place, Links *end);
 
 /* Leave both rings. */
@@ -89,15 +89,15 @@ PyObject *iterate(Entries *table, enum yielded yielded);
 /* The entry with this key, borrowed, or NULL. */
 Entry *find_entry(const Entries *table, PyObject *key, Py_hash_t hash);
 
-/* For `prefetch`: the slot at which the search for this hash begins, and the entry that is probably
- * the one; NULL if there is none. */
+/* For `prefetch`: the slot at which the search for this hash begins, and the entry that it probably
+ * finds; NULL if there is none. */
 void prefetch_slot(const Entries *table, Py_hash_t hash);
 const Entry *likely_entry(const Entries *table, Py_hash_t hash);
 
-/* Add an entry whose key is not there yet; -1 with MemoryError. */
+/* Add an entry with a new key; -1 with MemoryError. */
 int add_entry(Entries *table, Entry *entry);
 
-/* Take out an entry, if it is there. This needs no memory. */
+/* Remove an entry, if it is there. Allocates no memory. */
 void drop_entry(Entries *table, const Entry *entry);
 
 /* An entry, or a UsedEntry if `type` is that; a new reference, or NULL with an exception. */
@@ -107,14 +107,14 @@ Entry *new_entry(PyTypeObject *type, PyObject *key, PyObject *value, PyObject *t
 /* The key of an entry as bytes; a new reference, or NULL with MemoryError. */
 PyObject *entry_key(const Entry *entry);
 
-/* The attributes of a Store that stores need, under their names in tagcache/engine/store.py. */
+/* The attributes of a Store that storing needs, with their names in tagcache/engine/store.py. */
 typedef struct {
     PyObject_HEAD
     PyObject *end, *sieve, *watchers, *tags, *expiry;
     long long items, size, key_size;
 } StoreFields;
 
-/* The attributes of a TagIndex, under their names in tagcache/engine/tags.py. */
+/* The attributes of a TagIndex, with their names in tagcache/engine/tags.py. */
 typedef struct {
     PyObject_HEAD
     PyObject *shards;
@@ -124,36 +124,36 @@ typedef struct {
 /* Prepare the names that `add_tags` uses; -1 with an exception. */
 int tagging_ready(void);
 
-/* Note that an entry carries its tags; false if nothing has changed, without an exception. */
+/* Add an entry to its tags; false if nothing was changed, without an exception. */
 bool add_tags(TagTotals *index, Entry *entry);
 
-/* How requests are read and replies written; the values are those of tagcache.native.Dialect. */
+/* The protocol of requests and replies; the values are those of tagcache.native.Dialect. */
 enum dialect { LINE, RESP2, RESP3 };
 
-/* What is asked for; the order is that of the verbs of tagcache.native.NativeAnswers. STORE is PUT or
- * SET, TAG_STORE is TAG.SET. */
+/* The kinds of requests, in the order of the verbs of tagcache.native.NativeAnswers. STORE is PUT
+ * or SET, TAG_STORE is TAG.SET. */
 enum verb {
     LOOK_UP, STORE, TAG_STORE, LOOK_UP_MANY, INCR, DECR, INCRBY, DECRBY, DELETE, FETCH, VERBS
 };
 
-/* What a connection answers natively. The readers are called with the bytes of a request that follow
- * the key in a line, and the value in RESP; they return the options to store with, or None if these are
- * not plain, or raise. */
+/* What a connection answers natively. The readers are called with the bytes of a request after the
+ * key in a line, or after the value in RESP; they return the options of the store, or None if these
+ * are not plain, or raise. */
 typedef struct {
     enum dialect dialect;
     PyObject *read_options;
     PyObject *read_tag_options;
 } Answers;
 
-/* What the options of a store mean. */
+/* The parsed options of a store. */
 typedef struct {
-    PyObject *reader; /* that reads their text */
+    PyObject *reader; /* parses their text */
     PyObject *text;   /* bytes */
     PyObject *tags;   /* tuple of bytes */
     double ttl;
 } How;
 
-/* So many of them are remembered. */
+/* How many of them are remembered. */
 #define KNOWN 4096
 
 /* Answers plain requests for one cache; see plain.c. */
@@ -162,16 +162,16 @@ typedef struct {
     StoreFields *store;
     PyObject *shards;  /* list of Entries, by the lowest bits of the hash of the key */
     PyObject *dead;    /* list; while it has items, Python answers */
-    PyObject *removed; /* dict; look-ups of its keys are for Python */
+    PyObject *removed; /* dict; Python answers look-ups of its keys */
     PyObject *on_sample;
     PyObject *put;      /* called with key, value and options */
     PyObject *delete;   /* called with a key; returns whether it was there */
-    PyObject *headroom; /* called for the number of stores for which there is memory */
-    PyObject *limits;   /* those against which options must have been checked; NULL: none */
+    PyObject *headroom; /* returns the number of stores for which there is memory */
+    PyObject *limits;   /* the limits against which options must be checked; NULL: none */
     Py_ssize_t longest_key, longest_value;
     bool has_tag_rules, has_max_memory;
     How *known;      /* by a hash of the text; forgotten when limits change */
-    bool called_python; /* since this was last reset */
+    bool called_python; /* whether Python was called since this was last reset */
     long long hits, misses, puts, until_sample, enough_for;
 } PlainRequests;
 
@@ -181,7 +181,7 @@ typedef struct {
     size_t length, capacity;
 } Output;
 
-/* Answer requests from the beginning of `input` as long as they are plain, and there is room for their
+/* Answer requests from the beginning of `input` while they are plain and there is room for their
  * replies. Return how many bytes were answered, and add to the counts of each verb. -1 with an
  * exception. */
 Py_ssize_t plain_answer(PlainRequests *self, const Answers *answers, const char *input,

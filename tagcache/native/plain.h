@@ -1,4 +1,4 @@
-/* What the parts of PlainRequests know of each other. */
+/* The interfaces between the parts of PlainRequests. */
 
 #ifndef TAGCACHE_PLAIN_H
 #define TAGCACHE_PLAIN_H
@@ -10,7 +10,7 @@
 
 enum found { ANSWERED, FOR_PYTHON, FAILED };
 
-/* The caller has made sure that there is room. */
+/* The caller must make sure that there is room. */
 static inline void
 append(Output *output, const char *bytes, size_t length)
 {
@@ -18,7 +18,7 @@ append(Output *output, const char *bytes, size_t length)
     output->length += length;
 }
 
-/* So many keys are looked for together. */
+/* How many keys are looked up together. */
 #define KEYS_AT_ONCE 16
 
 typedef struct {
@@ -26,13 +26,13 @@ typedef struct {
     Py_hash_t hash;
 } Key;
 
-/* Make a key, with a reference of the caller; false, without an exception, if Python must. */
+/* Make a key, which the caller owns; false, without an exception, if Python must. */
 bool make_key(Part part, Key *key);
 
-/* The table that may hold the entry of a key, borrowed; NULL if it is none of ours. */
+/* The table that may hold the entry of a key, borrowed; NULL if it is not one of ours. */
 Entries *table_of(const PlainRequests *self, Py_hash_t hash);
 
-/* Let the processor fetch what look-ups of these keys will read. */
+/* Prefetch the memory that look-ups of these keys will read. */
 void prefetch(const PlainRequests *self, const Key *keys, size_t count);
 
 /* Answer a GET, a FETCH that is a hit, and a MGET; see look_up.c. */
@@ -46,11 +46,12 @@ enum found look_up_many(PlainRequests *self, enum dialect dialect, const Request
 /* The entry of a key, if it exists, borrowed; NULL if Python must look. */
 Entry *find_live(const PlainRequests *self, const Key *key, double now);
 
-/* Give a live entry another value, and the same tags; false, without an exception, if Python must. */
+/* Store a new value in a live entry with the same tags; false, without an exception, if Python
+ * must. */
 bool overwrite_entry(PlainRequests *self, const Key *key, Entry *entry, PyObject *value, double ttl,
                      double now);
 
-/* Answer INCR and its like, and DEL; see counting.c. */
+/* Answer the counters (INCR, DECR, ...) and DEL; see counting.c. */
 enum found answer_count(PlainRequests *self, enum dialect dialect, const Request *request,
                         const Key *key, double now, Output *output);
 enum found answer_delete(PlainRequests *self, enum dialect dialect, const Key *key, Output *output);
@@ -58,7 +59,7 @@ enum found answer_delete(PlainRequests *self, enum dialect dialect, const Key *k
 /* Prepare the names that `answer_store` uses; -1 with an exception. */
 int storing_ready(void);
 
-/* Forget what the options of stores mean. */
+/* Forget the parsed options of stores. */
 void forget_all(PlainRequests *self);
 
 /* Answer a store; see storing.c. */

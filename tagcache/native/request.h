@@ -5,7 +5,7 @@
 
 #include "core.h"
 
-/* Longer keys are for Python. Twice the usual limit of a key. */
+/* Python handles longer keys. Twice the usual limit of a key. */
 #define LONGEST_KEY 2048
 
 /* Some bytes of the input. */
@@ -18,13 +18,13 @@ typedef struct {
     size_t length; /* of the whole request; 0: it is not plain, or not complete */
     enum verb verb;
     Part key, value;
-    Part options; /* what says how to store: see `server/commands` */
+    Part options; /* of a store, as text: see `server/commands` */
     Part keys;    /* of LOOK_UP_MANY: bulk strings */
     Part step;    /* of INCR and DECR: decimal; empty for 1 */
     size_t key_count;
 } Request;
 
-/* Read a bulk string, and move `*at` behind it; false if it is not plain, or not complete. */
+/* Read a bulk string, and move `*at` past it; false if it is not plain, or not complete. */
 bool take_bulk(const char *input, size_t length, size_t *at, Part *bulk);
 
 /* Read the request at the beginning of the input. */
