@@ -1,4 +1,4 @@
-"""What the operations of the cache backend for Django share: settings, clients, keys, times."""
+"""The base of the cache backend for Django: settings, clients, keys, times."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class TagCacheBase(BaseCache):
 
 
 def noted(tags: Iterable[Tag]) -> tuple[Tag, ...]:
-    """Return tags as a tuple; what is being computed around this call gets them, too.
+    """Return tags as a tuple; a value whose producer makes this call gets them, too.
 
     Raises BadArgument.
     """
@@ -153,8 +153,8 @@ def noted(tags: Iterable[Tag]) -> tuple[Tag, ...]:
 def is_session_without_cache(key: Any, client: AnyClient | AnyAsyncClient) -> bool:
     """Return whether a session was not added because the cache is unavailable.
 
-    Django would try 10,000 other keys, and then fail. So it gets the answer that the session was
-    added: the visitor gets the page, and a new session as soon as the cache is back.
+    Django would try 10,000 other keys, and then fail. So we report the session as added: the
+    visitor gets the page, and a new session as soon as the cache is back.
     """
     return isinstance(key, str) and key.startswith(_SESSION) and is_unavailable(client)
 
@@ -168,12 +168,12 @@ def was_recreated(seen: Any, by: int, total: int) -> bool:
 
 
 def not_found(key: Any) -> ValueError:
-    """Return what BaseCache raises for a key without a value."""
+    """Return the exception that BaseCache raises for a key without a value."""
     return ValueError(f"Key {key!r} not found")
 
 
 def count_error(key: Any, error: Refused) -> Exception:
-    """Return what BaseCache raises where a value cannot be incremented."""
+    """Return the exception that BaseCache raises if a value cannot be incremented."""
     if error.code == NotAnInteger.code:
         return TypeError(f"Key {key!r} cannot be counted: the value is not an integer")
     if error.code == IntegerOverflow.code:

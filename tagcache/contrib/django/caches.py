@@ -1,4 +1,4 @@
-"""The caches of the settings that have tags."""
+"""Find the caches of the settings that have tags."""
 
 from __future__ import annotations
 

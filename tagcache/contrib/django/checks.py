@@ -1,4 +1,4 @@
-"""Whether the settings of caches can take effect."""
+"""System checks for the settings of caches."""
 
 from __future__ import annotations
 

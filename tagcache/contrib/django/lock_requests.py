@@ -56,7 +56,7 @@ def renewal(requests: Requests, key: str, token: bytes, timeout: float) -> Reque
 
 
 def token_of(requests: Requests, key: str) -> Request[bytes | None]:
-    """Return the token of who holds a lock; empty: nobody does."""
+    """Return the token of the holder of a lock; empty if nobody holds it."""
     name = requests._key(key)
     return Request(request(b"GET", name), lambda reply: read_value(reply) or b"", None, True, name)
 

@@ -1,4 +1,4 @@
-"""Tags of models: what is made of an object is gone when the object is changed.
+"""Tags of models: changing an object invalidates the cached values made from it.
 
 register(Post, Author)
 
@@ -42,8 +42,8 @@ __all__ = [
 class TagQuerySet(models.QuerySet):
     """A QuerySet whose reads give tags, and whose bulk operations invalidate them.
 
-    What is computed around a look-up gets the tag of the model, or that of the object from
-    ``get``. Models that are only joined are not noticed. The model must be registered.
+    A value whose producer makes a query gets the tag of the model, or with ``get`` that of the
+    object. Models that are only joined are not noticed. The model must be registered.
     """
 
     def get(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What Django's CacheMiddleware says of a request and its response. No I/O."""
+"""The rules of Django's CacheMiddleware for a request and its response. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tagcache.errors import BadArgument, Refused
 # Exceptions that are responses to the visitor.
 ANSWERS = (Http404, PermissionDenied, SuspiciousOperation, BadRequest)
 
-# The mark of a page that is not to be kept, and how long it lasts.
+# The mark of a page that must not be cached, and how long it lasts.
 NOT_KEPT = "this page is not kept"
 MARK_SECONDS = 10
 
@@ -28,11 +28,11 @@ _log = logging.getLogger("tagcache.contrib")
 
 
 class Answers:
-    """What the middleware takes for its cache.
+    """Stands in for the cache of the middleware, and records what it does.
 
     Attributes:
-        asked: the first key that was looked up, and is not known yet.
-        kept: what was stored: keys, values and timeouts in seconds.
+        asked: the first key that was looked up and is not known yet.
+        kept: the stored keys, values and timeouts in seconds.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Answers:
         self._known: dict[str, Any] = {}
 
     def tell(self, key: str, value: Any) -> None:
-        """Let ``key`` have ``value``; None: there is none."""
+        """Set the value of ``key``; None if it has none."""
         self._known[key] = value
         self.asked = None
 
@@ -55,9 +55,9 @@ class Answers:
 
 
 class PageRules(CacheMiddleware):
-    """The middleware for one request, with the terms of ``cache_page``."""
+    """The middleware for one request, with the options of ``cache_page``."""
 
-    # In place of a property.
+    # Replaces a property of CacheMiddleware.
     cache: Any = None
 
     def __init__(
@@ -84,11 +84,11 @@ class PageRules(CacheMiddleware):
         return super().process_response(request, response)
 
     def options_for(self, timeout: float) -> ComputeOptions:
-        """Return the options for a page that is kept for ``timeout`` seconds."""
+        """Return the options for a page that is cached for ``timeout`` seconds."""
         return ComputeOptions(timeout, self.options.grace)
 
     def names_seconds(self, timeout: float) -> float:
-        """Return how long to keep the names of the headers of such a page."""
+        """Return how many seconds to keep the names of the headers of such a page."""
         return 2 * timeout + (ttl_ms(self.options.grace_seconds) or 0) / 1000
 
 
@@ -119,5 +119,5 @@ def page_tags(
 
 
 def log_not_kept(request: Any, error: Refused) -> None:
-    """Log that the server has no room for a page, or not for its tags."""
+    """Log that the server has no room for a page or its tags."""
     _log.warning("the page %s is not cached: %s", request.path, error)

@@ -1,4 +1,4 @@
-"""Views whose pages are kept until what they are made of changes.
+"""Views whose pages are cached until the objects on them change.
 
 @cache_page(300, tags=["shop.product:{pk}"])
 def show(request, pk): ...
@@ -33,7 +33,7 @@ def cache_page(
     """Return a decorator for views, and for asynchronous ones: Django's, with tags.
 
     ``timeout`` (seconds), ``cache`` (an alias in CACHES) and ``key_prefix`` are those of Django's
-    ``cache_page``, which also decides what may be kept. ``tags`` are format strings over the
+    ``cache_page``, which also decides what may be cached. ``tags`` are format strings over the
     parameters of the URL and ``request``, or a callable that gets what the view gets. What the
     view reads, and ``cache_tag``, add tags. ``grace`` and ``wait`` are those of ``get_or_set``. A
     TemplateResponse is rendered at once. The view raises BadArgument for tags that cannot be made,

@@ -1,4 +1,4 @@
-"""Functions whose results are kept in a cache of the settings, with the tags of what they read."""
+"""Functions whose results are cached, with the tags of the objects that they read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tagcache.contrib.django.caches import tagged_cache
 from tagcache.contrib.django.registry import is_uncommitted, model_tag
 from tagcache.contrib.keys import KeyMaker, TagMaker
 
-# The percent sign, too: different keys stay different.
+# Also escape the percent sign, so that different keys stay different.
 _BLANK = re.compile(r"[\x00-\x20\x7f%]")
 
 P = ParamSpec("P")
@@ -36,7 +36,7 @@ def reads(
     wait: Duration | None = None,
     cache: str = "default",
 ) -> Callable[[Callable[P, T]], Reading[P, T]]:
-    """Return a decorator that keeps the results of a function until one of the models changes.
+    """Return a decorator that caches the results of a function until one of the models changes.
 
     ``timeout`` is in seconds, ``cache`` an alias in CACHES; ``key`` and ``tags`` are those of
     tagcache.contrib.cached, ``grace`` and ``wait`` those of ``get_or_set``. The results of
@@ -61,7 +61,7 @@ def reads(
 
 
 def plain_keys(make_key: Callable[..., str]) -> Callable[..., str]:
-    """Return a maker of keys without blanks and control characters, of which Django warns."""
+    """Return a maker of keys without blanks and control characters, for which Django warns."""
 
     def make(*args: Any, **kwargs: Any) -> str:
         return _BLANK.sub(lambda found: f"%{ord(found[0]):02x}", make_key(*args, **kwargs))
@@ -90,7 +90,7 @@ class Reading(Generic[P, T]):
         self._timeout = timeout
         self._terms = terms
         self._cache = cache
-        # The instance that a method is bound to.
+        # The instance to which a method is bound.
         self._bound: tuple[Any, ...] = ()
         self._awaits = inspect.iscoroutinefunction(function)
         if self._awaits:

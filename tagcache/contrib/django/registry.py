@@ -1,4 +1,4 @@
-"""The models whose objects have tags, and what happens when an object is changed or read."""
+"""The models whose objects have tags: changes invalidate the tags, and reads collect them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db.models.signals import class_prepared, m2m_changed, post_delete, p
 from tagcache.client.collecting import _collected, cache_tag, collecting, is_collecting, note
 from tagcache.contrib.django.caches import tagged_cache
 
-# A value that is made of more objects has the tag of their model: an entry has 100 tags at most.
+# A value made from more objects gets the tag of their model, because an entry has at most 100 tags.
 _MOST_OBJECTS = 50
 # How many tags are invalidated by one request: the server takes 131,072 arguments.
 _TAGS_AT_ONCE = 50_000
@@ -26,7 +26,7 @@ _registered: dict[type[models.Model], str] = {}
 
 
 def model_tag(model: type[models.Model]) -> str:
-    """Return the tag of what is made of any objects of a model: ``"blog.post"``.
+    """Return the tag of values made from any objects of a model: ``"blog.post"``.
 
     A proxy has the tag of its model.
     """
@@ -35,7 +35,7 @@ def model_tag(model: type[models.Model]) -> str:
 
 
 def object_tag(of: Any, pk: object = None) -> str:
-    """Return the tag of what is made of one object: ``"blog.post:7"``.
+    """Return the tag of values made from one object: ``"blog.post:7"``.
 
     ``of`` is the object, or its model, with its primary key.
 
@@ -52,9 +52,9 @@ def is_registered(model: type[models.Model]) -> bool:
 
 
 def tag_of_reads(model: type[models.Model]) -> str | None:
-    """Return the tag of what reads any objects of a model; None: it is not registered.
+    """Return the tag of values made from any objects of a model; None: it is not registered.
 
-    If only a parent is registered, it is that of the parent.
+    If only a parent is registered, this is the tag of the parent.
     """
     concrete = model._meta.concrete_model
     for each in (concrete, *concrete._meta.get_parent_list()):
@@ -106,7 +106,7 @@ def _descendants(model: type[models.Model]) -> Iterator[type[models.Model]]:
 
 
 def _watch(model: type[models.Model]) -> None:
-    """Receive the signals of one class: Django sends those of a proxy or a child in its name."""
+    """Receive the signals of one class: Django sends those of a proxy or a child separately."""
     if not model._meta.abstract:
         post_init.connect(_loaded, sender=model, dispatch_uid="tagcache")
         post_save.connect(_changed, sender=model, dispatch_uid="tagcache")
@@ -120,18 +120,18 @@ def _prepared(sender: type[models.Model], **_: Any) -> None:
 
 
 def _loaded(instance: models.Model, **_: Any) -> None:
-    """Give the tag of an object to what is being computed around its look-up."""
+    """Add the tag of an object to the value whose producer loads it."""
     collected = _collected.get()
     if collected is None or instance.pk is None:
         return
     for model, tags in _tags_of(type(instance), (), instance):
-        # An object of a child is not read with that of its parent.
+        # Loading an object of a child does not load that of its parent.
         if isinstance(instance, model):
             cache_tag(tags[0] if len(collected) >= _MOST_OBJECTS else tags[-1])
 
 
 def note_any(model: type[models.Model]) -> None:
-    """Give the tag of a model, if it is registered, to what is being computed around this call."""
+    """Add the tag of a model, if it is registered, to the value whose producer makes this call."""
     if is_collecting() and (tag := tag_of_reads(model)) is not None:
         cache_tag(tag)
 
@@ -156,7 +156,7 @@ def reading_one(model: type[models.Model]) -> Iterator[None]:
 def invalidate_objects(
     model: type[models.Model], pks: Iterable[Any], *, using: str | None = None
 ) -> None:
-    """Do what saving these objects does, on commit: for changes that Django does not signal.
+    """Invalidate the tags of objects on commit, for changes that Django does not signal.
 
     ``pks`` are their primary keys; if there is none, only the tag of the model is invalidated. See
     ``invalidate_on_commit``.
@@ -178,9 +178,9 @@ def _changed(instance: models.Model, using: str, **_: Any) -> None:
 def _tags_of(
     model: type[models.Model], pks: Iterable[Any], instance: models.Model | None = None
 ) -> Iterator[tuple[type[models.Model], list[str]]]:
-    """Yield each registered model whose objects are those of ``model``, and the tags of these.
+    """Yield each registered model to which objects of ``model`` also belong, and their tags.
 
-    Its children and parents are: an object of a child is one of its parent, too.
+    These include its children and parents: an object of a child is also one of its parent.
     """
     concrete = model._meta.concrete_model
     for each in _registered:
@@ -215,7 +215,7 @@ def _relation_changed(
 def _related(
     through: Any, instance: models.Model, reverse: bool, model: type[models.Model], using: str
 ) -> set[Any]:
-    """Return the primary keys of the objects that a relation is about to lose."""
+    """Return the primary keys of the objects that will be removed from a relation."""
     if not any(True for _ in _tags_of(model, ())):
         return set()
     owner = model if reverse else type(instance)

@@ -1,4 +1,4 @@
-"""The requests that django-redis has names for, and the other clients do not. No I/O."""
+"""The requests of the methods of django-redis that other clients do not have. No I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def replacement(
 
 
 def time_left(requests: Requests, key: str, verb: bytes) -> Request[int | None]:
-    """Return what TTL or PTTL say of ``key``; None: no limit; 0: there is no entry."""
+    """Return the reply to TTL or PTTL; None: no limit; 0: there is no entry."""
     name = requests._key(key)
 
     def read(reply: Any) -> int | None:

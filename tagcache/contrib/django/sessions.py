@@ -1,8 +1,7 @@
-"""Sessions in a TagCache that outlive its absence.
+"""Sessions in a TagCache that survive its outages.
 
-With SESSION_ENGINE = "tagcache.contrib.django.sessions", visitors get their pages as anonymous ones
-while the cache is away, and keep their cookies. When it is back, they have the sessions that they
-had.
+With SESSION_ENGINE = "tagcache.contrib.django.sessions", visitors are anonymous while the cache is
+away, but keep their cookies. When it is back, they have their old sessions again.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _log = logging.getLogger("tagcache.contrib")
 class SessionStore(CacheStore):
     """A session, in the cache SESSION_CACHE_ALIAS. Raises ImproperlyConfigured if it has no tags.
 
-    What a page stores in a session while the cache is away is lost, and logged: the session itself
+    Changes of a session while the cache is away are lost, and that is logged; the session itself
     is not overwritten. A visitor who logs out meanwhile loses the cookie; without ``ignore_exc``
-    that raises Unavailable, as the session stays in the cache until its time is over.
+    that raises Unavailable, because the session stays in the cache until it expires.
     """
 
     def __init__(self, session_key: str | None = None) -> None:
@@ -44,9 +43,9 @@ class SessionStore(CacheStore):
 
 
 class _SessionCache:
-    """What a session takes for its cache: from when that is away, stores are dropped.
+    """The cache of one session; once the cache has been away, stores are dropped.
 
-    An absent cache looks like an empty session, which keeps its key.
+    While the cache is away, the session looks empty, so that it keeps its key.
     """
 
     def __init__(self, cache: Any) -> None:
@@ -104,7 +103,7 @@ class _SessionCache:
             return self._lost(error)
 
     def _lost(self, why: object = "the cache was away when it was read") -> bool:
-        """Log that a change is lost; return True, for which Django takes it as stored."""
+        """Log that a change is lost; return True, so that Django considers it stored."""
         self._is_away = True
         _log.warning("a change of a session is lost: %s", why)
         return True
@@ -118,7 +117,7 @@ class _SessionCache:
         return deleted
 
     def __contains__(self, key: str) -> bool:
-        # New keys are random: none is taken for sure.
+        # New keys are random, so assume that none exists if the cache is away.
         return self.get(key) not in (None, {})
 
     async def ahas_key(self, key: str) -> bool:

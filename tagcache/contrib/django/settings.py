@@ -1,4 +1,4 @@
-"""The settings of a cache: what they mean, or what is wrong with them."""
+"""Read the settings of a cache, and report what is wrong with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def connecting_for(
     params: Mapping[str, Any],
     try_out: Callable[[Connecting], object],
 ) -> Connecting:
-    """Return what a client is made of, from the settings of a cache.
+    """Return the servers and options of clients, from the settings of a cache.
 
     ``try_out`` is called with it, and may raise BadArgument. Raises InvalidCacheBackendError, which
     names the setting and what is allowed.
@@ -48,7 +48,7 @@ def connecting_for(
 
 
 def _check(location: Any, params: Mapping[str, Any], options: Any) -> None:
-    """Raise BadArgument for what is not about one option."""
+    """Raise BadArgument for faults that do not concern a single option."""
     urls = [location] if isinstance(location, str) else location
     if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
         raise BadArgument(f"LOCATION must be a URL, or a list of them, not {location!r}")

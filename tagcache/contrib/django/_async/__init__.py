@@ -1,1 +1,1 @@
-"""Backends that await, from which ``make unasync`` generates the blocking ones."""
+"""The asynchronous operations; ``make unasync`` generates the blocking ones from them."""

@@ -1,4 +1,4 @@
-"""Locks that all processes share, with the methods of those of redis-py."""
+"""Locks shared by all processes, with the methods of redis-py's Lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tagcache.contrib.django.lock_requests import (
 
 
 class AsyncLock:
-    """An entry that its holder alone can remove; see ``alock``.
+    """A lock: an entry that only its holder can remove; see ``alock``.
 
         async with cache.alock("report", timeout=60):
             ...
@@ -85,7 +85,7 @@ class AsyncLock:
         return True
 
     async def release(self) -> None:
-        """Give the lock back. Raises LockNotOwned if its time was over."""
+        """Release the lock. Raises LockNotOwned if its time was over."""
         token, self._mine.token = self._held(), None
         await self._if_mine(unlocking, token)
 

@@ -33,13 +33,13 @@ class AsyncOperations(TagCacheBase):
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return a value, or ``default``; see BaseCache.
 
-        While a page, a fragment or a value is being computed, it gets the tags of what it reads.
+        A page, a fragment or a value that is being computed gets the tags of what it reads.
         """
         name = self.make_and_validate_key(key, version)
         client = await self.async_client()
         if not is_collecting():
             return await client.get(name, default)
-        # Only a look-up that may take a lease tells the tags.
+        # Only a look-up that may take a lease returns the tags.
         work = AwaitedComputation[Any](client, name, ComputeOptions())
         found = await work.look_up(waits=False)
         await work.give_up()
@@ -166,12 +166,12 @@ class AsyncOperations(TagCacheBase):
     ) -> Any:
         """Return the stored value, or ``default``, which is then stored with ``tags``.
 
-        ``default`` may be a callable, which one of all callers in all processes calls; the others
-        wait for up to ``wait`` seconds (None: 5), and then call it for themselves. Its result is
-        returned, but not stored, if one of its tags was invalidated meanwhile; ``tags`` may be a
-        function of it. For ``grace`` seconds after the timeout, or after a soft invalidation, the
-        old value is returned to the others while one caller computes, and to that one if
-        ``default`` raises. Coroutines are awaited by ``aget_or_set`` only.
+        ``default`` may be a callable. Only one caller in all processes calls it; the others wait
+        for up to ``wait`` seconds (None: 5), and then call it themselves. Its result is returned,
+        but not stored, if one of its tags was invalidated meanwhile; ``tags`` may be a function of
+        it. For ``grace`` seconds after the timeout, or after a soft invalidation, the others get
+        the old value while one caller computes a new one; that caller gets it too if ``default``
+        raises. Only ``aget_or_set`` awaits coroutines.
 
             page = await cache.aget_or_set("page:1", render, 60, tags=["post:1"], grace=600)
         """
@@ -224,7 +224,7 @@ class AsyncOperations(TagCacheBase):
     ) -> int:
         """Move a value to another version, and return that version.
 
-        The server does not reveal the tags of an entry: pass those that it is to have.
+        The server does not reveal the tags of an entry, so pass the tags to store.
         """
         version = self.version if version is None else version
         value = await self.aget(key, self._missing_key, version)

@@ -1,6 +1,6 @@
-"""One request for a page that is kept, under a lease, with the tags of what it is made of.
+"""One request for a cached page: under a lease, with the tags of what the view reads.
 
-Django's CacheMiddleware decides what is looked up, and what may be kept.
+Django's CacheMiddleware decides what to look up, and what may be cached.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from tagcache.model.fetched import Found
 
 
 class AsyncPage:
-    """The look-ups of one request, and what is kept.
+    """The look-ups of one request, and the response to cache.
 
-    Django keeps two entries for a page: the names of the headers that it varies on, and for each
-    combination of these the response. ``_works`` has a computation for each that was looked up. If
-    the names are not known, their lease is that of the page. In the place of either may be a mark
-    that the page is not to be kept: then nobody waits for another visitor's page.
+    Django stores two kinds of entries for a page: the names of the headers on which it varies, and
+    the response for each combination of their values. ``_works`` has a computation for each that
+    was looked up. If the names are not known, their lease serves for the page. Either may be
+    replaced by a mark that the page must not be cached, so that nobody waits for another
+    visitor's page.
     """
 
     def __init__(self, cache: Any, rules: PageRules, request: Any) -> None:
@@ -41,7 +42,7 @@ class AsyncPage:
         self._is_marked = False
 
     async def respond(self, view: Callable[[], Awaitable[Any]]) -> Any:
-        """Return the response that is kept, or that of ``view``, which may be kept then."""
+        """Return the cached response, or that of ``view``, which is then cached if it may be."""
         try:
             found = await self._find()
             if found is None:
@@ -53,7 +54,7 @@ class AsyncPage:
         return found
 
     async def _find(self) -> Any:
-        """Return the response that is kept; None if there is none."""
+        """Return the cached response; None if there is none."""
         rules = self._rules
         found = rules.process_request(self._request)
         while found is None and not self._is_marked and rules.answers.asked is not None:
@@ -67,7 +68,7 @@ class AsyncPage:
         return AwaitedComputation(client, self._cache.make_and_validate_key(key), options)
 
     async def _look_up(self, key: str) -> Any:
-        """Return what is kept; None: nothing. Others wait then, if this caller gets the lease."""
+        """Return the cached value, or None; then others wait if this caller gets the lease."""
         work = self._works[key] = await self._work(key, self._rules.options)
         if not await work.begin():
             return None
@@ -75,7 +76,7 @@ class AsyncPage:
         return None if self._is_marked else work.value
 
     async def _answer(self, view: Callable[[], Awaitable[Any]]) -> Any:
-        """Return the response, rendered; or an exception that is one, and not a failure."""
+        """Return the rendered response, or an exception that Django turns into a response."""
         try:
             response = await view()
             if callable(getattr(response, "render", None)):
@@ -103,7 +104,7 @@ class AsyncPage:
         return response
 
     async def _keep(self, lead: AwaitedComputation[Any]) -> None:
-        """Store the response, or a mark that it is not to be kept."""
+        """Store the response, or a mark that it must not be cached."""
         try:
             if self._rules.answers.kept:
                 await self._store(lead)
@@ -122,7 +123,7 @@ class AsyncPage:
             await lead.store(response)
             lead.token = None
         elif lead is self._works.get(names_key):
-            # From here to the store, the lease of the page stands for that of the names.
+            # The value depends on the names, so take the lease of the page before storing them.
             page = self._works[page_key] = await self._work(page_key, options)
             is_there = await page.look_up(waits=False)
             page.tags = lead.tags
@@ -131,7 +132,7 @@ class AsyncPage:
                 await page.store(response)
                 page.token = None
             lead.token = None
-        # They outlive the page, or each page would have to be found anew.
+        # The names must outlive the page, or every look-up of the page would begin anew.
         client = await self._cache.async_client()
         name = self._cache.make_and_validate_key(names_key)
         await client.put(name, names, ttl=self._rules.names_seconds(timeout))

@@ -1,4 +1,4 @@
-"""What django-redis adds to Django's cache API, under its names."""
+"""The methods that django-redis adds to Django's cache API, with the same names."""
 
 from __future__ import annotations
 
@@ -149,8 +149,9 @@ class AsyncRedisNames(TagCacheBase):
     ) -> AsyncLock:
         """Return a lock that all processes share, with the methods of redis-py's Lock.
 
-        It ends by itself after ``timeout`` seconds (None: as the server is configured). Who waits
-        tries again every ``sleep`` seconds, for ``blocking_timeout`` seconds (None: for ever).
+        It ends by itself after ``timeout`` seconds (None: as the server is configured). A caller
+        that waits tries again every ``sleep`` seconds, for ``blocking_timeout`` seconds (None: for
+        ever).
         With ``thread_local`` a thread cannot release the lock of another one. A lock in a cache
         avoids duplicate work; it protects nothing, as an entry may be evicted.
         """

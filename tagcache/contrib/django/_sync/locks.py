@@ -1,5 +1,5 @@
 # Generated from tagcache/contrib/django/_async/locks.py by tools/unasync.py: do not edit.
-"""Locks that all processes share, with the methods of those of redis-py."""
+"""Locks shared by all processes, with the methods of redis-py's Lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tagcache.contrib.django.lock_requests import (
 
 
 class Lock:
-    """An entry that its holder alone can remove; see ``lock``.
+    """A lock: an entry that only its holder can remove; see ``lock``.
 
         with cache.lock("report", timeout=60):
             ...
@@ -83,7 +83,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give the lock back. Raises LockNotOwned if its time was over."""
+        """Release the lock. Raises LockNotOwned if its time was over."""
         token, self._mine.token = self._held(), None
         self._if_mine(unlocking, token)
 

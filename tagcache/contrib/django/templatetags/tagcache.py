@@ -1,4 +1,4 @@
-"""Fragments of templates that are kept until what they are made of changes.
+"""Fragments of templates that are cached until the objects in them change.
 
 {% load tagcache %}
 {% cache 300 "sidebar" user.pk tags="shop.product:{product.pk} prices" %}...{% endcache %}
@@ -26,7 +26,7 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
 class FragmentNode(Node):
-    """A fragment that is kept."""
+    """A cached fragment."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class FragmentNode(Node):
 
 
 def do_cache(parser: Any, token: Any) -> FragmentNode:
-    """Keep a fragment: Django's tag, with tags.
+    """Cache a fragment: Django's template tag, with cache tags.
 
     ``{% cache timeout name [variables] [using=] [tags=] [grace=] [wait=] %} ... {% endcache %}``:
     ``timeout``, ``grace`` and ``wait`` are in seconds, ``using`` is an alias in CACHES. ``tags`` is
@@ -152,6 +152,6 @@ def _each_tag(value: Any) -> Iterable[str]:
 
 
 def _unquoted(text: str) -> str | None:
-    """Return what is between quotes; None: there are none."""
+    """Return the text between quotes; None if there are no quotes."""
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     return text[1:-1] if quoted else None
