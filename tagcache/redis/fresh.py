@@ -1,4 +1,4 @@
-"""Look-ups that take leases, and what is stored under one; the leases are in Redis."""
+"""Leases in Redis: look-ups that take a lease, and stores under one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tagcache.redis.drafts import Tally
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
 
-# Leases that are out together, in all partitions; those that end first give way.
+# The most leases in all partitions; beyond that, those that end first are dropped.
 _MOST_LEASES = 16_384
-# Keys for which somebody waits. Those who wait for further ones ask again at once.
+# The most keys for which somebody waits. Look-ups of further keys are repeated at once.
 _MOST_AWAITED = 16_384
-# How long a request waits if this server would not be told of the end of the lease.
+# How long a request waits if this server would not be notified of the end of the lease.
 _UNHEARD_MS = 500
 
 
@@ -41,8 +41,8 @@ class Fresh:
     ``is_heard`` says whether ``ended`` is called for each key for which somebody waits.
 
     Attributes:
-        on_end: is called with the key of a lease for which somebody waits, when it ended early.
-        out, stale: how many leases and stale entries there were when the upkeep last looked.
+        on_end: called with the key of a lease that ended early, if somebody waits for it.
+        out, stale: the numbers of leases and stale entries in the last round of upkeep.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Fresh:
         self._near = near
         self._new_token = new_token
         self._is_heard = is_heard
-        # Look-ups under way by key, and how many leases of these keys have ended meanwhile.
+        # The look-ups in progress by key, and how many leases of these keys have ended meanwhile.
         self._asking: Counter[bytes] = Counter()
         self._ended: Counter[bytes] = Counter()
         # The values mean nothing.
@@ -70,7 +70,7 @@ class Fresh:
         self._granted = self._fills = self._refused = self._released = self._served = 0
 
     def counts(self) -> FreshCounts:
-        """Return what there was when the upkeep last looked, and what this server did."""
+        """Return the numbers of the last round of upkeep, and the counts of this server."""
         return FreshCounts(
             leases=self.out,
             stale_items=self.stale,
@@ -82,7 +82,7 @@ class Fresh:
         )
 
     def fetch(self, key: bytes, lease_ms: int, pipeline: int | None = None) -> Deferred[Fetched]:
-        """Look up a key in Redis, never near; see ISession.fetch."""
+        """Look up a key in Redis, never in the near cache; see ISession.fetch."""
         check_lengths(self._tally.limits, key, b"")
         return self._ask(key, lease_ms, pipeline)
 
@@ -96,7 +96,7 @@ class Fresh:
             if fetched.found is not WAIT:
                 return fetched
             if self._ended[key] > ended:
-                # That was said on another connection before this answer was read.
+                # The end was reported on another connection before this answer was read.
                 return self._ask(key, lease_ms, pipeline)
             return self._await(key, fetched)
 
@@ -141,14 +141,14 @@ class Fresh:
         return fetched
 
     def ended(self, key: bytes) -> None:
-        """Note that the lease of a key has ended early, at whatever server."""
+        """Note that the lease of a key has ended early, at any server."""
         if key in self._asking:
             self._ended[key] += 1
         self._awaited.pop(key, None)
         self.on_end(key)
 
     def all_ended(self) -> None:
-        """Let all who wait ask again: it may not have been heard which leases ended."""
+        """Repeat all waiting look-ups: reports of ended leases may have been missed."""
         for key in [*self._asking, *self._awaited]:
             self.ended(key)
 
@@ -160,7 +160,7 @@ class Fresh:
         options: StoreOptions,
         pipeline: int | None = None,
     ) -> Deferred[bool]:
-        """Store what was computed under a lease, if it is still fresh; see ISession.fill."""
+        """Store a value computed under a lease, if it is still fresh; see ISession.fill."""
         limits = self._tally.limits
         check_lengths(limits, key, value)
         tags = check_tags(limits, options.tags) or limits.tags_of(key)
@@ -185,7 +185,7 @@ class Fresh:
         return filled.addCallback(conclude)
 
     def release(self, token: int, key: bytes, pipeline: int | None = None) -> Deferred[bool]:
-        """End a lease without a value; return whether it was out."""
+        """End a lease without a value; return whether it still existed."""
 
         def conclude(there: int) -> bool:
             self._released += there

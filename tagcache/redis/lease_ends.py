@@ -1,4 +1,4 @@
-"""Hears of the ends of leases at other servers, by a channel of Redis."""
+"""Listen for the ends of leases at other servers, on a channel of Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from tagcache.redis.partitions import database_of
 from tagcache.redis.servers import Servers
 
-# After so many seconds without a message, PING finds out whether the connection still works.
+# After this many seconds without a message, PING checks that the connection still works.
 _SILENCE_SECONDS = 5.0
 _CONNECT_SECONDS = 2.0
 _FIRST_PAUSE = 0.25
@@ -23,7 +23,7 @@ log = Logger(namespace="tagcache.backend")
 
 
 class LeaseEnds:
-    """Listens at one server: in a cluster each of them passes on what is published at another.
+    """Listens at one server: in a cluster, each server passes on the messages of the others.
 
     ``ended`` is called with the number of a database and a key, ``all_ended`` when something may
     have been missed. ``is_heard`` says whether it listens.
@@ -46,7 +46,7 @@ class LeaseEnds:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to listen; failed attempts are repeated for ever."""
+        """Start listening; failed attempts are repeated forever."""
         self._task = self._loop.create_task(self._run())
 
     async def close(self) -> None:
@@ -65,7 +65,7 @@ class LeaseEnds:
             except (RedisError, OSError) as error:
                 if self.is_heard:
                     pause, is_logged = _FIRST_PAUSE, False
-                # That a server cannot be reached is logged for commands.
+                # For commands, it is already logged that a server cannot be reached.
                 if isinstance(error, ResponseError) and not is_logged:
                     is_logged = True
                     log.warn(
@@ -81,7 +81,7 @@ class LeaseEnds:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _listen(self, connection: Any) -> None:
-        """Pass on what is published, until that fails. Raises RedisError, OSError."""
+        """Pass on published messages until that fails. Raises RedisError, OSError."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await connection.connect()
