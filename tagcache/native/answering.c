@@ -1,4 +1,4 @@
-/* What a channel answers itself, how that is counted, and how long it takes. */
+/* Answer requests on a channel, count them, and measure how long they take. */
 
 #include "channel.h"
 
@@ -13,7 +13,7 @@ note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
         self->counts[verb] += counts[verb];
         requests += counts[verb];
         if (counts[verb] > 0) {
-            /* One of those that came together. */
+            /* Report one of the requests that arrived together. */
             self->last_verb = (enum verb)verb;
         }
     }
@@ -36,11 +36,11 @@ note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
     }
 }
 
-/* Answer what is plain at the beginning of the input; return how many bytes were. */
+/* Answer the plain requests at the beginning of the input; return how many bytes they take. */
 size_t
 channel_answer_plain(Channel *self, const char *input, size_t length, double now)
 {
-    /* It may be closed meanwhile: the owner is told if much is unsent. */
+    /* The owner may close the channel meanwhile, when it is told that much is unsent. */
     Pump *pump = self->pump;
     Output *output = &pump->output;
     PlainRequests *plain = (PlainRequests *)Py_NewRef((PyObject *)self->plain);

@@ -1,7 +1,7 @@
 /* Channel: the reads and writes of one socket, for a pump.
  *
- * It moves bytes, and answers plain requests on the way. What a transport is besides, such as closing
- * in order, is the owner's: tagcache/server/net/pump_transport.py. */
+ * It moves bytes, and answers plain requests on the way. The owner does the rest of a transport's
+ * work, such as an orderly close: tagcache/server/net/pump_transport.py. */
 
 #include "channel.h"
 
@@ -35,11 +35,11 @@ void
 channel_fail(Channel *self, int error)
 {
     if (self->pump == NULL) {
-        /* It is closed, and its descriptor may be somebody else's by now. */
+        /* It is closed, and its descriptor may already belong to another file. */
         return;
     }
     self->error = error;
-    /* Otherwise nothing might happen to the socket any more, and the owner never be told. */
+    /* Otherwise no more events might come, and the owner would never be told. */
     shutdown(self->socket, SHUT_RDWR);
     channel_watch(self);
 }
@@ -54,7 +54,7 @@ forget(Channel *self)
     }
 }
 
-/* Call the owner; whatever it raises is logged by Python's hook, and ends the connection. */
+/* Call the owner; Python's hook logs any exception, which ends the connection. */
 static void
 tell(Channel *self, const char *method, int error)
 {
@@ -112,7 +112,7 @@ drop_unsent(Channel *self)
     self->unsent_start = self->unsent_end = self->unsent_capacity = 0;
 }
 
-/* Send at once what the kernel takes, and keep the rest. -1 with an exception. */
+/* Send at once as much as the kernel accepts, and keep the rest. -1 with an exception. */
 int
 channel_send(Channel *self, const char *bytes, size_t length)
 {
@@ -227,7 +227,7 @@ channel_handle(Channel *self, uint32_t events, double now)
         getsockopt(self->socket, SOL_SOCKET, SO_ERROR, &error, &length);
         tell(self, "lost", error);
     } else if (events & EPOLLHUP) {
-        /* Both directions have ended, and what has arrived is not read yet: resume() comes back. */
+        /* Both directions have ended, but not all data is read: resume() comes back here. */
         forget(self);
     }
 }

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-/* Read a decimal number as a counter is written: no plus sign, no leading zero, at most 18 digits. */
+/* Read a decimal number as counters have it: no plus sign or leading zero, at most 18 digits. */
 static bool
 read_number(Part text, long long *number)
 {
@@ -56,7 +56,7 @@ answer_count(PlainRequests *self, enum dialect dialect, const Request *request, 
     char digits[FRAME_BYTES];
     int count = snprintf(digits, sizeof(digits), "%lld", number);
     PyObject *value = PyBytes_FromStringAndSize(digits, count);
-    /* In lines, the time to live begins again; in RESP, the deadline stays. */
+    /* In the line protocol, the time to live starts again; in RESP, the deadline stays. */
     double ttl = dialect == LINE || isinf(entry->ttl) ? entry->ttl : time_left(entry, now);
     bool counted = value != NULL && overwrite_entry(self, key, entry, value, ttl, now);
     PyErr_Clear();
@@ -70,7 +70,7 @@ answer_count(PlainRequests *self, enum dialect dialect, const Request *request, 
     return ANSWERED;
 }
 
-/* Call the cache. If it raises, it has changed nothing, and Python finds the same again. */
+/* Call the cache. If it raises, it has changed nothing, and Python repeats the request. */
 enum found
 answer_delete(PlainRequests *self, enum dialect dialect, const Key *key, Output *output)
 {

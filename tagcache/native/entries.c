@@ -9,7 +9,7 @@
 
 #define FEWEST_SLOTS 5
 
-/* The lowest bits of a hash choose the table, see tagcache/engine/store.py; these are others. */
+/* Uses other bits than the lowest ones, which choose the table (see tagcache/engine/store.py). */
 static uint64_t
 hash_mark(Py_hash_t hash)
 {
@@ -50,7 +50,7 @@ find(const Entries *table, PyObject *key, Py_hash_t hash)
     return table->size;
 }
 
-/* Put an entry into the first free slot; there is one, and the key is not there yet. */
+/* Put an entry with a new key into the first free slot, of which there is one. */
 static void
 insert(Entries *table, uint64_t slot)
 {
@@ -64,7 +64,7 @@ insert(Entries *table, uint64_t slot)
     }
 }
 
-/* Return -1 and change nothing where there is no memory; no exception is set. */
+/* Return -1 and change nothing if there is no memory; sets no exception. */
 static int
 resize(Entries *table, uint32_t size)
 {
@@ -86,7 +86,7 @@ resize(Entries *table, uint32_t size)
     return 0;
 }
 
-/* Four fifths of the slots are used at most, and one is always free. */
+/* At most four fifths of the slots are used, and one is always free. */
 static int
 make_room(Entries *table)
 {
@@ -101,7 +101,7 @@ make_room(Entries *table)
     return 0;
 }
 
-/* Empty a slot; its reference is the caller's from now on. */
+/* Empty a slot; the caller takes over its reference. */
 static Entry *
 take(Entries *table, uint32_t hole)
 {
@@ -122,7 +122,7 @@ take(Entries *table, uint32_t hole)
         table->top--;
     }
     if (size > FEWEST_SLOTS && table->used < size / 4) {
-        /* This saves memory only, so it need not succeed. */
+        /* This only saves memory, so it may fail. */
         (void)resize(table, size / 2);
     }
     return entry;

@@ -1,4 +1,4 @@
-/* Entry and UsedEntry: what is known of one stored value. */
+/* Entry and UsedEntry: a stored value and its metadata. */
 
 #include "core.h"
 
@@ -254,7 +254,7 @@ static PyGetSetDef used_attributes[] = {
 static PyObject *
 used_start_use(Entry *self, PyObject *Py_UNUSED(none))
 {
-    /* Entries that are still in its former ring stay there without it. */
+    /* Entries in its former ring stay there without it. */
     leave_use(self);
     use_of(self)->colder = use_of(self)->hotter = self;
     Py_RETURN_NONE;

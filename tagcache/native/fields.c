@@ -1,4 +1,5 @@
-/* StoreFields and TagTotals: what stores need of Store and TagIndex, which are in Python. */
+/* StoreFields and TagTotals: the attributes that storing needs of Store and TagIndex, which are in
+ * Python. */
 
 #include "core.h"
 

@@ -1,7 +1,7 @@
 /* Iteration over a table of entries.
  *
- * It goes by the numbers of slots, so it stays safe whatever changes meanwhile; an entry that moves then
- * may be left out, or come twice. */
+ * It goes by the numbers of slots, so any change meanwhile is safe; but an entry that moves may be
+ * left out, or come twice. */
 
 #include "core.h"
 
@@ -63,7 +63,7 @@ iterator_next(EntriesIterator *self)
     return NULL;
 }
 
-/* How many are left, so that a list of them is allocated once. */
+/* How many items are left, so that a list of them is allocated only once. */
 static PyObject *
 iterator_length_hint(EntriesIterator *self, PyObject *Py_UNUSED(none))
 {

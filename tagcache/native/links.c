@@ -2,7 +2,7 @@
 
 #include "core.h"
 
-/* The rings. A place joins one before another place, and is in none before. */
+/* The rings. A place must be in no ring before it joins one, before another place. */
 
 void
 join_storing(Links *place, Links *newer)

@@ -1,8 +1,8 @@
-/* Look-ups: what is stored for a key, or for many, as the bytes of the reply. */
+/* Look-ups: write the values of one or many keys as the bytes of the reply. */
 
 #include "plain.h"
 
-/* In decimal; printf takes longer than the rest of a look-up. */
+/* Write a decimal number; printf would take longer than the rest of a look-up. */
 static void
 append_number(Output *output, size_t number)
 {
@@ -31,7 +31,7 @@ write_missing(Output *output, enum dialect dialect)
     }
 }
 
-/* Whether there was room, and a line can hold the value. */
+/* Whether there was room, and a line can contain the value. */
 static bool
 write_value(Output *output, enum dialect dialect, const char *value, size_t length)
 {
@@ -55,7 +55,7 @@ write_value(Output *output, enum dialect dialect, const char *value, size_t leng
     return true;
 }
 
-/* The same for the reply to a FETCH that finds an entry, and takes no lease. */
+/* Write the reply to a FETCH that finds an entry, and takes no lease. */
 static bool
 write_hit(Output *output, enum dialect dialect, const char *value, size_t length)
 {
@@ -77,7 +77,7 @@ write_hit(Output *output, enum dialect dialect, const char *value, size_t length
     return true;
 }
 
-/* What look-ups have found; it is counted once all keys of a request are answered. */
+/* The hits and misses of a request, which are counted once all its keys are answered. */
 typedef struct {
     long long hits, misses;
     Entry *last_hit;
@@ -178,7 +178,7 @@ find_some(PlainRequests *self, enum dialect dialect, const Request *request, siz
     return found;
 }
 
-/* Either all keys are answered, or the whole request is for Python. */
+/* Either all keys are answered here, or Python answers the whole request. */
 enum found
 look_up_many(PlainRequests *self, enum dialect dialect, const Request *request, double now,
              Output *output)

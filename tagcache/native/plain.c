@@ -1,17 +1,18 @@
 /* PlainRequests: plain look-ups and stores, from the bytes of the request to the bytes of the reply.
  *
- * Everything unusual ends it, and is left to Python with all that follows: other requests, keys that
- * were invalidated a while ago, expired entries, values that a line cannot hold, stores that the cache
- * refuses. So it decides nothing that Python does not decide, and keeps no state of a connection. */
+ * At the first unusual request it stops, and leaves that and all that follows to Python: other
+ * requests, keys that were invalidated earlier, expired entries, values that a line cannot contain,
+ * stores that the cache refuses. So it makes no decisions of its own, and keeps no state of a
+ * connection. */
 
 #include "plain.h"
 
 #include <structmember.h>
 
-/* Values that are longer are not fetched as a whole: the processor does that well. */
+/* Longer values are not prefetched as a whole: the processor does that well by itself. */
 #define PREFETCHED_BYTES 64
 
-/* Requests that were read, and are about to be answered together. */
+/* Requests that were read, and will be answered together. */
 typedef struct {
     Request requests[KEYS_AT_ONCE];
     Key keys[KEYS_AT_ONCE];

@@ -1,4 +1,4 @@
-/* Pump: waits for many sockets at once, and lets each channel handle what has happened to it. */
+/* Pump: waits for many sockets at once, and lets each channel handle its events. */
 
 #include "channel.h"
 
@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #define EVENTS_AT_ONCE 256
-/* How long calls may wait that the cache has scheduled, in seconds. */
+/* How long calls that the cache has scheduled may wait, in seconds. */
 #define LONGEST_DELAY 0.001
 
-/* Pump(descriptor): `run` returns True once that one, an epoll descriptor of others, has events. */
+/* Pump(descriptor): `run` returns True once the descriptor, another epoll set, has events. */
 static PyObject *
 pump_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(names))
 {
@@ -93,7 +93,7 @@ handle_all(struct epoll_event *events, int count)
 {
     bool outer = false;
     double now = seconds();
-    /* One client may close another one, whose event is still to come. */
+    /* One client may close another one whose event has not been handled yet. */
     for (int at = 0; at < count; at++) {
         Py_XINCREF(events[at].data.ptr);
     }
@@ -109,8 +109,9 @@ handle_all(struct epoll_event *events, int count)
     return outer;
 }
 
-/* run(seconds): wait and handle events, until Python code ran, the outer descriptor has events, or the
- * time is over; a negative time never is. Return whether the outer descriptor has events. */
+/* run(seconds): wait for events and handle them, until Python code has run, the outer descriptor
+ * has events, or the time is over (negative: no limit). Return whether the outer descriptor has
+ * events. */
 static PyObject *
 pump_run(Pump *self, PyObject *timeout)
 {
@@ -120,7 +121,7 @@ pump_run(Pump *self, PyObject *timeout)
         return NULL;
     }
     double deadline = left < 0 ? -1 : seconds() + left;
-    double called = 0; /* when the cache was, since the others last ran */
+    double called = 0; /* the first time that the cache was called; 0: it was not */
     self->python_ran = self->has_called_cache = false;
     while (true) {
         int wait = self->has_called_cache ? 0 : milliseconds_until(deadline);
@@ -150,8 +151,8 @@ pump_run(Pump *self, PyObject *timeout)
     }
 }
 
-/* take_durations(most): return how many seconds each of some chunks took that were answered natively,
- * and measure so many of the next ones. */
+/* take_durations(most): return the seconds that each measured chunk took to answer natively, and
+ * measure up to `most` of the next ones. */
 static PyObject *
 pump_take_durations(Pump *self, PyObject *arguments)
 {

@@ -141,7 +141,7 @@ read_line(const char *input, size_t length)
     return request;
 }
 
-/* Read a number without leading zeros, and the end of its line; move `*at` behind them. */
+/* Read a number without leading zeros, and the end of its line; move `*at` past them. */
 static bool
 take_number(const char *input, size_t length, size_t *at, size_t *number)
 {
@@ -181,7 +181,7 @@ is_word(Part part, const char *word)
     return part.length == strlen(word) && memcmp(part.start, word, part.length) == 0;
 }
 
-/* Read so many bulk strings; the part with all of them. */
+/* Read `count` bulk strings; return the part with all of them. */
 static bool
 take_bulks(const char *input, size_t length, size_t *at, size_t count, Part *bulks)
 {
@@ -230,7 +230,7 @@ read_fetch_options(const char *input, size_t length, size_t *at, size_t count)
     return is_between(lease, 1, MOST_LEASE_MS) && is_between(wait, 0, MOST_WAIT_MS);
 }
 
-/* Read what follows the verb; false if it is not plain, or not complete. */
+/* Read the rest of the request after the verb; false if it is not plain, or not complete. */
 static bool
 read_arguments(const char *input, size_t length, size_t *at, size_t count, Request *request)
 {

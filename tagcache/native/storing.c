@@ -1,14 +1,14 @@
-/* Stores: read how to store, and do it here in the usual cases.
+/* Stores: parse the options of a store, and do the store here in the usual cases.
  *
- * Most stores overwrite a live entry, with the tags that it has, or add one. This file does for them
- * what Store in tagcache/engine/store.py does. All other stores are calls of the cache: those that
- * change tags, or the bucket of the expiry index, or that might exceed a limit of memory. */
+ * Most stores overwrite a live entry with the same tags, or add one. For these, this file does the
+ * work of Store in tagcache/engine/store.py. All other stores call the cache: those that change
+ * tags, or the bucket of the expiry index, or that might exceed a limit of memory. */
 
 #include "plain.h"
 
 #include <math.h>
 
-/* What says how to store is remembered up to this length. */
+/* The text of options is remembered up to this length. */
 #define LONGEST_OPTIONS 256
 
 /* Names of attributes. */
@@ -46,7 +46,7 @@ is_attribute(PyObject *object, PyObject *name, PyObject *expected)
     return value == expected;
 }
 
-/* An attribute as a number, NaN if it is none. No exception is left. */
+/* An attribute as a number, NaN if it is not one. No exception is left. */
 static double
 number_attribute(PyObject *object, PyObject *name)
 {
@@ -60,7 +60,7 @@ number_attribute(PyObject *object, PyObject *name)
     return number;
 }
 
-/* What options mean */
+/* Parsed options */
 
 static How *
 place_of(const PlainRequests *self, Part text)
@@ -88,7 +88,7 @@ forget_all(PlainRequests *self)
     }
 }
 
-/* What the options with this text mean; NULL if that is not known. */
+/* The parsed options for this text; NULL if they are not known. */
 static const How *
 recall(const PlainRequests *self, PyObject *reader, Part text)
 {
@@ -128,7 +128,7 @@ is_incomplete(const StoreFields *store)
            !PyObject_TypeCheck(store->tags, &TagTotalsType) || store->expiry == NULL;
 }
 
-/* Whether somebody wants to know that the entry of a key is about to change. */
+/* Whether somebody watches for changes of the entry of a key. */
 static bool
 is_watched(const PlainRequests *self, PyObject *key)
 {
@@ -150,7 +150,7 @@ has_headroom(PlainRequests *self)
     return self->enough_for > 0;
 }
 
-/* Whether the bucket of the expiry index that an entry is in serves another time to live as well. */
+/* Whether an entry can stay in its bucket of the expiry index with another time to live. */
 static bool
 may_wait_on(const Entry *entry, double ttl, double now)
 {
@@ -207,7 +207,7 @@ find_bucket(const StoreFields *store, double deadline, double now)
     return is_ring ? (Links *)bucket : NULL;
 }
 
-/* Store a key that is not stored yet, as Store._insert does; false if Python must. */
+/* Store a new key, as Store._insert does; false if Python must. */
 static bool
 insert(PlainRequests *self, Entries *table, const Key *key, PyObject *value, const How *how,
        double now)
@@ -241,7 +241,7 @@ insert(PlainRequests *self, Entries *table, const Key *key, PyObject *value, con
     return true;
 }
 
-/* Whether a value may be stored here, as far as limits and those who watch are concerned. */
+/* Whether the limits and the watchers allow a value to be stored here. */
 static bool
 may_store(PlainRequests *self, const Key *key, PyObject *value)
 {
@@ -283,7 +283,7 @@ store_here(PlainRequests *self, const Key *key, PyObject *value, const How *how,
                                            : overwrite(self, entry, value, how, now));
 }
 
-/* Call the cache. If it raises, it has changed nothing, and Python finds the same again. */
+/* Call the cache. If it raises, it has changed nothing, and Python repeats the request. */
 static bool
 call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader, Part text)
 {

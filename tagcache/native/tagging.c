@@ -1,11 +1,11 @@
-/* The tags of a new entry, in the index of tags: what TagIndex.add in tagcache/engine/tags.py does.
+/* Add the tags of a new entry to the tag index, as TagIndex.add in tagcache/engine/tags.py does.
  *
  * The index has for each tag a single entry, or a table of them, or an object with the tables as its
  * `parts`, by the lowest bits of the hash of the key. */
 
 #include "core.h"
 
-/* A table that is larger is divided by Python. */
+/* Python splits a larger table. */
 #define LARGEST_TABLE 16384
 
 static PyObject *PARTS;
@@ -30,8 +30,8 @@ chosen(PyObject *list, Py_hash_t hash, PyTypeObject *type)
     return Py_TYPE(member) == type ? member : NULL;
 }
 
-/* The table among the carriers of a tag that holds an entry, or would; borrowed. NULL if there is
- * none, or it is none of ours; no exception is set. */
+/* The table among the carriers of a tag that holds an entry, or would hold it; borrowed. NULL if
+ * there is none, or it is not one of ours; sets no exception. */
 static Entries *
 table_among(PyObject *carriers, const Entry *entry)
 {
@@ -46,7 +46,7 @@ table_among(PyObject *carriers, const Entry *entry)
     return table;
 }
 
-/* Put two entries into a new table, in place of the first one. */
+/* Replace an entry by a new table with this entry and another one. */
 static bool
 make_table(PyObject *shard, PyObject *tag, Entry *first, Entry *second)
 {
@@ -57,7 +57,7 @@ make_table(PyObject *shard, PyObject *tag, Entry *first, Entry *second)
     return made;
 }
 
-/* Return how many tags are new by that, 0 or 1; -1 if nothing has changed. */
+/* Return how many tags are new, 0 or 1; -1 if nothing was changed. */
 static int
 add_tag(TagTotals *index, Entry *entry, PyObject *tag)
 {
@@ -77,7 +77,7 @@ add_tag(TagTotals *index, Entry *entry, PyObject *tag)
     return table == NULL || is_full ? -1 : add_entry(table, entry);
 }
 
-/* Take an entry out of the carriers of a tag, if it is there. This needs no memory. */
+/* Remove an entry from the carriers of a tag, if it is there. Allocates no memory. */
 static void
 discard_tag(TagTotals *index, Entry *entry, PyObject *tag)
 {
