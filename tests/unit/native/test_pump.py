@@ -246,8 +246,8 @@ def test_durations_are_kept_for_a_while(pump: Any, cache: MemoryCache) -> None:
     durations = pump.take_durations(1000)
     assert len(durations) == 3
     assert all(0 < each < 60 for each in durations)
-    assert owner.channel.take_counts()[:4] == ((5, *(0,) * 8), 0, 30, 60)
-    assert owner.channel.take_counts()[:4] == ((0,) * 9, 0, 0, 0)
+    assert owner.channel.take_counts()[:4] == ((5, *(0,) * 9), 0, 30, 60)
+    assert owner.channel.take_counts()[:4] == ((0,) * 10, 0, 0, 0)
 
 
 def test_slow_stores_are_told_of(pump: Any, cache: MemoryCache) -> None:
@@ -261,7 +261,7 @@ def test_slow_stores_are_told_of(pump: Any, cache: MemoryCache) -> None:
     owner.peer.send(request)
     turns(pump)
     assert owner.calls == [("slow", 2, 1)]
-    assert owner.channel.take_counts()[:2] == ((2, 2, *(0,) * 7), 1)
+    assert owner.channel.take_counts()[:2] == ((2, 2, *(0,) * 8), 1)
     assert owner.replies() == b"VALUE\tvalue\nOK\n" * 2
 
 
