@@ -22,7 +22,9 @@ _IN_A_SENTENCE = re.compile(r"-([A-Z]+) ")
 # The codes of errors that are the fault of the call, not of the server.
 _OUR_FAULTS = ("ERR", "WRONGTYPE", "CROSSSLOT")
 # Exceptions without a code of their own: a missing permission, or a cluster that is down.
-_OF_THE_SERVER = re.compile("The user executing the script|Script attempted to execute a write")
+_OF_THE_SERVER = re.compile(
+    "The user executing the script|ACL failure in script|Script attempted to execute a write"
+)
 
 
 class Refusal(Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import re
 import time
 from collections.abc import Callable
 
@@ -44,7 +45,8 @@ def forbid_stores(server: RedisServer) -> None:
         (need_replicas, "NOREPLICAS"),
         (fail_to_save, "MISCONF"),
         (become_a_replica, "replica"),
-        (forbid_stores, "run this command"),
+        # As Redis says it, and as Valkey does.
+        (forbid_stores, "run this command|no permissions to run"),
     ],
 )
 def test_stores_are_unavailable_and_the_reason_is_shown(
@@ -66,12 +68,12 @@ def test_stores_are_unavailable_and_the_reason_is_shown(
         end = time.monotonic() + 3
         while time.monotonic() < end:
             assert client.ask(b"PUT\tk\t-\tt\tw") == UNAVAILABLE
-            assert why in http(ours, "GET", "/health")[1].get("detail", "")
-    assert why in detail
+            assert re.search(why, http(ours, "GET", "/health")[1].get("detail", ""))
+    assert re.search(why, detail)
     with TagCacheClient(port=ours.port, ignore_exc=True) as caller:
         assert caller.put("k", "v") in (None, False)
     assert "Traceback" not in ours.text()
-    lines = ours.text().count(why)
+    lines = len(re.findall(why, ours.text()))
     assert 1 <= lines <= time.monotonic() - begun + 1
 
 

@@ -267,6 +267,13 @@ async def test_a_server_that_is_away_makes_the_backend_unavailable() -> None:
             "The user executing",
             1,
         ),
+        # Of Valkey.
+        (
+            "ERR ACL failure in script: User x has no permissions to run the 'hset' command",
+            BackendUnavailable,
+            "ACL failure",
+            1,
+        ),
         ("ERR Script attempted to read nothing", ResponseError, "read nothing", 0),
         ("WRONGTYPE Operation against a key", ResponseError, "against a key", 0),
     ],
