@@ -41,7 +41,7 @@ class Admission:
         limits = self._limits
         if options.tags:
             options.tags = self.tags(options.tags)
-        options.ttl_ms = options.asked_ms or limits.default_ttl_ms or None
+        options.ttl_ms = limits.effective_ttl_ms(options.asked_ms)
         options.ttl = NEVER if options.ttl_ms is None else self.ttl(options.ttl_ms / 1000)
         options.checked = limits
 

@@ -23,6 +23,13 @@ class Limits:
     max_memory: int = 0
     tag_rules: TagRules | None = None
 
+    def effective_ttl_ms(self, asked_ms: int | None) -> int | None:
+        """Return the time to live of an entry in milliseconds, None for none.
+
+        ``asked_ms`` is the one that its store gave; None and 0 mean the default.
+        """
+        return asked_ms or self.default_ttl_ms or None
+
     def tags_of(self, key: bytes) -> tuple[bytes, ...]:
         """Return the tags of an entry that is stored under ``key`` without tags, by the rules."""
         rules = self.tag_rules

@@ -120,7 +120,7 @@ class RedisCache:
         pipeline: int | None = None,
     ) -> Deferred[int | None]:
         tags = self._check(key, value, tags) or self.limits.tags_of(key)
-        ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
+        ttl_ms = self.limits.effective_ttl_ms(ttl_ms)
         stored = self._change(key, pipeline, scripts.PUT, value, _ttl(ttl_ms), grace_ms, *tags)
 
         def conclude(_: int) -> int | None:
@@ -139,7 +139,7 @@ class RedisCache:
         pipeline: int | None = None,
     ) -> Deferred[bool]:
         tags = self._check(key, value, tags) or self.limits.tags_of(key)
-        ttl_ms = ttl_ms or self.limits.default_ttl_ms or None
+        ttl_ms = self.limits.effective_ttl_ms(ttl_ms)
         added = self._change(key, pipeline, scripts.ADD, value, _ttl(ttl_ms), *tags)
 
         def conclude(stored: int) -> bool:
@@ -163,7 +163,7 @@ class RedisCache:
         given = self._check(key, b"", tags)
         # Without given tags, an existing entry keeps its own; the tag rules apply to a new one.
         created, tags = (b"", given) if given else (b"1", limits.tags_of(key))
-        ttls = _ttl(ttl_ms or None), _ttl(limits.default_ttl_ms or None)
+        ttls = _ttl(ttl_ms or None), _ttl(limits.effective_ttl_ms(None))
         counted = self._change(
             key, pipeline, scripts.INCR, b"%d" % by, *ttls, limits.max_value_length, created, *tags
         )
@@ -182,7 +182,7 @@ class RedisCache:
     def touch(
         self, key: bytes, ttl_ms: int | None = None, pipeline: int | None = None
     ) -> Deferred[bool]:
-        ttl = _ttl(ttl_ms or self.limits.default_ttl_ms or None)
+        ttl = _ttl(self.limits.effective_ttl_ms(ttl_ms))
         return self._change(key, pipeline, scripts.TOUCH, ttl).addCallback(bool)
 
     def delete(self, key: bytes, pipeline: int | None = None) -> Deferred[bool]:

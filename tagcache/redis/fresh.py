@@ -164,7 +164,7 @@ class Fresh:
         limits = self._tally.limits
         check_lengths(limits, key, value)
         tags = check_tags(limits, options.tags) or limits.tags_of(key)
-        options.ttl_ms = options.asked_ms or limits.default_ttl_ms or None
+        options.ttl_ms = limits.effective_ttl_ms(options.asked_ms)
         arguments = (token, value, options.ttl_ms or b"", options.grace_ms, *tags)
 
         def conclude(stored: int) -> bool:

@@ -49,7 +49,7 @@ class DraftSession:
         self, key: bytes, value: bytes, tags: Collection[bytes] = (), ttl_ms: int | None = None
     ) -> int | None:
         check_lengths(self._limits, key, value)
-        ttl_ms = ttl_ms or self._limits.default_ttl_ms or None
+        ttl_ms = self._limits.effective_ttl_ms(ttl_ms)
         checked = check_tags(self._limits, tags) or None
         self._draft.put(key, value, checked, self._expiry(ttl_ms))
         return ttl_ms
@@ -96,7 +96,7 @@ class DraftSession:
     def touch(self, key: bytes, ttl_ms: int | None = None) -> bool:
         old = self._draft.get(key)
         if old is not None:
-            ttl_ms = ttl_ms or self._limits.default_ttl_ms or None
+            ttl_ms = self._limits.effective_ttl_ms(ttl_ms)
             self._draft.put(key, old.value, old.tags, self._expiry(ttl_ms))
         return old is not None
 

@@ -137,7 +137,7 @@ class Entries:
         added = self._session(call).add(
             body["key"].encode(), stored_as(body["value"]), tags_of(body), ttl_ms
         )
-        ttl_ms = ttl_ms or self._databases.limits.default_ttl_ms or None
+        ttl_ms = self._databases.limits.effective_ttl_ms(ttl_ms)
         return then(
             added, lambda done: json_response({"ok": True, "added": done, "ttl_ms": ttl_ms})
         )
