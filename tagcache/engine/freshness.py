@@ -220,7 +220,7 @@ class Freshness:
     def flush(self, memory: int) -> int:
         """Remove everything at once; the entries take about ``memory`` bytes."""
         removed = self.hard.flush(memory)
-        self.leases.outdate_all()
+        self.leases.end_all()
         self.graces.clear()
         self.stale.flush()
         self._measure()

@@ -140,10 +140,18 @@ class Leases:
             _, self._floor = last.popitem(last=False)
 
     def outdate_all(self) -> None:
-        """Note that everything was removed."""
+        """Note that more was invalidated than is remembered."""
         self._number += 1
         self._floor = self._number
         self._tags.clear()
+
+    def end_all(self) -> None:
+        """End all leases: everything was removed."""
+        ended = list(self._leases)
+        self._leases.clear()
+        self._tags.clear()
+        for key in ended:
+            self.on_end(key)
 
     def sweep(self, now: float) -> Iterator[None]:
         """Forget the expired leases, yielding from time to time."""

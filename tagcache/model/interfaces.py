@@ -330,7 +330,7 @@ class ISession(Interface):
         """Remove the entries with these keys."""
 
     def flush() -> int | Deferred[int]:
-        """Remove every entry; return how many."""
+        """Remove every entry, and end all leases; return the number of entries."""
 
 
 class IEngine(IMeasured):

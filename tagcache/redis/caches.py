@@ -64,6 +64,12 @@ class RedisCaches:
         if cache is not None:
             cache.fresh.ended(key)
 
+    def leases_ended_in(self, number: int, root: str) -> None:
+        """Note that all leases of a partition of a database have ended, at whatever server."""
+        cache = self._caches.used(number)
+        if cache is not None:
+            cache.fresh.ended_in(root)
+
     def leases_ended(self) -> None:
         """Note that any leases may have ended."""
         for _, cache in self:

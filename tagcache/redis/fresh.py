@@ -65,8 +65,8 @@ class Fresh:
         # The look-ups in progress by key, and how many leases of these keys have ended meanwhile.
         self._asking: Counter[bytes] = Counter()
         self._ended: Counter[bytes] = Counter()
-        # The values mean nothing.
-        self._awaited: dict[bytes, None] = {}
+        # The roots of the partitions by key.
+        self._awaited: dict[bytes, str] = {}
         self._granted = self._fills = self._refused = self._released = self._served = 0
 
     def counts(self) -> FreshCounts:
@@ -133,7 +133,7 @@ class Fresh:
     def _await(self, key: bytes, fetched: Fetched) -> Fetched:
         if not self._is_heard():
             return fetched._replace(left_ms=min(fetched.left_ms, _UNHEARD_MS))
-        self._awaited[key] = None
+        self._awaited[key] = self._partitions.root(key)
         if len(self._awaited) > _MOST_AWAITED:
             first = next(iter(self._awaited))
             del self._awaited[first]
@@ -146,6 +146,13 @@ class Fresh:
             self._ended[key] += 1
         self._awaited.pop(key, None)
         self.on_end(key)
+
+    def ended_in(self, root: str) -> None:
+        """Note that all leases of a partition have ended, at whatever server."""
+        asking = [key for key in self._asking if self._partitions.root(key) == root]
+        awaited = [key for key, there in self._awaited.items() if there == root]
+        for key in asking + awaited:
+            self.ended(key)
 
     def all_ended(self) -> None:
         """Repeat all waiting look-ups: reports of ended leases may have been missed."""

@@ -25,8 +25,9 @@ log = Logger(namespace="tagcache.backend")
 class LeaseEnds:
     """Listens at one server: in a cluster, each server passes on the messages of the others.
 
-    ``ended`` is called with the number of a database and a key, ``all_ended`` when something may
-    have been missed. ``is_heard`` says whether it listens.
+    ``ended`` is called with the number of a database and a key; ``ended_in`` with the number of a
+    database and the root of a partition, all of whose leases have ended; ``all_ended`` when
+    something may have been missed. ``is_heard`` says whether it listens.
     """
 
     def __init__(
@@ -35,13 +36,16 @@ class LeaseEnds:
         prefix: str,
         loop: asyncio.AbstractEventLoop,
         ended: Callable[[int, bytes], None],
+        ended_in: Callable[[int, str], None],
         all_ended: Callable[[], None],
     ) -> None:
         self.is_heard = False
         self._servers = servers
+        self._prefix = prefix
         self._channel = f"{prefix}ends"
         self._loop = loop
         self._ended = ended
+        self._ended_in = ended_in
         self._all_ended = all_ended
         self._task: asyncio.Task[None] | None = None
 
@@ -107,4 +111,8 @@ class LeaseEnds:
 
     def _hear(self, message: bytes) -> None:
         tag, _, key = message.partition(b"}:")
-        self._ended(database_of(tag.removeprefix(b"{")), key)
+        database = database_of(tag.removeprefix(b"{"))
+        if key:
+            self._ended(database, key)
+        else:
+            self._ended_in(database, self._prefix + message.decode())

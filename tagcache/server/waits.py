@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from tagcache.server.then import then
 
 # The most look-ups that may wait; further ones are answered at once.
 MOST_WAITING = 10_000
-# Those that are answered in one go.
+# Those that are repeated in one go.
 _AT_ONCE = 100
 
 _Place: TypeAlias = "tuple[IEngine, bytes]"
@@ -52,8 +53,8 @@ class Waits:
         self._by_place: dict[_Place, dict[_Waiting, None]] = {}
         self._by_owner: dict[object, set[_Waiting]] = {}
         self._count = 0
-        # Where a lease has ended, and the look-ups are about to be repeated.
-        self._woken: set[_Place] = set()
+        # Where a lease has ended: the look-ups that are about to be repeated.
+        self._woken: dict[_Place, Iterator[_Waiting]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -133,20 +134,24 @@ class Waits:
 
     def _lease_ended(self, engine: IEngine, key: bytes) -> None:
         place = engine, key
-        if place in self._by_place and place not in self._woken:
-            # Later: now, another request is being executed.
-            self._woken.add(place)
-            self._reactor.callLater(0, self._wake, place)
+        if place in self._by_place:
+            if not self._woken:
+                # Later: now, another request is being executed.
+                self._reactor.callLater(0, self._wake)
+            self._woken[place] = iter(list(self._by_place[place]))
 
-    def _wake(self, place: _Place) -> None:
-        self._woken.discard(place)
-        for number, waiting in enumerate(list(self._by_place.get(place, ()))):
-            if number >= _AT_ONCE:
-                self._lease_ended(*place)
-                break
-            if self._is_waiting(waiting) and not self._ask(waiting):
-                # Somebody has the lease again: the others go on waiting.
-                break
+    def _wake(self) -> None:
+        """Repeat look-ups where leases have ended, some of them in one go."""
+        for _ in range(_AT_ONCE):
+            if not self._woken:
+                return
+            place, left = next(iter(self._woken.items()))
+            waiting = next(left, None)
+            if waiting is None or (self._is_waiting(waiting) and not self._ask(waiting)):
+                # All were repeated, or somebody has the lease again and the others go on waiting.
+                del self._woken[place]
+        if self._woken:
+            self._reactor.callLater(0, self._wake)
 
     def _is_waiting(self, waiting: _Waiting) -> bool:
         return waiting in self._by_place.get(waiting.place, ())

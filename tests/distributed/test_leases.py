@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -149,6 +150,25 @@ def test_those_who_wait_at_another_server_get_the_value_at_once(fronts: Fronts) 
     assert (count("leases_granted"), count("fills")) == ([1, 0], [1, 0])
 
 
+def test_a_missing_value_is_computed_once(fronts: Fronts) -> None:
+    """200 clients ask two servers for it at once: one computes it, and all get it."""
+    count = counted_since(fronts)
+    with ExitStack() as stack, selectors.DefaultSelector() as answered:
+        clients = [stack.enter_context(fronts.connect()) for _ in range(200)]
+        for client in clients:
+            answered.register(client.sock, selectors.EVENT_READ, client)
+            client.send(b"FETCH\tpage\t60000\t60000\n")
+        both = fronts.one, fronts.two
+        eventually(lambda: sum(figures(each)["waiting_fetches"] for each in both) == 199)
+        ((key, _),) = answered.select(TIMEOUT)
+        holder: Client = key.data
+        word, _, token = holder.line().strip().partition(b"\t")
+        assert word == b"LEASE"
+        assert holder.ask(b"FILL\t%b\tpage\t-\tt\tvalue" % token) == b"OK\n"
+        assert [each.line() for each in clients if each is not holder] == [b"HIT\tvalue\n"] * 199
+    assert (sum(count("leases_granted")), sum(count("fills"))) == (1, 1)
+
+
 @pytest.mark.parametrize("end", [b"RELEASE\t%b\tpage", b"FILL\t%b\tpage\t-\tt\told"])
 def test_who_waits_at_another_server_computes_after_a_release_or_a_refusal(
     fronts: Fronts, end: bytes
@@ -162,6 +182,23 @@ def test_who_waits_at_another_server_computes_after_a_release_or_a_refusal(
         word, _, token = waiting.line().strip().partition(b"\t")
     assert word == b"LEASE"
     assert fronts.one.ask(b"FILL\t%b\tpage\t-\tt\tvalue" % token) == b"OK\n"
+
+
+def test_a_flush_ends_the_leases_for_all_who_wait(fronts: Fronts) -> None:
+    with ExitStack() as stack:
+        keys = [b"page%d" % number for number in range(8)]
+        tokens = [take(fronts.one, key) for key in keys]
+        waiting = [stack.enter_context(fronts.connect()) for _ in keys]
+        for client, key in zip(waiting, keys, strict=True):
+            client.send(b"FETCH\t%b\t60000\t60000\n" % key)
+        both = fronts.one, fronts.two
+        eventually(lambda: [figures(each)["waiting_fetches"] for each in both] == [4, 4])
+        assert fronts.two.ask(b"FLUSH") == b"FLUSH\t0\n"
+        for client, key, old in zip(waiting, keys, tokens, strict=True):
+            word, _, token = client.line().strip().partition(b"\t")
+            assert word == b"LEASE"
+            assert fronts.one.ask(b"FILL\t%b\t%b\t-\t-\told" % (old, key)) == b"REFUSED\n"
+            assert fronts.two.ask(b"FILL\t%b\t%b\t-\t-\tnew" % (token, key)) == b"OK\n"
 
 
 def test_a_lease_ends_with_its_time(fronts: Fronts) -> None:
@@ -245,7 +282,7 @@ def test_leases_are_bounded_and_what_is_over_is_forgotten(
     engine = Remote(empty_redis.url)
     try:
         tokens = {b"%d" % n: engine.fetch(b"%d" % n, 50_000 + n).token for n in range(15)}
-        assert engine.wait(engine.client.zcard(root + "leased")) == 10
+        assert engine.wait(engine.client.zcard(root + "0:leased")) == 10
         # Those that end first gave way.
         given = [engine.release(tokens[b"%d" % n], b"%d" % n) for n in range(6)]
         assert given == [False] * 5 + [True]

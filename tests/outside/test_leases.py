@@ -63,6 +63,18 @@ def test_curl_waits_for_the_value(server: RunningServer) -> None:
     assert json.loads(out) == {"state": "hit", "value": "v", "lease": None}
 
 
+def test_curl_computes_after_a_flush(server: RunningServer) -> None:
+    curl(server, "/get/page?lease_ms=60000")
+    url = f"http://127.0.0.1:{server.http_port}/get/page?lease_ms=5000&wait_ms=60000"
+    command = ["curl", "-sS", "-u", "admin:password", url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as waiting:
+        while not curl(server, "/info")[1]["cache"]["waiting_fetches"]:
+            assert waiting.poll() is None
+        assert run("redis-cli", "-p", server.port, "FLUSHALL") == "OK\n"
+        out, _ = waiting.communicate(timeout=TIMEOUT)
+    assert json.loads(out)["state"] == "lease"
+
+
 def test_redis_cli(server: RunningServer) -> None:
     def cli(*words: object) -> list[str]:
         return run("redis-cli", "-p", server.port, *words).splitlines()

@@ -5,8 +5,7 @@ if kept then
     return 1
 end
 allow_oom()
--- Above all leases, as if the numbers began anew: the last ones may be lost.
-local at = math.max(now_us, seq() + 1)
-redis.call('SET', base .. 'seq', digits(at))
-begin_epoch(at)
+-- As if the numbers began anew: the last ones may be lost.
+redis.call('SET', base .. 'seq', digits(math.max(now_us, seq() + 1)))
+begin_epoch()
 return 0

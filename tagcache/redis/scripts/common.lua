@@ -13,8 +13,8 @@ local GENS, DEAD, LATE = b .. 'gens', b .. 'dead', b .. 'late'
 -- The last soft invalidations of tags, and the last ones of combinations of tags, soft or not. Leases are
 -- compared with them and GENS.
 local SOFT_GENS, ALL_GENS = b .. 'softgens', b .. 'allgens'
--- Leases by key, and their keys by end. They outlive a flush, which outdates them.
-local LEASES, LEASED = base .. 'leases', base .. 'leased'
+-- Leases by key, and their keys by end.
+local LEASES, LEASED = b .. 'leases', b .. 'leased'
 -- Keys with a grace by its end, '+inf' before it began without a time to live; and stale entries by key.
 local GRACES, STALE = b .. 'graces', b .. 'stale'
 local SUMS, COUNTS = b .. 'sums', base .. 'counts'
@@ -34,9 +34,10 @@ local function claim()
     end
 end
 
--- Begin a new epoch: all entries stay behind in the old one, for reclaim.
-local function begin_epoch(at)
-    redis.call('SET', base .. 'floor', digits(at))
+-- Begin a new epoch: all entries and leases stay behind in the old one, for reclaim.
+local function begin_epoch()
+    -- A part without a key: all leases of the partition have ended.
+    if redis.call('EXISTS', LEASES) == 1 then redis.pcall('PUBLISH', prefix .. 'ends', part) end
     redis.call('SET', base .. 'epoch', digits(tonumber(epoch) + 1) .. ':' .. (home == '' and held_by or home))
     redis.call('RPUSH', base .. 'old', epoch)
     -- Near caches track this key.

@@ -5,5 +5,5 @@ local over = redis.call('ZCOUNT', DUE, '-inf', digits(now))
 removed = removed - over
 count('expirations', over)
 count('invalidations', removed)
-begin_epoch(next_seq())
+begin_epoch()
 return removed

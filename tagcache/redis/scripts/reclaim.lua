@@ -18,7 +18,9 @@ for _, tag in ipairs(redis.call('SPOP', o .. 'tags', left)) do
 end
 if redis.call('EXISTS', o .. 'tags') == 1 then return 1 end
 for _, name in ipairs(redis.call('LRANGE', o .. 'dead', 0, -1)) do redis.call('UNLINK', name) end
-for _, name in ipairs({'meta', 'due', 'gens', 'softgens', 'allgens', 'dead', 'late', 'sums', 'stale'}) do
+for _, name in ipairs({
+    'meta', 'due', 'gens', 'softgens', 'allgens', 'dead', 'late', 'sums', 'stale', 'leases', 'leased',
+}) do
     redis.call('UNLINK', o .. name)
 end
 redis.call('LPOP', base .. 'old')

@@ -128,6 +128,19 @@ def test_a_value_that_is_no_good_leaves_the_lease(cache: MemoryCache) -> None:
         cache.fetch(b"x" * 2000, 1000)
 
 
+def test_a_flush_ends_all_leases(cache: MemoryCache) -> None:
+    ended: list[bytes] = []
+    cache.freshness.leases.on_end = ended.append
+    old, other = lease(cache), lease(cache, b"other")
+    assert done(cache.flush()) == 0
+    assert sorted(ended) == [b"k", b"other"]
+    assert cache.freshness.counts().leases == 0
+    new = lease(cache)
+    assert not cache.fill(old, b"k", b"old", StoreOptions())
+    assert not cache.release(other, b"other")
+    assert cache.fill(new, b"k", b"new", StoreOptions())
+
+
 def test_who_waits_is_told_when_a_lease_ends(cache: MemoryCache) -> None:
     ended: list[bytes] = []
     cache.freshness.leases.on_end = ended.append

@@ -18,18 +18,21 @@ from tagcache.redis.cache import RedisCache
 from tagcache.redis.partitions import Partitions
 from tests.unit.redis.scripted import ScriptedPipeline, outcome
 
+KEYS = (b"a", b"b", b"c", b"d")
 GONE = BackendUnavailable("no connection")
 
 
 class World:
     """Leases over a pipeline that a test answers; tokens are 1, 2, 3 ..."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, partitions: int = 1) -> None:
         self.is_heard = True
         self.pipeline = ScriptedPipeline()
         tokens = count(1)
+        there = Partitions([self.pipeline], "p:", partitions)  # type: ignore[list-item]
+        self.root, self.roots = there.root, there.roots
         self.cache = RedisCache(
-            Partitions([self.pipeline], "p:", 1),  # type: ignore[list-item]
+            there,
             limits or Limits(),
             Activity(Random(1)),
             Clock().seconds,
@@ -124,6 +127,23 @@ def test_an_end_that_is_heard_before_the_answer_is_not_missed() -> None:
     assert world.pipeline.waiting == []
     assert not world.fresh._asking
     assert not world.fresh._ended
+
+
+def test_the_leases_of_a_partition_end_together() -> None:
+    world = World(partitions=2)
+    here, there = (next(k for k in KEYS if world.root(k) == root) for root in world.roots)
+    for key in (here, there):
+        world.fresh.fetch(key, 1)
+        world.answer(scripts.FETCH, [7, None, []])
+    found = outcome(world.fresh.fetch(here, 1))
+    world.fresh.ended_in(world.root(here))
+    assert set(world.ended) == {here}
+    # This one was granted before.
+    world.answer(scripts.FETCH, [7, None, []])
+    world.answer(scripts.FETCH, [0, None, []])
+    assert found[0].found is LEASE
+    world.fresh.all_ended()
+    assert world.ended[-1] == there
 
 
 def test_who_would_not_hear_of_the_end_asks_again_soon() -> None:

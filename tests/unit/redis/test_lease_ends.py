@@ -32,6 +32,7 @@ class Listener:
             "p:",
             asyncio.get_running_loop(),
             lambda database, key: self.told.append((database, key)),
+            lambda database, root: self.told.append((database, root)),
             lambda: self.told.append(None),
         )
         self.ends.start()
@@ -57,6 +58,18 @@ async def test_ends_are_passed_on_with_the_number_of_their_database() -> None:
         server.writers[-1].write(message(b"{all}:k}:1") + message(b"{3.17}:key"))
         await until(lambda: len(listener.told) == 3)
         assert listener.told == [None, (0, b"k}:1"), (3, b"key")]
+        await listener.close()
+
+
+@in_fake_time
+async def test_the_flush_of_a_partition_ends_all_its_leases() -> None:
+    async with ScriptedServer() as server:
+        server.expect("SUBSCRIBE", answer=SUBSCRIBED)
+        listener = Listener(server)
+        await until(lambda: listener.ends.is_heard)
+        server.writers[-1].write(message(b"{all}:") + message(b"{3.17}:"))
+        await until(lambda: len(listener.told) == 3)
+        assert listener.told == [None, (0, "p:{all}:"), (3, "p:{3.17}:")]
         await listener.close()
 
 

@@ -237,12 +237,26 @@ def test_very_many_are_answered_in_several_turns(
     for peer in peers:
         peer("FETCH", "k", 5000, 3000)
     left, wake = [], server.waits._wake
-    monkeypatch.setattr(
-        server.waits, "_wake", lambda place: (left.append(len(server.waits)), wake(place))
-    )
+    monkeypatch.setattr(server.waits, "_wake", lambda: (left.append(len(server.waits)), wake()))
     assert first("FILL", token, "k", "-", "", "v") == b"OK\n"
     assert left == [5, 3, 1]
     assert [peer.got() for peer in peers] == [b"HIT\tv\n"] * 5
+
+
+def test_a_flush_ends_all_leases(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waits, "_AT_ONCE", 2)
+    first = Peer(server)
+    peers = {key: Peer(server) for key in "abc"}
+    old = {key: first.lease(key) for key in peers}
+    for key, peer in peers.items():
+        assert peer("FETCH", key, 5000, 3000) == b""
+    assert first("FLUSH") == b"FLUSH\t0\n"
+    words = {key: peer.got().partition(b"\t") for key, peer in peers.items()}
+    for key, (word, _, token) in words.items():
+        assert word == b"LEASE"
+        assert first("FILL", old[key], key, "-", "", "old") == b"REFUSED\n"
+        assert first("RELEASE", old[key], key) == b"NF\n"
+        assert first("FILL", int(token), key, "-", "", "new") == b"OK\n"
 
 
 class LaterSession:
