@@ -8,7 +8,7 @@
 # make linkcheck   check the links of the documentation to other sites, which needs a network
 # make unasync     generate the blocking half of the clients from the asynchronous half
 # make format      format the sources with ruff and deno
-# make soak        run the fault tests and the long tests (20 minutes), and write docs/reliability.md
+# make soak        run the fault tests and the long tests (25 minutes), and write docs/reliability.md
 # make bench       measure the server and other installed servers, and write docs/performance.md
 # make changelog   print what the fragments in changelog.d add to CHANGELOG.md
 # make dist        build the source archive and its bill of materials into dist/, and check them
@@ -93,7 +93,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(DENO) fmt --line-width=120 $(JAVASCRIPT)
 
-# TAGCACHE_SOAK_SECONDS and TAGCACHE_FUZZ_SECONDS set the duration.
+# TAGCACHE_SOAK_SECONDS, TAGCACHE_SOAK_RACE_SECONDS and TAGCACHE_FUZZ_SECONDS set the duration.
 soak: $(SOAK_STAMP)
 	@echo "== fault tests, fuzzing and minutes of load; do not use the machine meanwhile"
 	$(BIN)/python -m pytest tests/faults tests/soak -m "soak or not soak" --write-reliability $(TESTS)

@@ -123,9 +123,9 @@ def test_no_reader_gets_what_was_invalidated_before_it_asked(
 
 
 @pytest.mark.slow
-def test_nor_in_half_a_minute(clients: list[ShardedClient]) -> None:
+def test_nor_in_ten_seconds(clients: list[ShardedClient]) -> None:
     before = refused(clients[0])
-    end = time.monotonic() + 30
+    end = time.monotonic() + 10
     readers = race(clients, "get_or_set", lambda changes: time.monotonic() < end)
     assert [reader.outdated for reader in readers] == [[]] * len(readers)
     assert refused(clients[0]) > before

@@ -119,8 +119,8 @@ def test_no_reader_gets_what_was_invalidated_before_it_asked(server: RunningServ
 
 
 @pytest.mark.slow
-def test_nor_in_half_a_minute(server: RunningServer) -> None:
-    end = time.monotonic() + 30
+def test_nor_in_ten_seconds(server: RunningServer) -> None:
+    end = time.monotonic() + 10
     readers = race(server, lambda *_: time.monotonic() < end)
     assert [reader.outdated for reader in readers] == [[]] * 5
     assert sum(reader.seen["REFUSED"] for reader in readers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.distributed.conftest import cluster, front, redis
 from tests.integration.conftest import server, start
 
-__all__ = ["server", "start"]
+__all__ = ["cluster", "front", "redis", "server", "start"]
