@@ -14,7 +14,7 @@ project = "TagCache"
 release = tagcache.__version__
 copyright = "the TagCache authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["examples", "images", "monitoring", "performance", "reliability"]
+exclude_patterns = ["examples", "images", "monitoring", "performance", "releases", "reliability"]
 
 # Links to a heading of another page are checked, as those to pages and files are.
 myst_heading_anchors = 4

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tagcache.client import AsyncClient, Client
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = ["AsyncClient", "Client", "__version__"]
 

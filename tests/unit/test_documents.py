@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tagcache
 from benchmarks import report
 from tests.reliability import DOCUMENT, ROOT, with_tables
 
@@ -82,6 +83,21 @@ def test_links_of_pages_outside_the_site(name: str) -> None:
 
 def test_the_readme_is_one_screen() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_the_notes_of_releases() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    dates = dict(re.findall(r"(?m)^## (\S+) \((\S+)\)$", changelog))
+    notes = {path.stem: path for path in (ROOT / "docs" / "releases").glob("*.md")}
+    assert tagcache.__version__ in notes
+    for version, path in notes.items():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        first = re.fullmatch(rf"TagCache {re.escape(version)} \(([\d-]+)\)", lines[0])
+        assert first is not None
+        # The changelog has the version once its fragments are collected.
+        assert dates.get(version, first[1]) == first[1]
+        # Git takes these for comments, and leaves them out of the message of a tag.
+        assert [line for line in lines if line.startswith("#")] == []
 
 
 def test_a_section_that_was_not_measured_stays_in_the_report(tmp_path: Path) -> None:
