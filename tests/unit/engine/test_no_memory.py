@@ -16,8 +16,9 @@ from tagcache.model.limits import Limits
 from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import Saved
 from tests.helpers import done
+from tests.no_memory import failing_allocations
 
-testcapi = pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
+testcapi = failing_allocations()
 
 # Closing a generator may fail for lack of memory.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

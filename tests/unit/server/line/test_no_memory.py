@@ -13,9 +13,10 @@ import pytest
 from twisted.logger import capturedLogs
 
 from tests.helpers import done, settings_with
+from tests.no_memory import failing_allocations
 from tests.unit.server.line.test_protocol import Server
 
-testcapi = pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
+testcapi = failing_allocations()
 
 # More allocations than any of these chunks makes.
 MOST = 1500
