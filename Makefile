@@ -142,14 +142,16 @@ dist: $(RELEASE_STAMP)
 	$(PYTHON) -m venv --clear $(SHIPPED)
 	$(SHIPPED)/bin/pip install --quiet --disable-pip-version-check "$$(echo dist/*.tar.gz)[all]"
 	$(SHIPPED)/bin/pip uninstall --quiet --yes pip setuptools
-	$(BIN)/cyclonedx-py environment $(SHIPPED) --pyproject pyproject.toml --mc-type application \
+	sed "s/^dynamic = .*/version = \"$$($(SHIPPED)/bin/tagcache --version | sed 's/.* //')\"/" pyproject.toml > $(SHIPPED)/pyproject.toml
+	$(BIN)/cyclonedx-py environment $(SHIPPED) --pyproject $(SHIPPED)/pyproject.toml --mc-type application \
 		--output-reproducible --output-file dist/tagcache-server.cdx.json
 
 audit: $(RELEASE_STAMP)
 	$(PYTHON) -m venv --clear $(SHIPPED)
 	$(SHIPPED)/bin/pip install --quiet --disable-pip-version-check '.[all]'
 	$(SHIPPED)/bin/pip uninstall --quiet --yes tagcache-server pip setuptools
-	$(BIN)/pip-audit --strict $$(printf -- '--path %s' $(SHIPPED)/lib/python*/site-packages)
+	@$(BIN)/pip-audit --strict $$(printf -- '--path %s' $(SHIPPED)/lib/python*/site-packages) || { echo "no vulnerability \
+	is listed above? Then pip-audit did not reach https://pypi.org, which it asks about each package; mirrors cannot answer" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
