@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tagcache.errors import MalformedRequest
@@ -301,15 +301,27 @@ def test_empty_lines_between_requests_are_ignored(
     assert feed_all(a_buffer(), cut(stream, places)) == (sent, "")
 
 
+HEAD_OF_GET = b"*2\r\n$3\r\nGET\r\n"
+
+
 @given(st.lists(st.binary(max_size=1100), min_size=1, max_size=20), st.booleans())
 def test_chunks_of_look_ups_are_recognized(keys: list[bytes], plain: bool) -> None:
     if plain:
         keys = [key.replace(b"\r\n", b"") for key in keys]
     chunk = b"".join(resp.request(b"GET", key) for key in keys)
+    # See the next test.
+    assume(chunk.count(HEAD_OF_GET) == len(keys))
     found = resp_requests.only_gets(chunk)
     assert found == (keys if all(len(key) <= 1024 for key in keys) else None)
     for other in (chunk[:-1], chunk + b"*", chunk + PING, PING + chunk, chunk[1:]):
         assert resp_requests.only_gets(other) is None
+
+
+def test_keys_that_look_like_the_head_of_a_look_up_are_left_to_the_parser() -> None:
+    keys = [b"a", HEAD_OF_GET, b"b" + HEAD_OF_GET + b"c"]
+    chunk = b"".join(resp.request(b"GET", key) for key in keys)
+    assert resp_requests.only_gets(chunk) is None
+    assert feed_all(a_buffer(), [chunk]) == ([[b"GET", key] for key in keys], "")
 
 
 @given(st.text(alphabet="*$\r\nGET23", max_size=60))
