@@ -103,6 +103,7 @@ def test_a_wrong_password_is_told(server: RunningServer, look: Look) -> None:
     watched.log_in()
 
 
+@pytest.mark.slow
 def test_a_token_that_expires_ends_the_session(start: Start, look: Look) -> None:
     server = start({"authentication": {"token_lifetime_seconds": 4}})
     watched = look(server)
@@ -165,6 +166,7 @@ def test_numbers_move_under_load(server: RunningServer, look: Look) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_chart_tells_its_values_to_pointer_and_keyboard(
     server: RunningServer, look: Look
 ) -> None:
@@ -514,6 +516,7 @@ def test_a_refused_connection_is_an_event(start: Start, look: Look) -> None:
     expect(page.locator(".pill")).to_have_text("Live")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_hand", [False, True], ids=["by itself", "by hand"])
 def test_a_server_that_is_gone_is_shown_and_comes_back(
     start: Start, look: Look, by_hand: bool
@@ -554,6 +557,7 @@ def test_a_connection_that_is_cut_comes_back_by_itself(server: RunningServer, lo
     expect(page.locator(".banner[role=alert]")).to_be_hidden()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_narrow_window_holds_every_view(server: RunningServer, look: Look, scheme: str) -> None:
     fill(server, 20)

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.browser.test_dashboard import Look, Start, ask, dialog
 from tests.integration.running import RunningServer
 
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 
 
 def put(server: RunningServer, db: int, *keys: str) -> None:

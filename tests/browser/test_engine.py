@@ -22,7 +22,7 @@ __all__ = ["front", "redis"]
 
 Front = Callable[..., RunningServer]
 Look = Callable[..., Watched]
-pytestmark = pytest.mark.needs("chromium", "redis-server", "redis-cli")
+pytestmark = [pytest.mark.needs("chromium", "redis-server", "redis-cli"), pytest.mark.slow]
 EVIL = "<img src=x onerror=alert(1)>\u202e<script>alert(2)</script>"
 
 

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.test_dashboard import Look
 from tests.integration.running import RunningServer
 
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 
 
 def test_without_leases_nothing_is_shown_of_them(server: RunningServer, look: Look) -> None:

@@ -75,7 +75,7 @@ def test_what_its_services_run(
         one.process.terminate()
         # Twisted ends by the signal that it got; process 1 of a container cannot, and returns 0.
         assert one.process.wait(60) == -signal.SIGTERM
-        assert "stopping: " in one.text()
+        assert "stopping; " in one.text()
         assert two.ask(login) == b"OK\n"
     finally:
         # The shim is a pipeline, all in one process group.

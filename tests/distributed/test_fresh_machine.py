@@ -347,6 +347,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 class TestManyEntries(FreshMachine.TestCase):
     at_once = 1
     settings = settings(max_examples=40, **OPTIONS)

@@ -230,6 +230,7 @@ def test_without_keepalive_a_dead_peer_is_kept(cut: Cut, door: str, measured: Me
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_unsent_replies_give_a_dead_peer_away(cut: Cut, door: str, measured: Measured) -> None:
     seconds = cut.seconds["busy", door]

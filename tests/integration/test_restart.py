@@ -87,6 +87,7 @@ def test_all_databases_are_back_but_those_that_are_gone(tmp_path: Path) -> None:
     assert "their database numbers are not less than cache.databases" in server.text()
 
 
+@pytest.mark.slow
 def test_the_time_that_the_server_was_down_counts(restart: Restart) -> None:
     with restart() as server, server.connect() as client:
         say(client, b"PUT\tshort\t4000\t-\tx", b"PUT\tlong\t60000\t-\ty")

@@ -183,7 +183,7 @@ NOT_PLAIN = ("large", "escape-mark", "compression-mark")
         pytest.param(put_by_cli, marks=pytest.mark.slow),
         add_by_curl,
         put_key_by_curl,
-        put_by_client,
+        pytest.param(put_by_client, marks=pytest.mark.slow),
         put_by_asyncio,
         put_by_deferred,
         put_by_redis_py,

@@ -134,6 +134,7 @@ def test_entries(compare: Compare, protocol: int, drawn: list[Step]) -> None:
     compare(protocol, drawn)
 
 
+@pytest.mark.slow
 @several
 @given(protocol=PROTOCOL, drawn=steps(broken(*ENTRIES.values(), *CONNECTIONS.values()), ANY))
 def test_wrong_arguments(compare: Compare, protocol: int, drawn: list[Step]) -> None:
@@ -148,6 +149,7 @@ def test_transactions(compare: Compare, protocol: int, drawn: list[Step]) -> Non
     compare(protocol, drawn)
 
 
+@pytest.mark.slow
 @several
 @given(protocol=PROTOCOL, drawn=steps(*RUNS.values(), ANY))
 def test_scripts_of_clients(compare: Compare, protocol: int, drawn: list[Step]) -> None:

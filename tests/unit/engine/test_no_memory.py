@@ -60,6 +60,12 @@ CHANGES: dict[str, Change] = {
     "sweep": sweep,
     "restore": lambda cache: cache.restore(Saved(b"new", b"v", (b"all", b"n1"), 1.0, 60.0), 0),
 }
+# They repeat "invalidate" with more tags.
+_LONG = ("invalidate any", "invalidate all")
+EACH = [
+    pytest.param(change, id=name, marks=[pytest.mark.slow] if name in _LONG else [])
+    for name, change in CHANGES.items()
+]
 # Work that has no memory left to return its result has done all of its changes. (Except for few
 # entries, which are removed one by one.)
 WHOLE = [CHANGES[name] for name in CHANGES if name.startswith(("invalidate", "flush"))]
@@ -104,7 +110,7 @@ def content(cache: MemoryCache) -> dict[bytes, tuple[bytes, tuple[bytes, ...], f
 
 
 @pytest.mark.parametrize("policy", ["sieve", pytest.param("lru", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("change", EACH)
 def test_each_allocation_fails_once(policy: Policy, change: Change) -> None:
     cache = filled(policy)
     before = content(cache)
