@@ -564,7 +564,7 @@ def test_importing_the_references_configuration(command: Command, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert b"logging.rotation" in done.stderr
     assert b"tls.cert" in done.stderr
-    assert b"logging.level = trace is taken as debug\n" in done.stderr
+    assert b"logging.level = trace is converted to debug\n" in done.stderr
     settings = load(target, {}).settings
     assert (settings.server.http_port, settings.server.tcp_port) == ("8081", "1985")
     assert settings.server.allowed_origin == "https://a, b # c"
