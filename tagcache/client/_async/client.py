@@ -138,9 +138,6 @@ class AwaitedClient(AwaitedCommands):
         result. ``type`` is the type of the value, for a serde that knows types
         (``serde=msgspec``); a stored value of another type is removed, and is a miss.
 
-        With the Redis engine, one caller in each process calls ``producer``, and every result is
-        stored.
-
         Durations are seconds, timedeltas or text like "5m". Raises BadArgument for what cannot be
         sent or stored, Refused, Unavailable, and what ``producer`` raises.
 
