@@ -31,6 +31,19 @@ write_missing(Output *output, enum dialect dialect)
     }
 }
 
+/* Whether a line can contain the value. The caller has made sure that there is room. */
+static bool
+write_line(Output *output, const char *head, const char *value, size_t length)
+{
+    if (memchr(value, '\n', length) != NULL) {
+        return false;
+    }
+    append(output, head, strlen(head));
+    append(output, value, length);
+    append(output, "\n", 1);
+    return true;
+}
+
 /* Whether there was room, and a line can contain the value. */
 static bool
 write_value(Output *output, enum dialect dialect, const char *value, size_t length)
@@ -39,19 +52,13 @@ write_value(Output *output, enum dialect dialect, const char *value, size_t leng
         return false;
     }
     if (dialect == LINE) {
-        if (memchr(value, '\n', length) != NULL) {
-            return false;
-        }
-        append(output, "VALUE\t", 6);
-        append(output, value, length);
-        append(output, "\n", 1);
-    } else {
-        append(output, "$", 1);
-        append_number(output, length);
-        append(output, "\r\n", 2);
-        append(output, value, length);
-        append(output, "\r\n", 2);
+        return write_line(output, "VALUE\t", value, length);
     }
+    append(output, "$", 1);
+    append_number(output, length);
+    append(output, "\r\n", 2);
+    append(output, value, length);
+    append(output, "\r\n", 2);
     return true;
 }
 
@@ -63,13 +70,7 @@ write_hit(Output *output, enum dialect dialect, const char *value, size_t length
         return false;
     }
     if (dialect == LINE) {
-        if (memchr(value, '\n', length) != NULL) {
-            return false;
-        }
-        append(output, "HIT\t", 4);
-        append(output, value, length);
-        append(output, "\n", 1);
-        return true;
+        return write_line(output, "HIT\t", value, length);
     }
     append(output, "*3\r\n$3\r\nHIT\r\n", 13);
     write_value(output, dialect, value, length);

@@ -98,14 +98,8 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
         )
 
     caches = RedisCaches(count, make, partitions_of)
-    ends = LeaseEnds(
-        servers,
-        engine.key_prefix,
-        loop,
-        caches.lease_ended,
-        caches.leases_ended_in,
-        caches.leases_ended,
-    )
+    heard = caches.lease_ended, caches.leases_ended_in, caches.leases_ended
+    ends = LeaseEnds(servers, engine.key_prefix, loop, *heard)
     every = [*pipelines, background]
     upkeep = Upkeep(caches, every, servers, availability, reactor, policies, nears, tracking, ends)
     upkeep.configure(settings)

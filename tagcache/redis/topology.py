@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from redis.crc import key_slot
@@ -126,14 +127,14 @@ class Cluster:
         known = list(dict.fromkeys([*self.nodes, *self._addresses]))
         trusted = [address for address in known if address not in suspects]
         # A node that has left its cluster answers with an empty list.
-        what = ("CLUSTER", "SLOTS"), bool
+        first = partial(_first, ask, words=("CLUSTER", "SLOTS"), is_answer=bool)
         try:
             try:
-                told_by, rows = await _first(ask, trusted, *what)
+                told_by, rows = await first(trusted)
             except (RedisError, OSError):
                 if len(trusted) == len(known):
                     raise
-                told_by, rows = await _first(ask, known, *what)
+                told_by, rows = await first(known)
         except (RedisError, OSError) as error:
             raise ConnectionError(f"Redis Cluster cannot be connected: {error}") from error
         self._take(told_by, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import selectors
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from tagcache.redis import fresh, invalidation
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisServer
 from tests.integration.running import TIMEOUT, Client, RunningServer, eventually
-from tests.integration.test_fresh_values import Reader, race
+from tests.integration.test_fresh_values import Reader, race, stampede
 
 pytestmark = pytest.mark.needs("redis-server", "redis-cli")
 
@@ -151,21 +150,9 @@ def test_those_who_wait_at_another_server_get_the_value_at_once(fronts: Fronts) 
 
 
 def test_a_missing_value_is_computed_once(fronts: Fronts) -> None:
-    """200 clients ask two servers for it at once: one computes it, and all get it."""
     count = counted_since(fronts)
-    with ExitStack() as stack, selectors.DefaultSelector() as answered:
-        clients = [stack.enter_context(fronts.connect()) for _ in range(200)]
-        for client in clients:
-            answered.register(client.sock, selectors.EVENT_READ, client)
-            client.send(b"FETCH\tpage\t60000\t60000\n")
-        both = fronts.one, fronts.two
-        eventually(lambda: sum(figures(each)["waiting_fetches"] for each in both) == 199)
-        ((key, _),) = answered.select(TIMEOUT)
-        holder: Client = key.data
-        word, _, token = holder.line().strip().partition(b"\t")
-        assert word == b"LEASE"
-        assert holder.ask(b"FILL\t%b\tpage\t-\tt\tvalue" % token) == b"OK\n"
-        assert [each.line() for each in clients if each is not holder] == [b"HIT\tvalue\n"] * 199
+    both = fronts.one, fronts.two
+    stampede(fronts.connect, lambda: sum(figures(each)["waiting_fetches"] for each in both))
     assert (sum(count("leases_granted")), sum(count("fills"))) == (1, 1)
 
 

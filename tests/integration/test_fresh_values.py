@@ -142,21 +142,28 @@ def test_what_a_plain_put_does_instead(server: RunningServer, leased: bool) -> N
         assert found == (b"NF\n" if leased else b"VALUE\ta=0\n")
 
 
-def test_a_missing_value_is_computed_once(server: RunningServer) -> None:
-    """200 clients ask for it at once: one computes it, and all get it."""
+def stampede(connect: Callable[[], Client], waiting: Callable[[], int]) -> None:
+    """Let 200 clients ask for a value at once: one computes it, and all get it.
+
+    ``waiting`` returns how many look-ups wait.
+    """
     with ExitStack() as stack, selectors.DefaultSelector() as answered:
-        clients = [stack.enter_context(server.connect()) for _ in range(200)]
+        clients = [stack.enter_context(connect()) for _ in range(200)]
         for client in clients:
             answered.register(client.sock, selectors.EVENT_READ, client)
             client.send(b"FETCH\tpage\t60000\t60000\n")
-        control = stack.enter_context(server.connect())
-        eventually(lambda: control.json(b"INFO")["cache"]["waiting_fetches"] == 199)
+        eventually(lambda: waiting() == 199)
         ((key, _),) = answered.select(TIMEOUT)
         holder: Client = key.data
         word, _, token = holder.line().strip().partition(b"\t")
         assert word == b"LEASE"
         assert holder.ask(b"FILL\t%b\tpage\t-\tt\tvalue" % token) == b"OK\n"
         assert [each.line() for each in clients if each is not holder] == [b"HIT\tvalue\n"] * 199
+
+
+def test_a_missing_value_is_computed_once(server: RunningServer) -> None:
+    with server.connect() as control:
+        stampede(server.connect, lambda: int(control.json(b"INFO")["cache"]["waiting_fetches"]))
         figures = control.json(b"INFO")["cache"]
     assert (figures["leases_granted"], figures["fills"], figures["waiting_fetches"]) == (1, 1, 0)
 
