@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -33,7 +33,7 @@ except ModuleNotFoundError as error:
 
 from tagcache.client._sync.computing import BlockingComputation
 from tagcache.client.arguments import Mode, Tag, Ttl, checked_tag, collected
-from tagcache.client.collecting import apart, collecting
+from tagcache.client.collecting import collecting, note, note_stale
 from tagcache.client.compute_options import ComputeOptions
 from tagcache.contrib import cachelib
 from tagcache.contrib._sync import best_effort
@@ -81,24 +81,27 @@ class _Call:
 
     def __init__(self) -> None:
         self._work: BlockingComputation[Any] | None = None
-        self._has_looked = False
+        self._key = ""
         self._ttl: Ttl | None = None
         self.value: Any = _ABSENT
-        self.tags: tuple[Tag, ...] = ()
+        self.tags: tuple[bytes, ...] = ()
 
     def look_up(self, backend: TagCache, key: str) -> Any:
-        """Return the stored value; None if this caller must compute it, under a lease."""
-        if self._has_looked:
+        """Return the stored value; None if this caller must compute it, under a lease.
+
+        The key of the result is the last one that is looked up before the function is called:
+        callables such as make_cache_key may look up others first.
+        """
+        if self.value is not _ABSENT:
             return backend.get(key)
-        self._has_looked = True
+        self.leave()
         options = ComputeOptions(ttl=lambda value: self._ttl)
         refused = functools.partial(best_effort.log_if_no_room, key)
         work = BlockingComputation[Any](backend.client, key, options, None, refused)
-        self._work = work
+        self._work, self._key = work, key
         try:
-            with apart():
-                if not work.begin():
-                    return None
+            if not work.begin():
+                return None
         except CannotDecode:
             found = None
         else:
@@ -108,33 +111,50 @@ class _Call:
         return found
 
     @contextmanager
-    def computing(self) -> Iterator[dict[bytes, None]]:
-        """Collect the tags that ``cache_tag`` adds in the function."""
+    def computing(self, own: Callable[[], Iterable[Tag]]) -> Iterator[list[Any]]:
+        """Take the result that the function appends to the list, and its tags.
+
+        They are what ``own`` returns, and what ``cache_tag`` and decorated functions add in the
+        function. What is computed from the result gets them, too, even if it is not stored.
+        """
+        results: list[Any] = []
         token = _call.set(None)
         try:
             with collecting() if self._work is None else self._work.inside() as more:
-                yield more
+                try:
+                    yield results
+                except Exception as error:
+                    # Flask-Caching caches HTTP errors, such as 404.
+                    results.append(error)
+                    raise
+                finally:
+                    if results:
+                        self.value = results[0]
+                        self.tags = tuple(dict.fromkeys((*map(checked_tag, own()), *more)))
         finally:
             _call.reset(token)
+            note(self.tags)
+            if more.has_stale:
+                note_stale()
 
-    def store(self, backend: TagCache, key: str, value: Any, timeout: Any) -> bool:
+    def store(self, backend: TagCache, key: str, timeout: Any) -> bool:
         """Store the result, unless it is outdated."""
-        work, self._work = self._work, None
+        value, self.value = self.value, _ABSENT
         ttl = backend.ttl(timeout)
-        if work is None or ttl == EXPIRED:
-            self.leave(work)
+        if self._work is None or ttl == EXPIRED or key != self._key:
+            self.leave()
             return backend.set(key, value, timeout, tags=self.tags)
         self._ttl = ttl
+        self._work.tags = self.tags
         try:
-            work.tags = tuple(dict.fromkeys(map(checked_tag, self.tags)))
-            work.end(value)
+            self._work.end(value)
         finally:
-            self.leave(work)
+            self.leave()
         return True
 
-    def leave(self, work: BlockingComputation[Any] | None = None) -> None:
+    def leave(self) -> None:
         """Release the lease, if the result was not stored."""
-        work = work or self._work
+        work, self._work = self._work, None
         if work is not None:
             work.give_up()
             work.leave()
@@ -150,7 +170,7 @@ class Cache(flask_caching.Cache):
     ``cached`` and ``memoize`` take ``tags``: the tags, or a callable that gets the arguments of
     the function (for a view, the variable parts of the URL). ``set``, ``add`` and ``set_many``
     take ``tags`` too. A NullCache ignores tags. ``cache_tag`` in a decorated function adds tags to
-    its result. Decorated functions around it do not get them.
+    its result. A decorated function that calls another one gets the tags of its result.
 
     Decorated functions compute under a lease: only one caller in all processes computes, the
     others wait for up to 5 seconds, and a result that was outdated meanwhile is not stored.
@@ -185,8 +205,7 @@ class Cache(flask_caching.Cache):
         """Store a value; ``tags`` may be given."""
         call, backend = _call.get(), cast(Any, self.cache)
         if call is not None and call.value is value and isinstance(backend, TagCache):
-            call.value = _ABSENT
-            return call.store(backend, key, value, kwargs.get("timeout"))
+            return call.store(backend, key, kwargs.get("timeout"))
         return super().set(key, value, *args, **self._known(kwargs))
 
     def add(self, *args: Any, **kwargs: Any) -> bool:
@@ -249,34 +268,22 @@ def _tagging(decorate: Any, tags: Tags) -> Any:
 def _noting(function: Callable[P, R], tags: Tags) -> Callable[P, R]:
     """Return a function that records its result and tags before Flask-Caching stores the result."""
 
-    @contextmanager
-    def noting_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[list[Any]]:
+    def computing(*args: Any, **kwargs: Any) -> AbstractContextManager[list[Any]]:
         call = _call.get() or _Call()
-        results: list[Any] = []
-        with call.computing() as more:
-            try:
-                yield results
-            except Exception as error:
-                # Flask-Caching caches HTTP errors, such as 404.
-                results.append(error)
-                raise
-            finally:
-                if results:
-                    own = tuple(tags(*args, **kwargs) if callable(tags) else tags)
-                    call.value, call.tags = results[0], (*own, *more)
+        return call.computing(lambda: tags(*args, **kwargs) if callable(tags) else tags)
 
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def noting(*args: P.args, **kwargs: P.kwargs) -> Any:
-            with noting_in(args, kwargs) as results:
+            with computing(*args, **kwargs) as results:
                 results.append(await function(*args, **kwargs))
             return results[0]
     else:
 
         @functools.wraps(function)
         def noting(*args: P.args, **kwargs: P.kwargs) -> Any:
-            with noting_in(args, kwargs) as results:
+            with computing(*args, **kwargs) as results:
                 value: Any = function(*args, **kwargs)
                 if inspect.isgenerator(value):
                     # Flask-Caching would do so too; now it stores this same object.

@@ -161,19 +161,88 @@ def test_a_result_that_a_filter_declines_leaves_no_tags_behind(page: Page) -> No
         assert page.cache.invalidate_tag("t") == 0
 
 
-def test_nested_functions_have_their_own_tags(page: Page, tagcache_client: Client) -> None:
-    @page.cache.cached(key_prefix="inner", tags=["i"])
+@pytest.mark.parametrize("is_inner", ["missing", "cached", "declined"])
+def test_nested_functions_pass_their_tags(
+    page: Page, tagcache_client: Client, is_inner: str
+) -> None:
+    @page.cache.cached(
+        key_prefix="inner", tags=["i"], response_filter=lambda value: is_inner != "declined"
+    )
     def inner() -> str:
+        cache_tag("known inside")
         return page.run()
+
+    @page.cache.memoize(tags=["m"], make_name=lambda name: "middle")
+    def middle() -> str:
+        return inner() + "?"
 
     @page.cache.cached(key_prefix="outer", tags=["o"])
     def outer() -> str:
-        return inner() + "!"
+        return middle() + "!"
 
     with page.app.test_request_context():
-        assert outer() == "run 1!"
-    assert tagcache_client.keys_by_tag("i") == ["flask_cache_inner"]
-    assert tagcache_client.keys_by_tag("o") == ["flask_cache_outer"]
+        if is_inner == "cached":
+            assert inner() == "run 1"
+        assert outer() == "run 1?!"
+        has_inner = ["flask_cache_inner"] if is_inner != "declined" else []
+        for tag in ("i", "known inside", "m"):
+            assert "flask_cache_outer" in tagcache_client.keys_by_tag(tag)
+        assert tagcache_client.keys_by_tag("o") == ["flask_cache_outer"]
+        assert len(tagcache_client.keys_by_tag("i")) == 2 + len(has_inner)
+        assert page.cache.invalidate_tag("known inside") == 2 + len(has_inner)
+        assert outer() == "run 2?!"
+
+
+def test_a_stale_value_is_not_stored_in_what_is_made_of_it(
+    page: Page, tagcache_client: Client
+) -> None:
+    def fail() -> str:
+        raise KeyError("the database is down")
+
+    @page.cache.cached(key_prefix="outer")
+    def outer() -> str:
+        return tagcache_client.get_or_set("s", fail, grace=60)
+
+    tagcache_client.get_or_set("s", lambda: "old", tags=["s"], grace=60)
+    tagcache_client.invalidate_tag("s", soft=True)
+    with page.app.test_request_context():
+        assert outer() == "old"
+    assert tagcache_client.get("flask_cache_outer") is None
+    assert leases(tagcache_client)[1] == 0
+
+
+def test_callables_may_look_up_other_keys(page: Page, tagcache_client: Client) -> None:
+    def key() -> str:
+        return f"key {page.cache.get('no version')}"
+
+    def accepts(value: str) -> bool:
+        return page.cache.get("no flag") is None
+
+    @page.cache.cached(make_cache_key=key, response_filter=accepts, tags=["t"])
+    def compute() -> str:
+        return page.run()
+
+    with page.app.test_request_context():
+        assert [compute(), compute()] == ["run 1", "run 1"]
+    assert tagcache_client.keys_by_tag("t") == ["flask_cache_key None"]
+    assert leases(tagcache_client)[1] == 0
+
+
+def test_a_stale_result_is_replaced_whatever_decides_so(
+    page: Page, tagcache_client: Client
+) -> None:
+    def is_stale(value: str) -> bool:
+        return page.cache.get("no version") is None
+
+    @page.cache.cached(key_prefix="k", is_stale=is_stale, tags=["t"])
+    def compute() -> str:
+        return page.run()
+
+    with page.app.test_request_context():
+        assert [compute(), compute()] == ["run 1", "run 2"]
+        assert page.cache.get("k") == "run 2"
+    assert tagcache_client.keys_by_tag("t") == ["flask_cache_k"]
+    assert leases(tagcache_client)[1] == 0
 
 
 def test_memoized_functions_with_tags(page: Page, tagcache_client: Client) -> None:
