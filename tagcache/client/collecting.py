@@ -57,13 +57,3 @@ def collecting() -> Iterator[Collected]:
         yield collected
     finally:
         _collected.reset(token)
-
-
-@contextmanager
-def apart() -> Iterator[None]:
-    """Look values up within the block without adding their tags to the value being computed."""
-    token = _collected.set(None)
-    try:
-        yield
-    finally:
-        _collected.reset(token)

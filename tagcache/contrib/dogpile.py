@@ -28,6 +28,7 @@ except ModuleNotFoundError as error:
 
 from tagcache.client._sync.computing import BlockingComputation
 from tagcache.client.arguments import Mode, Tag, Ttl, collected, ttl_ms
+from tagcache.client.collecting import is_collecting
 from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.serde import named
 from tagcache.contrib._sync import best_effort
@@ -141,21 +142,38 @@ class TagCacheBackend(BytesBackend):
         return Mutex(self.client, f"_lock{key}", self._lock_timeout, self._lock_sleep)
 
     def get_serialized(self, key: Any) -> Any:
+        if current() is not None and is_collecting():
+            return self._find_with_tags(key)
         return self.client.get(key, NO_VALUE)
+
+    def _find_with_tags(self, key: Any) -> Any:
+        """Return the stored value, and add its tags to what is computed from it."""
+        work = self.computation(key)
+        is_there = work.look_up(waits=False)
+        # A lease is taken only when the creator is called.
+        work.give_up()
+        return work.value if is_there else NO_VALUE
 
     def get_serialized_multi(self, keys: Iterable[Any]) -> Sequence[Any]:
         keys = list(keys)
+        if current() is not None and is_collecting():
+            return list(map(self._find_with_tags, keys))
         found = self.client.get_many(keys)
         return [found.get(key, NO_VALUE) for key in keys]
 
     def set_serialized(self, key: Any, value: bytes) -> None:
-        tags = (*self._region_tags, *_tags.get())
-        creation = current()
+        creation, tags = current(), self.stored_tags()
         if creation is None or not creation.store(key, value, tags):
             best_effort.put(self.client, key, value, tags, self._ttl)
 
     def set_serialized_multi(self, mapping: Mapping[Any, bytes]) -> None:
-        best_effort.put_many(self.client, mapping, (*self._region_tags, *_tags.get()), self._ttl)
+        best_effort.put_many(self.client, mapping, self.stored_tags(), self._ttl)
+
+    def stored_tags(self) -> tuple[Tag, ...]:
+        """Return the tags of what is stored now: the region's, and those of the context."""
+        creation = current()
+        more = () if creation is None else creation.more
+        return (*self._region_tags, *_tags.get(), *more)
 
     def delete(self, key: Any) -> None:
         self.client.delete(key)
@@ -205,15 +223,16 @@ class Mutex(CacheMutex):
 class _Tagged:
     """A region whose ``set`` adds tags; for a runner that produces values in the background."""
 
-    def __init__(self, region: TagRegion, tags: tuple[Tag, ...]) -> None:
+    def __init__(self, region: TagRegion) -> None:
         self._region = region
-        self._tags = tags
+        self._tags, self._creation = _tags.get(), current()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._region, name)
 
     def set(self, key: Any, value: Any) -> None:
-        self._region.set(key, value, tags=self._tags)
+        more = () if self._creation is None else self._creation.more
+        self._region.set(key, value, tags=(*self._tags, *more))
 
 
 class TagRegion(CacheRegion):
@@ -228,9 +247,7 @@ class TagRegion(CacheRegion):
         runner = self.async_creation_runner
         if runner is not None:
             background: Callable[..., Any] = runner
-            self.async_creation_runner = lambda region, *rest: background(
-                _Tagged(self, _tags.get()), *rest
-            )
+            self.async_creation_runner = lambda region, *rest: background(_Tagged(self), *rest)
 
     @property
     def _tag_backend(self) -> TagCacheBackend:
@@ -270,24 +287,19 @@ class TagRegion(CacheRegion):
         if decorated is creator:
             args, kwargs = creator_args or ((), {})
             tags = (*tags, *collected(tags_of(*args, **kwargs)))
-        backend = self.actual_backend
-        creation = None
-        if isinstance(backend, TagCacheBackend):
-            name = key if self.key_mangler is None else self.key_mangler(key)
-            creation = Creation(backend.computation(name), name)
-
-        def find() -> Any:
-            return self.get(key, expiration_time)
-
-        create = _untagged(creator)
-        with _also(tags), creating(creation):
+        with _also(tags), creating(self._creation(key, expiration_time)) as creation:
+            create = creation.wrapped(_untagged(creator))
             return super().get_or_create(
-                key,
-                create if creation is None else creation.wrapped(create, find),
-                expiration_time,
-                should_cache_fn,
-                creator_args,
+                key, create, expiration_time, should_cache_fn, creator_args
             )
+
+    def _creation(self, key: Any, expiration_time: float | None) -> Creation:
+        backend = self.actual_backend
+        if not isinstance(backend, TagCacheBackend):
+            return Creation(_tags.get())
+        name = key if self.key_mangler is None else self.key_mangler(key)
+        find = functools.partial(self.get, key, expiration_time)
+        return Creation(backend.stored_tags(), name, backend.computation(name), find)
 
     def get_or_create_multi(
         self,
@@ -299,10 +311,12 @@ class TagRegion(CacheRegion):
         tags: Iterable[Tag] = (),
     ) -> Sequence[Any]:
         """Return the stored or created value of each key; created ones are stored with ``tags``."""
+        backend = self.actual_backend
         with _also(tags):
-            return super().get_or_create_multi(
-                keys, _untagged(creator), expiration_time, should_cache_fn
-            )
+            own = backend.stored_tags() if isinstance(backend, TagCacheBackend) else _tags.get()
+            with creating(Creation(own)) as creation:
+                create = creation.wrapped(_untagged(creator))
+                return super().get_or_create_multi(keys, create, expiration_time, should_cache_fn)
 
     def cache_on_arguments(
         self, *args: Any, tags: Tags | None = None, **kwargs: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -211,7 +211,12 @@ class TestTags:
         def show(post: int) -> int:
             return post
 
-        assert region_with(key_prefix="2").get_or_create("k", show, creator_args=((7,), {})) == 7
+        other = region_with(key_prefix="2")
+        assert other.get_or_create("k", show, creator_args=((7,), {})) == 7
+        # The value of the other region is made of one with the tag.
+        assert len(tagcache_client.keys_by_tag("post:7")) == 2
+        other.delete("k")
+        assert other.get_or_create("k", lambda: show.original(7)) == 7
         assert len(tagcache_client.keys_by_tag("post:7")) == 1
 
     def test_constant_tags(self, region: TagRegion, calls: Calls) -> None:
@@ -352,6 +357,95 @@ class TestLeases:
         region = self.region()
         region.set("k", "old")
         assert region.get_or_create("k", lambda: "new", expiration_time=0) == "new"
+        assert region.get("k") == "new"
+
+
+class TestNestedCreators:
+    @pytest.fixture
+    def inner(self) -> TagRegion:
+        return region_with(region_tag="inner region")
+
+    @pytest.fixture
+    def outer(self) -> TagRegion:
+        return region_with(key_prefix="outer ")
+
+    @pytest.mark.parametrize("is_inner", ["missing", "cached", "declined", "several", "old"])
+    def test_the_outer_value_has_the_tags_of_the_inner_one(
+        self, inner: TagRegion, outer: TagRegion, tagcache_client: Client, is_inner: str
+    ) -> None:
+        runs: list[str] = []
+
+        def compute(*keys: str) -> Any:
+            runs.append("run")
+            cache_tag("known inside")
+            return [len(runs)] * len(keys) if keys else len(runs)
+
+        def get() -> Any:
+            if is_inner == "several":
+                return inner.get_or_create_multi(["k", "l"], compute, tags=["i"])
+            expires = 0 if is_inner == "old" and not runs else None
+            return inner.get_or_create(
+                "k", compute, expires, lambda value: is_inner != "declined", tags=["i"]
+            )
+
+        if is_inner == "cached":
+            get()
+        if is_inner == "old":
+            inner.set("k", "old")
+        for run in (1, 2):
+            assert outer.get_or_create("o", get, tags=["t"]) == (
+                [run] * 2 if is_inner == "several" else run
+            )
+            assert len(runs) == run
+            for tag in ("i", "known inside", "inner region", "t"):
+                assert "outer o" in tagcache_client.keys_by_tag(tag)
+            stored = {"declined": 0, "several": 2}.get(is_inner, 1)
+            assert len(tagcache_client.keys_by_tag("known inside")) == 1 + stored
+            # Only the inner value is there.
+            tagcache_client.delete("outer o")
+            assert outer.get_or_create("o", get, tags=["t"])
+            assert tagcache_client.invalidate_tag("known inside") == 1 + stored
+            del runs[run:]
+        assert tagcache_client.info()["cache"]["leases"] == 0
+
+    def test_a_value_made_of_a_stale_one_is_not_stored(
+        self, outer: TagRegion, tagcache_client: Client
+    ) -> None:
+        def fail() -> str:
+            raise KeyError("the database is down")
+
+        def get() -> str:
+            return tagcache_client.get_or_set("s", fail, grace=60)
+
+        tagcache_client.get_or_set("s", lambda: "stale", tags=["s"], grace=60)
+        tagcache_client.invalidate_tag("s", soft=True)
+        assert outer.get_or_create("o", get) == "stale"
+        assert outer.get("o") is NO_VALUE
+        outer.set("o", "old")
+        assert outer.get_or_create("o", get, expiration_time=0) == "stale"
+        assert outer.get("o") == "old"
+
+    def test_old_values_that_are_replaced_in_the_background(self, tagcache_client: Client) -> None:
+        pending: list[Callable[[], None]] = []
+
+        def runner(region: Any, key: str, creator: Callable[[], Any], mutex: Any) -> None:
+            def replace() -> None:
+                region.set(key, creator())
+                mutex.release()
+
+            pending.append(replace)
+
+        def compute() -> str:
+            cache_tag("known inside")
+            return "new"
+
+        region = TagRegion(async_creation_runner=runner)
+        region.configure("tagcache", arguments=ARGUMENTS)
+        region.set("k", "old")
+        assert region.get_or_create("k", compute, expiration_time=0, tags=["t"]) == "old"
+        pending.pop()()
+        assert tagcache_client.keys_by_tag("known inside") == ["k"]
+        assert tagcache_client.keys_by_tag("t") == ["k"]
         assert region.get("k") == "new"
 
 
