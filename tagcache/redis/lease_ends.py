@@ -111,8 +111,13 @@ class LeaseEnds:
 
     def _hear(self, message: bytes) -> None:
         tag, _, key = message.partition(b"}:")
-        database = database_of(tag.removeprefix(b"{"))
+        try:
+            database = database_of(tag.removeprefix(b"{"))
+        except ValueError:
+            log.warn("not a message of a TagCache server: {message}", message=message[:100])
+            self._all_ended()
+            return
         if key:
             self._ended(database, key)
         else:
-            self._ended_in(database, self._prefix + message.decode())
+            self._ended_in(database, self._prefix + message.decode(errors="replace"))

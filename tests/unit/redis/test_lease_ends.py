@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from twisted.logger import capturedLogs
+
 from tagcache.redis import lease_ends
 from tagcache.redis.connection import connect
 from tagcache.redis.lease_ends import LeaseEnds
@@ -70,6 +72,22 @@ async def test_the_flush_of_a_partition_ends_all_its_leases() -> None:
         server.writers[-1].write(message(b"{all}:") + message(b"{3.17}:"))
         await until(lambda: len(listener.told) == 3)
         assert listener.told == [None, (0, "p:{all}:"), (3, "p:{3.17}:")]
+        await listener.close()
+
+
+@in_fake_time
+async def test_a_message_of_another_program_ends_nothing() -> None:
+    async with ScriptedServer() as server:
+        server.expect("SUBSCRIBE", answer=SUBSCRIBED)
+        listener = Listener(server)
+        await until(lambda: listener.ends.is_heard)
+        with capturedLogs() as logged:
+            server.writers[-1].write(message(b"{x.y}:k") + message(b"\xff") + message(b"{all}:k"))
+            await until(lambda: (0, b"k") in listener.told)
+        # Any lease may have ended.
+        assert listener.told == [None, None, (0, "p:\ufffd"), (0, b"k")]
+        assert listener.ends.is_heard
+        assert "not a message of a TagCache server" in logged[0]["log_format"]
         await listener.close()
 
 
