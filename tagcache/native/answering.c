@@ -36,9 +36,9 @@ note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
     }
 }
 
-/* Answer the plain requests at the beginning of the input; return how many bytes they take. */
 size_t
-channel_answer_plain(Channel *self, const char *input, size_t length, double now)
+channel_answer_plain(Channel *self, const char *input, size_t length, const Ahead *ahead,
+                     double now)
 {
     /* The owner may close the channel meanwhile, when it is told that much is unsent. */
     Pump *pump = self->pump;
@@ -48,7 +48,8 @@ channel_answer_plain(Channel *self, const char *input, size_t length, double now
     double started = seconds();
     output->length = 0;
     plain->called_python = false;
-    Py_ssize_t done = plain_answer(plain, &self->answers, input, length, now, output, counts);
+    Py_ssize_t done = plain_answer(plain, &self->answers, input, length, ahead, now, output,
+                                   counts);
     pump->has_called_cache = pump->has_called_cache || plain->called_python;
     Py_DECREF(plain);
     if (done < 0 || channel_send(self, output->bytes, output->length) < 0) {

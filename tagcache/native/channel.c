@@ -44,8 +44,8 @@ channel_fail(Channel *self, int error)
     channel_watch(self);
 }
 
-static void
-forget(Channel *self)
+void
+channel_forget(Channel *self)
 {
     if (self->is_registered) {
         struct epoll_event none = {0};
@@ -54,9 +54,8 @@ forget(Channel *self)
     }
 }
 
-/* Call the owner; Python's hook logs any exception, which ends the connection. */
-static void
-tell(Channel *self, const char *method, int error)
+void
+channel_tell(Channel *self, const char *method, int error)
 {
     if (self->owner == NULL) {
         return;
@@ -135,13 +134,13 @@ channel_send(Channel *self, const char *bytes, size_t length)
         return -1;
     }
     if (self->unsent_end - self->unsent_start > HIGH_WATER) {
-        tell(self, "full", -1);
+        channel_tell(self, "full", -1);
     }
     return 0;
 }
 
-static void
-send_unsent(Channel *self)
+void
+channel_send_unsent(Channel *self)
 {
     size_t unsent = self->unsent_end - self->unsent_start;
     if (unsent > 0) {
@@ -162,73 +161,7 @@ send_unsent(Channel *self)
     if (self->tells_drained) {
         self->tells_drained = false;
         channel_watch(self);
-        tell(self, "drained", -1);
-    }
-}
-
-static void
-hand_to_python(Channel *self, const char *input, size_t length)
-{
-    self->pump->python_ran = true;
-    PyObject *received = Py_NewRef(self->received);
-    PyObject *data = PyBytes_FromStringAndSize(input, (Py_ssize_t)length);
-    PyObject *result = data == NULL ? NULL : PyObject_CallOneArg(received, data);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(received);
-        channel_fail(self, EIO);
-    }
-    Py_XDECREF(result);
-    Py_XDECREF(data);
-    Py_DECREF(received);
-}
-
-static void
-receive(Channel *self, double now)
-{
-    char *input = self->pump->input;
-    ssize_t length = recv(self->socket, input, INPUT_BYTES, 0);
-    if (length == 0) {
-        self->reads = false;
-        channel_watch(self);
-        tell(self, "read_ended", -1);
-    } else if (length < 0) {
-        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-            tell(self, "lost", errno);
-        }
-    } else {
-        size_t done = 0;
-        if (self->plain != NULL && self->unsent_end == self->unsent_start) {
-            done = channel_answer_plain(self, input, (size_t)length, now);
-        }
-        if (done < (size_t)length && self->pump != NULL) {
-            hand_to_python(self, input + done, (size_t)length - done);
-        }
-    }
-}
-
-void
-channel_handle(Channel *self, uint32_t events, double now)
-{
-    if (self->pump != NULL && (events & EPOLLOUT) && self->error == 0) {
-        send_unsent(self);
-    }
-    if (self->pump != NULL && self->error != 0) {
-        tell(self, "lost", self->error);
-        return;
-    }
-    if (self->pump == NULL || (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0) {
-        return;
-    }
-    if (self->reads) {
-        receive(self, now);
-    } else if (events & EPOLLERR) {
-        int error = 0;
-        socklen_t length = sizeof(error);
-        getsockopt(self->socket, SOL_SOCKET, SO_ERROR, &error, &length);
-        tell(self, "lost", error);
-    } else if (events & EPOLLHUP) {
-        /* Both directions have ended, but not all data is read: resume() comes back here. */
-        forget(self);
+        channel_tell(self, "drained", -1);
     }
 }
 
@@ -332,7 +265,7 @@ channel_close(Channel *self, PyObject *Py_UNUSED(none))
     if (self->pump == NULL) {
         Py_RETURN_NONE;
     }
-    forget(self);
+    channel_forget(self);
     drop_unsent(self);
     Pump *pump = self->pump;
     self->pump = NULL;
@@ -361,7 +294,7 @@ static int
 channel_clear(Channel *self)
 {
     if (self->pump != NULL) {
-        forget(self);
+        channel_forget(self);
     }
     Py_CLEAR(self->pump);
     drop_callables(self);

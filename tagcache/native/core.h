@@ -181,12 +181,6 @@ typedef struct {
     size_t length, capacity;
 } Output;
 
-/* Answer requests from the beginning of `input` while they are plain and there is room for their
- * replies. Return how many bytes were answered, and add to the counts of each verb. -1 with an
- * exception. */
-Py_ssize_t plain_answer(PlainRequests *self, const Answers *answers, const char *input,
-                        size_t length, double now, Output *output, long long counts[VERBS]);
-
 /* The counts as a tuple; NULL with an exception. */
 PyObject *tuple_of_counts(const long long counts[VERBS]);
 

@@ -169,7 +169,7 @@ find_some(PlainRequests *self, enum dialect dialect, const Request *request, siz
         found = make_key(part, &keys[count]) ? ANSWERED : FOR_PYTHON;
         count += found == ANSWERED;
     }
-    prefetch(self, keys, count);
+    prefetch_keys(self, keys, count);
     for (size_t number = 0; number < count; number++) {
         if (found == ANSWERED) {
             found = find_value(self, dialect, &keys[number], now, output, tally);

@@ -12,13 +12,6 @@
 /* Longer values are not prefetched as a whole: the processor does that well by itself. */
 #define PREFETCHED_BYTES 64
 
-/* Requests that were read, and will be answered together. */
-typedef struct {
-    Request requests[KEYS_AT_ONCE];
-    Key keys[KEYS_AT_ONCE];
-    size_t count;
-} Batch;
-
 bool
 make_key(Part part, Key *key)
 {
@@ -49,21 +42,20 @@ find_live(const PlainRequests *self, const Key *key, double now)
 /* A look-up waits three times for memory: for the slot, the entry, and its value. With several keys
  * the waits of all overlap. */
 void
-prefetch(const PlainRequests *self, const Key *keys, size_t count)
+prefetch(const Sought sought[], size_t count)
 {
     const Entry *likely[KEYS_AT_ONCE];
     if (count < 2) {
         return;
     }
     for (size_t at = 0; at < count; at++) {
-        const Entries *table = table_of(self, keys[at].hash);
-        if (table != NULL) {
-            prefetch_slot(table, keys[at].hash);
+        if (sought[at].table != NULL) {
+            prefetch_slot(sought[at].table, sought[at].hash);
         }
     }
     for (size_t at = 0; at < count; at++) {
-        const Entries *table = table_of(self, keys[at].hash);
-        likely[at] = table == NULL ? NULL : likely_entry(table, keys[at].hash);
+        likely[at] = sought[at].table == NULL ? NULL
+                                              : likely_entry(sought[at].table, sought[at].hash);
         if (likely[at] != NULL) {
             __builtin_prefetch(likely[at]);
             __builtin_prefetch(&likely[at]->key);
@@ -77,22 +69,40 @@ prefetch(const PlainRequests *self, const Key *keys, size_t count)
     }
 }
 
-/* Read the next few plain requests. */
-static void
-read_batch(enum dialect dialect, const char *input, size_t length, Batch *batch)
+void
+prefetch_keys(const PlainRequests *self, const Key keys[], size_t count)
 {
-    size_t done = 0;
-    batch->count = 0;
-    while (done < length && batch->count < KEYS_AT_ONCE) {
-        Request *request = &batch->requests[batch->count];
-        *request = dialect == LINE ? read_line(input + done, length - done)
-                                   : read_resp(input + done, length - done);
-        if (request->length == 0 || !make_key(request->key, &batch->keys[batch->count])) {
-            break;
-        }
-        batch->count++;
-        done += request->length;
+    Sought sought[KEYS_AT_ONCE];
+    for (size_t at = 0; at < count; at++) {
+        sought[at] = (Sought){table_of(self, keys[at].hash), keys[at].hash};
     }
+    prefetch(sought, count);
+}
+
+bool
+read_ahead(enum dialect dialect, const char *input, size_t length, Ahead *ahead)
+{
+    ahead->request = dialect == LINE ? read_line(input, length) : read_resp(input, length);
+    ahead->key.bytes = NULL;
+    return ahead->request.length > 0 && make_key(ahead->request.key, &ahead->key);
+}
+
+/* Read the next few plain requests. */
+static size_t
+read_batch(enum dialect dialect, const char *input, size_t length, const Ahead *first, Ahead *batch)
+{
+    size_t done = 0, count = 0;
+    if (first != NULL && first->key.bytes != NULL) {
+        batch[0] = *first;
+        Py_INCREF(first->key.bytes);
+        done = first->request.length;
+        count = 1;
+    }
+    while (done < length && count < KEYS_AT_ONCE &&
+           read_ahead(dialect, input + done, length - done, &batch[count])) {
+        done += batch[count++].request.length;
+    }
+    return count;
 }
 
 static enum found
@@ -121,28 +131,41 @@ answer_one(PlainRequests *self, const Answers *answers, const Request *request, 
     }
 }
 
+/* Prefetch what the requests of a batch will read, but the first one if that was done already. */
+static void
+prefetch_batch(const PlainRequests *self, const Ahead *batch, size_t count, bool but_first)
+{
+    Sought sought[KEYS_AT_ONCE];
+    size_t first = but_first ? 1 : 0;
+    for (size_t at = first; at < count; at++) {
+        sought[at - first] = (Sought){table_of(self, batch[at].key.hash), batch[at].key.hash};
+    }
+    prefetch(sought, count - first);
+}
+
 Py_ssize_t
 plain_answer(PlainRequests *self, const Answers *answers, const char *input, size_t length,
-             double now, Output *output, long long counts[VERBS])
+             const Ahead *ahead, double now, Output *output, long long counts[VERBS])
 {
     size_t done = 0;
     enum found found = ANSWERED;
     while (done < length && found == ANSWERED) {
-        Batch batch;
-        read_batch(answers->dialect, input + done, length - done, &batch);
-        prefetch(self, batch.keys, batch.count);
-        for (size_t at = 0; at < batch.count; at++) {
-            const Request *request = &batch.requests[at];
+        Ahead batch[KEYS_AT_ONCE];
+        size_t count = read_batch(answers->dialect, input + done, length - done, ahead, batch);
+        prefetch_batch(self, batch, count, ahead != NULL && count > 0);
+        ahead = NULL;
+        for (size_t at = 0; at < count; at++) {
+            const Request *request = &batch[at].request;
             if (found == ANSWERED) {
-                found = answer_one(self, answers, request, &batch.keys[at], now, output);
+                found = answer_one(self, answers, request, &batch[at].key, now, output);
             }
             if (found == ANSWERED) {
                 done += request->length;
                 counts[request->verb]++;
             }
-            Py_DECREF(batch.keys[at].bytes);
+            Py_DECREF(batch[at].key.bytes);
         }
-        if (batch.count < KEYS_AT_ONCE) {
+        if (count < KEYS_AT_ONCE) {
             break;
         }
     }
@@ -280,8 +303,8 @@ plain_answer_method(PlainRequests *self, PyObject *arguments)
         PyErr_NoMemory();
     } else {
         long long counts[VERBS] = {0};
-        Py_ssize_t done = plain_answer(self, &answers, input.buf, (size_t)input.len, now, &output,
-                                       counts);
+        Py_ssize_t done = plain_answer(self, &answers, input.buf, (size_t)input.len, NULL, now,
+                                       &output, counts);
         if (done >= 0) {
             result = Py_BuildValue("nNy#", done, tuple_of_counts(counts), output.bytes,
                                    (Py_ssize_t)output.length);

@@ -26,14 +26,37 @@ typedef struct {
     Py_hash_t hash;
 } Key;
 
+/* A request that was read before its turn. Without key.bytes, it was not plain, or not read. */
+typedef struct {
+    Request request;
+    Key key;
+} Ahead;
+
+/* Where a key will be looked for; without a table, nowhere. */
+typedef struct {
+    const Entries *table;
+    Py_hash_t hash;
+} Sought;
+
 /* Make a key, which the caller owns; false, without an exception, if Python must. */
 bool make_key(Part part, Key *key);
 
 /* The table that may hold the entry of a key, borrowed; NULL if it is not one of ours. */
 Entries *table_of(const PlainRequests *self, Py_hash_t hash);
 
-/* Prefetch the memory that look-ups of these keys will read. */
-void prefetch(const PlainRequests *self, const Key *keys, size_t count);
+/* Prefetch the memory that look-ups of up to KEYS_AT_ONCE keys will read. */
+void prefetch(const Sought sought[], size_t count);
+void prefetch_keys(const PlainRequests *self, const Key keys[], size_t count);
+
+/* Read the first request of the input, and make its key; false, without a key, if it is not plain. */
+bool read_ahead(enum dialect dialect, const char *input, size_t length, Ahead *ahead);
+
+/* Answer requests from the beginning of `input` while they are plain and there is room for their
+ * replies. `ahead` is the first one, if it was read already. Return how many bytes were answered,
+ * and add to the counts of each verb. -1 with an exception. */
+Py_ssize_t plain_answer(PlainRequests *self, const Answers *answers, const char *input,
+                        size_t length, const Ahead *ahead, double now, Output *output,
+                        long long counts[VERBS]);
 
 /* Answer a GET, a FETCH that is a hit, and a MGET; see look_up.c. */
 enum found look_up(PlainRequests *self, enum dialect dialect, const Key *key, double now,

@@ -26,7 +26,7 @@ pump_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(names))
     }
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     self->channels = PySet_New(NULL);
-    self->input = PyMem_Malloc(INPUT_BYTES);
+    self->input = PyMem_Malloc(2 * INPUT_BYTES);
     self->output.bytes = PyMem_Malloc(OUTPUT_BYTES);
     self->output.capacity = OUTPUT_BYTES;
     self->slow_seconds = INFINITY;
@@ -89,10 +89,10 @@ milliseconds_until(double deadline)
 
 /* Return whether the outer descriptor has events. */
 static bool
-handle_all(struct epoll_event *events, int count)
+handle_all(Pump *self, struct epoll_event *events, int count)
 {
     bool outer = false;
-    double now = seconds();
+    Reading reading = {.pump = self, .now = seconds()};
     /* One client may close another one whose event has not been handled yet. */
     for (int at = 0; at < count; at++) {
         Py_XINCREF(events[at].data.ptr);
@@ -102,9 +102,12 @@ handle_all(struct epoll_event *events, int count)
         if (channel == NULL) {
             outer = true;
         } else {
-            channel_handle(channel, events[at].events, now);
-            Py_DECREF(channel);
+            channel_handle(&reading, channel, events[at].events);
         }
+    }
+    answer_all(&reading);
+    for (int at = 0; at < count; at++) {
+        Py_XDECREF(events[at].data.ptr);
     }
     return outer;
 }
@@ -138,7 +141,7 @@ pump_run(Pump *self, PyObject *timeout)
             }
             Py_RETURN_TRUE;
         }
-        bool outer = handle_all(events, count);
+        bool outer = handle_all(self, events, count);
         bool is_over = milliseconds_until(deadline) == 0;
         if (self->has_called_cache) {
             double now = seconds();

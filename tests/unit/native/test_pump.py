@@ -157,6 +157,46 @@ def test_a_connection_may_close_another_whose_event_is_still_to_come(pump: Any) 
     owners[0].channel.close()
 
 
+def test_many_sockets_with_large_chunks_are_answered_in_one_turn(
+    pump: Any, cache: MemoryCache
+) -> None:
+    """More sockets, and more bytes, than are read before the first reply."""
+    owners = [Owner(pump) for _ in range(40)]
+    large = b"y" * 30_000
+    for number, owner in enumerate(owners):
+        owner.channel.answer(cache.plain, 0, plain_options, plain_options)
+        owner.peer.send(b"PUT\tk%d\t-\tt\t%d%s\nGET\tk%d\n" % (number, number, large, number))
+    pump.run(0.0)
+    for number, owner in enumerate(owners):
+        assert owner.replies() == b"OK\nVALUE\t%d%s\n" % (number, large)
+        assert owner.received == []
+
+
+def test_other_connections_may_change_while_their_requests_wait(
+    pump: Any, cache: MemoryCache
+) -> None:
+    """The first of several that are read together closes one, and lets another read RESP."""
+    first, closed, changed, silent, same = owners = [Owner(pump) for _ in range(5)]
+    for owner in owners:
+        owner.channel.answer(cache.plain, 0, plain_options, plain_options)
+        owner.peer.send(b"GET\tk\n")
+
+    def interfere(data: bytes) -> None:
+        first.received.append(data)
+        closed.close()
+        changed.channel.answer(cache.plain, 1, plain_options, plain_options)
+        silent.channel.answer_nothing()
+
+    first.on_data = interfere
+    first.peer.send(b"PING\n")
+    pump.run(0.0)
+    assert first.replies() == same.replies() == b"VALUE\tvalue\n"
+    assert first.received == [b"PING\n"]
+    assert closed.replies() == changed.replies() == silent.replies() == b""
+    assert closed.received == []
+    assert changed.received == silent.received == [b"GET\tk\n"]
+
+
 def test_an_owner_that_raises_loses_its_connection_only(pump: Any) -> None:
     bad, good = Owner(pump), Owner(pump)
 
