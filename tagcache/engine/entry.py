@@ -14,6 +14,7 @@ if TYPE_CHECKING or core is None:
         Entries,
         Entry,
         Links,
+        SieveHand,
         StoreFields,
         TagTotals,
         UsedEntry,
@@ -25,7 +26,7 @@ else:
         core.TAG_BYTES,
     )
     Entries, Entry, Links, UsedEntry = core.Entries, core.Entry, core.Links, core.UsedEntry
-    StoreFields, TagTotals = core.StoreFields, core.TagTotals
+    SieveHand, StoreFields, TagTotals = core.SieveHand, core.StoreFields, core.TagTotals
 
 __all__ = [
     "ENTRY_BYTES",
@@ -34,6 +35,7 @@ __all__ = [
     "Entries",
     "Entry",
     "Links",
+    "SieveHand",
     "StoreFields",
     "TagTotals",
     "UsedEntry",

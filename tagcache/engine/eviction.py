@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from tagcache.engine.entry import Entry, Links, UsedEntry
+from tagcache.engine.entry import Entry, Links, SieveHand, UsedEntry
 
 # The most entries to examine for one that was not visited. If all were, the last one is evicted.
 _LONGEST_SEARCH = 2000
 
 
-class Sieve:
+class Sieve(SieveHand):
     """SIEVE (Zhang et al., NSDI '24), over the ring of all entries in the order of storing.
 
     The ``hand`` moves from the oldest entry towards the newest. It skips entries that were
     visited since it last passed, and evicts the first that was not. A hit only sets a flag.
     """
 
-    __slots__ = ("hand",)
+    __slots__ = ()
 
     def __init__(self, end: Links) -> None:
-        self.hand = end
+        self.hand: Links = end
 
     def leave(self, place: Links) -> None:
         """Note that an entry, or a mark, is about to leave its place in the ring."""

@@ -185,6 +185,12 @@ class StoreFields:
     """The attributes of Store that the native core reads and changes; see Store."""
 
 
+class SieveHand:
+    """The attribute of Sieve that the native core reads; see Sieve."""
+
+    __slots__ = ("hand",)
+
+
 class TagTotals:
     """The attributes of TagIndex that the native core reads and changes; see TagIndex."""
 

@@ -66,6 +66,7 @@ extern PyTypeObject EntriesType;
 extern PyTypeObject EntriesIteratorType;
 extern PyTypeObject StoreFieldsType;
 extern PyTypeObject TagTotalsType;
+extern PyTypeObject SieveHandType;
 
 /* A neighbour as an attribute; AttributeError with this name if there is none. */
 PyObject *neighbour(void *place, const char *name);
@@ -120,6 +121,12 @@ typedef struct {
     PyObject *shards;
     long long references, count_all, name_bytes;
 } TagTotals;
+
+/* The attribute of a Sieve; see tagcache/engine/eviction.py. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *hand;
+} SieveHand;
 
 /* Prepare the names that `add_tags` uses; -1 with an exception. */
 int tagging_ready(void);

@@ -1,5 +1,5 @@
-/* StoreFields and TagTotals: the attributes that storing needs of Store and TagIndex, which are in
- * Python. */
+/* StoreFields, TagTotals and SieveHand: the attributes that storing needs of Store, TagIndex and
+ * Sieve, which are in Python. */
 
 #include "core.h"
 
@@ -105,4 +105,46 @@ PyTypeObject TagTotalsType = {
     .tp_traverse = (traverseproc)totals_traverse,
     .tp_clear = (inquiry)totals_clear,
     .tp_members = totals_members,
+};
+
+/* Sieve */
+
+static int
+hand_traverse(SieveHand *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->hand);
+    return 0;
+}
+
+static int
+hand_clear(SieveHand *self)
+{
+    Py_CLEAR(self->hand);
+    return 0;
+}
+
+static void
+hand_dealloc(SieveHand *self)
+{
+    PyObject_GC_UnTrack(self);
+    hand_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMemberDef hand_members[] = {
+    {"hand", T_OBJECT_EX, offsetof(SieveHand, hand), 0, NULL},
+    {NULL},
+};
+
+PyTypeObject SieveHandType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "tagcache.native.SieveHand",
+    .tp_doc = "The attribute of a Sieve.",
+    .tp_basicsize = sizeof(SieveHand),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)hand_dealloc,
+    .tp_traverse = (traverseproc)hand_traverse,
+    .tp_clear = (inquiry)hand_clear,
+    .tp_members = hand_members,
 };

@@ -66,6 +66,10 @@ prefetch(const Sought sought[], size_t count)
             __builtin_prefetch(likely[at]->value);
             __builtin_prefetch(PyBytes_AS_STRING(likely[at]->value) + PREFETCHED_BYTES);
         }
+        if (likely[at] != NULL && sought[at].is_store) {
+            __builtin_prefetch(likely[at]->links.older);
+            __builtin_prefetch(likely[at]->links.newer);
+        }
     }
 }
 
@@ -74,7 +78,7 @@ prefetch_keys(const PlainRequests *self, const Key keys[], size_t count)
 {
     Sought sought[KEYS_AT_ONCE];
     for (size_t at = 0; at < count; at++) {
-        sought[at] = (Sought){table_of(self, keys[at].hash), keys[at].hash};
+        sought[at] = (Sought){table_of(self, keys[at].hash), keys[at].hash, false};
     }
     prefetch(sought, count);
 }
@@ -138,7 +142,8 @@ prefetch_batch(const PlainRequests *self, const Ahead *batch, size_t count, bool
     Sought sought[KEYS_AT_ONCE];
     size_t first = but_first ? 1 : 0;
     for (size_t at = first; at < count; at++) {
-        sought[at - first] = (Sought){table_of(self, batch[at].key.hash), batch[at].key.hash};
+        Py_hash_t hash = batch[at].key.hash;
+        sought[at - first] = (Sought){table_of(self, hash), hash, is_store(batch[at].request.verb)};
     }
     prefetch(sought, count - first);
 }

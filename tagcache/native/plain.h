@@ -36,7 +36,14 @@ typedef struct {
 typedef struct {
     const Entries *table;
     Py_hash_t hash;
+    bool is_store; /* the neighbours of the entry will change, too */
 } Sought;
+
+static inline bool
+is_store(enum verb verb)
+{
+    return verb == STORE || verb == TAG_STORE;
+}
 
 /* Make a key, which the caller owns; false, without an exception, if Python must. */
 bool make_key(Part part, Key *key);

@@ -62,7 +62,8 @@ prepare(Reading *reading)
             chunk->dialect = channel->answers.dialect;
             if (read_ahead(chunk->dialect, chunk->input, chunk->length, &chunk->ahead)) {
                 Py_hash_t hash = chunk->ahead.key.hash;
-                sought[plain++] = (Sought){table_of(channel->plain, hash), hash};
+                sought[plain++] = (Sought){table_of(channel->plain, hash), hash,
+                                           is_store(chunk->ahead.request.verb)};
             }
         }
     }

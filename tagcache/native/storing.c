@@ -12,14 +12,14 @@
 #define LONGEST_OPTIONS 256
 
 /* Names of attributes. */
-static PyObject *BUCKETS, *CHECKED, *GRACE_MS, *HAND, *TAGS, *TTL;
+static PyObject *BUCKETS, *CHECKED, *GRACE_MS, *TAGS, *TTL;
 
 static const struct {
     PyObject **name;
     const char *text;
 } NAMES[] = {
     {&BUCKETS, "buckets"}, {&CHECKED, "checked"}, {&GRACE_MS, "grace_ms"},
-    {&HAND, "hand"},       {&TAGS, "tags"},       {&TTL, "ttl"},
+    {&TAGS, "tags"},       {&TTL, "ttl"},
 };
 
 int
@@ -62,14 +62,22 @@ number_attribute(PyObject *object, PyObject *name)
 
 /* Parsed options */
 
+/* The two places for a text. */
 static How *
-place_of(const PlainRequests *self, Part text)
+places_of(const PlainRequests *self, Part text)
 {
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (size_t at = 0; at < text.length; at++) {
-        hash = (hash ^ (unsigned char)text.start[at]) * 16777619u;
+    /* The best bits of a product are in its middle. */
+    const uint64_t factor = UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t hash = text.length, word = 0;
+    size_t at = 0;
+    for (; at + sizeof(word) <= text.length; at += sizeof(word)) {
+        memcpy(&word, text.start + at, sizeof(word));
+        hash = (hash ^ word ^ hash >> 32) * factor;
     }
-    return &self->known[hash % KNOWN];
+    word = 0;
+    memcpy(&word, text.start + at, text.length - at);
+    hash = (hash ^ word ^ hash >> 32) * factor;
+    return &self->known[(hash >> 32) % (KNOWN / 2) * 2];
 }
 
 static void
@@ -88,14 +96,19 @@ forget_all(PlainRequests *self)
     }
 }
 
+static bool
+is_for(const How *how, PyObject *reader, Part text)
+{
+    return how->reader == reader && (size_t)PyBytes_GET_SIZE(how->text) == text.length &&
+           memcmp(PyBytes_AS_STRING(how->text), text.start, text.length) == 0;
+}
+
 /* The parsed options for this text; NULL if they are not known. */
 static const How *
 recall(const PlainRequests *self, PyObject *reader, Part text)
 {
-    const How *how = place_of(self, text);
-    bool same = how->reader == reader && (size_t)PyBytes_GET_SIZE(how->text) == text.length &&
-                memcmp(PyBytes_AS_STRING(how->text), text.start, text.length) == 0;
-    return same ? how : NULL;
+    const How *how = places_of(self, text);
+    return is_for(how, reader, text) ? how : is_for(how + 1, reader, text) ? how + 1 : NULL;
 }
 
 /* Remember what options mean that were used to store, unless they ask for more than tags and a time to
@@ -103,14 +116,15 @@ recall(const PlainRequests *self, PyObject *reader, Part text)
 static void
 remember(PlainRequests *self, PyObject *reader, PyObject *text, PyObject *options)
 {
-    How *how = place_of(self, (Part){PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)});
+    How *how = places_of(self, (Part){PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)});
     PyObject *tags = PyObject_GetAttr(options, TAGS);
     double ttl = number_attribute(options, TTL);
-    forget(how);
     if (tags != NULL && PyTuple_CheckExact(tags) && ttl > 0 && self->limits != NULL &&
         !(self->has_tag_rules && PyTuple_GET_SIZE(tags) == 0) &&
         is_attribute(options, CHECKED, self->limits) && number_attribute(options, GRACE_MS) == 0) {
-        *how = (How){Py_NewRef(reader), Py_NewRef(text), Py_NewRef(tags), ttl};
+        forget(how + 1);
+        how[1] = how[0];
+        how[0] = (How){Py_NewRef(reader), Py_NewRef(text), Py_NewRef(tags), ttl};
     }
     PyErr_Clear();
     Py_XDECREF(tags);
@@ -124,6 +138,7 @@ is_incomplete(const StoreFields *store)
 {
     return store->end == NULL || Py_TYPE(store->end) != &LinksType ||
            ((Links *)store->end)->older == NULL || store->sieve == NULL ||
+           !PyObject_TypeCheck(store->sieve, &SieveHandType) ||
            store->watchers == NULL || !PyList_CheckExact(store->watchers) || store->tags == NULL ||
            !PyObject_TypeCheck(store->tags, &TagTotalsType) || store->expiry == NULL;
 }
@@ -166,7 +181,7 @@ overwrite(PlainRequests *self, Entry *entry, PyObject *value, const How *how, do
     Py_ssize_t more = PyBytes_GET_SIZE(value) - PyBytes_GET_SIZE(entry->value);
     if (entry->tags != how->tags || entry->links.older == NULL ||
         entry->stored + entry->ttl <= now || !may_wait_on(entry, how->ttl, now) ||
-        (more > 0 && self->has_max_memory) || is_attribute(store->sieve, HAND, (PyObject *)entry)) {
+        (more > 0 && self->has_max_memory) || ((SieveHand *)store->sieve)->hand == (PyObject *)entry) {
         return false;
     }
     Py_SETREF(entry->value, Py_NewRef(value));
