@@ -8,6 +8,7 @@ from typing import Any
 from tagcache.engine import headroom
 from tagcache.engine.entry import Entry
 from tagcache.engine.store import Store
+from tagcache.model import int64
 from tagcache.model.activity import Activity
 from tagcache.model.limits import Limits
 from tagcache.model.store_options import StoreOptions
@@ -34,5 +35,13 @@ def plain_requests(
 
 def use_limits(plain: Any, limits: Limits, longest_value: int) -> None:
     """Make ``plain`` obey ``limits`` from now on, and store only values up to so many bytes."""
-    has_tag_rules, has_max_memory = limits.tag_rules is not None, limits.max_memory > 0
-    plain.use_limits(limits, limits.max_key_length, longest_value, has_tag_rules, has_max_memory)
+    plain.use_limits(
+        limits,
+        limits.max_key_length,
+        longest_value,
+        limits.max_value_length,
+        limits.max_tags_per_entry,
+        limits.max_tag_length,
+        min(limits.max_memory, int64.MAX),
+        limits.tag_rules is not None,
+    )

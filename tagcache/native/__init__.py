@@ -40,11 +40,12 @@ class NativeAnswers(NamedTuple):
     """What the native core may answer on a connection, in one dialect.
 
     ``verbs`` are the names of a look-up, a store, a store with tags, a look-up of many keys,
-    incrementing and decrementing a counter, the same with an argument, a removal, and a look-up
-    that takes a lease after a miss; empty for those that the dialect does not have. The readers
-    parse the options of a store: in a line, the fields of TTL and tags with the tab between them;
-    in RESP, the bulk strings after the value. They return StoreOptions; None, or an exception,
-    leaves the request to Python.
+    incrementing and decrementing a counter, the same with an argument, a removal, a look-up that
+    takes a lease after a miss, a renewal (in RESP: a test for existence), an expiry in seconds and
+    in milliseconds, how long an entry still lives in both, and a test for existence; empty for
+    those that the dialect does not have. The readers parse the options of a store: in a line, the
+    fields of TTL and tags with the tab between them; in RESP, the bulk strings after the value.
+    They return StoreOptions; None, or an exception, leaves the request to Python.
     """
 
     dialect: Dialect

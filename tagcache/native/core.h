@@ -9,6 +9,11 @@
 #include <stdint.h>
 #include <time.h>
 
+/* See python_entry.py; these are measured for the native types. */
+#define ENTRY_BYTES 155
+#define REFERENCE_BYTES 12
+#define TAG_BYTES 130
+
 /* A place in two rings; tagcache/engine/python_entry.py describes them.
  *
  * A place outside a ring has null pointers for it. The pointers are borrowed: the tables own the
@@ -81,6 +86,9 @@ void join_bucket(Links *place, Links *later);
 /* Move a place that is in the order of storing to its end. */
 void move_storing(Links *place, Links *end);
 
+/* Leave the bucket, if it is in one. */
+void leave_bucket(Links *self);
+
 /* Leave both rings. */
 PyObject *links_break_links(Links *self, PyObject *none);
 void links_dealloc(Links *self);
@@ -140,7 +148,8 @@ enum dialect { LINE, RESP2, RESP3 };
 /* The kinds of requests, in the order of the verbs of tagcache.native.NativeAnswers. STORE is PUT
  * or SET, TAG_STORE is TAG.SET. */
 enum verb {
-    LOOK_UP, STORE, TAG_STORE, LOOK_UP_MANY, INCR, DECR, INCRBY, DECRBY, DELETE, FETCH, VERBS
+    LOOK_UP, STORE, TAG_STORE, LOOK_UP_MANY, INCR, DECR, INCRBY, DECRBY, DELETE, FETCH, TOUCH,
+    EXPIRE, PEXPIRE, TTL_LEFT, PTTL_LEFT, EXISTS, VERBS
 };
 
 /* What a connection answers natively. The readers are called with the bytes of a request after the
@@ -175,8 +184,10 @@ typedef struct {
     PyObject *delete;   /* called with a key; returns whether it was there */
     PyObject *headroom; /* returns the number of stores for which there is memory */
     PyObject *limits;   /* the limits against which options must be checked; NULL: none */
-    Py_ssize_t longest_key, longest_value;
-    bool has_tag_rules, has_max_memory;
+    Py_ssize_t longest_key, longest_value, longest_kept_value; /* the last: without new memory */
+    Py_ssize_t most_tags, longest_tag;
+    long long max_memory; /* 0: no limit */
+    bool has_tag_rules;
     How *known;      /* by a hash of the text; forgotten when limits change */
     bool called_python; /* whether Python was called since this was last reset */
     long long hits, misses, puts, until_sample, enough_for;

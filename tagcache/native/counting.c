@@ -4,8 +4,7 @@
 
 #include <math.h>
 
-/* Read a decimal number as counters have it: no plus sign or leading zero, at most 18 digits. */
-static bool
+bool
 read_number(Part text, long long *number)
 {
     bool is_negative = text.length > 0 && text.start[0] == '-';
@@ -43,7 +42,9 @@ answer_count(PlainRequests *self, enum dialect dialect, const Request *request, 
 {
     long long number, step = 1;
     Entry *entry = find_live(self, key, now);
-    if (entry == NULL || output->capacity - output->length < FRAME_BYTES ||
+    /* In RESP, Python checks the tags again. */
+    if (entry == NULL || (dialect != LINE && !has_fitting_tags(self, entry)) ||
+        output->capacity - output->length < FRAME_BYTES ||
         (request->step.length > 0 && !read_number(request->step, &step))) {
         return FOR_PYTHON;
     }

@@ -40,7 +40,7 @@ join_bucket(Links *place, Links *later)
     later->sooner = place;
 }
 
-static void
+void
 leave_bucket(Links *place)
 {
     if (place->sooner == NULL) {

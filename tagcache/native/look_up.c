@@ -2,8 +2,8 @@
 
 #include "plain.h"
 
-/* Write a decimal number; printf would take longer than the rest of a look-up. */
-static void
+/* printf would take longer than the rest of a look-up. */
+void
 append_number(Output *output, size_t number)
 {
     char digits[20];

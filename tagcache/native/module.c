@@ -3,11 +3,6 @@
 #include "channel.h"
 #include "plain.h"
 
-/* See python_entry.py; these are measured for the native types. */
-#define ENTRY_BYTES 155
-#define REFERENCE_BYTES 12
-#define TAG_BYTES 130
-
 static struct PyModuleDef core_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "tagcache.native._core",

@@ -130,6 +130,13 @@ answer_one(PlainRequests *self, const Answers *answers, const Request *request, 
         return answer_count(self, answers->dialect, request, key, now, output);
     case DELETE:
         return answer_delete(self, answers->dialect, key, output);
+    case TOUCH:
+    case EXPIRE:
+    case PEXPIRE:
+    case TTL_LEFT:
+    case PTTL_LEFT:
+    case EXISTS:
+        return answer_lifetime(self, answers->dialect, request, key, now, output);
     default:
         return answer_store(self, answers, request, key, now, output);
     }
@@ -268,23 +275,29 @@ plain_dealloc(PlainRequests *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* use_limits(limits, longest key, longest value, has tag rules, has max_memory) */
+/* use_limits(limits, longest key, longest value to store and to keep, most tags, longest tag,
+ * max_memory, has tag rules) */
 static PyObject *
 plain_use_limits(PlainRequests *self, PyObject *arguments)
 {
     PyObject *limits;
-    Py_ssize_t longest_key, longest_value;
-    int has_tag_rules, has_max_memory;
-    if (!PyArg_ParseTuple(arguments, "Onnpp", &limits, &longest_key, &longest_value, &has_tag_rules,
-                          &has_max_memory)) {
+    Py_ssize_t longest_key, longest_value, longest_kept_value, most_tags, longest_tag;
+    long long max_memory;
+    int has_tag_rules;
+    if (!PyArg_ParseTuple(arguments, "OnnnnnLp", &limits, &longest_key, &longest_value,
+                          &longest_kept_value, &most_tags, &longest_tag, &max_memory,
+                          &has_tag_rules)) {
         return NULL;
     }
     forget_all(self);
     Py_XSETREF(self->limits, Py_NewRef(limits));
     self->longest_key = longest_key;
     self->longest_value = longest_value;
+    self->longest_kept_value = longest_kept_value;
+    self->most_tags = most_tags;
+    self->longest_tag = longest_tag;
     self->has_tag_rules = has_tag_rules;
-    self->has_max_memory = has_max_memory;
+    self->max_memory = max_memory;
     Py_RETURN_NONE;
 }
 

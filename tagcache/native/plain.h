@@ -76,6 +76,24 @@ enum found look_up_many(PlainRequests *self, enum dialect dialect, const Request
 /* The entry of a key, if it exists, borrowed; NULL if Python must look. */
 Entry *find_live(const PlainRequests *self, const Key *key, double now);
 
+/* Write a decimal number. The caller must make sure that there is room. */
+void append_number(Output *output, size_t number);
+
+/* Read a decimal number as counters have it: no plus sign or leading zero, at most 18 digits. */
+bool read_number(Part text, long long *number);
+
+/* Whether the tags of an entry, which were checked when it was stored, fit the present limits. */
+bool has_fitting_tags(const PlainRequests *self, const Entry *entry);
+
+/* Give a live entry another time to live; false, without an exception, if Python must. With
+ * `counts`, it is a store for the counters and the limits, too. */
+bool renew_entry(PlainRequests *self, const Key *key, Entry *entry, double ttl, bool counts,
+                 double now);
+
+/* Answer TOUCH, EXPIRE, PEXPIRE, TTL, PTTL and EXISTS; see lifetimes.c. */
+enum found answer_lifetime(PlainRequests *self, enum dialect dialect, const Request *request,
+                           const Key *key, double now, Output *output);
+
 /* Store a new value in a live entry with the same tags; false, without an exception, if Python
  * must. */
 bool overwrite_entry(PlainRequests *self, const Key *key, Entry *entry, PyObject *value, double ttl,

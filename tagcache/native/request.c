@@ -57,6 +57,15 @@ read_put(Part *line, Request *request)
     return true;
 }
 
+/* TOUCH<TAB>key<TAB>ttl<LF>, in milliseconds */
+static bool
+read_touch(Part *line, Request *request)
+{
+    bool has_ttl = take_field(line, &request->key);
+    request->step = *line;
+    return has_ttl;
+}
+
 /* GET<TAB>key<LF>, DEL<TAB>key<LF>, INCR<TAB>key<LF>, INCR<TAB>key<TAB>step<LF> */
 static bool
 read_key(Part *line, Request *request)
@@ -92,6 +101,8 @@ read_line_arguments(Part *line, Request *request)
         return read_put(line, request);
     case FETCH:
         return read_fetch(line, request);
+    case TOUCH:
+        return read_touch(line, request);
     default:
         return read_key(line, request);
     }
@@ -112,6 +123,7 @@ take_line_verb(Part *line, enum verb *verb)
     static const Named verbs[] = {
         NAMED("GET\t", LOOK_UP), NAMED("PUT\t", STORE),  NAMED("INCR\t", INCR),
         NAMED("DECR\t", DECR),   NAMED("DEL\t", DELETE), NAMED("FETCH\t", FETCH),
+        NAMED("TOUCH\t", TOUCH),
     };
     for (size_t at = 0; at < sizeof(verbs) / sizeof(verbs[0]); at++) {
         if (starts_with(line->start, line->length, verbs[at].name, verbs[at].length)) {
@@ -203,7 +215,9 @@ resp_verb(Part name)
         NAMED("GET", LOOK_UP),       NAMED("SET", STORE),     NAMED("TAG.SET", TAG_STORE),
         NAMED("MGET", LOOK_UP_MANY), NAMED("INCR", INCR),     NAMED("DECR", DECR),
         NAMED("INCRBY", INCRBY),     NAMED("DECRBY", DECRBY), NAMED("DEL", DELETE),
-        NAMED("TAG.FETCH", FETCH),
+        NAMED("TAG.FETCH", FETCH),   NAMED("TOUCH", TOUCH),   NAMED("EXISTS", EXISTS),
+        NAMED("EXPIRE", EXPIRE),     NAMED("TTL", TTL_LEFT),  NAMED("PEXPIRE", PEXPIRE),
+        NAMED("PTTL", PTTL_LEFT),
     };
     for (size_t at = 0; at < sizeof(verbs) / sizeof(verbs[0]); at++) {
         if (name.length == verbs[at].length &&
@@ -239,9 +253,15 @@ read_arguments(const char *input, size_t length, size_t *at, size_t count, Reque
     case INCR:
     case DECR:
     case DELETE:
+    case TOUCH:
+    case TTL_LEFT:
+    case PTTL_LEFT:
+    case EXISTS:
         return count == 1 && take_bulk(input, length, at, &request->key);
     case INCRBY:
     case DECRBY:
+    case EXPIRE:
+    case PEXPIRE:
         return count == 2 && take_bulk(input, length, at, &request->key) &&
                take_bulk(input, length, at, &request->step) && request->step.length > 0;
     case FETCH:

@@ -20,7 +20,7 @@ typedef struct {
     Part key, value;
     Part options; /* of a store, as text: see `server/commands` */
     Part keys;    /* of LOOK_UP_MANY: bulk strings */
-    Part step;    /* of INCR and DECR: decimal; empty for 1 */
+    Part step;    /* of INCR and DECR: decimal; empty for 1. Of TOUCH and EXPIRE: the time to live */
     size_t key_count;
 } Request;
 

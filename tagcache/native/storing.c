@@ -2,7 +2,7 @@
  *
  * Most stores overwrite a live entry with the same tags, or add one. For these, this file does the
  * work of Store in tagcache/engine/store.py. All other stores call the cache: those that change
- * tags, or the bucket of the expiry index, or that might exceed a limit of memory. */
+ * tags, or need a new bucket of the expiry index, or that might exceed a limit of memory. */
 
 #include "plain.h"
 
@@ -173,25 +173,6 @@ may_wait_on(const Entry *entry, double ttl, double now)
            (isfinite(entry->ttl) && isfinite(ttl) && entry->stored + entry->ttl <= now + ttl);
 }
 
-/* Overwrite a live entry that keeps its tags and its bucket; false if Python must. */
-static bool
-overwrite(PlainRequests *self, Entry *entry, PyObject *value, const How *how, double now)
-{
-    StoreFields *store = self->store;
-    Py_ssize_t more = PyBytes_GET_SIZE(value) - PyBytes_GET_SIZE(entry->value);
-    if (entry->tags != how->tags || entry->links.older == NULL ||
-        entry->stored + entry->ttl <= now || !may_wait_on(entry, how->ttl, now) ||
-        (more > 0 && self->has_max_memory) || ((SieveHand *)store->sieve)->hand == (PyObject *)entry) {
-        return false;
-    }
-    Py_SETREF(entry->value, Py_NewRef(value));
-    entry->stored = now;
-    entry->ttl = how->ttl;
-    move_storing(&entry->links, (Links *)store->end);
-    store->size += more;
-    return true;
-}
-
 /* The bucket of the expiry index for a deadline, borrowed, as ExpiryIndex.bucket finds it; NULL if
  * there is none yet. */
 static Links *
@@ -222,6 +203,49 @@ find_bucket(const StoreFields *store, double deadline, double now)
     return is_ring ? (Links *)bucket : NULL;
 }
 
+/* Whether a value may be replaced by one with so many more bytes without a look at the limit of memory,
+ * see Budget.put. */
+static bool
+may_take(const PlainRequests *self, Py_ssize_t more)
+{
+    const StoreFields *store = self->store;
+    const TagTotals *tags = (TagTotals *)store->tags;
+    return self->max_memory == 0 ||
+           (more <= 0 && store->size + store->items * ENTRY_BYTES +
+                                 tags->references * REFERENCE_BYTES +
+                                 tags->count_all * TAG_BYTES + tags->name_bytes <=
+                             self->max_memory);
+}
+
+/* Overwrite a live entry that keeps its tags; false if Python must. */
+static bool
+overwrite(PlainRequests *self, Entry *entry, PyObject *value, const How *how, double now)
+{
+    StoreFields *store = self->store;
+    Py_ssize_t more = PyBytes_GET_SIZE(value) - PyBytes_GET_SIZE(entry->value);
+    if (entry->tags != how->tags || entry->links.older == NULL ||
+        entry->stored + entry->ttl <= now || !may_take(self, more) || ((SieveHand *)store->sieve)->hand == (PyObject *)entry) {
+        return false;
+    }
+    bool moves = !may_wait_on(entry, how->ttl, now);
+    Links *bucket = moves && isfinite(how->ttl) ? find_bucket(store, now + how->ttl, now) : NULL;
+    if (moves && isfinite(how->ttl) && bucket == NULL) {
+        return false;
+    }
+    if (moves) {
+        leave_bucket(&entry->links);
+    }
+    if (bucket != NULL) {
+        join_bucket(&entry->links, bucket);
+    }
+    Py_SETREF(entry->value, Py_NewRef(value));
+    entry->stored = now;
+    entry->ttl = how->ttl;
+    move_storing(&entry->links, (Links *)store->end);
+    store->size += more;
+    return true;
+}
+
 /* Store a new key, as Store._insert does; false if Python must. */
 static bool
 insert(PlainRequests *self, Entries *table, const Key *key, PyObject *value, const How *how,
@@ -229,7 +253,7 @@ insert(PlainRequests *self, Entries *table, const Key *key, PyObject *value, con
 {
     StoreFields *store = self->store;
     Links *bucket = isfinite(how->ttl) ? find_bucket(store, now + how->ttl, now) : NULL;
-    if (self->has_max_memory || (isfinite(how->ttl) && bucket == NULL)) {
+    if (self->max_memory > 0 || (isfinite(how->ttl) && bucket == NULL)) {
         return false;
     }
     Entry *entry = new_entry(&EntryType, key->bytes, value, how->tags, now, how->ttl);
@@ -283,6 +307,34 @@ overwrite_entry(PlainRequests *self, const Key *key, Entry *entry, PyObject *val
     How how = {NULL, NULL, entry->tags, ttl};
     return may_store(self, key, value) &&
            count_store(self, overwrite(self, entry, value, &how, now));
+}
+
+bool
+has_fitting_tags(const PlainRequests *self, const Entry *entry)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(entry->tags);
+    for (Py_ssize_t at = 0; at < count; at++) {
+        if (PyObject_Length(PyTuple_GET_ITEM(entry->tags, at)) > self->longest_tag) {
+            return false;
+        }
+    }
+    return count <= self->most_tags;
+}
+
+bool
+renew_entry(PlainRequests *self, const Key *key, Entry *entry, double ttl, bool counts, double now)
+{
+    How how = {NULL, NULL, entry->tags, ttl};
+    if (is_incomplete(self->store) || is_watched(self, key->bytes)) {
+        return false;
+    }
+    if (!counts) {
+        return overwrite(self, entry, entry->value, &how, now);
+    }
+    return PyBytes_GET_SIZE(key->bytes) <= self->longest_key &&
+           PyBytes_GET_SIZE(entry->value) <= self->longest_kept_value &&
+           has_fitting_tags(self, entry) && has_headroom(self) &&
+           count_store(self, overwrite(self, entry, entry->value, &how, now));
 }
 
 /* Store without a call of the cache; false if Python must, without an exception. */

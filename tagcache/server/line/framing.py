@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # How many bytes of an incomplete first line are enough to recognise an HTTP method.
 _METHOD_BYTES = 8
-_NATIVE_VERBS = (b"GET", b"PUT", b"", b"", b"INCR", b"DECR", b"", b"", b"DEL", b"FETCH")
+_NATIVE_VERBS = (b"GET", b"PUT", b"", b"", b"INCR", b"DECR", b"", b"", b"DEL", b"FETCH", b"TOUCH")
 _NATIVE = NativeAnswers(Dialect.LINE, _NATIVE_VERBS, plain_options, plain_options)
 
 

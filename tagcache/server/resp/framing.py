@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _MAX_BYTES = 128 * 2**20
 _MAX_ARGUMENT_BYTES = 16 * 2**20
 _COUNTERS = (b"INCR", b"DECR", b"INCRBY", b"DECRBY")
-_VERBS = (b"GET", b"SET", b"TAG.SET", b"MGET", *_COUNTERS, b"DEL", b"TAG.FETCH")
+_LIFETIMES = (b"TOUCH", b"EXPIRE", b"PEXPIRE", b"TTL", b"PTTL", b"EXISTS")
+_VERBS = (b"GET", b"SET", b"TAG.SET", b"MGET", *_COUNTERS, b"DEL", b"TAG.FETCH", *_LIFETIMES)
 _NATIVE_2 = NativeAnswers(Dialect.RESP2, _VERBS, plain_options, plain_tag_options)
 _NATIVE_3 = NativeAnswers(Dialect.RESP3, _VERBS, plain_options, plain_tag_options)
 # Commands whose arguments may be secrets.

@@ -125,7 +125,16 @@ def test_any_bytes_are_answered_or_left(dialect: Dialect, chunk: bytes) -> None:
         b"*2\r\n$3\r\nGET\r\n$5\r\nplain\n\n",
         b"*2\r\n$3\r\nGET\r\n$4\r\nplain\r\n",
         b"*3\r\n$3\r\nGET\r\n$5\r\nplain\r\n$1\r\na\r\n",
-        b"*2\r\n$3\r\nTTL\r\n$5\r\nplain\r\n",
+        b"*2\r\n$3\r\nttl\r\n$5\r\nplain\r\n",
+        resp.request(b"TTL", b"plain", b"plain"),
+        resp.request(b"EXISTS", b"plain", b"plain"),
+        resp.request(b"TOUCH"),
+        resp.request(b"EXPIRE", b"plain"),
+        *(resp.request(b"EXPIRE", b"plain", each) for each in (b"0", b"-1", b"", b"01", b"1e3")),
+        resp.request(b"EXPIRE", b"plain", b"10000000001"),
+        resp.request(b"PEXPIRE", b"plain", b"10000000000001"),
+        resp.request(b"PEXPIRE", b"plain", b"9" * 19),
+        resp.request(b"EXPIRE", b"plain", b"10", b"NX"),
         b"*3\r\n$3\r\nDEL\r\n$5\r\nplain\r\n$1\r\na\r\n",
         b"*1\r\n$4\r\nINCR\r\n",
         b"*3\r\n$4\r\nINCR\r\n$5\r\nplain\r\n$1\r\n1\r\n",
@@ -150,6 +159,8 @@ def test_other_requests_are_left(chunk: bytes) -> None:
     [
         *(b"get\tplain\n", b"GET\tplain\r\n", b"GET\ta\tb\n", b"GET plain\n", b"DEL\ta\tb\n"),
         *(b"INCR\tplain\n", b"INCR\tn\t\n", b"INCR\tn\t1\t-\n", b"incr\tn\n", b"PUT\tn\t1\n"),
+        *(b"TOUCH\tplain\n", b"TOUCH\tplain\t\n", b"TOUCH\tplain\t-\n", b"TOUCH\tplain\t0\n"),
+        *(b"TOUCH\tplain\t1\t1\n", b"TOUCH\t\t1\n", b"TOUCH\tplain\t10000000000001\n"),
         *(b"FETCH\tplain\n", b"FETCH\tplain\t\n", b"FETCH\tplain\t1\t\n"),
         *(b"fetch\tplain\t1\n", b"FETCH\tplain\t1\t1\t1\n"),
     ],
@@ -354,4 +365,4 @@ def test_wrong_parts_are_refused() -> None:
         with pytest.raises(ValueError, match="power of two"):
             core.PlainRequests(fields, tables[:count], [], {}, *calls)
     strangers = core.PlainRequests(fields, [{}, {}], [], {}, *calls)
-    assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0,) * 10, b"")
+    assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0,) * 16, b"")

@@ -295,6 +295,21 @@ def test_what_is_not_plainly_a_number_is_for_python(value: bytes) -> None:
     assert cache.get(b"n") == b"1"
 
 
+def test_a_new_deadline_moves_the_entry_to_its_bucket() -> None:
+    cache, _ = filled()
+    cache.put(b"c", b"v", [], 100)
+    puts = cache.counters().puts
+    # The bucket for a tenth of a second is there, that for an hour is not.
+    assert count(cache, b"PEXPIRE", b"b", b"100") == b":1\r\n"
+    assert count(cache, b"PEXPIRE", b"a", b"100") == b":1\r\n"
+    assert count(cache, b"EXPIRE", b"a", b"3600") == b":1\r\n"
+    assert count(cache, b"PEXPIRE", b"b", b"3600000") == b":1\r\n"
+    assert count(cache, b"EXPIRE", b"a", b"3") == b""
+    assert cache.counters().puts == puts + 4
+    assert ask(cache, b"TOUCH\ta\t100\n") == b"TOUCHED\n"
+    assert cache.counters().puts == puts + 4
+
+
 def test_a_counter_that_does_not_exist_is_for_python() -> None:
     cache, now = filled()
     cache.put(b"n", b"1", [], 10)
@@ -313,6 +328,33 @@ def test_removals() -> None:
 
 
 testcapi = pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
+
+
+@pytest.mark.parametrize("key", [b"a", b"b"])
+def test_each_allocation_of_a_new_deadline_fails_once(key: bytes) -> None:
+    gc.disable()
+    number = quiet = failures = 0
+    while quiet < 30:
+        number += 1
+        cache, _ = filled()
+        cache.put(b"e", b"v", [], 1000)
+        request = resp.request(b"PEXPIRE", key, b"1000")
+        now = cache._monotonic()
+        testcapi.set_nomemory(number, number + 1)
+        try:
+            answered = cache.plain.answer(1, *READERS, request, now, ROOM)[0]
+        except MemoryError:
+            # What was changed cannot be told: this fails in tests only.
+            answered = None
+        finally:
+            testcapi.remove_mem_hooks()
+        quiet = quiet + 1 if answered else 0
+        failures += not answered
+        assert done(cache.check()).faults == (), number
+        if answered == 0:
+            assert cache.peek(key).ttl_ms == filled()[0].peek(key).ttl_ms  # type: ignore[union-attr]
+    gc.enable()
+    assert failures
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
