@@ -44,21 +44,25 @@ class Sieve(SieveHand):
 
 
 class Lru:
-    """Evicts the least recently used entry; each use moves an entry to the hot end."""
+    """Evicts the least recently used entry; each use moves an entry to the hot end.
 
-    __slots__ = ("_end",)
+    Attributes:
+        end: the end of the ring of entries in the order of use; it stays the same object.
+    """
+
+    __slots__ = ("end",)
 
     def __init__(self) -> None:
-        self._end = UsedEntry(b"", b"", (), 0.0, 0.0)
+        self.end = UsedEntry(b"", b"", (), 0.0, 0.0)
         self.clear()
 
     def clear(self) -> None:
         """Forget all entries, which keep their links. Allocates no memory."""
-        self._end.start_use()
+        self.end.start_use()
 
     def add(self, entry: Any) -> None:
         """Note a new entry."""
-        entry.use_before(self._end)
+        entry.use_before(self.end)
 
     def remove(self, entry: Any) -> None:
         """Forget an entry."""
@@ -67,11 +71,11 @@ class Lru:
     def touch(self, entry: Any) -> None:
         """Note that an entry was used."""
         entry.leave_use()
-        entry.use_before(self._end)
+        entry.use_before(self.end)
 
     def victim(self, kept: Entry | None) -> Entry | None:
         """Return the entry to evict, other than ``kept``; None if there is no other."""
-        coldest = self._end.hotter
+        coldest = self.end.hotter
         if coldest is kept:
             coldest = coldest.hotter
-        return None if coldest is self._end else coldest
+        return None if coldest is self.end else coldest

@@ -22,14 +22,15 @@ def plain_requests(
     put: Callable[[bytes, bytes, StoreOptions], int | None],
     delete: Callable[[bytes], bool],
 ) -> Any:
-    """Return a PlainRequests of the native core; None without it, and for the policy ``lru``.
+    """Return a PlainRequests of the native core; None without it.
 
     ``sampled`` is called with the entry of a hit that is recorded, and returns how many hits later
     to record the next one.
     """
-    if core is None or store.lru is not None:
+    if core is None:
         return None
-    parts = store, store.shards, store.dead, activity.removed
+    uses = None if store.lru is None else store.lru.end
+    parts = store, store.shards, store.dead, activity.removed, uses
     return core.PlainRequests(*parts, sampled, put, delete, headroom.check)
 
 

@@ -113,6 +113,18 @@ void drop_entry(Entries *table, const Entry *entry);
 Entry *new_entry(PyTypeObject *type, PyObject *key, PyObject *value, PyObject *tags, double stored,
                  double ttl);
 
+static inline bool
+is_entry(const PyObject *object)
+{
+    return Py_TYPE(object) == &EntryType || Py_TYPE(object) == &UsedEntryType;
+}
+
+/* Add a UsedEntry that is in no order of use to one, before another one. */
+void join_use(Entry *entry, Entry *hotter);
+
+/* Note that a UsedEntry was used: it moves to the hot end of its order, which is before `end`. */
+void use_again(Entry *entry, Entry *end);
+
 /* The key of an entry as bytes; a new reference, or NULL with MemoryError. */
 PyObject *entry_key(const Entry *entry);
 
@@ -138,6 +150,10 @@ typedef struct {
 
 /* Prepare the names that `add_tags` uses; -1 with an exception. */
 int tagging_ready(void);
+
+/* The table among the carriers of a tag that holds an entry, or would hold it; borrowed. NULL if
+ * there is none, or it is not one of ours; sets no exception. */
+Entries *table_among(PyObject *carriers, const Entry *entry);
 
 /* Add an entry to its tags; false if nothing was changed, without an exception. */
 bool add_tags(TagTotals *index, Entry *entry);
@@ -177,8 +193,9 @@ typedef struct {
     PyObject_HEAD
     StoreFields *store;
     PyObject *shards;  /* list of Entries, by the lowest bits of the hash of the key */
-    PyObject *dead;    /* list; while it has items, Python answers */
+    PyObject *dead;    /* list of tables of entries that were invalidated */
     PyObject *removed; /* dict; Python answers look-ups of its keys */
+    Entry *uses;       /* the end of the order of use; NULL: the policy is not LRU */
     PyObject *on_sample;
     PyObject *put;      /* called with key, value and options */
     PyObject *delete;   /* called with a key; returns whether it was there */

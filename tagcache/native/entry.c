@@ -17,7 +17,7 @@ use_of(const Entry *entry)
     return (Use *)((char *)entry + aligned);
 }
 
-static void
+void
 join_use(Entry *entry, Entry *hotter)
 {
     Use *use = use_of(entry);
@@ -37,6 +37,13 @@ leave_use(Entry *entry)
     use_of(use->colder)->hotter = use->hotter;
     use_of(use->hotter)->colder = use->colder;
     use->colder = use->hotter = NULL;
+}
+
+void
+use_again(Entry *entry, Entry *end)
+{
+    leave_use(entry);
+    join_use(entry, end);
 }
 
 /* Entry */

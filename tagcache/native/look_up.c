@@ -78,6 +78,15 @@ write_hit(Output *output, enum dialect dialect, const char *value, size_t length
     return true;
 }
 
+void
+note_hit(const PlainRequests *self, Entry *entry)
+{
+    entry->visited = 1;
+    if (self->uses != NULL) {
+        use_again(entry, self->uses);
+    }
+}
+
 /* The hits and misses of a request, which are counted once all its keys are answered. */
 typedef struct {
     long long hits, misses;
@@ -123,12 +132,12 @@ find_value(PlainRequests *self, enum dialect dialect, const Key *key, double now
         tally->misses++;
         return ANSWERED;
     }
-    if (entry->stored + entry->ttl <= now ||
+    if (entry->stored + entry->ttl <= now || may_be_dead(self, key, entry) ||
         !write_value(output, dialect, PyBytes_AS_STRING(entry->value),
                      (size_t)PyBytes_GET_SIZE(entry->value))) {
         return FOR_PYTHON;
     }
-    entry->visited = 1;
+    note_hit(self, entry);
     tally->hits++;
     tally->last_hit = entry;
     return ANSWERED;
@@ -150,7 +159,7 @@ answer_fetch(PlainRequests *self, enum dialect dialect, const Key *key, double n
                                     (size_t)PyBytes_GET_SIZE(entry->value))) {
         return FOR_PYTHON;
     }
-    entry->visited = 1;
+    note_hit(self, entry);
     Tally tally = {.hits = 1, .last_hit = entry};
     return count_look_ups(self, &tally);
 }

@@ -31,12 +31,26 @@ table_of(const PlainRequests *self, Py_hash_t hash)
     return Py_TYPE(table) == &EntriesType ? (Entries *)table : NULL;
 }
 
+bool
+may_be_dead(const PlainRequests *self, const Key *key, const Entry *entry)
+{
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(self->dead); at++) {
+        const Entries *table = table_among(PyList_GET_ITEM(self->dead, at), entry);
+        if (table == NULL || find_entry(table, key->bytes, key->hash) == entry) {
+            return true;
+        }
+    }
+    return false;
+}
+
 Entry *
 find_live(const PlainRequests *self, const Key *key, double now)
 {
     const Entries *table = table_of(self, key->hash);
     Entry *entry = table == NULL ? NULL : find_entry(table, key->bytes, key->hash);
-    return entry == NULL || entry->stored + entry->ttl <= now ? NULL : entry;
+    bool is_live = entry != NULL && entry->stored + entry->ttl > now &&
+                   !may_be_dead(self, key, entry);
+    return is_live ? entry : NULL;
 }
 
 /* A look-up waits three times for memory: for the slot, the entry, and its value. With several keys
@@ -113,9 +127,6 @@ static enum found
 answer_one(PlainRequests *self, const Answers *answers, const Request *request, const Key *key,
            double now, Output *output)
 {
-    if (PyList_GET_SIZE(self->dead) > 0) {
-        return FOR_PYTHON;
-    }
     switch (request->verb) {
     case LOOK_UP:
         return look_up(self, answers->dialect, key, now, output);
@@ -204,11 +215,15 @@ tuple_of_counts(const long long counts[VERBS])
 static PyObject *
 plain_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(names))
 {
-    PyObject *store, *shards, *dead, *removed, *on_sample, *put, *delete, *headroom;
-    if (!PyArg_ParseTuple(arguments, "O!O!O!O!OOOO", &StoreFieldsType, &store,
+    PyObject *store, *shards, *dead, *removed, *on_sample, *put, *delete, *headroom, *uses;
+    if (!PyArg_ParseTuple(arguments, "O!O!O!O!OOOOO", &StoreFieldsType, &store,
                           &PyList_Type, &shards, &PyList_Type,
-                          &dead, &PyDict_Type, &removed, &on_sample, &put, &delete, &headroom)) {
+                          &dead, &PyDict_Type, &removed, &uses, &on_sample, &put, &delete,
+                          &headroom)) {
         return NULL;
+    }
+    if (uses != Py_None && Py_TYPE(uses) != &UsedEntryType) {
+        return PyErr_Format(PyExc_TypeError, "not the end of an order of use: %R", uses);
     }
     Py_ssize_t count = PyList_GET_SIZE(shards);
     if (count == 0 || (count & (count - 1)) != 0) {
@@ -228,6 +243,7 @@ plain_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(names))
     self->shards = Py_NewRef(shards);
     self->dead = Py_NewRef(dead);
     self->removed = Py_NewRef(removed);
+    self->uses = uses == Py_None ? NULL : (Entry *)Py_NewRef(uses);
     self->on_sample = Py_NewRef(on_sample);
     self->put = Py_NewRef(put);
     self->delete = Py_NewRef(delete);
@@ -243,6 +259,7 @@ plain_traverse(PlainRequests *self, visitproc visit, void *arg)
     Py_VISIT(self->shards);
     Py_VISIT(self->dead);
     Py_VISIT(self->removed);
+    Py_VISIT(self->uses);
     Py_VISIT(self->on_sample);
     Py_VISIT(self->put);
     Py_VISIT(self->delete);
@@ -259,6 +276,7 @@ plain_clear(PlainRequests *self)
     Py_CLEAR(self->shards);
     Py_CLEAR(self->dead);
     Py_CLEAR(self->removed);
+    Py_CLEAR(self->uses);
     Py_CLEAR(self->on_sample);
     Py_CLEAR(self->put);
     Py_CLEAR(self->delete);

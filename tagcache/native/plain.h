@@ -73,7 +73,10 @@ enum found answer_fetch(PlainRequests *self, enum dialect dialect, const Key *ke
 enum found look_up_many(PlainRequests *self, enum dialect dialect, const Request *request,
                         double now, Output *output);
 
-/* The entry of a key, if it exists, borrowed; NULL if Python must look. */
+/* Whether an entry was invalidated and is still stored; true, too, if that cannot be told. */
+bool may_be_dead(const PlainRequests *self, const Key *key, const Entry *entry);
+
+/* The entry of a key, if it exists, borrowed; NULL if not, or if Python must look. */
 Entry *find_live(const PlainRequests *self, const Key *key, double now);
 
 /* Write a decimal number. The caller must make sure that there is room. */
@@ -93,6 +96,9 @@ bool renew_entry(PlainRequests *self, const Key *key, Entry *entry, double ttl, 
 /* Answer TOUCH, EXPIRE, PEXPIRE, TTL, PTTL and EXISTS; see lifetimes.c. */
 enum found answer_lifetime(PlainRequests *self, enum dialect dialect, const Request *request,
                            const Key *key, double now, Output *output);
+
+/* Note that an entry was looked up. */
+void note_hit(const PlainRequests *self, Entry *entry);
 
 /* Store a new value in a live entry with the same tags; false, without an exception, if Python
  * must. */

@@ -224,7 +224,7 @@ overwrite(PlainRequests *self, Entry *entry, PyObject *value, const How *how, do
     StoreFields *store = self->store;
     Py_ssize_t more = PyBytes_GET_SIZE(value) - PyBytes_GET_SIZE(entry->value);
     if (entry->tags != how->tags || entry->links.older == NULL ||
-        entry->stored + entry->ttl <= now || !may_take(self, more) || ((SieveHand *)store->sieve)->hand == (PyObject *)entry) {
+        entry->stored + entry->ttl <= now || !may_take(self, more) || (self->uses == NULL && ((SieveHand *)store->sieve)->hand == (PyObject *)entry)) {
         return false;
     }
     bool moves = !may_wait_on(entry, how->ttl, now);
@@ -241,6 +241,9 @@ overwrite(PlainRequests *self, Entry *entry, PyObject *value, const How *how, do
     Py_SETREF(entry->value, Py_NewRef(value));
     entry->stored = now;
     entry->ttl = how->ttl;
+    if (self->uses != NULL) {
+        use_again(entry, self->uses);
+    }
     move_storing(&entry->links, (Links *)store->end);
     store->size += more;
     return true;
@@ -256,7 +259,8 @@ insert(PlainRequests *self, Entries *table, const Key *key, PyObject *value, con
     if (self->max_memory > 0 || (isfinite(how->ttl) && bucket == NULL)) {
         return false;
     }
-    Entry *entry = new_entry(&EntryType, key->bytes, value, how->tags, now, how->ttl);
+    PyTypeObject *type = self->uses == NULL ? &EntryType : &UsedEntryType;
+    Entry *entry = new_entry(type, key->bytes, value, how->tags, now, how->ttl);
     if (entry == NULL) {
         return false;
     }
@@ -271,6 +275,9 @@ insert(PlainRequests *self, Entries *table, const Key *key, PyObject *value, con
     }
     if (bucket != NULL) {
         join_bucket(&entry->links, bucket);
+    }
+    if (self->uses != NULL) {
+        join_use(entry, self->uses);
     }
     join_storing(&entry->links, (Links *)store->end);
     store->items++;
@@ -346,6 +353,9 @@ store_here(PlainRequests *self, const Key *key, PyObject *value, const How *how,
         return false;
     }
     Entry *entry = find_entry(table, key->bytes, key->hash);
+    if (entry != NULL && may_be_dead(self, key, entry)) {
+        return false;
+    }
     return count_store(self, entry == NULL ? insert(self, table, key, value, how, now)
                                            : overwrite(self, entry, value, how, now));
 }

@@ -30,9 +30,7 @@ chosen(PyObject *list, Py_hash_t hash, PyTypeObject *type)
     return Py_TYPE(member) == type ? member : NULL;
 }
 
-/* The table among the carriers of a tag that holds an entry, or would hold it; borrowed. NULL if
- * there is none, or it is not one of ours; sets no exception. */
-static Entries *
+Entries *
 table_among(PyObject *carriers, const Entry *entry)
 {
     if (Py_TYPE(carriers) == &EntriesType) {
@@ -69,7 +67,7 @@ add_tag(TagTotals *index, Entry *entry, PyObject *tag)
     if (carriers == NULL) {
         return PyDict_SetItem(shard, tag, (PyObject *)entry) == 0 ? 1 : -1;
     }
-    if (Py_TYPE(carriers) == &EntryType) {
+    if (is_entry(carriers)) {
         return make_table(shard, tag, (Entry *)carriers, entry) ? 0 : -1;
     }
     Entries *table = table_among(carriers, entry);
@@ -85,7 +83,7 @@ discard_tag(TagTotals *index, Entry *entry, PyObject *tag)
     PyObject *carriers = shard == NULL ? NULL : PyDict_GetItemWithError(shard, tag);
     if (carriers == (PyObject *)entry) {
         PyDict_DelItem(shard, tag);
-    } else if (carriers != NULL && Py_TYPE(carriers) != &EntryType) {
+    } else if (carriers != NULL && !is_entry(carriers)) {
         Entries *table = table_among(carriers, entry);
         if (table != NULL) {
             drop_entry(table, entry);

@@ -398,8 +398,8 @@ class CacheMachine(RuleBasedStateMachine):
         assert store.sieve.hand in stored or store.sieve.hand is store.end
         if store.lru is not None:
             used = []
-            at = store.lru._end.hotter
-            while at is not store.lru._end:
+            at = store.lru.end.hotter
+            while at is not store.lru.end:
                 used.append(at)
                 at = at.hotter
             assert sorted(map(id, entries)) == sorted(map(id, used))

@@ -118,9 +118,9 @@ class Side:
 
 def used(cache: Any) -> list[bytes]:
     """The keys in the order of their last use."""
-    place = cache.store.lru._end
+    place = cache.store.lru.end
     keys = []
-    while (place := place.hotter) is not cache.store.lru._end:
+    while (place := place.hotter) is not cache.store.lru.end:
         keys.append(place.key)
     return keys
 

@@ -315,10 +315,20 @@ def test_dead_entries_are_for_python() -> None:
     assert answer(cache, Dialect.LINE, b"GET\t7\n")[1] == 1
     done(cache.invalidate_tag(b"many"))
     assert cache.backlog
+    for request in (b"GET\t7\n", b"INCR\t7\n", b"FETCH\t7\t1000\n"):
+        assert answer(cache, Dialect.LINE, request) == (0, 0, b"")
+    assert answer(cache, Dialect.RESP2, resp.request(b"MGET", b"plain", b"7")) == (0, 0, b"")
+    assert answer(cache, Dialect.RESP2, resp.request(b"TTL", b"7"))[2] == b":-2\r\n"
+    assert answer(cache, Dialect.LINE, b"PUT\t7\t-\t-\tnew\n")[2] == b"OK\n"
+    assert answer(cache, Dialect.LINE, b"GET\t7\nGET\tplain\n")[1] == 2
+    # This cannot be told of a table of another type.
+    cache.store.dead.append({})  # type: ignore[arg-type]
     assert answer(cache, Dialect.LINE, b"GET\tplain\n") == (0, 0, b"")
+    cache.store.dead.pop()
     for _ in cache.reclaim():
         pass
-    assert answer(cache, Dialect.LINE, b"GET\tplain\n")[1] == 1
+    assert answer(cache, Dialect.LINE, b"GET\t7\nGET\tplain\n")[1] == 2
+    assert done(cache.check()).faults == ()
 
 
 def test_after_a_flush_the_new_entries_are_found() -> None:
@@ -340,8 +350,22 @@ def test_hits_are_sampled_for_the_activity_of_tags() -> None:
     assert 20 * 501 - 256 < cache.activity(b"all").hits <= 20 * 501
 
 
-def test_lru_is_for_python() -> None:
-    assert MemoryCache(policy="lru").plain is None
+def test_each_use_is_noted_for_lru() -> None:
+    cache = MemoryCache(policy="lru")
+    for key in (b"a", b"b", b"c"):
+        cache.put(key, key)
+    lru: Any = cache.store.lru
+    for request, coldest in (
+        (b"GET\ta\n", b"b"),
+        (b"FETCH\tb\t1000\n", b"c"),
+        (b"PUT\tc\t-\t-\tv\n", b"a"),
+        (b"PUT\td\t-\t-\tv\n", b"a"),
+    ):
+        assert answer(cache, Dialect.LINE, request)[1] == 1
+        assert lru.end.hotter.key == coldest
+    assert answer(cache, Dialect.RESP2, resp.request(b"MGET", b"b", b"a"))[1] == 1
+    assert lru.end.hotter.key == b"c"
+    assert done(cache.check()).faults == ()
 
 
 def test_a_cache_that_is_dropped_is_freed() -> None:
@@ -356,13 +380,18 @@ def test_wrong_parts_are_refused() -> None:
     tables = [core.Entries() for _ in range(4)]
     fields = core.StoreFields()
     calls = print, print, print, print
-    for parts in (((), [], {}), (tables, {}, {}), (tables, [], [])):
+    for parts in (
+        ((), [], {}, None),
+        (tables, {}, {}, None),
+        (tables, [], [], None),
+        (tables, [], {}, object()),
+    ):
         with pytest.raises(TypeError):
             core.PlainRequests(fields, *parts, *calls)
     with pytest.raises(TypeError):
-        core.PlainRequests(object(), tables, [], {}, *calls)
+        core.PlainRequests(object(), tables, [], {}, None, *calls)
     for count in (0, 3):
         with pytest.raises(ValueError, match="power of two"):
-            core.PlainRequests(fields, tables[:count], [], {}, *calls)
-    strangers = core.PlainRequests(fields, [{}, {}], [], {}, *calls)
+            core.PlainRequests(fields, tables[:count], [], {}, None, *calls)
+    strangers = core.PlainRequests(fields, [{}, {}], [], {}, None, *calls)
     assert strangers.answer(0, print, print, b"GET\tk\n", 1.0, 100) == (0, (0,) * 16, b"")

@@ -78,6 +78,8 @@ class NativeMachine(test_machine.CacheMachine):
         for name, verb in (("increment", b"INCR"), ("decrement", b"DECR")):
             setattr(self.cache, name, self.counting(verb, getattr(self.cache, name)))
         self.cache.delete = self.deleting(self.cache.delete)  # type: ignore[method-assign]
+        self.cache.get = self.getting(self.cache.get)  # type: ignore[method-assign]
+        self.cache.touch = self.touching(self.cache.touch)  # type: ignore[method-assign]
 
     def counting(self, verb: bytes, operation: Any) -> Any:
         def count(
@@ -98,6 +100,24 @@ class NativeMachine(test_machine.CacheMachine):
             return reply == b"DEL ok\n" if reply else operation(key)
 
         return delete
+
+    def getting(self, operation: Any) -> Any:
+        def get(key: bytes, now: float | None = None) -> bytes | None:
+            reply = count(self.cache, b"GET", key) if self.cache.plain is not None else b""
+            if not reply:
+                value: bytes | None = operation(key, now)
+                return value
+            return None if reply == b"$-1\r\n" else reply.partition(b"\r\n")[2][:-2]
+
+        return get
+
+    def touching(self, operation: Any) -> Any:
+        def touch(key: bytes, ttl_ms: int | None = None) -> bool:
+            plain = ttl_ms and self.cache.plain is not None
+            reply = ask(self.cache, b"TOUCH\t%b\t%d\n" % (key, ttl_ms)) if plain else b""
+            return reply == b"TOUCHED\n" if reply else operation(key, ttl_ms)
+
+        return touch
 
 
 class TestNativeMachine(NativeMachine.TestCase):
@@ -245,7 +265,7 @@ def test_stores_end_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
             raise MemoryError
         return left.pop()
 
-    parts = cache.store, cache.store.shards, cache.store.dead, {}
+    parts = cache.store, cache.store.shards, cache.store.dead, {}, None
     calls = print, cache.put_with, cache.delete, check
     cache.plain = native.core.PlainRequests(*parts, *calls)  # type: ignore[union-attr]
     cache.limits = Limits()
