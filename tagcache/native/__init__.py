@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from enum import Enum
+from enum import Enum, IntEnum
 from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
@@ -28,27 +28,32 @@ class NativeState(Enum):
     NOT_BUILT = "not built"
 
 
-class Dialect(Enum):
-    """How the native core reads requests, and writes the replies."""
+class Dialect(IntEnum):
+    """How the native core reads requests on the cache port, and writes the replies."""
 
     LINE = 0
     RESP2 = 1
     RESP3 = 2
 
 
+# It has no Dialect, because it is no choice of a client of the cache port.
+HTTP = 3
+
+
 class NativeAnswers(NamedTuple):
-    """What the native core may answer on a connection, in one dialect.
+    """What the native core may answer on a connection, in one Dialect or HTTP.
 
     ``verbs`` are the names of a look-up, a store, a store with tags, a look-up of many keys,
     incrementing and decrementing a counter, the same with an argument, a removal, a look-up that
     takes a lease after a miss, a renewal (in RESP: a test for existence), an expiry in seconds and
     in milliseconds, how long an entry still lives in both, and a test for existence; empty for
     those that the dialect does not have. The readers parse the options of a store: in a line, the
-    fields of TTL and tags with the tab between them; in RESP, the bulk strings after the value.
-    They return StoreOptions; None, or an exception, leaves the request to Python.
+    fields of TTL and tags with the tab between them; in RESP, the bulk strings after the value; in
+    HTTP, these fields of the JSON object. They return StoreOptions; None, or an exception, leaves
+    the request to Python.
     """
 
-    dialect: Dialect
+    dialect: int
     verbs: tuple[bytes, ...]
     read_options: Callable[[bytes], StoreOptions | None]
     read_tag_options: Callable[[bytes], StoreOptions | None]

@@ -18,13 +18,14 @@ note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
         }
     }
     bool are_look_ups = requests == counts[LOOK_UP];
-    bool is_timed = are_look_ups && pump->timed < pump->most_timed;
+    Timed *timed = self->answers.dialect == HTTP ? &pump->http_timed : &pump->timed;
+    bool is_timed = are_look_ups && timed->count < timed->most;
     if (requests == 0 || (are_look_ups && !is_timed)) {
         return;
     }
     double took = seconds() - started;
     if (is_timed) {
-        pump->durations[pump->timed++] = took;
+        timed->durations[timed->count++] = took;
     }
     if (took >= pump->slow_seconds && self->owner != NULL) {
         PyObject *result = PyObject_CallMethod(self->owner, "slow", "dLi", took, requests,

@@ -208,12 +208,13 @@ static PyObject *
 channel_answer(Channel *self, PyObject *arguments)
 {
     PyObject *plain, *read_options, *read_tag_options;
+    PyObject *heads = NULL;
     int dialect;
-    if (!PyArg_ParseTuple(arguments, "O!iOO", &PlainType, &plain, &dialect, &read_options,
-                          &read_tag_options)) {
+    if (!PyArg_ParseTuple(arguments, "O!iOO|O!", &PlainType, &plain, &dialect, &read_options,
+                          &read_tag_options, &HttpHeadsType, &heads)) {
         return NULL;
     }
-    if (dialect < LINE || dialect > RESP3) {
+    if (dialect < LINE || dialect > HTTP || (dialect == HTTP) != (heads != NULL)) {
         PyErr_SetString(PyExc_ValueError, "there is no such dialect");
         return NULL;
     }
@@ -221,6 +222,7 @@ channel_answer(Channel *self, PyObject *arguments)
     self->answers.dialect = (enum dialect)dialect;
     Py_XSETREF(self->answers.read_options, Py_NewRef(read_options));
     Py_XSETREF(self->answers.read_tag_options, Py_NewRef(read_tag_options));
+    Py_XSETREF(self->answers.heads, (HttpHeads *)Py_XNewRef(heads));
     Py_RETURN_NONE;
 }
 
@@ -257,6 +259,7 @@ drop_callables(Channel *self)
     Py_CLEAR(self->plain);
     Py_CLEAR(self->answers.read_options);
     Py_CLEAR(self->answers.read_tag_options);
+    Py_CLEAR(self->answers.heads);
 }
 
 static PyObject *

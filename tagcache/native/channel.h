@@ -15,6 +15,12 @@
 #define HIGH_WATER (64 * 1024)
 #define MOST_TIMED 64
 
+/* How many seconds natively answered chunks of look-ups took. */
+typedef struct {
+    double durations[MOST_TIMED];
+    int count, most;
+} Timed;
+
 typedef struct {
     PyObject_HEAD
     int epoll;
@@ -23,8 +29,7 @@ typedef struct {
     Output output;
     bool python_ran; /* it may have scheduled something, so `run` returns */
     bool has_called_cache; /* the same, but `run` may go on for a while if more is waiting */
-    double durations[MOST_TIMED]; /* of natively answered chunks */
-    int timed, most_timed;
+    Timed timed, http_timed; /* on the cache port; in HTTP */
     double slow_seconds; /* the owner gets a report of chunks that took at least this long */
 } Pump;
 

@@ -158,8 +158,12 @@ Entries *table_among(PyObject *carriers, const Entry *entry);
 /* Add an entry to its tags; false if nothing was changed, without an exception. */
 bool add_tags(TagTotals *index, Entry *entry);
 
-/* The protocol of requests and replies; the values are those of tagcache.native.Dialect. */
-enum dialect { LINE, RESP2, RESP3 };
+/* The protocol of requests and replies; the values are those of tagcache.native. */
+enum dialect { LINE, RESP2, RESP3, HTTP };
+
+/* The heads of HTTP requests that may come again on a connection; see http_head.c. */
+typedef struct HttpHeads HttpHeads;
+extern PyTypeObject HttpHeadsType;
 
 /* The kinds of requests, in the order of the verbs of tagcache.native.NativeAnswers. STORE is PUT
  * or SET, TAG_STORE is TAG.SET. */
@@ -169,12 +173,13 @@ enum verb {
 };
 
 /* What a connection answers natively. The readers are called with the bytes of a request after the
- * key in a line, or after the value in RESP; they return the options of the store, or None if these
- * are not plain, or raise. */
+ * key in a line, or after the value in RESP, or with the fields of a JSON object; they return the
+ * options of the store, or None if these are not plain, or raise. */
 typedef struct {
     enum dialect dialect;
     PyObject *read_options;
     PyObject *read_tag_options;
+    HttpHeads *heads; /* in HTTP */
 } Answers;
 
 /* The parsed options of a store. */

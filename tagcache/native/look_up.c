@@ -28,6 +28,9 @@ write_missing(Output *output, enum dialect dialect)
     case RESP3:
         append(output, "_\r\n", 3);
         break;
+    case HTTP:
+        write_http_missing(output);
+        break;
     }
 }
 
@@ -48,8 +51,11 @@ write_line(Output *output, const char *head, const char *value, size_t length)
 static bool
 write_value(Output *output, enum dialect dialect, const char *value, size_t length)
 {
-    if (output->capacity - output->length < length + FRAME_BYTES) {
+    if (output->capacity - output->length < length + frame_bytes(dialect)) {
         return false;
+    }
+    if (dialect == HTTP) {
+        return write_http_value(output, value, length);
     }
     if (dialect == LINE) {
         return write_line(output, "VALUE\t", value, length);
@@ -117,7 +123,7 @@ find_value(PlainRequests *self, enum dialect dialect, const Key *key, double now
            Tally *tally)
 {
     Entries *table = table_of(self, key->hash);
-    if (table == NULL || output->capacity - output->length < FRAME_BYTES) {
+    if (table == NULL || output->capacity - output->length < frame_bytes(dialect)) {
         return FOR_PYTHON;
     }
     Entry *entry = find_entry(table, key->bytes, key->hash);

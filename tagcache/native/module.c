@@ -29,6 +29,7 @@ PyInit__core(void)
         PyModule_AddType(module, &UsedEntryType) < 0 ||
         PyModule_AddType(module, &EntriesType) < 0 || PyModule_AddType(module, &PlainType) < 0 ||
         PyModule_AddType(module, &PumpType) < 0 ||
+        PyModule_AddType(module, &HttpHeadsType) < 0 ||
         PyModule_AddType(module, &StoreFieldsType) < 0 ||
         PyModule_AddType(module, &TagTotalsType) < 0 ||
         PyModule_AddType(module, &SieveHandType) < 0) {

@@ -98,16 +98,19 @@ prefetch_keys(const PlainRequests *self, const Key keys[], size_t count)
 }
 
 bool
-read_ahead(enum dialect dialect, const char *input, size_t length, Ahead *ahead)
+read_ahead(const Answers *answers, const char *input, size_t length, double now, Ahead *ahead)
 {
-    ahead->request = dialect == LINE ? read_line(input, length) : read_resp(input, length);
+    ahead->request = answers->dialect == HTTP   ? read_http(answers->heads, input, length, now)
+                     : answers->dialect == LINE ? read_line(input, length)
+                                                : read_resp(input, length);
     ahead->key.bytes = NULL;
     return ahead->request.length > 0 && make_key(ahead->request.key, &ahead->key);
 }
 
 /* Read the next few plain requests. */
 static size_t
-read_batch(enum dialect dialect, const char *input, size_t length, const Ahead *first, Ahead *batch)
+read_batch(const Answers *answers, const char *input, size_t length, double now,
+           const Ahead *first, Ahead *batch)
 {
     size_t done = 0, count = 0;
     if (first != NULL && first->key.bytes != NULL) {
@@ -117,7 +120,7 @@ read_batch(enum dialect dialect, const char *input, size_t length, const Ahead *
         count = 1;
     }
     while (done < length && count < KEYS_AT_ONCE &&
-           read_ahead(dialect, input + done, length - done, &batch[count])) {
+           read_ahead(answers, input + done, length - done, now, &batch[count])) {
         done += batch[count++].request.length;
     }
     return count;
@@ -174,7 +177,7 @@ plain_answer(PlainRequests *self, const Answers *answers, const char *input, siz
     enum found found = ANSWERED;
     while (done < length && found == ANSWERED) {
         Ahead batch[KEYS_AT_ONCE];
-        size_t count = read_batch(answers->dialect, input + done, length - done, ahead, batch);
+        size_t count = read_batch(answers, input + done, length - done, now, ahead, batch);
         prefetch_batch(self, batch, count, ahead != NULL && count > 0);
         ahead = NULL;
         for (size_t at = 0; at < count; at++) {
@@ -328,8 +331,14 @@ plain_answer_method(PlainRequests *self, PyObject *arguments)
     Py_buffer input;
     double now;
     Py_ssize_t capacity;
-    if (!PyArg_ParseTuple(arguments, "iOOy*dn", &dialect, &answers.read_options,
-                          &answers.read_tag_options, &input, &now, &capacity)) {
+    if (!PyArg_ParseTuple(arguments, "iOOy*dn|O!", &dialect, &answers.read_options,
+                          &answers.read_tag_options, &input, &now, &capacity, &HttpHeadsType,
+                          &answers.heads)) {
+        return NULL;
+    }
+    if ((dialect == HTTP) != (answers.heads != NULL)) {
+        PyBuffer_Release(&input);
+        PyErr_SetString(PyExc_ValueError, "only HTTP has heads");
         return NULL;
     }
     answers.dialect = (enum dialect)dialect;

@@ -8,6 +8,16 @@
 /* The decimal digits of the length of a value, and what surrounds it. */
 #define FRAME_BYTES 32
 
+/* What surrounds the text of a value in a response of HTTP, and the longest response to a store. */
+#define RESPONSE_BYTES 160
+
+/* The room for a reply, without the value itself. */
+static inline size_t
+frame_bytes(enum dialect dialect)
+{
+    return dialect == HTTP ? RESPONSE_BYTES : FRAME_BYTES;
+}
+
 enum found { ANSWERED, FOR_PYTHON, FAILED };
 
 /* The caller must make sure that there is room. */
@@ -17,6 +27,9 @@ append(Output *output, const char *bytes, size_t length)
     memcpy(output->bytes + output->length, bytes, length);
     output->length += length;
 }
+
+/* Write a decimal number. */
+void append_number(Output *output, size_t number);
 
 /* How many keys are looked up together. */
 #define KEYS_AT_ONCE 16
@@ -56,7 +69,7 @@ void prefetch(const Sought sought[], size_t count);
 void prefetch_keys(const PlainRequests *self, const Key keys[], size_t count);
 
 /* Read the first request of the input, and make its key; false, without a key, if it is not plain. */
-bool read_ahead(enum dialect dialect, const char *input, size_t length, Ahead *ahead);
+bool read_ahead(const Answers *answers, const char *input, size_t length, double now, Ahead *ahead);
 
 /* Answer requests from the beginning of `input` while they are plain and there is room for their
  * replies. `ahead` is the first one, if it was read already. Return how many bytes were answered,
@@ -72,6 +85,22 @@ enum found answer_fetch(PlainRequests *self, enum dialect dialect, const Key *ke
                         Output *output);
 enum found look_up_many(PlainRequests *self, enum dialect dialect, const Request *request,
                         double now, Output *output);
+
+/* Read a request that repeats one of these heads; see http_head.c. */
+Request read_http(const HttpHeads *heads, const char *input, size_t length, double now);
+
+/* Whether requests with this verb may still be answered that were read earlier. */
+bool is_accepted(const HttpHeads *heads, enum verb verb, double now);
+
+/* Write a response; see http_json.c. A value is written only if there is room, and it is text. The
+ * caller makes sure that there is room for the others. A time to live of 0 is none. */
+bool write_http_value(Output *output, const char *value, size_t length);
+void write_http_missing(Output *output);
+void write_http_stored(Output *output, uint64_t ttl_ms);
+
+/* The bytes of a JSON string without its quotes, which `read_http` has accepted. NULL, without an
+ * exception, if Python must read it. */
+PyObject *unescaped(Part text);
 
 /* Whether an entry was invalidated and is still stored; true, too, if that cannot be told. */
 bool may_be_dead(const PlainRequests *self, const Key *key, const Entry *entry);

@@ -154,29 +154,30 @@ pump_run(Pump *self, PyObject *timeout)
     }
 }
 
-/* take_durations(most): return the seconds that each measured chunk took to answer natively, and
- * measure up to `most` of the next ones. */
+/* take_durations(most, of HTTP): return the seconds that each measured chunk took to answer natively,
+ * on the cache port or in HTTP, and measure up to `most` of the next ones. */
 static PyObject *
 pump_take_durations(Pump *self, PyObject *arguments)
 {
-    int most;
-    if (!PyArg_ParseTuple(arguments, "i", &most)) {
+    int most, of_http = 0;
+    if (!PyArg_ParseTuple(arguments, "i|p", &most, &of_http)) {
         return NULL;
     }
-    PyObject *durations = PyList_New(self->timed);
+    Timed *timed = of_http ? &self->http_timed : &self->timed;
+    PyObject *durations = PyList_New(timed->count);
     if (durations == NULL) {
         return NULL;
     }
-    for (int at = 0; at < self->timed; at++) {
-        PyObject *duration = PyFloat_FromDouble(self->durations[at]);
+    for (int at = 0; at < timed->count; at++) {
+        PyObject *duration = PyFloat_FromDouble(timed->durations[at]);
         if (duration == NULL) {
             Py_DECREF(durations);
             return NULL;
         }
         PyList_SET_ITEM(durations, at, duration);
     }
-    self->timed = 0;
-    self->most_timed = most < MOST_TIMED ? most : MOST_TIMED;
+    timed->count = 0;
+    timed->most = most < MOST_TIMED ? most : MOST_TIMED;
     return durations;
 }
 

@@ -33,15 +33,24 @@ may_answer(const Channel *self)
     return self->plain != NULL && self->unsent_end == self->unsent_start;
 }
 
+/* Whether the request that was read ahead may be answered: another connection, which was answered
+ * since, may have changed that. */
+static bool
+is_current(const Chunk *chunk, double now)
+{
+    const Answers *answers = &chunk->channel->answers;
+    return chunk->ahead.key.bytes != NULL && chunk->dialect == answers->dialect &&
+           (chunk->dialect != HTTP || is_accepted(answers->heads, chunk->ahead.request.verb, now));
+}
+
 static void
 answer_chunk(const Chunk *chunk, double now)
 {
     Channel *self = chunk->channel;
     size_t done = 0;
     if (self->pump != NULL && may_answer(self)) {
-        bool is_same = chunk->dialect == self->answers.dialect;
         done = channel_answer_plain(self, chunk->input, chunk->length,
-                                    is_same ? &chunk->ahead : NULL, now);
+                                    is_current(chunk, now) ? &chunk->ahead : NULL, now);
     }
     if (done < chunk->length && self->pump != NULL) {
         hand_to_python(self, chunk->input + done, chunk->length - done);
@@ -60,7 +69,8 @@ prepare(Reading *reading)
         chunk->ahead.key.bytes = NULL;
         if (channel->pump != NULL && may_answer(channel)) {
             chunk->dialect = channel->answers.dialect;
-            if (read_ahead(chunk->dialect, chunk->input, chunk->length, &chunk->ahead)) {
+            if (read_ahead(&channel->answers, chunk->input, chunk->length, reading->now,
+                           &chunk->ahead)) {
                 Py_hash_t hash = chunk->ahead.key.hash;
                 sought[plain++] = (Sought){table_of(channel->plain, hash), hash,
                                            is_store(chunk->ahead.request.verb)};

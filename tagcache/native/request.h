@@ -18,7 +18,8 @@ typedef struct {
     size_t length; /* of the whole request; 0: it is not plain, or not complete */
     enum verb verb;
     Part key, value;
-    Part options; /* of a store, as text: see `server/commands` */
+    Part options; /* of a store, as text: see `server/commands` and `server/http` */
+    bool has_escapes; /* the value has, in JSON */
     Part keys;    /* of LOOK_UP_MANY: bulk strings */
     Part step;    /* of INCR and DECR: decimal; empty for 1. Of TOUCH and EXPIRE: the time to live */
     size_t key_count;

@@ -360,9 +360,11 @@ store_here(PlainRequests *self, const Key *key, PyObject *value, const How *how,
                                            : overwrite(self, entry, value, how, now));
 }
 
-/* Call the cache. If it raises, it has changed nothing, and Python repeats the request. */
+/* Call the cache. If it raises, it has changed nothing, and Python repeats the request. `*ttl_ms` is
+ * what the cache returns, 0 for None. */
 static bool
-call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader, Part text)
+call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader, Part text,
+         uint64_t *ttl_ms)
 {
     PyObject *copy = PyBytes_FromStringAndSize(text.start, (Py_ssize_t)text.length);
     PyObject *options = copy == NULL ? NULL : PyObject_CallOneArg(reader, copy);
@@ -375,6 +377,7 @@ call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader,
     PyErr_Clear();
     bool stored = result != NULL;
     if (stored) {
+        *ttl_ms = result == Py_None ? 0 : PyLong_AsUnsignedLongLong(result);
         remember(self, reader, copy, options);
     }
     Py_XDECREF(result);
@@ -383,32 +386,52 @@ call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader,
     return stored;
 }
 
+/* Whether a time to live is none, or an exact number of milliseconds. */
+static bool
+is_exact(double ttl)
+{
+    return isinf(ttl) || ttl < 1e12;
+}
+
+/* The caller must make sure that there is room. */
+static void
+write_stored(Output *output, enum dialect dialect, uint64_t ttl_ms)
+{
+    if (dialect == HTTP) {
+        write_http_stored(output, ttl_ms);
+    } else if (dialect == LINE) {
+        append(output, "OK\n", 3);
+    } else {
+        append(output, "+OK\r\n", 5);
+    }
+}
+
 enum found
 answer_store(PlainRequests *self, const Answers *answers, const Request *request, const Key *key,
              double now, Output *output)
 {
     if (request->options.length > LONGEST_OPTIONS ||
-        output->capacity - output->length < FRAME_BYTES) {
+        output->capacity - output->length < frame_bytes(answers->dialect)) {
         return FOR_PYTHON;
     }
-    PyObject *value = PyBytes_FromStringAndSize(request->value.start,
-                                                (Py_ssize_t)request->value.length);
+    PyObject *value = request->has_escapes
+                          ? unescaped(request->value)
+                          : PyBytes_FromStringAndSize(request->value.start,
+                                                      (Py_ssize_t)request->value.length);
     if (value == NULL) {
         PyErr_Clear();
         return FOR_PYTHON;
     }
     PyObject *reader = request->verb == STORE ? answers->read_options : answers->read_tag_options;
     const How *how = recall(self, reader, request->options);
-    bool stored = (how != NULL && store_here(self, key, value, how, now)) ||
-                  call_put(self, key, value, reader, request->options);
+    bool is_known = how != NULL && is_exact(how->ttl);
+    uint64_t ttl_ms = is_known && isfinite(how->ttl) ? (uint64_t)llround(how->ttl * 1000) : 0;
+    bool stored = (is_known && store_here(self, key, value, how, now)) ||
+                  call_put(self, key, value, reader, request->options, &ttl_ms);
     Py_DECREF(value);
     if (!stored) {
         return FOR_PYTHON;
     }
-    if (answers->dialect == LINE) {
-        append(output, "OK\n", 3);
-    } else {
-        append(output, "+OK\r\n", 5);
-    }
+    write_stored(output, answers->dialect, ttl_ms);
     return ANSWERED;
 }

@@ -239,7 +239,9 @@ def build_http_port(
         browsers,
     )
     streams.admits = application.still_admits
-    factory = HttpFactory(listener, application, settings, shared.reactor)
+    store = service.databases[0].store
+    plain = None if store is None else store.plain
+    factory = HttpFactory(listener, application, settings, shared.reactor, plain)
     service.follow(listener.configure, browsers.configure, application.configure, factory.configure)
     return factory, listener
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import secrets
 import string
 from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ class Credentials:
     ``new_file`` is where changed credentials are written if no file was read. ``in_thread`` runs a
     slow function and returns a Deferred of its result. ``choose`` picks an item of a sequence at
     random; ``random_bytes`` returns that many random bytes. ``on_change`` is called when the
-    credentials have changed.
+    credentials have changed, ``on_recheck`` when headers that were right must be checked again.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Credentials:
         self._random_bytes = random_bytes
         self.throttle = Throttle(monotonic)
         self.on_change: Callable[[], None] = lambda: None
+        self.on_recheck: Callable[[], None] = lambda: None
         authentication = configuration.settings.authentication
         self._tokens = Tokens(authentication.token_lifetime_seconds, monotonic, choose)
         self._username = authentication.username
@@ -139,6 +141,8 @@ class Credentials:
         # The number of these lines is limited, because nothing is checked during a pause.
         log.warn("authentication from {address} failed", address=address)
         self.throttle.failed(address)
+        # The next right password of the address resets this count.
+        self.on_recheck()
         return False
 
     def _answer(self, outcome: Any, question: tuple[str, bytes]) -> None:
@@ -173,6 +177,16 @@ class Credentials:
             return None if _basic(header) is not None else False
         return header[:7] == b"Bearer " and self._tokens.is_valid(header[7:])
 
+    def valid_until(self, header: bytes) -> float:
+        """Return until when a header that was right needs no check.
+
+        It is in seconds of the monotonic clock, and infinite for a password; a call of
+        ``on_recheck`` ends it earlier.
+        """
+        if header[:6] == b"Basic ":
+            return math.inf
+        return self._tokens.expiry(header[7:])
+
     def verify_header(self, header: bytes, address: str) -> Deferred[bool]:
         """Return whether an ``Authorization: Basic`` header is right, and remember it if so."""
         pair = _basic(header)
@@ -187,7 +201,10 @@ class Credentials:
 
     def issue_token(self) -> str:
         """Return a new token, for a client that has been verified."""
-        return self._tokens.issue()
+        token = self._tokens.issue()
+        # It may have taken the place of another one.
+        self.on_recheck()
+        return token
 
     def change_password(self, password: str) -> Deferred[None]:
         """Set and persist a new password; all tokens become invalid.
@@ -252,6 +269,7 @@ class Credentials:
         self._verified.clear()
         self._seen.clear()
         self._tokens.revoke_all()
+        self.on_recheck()
         self.on_change()
 
     def _digest(self, text: bytes, address: str = "") -> bytes:
@@ -264,6 +282,7 @@ class Credentials:
             if len(self._verified) >= _MOST_VERIFIED:
                 self._verified.clear()
                 self._seen.clear()
+                self.on_recheck()
             self._verified.add(digest)
         return right
 

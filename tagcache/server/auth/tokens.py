@@ -48,6 +48,10 @@ class Tokens:
         del self._expiry[digest]
         return False
 
+    def expiry(self, token: bytes) -> float:
+        """Return when a token expires, in seconds of the monotonic clock; 0.0 if unknown."""
+        return self._expiry.get(_digest(token), 0.0)
+
     def revoke_all(self) -> None:
         """Make every token invalid."""
         self._expiry.clear()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Generator, Sequence
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -28,7 +28,7 @@ from tagcache.server.auth.credentials import Credentials
 from tagcache.server.auth.rates import Rates
 from tagcache.server.http import jsontext
 from tagcache.server.http.browsers import BrowserRules
-from tagcache.server.http.fields import Field, InvalidField, check_body, check_query
+from tagcache.server.http.fields import InvalidField, check_query, read_body
 from tagcache.server.http.messages import (
     Call,
     EventualResponse,
@@ -54,7 +54,7 @@ _TOO_LARGE = (ValueTooLarge, AnswerTooLarge)
 _NOTHING: dict[str, Any] = {}
 # The limit for the body of a request that needs no credentials, or has no valid ones.
 _MOST_OPEN_BODY = 64 * 1024
-_PERCENT, _BACKSLASH = b"%\\"
+_PERCENT = b"%"[0]
 _NOT_FOUND = failure(404, "not_found", "there is no such path")
 
 
@@ -83,6 +83,9 @@ class HttpApplication:
         self.traffic = traffic
         traffic.know_routes(route.label for route in routes.all)
         self._counts = traffic.routes
+        # Has no items while heads that were accepted need no check when they come again.
+        self.revoked: list[None] = []
+        credentials.on_recheck = self._revoke
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -90,6 +93,12 @@ class HttpApplication:
         self._require_auth = settings.security.require_auth
         self._allowed_origin = settings.server.allowed_origin.encode("latin-1", "replace")
         self.max_body_bytes = settings.server.max_body_bytes
+        self._revoke()
+
+    def _revoke(self) -> None:
+        """Have all heads checked again that were accepted before."""
+        self.revoked.append(None)
+        self.revoked = []
 
     def answer(self, request: HttpRequest) -> EventualResponse:
         methods, raw_key = self._routes.find(request.path)
@@ -144,6 +153,18 @@ class HttpApplication:
                 return None
         self._counts[route.label] += 1
         return plain(route.lookup(key))
+
+    def valid_until(self, headers: dict[bytes, bytes]) -> float:
+        """Return until when these headers of an answered request need no other check.
+
+        It is in seconds of the monotonic clock, or 0.0 if they need one each time. They do earlier
+        if ``revoked`` as it is now gets an item.
+        """
+        if self._allowed_origin or self._rates.limited:
+            return 0.0
+        if not self._require_auth:
+            return math.inf
+        return self._credentials.valid_until(headers[b"authorization"])
 
     def max_body(self, request: HttpRequest) -> int:
         """Return the maximum length of a request's body in bytes.
@@ -252,7 +273,7 @@ class HttpApplication:
         fields = route.body
         try:
             response = then(
-                self._slices.finish(_read_body(request.body, fields)),
+                self._slices.finish(read_body(request.body, fields)),
                 lambda body: self._run(route, Call(request, key, query, body)),
             )
         except (jsontext.NotJson, InvalidField) as error:
@@ -329,21 +350,6 @@ def is_loopback(peer: str) -> bool:
 
 def _translate(reason: Failure) -> Response | Failure:
     return response_to(reason.value) or reason
-
-
-def _read_body(text: bytes, fields: Sequence[Field]) -> Generator[None, None, dict[str, Any]]:
-    """Work that returns the fields of a JSON body. Raises jsontext.NotJson, InvalidField."""
-    body = check_body((yield from jsontext.read(text)), fields)
-    # If a name is repeated, the parser keeps the last. The exact check is slow and rarely needed.
-    suspicious = _BACKSLASH in text and b"\\u" in text
-    for field in fields:
-        suspicious = suspicious or text.count(field.quoted) > 1
-    if suspicious:
-        declared = {field.name for field in fields}
-        for name in (yield from jsontext.repeated_names(text)):
-            if name in declared:
-                raise InvalidField(f"{name} is given twice")
-    return body
 
 
 def _refuse_body(reason: Failure) -> Response:

@@ -12,6 +12,7 @@ from tagcache.config.settings import Settings
 from tagcache.server.http.application import HttpApplication
 from tagcache.server.http.messages import failure
 from tagcache.server.http.protocol import HttpProtocol
+from tagcache.server.net.connections import Connection
 from tagcache.server.net.factory import ServingFactory
 from tagcache.server.net.listener import Listener
 from tagcache.server.net.serving import ServedProtocol
@@ -21,14 +22,23 @@ _CHECK_SECONDS = 0.5
 
 @implementer(IProtocolNegotiationFactory)
 class HttpFactory(ServingFactory):
-    """Creates the protocols of the HTTP port."""
+    """Creates the protocols of the HTTP port.
+
+    ``plain`` is the PlainRequests of database 0; None if there is none.
+    """
 
     full = failure(503, "max_connections", "the server has no room").encode(False, True)
 
     def __init__(
-        self, listener: Listener, application: HttpApplication, settings: Settings, reactor: Any
+        self,
+        listener: Listener,
+        application: HttpApplication,
+        settings: Settings,
+        reactor: Any,
+        plain: Any = None,
     ) -> None:
         self._application = application
+        self.plain = plain
         self._timeouts = LoopingCall(self._end_slow)
         self._timeouts.clock = reactor
         super().__init__(listener, settings, reactor)
@@ -61,8 +71,11 @@ class HttpFactory(ServingFactory):
         for protocol in list(self.protocols):
             if protocol.overdue(now, self._head_timeout, self._body_timeout):
                 protocol.time_out()
-            elif (
-                protocol.waits_for_request
-                and now - protocol.connection.last_active > self._keepalive_timeout
-            ):
+            elif protocol.waits_for_request and self._is_idle(protocol.connection, now):
                 protocol.end()
+
+    def _is_idle(self, connection: Connection, now: float) -> bool:
+        if now - connection.last_active <= self._keepalive_timeout:
+            return False
+        connection.catch_up()
+        return now - connection.last_active > self._keepalive_timeout

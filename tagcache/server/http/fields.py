@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
 
 from tagcache.model import int64
 from tagcache.model.int64 import UINT64_MAX
+from tagcache.server.http import jsontext
+
+_BACKSLASH = b"\\"[0]
 
 
 class InvalidField(ValueError):
@@ -122,6 +125,21 @@ def check_body(body: Any, fields: Sequence[Field]) -> dict[str, Any]:
             raise InvalidField(f"{field.name} must be {field.kind.name}")
         found[field.name] = value
     return found
+
+
+def read_body(text: bytes, fields: Sequence[Field]) -> Generator[None, None, dict[str, Any]]:
+    """Work that returns the fields of a JSON body. Raises jsontext.NotJson, InvalidField."""
+    body = check_body((yield from jsontext.read(text)), fields)
+    # If a name is repeated, the parser keeps the last. The exact check is slow and rarely needed.
+    suspicious = _BACKSLASH in text and b"\\u" in text
+    for field in fields:
+        suspicious = suspicious or text.count(field.quoted) > 1
+    if suspicious:
+        declared = {field.name for field in fields}
+        for name in (yield from jsontext.repeated_names(text)):
+            if name in declared:
+                raise InvalidField(f"{name} is given twice")
+    return body
 
 
 def check_query(pairs: Sequence[tuple[str, str]], fields: Sequence[Field]) -> dict[str, Any]:

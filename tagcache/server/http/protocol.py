@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.server.http.messages import EventualResponse, HttpRequest, Response, Stream, failure
+from tagcache.server.http.native_requests import ROUTES, STORE_PATH, NativeRequests
 from tagcache.server.http.parsing import NOTHING, NoMoreRequests, RequestParser
 from tagcache.server.http.repeated import RepeatedHead
 from tagcache.server.http.static import comes_from_dashboard
-from tagcache.server.net.factory import ServingFactory
+from tagcache.server.net.pump_transport import PumpTransport
 from tagcache.server.net.reply_queue import MOST_AT_ONCE
 from tagcache.server.net.serving import ServedProtocol
 from tagcache.server.net.states import FINISHED, READY, SERVING, STREAMING
 from tagcache.server.observe.traffic import MIXED, Traffic
 from tagcache.server.upkeep.slices import SLICE_SECONDS
+
+if TYPE_CHECKING:
+    from tagcache.server.http.factory import HttpFactory
 
 # A chunk with more heads than this is parsed in pieces of ``_PIECE`` bytes.
 _MANY_HEADS = 8
@@ -36,6 +40,10 @@ class Application(Protocol):
     """Answers the requests of a connection."""
 
     traffic: Traffic
+    revoked: list[None]
+
+    def valid_until(self, headers: dict[bytes, bytes]) -> float:
+        """Return until when these headers need no other check, unless ``revoked`` gets an item."""
 
     def max_body(self, request: HttpRequest) -> int:
         """Return how many bytes the body of a request may have, given its head."""
@@ -59,7 +67,9 @@ class Application(Protocol):
 class HttpProtocol(ServedProtocol):
     """One HTTP client."""
 
-    def __init__(self, factory: ServingFactory, application: Application) -> None:
+    factory: HttpFactory
+
+    def __init__(self, factory: HttpFactory, application: Application) -> None:
         super().__init__(factory, application.traffic, _size)
         self._application = application
         # The responses for the next write.
@@ -67,6 +77,8 @@ class HttpProtocol(ServedProtocol):
         self._answers_size = 0
         # The open stream.
         self._stream: Stream | None = None
+        # What the transport may answer; None if it cannot.
+        self._native: NativeRequests | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -75,7 +87,13 @@ class HttpProtocol(ServedProtocol):
         self._parser = RequestParser(
             self._waiting, peer, secure, application.max_body, application.objection
         )
-        self._repeated = RepeatedHead(peer, secure)
+        # Clients look a key up, and store it if it is missing, so either kind may come again.
+        self._without_body = RepeatedHead(peer, secure)
+        self._with_body = RepeatedHead(peer, secure)
+        plain = self.factory.plain
+        if plain is not None and isinstance(self.transport, PumpTransport):
+            self._native = NativeRequests(self.transport, plain)
+            self._meter.follow(self.transport, ROUTES)
 
     # Called by the factory.
 
@@ -100,7 +118,49 @@ class HttpProtocol(ServedProtocol):
 
     def forget_head(self) -> None:
         """Parse the next head even if it is a repeated one: the settings have changed."""
-        self._repeated.forget()
+        self._without_body.forget()
+        self._with_body.forget()
+        if self._native is not None:
+            self._native.forget()
+
+    # Requests that the transport answers
+
+    def _not_ordinary(self) -> None:
+        if self._native is not None:
+            self._native.stop()
+
+    def _offer_native(self, requests: NativeRequests) -> None:
+        """Let the transport answer requests from now on, if nothing is unfinished here."""
+        requests.offer(
+            self.phase is SERVING
+            and self.flow is READY
+            and self._parser.part is NOTHING
+            and not self._waiting
+            and not self.inbox
+            and not self._queue.slots
+            and self._unread is None
+        )
+
+    def _settle(self) -> None:
+        super()._settle()
+        if self._native is not None:
+            self._offer_native(self._native)
+
+    def _repeat_look_up(self, requests: NativeRequests) -> None:
+        """Have look-ups with the same head answered by the transport: this one was."""
+        application, repeated = self._application, self._without_body
+        until = application.valid_until(repeated.headers)
+        if until > self.now:
+            requests.repeat_look_up(repeated, application.revoked, until)
+            self._offer_native(requests)
+
+    def _repeat_store(self, requests: NativeRequests) -> None:
+        """Have stores with the same head answered by the transport: this one was."""
+        application, repeated = self._application, self._with_body
+        until = application.valid_until(repeated.headers)
+        if until > self.now:
+            requests.repeat_store(repeated, application.revoked, until)
+            self._offer_native(requests)
 
     # Receiving requests
 
@@ -155,7 +215,6 @@ class HttpProtocol(ServedProtocol):
         data = self.inbox.take(_PIECE if _has_many_heads(self.inbox.peek()) else None)
         parser = self._parser
         between = parser.part is NOTHING
-        self._repeated.forget()
         try:
             parser.feed(data, self.now)
         except NoMoreRequests as end:
@@ -164,15 +223,16 @@ class HttpProtocol(ServedProtocol):
             else:
                 self._refuse(end.response)
         else:
-            if between and parser.part is NOTHING and parser.request is not None:
-                self._repeated.note(data, parser.request, parser.max_body)
+            request = parser.request
+            if between and parser.part is NOTHING and request is not None:
+                repeated = self._without_body if request.method == b"GET" else self._with_body
+                repeated.note(data, request, parser.max_body)
 
     def _answer_repeated(self, data: bytes) -> bool:
         """Answer ``data`` if it is one request with a repeated head; return whether it is."""
-        repeated = self._repeated
-        target = repeated.target(data)
+        target = self._without_body.target(data)
         if target is None:
-            request = repeated.with_body(data)
+            request = self._with_body.with_body(data)
             if request is None:
                 return False
         else:
@@ -187,11 +247,15 @@ class HttpProtocol(ServedProtocol):
                     took = self._monotonic() - self.now
                     if took >= self._meter.traffic.above:
                         self._meter.note(took, self._application.label(b"GET", path), path)
+                    if self._native is not None:
+                        self._repeat_look_up(self._native)
                     return True
-            request = repeated.get(path, query)
-        self._answer(request)
+            request = self._without_body.get(path, query)
+        succeeded = self._answer(request)
         self._flush()
         self._note_run(request, 1)
+        if self._native is not None and succeeded and _is_store(request):
+            self._repeat_store(self._native)
         return True
 
     def _refuse(self, response: Response) -> None:
@@ -206,7 +270,8 @@ class HttpProtocol(ServedProtocol):
 
     # Answering requests
 
-    def _answer(self, request: HttpRequest) -> None:
+    def _answer(self, request: HttpRequest) -> bool:
+        """Answer a request now or later; return whether it has succeeded at once."""
         connection = self.connection
         connection.commands += 1
         connection.last_verb = request.method
@@ -218,12 +283,14 @@ class HttpProtocol(ServedProtocol):
         if not isinstance(response, Response):
             response = self._wait_for(response, request)
             if response is None:
-                return
+                return False
         self._respond(request, response)
+        return response.status == 200
 
     def _look_up(self, path: bytes) -> bytes | None:
         try:
-            return self._application.look_up(path, self._repeated.headers, self.connection.host)
+            headers = self._without_body.headers
+            return self._application.look_up(path, headers, self.connection.host)
         except Exception as error:
             response = self._error(error)
         self._meter.traffic.failed_requests[response.status] += 1
@@ -350,6 +417,10 @@ class HttpProtocol(ServedProtocol):
 
 def _size(response: Response) -> int:
     return len(response.body)
+
+
+def _is_store(request: HttpRequest) -> bool:
+    return request.method == b"POST" and request.path == STORE_PATH and not request.query
 
 
 def _has_many_heads(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""A fast path for requests that repeat the header lines of the previous one.
+"""A fast path for requests that repeat the header lines of an earlier one.
 
 A client on a persistent connection sends the same header lines again and again. Lines that the
 parser has accepted once need no second parse: a GET without a body may differ only in its request
@@ -15,11 +15,13 @@ from tagcache.server.http.parsing import MAX_TARGET_BYTES
 
 _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECASE)
+# Longer heads are not remembered, because each connection may have two.
+_MOST_HEAD_BYTES = 8192
 _NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upgrade"))
 
 
 class RepeatedHead:
-    """The head of the last request on a connection, if the next one may repeat it.
+    """The head of the last request of its kind on a connection, if another one may repeat it.
 
     ``peer`` and ``secure`` are those of an HttpRequest.
     """
@@ -28,24 +30,26 @@ class RepeatedHead:
         "_after_length",
         "_before_length",
         "_head",
-        "_last",
-        "_max_body",
+        "_line",
         "_peer",
         "_secure",
         "headers",
+        "max_body",
     )
 
     def __init__(self, peer: str, secure: bool) -> None:
         self._peer = peer
         self._secure = secure
-        self._max_body = 0
+        # How many bytes the body of the last request could have.
+        self.max_body = 0
         # The headers of the last request.
         self.headers: dict[bytes, bytes] = {}
         self.forget()
 
     def forget(self) -> None:
         """Recognise no repeated head until the next head is parsed."""
-        self._last: HttpRequest | None = None
+        # The method, path and query of a request with a body.
+        self._line = (b"", b"", b"")
         # The header lines of a GET, including the empty one.
         self._head = b""
         # The head of a request with a body: the parts before and after its length.
@@ -57,12 +61,16 @@ class RepeatedHead:
         ``max_body`` is how many bytes its body may have.
         """
         self.forget()
-        if not request.keep_alive or not _NOT_REPEATED.isdisjoint(request.headers):
-            return
-        self._last = request
-        self._max_body = max_body
-        self.headers = request.headers
         head, end, body = data.partition(b"\r\n\r\n")
+        if (
+            not request.keep_alive
+            or not _NOT_REPEATED.isdisjoint(request.headers)
+            or len(head) > _MOST_HEAD_BYTES
+        ):
+            return
+        self._line = request.method, request.path, request.query
+        self.max_body = max_body
+        self.headers = request.headers
         if request.method == b"GET":
             if data.startswith(b"GET /") and not body and b"content-length" not in request.headers:
                 self._head = data.partition(b"\r\n")[2]
@@ -71,6 +79,14 @@ class RepeatedHead:
             if len(lengths) == 1:
                 self._before_length = head[: lengths[0].start(1)]
                 self._after_length = (head + end)[lengths[0].end(1) :]
+
+    def around_key(self, path: bytes) -> tuple[bytes, bytes]:
+        """Return what precedes and follows a key after ``path`` in a GET that repeats the head."""
+        return b"GET " + path, b" HTTP/1.1\r\n" + self._head
+
+    def around_length(self) -> tuple[bytes, bytes]:
+        """Return what precedes and follows the length in a request with a body that repeats it."""
+        return self._before_length, self._after_length
 
     def target(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Return path and query if ``data`` is a GET with the head of the last request."""
@@ -88,8 +104,7 @@ class RepeatedHead:
 
     def with_body(self, data: bytes) -> HttpRequest | None:
         """Return the request if ``data`` repeats the last head, except for the length."""
-        last = self._last
-        if last is None or not self._before_length or not data.startswith(self._before_length):
+        if not self._before_length or not data.startswith(self._before_length):
             return None
         start = len(self._before_length)
         end = data.find(b"\r", start)
@@ -99,11 +114,11 @@ class RepeatedHead:
             not data.startswith(self._after_length, end)
             or not length.isdigit()
             or len(length) >= 10
-            or not int(length) == len(data) - body_start <= self._max_body
+            or not int(length) == len(data) - body_start <= self.max_body
         ):
             return None
         self.headers[b"content-length"] = length
-        return self._again(last.method, last.path, last.query, data[body_start:])
+        return self._again(*self._line, data[body_start:])
 
     def _again(self, method: bytes, path: bytes, query: bytes, body: bytes) -> HttpRequest:
         return HttpRequest(method, path, query, self.headers, self._peer, body, secure=self._secure)

@@ -59,13 +59,15 @@ class PumpTransport(SocketTransport):
 
     # Requests without the protocol
 
-    def answer(self, plain: Any, answers: NativeAnswers) -> None:
-        """Answer plain requests at the beginning of each chunk; the protocol gets the rest."""
+    def answer(self, plain: Any, answers: NativeAnswers, *heads: Any) -> None:
+        """Answer plain requests at the beginning of each chunk; the protocol gets the rest.
+
+        ``heads`` is an HttpHeads of the native core, in HTTP only.
+        """
         self.answers = answers
         self._verbs = answers.verbs
-        self._channel.answer(
-            plain, answers.dialect.value, answers.read_options, answers.read_tag_options
-        )
+        readers = answers.read_options, answers.read_tag_options
+        self._channel.answer(plain, answers.dialect, *readers, *heads)
 
     def answer_nothing(self) -> None:
         """Pass all received data to the protocol."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tagcache.server.net.connections import Connection
 from tagcache.server.net.pump_transport import Answered, PumpTransport
 from tagcache.server.observe.traffic import MIXED, Traffic
@@ -16,16 +18,21 @@ class Meter:
         verbs: ``traffic.verbs``.
     """
 
-    __slots__ = ("connection", "traffic", "verbs")
+    __slots__ = ("_routes", "connection", "traffic", "verbs")
     # Set once the connection is made.
     connection: Connection
 
     def __init__(self, traffic: Traffic) -> None:
         self.traffic = traffic
         self.verbs = traffic.verbs
+        self._routes: Mapping[bytes, str] = {}
 
-    def follow(self, transport: PumpTransport) -> None:
-        """Also count and time the requests that this transport answers itself."""
+    def follow(self, transport: PumpTransport, routes: Mapping[bytes, str] | None = None) -> None:
+        """Also count and time the requests that this transport answers itself.
+
+        ``routes`` are the labels of its verbs, in HTTP.
+        """
+        self._routes = routes or {}
         transport.on_slow = self._note_answers
         self.connection.catch_up = lambda: self._add(transport.take_answered())
 
@@ -34,7 +41,11 @@ class Meter:
         for verb, count in answered.requests.items():
             if count:
                 connection.commands += count
-                self.verbs[verb] += count
+                route = self._routes.get(verb)
+                if route is None:
+                    self.verbs[verb] += count
+                else:
+                    self.traffic.routes[route] += count
         connection.bytes_in += answered.bytes_in
         connection.bytes_out += answered.bytes_out
         if answered.last_active >= connection.last_active:
@@ -42,7 +53,10 @@ class Meter:
             connection.last_verb = answered.last_verb
 
     def _note_answers(self, took: float, requests: int, verb: bytes) -> None:
-        self.note_together(took, verb.decode().lower() if requests == 1 else "", requests)
+        name = f"HTTP {MIXED}" if self._routes else ""
+        if requests == 1:
+            name = self._routes.get(verb) or verb.decode().lower()
+        self.note_together(took, name, requests)
 
     def note(self, took: float, name: str, argument: bytes | None) -> None:
         """Record how many seconds one request took, if that is at least ``traffic.above``."""

@@ -13,6 +13,7 @@ from tagcache.errors import AnswerTooLarge, IntegerOverflow, NotAnInteger
 from tagcache.model.interfaces import IDatabases, IEngine, ISession
 from tagcache.model.store_options import StoreOptions
 from tagcache.model.views import EntryView
+from tagcache.model.work import run_to_end
 from tagcache.server.http.databases import DB, engine_of
 from tagcache.server.http.endpoints import leases
 from tagcache.server.http.entry_json import item_of, stored_as, tags_of, ttl_of, value_body
@@ -26,6 +27,7 @@ from tagcache.server.http.fields import (
     UNSIGNED,
     Field,
     one_of,
+    read_body,
 )
 from tagcache.server.http.messages import (
     Call,
@@ -269,6 +271,15 @@ def _count(call: Call, operation: Callable[..., int | Deferred[int]]) -> Eventua
     return counted.addCallbacks(
         lambda value: json_response({"ok": True, "ttl_ms": ttl_ms, "value": value}), refused
     )
+
+
+def plain_options(text: bytes) -> StoreOptions:
+    """Return the options of a store from the text of its fields ``tags`` and ``ttl_ms``.
+
+    Raises NotJson, InvalidField.
+    """
+    body = run_to_end(read_body(b"{%b}" % text, (_TAGS, _TTL_MS)))
+    return StoreOptions(tags_of(body), ttl_of(body))
 
 
 def _stored(ttl_ms: int | None) -> Response:

@@ -294,6 +294,21 @@ def test_a_request_in_pieces_between_does_not_lend_its_head(door: Door, method: 
     assert door.cache.get(b"k") == b"v"
 
 
+def test_a_long_head_is_not_remembered(door: Door) -> None:
+    door.cache.put(b"a", b"1")
+    protocol, transport = door.connect()
+    body = b'{"key":"a","value":"1"}'
+    for size, remembered in ((9000, False), (4000, True)):
+        headers = BASIC + JSON + b"X: " + b"x" * size + b"\r\n"
+        look_up = request("GET", "/get/a", headers=headers).replace(b"Content-Length: 0\r\n", b"")
+        store = request("POST", "/put", body, headers)
+        protocol.dataReceived(look_up)
+        protocol.dataReceived(store)
+        assert (protocol._without_body.target(look_up) is not None) is remembered
+        assert (protocol._with_body.with_body(store) is not None) is remembered
+    assert [status for status, _ in split(transport.value())] == [200] * 4
+
+
 def test_a_head_with_a_body_that_comes_again_is_answered_the_same(door: Door) -> None:
     protocol, transport = door.connect()
 
