@@ -144,9 +144,10 @@ def section(found: Any, plots: Path) -> str:
         "p99, µs",
     ]
     return (
-        f"`wrk` with {CONNECTIONS} connections, `Basic` credentials, a 100-byte value with two "
-        "tags and a time to live; one nginx worker answers every request with the same body, and "
-        "neither checks credentials nor reads JSON nor stores anything. "
+        f"`wrk` with {CONNECTIONS} connections, the same header lines in each request, `Basic` "
+        "credentials, a 100-byte value with two tags and a time to live; one nginx worker answers "
+        "every request with the same body, and neither checks credentials nor reads JSON nor "
+        "stores anything. "
         f"Medians of {found['rounds']} rounds of {found['seconds']} s, server by server; the "
         "ratio of CPU times is taken in each round.\n\n"
         f"{table(head, rows)}"
