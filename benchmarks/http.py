@@ -102,7 +102,7 @@ def _found(pattern: str, text: str) -> re.Match[str]:
 
 
 def _duration(output: str, which: str) -> float:
-    match = _found(rf"\n\s+{which}\s+([0-9.]+)(us|ms|s|m)\n", output)
+    match = _found(rf"\n\s+{which}\s+([0-9.]+)(us|ms|s|m) *\n", output)
     return float(match[1]) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}[match[2]]
 
 
