@@ -18,7 +18,7 @@ from tagcache.redis import scripts
 from tagcache.redis.deferreds import afterwards, as_deferred, to_the_end, together
 from tagcache.redis.drafts import Drafts
 from tagcache.redis.fresh import Fresh
-from tagcache.redis.invalidation import Invalidations
+from tagcache.redis.invalidation import Invalidations, has_work
 from tagcache.redis.listing import Listing
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions, chunks
@@ -70,6 +70,8 @@ class RedisCache:
         self._sent = (0, 0, 0)
         self._sending = DeferredLock()
         self._tags_seen = 0
+        # The totals of each partition when the upkeep last listed the tags.
+        self._listed: list[Any] = []
         self.seen = EngineTotals(0, 0, 0, 0, 0, 0, Counters(0, 0, 0, 0, 0, 0))
 
     def get_near(self, key: bytes) -> bytes | None:
@@ -279,8 +281,13 @@ class RedisCache:
         removed = await self._partitions.call(root, scripts.FLUSH, b"now")
         return removed
 
-    def settle(self) -> Deferred[None]:
+    def settle(self) -> Deferred[Any]:
         return self._invalidations.settle()
+
+    def elect(self, token: int, milliseconds: int, report: bytes) -> Deferred[Any]:
+        """Call ELECT, in the first partition."""
+        first = self._partitions.roots[0]
+        return self._partitions.call_later(first, scripts.ELECT, token, milliseconds, report)
 
     @as_deferred
     async def reclaim(self) -> None:
@@ -294,12 +301,24 @@ class RedisCache:
     async def totals(self) -> EngineTotals:
         await self._invalidations.count_all()
         await self.send_counts()
-        return await self.held(True)
+        return await self._sum(await self._partitions.call_everywhere(scripts.TOTALS), True)
 
     @as_deferred
-    async def held(self, list_tags: bool) -> EngineTotals:
-        """Return the totals; in a cluster, only ``list_tags`` updates the number of tags."""
-        each = await self._partitions.call_everywhere(scripts.TOTALS)
+    async def keep_up(self, list_tags: bool) -> EngineTotals:
+        """Remove all that is expired, invalidated or flushed, and return the totals.
+
+        In a cluster, the number of tags is that of the last call with ``list_tags``.
+        """
+        each = await self._invalidations.settle()
+        if any(map(has_work, each)):
+            await self.reclaim()
+        # An idle cluster has the same tags as before.
+        list_tags = list_tags and each != self._listed
+        if list_tags:
+            self._listed = each
+        return await self._sum(each, list_tags)
+
+    async def _sum(self, each: list[Any], list_tags: bool) -> EngineTotals:
         if len(each) == 1:
             self._tags_seen = each[0][1]
         elif list_tags:

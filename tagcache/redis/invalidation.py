@@ -23,6 +23,11 @@ _ANY = b"any"
 _Removed = tuple[int, list[bytes]]
 
 
+def has_work(totals: Sequence[Any]) -> bool:
+    """Return whether dead sets or old epochs are left, by a result of TOTALS."""
+    return bool(totals[5])
+
+
 class Invalidations:
     """Invalidates tags in all partitions concurrently; atomically in each, but not in all together.
 
@@ -75,16 +80,18 @@ class Invalidations:
             if cursor == b"0":
                 return removed
 
-    @as_deferred
-    async def settle(self) -> None:
-        """Remove all expired and invalidated entries, even those left by crashed servers."""
-        await together(self._settle(root, _ANY) for root in self._partitions.roots)
+    def settle(self) -> Deferred[list[Any]]:
+        """Remove all expired and invalidated entries, even those left by crashed servers.
+
+        Fires with the result of TOTALS of each partition, from before invalidated ones are removed.
+        """
+        return together(self._settle(root, _ANY) for root in self._partitions.roots)
 
     def count_all(self) -> Deferred[Any]:
         """Remove expired entries, and invalidated ones that are not counted yet."""
         return together(self.count_in(root) for root in self._partitions.roots)
 
-    def count_in(self, root: str) -> Deferred[None]:
+    def count_in(self, root: str) -> Deferred[Any]:
         """Do ``count_all`` in one partition."""
         return self._settle(root, _UNCOUNTED)
 
@@ -98,17 +105,19 @@ class Invalidations:
         return removed
 
     @as_deferred
-    async def _settle(self, root: str, which: bytes) -> None:
-        """Remove dead entries of a partition."""
+    async def _settle(self, root: str, which: bytes) -> Any:
+        """Remove dead entries of a partition; returns its totals from before that."""
         kept = _GENERATIONS // len(self._partitions)
         for _ in range(_ROUNDS):
-            swept, more = await self._later(root, scripts.SWEEP, kept)
-            if swept < self._partitions.at_once and not more:
+            more, totals = await self._later(root, scripts.SWEEP, kept)
+            if not more:
                 break
-        for _ in range(_ROUNDS):
-            _, left = await self._later(root, scripts.PURGE_SET, b"", which)
-            if not left:
-                break
+        if has_work(totals):
+            for _ in range(_ROUNDS):
+                _, left = await self._later(root, scripts.PURGE_SET, b"", which)
+                if not left:
+                    break
+        return totals
 
     def _later(self, root: str, script: scripts.Script, *arguments: Any) -> Deferred[Any]:
         return self._partitions.call_later(root, script, self._partitions.at_once, *arguments)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Container, Coroutine
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from random import SystemRandom
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 from twisted.application.service import Service
@@ -21,6 +23,7 @@ from tagcache.model.statistics import EngineTotals
 from tagcache.redis.availability import Availability
 from tagcache.redis.caches import RedisCaches
 from tagcache.redis.deferreds import as_deferred
+from tagcache.redis.election import Election, Report
 from tagcache.redis.lease_ends import LeaseEnds
 from tagcache.redis.near import STALENESS_SECONDS, Near
 from tagcache.redis.pipeline import ScriptPipeline
@@ -30,6 +33,8 @@ from tagcache.redis.tracking import Tracking
 
 # The longest time between two checks of the servers.
 _LOOK_AGAIN_SECONDS = 60.0
+# A server is elected for this many intervals, and others stand for election as often.
+_TERM = 5
 # The first and the longest pause between attempts while the engine is away.
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -38,15 +43,20 @@ _LOOK_SECONDS = 5.0
 # The tags are not listed again for this many times the duration of the last listing.
 _TAGS_SHARE = 100
 
+T = TypeVar("T")
+
 log = Logger(namespace="tagcache.backend")
 
 
 class Upkeep(Service):
     """Removes dead entries, frees memory and sends counts, in rounds.
 
-    A round begins every ``server.cleanup_interval_seconds``, and shows whether Redis can be
-    reached. It sets ``seen`` of each of the ``caches``. ``memory`` and ``max_memory`` are those of
-    the Redis servers, including other data in them. ``nears`` are the near caches by number.
+    A round begins every ``server.cleanup_interval_seconds``. Only the elected server removes
+    entries; the others read its report every few rounds. A server that is in trouble, or has just
+    started, does not stand for election, and does the whole round: this shows whether each
+    partition can be used. All set ``seen`` of each of the ``caches``. ``memory`` and ``max_memory``
+    are those of the Redis servers, including other data in them. ``nears`` are the near caches by
+    number.
     """
 
     def __init__(
@@ -60,13 +70,17 @@ class Upkeep(Service):
         nears: Numbered[Near] | None = None,
         tracking: Tracking | None = None,
         ends: LeaseEnds | None = None,
+        new_token: Callable[[], int] = lambda: SystemRandom().getrandbits(63) or 1,
     ) -> None:
+        self._election = Election(caches[0], new_token())
+        # When to stand for election again, and when to ask the servers for their state.
+        self._election_due = self._look_due = 0.0
         self._states: list[ServerState] = []
         self._warned: set[str] = set()
         # When the tags may next be listed just to count them.
         self._tags_due = 0.0
-        # When to look next for databases that other servers use.
-        self._others_due = 0.0
+        # When to look next for databases that other servers use, if no report names them.
+        self._find_due = 0.0
         self._caches = caches
         self._pipelines = pipelines
         self._servers = servers
@@ -134,6 +148,9 @@ class Upkeep(Service):
         for _, cache in self._caches:
             with suppress(CommandError):
                 await cache.send_counts()
+        if not self.availability.trouble:
+            with suppress(CommandError):
+                await self._election.resign()
         if self._round is not None:
             self._round.addErrback(Failure.trap, CancelledError)
             self._round.cancel()
@@ -154,8 +171,7 @@ class Upkeep(Service):
         while self.running:
             self.availability.begin()
             try:
-                await self._clean_up()
-                await self._look()
+                await self._do_round()
             except BackendUnavailable as error:
                 self.availability.timed_out(str(error))
                 wait, pause = pause, min(pause * 2, _LONGEST_PAUSE)
@@ -170,7 +186,7 @@ class Upkeep(Service):
                     place=place,
                     why=str(error),
                 )
-                wait = min(self._interval, _LOOK_AGAIN_SECONDS)
+                wait = self._pause
             except Exception:
                 if not self.running:
                     return
@@ -178,37 +194,81 @@ class Upkeep(Service):
                 wait = max(self._interval, 1.0)
             else:
                 self.availability.reached()
-                # The settings of the servers may change at any time.
-                wait, pause = min(self._interval, _LOOK_AGAIN_SECONDS), _FIRST_PAUSE
+                wait, pause = self._pause, _FIRST_PAUSE
             if self.running:
                 await deferLater(self._reactor, wait)
 
-    async def _clean_up(self) -> None:
-        start = self._reactor.seconds()
-        if start >= self._others_due:
-            await self._caches.find_used()
-            self._others_due = start + _LOOK_AGAIN_SECONDS
-        for _, cache in self._caches:
-            await cache.settle()
-            await cache.send_counts()
-            await cache.reclaim()
+    @property
+    def _pause(self) -> float:
+        # The settings of the servers may change at any time.
+        return min(self._interval, _LOOK_AGAIN_SECONDS)
 
-    async def _look(self) -> None:
-        """Read the totals and the state of the servers, for calls that cannot wait for them."""
+    async def _do_round(self) -> None:
+        for _, cache in self._caches:
+            await cache.send_counts()
+        if self._tracking is not None:
+            # A near cache depends on knowing all nodes.
+            await self._wait_for(self._servers.look())
+        start = self._reactor.seconds()
+        if self.availability.trouble:
+            await self._do_all(start)
+        elif self._election.is_elected or start >= self._election_due:
+            term = _TERM * self._pause
+            self._election_due = start + term
+            report = await self._election.stand(term, Report.of(self._states, self._caches))
+            if report is None:
+                await self._do_all(start)
+            else:
+                await self._follow(report)
+
+    async def _do_all(self, start: float) -> None:
+        if start >= self._find_due:
+            await self._caches.find_used()
+            self._find_due = start + _LOOK_AGAIN_SECONDS
+        await self._keep_up_databases({})
+        await self._look()
+
+    async def _keep_up_databases(self, kept: Container[int]) -> None:
+        """Remove what is dead from all databases but those that are ``kept`` up elsewhere."""
         start = self._reactor.seconds()
         due = start >= self._tags_due
-        for _, cache in self._caches:
-            cache.seen = self.measured(await cache.held(due))
+        for number, cache in self._caches:
+            if number not in kept:
+                cache.seen = self.measured(await cache.keep_up(due))
         now = self._reactor.seconds()
         if due:
             self._tags_due = now + _TAGS_SHARE * (now - start)
+
+    async def _follow(self, report: Report) -> None:
+        """Take over what the elected server saw."""
+        for number, seen in report.databases.items():
+            if number < self._caches.count:
+                seen.apply(self._caches[number])
+        # It has not found the others yet, or has fewer databases.
+        await self._keep_up_databases(report.databases)
+        await self._wait_for(self._servers.look())
+        await self._see(report.servers)
+        if self._reactor.seconds() >= self._look_due:
+            await self._look()
+
+    async def _look(self) -> None:
+        """Ask the servers for their state."""
         looking = asyncio.wait_for(look_at(self._servers), _LOOK_SECONDS)
+        await self._see(await self._wait_for(looking))
+        self._look_due = self._reactor.seconds() + _LOOK_AGAIN_SECONDS
+
+    async def _see(self, states: list[ServerState]) -> None:
+        """Note the state of the servers, for calls that cannot wait for it."""
         before = {each.address: each.home for each in self._states}
-        self._states = await Deferred.fromFuture(asyncio.ensure_future(looking))
-        if any(before.get(each.address, each.home) != each.home for each in self._states):
+        self._states = states
+        if any(before.get(each.address, each.home) != each.home for each in states):
             # A server was a replica for a while; connections from before that may still be open.
-            await Deferred.fromFuture(asyncio.ensure_future(self._servers.drop()))
+            await self._wait_for(self._servers.drop())
         await self._look_at_policies()
+
+    @staticmethod
+    def _wait_for(work: Coroutine[Any, Any, T]) -> Deferred[T]:
+        return Deferred.fromFuture(asyncio.ensure_future(work))
 
     async def _look_at_policies(self) -> None:
         """Check the eviction policies. Raises EvictingPolicy."""
@@ -219,8 +279,7 @@ class Upkeep(Service):
                 # New connections make the same check.
                 if self._tracking is not None:
                     self._tracking.begin_anew()
-                dropping = asyncio.ensure_future(self._servers.drop())
-                await Deferred.fromFuture(dropping)
+                await self._wait_for(self._servers.drop())
                 raise
             if each.address in self._warned:
                 continue

@@ -265,8 +265,11 @@ def test_the_upkeep_does_not_wait_for_ever_for_what_servers_tell_of_themselves(
         PolicyCheck(False),
     )
 
+    async def look() -> None:
+        await Deferred.fromCoroutine(looking._look()).asFuture(engine.loop)
+
     with pytest.raises(TimeoutError):
-        engine.run(Deferred.fromCoroutine(looking._look()))
+        engine.wait(look())
 
 
 def test_large_commands_do_not_pile_up(redis: Callable[..., RedisServer]) -> None:

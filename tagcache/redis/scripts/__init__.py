@@ -46,6 +46,7 @@ _GUARDED = ("partition", "guard")
 _COMMON = (*_GUARDED, "common")
 _INVALIDATION = (*_COMMON, "invalidation")
 _DRAFTS = (*_COMMON, "drafts")
+_SUMMARY = (*_COMMON, "summary")
 
 GET = Script("get", *_GUARDED, many=True, effect=Effect.NONE)
 """Arguments: pairs of a key, and '1' for details or ''. Look-ups; they change nothing. Returns
@@ -126,11 +127,11 @@ RECLAIM = Script("reclaim", *_COMMON)
 """Arguments: number of entries. Frees memory of the oldest flushed epoch. Returns 0 when nothing
 is left. Cost: O(number of entries).
 """
-SWEEP = Script("sweep", *_COMMON)
+SWEEP = Script("sweep", *_SUMMARY)
 """Arguments: number of entries, number of generations to keep. Removes expired entries, samples
-for evicted ones, and forgets old leases, stale entries and generations. Returns how many expired
-entries it looked at, and whether there are more of the others. Cost: O(tags) for each entry that
-is removed, and for 10 to 110 samples.
+for evicted ones, and forgets old leases, stale entries and generations. Returns whether there are
+more, and the result of TOTALS. Cost: O(tags) for each entry that is removed, and for 10 to 110
+samples.
 """
 PEEK = Script("peek", *_COMMON, effect=Effect.NONE)
 """Arguments: keys. Returns for each live entry a row and the value; false for the others. Cost:
@@ -158,10 +159,16 @@ TAGS = Script("tags", *_COMMON, effect=Effect.NONE)
 """Arguments: number of tags, cursor, prefix. Returns the next cursor, and name, keys and bytes of
 each tag. Cost: O(log of the entries) for each tag.
 """
-TOTALS = Script("totals", *_COMMON, effect=Effect.NONE)
+TOTALS = Script("totals", *_SUMMARY, effect=Effect.NONE)
 """No arguments. Returns the numbers of entries, tags and bytes, the number of dead and flushed
-entries that are still to be removed, the counts, whether the first number is exact, and the
-numbers of leases that are out and of stale entries. Cost: O(dead sets + old epochs).
+entries that are still to be removed, the counts, not 0 if dead sets or old epochs are still to be
+removed, and the numbers of leases that are out and of stale entries. Cost: O(dead sets + old
+epochs).
+"""
+ELECT = Script("elect", *_COMMON)
+"""Arguments: token of a server, milliseconds, its report. Elects the server for the upkeep for so
+long, unless another one is elected; with 0 milliseconds, ends that. Returns 1 and any text, or 0
+and the last report of the elected server. Cost: O(length of the report).
 """
 COUNTS = Script("counts", *_COMMON)
 """Arguments: hits, misses, puts of a server since its last call. Returns the counts of all

@@ -5,13 +5,7 @@ if helping then
     for i = #names, 1, -1 do
         if ARGV[3] == 'any' or not is_counted(names[i]) then name = names[i] end
     end
-    if name == '' then
-        -- The server that began the invalidation may still read its count, but not after a minute.
-        if #names == 0 and redis.call('PTTL', LATE) == -1 then
-            redis.call('PEXPIRE', LATE, 60000)
-        end
-        return {0, 0}
-    end
+    if name == '' then return {0, 0} end
 end
 local at = string.match(name, ':d:(%d+):%d+')
 local removed = 0

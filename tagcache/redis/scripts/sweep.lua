@@ -50,4 +50,7 @@ for _, gens in ipairs({GENS, SOFT_GENS, ALL_GENS}) do
         if over > 1000 then more = 1 end
     end
 end
-return {#keys, more}
+-- The server that began an invalidation may still read the late counts, but not after a minute.
+if not is_dead and redis.call('PTTL', LATE) == -1 then redis.call('PEXPIRE', LATE, 60000) end
+if #keys == tonumber(ARGV[1]) then more = 1 end
+return {more, totals()}

@@ -121,7 +121,7 @@ def test_figures_at_once_are_those_of_the_last_round_and_of_this_server() -> Non
 
 def test_lists_and_counts_of_the_engine() -> None:
     world, engine = make()
-    world.pipeline.replies = {"sweep": [0, 0], "purge_set": [0, 0]}
+    world.pipeline.replies = {"sweep": [0, [3, 2, 30, 1, [], 1, 0, 0]], "purge_set": [0, 0]}
     row = [b"k", b"1", b"", b"", 2, [b"t"]]
     rows = [b"0", [row], 0]
     for call, script, answer in (
@@ -161,7 +161,7 @@ def test_lists_and_counts_of_the_engine() -> None:
 )
 def test_the_largest_tags(measure: Any, expected: bytes) -> None:
     world, engine = make()
-    world.pipeline.replies = {"sweep": [0, 0], "purge_set": [0, 0]}
+    world.pipeline.replies = {"sweep": [0, [3, 2, 30, 1, [], 1, 0, 0]], "purge_set": [0, 0]}
     world.cache.get(b"k")
     world.answer(scripts.GET, [b"v", b"", [b"busy"]])
     rows = {b"many": (9, 9), b"large": (2, 500), b"busy": (1, 1)}

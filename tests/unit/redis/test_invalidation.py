@@ -11,8 +11,8 @@ from tagcache.redis.partitions import Partitions
 from tests.unit.redis.scripted import ScriptedPipeline, outcome
 
 GONE = BackendUnavailable("no connection")
-# The answer to SWEEP where there is nothing to do.
-SWEPT = [0, 0]
+# The answer to SWEEP where nothing is left to sweep, but dead sets are.
+SWEPT = [0, [3, 2, 30, 1, [], 1, 0, 0]]
 
 
 class World:
@@ -110,13 +110,20 @@ def test_a_failure_of_one_partition_is_the_outcome() -> None:
 def test_upkeep_goes_on_until_nothing_is_left() -> None:
     world = World(1)
     done = outcome(world.invalidations.settle())
-    # As many as are removed at once; then fewer, with more of something else; then an end.
-    assert world.answer(scripts.SWEEP, [100, 0]) == (100, 200_000)
-    world.answer(scripts.SWEEP, [0, 1])
+    assert world.answer(scripts.SWEEP, [1, SWEPT[1]]) == (100, 200_000)
+    world.answer(scripts.SWEEP, [1, SWEPT[1]])
     world.answer(scripts.SWEEP, SWEPT)
     assert world.answer(scripts.PURGE_SET, [100, 1]) == (100, b"", b"any")
     world.answer(scripts.PURGE_SET, [5, 0])
-    assert done == [None]
+    assert done == [[SWEPT[1]]]
+
+
+def test_upkeep_without_dead_sets_takes_one_script() -> None:
+    world = World(2)
+    done = outcome(world.invalidations.settle())
+    nothing = [3, 2, 30, 0, [], 0, 0, 0]
+    world.everywhere(scripts.SWEEP, [0, nothing], [0, nothing])
+    assert done == [[nothing, nothing]]
 
 
 def test_upkeep_that_meets_an_unavailable_backend_fails() -> None:
@@ -132,4 +139,4 @@ def test_counting_leaves_what_is_counted_already() -> None:
     world.everywhere(scripts.SWEEP, SWEPT, SWEPT)
     assert world.answer(scripts.PURGE_SET, [0, 0]) == (100, b"", b"uncounted")
     world.answer(scripts.PURGE_SET, [0, 0])
-    assert done == [[None, None]]
+    assert done == [[SWEPT[1], SWEPT[1]]]

@@ -15,12 +15,15 @@ from twisted.logger import globalLogPublisher
 
 from tagcache.engine.caches import MemoryCaches
 from tagcache.errors import BackendUnavailable, OutOfMemory
+from tagcache.model.statistics import Counters, EngineTotals
 from tagcache.redis import scripts
 from tagcache.redis.availability import Availability
 from tagcache.redis.connection import connect
+from tagcache.redis.election import Report, Seen
 from tagcache.redis.engine import RedisEngine
 from tagcache.redis.opening import open_databases
 from tagcache.redis.policy import PolicyCheck
+from tagcache.redis.servers import ServerState
 from tagcache.redis.upkeep import Upkeep
 from tests.helpers import only, settings_with
 from tests.unit.redis.scripted import (
@@ -38,12 +41,14 @@ from tests.unit.redis.test_cache import World, caches_of
 INFO = (
     b"redis_version:7.0.15\r\nused_memory:1000\r\nmaxmemory:5000\r\nmaxmemory_policy:noeviction\r\n"
 )
+TOTALS = [3, 2, 30, 1, [b"expirations", b"5"], 1, 0, 0]
 NOTHING_TO_DO = {
-    "sweep": [0, 0],
+    "elect": [1, b""],
+    "sweep": [0, TOTALS],
     "purge_set": [0, 0],
     "reclaim": 0,
     "counts": [],
-    "totals": [3, 2, 30, 1, [b"expirations", b"5"], 1, 0, 0],
+    "totals": TOTALS,
 }
 
 
@@ -168,7 +173,7 @@ async def test_pauses_grow_while_redis_is_away(logged: list[str]) -> None:
             assert await it.round() == pause
         # What commands met says more than that there was no answer.
         assert it.availability.trouble == "Connection refused"
-        it.replies["sweep"] = [0, 0]
+        it.replies["sweep"] = [0, TOTALS]
         assert await it.next_round() == 1.0
         assert it.availability.trouble == ""
         assert logged == [
@@ -205,17 +210,17 @@ async def test_a_full_redis_is_there_and_upkeep_is_postponed(logged: list[str]) 
         assert await it.round() == 1.0
         assert it.availability.trouble == ""
         assert logged[-1] == "warn: here: upkeep is postponed: the backend's memory is full"
-        it.replies["sweep"] = [0, 0]
+        it.replies["sweep"] = [0, TOTALS]
 
 
 @in_fake_time
 async def test_what_nobody_expected_is_logged_and_tried_again(logged: list[str]) -> None:
     async with kept() as it:
         await it.round()
-        it.replies["totals"] = None
+        it.replies["sweep"] = [0, None]
         assert await it.next_round() == 1.0
         assert logged[-1] == "critical: here: upkeep failed; the next round tries again"
-        it.replies["totals"] = NOTHING_TO_DO["totals"]
+        it.replies["sweep"] = [0, TOTALS]
         assert await it.next_round() == 1.0
 
 
@@ -278,10 +283,96 @@ async def test_tags_of_a_cluster_are_listed_seldom() -> None:
         assert it.world.cache.seen.tags == 1
         # It took 1/64 s: for a hundred times that they are not listed again.
         assert await it.next_round() == 1.0
+        # Nor while nothing changes.
+        assert await it.next_round() == 1.0
+        it.replies["sweep"] = [0, [4, *TOTALS[1:]]]
         it.clock.advance(1.0)
         assert it.world.pipeline.waiting == [("tags", root) for root in it.world.roots]
         await result(it.upkeep.stopService())
         await it.servers.close()
+
+
+async def elected_elsewhere(it: Kept) -> list[tuple[str, str]]:
+    """Let the second round find another server elected; returns what the round waits for."""
+    await it.round()
+    del it.replies["elect"], it.replies["sweep"]
+    it.clock.advance(1.0)
+    return it.world.pipeline.waiting
+
+
+@in_fake_time
+async def test_only_the_elected_server_removes_entries() -> None:
+    async with kept() as it:
+        assert await elected_elsewhere(it) == [("elect", "p:{all}:")]
+        seen = Seen(EngineTotals(7, 6, 5, 4, 3, 2, Counters(1, 2, 3, 4, 5, 6)), 8, 9)
+        server = ServerState("there", "Redis 7", 3, 2, "noeviction", "home")
+        report = Report([server], {0: seen}).encode()
+        token, milliseconds, ours = it.world.answer(scripts.ELECT, [0, report])
+        assert (token > 0, milliseconds) == (True, 5000)
+        assert Report.decode(ours).databases[0].totals.items == 3  # type: ignore[union-attr]
+        await it.round()
+        assert it.world.cache.seen.items == 7
+        assert it.world.cache.fresh.counts().stale_items == 9
+        assert it.upkeep.memory == 3
+        # It asks again when the term of the other one may be over.
+        for _ in range(4):
+            assert await it.next_round() == 1.0
+        it.clock.advance(1.0)
+        assert it.world.answer(scripts.ELECT, [1, b""])[0] == token
+        assert it.world.answer(scripts.SWEEP, [0, TOTALS]) == (100, 200_000)
+        await it.round()
+        assert it.world.cache.seen.items == 3
+        # The elected server renews its term in each round, with what it saw.
+        it.clock.advance(1.0)
+        ours = it.world.answer(scripts.ELECT, [1, b""])[2]
+        assert Report.decode(ours).databases[0].totals.items == 3  # type: ignore[union-attr]
+        it.world.answer(scripts.SWEEP, [0, TOTALS])
+        await it.round()
+        it.replies |= NOTHING_TO_DO
+
+
+@in_fake_time
+async def test_a_server_in_trouble_does_not_stand_for_election() -> None:
+    async with kept() as it:
+        assert await elected_elsewhere(it) == [("elect", "p:{all}:")]
+        it.world.answer(scripts.ELECT, BackendUnavailable("timeout"))
+        assert await it.round() == 0.25
+        it.clock.advance(0.25)
+        assert it.world.pipeline.waiting == [("sweep", "p:{all}:")]
+        it.world.answer(scripts.SWEEP, [0, TOTALS])
+        assert await it.round() == 1.0
+        assert it.availability.trouble == ""
+        it.replies |= NOTHING_TO_DO
+
+
+@in_fake_time
+async def test_a_report_of_another_version_is_not_relied_on() -> None:
+    async with kept() as it:
+        assert await elected_elsewhere(it) == [("elect", "p:{all}:")]
+        it.world.answer(scripts.ELECT, [0, b'{"servers": [], "databases": {"0": {}}}'])
+        it.world.answer(scripts.SWEEP, [0, TOTALS])
+        await it.round()
+        it.replies |= NOTHING_TO_DO
+
+
+@in_fake_time
+async def test_a_database_that_the_elected_server_does_not_know_is_kept_up_here() -> None:
+    async with kept() as it:
+        assert await elected_elsewhere(it) == [("elect", "p:{all}:")]
+        it.world.answer(scripts.ELECT, [0, Report([], {}).encode()])
+        it.world.answer(scripts.SWEEP, [0, TOTALS])
+        await it.round()
+        it.replies |= NOTHING_TO_DO
+
+
+@in_fake_time
+async def test_a_server_that_stops_gives_up_its_term() -> None:
+    async with kept() as it:
+        await it.next_round()
+        del it.replies["elect"]
+        stopped = it.upkeep.stopService()
+        assert it.world.answer(scripts.ELECT, [1, b""])[1:] == (0, b"")
+        await result(stopped)
 
 
 @in_fake_time
