@@ -40,6 +40,7 @@ NEEDS_RESTART = frozenset(
         ("engine", "url"),
         ("engine", "connections"),
         ("engine", "key_prefix"),
+        ("engine", "partitions"),
         ("engine", "near_cache_mb"),
         ("persistence", "snapshot_file"),
         ("persistence", "after_crash"),

@@ -68,6 +68,7 @@ class EngineSettings:
     timeout_ms: int
     connections: int
     key_prefix: str
+    partitions: int
     near_cache_mb: int
     allow_evicting_policies: bool
     flush_on_failover: bool

@@ -284,6 +284,9 @@ class RedisCache:
     def settle(self) -> Deferred[Any]:
         return self._invalidations.settle()
 
+    def check_layout(self) -> Deferred[None]:
+        return self._partitions.check_layout()
+
     def elect(self, token: int, milliseconds: int, report: bytes) -> Deferred[Any]:
         """Call ELECT, in the first partition."""
         first = self._partitions.roots[0]

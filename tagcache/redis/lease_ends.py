@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 from twisted.logger import Logger
 
-from tagcache.redis.partitions import database_of
+from tagcache.redis.roots import database_of
 from tagcache.redis.servers import Servers
 
 # After this many seconds without a message, PING checks that the connection still works.

@@ -18,6 +18,7 @@ from tagcache.redis.cache import RedisCache
 from tagcache.redis.caches import RedisCaches
 from tagcache.redis.connection import connect, is_cluster, without_password
 from tagcache.redis.databases import RedisDatabases
+from tagcache.redis.layout import Layout
 from tagcache.redis.lease_ends import LeaseEnds
 from tagcache.redis.near import Near
 from tagcache.redis.partitions import Partitions
@@ -27,8 +28,6 @@ from tagcache.redis.servers import Servers
 from tagcache.redis.tracking import Tracking
 from tagcache.redis.upkeep import Upkeep
 
-# The number of partitions in a cluster: more shards than this would be of no use.
-_PARTITIONS = 64
 # Upkeep uses small batches, so that it does not delay clients.
 _FEW_TOGETHER = 2
 
@@ -82,10 +81,12 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
         ScriptPipeline(servers, loop, timeout, note, moved) for _ in range(engine.connections)
     ]
     background = ScriptPipeline(servers, loop, timeout, note, moved, _FEW_TOGETHER)
-    number = _PARTITIONS if is_cluster(engine.url) else 1
+    number = engine.partitions if is_cluster(engine.url) else 1
+    prefix = engine.key_prefix
+    layout = Layout(background, prefix, number, note)
 
     def partitions_of(database: int) -> Partitions:
-        return Partitions(pipelines, engine.key_prefix, number, background, database)
+        return Partitions(pipelines, prefix, number, background, database, layout)
 
     def make(database: int) -> RedisCache:
         return RedisCache(
@@ -99,7 +100,7 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
 
     caches = RedisCaches(count, make, partitions_of)
     heard = caches.lease_ended, caches.leases_ended_in, caches.leases_ended
-    ends = LeaseEnds(servers, engine.key_prefix, loop, *heard)
+    ends = LeaseEnds(servers, prefix, loop, *heard)
     every = [*pipelines, background]
     upkeep = Upkeep(caches, every, servers, availability, reactor, policies, nears, tracking, ends)
     upkeep.configure(settings)

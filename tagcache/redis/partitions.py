@@ -11,27 +11,13 @@ from itertools import count
 from typing import Any
 from zlib import crc32
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from tagcache.redis.deferreds import together
+from tagcache.redis.layout import Layout
 from tagcache.redis.pipeline import ScriptPipeline
+from tagcache.redis.roots import roots_of
 from tagcache.redis.scripts import Script
-
-
-def roots_of(prefix: str, number: int, database: int) -> list[str]:
-    """Return the roots of the partitions of a database, ``number`` of them.
-
-    A root ends in a hash tag. For a database other than 0 the hash tag begins with its number.
-    """
-    names = ["all"] if number == 1 else [str(each) for each in range(number)]
-    of = f"{database}." if database else ""
-    return [f"{prefix}{{{of}{name}}}:" for name in names]
-
-
-def database_of(tag: bytes) -> int:
-    """Return the number of the database that a hash tag belongs to."""
-    number, dot, _ = tag.partition(b".")
-    return int(number) if dot else 0
 
 
 class Partitions:
@@ -39,7 +25,7 @@ class Partitions:
 
     All Redis keys begin with ``prefix``, and those of a partition with its root, one of ``roots``.
     Calls that no client waits for go through the pipeline ``background``, so that they do not delay
-    the others.
+    the others. Calls wait until the ``layout`` has been checked.
     """
 
     at_once = 100
@@ -55,10 +41,12 @@ class Partitions:
         number: int,
         background: ScriptPipeline | None = None,
         database: int = 0,
+        layout: Layout | None = None,
     ) -> None:
         self.roots = roots_of(prefix, number, database)
         self._pipelines = pipelines
         self._background = background or pipelines[0]
+        self._layout = layout
         self._turns = count()
 
     def __len__(self) -> int:
@@ -82,14 +70,13 @@ class Partitions:
         If ``pipeline`` is None, it runs after earlier calls for the same key.
         """
         number = crc32(key) if pipeline is None else pipeline
-        return self._pipelines[number % len(self._pipelines)].call(
-            script, self.root(key), key, *arguments
-        )
+        pipeline_of_it = self._pipelines[number % len(self._pipelines)]
+        return self._put(pipeline_of_it, script, self.root(key), key, *arguments)
 
     def call(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
         """Call a script in a partition, in any order with others."""
         pipeline = self._pipelines[next(self._turns) % len(self._pipelines)]
-        return pipeline.call(script, root, *arguments)
+        return self._put(pipeline, script, root, *arguments)
 
     def call_everywhere(self, script: Script, *arguments: Any) -> Deferred[list[Any]]:
         """Call a script in each partition, in any order with others."""
@@ -97,7 +84,16 @@ class Partitions:
 
     def call_later(self, root: str, script: Script, *arguments: Any) -> Deferred[Any]:
         """Call a script through the background pipeline."""
-        return self._background.call(script, root, *arguments)
+        return self._put(self._background, script, root, *arguments)
+
+    def check_layout(self) -> Deferred[None]:
+        """Check that Redis has these partitions. Fails with BackendUnavailable."""
+        return succeed(None) if self._layout is None else self._layout.check()
+
+    def _put(self, pipeline: ScriptPipeline, *call: Any) -> Deferred[Any]:
+        if self._layout is None or self._layout.is_known:
+            return pipeline.call(*call)
+        return self._layout.check().addCallback(lambda _: pipeline.call(*call))
 
 
 def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from tagcache.model.numbered import Numbered
 from tagcache.redis.near import STALENESS_SECONDS, Near
-from tagcache.redis.partitions import database_of
+from tagcache.redis.roots import database_of
 from tagcache.redis.servers import Servers
 
 # Seconds between PINGs. When a PING is answered, every change before it has been reported.

@@ -211,10 +211,13 @@ class Upkeep(Service):
             await self._wait_for(self._servers.look())
         start = self._reactor.seconds()
         if self.availability.trouble:
+            await self._caches[0].check_layout()
             await self._do_all(start)
         elif self._election.is_elected or start >= self._election_due:
             term = _TERM * self._pause
             self._election_due = start + term
+            # Redis may have been emptied, and used by a server with other settings.
+            await self._caches[0].check_layout()
             report = await self._election.stand(term, Report.of(self._states, self._caches))
             if report is None:
                 await self._do_all(start)

@@ -151,7 +151,7 @@ class Remote(Driven):
         ]
 
         def partitions_of(number: int) -> Partitions:
-            count = partitions or (64 if is_cluster(url) else 1)
+            count = partitions or (16 if is_cluster(url) else 1)
             return Partitions(self.pipelines, "tagcache:", count, database=number)
 
         def make(number: int) -> RedisCache:

@@ -13,7 +13,7 @@ from tagcache.errors import InvalidDatabase
 from tagcache.model.interfaces import IDatabases
 from tagcache.model.limits import Limits
 from tagcache.redis.near import STALENESS_SECONDS, Near
-from tagcache.redis.partitions import database_of, roots_of
+from tagcache.redis.roots import database_of, roots_of
 from tests.distributed.engines import Database, Memory, Remote
 from tests.distributed.test_random import Commands, answer, totals
 

@@ -184,6 +184,10 @@ agree, from the records to the indexes, or from the index of a tag to the record
 next cursor, how many entries were checked, and the disagreements as pairs of a key and a text.
 Cost: O(tags) for each entry.
 """
+LAYOUT = Script("layout", "partition")
+"""Arguments: a layout or ''. Records the layout in the first partition if none is recorded there.
+Returns the recorded one or '', and not 0 if the partition was used. Cost: O(1).
+"""
 ADOPT = Script("adopt", "partition", "common")
 """Arguments: homes of the other servers. Makes this server the home of the partition. The entries
 are kept if one of these servers moved the slot here; otherwise a new epoch begins, because they may

@@ -384,6 +384,8 @@ async def test_an_engine_is_assembled_from_the_settings() -> None:
         settings = settings_with(engine={"url": server.url, "near_cache_mb": 1, "connections": 1})
         world = World(near=True)
         engine = open_databases(settings, MemoryCaches(lambda: world.near.cache), clock)[0]
+        layout = (b"EVALSHA", scripts.LAYOUT.digest, 1, "tagcache:{all}:", "")
+        server.expect(*layout, answer=[b"1:1", 1])
         server.expect(b"EVALSHA", scripts.GET.digest, 1, "tagcache:{all}:", b"k", answer=[b"v"])
         assert await result(engine.session.get(b"k")) == b"v"  # type: ignore[arg-type]
         server.expect(b"EVALSHA", scripts.COUNTS.digest, 1, "tagcache:{all}:", 1, 0, 0, answer=[])
