@@ -105,28 +105,58 @@ local function notify_near(tag)
     redis.call('DEL', name)
 end
 
-local function leave_tag(tag, key, bytes)
-    local name = carriers(tag)
-    if redis.call('ZREM', name, key) == 1 then
-        if redis.call('EXISTS', name) == 1 then
-            redis.call('HINCRBY', SUMS, 't:' .. tag, 0 - bytes)
-        else
-            redis.call('SREM', TAGS, tag)
-            redis.call('HDEL', SUMS, 't:' .. tag)
+-- Take keys out of the index of a tag; `sizes` are the bytes of their entries.
+local function leave_tag(tag, keys, sizes)
+    local name, there, bytes = carriers(tag), keys, sizes[1]
+    if #keys > 1 then
+        there, bytes = {}, 0
+        for i, score in ipairs(redis.call('ZMSCORE', name, unpack(keys))) do
+            if score then
+                there[#there + 1] = keys[i]
+                bytes = bytes + sizes[i]
+            end
         end
+        if #there == 0 then return end
+    end
+    if redis.call('ZREM', name, unpack(there)) == 0 then return end
+    local left = redis.call('HINCRBY', SUMS, 't:' .. tag, 0 - bytes)
+    if left <= 0 and redis.call('EXISTS', name) == 0 then
+        redis.call('SREM', TAGS, tag)
+        redis.call('HDEL', SUMS, 't:' .. tag)
     end
 end
 
--- The only function that removes an entry.
-local function drop(key, meta)
-    redis.call('UNLINK', value_of(key))
-    redis.call('HDEL', META, key)
-    redis.call('ZREM', ALL, key)
-    redis.call('ZREM', DUE, key)
-    redis.call('HINCRBY', SUMS, 'bytes', #key - meta[4])
-    for _, tag in ipairs(meta[6]) do leave_tag(tag, key, meta[4]) end
-    if meta[7] then redis.call('ZREM', GRACES, key) end
+-- The only function that removes entries: a few hundred, each {key, record}.
+local function drop_all(gone)
+    if #gone == 0 then return end
+    local keys, values, due, graces, bytes = {}, {}, {}, {}, 0
+    local tags, keys_of, sizes_of = {}, {}, {}
+    for i, entry in ipairs(gone) do
+        local key, meta = entry[1], entry[2]
+        keys[i], values[i] = key, value_of(key)
+        bytes = bytes + #key - meta[4]
+        if meta[1] > 0 then due[#due + 1] = key end
+        if meta[7] then graces[#graces + 1] = key end
+        for _, tag in ipairs(meta[6]) do
+            local those = keys_of[tag]
+            if those then
+                those[#those + 1] = key
+                sizes_of[tag][#those] = meta[4]
+            else
+                tags[#tags + 1], keys_of[tag], sizes_of[tag] = tag, {key}, {meta[4]}
+            end
+        end
+    end
+    redis.call('UNLINK', unpack(values))
+    redis.call('HDEL', META, unpack(keys))
+    redis.call('ZREM', ALL, unpack(keys))
+    if #due > 0 then redis.call('ZREM', DUE, unpack(due)) end
+    if #graces > 0 then redis.call('ZREM', GRACES, unpack(graces)) end
+    redis.call('HINCRBY', SUMS, 'bytes', bytes)
+    for _, tag in ipairs(tags) do leave_tag(tag, keys_of[tag], sizes_of[tag]) end
 end
+
+local function drop(key, meta) drop_all({{key, meta}}) end
 
 -- Remove an entry that became stale at the time `since`: it is kept apart until its grace is over.
 local function soften(key, meta, since)
@@ -203,9 +233,10 @@ local function drop_dead(key, meta, at)
     if expired(meta) and not at then soften(key, meta, meta[1]) else drop(key, meta) end
 end
 
--- The record of a live entry; a dead one is removed. Changes the database.
-local function find(key)
-    local meta = read(key)
+-- The record of a live entry; a dead one is removed. Changes the database. `known` is the record, if it
+-- was read before.
+local function find(key, known)
+    local meta = known or read(key)
     if not meta then return nil end
     local at = stale(meta)
     if expired(meta) or at or redis.call('EXISTS', value_of(key)) == 0 then
@@ -302,7 +333,7 @@ local function store(key, value, tags, ttl, at, old, deadline, grace)
         local wanted = {}
         for _, tag in ipairs(tags) do wanted[tag] = true end
         for _, tag in ipairs(old[6]) do
-            if wanted[tag] then had[tag] = true else leave_tag(tag, key, before) end
+            if wanted[tag] then had[tag] = true else leave_tag(tag, {key}, {before}) end
         end
     end
     local more = bytes - before

@@ -1,12 +1,10 @@
-local removed = 0
+local gone = {}
 allow_oom()
 for _, key in ipairs(ARGV) do
     local meta = find(key)
-    if meta then
-        drop(key, meta)
-        removed = removed + 1
-    end
+    if meta then gone[#gone + 1] = {key, meta} end
     renew(key)
 end
-count('invalidations', removed)
-return removed
+drop_all(gone)
+count('invalidations', #gone)
+return #gone

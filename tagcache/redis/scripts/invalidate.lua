@@ -16,11 +16,9 @@ local function remove_few(tag, tags)
     notify_near(tag)
     if size > at_once then return false end
     at_once = at_once - size
-    for _, key in ipairs(redis.call('ZRANGE', carriers(tag), 0, -1)) do
-        if remove_older(key, at, tags, soft) then
-            removed = removed + 1
-            if #keys < 256 then keys[#keys + 1] = key end
-        end
+    for _, entry in ipairs(remove_older(redis.call('ZRANGE', carriers(tag), 0, -1), at, tags, soft)) do
+        removed = removed + 1
+        if #keys < 256 then keys[#keys + 1] = entry[1] end
     end
     return true
 end

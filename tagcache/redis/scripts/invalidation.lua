@@ -37,14 +37,21 @@ local function put_rarest_first(tags)
     return least
 end
 
--- Remove a live entry that is older than the invalidation `at` and has all the tags, or let it become stale
--- if the invalidation is soft; returns whether it was one.
-local function remove_older(key, at, tags, soft)
-    local meta = read(key)
-    if not meta or meta[5] >= at or not carries_all(meta, tags) then return false end
-    meta = find(key)
-    if meta then
-        if soft then soften(key, meta, now) else drop(key, meta) end
+-- Remove those of the entries that are live, older than the invalidation `at` and have all the tags, or let
+-- them become stale if the invalidation is soft; returns a list of {key, record}.
+local function remove_older(keys, at, tags, soft)
+    local gone = {}
+    for _, key in ipairs(keys) do
+        local meta = read(key)
+        if meta and meta[5] < at and carries_all(meta, tags) then
+            meta = find(key, meta)
+            if meta then gone[#gone + 1] = {key, meta} end
+        end
     end
-    return meta ~= nil
+    if not soft then
+        drop_all(gone)
+    else
+        for _, entry in ipairs(gone) do soften(entry[1], entry[2], now) end
+    end
+    return gone
 end

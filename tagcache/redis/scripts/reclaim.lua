@@ -4,10 +4,14 @@ local o = base .. old .. ':'
 local left = tonumber(ARGV[1])
 -- Do not use HSCAN of `meta` from cursor 0: in a large table, each call would pass over the buckets
 -- that earlier calls have emptied.
-local popped = redis.call('ZPOPMIN', o .. 'all', left)
+local popped, keys, values = redis.call('ZPOPMIN', o .. 'all', left), {}, {}
 for i = 1, #popped, 2 do
-    redis.call('UNLINK', prefix .. 'v:' .. part .. old .. ':' .. popped[i])
-    redis.call('HDEL', o .. 'meta', popped[i])
+    keys[#keys + 1] = popped[i]
+    values[#values + 1] = prefix .. 'v:' .. part .. old .. ':' .. popped[i]
+end
+if #keys > 0 then
+    redis.call('UNLINK', unpack(values))
+    redis.call('HDEL', o .. 'meta', unpack(keys))
 end
 if redis.call('EXISTS', o .. 'all') == 1 then return 1 end
 popped = redis.call('ZPOPMIN', o .. 'graces', left)

@@ -1,13 +1,18 @@
 local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
 allow_oom()
+local is_dead, gone = redis.call('EXISTS', DEAD) == 1, {}
 for _, key in ipairs(keys) do
     local meta = read(key)
-    if meta then
+    if not meta then
+        redis.call('ZREM', DUE, key)
+    elseif is_dead or meta[7] then
         drop_dead(key, meta, meta[7] and stale(meta))
     else
-        redis.call('ZREM', DUE, key)
+        gone[#gone + 1] = {key, meta}
     end
 end
+drop_all(gone)
+count('expirations', #gone)
 -- A value that Redis evicted leaves its record and its place in the indexes. Samples find these entries:
 -- a larger sample if the first has some, and another call if there are many.
 local sampled, evicted = 0, 0
@@ -36,7 +41,6 @@ for _, key in ipairs(over) do
 end
 if #over == tonumber(ARGV[1]) then more = 1 end
 -- A generation is needed while it makes an entry dead or stale, or a lease outdated.
-local is_dead = redis.call('EXISTS', DEAD) == 1
 if not is_dead and redis.call('EXISTS', LEASES, GRACES) == 0 then
     redis.call('UNLINK', GENS, SOFT_GENS, ALL_GENS)
 end
