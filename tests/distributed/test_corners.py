@@ -320,3 +320,24 @@ def test_few_look_ups_travel_together_where_values_are_large(
     together.clear()
     engine.all([engine.cache.get(b"small", 0) for _ in range(200)])
     assert len(together) <= 2
+
+
+def test_a_plain_look_up_reads_nothing_but_the_value(
+    engine: Remote, empty_redis: RedisServer
+) -> None:
+    def records_read() -> int:
+        stats = empty_redis.cli("info", "commandstats").splitlines()
+        line = next((line for line in stats if line.startswith("cmdstat_hget:")), "=0,")
+        return int(line.partition("=")[2].partition(",")[0])
+
+    engine.put(b"k", b"v", [b"t"])
+    # The first hit is a sample, with its tags.
+    assert engine.get(b"k") == b"v"
+    before = records_read()
+    assert [engine.get(b"k"), engine.get(b"absent")] == [b"v", None]
+    assert records_read() == before
+    # An entry with a grace, or one that is dead and not removed yet, is known by its record.
+    engine.put_with(b"g", b"w", StoreOptions((b"u",), 1, 60_000))
+    engine.pass_time(0.01)
+    assert [engine.get(b"g"), engine.get(b"k")] == [None, b"v"]
+    assert records_read() > before

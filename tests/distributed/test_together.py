@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from redis.exceptions import ResponseError
 
+from tagcache.model.store_options import StoreOptions
 from tests.distributed.engines import Remote
 from tests.distributed.redis_server import RedisServer
 from tests.integration.running import RunningServer
@@ -60,6 +61,8 @@ def test_one_that_fails_does_not_fail_the_others(empty_redis: RedisServer) -> No
             engine.put(key, b"1", [b"t"])
             # A pipeline sends few look-ups at once until it knows the size of values.
             engine.run(engine.cache.get(key, 0))
+        # While an entry has a grace, look-ups read records.
+        engine.put_with(b"g", b"1", StoreOptions((), 60_000, 60_000))
         # As if another program had written there.
         empty_redis.cli("hset", "tagcache:{all}:0:meta", "b", "garbage")
         empty_redis.cli("del", "tagcache:v:{all}:0:c")

@@ -89,9 +89,16 @@ local function carries_any(meta, tags)
     return false
 end
 
+local quiet = nil
+-- Whether there are no generations, leases and graces, so that an entry needs no comparison with them.
+local function is_quiet()
+    if quiet == nil then quiet = redis.call('EXISTS', GENS, LEASES, GRACES) == 0 end
+    return quiet
+end
+
 -- The sequence number of the invalidation that killed the entry; nil if none.
 local function stale(meta)
-    if #meta[6] == 0 then return nil end
+    if #meta[6] == 0 or is_quiet() then return nil end
     for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(meta[6]))) do
         if last and tonumber(last) > meta[5] then return tonumber(last) end
     end
@@ -289,7 +296,7 @@ end
 
 -- Note that a key was stored or removed: its lease is outdated, and its stale entry goes.
 local function renew(key)
-    if redis.call('EXISTS', LEASES, GRACES) == 0 then return end
+    if is_quiet() then return end
     outdate_lease(key)
     redis.call('ZREM', GRACES, key)
     if redis.call('HDEL', STALE, key) == 1 then redis.call('UNLINK', stale_value_of(key)) end
@@ -321,7 +328,8 @@ local function store(key, value, tags, ttl, at, old, deadline, grace)
     claim()
     if ttl ~= '' then
         expires = math.min(deadline or now + tonumber(ttl), 9e15)
-        redis.call('SET', value_of(key), value, 'PXAT', digits(math.min(expires + grace, 9e15)))
+        -- Redis removes a value in the millisecond after its time.
+        redis.call('SET', value_of(key), value, 'PXAT', digits(math.min(expires + grace, 9e15) - 1))
         redis.call('ZADD', DUE, digits(expires), key)
     else
         redis.call('SET', value_of(key), value)

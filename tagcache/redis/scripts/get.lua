@@ -1,5 +1,8 @@
 local META, GENS = b .. 'meta', b .. 'gens'
 local value_of = prefix .. 'v:' .. part .. epoch .. ':'
+-- Without generations and graces, each value that is there is the one of a live entry: no entry is dead
+-- and not removed yet, and Redis itself removes the value when the entry expires.
+local has_only_live = redis.call('EXISTS', GENS, b .. 'graces') == 0
 local now = nil
 
 -- Read once, and only if needed.
@@ -12,6 +15,7 @@ local function time()
 end
 
 local function is_live(meta)
+    if has_only_live then return true end
     local tags = meta[6]
     if meta[1] > 0 and meta[1] <= time() then return false end
     if #tags == 0 then return true end
@@ -22,6 +26,7 @@ local function is_live(meta)
 end
 
 local function look_up(key, more)
+    if has_only_live and more == '' then return redis.call('GET', value_of .. key) end
     local packed = redis.call('HGET', META, key)
     if not packed then return false end
     local meta = cmsgpack.unpack(packed)

@@ -9,6 +9,7 @@ local function outdate(kind, soft, tags, at, dead)
         for _, tag in ipairs(tags) do
             redis.call('ZADD', soft and SOFT_GENS or GENS, digits(at), tag)
         end
+        quiet = nil
         return
     end
     -- In a loop, because `unpack` is limited to a few thousand values.
