@@ -1,9 +1,9 @@
 """One and two servers with one Redis, and with a cluster of three.
 
-Throughput and latency, with and without a near cache; the staleness of the near cache; and the
-time of an invalidation.
+Throughput and latency, with and without a near cache; the staleness of the near cache; the time of
+an invalidation; and what Redis has to do for an idle server, an invalidation and an entry.
 
-python -m benchmarks.distributed [--seconds N]
+python -m benchmarks.distributed [--seconds N] [--costs-only]
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import psutil
+from redis import Redis
 
 from benchmarks.load import Load, Measured, fill, result, start
 from benchmarks.servers import HOST, Server, free_ports, redis, tagcache
@@ -31,6 +33,9 @@ _KEYS = 10_000
 _NEAR_MB = 64
 _CHANGES = 2000
 _CARRIERS = (10, 1000, 100_000)
+_SETTLE_SECONDS = 4
+_MEASURED_ENTRIES = 40_000
+_INVALIDATIONS = 300
 
 
 @contextmanager
@@ -175,10 +180,92 @@ def invalidations(name: str, url: str) -> Iterator[str]:
         yield f"| {name} | {count:,} | {middle:.1f} | {max(waits) * 1000:.1f} |"
 
 
+class _Nodes:
+    """The servers at a URL, and the sums of what they count."""
+
+    def __init__(self, url: str) -> None:
+        places = url.rpartition("//")[2].split(",")
+        self._nodes: list[Any] = [Redis.from_url(f"redis://{place}") for place in places]
+
+    def calls(self, *names: str) -> int:
+        """Return how often commands were called, also by scripts."""
+        each = [node.info("commandstats") for node in self._nodes]
+        return sum(
+            stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for stats in each for name in names
+        )
+
+    def total(self, section: str, *fields: str) -> float:
+        """Return the sum of fields of INFO."""
+        return float(sum(node.info(section)[field] for node in self._nodes for field in fields))
+
+    def cpu_microseconds(self) -> float:
+        """Return the CPU time."""
+        return self.total("cpu", "used_cpu_user", "used_cpu_sys") * 1e6
+
+
+# What servers send; scripts call other commands.
+_SENT = ("evalsha", "eval", "info", "cluster|slots", "ping")
+
+
+def costs(name: str, url: str) -> str:
+    """Return a row: calls in a second of idleness, and the cost of invalidations and entries."""
+    nodes = _Nodes(url)
+    idle = []
+    for count in (1, 3):
+        with fronts(url, count):
+            time.sleep(3 * _SETTLE_SECONDS)
+            before = nodes.calls(*_SENT)
+            time.sleep(2 * _SETTLE_SECONDS)
+            idle.append((nodes.calls(*_SENT) - before) / (2 * _SETTLE_SECONDS))
+    with fronts(url, 1) as servers:
+        client = _Client(servers[0])
+        client.ask(b"FLUSH")
+        time.sleep(_SETTLE_SECONDS)
+        memory = nodes.total("memory", "used_memory")
+        client.put_many(
+            [
+                b"PUT\tkey:%016d\t-\tt,u%d\t%b" % (n, n % 70, b"x" * 100)
+                for n in range(_MEASURED_ENTRIES)
+            ]
+        )
+        memory = nodes.total("memory", "used_memory") - memory
+        times, scripts = [], nodes.calls("evalsha")
+        for _ in range(_INVALIDATIONS):
+            begun = time.perf_counter()
+            client.ask(b"INV_TAG\tnone")
+            times.append((time.perf_counter() - begun) * 1000)
+        scripts = nodes.calls("evalsha") - scripts
+        cpu = nodes.cpu_microseconds()
+        client.ask(b"INV_TAG\tt")
+        time.sleep(_SETTLE_SECONDS)
+        cpu = nodes.cpu_microseconds() - cpu
+    return (
+        f"| {name} | {idle[0]:.1f} | {idle[1]:.1f} | {scripts / _INVALIDATIONS:.0f} "
+        f"| {sorted(times)[_INVALIDATIONS // 2]:.2f} | {cpu / _MEASURED_ENTRIES:.1f} "
+        f"| {memory / _MEASURED_ENTRIES:.0f} |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--costs-only", action="store_true")
+    arguments = parser.parse_args()
+    with redis() as server, cluster() as nodes:
+        engines = {"one Redis": f"redis://{HOST}:{server.port}", "cluster of 3": nodes}
+        if not arguments.costs_only:
+            measure_all(engines, arguments.seconds)
+        print(
+            "\n| engine | calls/s, 1 idle front | 3 idle fronts | scripts of an INV_TAG of nothing "
+            "| its ms | Redis µs CPU to remove an entry | bytes of an entry |"
+        )
+        print("|---|---|---|---|---|---|---|")
+        for name, url in engines.items():
+            print(costs(name, url), flush=True)
+
+
+def measure_all(engines: dict[str, str], seconds: float) -> None:
+    """Print all tables but the one of costs."""
     print(
         "| engine | fronts | near | load | ops/s | p50 ms | p99 ms | front µs CPU/op "
         "| Redis µs CPU/op |"
@@ -186,15 +273,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     aged: list[str] = []
     invalidated: list[str] = []
-    with redis() as server, cluster() as nodes:
-        for name, url in (
-            ("one Redis", f"redis://{HOST}:{server.port}"),
-            ("cluster of 3", nodes),
-        ):
-            for row in rows(name, url, seconds):
-                print(row, flush=True)
-            aged.append(staleness(name, url))
-            invalidated += invalidations(name, url)
+    for name, url in engines.items():
+        for row in rows(name, url, seconds):
+            print(row, flush=True)
+        aged.append(staleness(name, url))
+        invalidated += invalidations(name, url)
     print("\n| engine | old for ms, median | 99 % | longest |\n|---|---|---|---|")
     print("\n".join(aged))
     print("\n| engine | entries | INV_TAG ms | longest GET of another meanwhile, ms |")
