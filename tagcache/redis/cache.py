@@ -26,6 +26,8 @@ from tagcache.redis.scripts import Script
 
 _TAGS_AT_ONCE = 4000
 _FLUSH_ROUNDS = 1000
+# After this many hits, the tags of a hit are asked for again if no answer has brought any.
+_ASK_AGAIN = 64
 # In the order of the fields of Counters.
 _COUNTED = (b"hits", b"misses", b"puts", b"invalidations", b"expirations", b"evictions")
 
@@ -61,7 +63,8 @@ class RedisCache:
         self._near = near
         self._activity = activity
         self._monotonic = monotonic
-        self._next_sample = 0
+        # The numbers of hits at which to sample one, and to ask for its tags again.
+        self._next_sample = self._next_question = 0
         self.hits = 0
         self.misses = 0
         self.puts = 0
@@ -81,10 +84,15 @@ class RedisCache:
             self.hits += 1
         return value
 
-    @property
-    def wants_tags(self) -> bool:
-        """Whether the next hit is sampled, and so needs its tags, which cost time in Redis."""
-        return self.hits >= self._next_sample
+    def asks_for_tags(self) -> bool:
+        """Return whether a look-up should ask for tags, to sample a hit. They cost time in Redis.
+
+        Few of the look-ups that are sent before the first of them is answered do so.
+        """
+        asks = self.hits >= max(self._next_sample, self._next_question)
+        if asks:
+            self._next_question = self.hits + _ASK_AGAIN
+        return asks
 
     def get(self, key: bytes, pipeline: int | None = None) -> Deferred[bytes | None]:
         """Return the value or None, and count it."""
@@ -95,7 +103,7 @@ class RedisCache:
             return found.addCallbacks(
                 self._kept, self._not_kept, (near, key, begun), errbackArgs=(near, key)
             )
-        more = b"1" if self.wants_tags else b""
+        more = b"1" if self.asks_for_tags() else b""
         found = self._partitions.call_for(key, pipeline, scripts.GET, more)
         return found.addCallback(self._looked_up, key)
 
@@ -364,11 +372,16 @@ class RedisCache:
         """Count a hit on an entry with these tags, or a miss (None)."""
         if tags is None:
             self.misses += 1
+            self._next_question = 0
             self._activity.missed(key)
             return
         self.hits += 1
         if self.hits >= self._next_sample:
             self._next_sample = self._activity.sample(self.hits, tags)
+
+    def count_hit(self) -> None:
+        """Count a hit on an entry whose tags were not asked for."""
+        self.hits += 1
 
     def count_changes(self, stored: Collection[bytes], removed: int) -> None:
         """Count the keys that were stored, and the entries that were removed."""

@@ -29,9 +29,11 @@ _UNHEARD_MS = 500
 class Sampling(Tally, Protocol):
     """Counts look-ups, and needs the tags of some hits."""
 
-    @property
-    def wants_tags(self) -> bool:
-        """Whether the tags of the next hit are needed."""
+    def asks_for_tags(self) -> bool:
+        """Return whether a look-up should ask for the tags."""
+
+    def count_hit(self) -> None:
+        """Count a hit on an entry whose tags were not asked for."""
 
 
 class Fresh:
@@ -106,7 +108,7 @@ class Fresh:
                 del self._asking[key], self._ended[key]
             return result
 
-        more = b"1" if self._tally.wants_tags else b""
+        more = b"1" if self._tally.asks_for_tags() else b""
         most = max(_MOST_LEASES // len(self._partitions), 1)
         arguments = (more, token, lease_ms, most)
         asked = self._partitions.call_for(key, pipeline, scripts.FETCH, *arguments)
@@ -114,7 +116,7 @@ class Fresh:
 
     def _read(self, key: bytes, answer: Any, token: int) -> Fetched:
         if isinstance(answer, bytes):
-            self._tally.count_look_up(key, ())
+            self._tally.count_hit()
             return hit(answer)
         if len(answer) == 2:
             value, tags = answer

@@ -78,6 +78,23 @@ def caches_of(cache: RedisCache) -> RedisCaches:
     return RedisCaches(1, lambda _: cache, Partitions)  # type: ignore[arg-type]
 
 
+def test_one_of_the_look_ups_in_flight_asks_for_tags() -> None:
+    world = World()
+    many = [outcome(world.cache.get(b"k")) for _ in range(3)]
+    asked = [world.answer(scripts.GET, None)[1] for _ in range(3)]
+    assert (many, asked) == ([[None]] * 3, [b"1", b"", b""])
+    # A miss has no tags: the next one asks again.
+    failed, _ = outcome(world.cache.get(b"k")), world.cache.get(b"k")
+    assert world.answer(scripts.GET, GONE)[1] == b"1"
+    assert failed == [GONE]
+    # So does one of the next 64 if there was no answer.
+    for _ in range(64):
+        assert world.answer(scripts.GET, b"v")[1] == b""
+        world.cache.get(b"k")
+    assert world.answer(scripts.GET, [b"v", b"", [b"t"]])[1] == b"1"
+    assert world.cache.activity(b"t").hits == 65
+
+
 def test_a_look_up_is_a_hit_or_a_miss() -> None:
     world = World()
     found = outcome(world.cache.get(b"k"))
