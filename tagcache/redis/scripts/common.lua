@@ -1,4 +1,5 @@
--- Shared by all scripts except get.
+-- Shared by all scripts. Each gets only the functions and variables that it uses: a variable has one line
+-- here, and a function ends with `end` in the first column, or in its only line.
 --
 -- A record of `meta` is {expires ms or 0, stored us, time to live as text, bytes, sequence
 -- number, tags, grace in ms or nothing}. It is dead when one of its tags was invalidated after that number.
@@ -8,16 +9,25 @@
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
-local META, ALL, DUE, TAGS = b .. 'meta', b .. 'all', b .. 'due', b .. 'tags'
-local GENS, DEAD, LATE = b .. 'gens', b .. 'dead', b .. 'late'
+local META = b .. 'meta'
+local ALL = b .. 'all'
+local DUE = b .. 'due'
+local TAGS = b .. 'tags'
+local GENS = b .. 'gens'
+local DEAD = b .. 'dead'
+local LATE = b .. 'late'
 -- The last soft invalidations of tags, and the last ones of combinations of tags, soft or not. Leases are
 -- compared with them and GENS.
-local SOFT_GENS, ALL_GENS = b .. 'softgens', b .. 'allgens'
+local SOFT_GENS = b .. 'softgens'
+local ALL_GENS = b .. 'allgens'
 -- Leases by key, and their keys by end.
-local LEASES, LEASED = b .. 'leases', b .. 'leased'
+local LEASES = b .. 'leases'
+local LEASED = b .. 'leased'
 -- Keys with a grace by its end, '+inf' before it began without a time to live; and stale entries by key.
-local GRACES, STALE = b .. 'graces', b .. 'stale'
-local SUMS, COUNTS = b .. 'sums', base .. 'counts'
+local GRACES = b .. 'graces'
+local STALE = b .. 'stale'
+local SUMS = b .. 'sums'
+local COUNTS = base .. 'counts'
 
 -- The keys of values have the same prefix in all partitions, so that one prefix tracks all of them.
 local function value_of(key) return prefix .. 'v:' .. part .. epoch .. ':' .. key end

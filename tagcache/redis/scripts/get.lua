@@ -1,21 +1,20 @@
-local META, GENS = b .. 'meta', b .. 'gens'
-local value_of = prefix .. 'v:' .. part .. epoch .. ':'
+local values = prefix .. 'v:' .. part .. epoch .. ':'
 -- Without generations and graces, each value that is there is the one of a live entry: no entry is dead
 -- and not removed yet, and Redis itself removes the value when the entry expires.
-local has_only_live = redis.call('EXISTS', GENS, b .. 'graces') == 0
-local now = nil
+local only_live = redis.call('EXISTS', GENS, GRACES) == 0
+local ms = nil
 
--- Read once, and only if needed.
+-- The time, read once, and only if needed.
 local function time()
-    if not now then
-        local clock = redis.call('TIME')
-        now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+    if not ms then
+        local told = redis.call('TIME')
+        ms = told[1] * 1000 + math.floor(told[2] / 1000)
     end
-    return now
+    return ms
 end
 
-local function is_live(meta)
-    if has_only_live then return true end
+local function is_alive(meta)
+    if only_live then return true end
     local tags = meta[6]
     if meta[1] > 0 and meta[1] <= time() then return false end
     if #tags == 0 then return true end
@@ -26,11 +25,11 @@ local function is_live(meta)
 end
 
 local function look_up(key, more)
-    if has_only_live and more == '' then return redis.call('GET', value_of .. key) end
+    if only_live and more == '' then return redis.call('GET', values .. key) end
     local packed = redis.call('HGET', META, key)
     if not packed then return false end
     local meta = cmsgpack.unpack(packed)
-    local value = is_live(meta) and redis.call('GET', value_of .. key)
+    local value = is_alive(meta) and redis.call('GET', values .. key)
     if not value then return false end
     if more == '' then return value end
     local left = meta[1] > 0 and string.format('%.0f', meta[1] - time()) or ''
