@@ -44,7 +44,7 @@ def credentials_of(
     """A credential store that hashes synchronously instead of in a thread."""
     origins = {**defaults().origins, ("authentication", "password"): origin}
     configuration = replace(defaults(), settings=settings, path=path, origins=origins)
-    return Credentials(configuration, Path("/nowhere"), monotonic, maybeDeferred)
+    return Credentials(configuration, Path("/nowhere/credentials"), monotonic, maybeDeferred)
 
 
 def only(part: T) -> Numbered[T]:

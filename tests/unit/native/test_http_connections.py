@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,8 +98,11 @@ def pump() -> Iterator[Any]:
 
 
 @pytest.fixture
-def door() -> Door:
-    return door_for_pump()
+def door(tmp_path: Path) -> Door:
+    door = door_for_pump()
+    # New credentials are written there.
+    door.credentials._path = tmp_path / "credentials"
+    return door
 
 
 @pytest.fixture
