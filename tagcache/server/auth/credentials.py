@@ -178,13 +178,13 @@ class Credentials:
         return header[:7] == b"Bearer " and self._tokens.is_valid(header[7:])
 
     def valid_until(self, header: bytes) -> float:
-        """Return until when a header that was right needs no check.
+        """Return until when a header that was just found right needs no check.
 
-        It is in seconds of the monotonic clock, and infinite for a password; a call of
-        ``on_recheck`` ends it earlier.
+        It is in seconds of the monotonic clock, infinite for a password, and 0.0 if the header
+        needs a check. A call of ``on_recheck`` ends it earlier.
         """
         if header[:6] == b"Basic ":
-            return math.inf
+            return math.inf if self._seen.get(id(header)) is header else 0.0
         return self._tokens.expiry(header[7:])
 
     def verify_header(self, header: bytes, address: str) -> Deferred[bool]:

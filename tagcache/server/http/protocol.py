@@ -238,7 +238,7 @@ class HttpProtocol(ServedProtocol):
         else:
             path, query = target
             if not query:
-                answer = self._look_up(path)
+                answer, is_admitted = self._look_up(path)
                 if answer is not None:
                     connection = self.connection
                     connection.commands += 1
@@ -247,7 +247,7 @@ class HttpProtocol(ServedProtocol):
                     took = self._monotonic() - self.now
                     if took >= self._meter.traffic.above:
                         self._meter.note(took, self._application.label(b"GET", path), path)
-                    if self._native is not None:
+                    if self._native is not None and is_admitted:
                         self._repeat_look_up(self._native)
                     return True
             request = self._without_body.get(path, query)
@@ -287,14 +287,15 @@ class HttpProtocol(ServedProtocol):
         self._respond(request, response)
         return response.status == 200
 
-    def _look_up(self, path: bytes) -> bytes | None:
+    def _look_up(self, path: bytes) -> tuple[bytes | None, bool]:
+        """Return an answer, if there is one here, and whether the request was admitted."""
         try:
             headers = self._without_body.headers
-            return self._application.look_up(path, headers, self.connection.host)
+            return self._application.look_up(path, headers, self.connection.host), True
         except Exception as error:
             response = self._error(error)
         self._meter.traffic.failed_requests[response.status] += 1
-        return response.encode(False, False)
+        return response.encode(False, False), False
 
     def _error(self, error: BaseException | None, failure: Failure | None = None) -> Response:
         """Return the response to a request that raised ``error``."""

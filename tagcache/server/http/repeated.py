@@ -17,7 +17,9 @@ _GET_LINE = re.compile(rb"GET (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1")
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECASE)
 # Longer heads are not remembered, because each connection may have two.
 _MOST_HEAD_BYTES = 8192
-_NOT_REPEATED = frozenset((b"transfer-encoding", b"connection", b"expect", b"upgrade"))
+_NOT_REPEATED = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
+# Many clients say what is the rule in HTTP/1.1. Other values may name headers of the connection.
+_CONNECTIONS = (b"", b"keep-alive")
 
 
 class RepeatedHead:
@@ -65,6 +67,7 @@ class RepeatedHead:
         if (
             not request.keep_alive
             or not _NOT_REPEATED.isdisjoint(request.headers)
+            or request.headers.get(b"connection", b"").lower() not in _CONNECTIONS
             or len(head) > _MOST_HEAD_BYTES
         ):
             return

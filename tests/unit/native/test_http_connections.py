@@ -211,6 +211,56 @@ def test_new_credentials_end_it_for_what_arrived_together(
     other.close()
 
 
+WRONG = LINES.replace(BASIC, b"Authorization: Basic YWRtaW46d3Jvbmc=\r\n")
+
+
+def test_an_error_of_the_check_admits_nobody(
+    client: OnPump, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert int(client.ask(get("k", WRONG))[9:12]) == 401
+
+    def fail(*arguments: Any) -> bool:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(door.credentials, "known_header", fail)
+        assert int(client.ask(get("k", WRONG))[9:12]) == 507
+    for _ in range(2):
+        assert int(client.ask(get("k", WRONG))[9:12]) == 401
+    assert client.natively() == 0
+
+
+def test_only_a_header_that_was_found_right_is_valid(client: OnPump, door: Door) -> None:
+    warm(client)
+    wrong = b"Basic YWRtaW46d3Jvbmc="
+    assert door.credentials.valid_until(wrong) == 0.0
+    door.credentials.known_header(wrong, "127.0.0.1")
+    assert door.credentials.valid_until(wrong) == 0.0
+
+
+@pytest.mark.parametrize("value", [b"keep-alive", b"Keep-Alive"])
+def test_what_clients_say_of_the_connection(client: OnPump, value: bytes) -> None:
+    """As httpx, requests and wrk do with -H."""
+    lines = LINES + b"Connection: " + value + b"\r\n"
+    for _ in range(3):
+        client.ask(put(entry("k", "v"), lines + JSON))
+        client.ask(get("k", lines))
+    client.natively()
+    client.ask(put(entry("k", "v"), lines + JSON))
+    client.ask(get("k", lines))
+    assert client.natively() == 2
+
+
+@pytest.mark.parametrize("value", [b"close", b"keep-alive, x-user", b"te"])
+def test_other_values_of_it_are_for_python(client: OnPump, value: bytes) -> None:
+    warm(client)
+    lines = LINES + b"Connection: " + value + b"\r\n"
+    client.ask(get("k", lines))
+    if value != b"close":
+        client.ask(get("k", lines))
+    assert client.natively() == 0
+
+
 def test_new_settings_end_it(client: OnPump, door: Door) -> None:
     warm(client)
     origin = replace(door.settings.server, allowed_origin="https://a.example")
