@@ -187,7 +187,7 @@ typedef struct {
     PyObject *reader; /* parses their text */
     PyObject *text;   /* bytes */
     PyObject *tags;   /* tuple of bytes */
-    double ttl;
+    double ttl;       /* 0: the text is the rest after a time to live */
 } How;
 
 /* How many of them are remembered. */

@@ -4,9 +4,6 @@
 
 #include <math.h>
 
-/* Longer times, in milliseconds, are for Python: about 300 years. */
-#define MOST_MS 10000000000000LL
-
 static void
 write_integer(Output *output, long long number)
 {

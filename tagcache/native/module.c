@@ -14,8 +14,7 @@ PyMODINIT_FUNC
 PyInit__core(void)
 {
     if (PyType_Ready(&EntriesIteratorType) < 0 || PyType_Ready(&ChannelType) < 0 ||
-        storing_ready() < 0 ||
-        tagging_ready() < 0) {
+        storing_ready() < 0 || options_ready() < 0 || tagging_ready() < 0) {
         return NULL;
     }
     PyObject *module = PyModule_Create(&core_module);

@@ -18,6 +18,9 @@ frame_bytes(enum dialect dialect)
     return dialect == HTTP ? RESPONSE_BYTES : FRAME_BYTES;
 }
 
+/* Longer times, in milliseconds, are for Python: about 300 years. */
+#define MOST_MS 10000000000000LL
+
 enum found { ANSWERED, FOR_PYTHON, FAILED };
 
 /* The caller must make sure that there is room. */
@@ -139,8 +142,29 @@ enum found answer_count(PlainRequests *self, enum dialect dialect, const Request
                         const Key *key, double now, Output *output);
 enum found answer_delete(PlainRequests *self, enum dialect dialect, const Key *key, Output *output);
 
-/* Prepare the names that `answer_store` uses; -1 with an exception. */
+/* Longer texts of options are for Python. */
+#define LONGEST_OPTIONS 256
+
+/* What a store asks for: its options as text, without the time to live in seconds if that was read;
+ * 0: it was not. */
+typedef struct {
+    Part text;
+    double ttl;
+} Asked;
+
+/* Prepare the names that `answer_store` and the functions below use; -1 with an exception. */
 int storing_ready(void);
+int options_ready(void);
+
+/* Read the time to live, if it is plain. */
+Asked read_asked(enum dialect dialect, Part text);
+
+/* Get the tags, borrowed, and the time to live; false if they are not known. */
+bool recall(const PlainRequests *self, PyObject *reader, const Asked *asked, How *how);
+
+/* Remember what options mean that were used to store, unless they ask for more than tags and a time to
+ * live: then Python must store each time. */
+void remember(PlainRequests *self, PyObject *reader, const Asked *asked, PyObject *options);
 
 /* Forget the parsed options of stores. */
 void forget_all(PlainRequests *self);

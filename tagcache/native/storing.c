@@ -1,4 +1,4 @@
-/* Stores: parse the options of a store, and do the store here in the usual cases.
+/* Stores: do a store here in the usual cases.
  *
  * Most stores overwrite a live entry with the same tags, or add one. For these, this file does the
  * work of Store in tagcache/engine/store.py. All other stores call the cache: those that change
@@ -8,129 +8,16 @@
 
 #include <math.h>
 
-/* The text of options is remembered up to this length. */
-#define LONGEST_OPTIONS 256
-
-/* Names of attributes. */
-static PyObject *BUCKETS, *CHECKED, *GRACE_MS, *TAGS, *TTL;
-
-static const struct {
-    PyObject **name;
-    const char *text;
-} NAMES[] = {
-    {&BUCKETS, "buckets"}, {&CHECKED, "checked"}, {&GRACE_MS, "grace_ms"},
-    {&TAGS, "tags"},       {&TTL, "ttl"},
-};
+static PyObject *BUCKETS;
 
 int
 storing_ready(void)
 {
-    for (size_t at = 0; at < sizeof(NAMES) / sizeof(NAMES[0]); at++) {
-        if (*NAMES[at].name == NULL) {
-            *NAMES[at].name = PyUnicode_InternFromString(NAMES[at].text);
-        }
-        if (*NAMES[at].name == NULL) {
-            return -1;
-        }
+    if (BUCKETS == NULL) {
+        BUCKETS = PyUnicode_InternFromString("buckets");
     }
-    return 0;
+    return BUCKETS == NULL ? -1 : 0;
 }
-
-/* Whether an attribute is this object. No exception is left. */
-static bool
-is_attribute(PyObject *object, PyObject *name, PyObject *expected)
-{
-    PyObject *value = PyObject_GetAttr(object, name);
-    PyErr_Clear();
-    Py_XDECREF(value);
-    return value == expected;
-}
-
-/* An attribute as a number, NaN if it is not one. No exception is left. */
-static double
-number_attribute(PyObject *object, PyObject *name)
-{
-    PyObject *value = PyObject_GetAttr(object, name);
-    double number = value == NULL ? NAN : PyFloat_AsDouble(value);
-    if (PyErr_Occurred()) {
-        PyErr_Clear();
-        number = NAN;
-    }
-    Py_XDECREF(value);
-    return number;
-}
-
-/* Parsed options */
-
-/* The two places for a text. */
-static How *
-places_of(const PlainRequests *self, Part text)
-{
-    /* The best bits of a product are in its middle. */
-    const uint64_t factor = UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t hash = text.length, word = 0;
-    size_t at = 0;
-    for (; at + sizeof(word) <= text.length; at += sizeof(word)) {
-        memcpy(&word, text.start + at, sizeof(word));
-        hash = (hash ^ word ^ hash >> 32) * factor;
-    }
-    word = 0;
-    memcpy(&word, text.start + at, text.length - at);
-    hash = (hash ^ word ^ hash >> 32) * factor;
-    return &self->known[(hash >> 32) % (KNOWN / 2) * 2];
-}
-
-static void
-forget(How *how)
-{
-    Py_CLEAR(how->reader);
-    Py_CLEAR(how->text);
-    Py_CLEAR(how->tags);
-}
-
-void
-forget_all(PlainRequests *self)
-{
-    for (size_t at = 0; self->known != NULL && at < KNOWN; at++) {
-        forget(&self->known[at]);
-    }
-}
-
-static bool
-is_for(const How *how, PyObject *reader, Part text)
-{
-    return how->reader == reader && (size_t)PyBytes_GET_SIZE(how->text) == text.length &&
-           memcmp(PyBytes_AS_STRING(how->text), text.start, text.length) == 0;
-}
-
-/* The parsed options for this text; NULL if they are not known. */
-static const How *
-recall(const PlainRequests *self, PyObject *reader, Part text)
-{
-    const How *how = places_of(self, text);
-    return is_for(how, reader, text) ? how : is_for(how + 1, reader, text) ? how + 1 : NULL;
-}
-
-/* Remember what options mean that were used to store, unless they ask for more than tags and a time to
- * live: then Python must store each time. */
-static void
-remember(PlainRequests *self, PyObject *reader, PyObject *text, PyObject *options)
-{
-    How *how = places_of(self, (Part){PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)});
-    PyObject *tags = PyObject_GetAttr(options, TAGS);
-    double ttl = number_attribute(options, TTL);
-    if (tags != NULL && PyTuple_CheckExact(tags) && ttl > 0 && self->limits != NULL &&
-        !(self->has_tag_rules && PyTuple_GET_SIZE(tags) == 0) &&
-        is_attribute(options, CHECKED, self->limits) && number_attribute(options, GRACE_MS) == 0) {
-        forget(how + 1);
-        how[1] = how[0];
-        how[0] = (How){Py_NewRef(reader), Py_NewRef(text), Py_NewRef(tags), ttl};
-    }
-    PyErr_Clear();
-    Py_XDECREF(tags);
-}
-
-/* Storing */
 
 /* Whether an attribute of the store is not set, or has another type than in production. */
 static bool
@@ -364,7 +251,7 @@ store_here(PlainRequests *self, const Key *key, PyObject *value, const How *how,
  * what the cache returns, 0 for None. */
 static bool
 call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader, Part text,
-         uint64_t *ttl_ms)
+         const Asked *asked, uint64_t *ttl_ms)
 {
     PyObject *copy = PyBytes_FromStringAndSize(text.start, (Py_ssize_t)text.length);
     PyObject *options = copy == NULL ? NULL : PyObject_CallOneArg(reader, copy);
@@ -378,7 +265,7 @@ call_put(PlainRequests *self, const Key *key, PyObject *value, PyObject *reader,
     bool stored = result != NULL;
     if (stored) {
         *ttl_ms = result == Py_None ? 0 : PyLong_AsUnsignedLongLong(result);
-        remember(self, reader, copy, options);
+        remember(self, reader, asked, options);
     }
     Py_XDECREF(result);
     Py_XDECREF(options);
@@ -423,11 +310,12 @@ answer_store(PlainRequests *self, const Answers *answers, const Request *request
         return FOR_PYTHON;
     }
     PyObject *reader = request->verb == STORE ? answers->read_options : answers->read_tag_options;
-    const How *how = recall(self, reader, request->options);
-    bool is_known = how != NULL && is_exact(how->ttl);
-    uint64_t ttl_ms = is_known && isfinite(how->ttl) ? (uint64_t)llround(how->ttl * 1000) : 0;
-    bool stored = (is_known && store_here(self, key, value, how, now)) ||
-                  call_put(self, key, value, reader, request->options, &ttl_ms);
+    Asked asked = read_asked(answers->dialect, request->options);
+    How how;
+    bool is_known = recall(self, reader, &asked, &how) && is_exact(how.ttl);
+    uint64_t ttl_ms = is_known && isfinite(how.ttl) ? (uint64_t)llround(how.ttl * 1000) : 0;
+    bool stored = (is_known && store_here(self, key, value, &how, now)) ||
+                  call_put(self, key, value, reader, request->options, &asked, &ttl_ms);
     Py_DECREF(value);
     if (!stored) {
         return FOR_PYTHON;

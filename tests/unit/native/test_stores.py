@@ -201,6 +201,26 @@ def test_python_stores_what_changes_more_than_the_entry() -> None:
     assert not natively(cache, b"new", *AS_A)
 
 
+def test_options_that_differ_in_the_time_to_live_alone_are_known() -> None:
+    cache, now = filled()
+    assert natively(cache, b"a", b"v", [b"t", b"all"], 61_234)
+    assert cache.peek(b"a").ttl == 61.234  # type: ignore[union-attr]
+    # Without one, there may be a default, which Python knows.
+    cache.limits = replace(Limits(), default_ttl_ms=5000)
+    assert not natively(cache, b"a", *AS_A)
+    assert not natively(cache, b"b", b"v", [b"t", b"all"])
+    now[0] += 0.001
+    assert natively(cache, b"b", b"v", [b"t", b"all"])
+    assert cache.peek(b"b").ttl == 5  # type: ignore[union-attr]
+    assert natively(cache, b"b", b"v", [b"t", b"all"], 5001)
+    assert cache.peek(b"b").ttl == 5.001  # type: ignore[union-attr]
+    assert ask(cache, b"PUT\tc\t61000\tt,all\tv\n") == b"OK\n"
+    puts = cache.plain.puts
+    assert ask(cache, b"PUT\tc\t61500\tt,all\tv\n") == b"OK\n"
+    assert cache.plain.puts == puts + 1
+    assert cache.peek(b"c").ttl == 61.5  # type: ignore[union-attr]
+
+
 def test_python_stores_what_somebody_watches() -> None:
     cache, _ = filled()
     version = cache.version(b"a")
