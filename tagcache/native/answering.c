@@ -17,14 +17,17 @@ note(Channel *self, Pump *pump, const long long counts[VERBS], double started)
             self->last_verb = (enum verb)verb;
         }
     }
-    bool are_look_ups = requests == counts[LOOK_UP];
     Timed *timed = self->answers.dialect == HTTP ? &pump->http_timed : &pump->timed;
-    bool is_timed = are_look_ups && timed->count < timed->most;
-    if (requests == 0 || (are_look_ups && !is_timed)) {
+    PyObject *verbs = self->answers.verbs;
+    bool is_timed = timed->count < timed->most && verbs != NULL &&
+                    self->last_verb < PyTuple_GET_SIZE(verbs) &&
+                    requests == counts[self->last_verb];
+    if (requests == 0 || (requests == counts[LOOK_UP] && !is_timed)) {
         return;
     }
     double took = seconds() - started;
     if (is_timed) {
+        timed->verbs[timed->count] = Py_NewRef(PyTuple_GET_ITEM(verbs, self->last_verb));
         timed->durations[timed->count++] = took;
     }
     if (took >= pump->slow_seconds && self->owner != NULL) {

@@ -208,10 +208,10 @@ static PyObject *
 channel_answer(Channel *self, PyObject *arguments)
 {
     PyObject *plain, *read_options, *read_tag_options;
-    PyObject *heads = NULL;
+    PyObject *verbs = NULL, *heads = NULL;
     int dialect;
-    if (!PyArg_ParseTuple(arguments, "O!iOO|O!", &PlainType, &plain, &dialect, &read_options,
-                          &read_tag_options, &HttpHeadsType, &heads)) {
+    if (!PyArg_ParseTuple(arguments, "O!iOO|O!O!", &PlainType, &plain, &dialect, &read_options,
+                          &read_tag_options, &PyTuple_Type, &verbs, &HttpHeadsType, &heads)) {
         return NULL;
     }
     if (dialect < LINE || dialect > HTTP || (dialect == HTTP) != (heads != NULL)) {
@@ -222,6 +222,7 @@ channel_answer(Channel *self, PyObject *arguments)
     self->answers.dialect = (enum dialect)dialect;
     Py_XSETREF(self->answers.read_options, Py_NewRef(read_options));
     Py_XSETREF(self->answers.read_tag_options, Py_NewRef(read_tag_options));
+    Py_XSETREF(self->answers.verbs, Py_XNewRef(verbs));
     Py_XSETREF(self->answers.heads, (HttpHeads *)Py_XNewRef(heads));
     Py_RETURN_NONE;
 }
@@ -259,6 +260,7 @@ drop_callables(Channel *self)
     Py_CLEAR(self->plain);
     Py_CLEAR(self->answers.read_options);
     Py_CLEAR(self->answers.read_tag_options);
+    Py_CLEAR(self->answers.verbs);
     Py_CLEAR(self->answers.heads);
 }
 
@@ -290,6 +292,7 @@ channel_traverse(Channel *self, visitproc visit, void *arg)
     Py_VISIT(self->plain);
     Py_VISIT(self->answers.read_options);
     Py_VISIT(self->answers.read_tag_options);
+    Py_VISIT(self->answers.verbs);
     return 0;
 }
 

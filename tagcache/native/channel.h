@@ -15,9 +15,10 @@
 #define HIGH_WATER (64 * 1024)
 #define MOST_TIMED 64
 
-/* How many seconds natively answered chunks of look-ups took. */
+/* How many seconds natively answered chunks took, of requests with the same verb. */
 typedef struct {
     double durations[MOST_TIMED];
+    PyObject *verbs[MOST_TIMED];
     int count, most;
 } Timed;
 

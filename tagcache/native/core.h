@@ -179,6 +179,7 @@ typedef struct {
     enum dialect dialect;
     PyObject *read_options;
     PyObject *read_tag_options;
+    PyObject *verbs;  /* tuple: their names; NULL: no durations are measured */
     HttpHeads *heads; /* in HTTP */
 } Answers;
 

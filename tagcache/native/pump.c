@@ -154,8 +154,16 @@ pump_run(Pump *self, PyObject *timeout)
     }
 }
 
-/* take_durations(most, of HTTP): return the seconds that each measured chunk took to answer natively,
- * on the cache port or in HTTP, and measure up to `most` of the next ones. */
+static void
+forget_durations(Timed *timed)
+{
+    while (timed->count > 0) {
+        Py_DECREF(timed->verbs[--timed->count]);
+    }
+}
+
+/* take_durations(most, of HTTP): return the verb of each measured chunk, and the seconds that it took to
+ * answer it natively, on the cache port or in HTTP, and measure up to `most` of the next ones. */
 static PyObject *
 pump_take_durations(Pump *self, PyObject *arguments)
 {
@@ -169,14 +177,14 @@ pump_take_durations(Pump *self, PyObject *arguments)
         return NULL;
     }
     for (int at = 0; at < timed->count; at++) {
-        PyObject *duration = PyFloat_FromDouble(timed->durations[at]);
+        PyObject *duration = Py_BuildValue("Od", timed->verbs[at], timed->durations[at]);
         if (duration == NULL) {
             Py_DECREF(durations);
             return NULL;
         }
         PyList_SET_ITEM(durations, at, duration);
     }
-    timed->count = 0;
+    forget_durations(timed);
     timed->most = most < MOST_TIMED ? most : MOST_TIMED;
     return durations;
 }
@@ -203,6 +211,8 @@ pump_dealloc(Pump *self)
     if (self->epoll >= 0) {
         close(self->epoll);
     }
+    forget_durations(&self->timed);
+    forget_durations(&self->http_timed);
     PyMem_Free(self->input);
     PyMem_Free(self->output.bytes);
     Py_TYPE(self)->tp_free((PyObject *)self);

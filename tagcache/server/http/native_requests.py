@@ -13,11 +13,10 @@ from tagcache.native import HTTP, NativeAnswers
 from tagcache.server.http.endpoints.entries import plain_options
 from tagcache.server.http.repeated import RepeatedHead
 from tagcache.server.net.pump_transport import PumpTransport
+from tagcache.server.observe.traffic import NATIVE_ROUTES
 
-# The verbs of the native core, and the labels of their routes.
-ROUTES = {b"GET": "GET /get/{key}", b"POST": "POST /put"}
 LOOK_UP_PATH, STORE_PATH = b"/get/", b"/put"
-_ANSWERS = NativeAnswers(HTTP, tuple(ROUTES), plain_options, plain_options)
+_ANSWERS = NativeAnswers(HTTP, tuple(NATIVE_ROUTES), plain_options, plain_options)
 
 
 class NativeRequests:

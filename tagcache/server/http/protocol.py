@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tagcache.server.http.messages import EventualResponse, HttpRequest, Response, Stream, failure
-from tagcache.server.http.native_requests import ROUTES, STORE_PATH, NativeRequests
+from tagcache.server.http.native_requests import STORE_PATH, NativeRequests
 from tagcache.server.http.parsing import NOTHING, NoMoreRequests, RequestParser
 from tagcache.server.http.repeated import RepeatedHead
 from tagcache.server.http.static import comes_from_dashboard
@@ -17,7 +17,7 @@ from tagcache.server.net.pump_transport import PumpTransport
 from tagcache.server.net.reply_queue import MOST_AT_ONCE
 from tagcache.server.net.serving import ServedProtocol
 from tagcache.server.net.states import FINISHED, READY, SERVING, STREAMING
-from tagcache.server.observe.traffic import MIXED, Traffic
+from tagcache.server.observe.traffic import MIXED, NATIVE_ROUTES, Traffic
 from tagcache.server.upkeep.slices import SLICE_SECONDS
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class HttpProtocol(ServedProtocol):
         plain = self.factory.plain
         if plain is not None and isinstance(self.transport, PumpTransport):
             self._native = NativeRequests(self.transport, plain)
-            self._meter.follow(self.transport, ROUTES)
+            self._meter.follow(self.transport, NATIVE_ROUTES)
 
     # Called by the factory.
 

@@ -67,7 +67,7 @@ class PumpTransport(SocketTransport):
         self.answers = answers
         self._verbs = answers.verbs
         readers = answers.read_options, answers.read_tag_options
-        self._channel.answer(plain, answers.dialect, *readers, *heads)
+        self._channel.answer(plain, answers.dialect, *readers, answers.verbs, *heads)
 
     def answer_nothing(self) -> None:
         """Pass all received data to the protocol."""

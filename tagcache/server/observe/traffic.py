@@ -19,9 +19,10 @@ MOST_SLOW = 256
 _MOST_ARGUMENT_BYTES = 128
 # How many chunks are timed for the histograms after each tick; on a quiet server, that is all.
 TIMED_A_TICK = 64
-# So many of them may be look-ups over HTTP that the native core answered.
+# So many of them may be requests over HTTP that the native core answered.
 _HTTP_TIMED = TIMED_A_TICK // 4
-_HTTP_LOOK_UP = "GET /get/{key}"
+# The labels of the routes that it answers, by its verbs.
+NATIVE_ROUTES = {b"GET": "GET /get/{key}", b"POST": "POST /put"}
 # These commands hash a password in a thread, which is slow on purpose.
 _HASHING = frozenset(
     {"auth", "POST /auth/login", "POST /auth/change_password", "POST /auth/rotate"}
@@ -162,10 +163,10 @@ class Traffic:
         self._left = TIMED_A_TICK
         self.above = 0.0
         if self._pump is not None:
-            for seconds in self._pump.take_durations(_HTTP_TIMED, True):
-                self.took(seconds, _HTTP_LOOK_UP, 1, None, "")
-            for seconds in self._pump.take_durations(TIMED_A_TICK):
-                self.took(seconds, "get", 1, None, "")
+            for verb, seconds in self._pump.take_durations(_HTTP_TIMED, True):
+                self.took(seconds, NATIVE_ROUTES[verb], 1, None, "")
+            for verb, seconds in self._pump.take_durations(TIMED_A_TICK):
+                self.took(seconds, verb.decode().lower(), 1, None, "")
 
     def commands(self) -> dict[str, int]:
         """Return the number of commands by verb, in lower case."""

@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 from tagcache import native
 from tagcache.config.settings import Settings
 from tagcache.server.http.messages import plain
-from tagcache.server.http.native_requests import ROUTES
 from tagcache.server.net.pump_transport import PumpTransport
+from tagcache.server.observe.traffic import NATIVE_ROUTES
 from tests.helpers import settings_with
 from tests.unit.native.test_http import (
     LINES,
@@ -149,7 +149,7 @@ def test_requests_are_answered_natively_and_counted(client: OnPump, door: Door) 
     assert requests["GET /get/{key}"] == counted["GET /get/{key}"] + 3
     assert requests["POST /put"] == counted["POST /put"] + 1
     assert door.traffic.describe()["commands"] == {}
-    assert set(ROUTES.values()) <= {route.label for route in door.routes.all}
+    assert set(NATIVE_ROUTES.values()) <= {route.label for route in door.routes.all}
 
 
 def test_heads_alternate(client: OnPump) -> None:
@@ -368,7 +368,8 @@ def test_durations_are_kept_for_a_while(client: OnPump, pump: Any) -> None:
     assert pump.take_durations(3, True) == []
     for _ in range(5):
         client.ask(get("k"))
-    assert len(pump.take_durations(3, True)) == 3
+        client.ask(put(entry("k", "v")))
+    assert [verb for verb, _ in pump.take_durations(3, True)] == [b"GET", b"POST", b"GET"]
     assert pump.take_durations(3) == []
 
 

@@ -280,14 +280,31 @@ def test_an_owner_may_close_when_it_is_told_that_much_is_unsent(
 
 def test_durations_are_kept_for_a_while(pump: Any, cache: MemoryCache) -> None:
     owner = Owner(pump)
-    owner.channel.answer(cache.plain, 0, plain_options, plain_options)
+    owner.channel.answer(cache.plain, 0, plain_options, plain_options, (b"GET", b"PUT"))
     assert pump.take_durations(3) == []
+    requests = b"GET\tk\nPUT\tk\t-\t-\tv\n", b"GET\tk\n", b"PUT\tk\t-\t-\tv\n", b"GET\tk\nGET\tk\n"
+    for request in (b"PUT\tk\t-\t-\tv\n", *requests, b"GET\tk\n"):
+        owner.peer.send(request)
+        turns(pump, 1)
+    durations = pump.take_durations(1000)
+    # Only of requests that are all of one kind.
+    assert [verb for verb, _ in durations] == [b"PUT", b"GET", b"PUT"]
+    assert all(0 < seconds < 60 for _, seconds in durations)
+    assert pump.take_durations(1) == []
+    # Without their names, and for a verb that has none, nothing is measured.
+    for verbs in ((), ((b"GET",),)):
+        owner.channel.answer(cache.plain, 0, plain_options, plain_options, *verbs)
+        owner.peer.send(b"PUT\tk\t-\t-\tv\n")
+        turns(pump, 1)
+    assert pump.take_durations(1) == []
+
+
+def test_counts_are_taken(pump: Any, cache: MemoryCache) -> None:
+    owner = Owner(pump)
+    owner.channel.answer(cache.plain, 0, plain_options, plain_options)
     for _ in range(5):
         owner.peer.send(b"GET\tk\n")
         turns(pump, 1)
-    durations = pump.take_durations(1000)
-    assert len(durations) == 3
-    assert all(0 < each < 60 for each in durations)
     assert owner.channel.take_counts()[:4] == ((5, *(0,) * 15), 0, 30, 60)
     assert owner.channel.take_counts()[:4] == ((0,) * 16, 0, 0, 0)
 
