@@ -14,10 +14,10 @@ local function time()
 end
 
 local function is_alive(meta)
-    if only_live then return true end
     local tags = meta[6]
+    -- Even if the value is still there, the time to live that is left must not be 0.
     if meta[1] > 0 and meta[1] <= time() then return false end
-    if #tags == 0 then return true end
+    if only_live or #tags == 0 then return true end
     for _, last in ipairs(redis.call('ZMSCORE', GENS, unpack(tags))) do
         if last and tonumber(last) > meta[5] then return false end
     end
