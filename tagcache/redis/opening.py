@@ -68,7 +68,7 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
     loop = reactor._asyncioEventloop
     availability = Availability(without_password(engine.url))
     note = availability.note
-    count = settings.cache.databases
+    prefix, count = engine.key_prefix, settings.cache.databases
 
     nears, tracking = _track(settings, near_caches, servers, loop, note)
 
@@ -82,7 +82,6 @@ def open_databases(settings: Settings, near_caches: NearCaches, reactor: Any) ->
     ]
     background = ScriptPipeline(servers, loop, timeout, note, moved, _FEW_TOGETHER)
     number = engine.partitions if is_cluster(engine.url) else 1
-    prefix = engine.key_prefix
     layout = Layout(background, prefix, number, note)
 
     def partitions_of(database: int) -> Partitions:
