@@ -154,7 +154,7 @@ is left. Cost: O(number of entries).
 SWEEP = Script("sweep")
 """Arguments: number of entries, number of generations to keep. Removes expired entries, samples
 for evicted ones, and forgets old leases, stale entries and generations. Returns whether there are
-more, and the result of TOTALS. Cost: O(tags) for each entry that is removed, and for 10 to 110
+more, and the result of TOTALS. Cost: O(tags) for each entry that is removed, and for 20 to 120
 samples.
 """
 PEEK = Script("peek", effect=Effect.NONE)
