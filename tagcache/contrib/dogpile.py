@@ -28,12 +28,11 @@ except ModuleNotFoundError as error:
 
 from tagcache.client._sync.computing import BlockingComputation
 from tagcache.client.arguments import Mode, Tag, Ttl, collected, ttl_ms
-from tagcache.client.collecting import is_collecting
 from tagcache.client.compute_options import ComputeOptions
 from tagcache.client.serde import named
 from tagcache.contrib._sync import best_effort
 from tagcache.contrib.connecting import AnyClient, Connecting
-from tagcache.contrib.dogpile_leases import Creation, creating, current
+from tagcache.contrib.dogpile_leases import Creation, creating, current, is_nested
 from tagcache.errors import BadArgument
 from tagcache.model.interfaces import ISerde
 
@@ -142,7 +141,7 @@ class TagCacheBackend(BytesBackend):
         return Mutex(self.client, f"_lock{key}", self._lock_timeout, self._lock_sleep)
 
     def get_serialized(self, key: Any) -> Any:
-        if current() is not None and is_collecting():
+        if is_nested():
             return self._find_with_tags(key)
         return self.client.get(key, NO_VALUE)
 
@@ -156,7 +155,7 @@ class TagCacheBackend(BytesBackend):
 
     def get_serialized_multi(self, keys: Iterable[Any]) -> Sequence[Any]:
         keys = list(keys)
-        if current() is not None and is_collecting():
+        if is_nested():
             return list(map(self._find_with_tags, keys))
         found = self.client.get_many(keys)
         return [found.get(key, NO_VALUE) for key in keys]

@@ -16,7 +16,7 @@ from dogpile.cache.api import NO_VALUE
 
 from tagcache.client._sync.computing import BlockingComputation
 from tagcache.client.arguments import Tag, checked_tag
-from tagcache.client.collecting import Collected, collecting, note, note_stale
+from tagcache.client.collecting import Collected, collecting, is_collecting, note, note_stale
 
 C = TypeVar("C", bound="Creation | None")
 
@@ -109,6 +109,11 @@ _creation: ContextVar[Creation | None] = ContextVar("_creation", default=None)
 def current() -> Creation | None:
     """Return the get_or_create call in progress, unless its creator is running."""
     return _creation.get()
+
+
+def is_nested() -> bool:
+    """Return whether a get_or_create looks up what another value is computed from."""
+    return current() is not None and is_collecting()
 
 
 @contextmanager

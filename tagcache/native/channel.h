@@ -69,7 +69,7 @@ void channel_fail(Channel *self, int error);
 /* Send at once as much as the kernel accepts, and keep the rest. -1 with an exception. */
 int channel_send(Channel *self, const char *bytes, size_t length);
 
-/* Stop to wait for events. */
+/* Stop waiting for events. */
 void channel_forget(Channel *self);
 
 /* Call the owner, with an errno unless it is negative; Python's hook logs any exception, which ends

@@ -105,7 +105,7 @@ void write_http_stored(Output *output, uint64_t ttl_ms);
  * exception, if Python must read it. */
 PyObject *unescaped(Part text);
 
-/* Whether an entry was invalidated and is still stored; true, too, if that cannot be told. */
+/* Whether an entry was invalidated and is still stored; true, too, if that is not known. */
 bool may_be_dead(const PlainRequests *self, const Key *key, const Entry *entry);
 
 /* The entry of a key, if it exists, borrowed; NULL if not, or if Python must look. */

@@ -104,6 +104,13 @@ may_take(const PlainRequests *self, Py_ssize_t more)
                              self->max_memory);
 }
 
+/* Whether the hand of SIEVE points to an entry: it must move on before the entry does. */
+static bool
+is_at_hand(const PlainRequests *self, const Entry *entry)
+{
+    return self->uses == NULL && ((SieveHand *)self->store->sieve)->hand == (PyObject *)entry;
+}
+
 /* Overwrite a live entry that keeps its tags; false if Python must. */
 static bool
 overwrite(PlainRequests *self, Entry *entry, PyObject *value, const How *how, double now)
@@ -111,12 +118,13 @@ overwrite(PlainRequests *self, Entry *entry, PyObject *value, const How *how, do
     StoreFields *store = self->store;
     Py_ssize_t more = PyBytes_GET_SIZE(value) - PyBytes_GET_SIZE(entry->value);
     if (entry->tags != how->tags || entry->links.older == NULL ||
-        entry->stored + entry->ttl <= now || !may_take(self, more) || (self->uses == NULL && ((SieveHand *)store->sieve)->hand == (PyObject *)entry)) {
+        entry->stored + entry->ttl <= now || !may_take(self, more) || is_at_hand(self, entry)) {
         return false;
     }
     bool moves = !may_wait_on(entry, how->ttl, now);
-    Links *bucket = moves && isfinite(how->ttl) ? find_bucket(store, now + how->ttl, now) : NULL;
-    if (moves && isfinite(how->ttl) && bucket == NULL) {
+    bool needs_bucket = moves && isfinite(how->ttl);
+    Links *bucket = needs_bucket ? find_bucket(store, now + how->ttl, now) : NULL;
+    if (needs_bucket && bucket == NULL) {
         return false;
     }
     if (moves) {

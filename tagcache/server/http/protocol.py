@@ -146,20 +146,16 @@ class HttpProtocol(ServedProtocol):
         if self._native is not None:
             self._offer_native(self._native)
 
-    def _repeat_look_up(self, requests: NativeRequests) -> None:
-        """Have look-ups with the same head answered by the transport: this one was."""
-        application, repeated = self._application, self._without_body
+    def _repeat(self, repeated: RepeatedHead) -> None:
+        """Have requests with the same head answered by the transport: this one was admitted."""
+        requests, application = self._native, self._application
+        if requests is None:
+            return
         until = application.valid_until(repeated.headers)
         if until > self.now:
-            requests.repeat_look_up(repeated, application.revoked, until)
-            self._offer_native(requests)
-
-    def _repeat_store(self, requests: NativeRequests) -> None:
-        """Have stores with the same head answered by the transport: this one was."""
-        application, repeated = self._application, self._with_body
-        until = application.valid_until(repeated.headers)
-        if until > self.now:
-            requests.repeat_store(repeated, application.revoked, until)
+            is_look_up = repeated is self._without_body
+            repeat = requests.repeat_look_up if is_look_up else requests.repeat_store
+            repeat(repeated, application.revoked, until)
             self._offer_native(requests)
 
     # Receiving requests
@@ -247,15 +243,15 @@ class HttpProtocol(ServedProtocol):
                     took = self._monotonic() - self.now
                     if took >= self._meter.traffic.above:
                         self._meter.note(took, self._application.label(b"GET", path), path)
-                    if self._native is not None and is_admitted:
-                        self._repeat_look_up(self._native)
+                    if is_admitted:
+                        self._repeat(self._without_body)
                     return True
             request = self._without_body.get(path, query)
         succeeded = self._answer(request)
         self._flush()
         self._note_run(request, 1)
-        if self._native is not None and succeeded and _is_store(request):
-            self._repeat_store(self._native)
+        if succeeded and _is_store(request):
+            self._repeat(self._with_body)
         return True
 
     def _refuse(self, response: Response) -> None:

@@ -18,7 +18,7 @@ _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)(?=\r\n)", re.IGNORECA
 # Longer heads are not remembered, because each connection may have two.
 _MOST_HEAD_BYTES = 8192
 _NOT_REPEATED = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
-# Many clients say what is the rule in HTTP/1.1. Other values may name headers of the connection.
+# Many clients send keep-alive, the default of HTTP/1.1. Other values may name headers.
 _CONNECTIONS = (b"", b"keep-alive")
 
 

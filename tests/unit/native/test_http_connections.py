@@ -91,13 +91,6 @@ def door_for_pump(given: Settings | None = None) -> Door:
 
 
 @pytest.fixture
-def pump() -> Iterator[Any]:
-    core: Any = native.core
-    with select.epoll() as others:
-        yield core.Pump(others.fileno())
-
-
-@pytest.fixture
 def door(tmp_path: Path) -> Door:
     door = door_for_pump()
     # New credentials are written there.

@@ -321,7 +321,7 @@ def test_dead_entries_are_for_python() -> None:
     assert answer(cache, Dialect.RESP2, resp.request(b"TTL", b"7"))[2] == b":-2\r\n"
     assert answer(cache, Dialect.LINE, b"PUT\t7\t-\t-\tnew\n")[2] == b"OK\n"
     assert answer(cache, Dialect.LINE, b"GET\t7\nGET\tplain\n")[1] == 2
-    # This cannot be told of a table of another type.
+    # It is not known which entries are in a table of another type.
     cache.store.dead.append({})  # type: ignore[arg-type]
     assert answer(cache, Dialect.LINE, b"GET\tplain\n") == (0, 0, b"")
     cache.store.dead.pop()

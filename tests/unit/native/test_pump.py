@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,13 +64,6 @@ class Owner:
             if not more:
                 return data
             data += more
-
-
-@pytest.fixture
-def pump() -> Iterator[Any]:
-    core: Any = native.core
-    with select.epoll() as others:
-        yield core.Pump(others.fileno())
 
 
 @pytest.fixture

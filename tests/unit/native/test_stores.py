@@ -384,7 +384,7 @@ def test_each_allocation_of_a_new_deadline_fails_once(key: bytes) -> None:
         try:
             answered = cache.plain.answer(1, *READERS, request, now, ROOM)[0]
         except MemoryError:
-            # What was changed cannot be told: this fails in tests only.
+            # It is not known what was changed: this fails in tests only.
             answered = None
         finally:
             testcapi.remove_mem_hooks()
@@ -412,7 +412,7 @@ def test_each_allocation_fails_once(arguments: tuple[Any, ...]) -> None:
         try:
             answered = cache.plain.answer(1, *readers, request, cache._monotonic(), ROOM)[0]
         except MemoryError:
-            # What was stored cannot be told: this fails in tests only.
+            # It is not known what was stored: this fails in tests only.
             answered = None
         finally:
             testcapi.remove_mem_hooks()
